@@ -1,0 +1,52 @@
+# `make quickstart` and `make test` work on a fresh machine: Python >= 3.11 with venv, make, a C compiler.
+# Both build .venv when it is missing or when pyproject.toml or constraints.txt changed.
+
+PYTHON ?= python3
+SEED ?= 0
+TASK ?= chain_sum
+JOBS ?= 2
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# One thread per process: small models lose more to thread hand-over than they gain, and another number of
+# threads gives other last bits.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test lint format clean
+
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: $(STAMP) ## Build .venv (every other target does this by itself)
+
+quickstart: $(STAMP) ## Train a small model by SFT, then TraceRL; SEED=3, TASK=countdown
+	$(BIN)/unmask quickstart --seed $(SEED) --task $(TASK)
+
+test: lint ## Lint, types and the whole test suite; ARGS="-k layout" to choose tests
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(STAMP) ## ruff check, ruff format --check, pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
+
+format: $(STAMP) ## Fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv and caches; runs/ stays
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis src/unmask.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "unmask needs Python >= 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Installing into .venv (about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,63 @@
+"""What the quickstart reaches, seed by seed: accuracy before and after RL, parallelism, seconds.
+
+    python benchmarks/quickstart.py --seeds 0 1 2
+
+Writes `benchmarks/results/quickstart-<task>.json` and prints the table that the README shows.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from unmask.trainers.quickstart import run_quickstart
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> None:
+    """Run the quickstart for every seed and write what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default="chain_sum")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args()
+    summaries = [_run(arguments.task, seed) for seed in arguments.seeds]
+    report = {
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "runs": summaries,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"quickstart-{arguments.task}.json").write_text(json.dumps(report, indent=2) + "\n")
+    console = Console()
+    console.print("| seed | SFT | TraceRL | tokens / denoising step | CPU s |")
+    console.print("|---|---|---|---|---|")
+    for run in summaries:
+        console.print(_row(run), soft_wrap=True)
+
+
+def _run(task: str, seed: int) -> dict:
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place) / "run"
+        run_quickstart(task, seed, directory)
+        return json.loads((directory / "summary.json").read_text())
+
+
+def _row(run: dict) -> str:
+    shares = [
+        f"{s['accuracy']:.1%} ({s['ci95'][0]:.1%} .. {s['ci95'][1]:.1%})"
+        for s in (run["sft"], run["rl"])
+    ]
+    speeds = " -> ".join(f"{run[k]['tokens_per_denoising_step']:.2f}" for k in ("sft", "rl"))
+    return f"| {run['seed']} | {shares[0]} | {shares[1]} | {speeds} | {run['cpu_s']['total']:.0f} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Post-train, evaluate and serve diffusion language models.
+
+The public names are looked up when first used, so that `import unmask` and `unmask --help` do not
+wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unmask.engine.llm import LLM
+    from unmask.models.checkpoint import load_model, save_model
+    from unmask.types import SamplingParams
+
+__version__ = "0.1.0"
+__all__ = ["LLM", "SamplingParams", "__version__", "load_model", "save_model"]
+
+_HOMES = {
+    "LLM": "unmask.engine.llm",
+    "SamplingParams": "unmask.types",
+    "load_model": "unmask.models.checkpoint",
+    "save_model": "unmask.models.checkpoint",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'unmask' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next look-up does not come through here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,141 @@
+"""What can be configured: every key with its type, its default and its sentence.
+
+The sections are the only source. A key that is listed here can be set, a key that is not is an
+error, and an error about a value quotes the type written here. Nothing is registered anywhere.
+
+A union of sections (`[task]`) is told apart by its key `kind`; a key that only some kinds have says
+so in `when`.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+REQUIRED = "required"
+BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+TYPE_NAMES: dict[Any, str] = {str: "string", Path: "path", NoneType: "none", Any: "value"}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a configuration.
+
+    Attributes:
+        name: dotted, as in `key=value`.
+        type: what may be given, as text: `float > 0`, `"static" | "dynamic"`, `int >= 1 | none`.
+        default: the default as a TOML value, or `REQUIRED`.
+        sentence: what it means.
+        is_optional: whether the word `none` may be given.
+        when: the kind of section it belongs to (`task.kind = "json"`); empty if it is always there.
+    """
+
+    name: str
+    type: str
+    default: str
+    sentence: str
+    is_optional: bool = False
+    when: str = ""
+
+
+def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = None) -> list[Key]:
+    """List every key of a configuration, in the order of its sections.
+
+    Args:
+        cls: the configuration, or one of its sections.
+        prefix: stands before every name.
+        defaults: an instance whose values are the defaults, where they differ from the class's own.
+    """
+    found: list[Key] = []
+    for name, field in cls.model_fields.items():
+        default = getattr(defaults, name) if defaults else field.get_default()
+        found += _field_keys(prefix + name, field, default)
+    return found
+
+
+def to_toml(value: object) -> str:
+    """Return a value as TOML text.
+
+    TOML has no null, so None is the word `"none"`, which `load_config` reads as None again.
+    """
+    return json.dumps("none" if value is None else value, ensure_ascii=False, default=str)
+
+
+def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
+    alternatives = _alternatives(field.annotation)
+    sections = [part for part in alternatives if _is_section(part)]
+    is_optional = NoneType in alternatives
+    own = Key(
+        name,
+        _field_type(field),
+        REQUIRED if default is PydanticUndefined else to_toml(default),
+        " ".join((field.description or "").split()),
+        is_optional,
+    )
+    if not sections:
+        return [own]
+    head = [own] if is_optional else []
+    if len(sections) > 1:
+        return head + _variant_keys(name, sections)
+    defaults = default if isinstance(default, BaseModel) else None
+    return head + keys(sections[0], f"{name}.", defaults)
+
+
+def _variant_keys(name: str, sections: list[type[BaseModel]]) -> list[Key]:
+    """List the keys of a union of sections: `kind`, then each key with the kinds that have it."""
+    kinds = [to_toml(section.model_fields["kind"].default) for section in sections]
+    owners: dict[Key, list[str]] = {}
+    for kind, section in zip(kinds, sections, strict=True):
+        for key in keys(section, f"{name}."):
+            if key.name != f"{name}.kind":
+                owners.setdefault(key, []).append(kind)
+    sentence = sections[0].model_fields["kind"].description or ""
+    return [Key(f"{name}.kind", " | ".join(kinds), REQUIRED, sentence)] + [
+        key if having == kinds else replace(key, when=f"{name}.kind = {' | '.join(having)}")
+        for key, having in owners.items()
+    ]
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Flatten `A | B | None`, whatever it is wrapped in, to its alternatives."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for branch in get_args(annotation) for part in _alternatives(branch)]
+    return [annotation]
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _field_type(field: FieldInfo) -> str:
+    bounds = [
+        f"{sign} {getattr(bound, name):g}"
+        for bound in field.metadata
+        for name, sign in BOUNDS.items()
+        if hasattr(bound, name)
+    ]
+    texts = list(dict.fromkeys(_type_text(part) for part in _alternatives(field.annotation)))
+    without_none = " | ".join(text for text in texts if text != "none")
+    bounded = f"{without_none} {', '.join(bounds)}" if bounds else without_none
+    return f"{bounded} | none" if "none" in texts else bounded
+
+
+def _type_text(annotation: Any) -> str:
+    if _is_section(annotation):
+        return "table"
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(to_toml(choice) for choice in args)
+    if origin is dict:
+        return "table"
+    if origin in (tuple, list):
+        items = ["..." if item is Ellipsis else _type_text(item) for item in args]
+        return f"[{', '.join(items if origin is tuple else [*items, '...'])}]"
+    return TYPE_NAMES.get(annotation) or annotation.__name__

@@ -1,0 +1,211 @@
+"""From TOML files and `key=value` words to a configuration that knows where each value came from.
+
+*Defaults < files, left to right < `key=value`.* All sources are first flattened to dotted keys, so
+a later source replaces exactly the keys it names; a table is never replaced as a whole. The word
+`none` gives None to a key that may be without a value, because TOML has no null.
+
+Every mistake is one line that names the key, the value, where it was written and what would be
+allowed. Nothing unknown is ignored.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, time
+from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from unmask.configs.keys import REQUIRED, Key, keys, to_toml
+
+C = TypeVar("C", bound=BaseModel)
+Assigned = dict[str, tuple[Any, str]]  # dotted key -> (value, where it was written)
+
+DEFAULT = "default"
+COMMAND_LINE = "command line"
+
+
+def load_config(
+    cls: type[C], files: Sequence[Path], overrides: Sequence[str]
+) -> tuple[C, dict[str, str]]:
+    """Build a configuration from its defaults, files and overrides.
+
+    Args:
+        cls: the configuration, such as `RLConfig`.
+        files: TOML files; later ones win.
+        overrides: `key=value` words with dotted keys; a value that is not TOML is a plain string.
+
+    Returns:
+        The configuration, and for each dotted key where its value came from: `default`, the path
+        of a file, or `command line`.
+
+    Raises:
+        ValueError: a file is missing or not TOML, a key is unknown or missing, or a value is not
+            allowed; one line per mistake.
+    """
+    listed = keys(cls)
+    optional = {key.name for key in listed if key.is_optional}
+    assigned: Assigned = {}
+    sources = [(str(file), _read(file)) for file in files]
+    sources += [(COMMAND_LINE, _parse(override)) for override in overrides]
+    for source, table in sources:
+        for name, value in flatten(table):
+            is_none = value == "none" and name in optional
+            _assign(assigned, name, None if is_none else value, source)
+    values = _nest(assigned)
+    try:
+        config = cls.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(details, values, assigned, listed) for details in error.errors()]
+        raise ValueError("\n".join(lines)) from None
+    return config, {name: _origin(name, assigned) for name, _ in flatten(dump(config))}
+
+
+def dump(config: BaseModel) -> dict[str, Any]:
+    """Return the resolved configuration as plain JSON values."""
+    return config.model_dump(mode="json")
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk the dotted keys and values of nested tables; an empty table is a value."""
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            yield prefix + name, value
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ValueError(f"{file}: no such file; {_nearest_files(file)}")
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not valid TOML: {error}") from None
+
+
+def _nearest_files(file: Path) -> str:
+    folder = file if file.is_dir() else file.parent
+    if not folder.is_dir():
+        return f"there is no directory {folder}"
+    stems = sorted(entry.stem for entry in folder.glob("*.toml"))
+    nearest = get_close_matches(file.stem, stems) or stems[:5]
+    names = ", ".join(f"{stem}.toml" for stem in nearest)
+    return f"in {folder} there is {names or 'no TOML file'}"
+
+
+def _parse(override: str) -> dict[str, Any]:
+    name, equals, text = (part.strip() for part in override.partition("="))
+    if not name or not equals:
+        raise ValueError(f"{override!r}: an override is written key=value")
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return {name: text}
+    # A line break would smuggle in keys; no key takes a date, but `2026-01-31` may well name a run.
+    is_plain = set(table) == {"value"} and not isinstance(table["value"], date | time)
+    return {name: table["value"] if is_plain else text}
+
+
+def _assign(assigned: Assigned, name: str, value: Any, source: str) -> None:
+    """Set one dotted key; a value takes the place of a table of its name, and a table of a value."""
+    inside = [other for other in assigned if other.startswith(f"{name}.")]
+    if value == {} and inside:
+        return
+    above = [other for other in assigned if name.startswith(f"{other}.")]
+    for other in inside + above:
+        del assigned[other]
+    assigned[name] = (value, source)
+
+
+def _nest(assigned: Assigned) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, (value, _) in assigned.items():
+        *tables, last = name.split(".")
+        node = tree
+        for table in tables:
+            node = node.setdefault(table, {})
+        node[last] = value
+    return tree
+
+
+def _origin(name: str, assigned: Assigned) -> str:
+    """Return where a key, or the first key of a table, was written."""
+    written = (s for key, (_, s) in assigned.items() if f"{key}.".startswith(f"{name}."))
+    return next(written, DEFAULT)
+
+
+def _explain(
+    details: ErrorDetails, values: dict[str, Any], assigned: Assigned, listed: Sequence[Key]
+) -> str:
+    """Say one mistake in one line."""
+    problem = details["type"]
+    name, value = _locate(details["loc"], values)
+    if problem.startswith("union_tag"):
+        name, value = f"{name}.kind", value.get("kind")
+    origin = _origin(name, assigned)
+    if problem == "extra_forbidden":
+        return f"unknown key {name} ({origin}); {_way_out(name, listed)}"
+    if problem in ("missing", "union_tag_not_found") and origin == DEFAULT:
+        return _missing(name, listed)
+    if problem == "value_error":
+        where = f"{name} ({origin})" if name else "configuration"
+        return f"{where}: {details.get('ctx', {})['error']}"
+    types = list(dict.fromkeys(key.type for key in listed if key.name == name))
+    inside = (key.name for key in listed if key.name.startswith(f"{name}."))
+    allowed = " or ".join(types) or f"a table with keys such as {next(inside)}"
+    return f"{name} = {to_toml(value)} ({origin}): must be {allowed}"
+
+
+def _locate(loc: Sequence[int | str], values: Any) -> tuple[str, Any]:
+    """Find the dotted key, and its value, that a pydantic location means.
+
+    A location also holds tags of unions and indices of lists, which are no part of a key.
+    """
+    names: list[str] = []
+    for depth, part in enumerate(loc, start=1):
+        if isinstance(part, int):
+            break
+        if part in values:
+            names.append(part)
+            values = values[part]
+        elif depth == len(loc):
+            names.append(part)
+            values = None
+    return ".".join(names), values
+
+
+def _missing(name: str, listed: Sequence[Key]) -> str:
+    key = next(
+        key
+        for key in listed
+        if key.default == REQUIRED
+        and (key.name == name or (key.name.startswith(f"{name}.") and not key.when))
+    )
+    way_out = f"Give {key.name}=... or set it in a file"
+    return f"missing key {key.name} ({key.type}): {key.sentence} {way_out}"
+
+
+def _way_out(name: str, listed: Sequence[Key]) -> str:
+    kinds = [key.when for key in listed if key.name == name]
+    if kinds:
+        return f"it exists only when {kinds[0]}"
+    names = {key.name for key in listed}
+    names |= {name.rpartition(".")[0] for name in names if "." in name}
+    nearest = _nearest(name, names)
+    if nearest:
+        return f"did you mean {' or '.join(nearest)}?"
+    return "`unmask config rl --keys` (or sft, eval) lists those that exist"
+
+
+def _nearest(name: str, names: set[str]) -> list[str]:
+    """Return up to three names whose last part is like this one's: people forget the section."""
+
+    def likeness(other: str) -> tuple[float, float]:
+        last = SequenceMatcher(None, name.split(".")[-1], other.split(".")[-1]).ratio()
+        return last, SequenceMatcher(None, name, other).ratio()
+
+    ranked = sorted(sorted(names), key=likeness, reverse=True)
+    return [other for other in ranked[:3] if likeness(other)[0] >= 0.65]

@@ -1,0 +1,26 @@
+"""`[model]`: which checkpoint, and how it is held."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from unmask.configs.section import Section
+
+DType = Literal["auto", "float32", "bfloat16", "float64"]
+
+
+class ModelConfig(Section):
+    """Which checkpoint, and how it is held."""
+
+    path: str
+    """Directory in Hugging Face layout, or a hub id."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` is the GPU if there is one."""
+    dtype: DType = "auto"
+    """Number format of the weights in memory; `auto` is float32 on CPU and bfloat16 on CUDA."""
+    mask_id: int | None = None
+    """Mask token id; found in the checkpoint when not given."""
+    block_size: int | None = Field(default=None, ge=1)
+    """Slots per diffusion block; found in the checkpoint when not given."""
+    gradient_checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory, about a third more time."""

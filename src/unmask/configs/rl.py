@@ -1,0 +1,48 @@
+"""The configuration of `unmask rl`."""
+
+from pydantic import Field
+
+from unmask.configs.engine import EngineConfig
+from unmask.configs.evaluation import EvalSection
+from unmask.configs.model import ModelConfig
+from unmask.configs.objective import AdvantageConfig, FilterConfig, ObjectiveConfig
+from unmask.configs.optimizer import OptimizerConfig
+from unmask.configs.rollout import RolloutConfig
+from unmask.configs.run import RunConfig
+from unmask.configs.sampling import SamplingConfig
+from unmask.configs.section import Section
+from unmask.configs.task import TaskConfig
+
+
+class RLConfig(Section):
+    """Reinforcement learning along the trajectory (TraceRL)."""
+
+    steps: int = Field(default=100, ge=1)
+    """RL steps: each draws prompts, writes responses, judges them and updates the weights."""
+    save_every: int = Field(default=0, ge=0)
+    """Steps between checkpoints; 0 saves only at the end."""
+    minibatches: int = Field(default=1, ge=1)
+    """Optimizer steps per RL step: the step's trajectories are shuffled and split into this
+    many."""
+    run: RunConfig = RunConfig()
+    """Where the run keeps its files."""
+    model: ModelConfig
+    """Which checkpoint is trained."""
+    task: TaskConfig
+    """What is asked, and how answers are judged."""
+    engine: EngineConfig = EngineConfig()
+    """How many responses are written at the same time."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How many trajectories make a step."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How they are unmasked."""
+    filter: FilterConfig = FilterConfig()
+    """Which groups are trained on."""
+    advantage: AdvantageConfig = AdvantageConfig()
+    """What a reward is compared with."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """What is maximised."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How the weights change."""
+    eval: EvalSection = EvalSection()
+    """When the model is measured."""

@@ -1,0 +1,14 @@
+"""`[rollout]`: how many trajectories make an RL step."""
+
+from pydantic import Field
+
+from unmask.configs.section import Section
+
+
+class RolloutConfig(Section):
+    """How many trajectories make an RL step."""
+
+    prompts: int = Field(default=64, ge=1)
+    """Prompts per step."""
+    responses: int = Field(default=8, ge=2)
+    """Responses per prompt; they are each other's baseline."""

@@ -1,0 +1,20 @@
+"""`[run]`: where a run keeps its files, and what makes it repeatable."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from unmask.configs.section import Section
+
+
+class RunConfig(Section):
+    """Where a run keeps its files, and what makes it repeatable."""
+
+    dir: Path = Path("runs/latest")
+    """Directory the run writes; it must be empty or absent."""
+    seed: int = Field(default=0, ge=0)
+    """Every random draw of the run is derived from this number."""
+    threads: int = Field(default=1, ge=1)
+    """CPU threads torch may use; recorded, because another number gives other last bits."""
+    trajectories: int = Field(default=8, ge=0)
+    """Trajectories written to `trajectories.jsonl` per step; 0 writes none."""

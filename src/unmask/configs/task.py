@@ -1,0 +1,73 @@
+"""`[task]`: what is asked, and how answers are judged. One class per kind of task."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from unmask.configs.section import Section
+
+
+class VerifierConfig(Section):
+    """How verifiers of other packages are run: in worker processes that are killed when they take too long."""
+
+    workers: int = Field(default=1, ge=1)
+    """Worker processes."""
+    time_limit_s: float = Field(default=5.0, gt=0)
+    """Seconds one item may take, counted from its own start; a slower item scores 0 and is counted
+    in the log."""
+
+
+class ReasoningGymConfig(Section):
+    """A dataset of the `reasoning_gym` package, judged by that package's own verifier."""
+
+    kind: Literal["reasoning_gym"] = "reasoning_gym"
+    """Which kind of task this is."""
+    name: str
+    """Name of the dataset, as in `reasoning_gym.create_dataset(name)`."""
+    args: dict[str, Any] = {}
+    """Arguments of the dataset's generator."""
+    size: int = Field(default=20_000, ge=10)
+    """Problems drawn from the generator; repeats of a prompt are dropped."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the generator."""
+    validation_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of the distinct prompts held out for choosing hyper-parameters."""
+    test_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of the distinct prompts held out for the reported numbers."""
+    compact: bool = False
+    """Use the short prompt and response format for small models where the task has one."""
+    exact: bool | None = None
+    """Count a graded score as 1 only when it is full; the task decides when not given."""
+    reward: str | None = None
+    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
+    place of the verifier."""
+    verifier: VerifierConfig = VerifierConfig()
+    """How the verifier is run."""
+
+
+class JsonTaskConfig(Section):
+    """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, judged by `math-verify`."""
+
+    kind: Literal["json"] = "json"
+    """Which kind of task this is."""
+    name: str = "math"
+    """Name that stands in logs."""
+    train: Path | None = None
+    """File of training problems."""
+    validation: Path | None = None
+    """File of problems for choosing hyper-parameters."""
+    test: Path | None = None
+    """File of problems for the reported numbers."""
+    template: str = (
+        "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+    )
+    """What the model is asked; `{question}` stands for the problem's text."""
+    reward: str | None = None
+    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
+    place of `math-verify`."""
+    verifier: VerifierConfig = VerifierConfig()
+    """How the verifier is run."""
+
+
+TaskConfig = Annotated[ReasoningGymConfig | JsonTaskConfig, Field(discriminator="kind")]

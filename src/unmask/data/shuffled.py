@@ -1,0 +1,53 @@
+"""A source that deals its items in shuffled passes, and can say where it stands.
+
+Every pass visits each item once, in an order that depends on the seed and the number of the pass
+alone. The whole state is how many items were dealt, so a restored source goes on with the very next
+one.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from unmask.seeds import derive_seed
+
+T = TypeVar("T")
+
+
+class Shuffled(Generic[T]):
+    """Items in shuffled passes."""
+
+    def __init__(self, items: Sequence[T], seed: int) -> None:
+        """Start at the first item of the first pass.
+
+        Raises:
+            ValueError: if there is nothing to deal.
+        """
+        if not items:
+            raise ValueError("the training split is empty: nothing to train on")
+        self._items = items
+        self._seed = seed
+        self._dealt = 0
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def draw(self, count: int) -> list[T]:
+        """Deal the next `count` items."""
+        drawn = [self._items[self._index(self._dealt + i)] for i in range(count)]
+        self._dealt += count
+        return drawn
+
+    def state(self) -> dict[str, int]:
+        """Return where the source stands."""
+        return {"dealt": self._dealt}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Stand where a source with the same items and seed stood."""
+        self._dealt = state["dealt"]
+
+    def _index(self, number: int) -> int:
+        turn, place = divmod(number, len(self._items))
+        if self._order[0] != turn:
+            order = list(range(len(self._items)))
+            random.Random(derive_seed(self._seed, turn)).shuffle(order)
+            self._order = (turn, order)
+        return self._order[1][place]

@@ -1,0 +1,158 @@
+"""Who sees whom, and the dense attention that follows from it.
+
+Attention is an argument of the model: `attend(layer, q, k, v)` with `q (T, H, E)` and `k, v (T, Hk,
+E)`, already normed and rotated, returns `(T, H, E)`. An attend is a frozen record of tensors that
+is *planned* once per pack or tick and only *run* inside the model. Training plans one from a pack's
+structure, the dense reference from an explicit mask, the engine from its cache
+(`engine/attention.py`); the model cannot tell them apart.
+
+The structure of a packed token is four integers, stacked `(4, T)`: its document, its block on the
+grid of that document, its copy (0 is the clean text, every noisy copy of a block has its own
+number), and its prefix: the document whose clean blocks it shares (-1 for none), so that the prompt
+of a group is laid out once.
+
+Row counts are padded to multiples of `ROW_TILE` and key counts to multiples of `KEY_TILE` wherever
+the sampler or the engine runs, because on CPU the last bit of a matrix product depends on whether a
+row fills a tile, and the engine promises the reference sampler's bits (DESIGN law 1).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+ROW_TILE = 16
+KEY_TILE = 32
+
+
+def round_up(count: int, tile: int) -> int:
+    """Return the smallest multiple of `tile` that is at least `count`."""
+    return -(-count // tile) * tile
+
+
+def sees(query: Tensor, key: Tensor) -> Tensor:
+    """Say which keys a query may attend to.
+
+    A clean token of block j sees the clean blocks up to j of its document and of its prefix; a
+    token of a noisy copy of block j sees the clean blocks before j, and its own copy.
+
+    Args:
+        query: `(4, ...)` structure of the queries.
+        key: `(4, ...)` structure of the keys; broadcasts against `query`.
+
+    Returns:
+        bool, the broadcast shape without the leading 4.
+    """
+    q_document, q_block, q_copy, q_prefix = query
+    k_document, k_block, k_copy, _ = key
+    same_document = k_document == q_document
+    is_clean = (k_copy == 0) & (same_document | (k_document == q_prefix))
+    is_own_copy = same_document & (k_copy == q_copy)
+    return (is_clean & (k_block < q_block)) | (is_own_copy & (k_block == q_block))
+
+
+@dataclass(frozen=True, slots=True)
+class DenseAttend:
+    """Attention in rows: every document attends on its own, under a dense mask.
+
+    Attributes:
+        queries: `(B, Lq)` packed index of each row's queries; short rows repeat a token.
+        keys: `(B, Lk)` packed index of each row's keys.
+        mask: `(B, 1, Lq, Lk)` bool, who sees whom; every query sees at least one key.
+        place: `(T,)` where each packed token stands in the flattened `queries`.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    mask: Tensor
+    place: Tensor
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend within rows; `layer` is not needed, because nothing is cached."""
+        mixed = attend_rows(
+            gather_rows(q, self.queries),
+            gather_rows(k, self.keys),
+            gather_rows(v, self.keys),
+            self.mask,
+        )
+        return mixed.flatten(0, 1).index_select(0, self.place)
+
+
+def gather_rows(packed: Tensor, index: Tensor) -> Tensor:
+    """Take `(B, L)` rows of a packed `(T, ...)` tensor: `(B, L, ...)`."""
+    return packed.index_select(0, index.flatten()).unflatten(0, index.shape)
+
+
+def attend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention of `q (B, Lq, H, E)` over `k, v (B, Lk, Hk, E)` under a bool mask `(B, 1, Lq, Lk)`."""
+    mixed = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return mixed.transpose(1, 2)
+
+
+def plan_rows(allowed: Tensor, num_rows: int) -> DenseAttend:
+    """Plan attention for `B` sequences of `L` tokens laid one after the other.
+
+    Args:
+        allowed: `(B, L, L)` bool; a query that sees nothing is given itself, so that its numbers
+            stay finite.
+        num_rows: packed tokens, at least `B * L`; the rest is padding.
+    """
+    batch, length, _ = allowed.shape
+    device = allowed.device
+    nothing = ~allowed.any(-1, keepdim=True)
+    allowed = allowed | (nothing & torch.eye(length, dtype=torch.bool, device=device))
+    queries = torch.arange(batch * length, device=device).view(batch, length)
+    padding = round_up(length, KEY_TILE) - length
+    place = torch.arange(num_rows, device=device)
+    return DenseAttend(
+        queries=queries,
+        keys=F.pad(queries, (0, padding)),
+        mask=F.pad(allowed, (0, padding))[:, None],
+        place=place.where(place < batch * length, 0),
+    )
+
+
+def plan_documents(structure: Tensor) -> DenseAttend:
+    """Plan attention for a pack: one row per document, its prefix's tokens first among its keys.
+
+    Args:
+        structure: `(4, T)`; the tokens of a document stand together, and documents are numbered
+            from 0 in order.
+    """
+    device = structure.device
+    document, _, _, prefix = structure
+    counts = torch.bincount(document)
+    starts = counts.cumsum(0) - counts
+    shared = prefix.index_select(0, starts)  # (documents,): each one's prefix, or -1
+    has_shared = shared >= 0
+    shared_counts = counts.index_select(0, shared.clamp(min=0)) * has_shared
+    shared_starts = starts.index_select(0, shared.clamp(min=0))
+
+    slot = torch.arange(int(counts.max()), device=device)
+    queries = starts[:, None] + torch.minimum(slot, counts[:, None] - 1)
+
+    num_keys = round_up(int((counts + shared_counts).max()), KEY_TILE)
+    slot = torch.arange(num_keys, device=device)
+    own = slot - shared_counts[:, None]
+    keys = torch.where(own < 0, shared_starts[:, None] + slot, starts[:, None] + own)
+    is_key = own < counts[:, None]
+    keys = keys.where(is_key, 0)
+
+    mask = sees(structure[:, queries][..., :, None], structure[:, keys][..., None, :])
+    within = torch.arange(document.shape[0], device=device) - starts.index_select(0, document)
+    return DenseAttend(
+        queries=queries,
+        keys=keys,
+        mask=(mask & is_key[:, None, :])[:, None],
+        place=document * queries.shape[1] + within,
+    )

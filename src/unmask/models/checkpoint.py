@@ -1,0 +1,372 @@
+"""Checkpoint directories in Hugging Face layout: read into a `Model`, written so others can read.
+
+A directory is `config.json`, safetensors (one file, or shards and their index) and, usually,
+tokenizer files. Reading is strict, and checks every header before it takes memory for a weight. The
+model is built on the meta device and its tensors arrive one at a time, each copied out of the
+mapped file: the peak is the weights themselves, and a file replaced later cannot change a model in
+use. Writing keeps what the source directory says, so that an export loads here and in the family's
+published code.
+
+Pickled weights are refused, and no code in a directory is ever run. Writes are not atomic: `runs`
+decides where a directory is put together and when it is moved into place.
+"""
+
+import json
+import shutil
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import snapshot_download, split_torch_state_dict_into_shards
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from unmask.models.families import family_named, family_of
+from unmask.models.families.family import Family, token_ids
+from unmask.models.heads import drawable_ids
+from unmask.models.spec import ModelSpec
+from unmask.models.tokenizer import Tokenizer, has_tokenizer, load_tokenizer, num_tokens
+from unmask.models.transformer import Model
+
+DType = torch.dtype | Literal["auto"] | None
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# What an export copies from its source, byte for byte.
+COMPANIONS = (
+    "*.py",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template*",
+)
+DOWNLOADS = (*COMPANIONS, "config.json", "*.safetensors", INDEX)
+
+
+def load_model(
+    path_or_hub_id: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: DType = torch.float32,
+    mask_id: int | None = None,
+    block_size: int | None = None,
+) -> Model:
+    """Load a checkpoint.
+
+    Args:
+        path_or_hub_id: directory, or hub id of a model.
+        device: where the weights go.
+        dtype: number format in memory; `None` keeps each tensor's own, `auto` is the one
+            `config.json` states.
+        mask_id: mask token id; by default from `config.json`, else the tokenizer, else the family.
+        block_size: slots per diffusion block; by default from `config.json`, else the family.
+
+    Raises:
+        ValueError: naming the file, key or tensor that is missing, unexpected, of the wrong shape
+            or unsupported.
+    """
+    directory = find_checkpoint(path_or_hub_id)
+    spec = read_spec(directory, mask_id, block_size)
+    with torch.device("meta"):
+        model = Model(spec)
+    files = weight_files(directory)
+    check_tensors(model, files)
+    if dtype == "auto":
+        dtype = stated_dtype(read_json(directory / "config.json"))
+    fill(model, files, torch.device(device), dtype)
+    model.source = directory
+    return model
+
+
+def find_checkpoint(path_or_hub_id: str | Path) -> Path:
+    """Return the directory of a checkpoint, downloaded from the hub if it is not a local one.
+
+    Raises:
+        ValueError: if it is neither a directory nor a model the hub can give us now.
+    """
+    directory = Path(path_or_hub_id)
+    if directory.is_dir():
+        return directory
+    try:
+        return Path(snapshot_download(str(path_or_hub_id), allow_patterns=list(DOWNLOADS)))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path_or_hub_id} is not a directory, and the hub did not give it: {error}"
+        ) from error
+
+
+def read_spec(
+    directory: str | Path, mask_id: int | None = None, block_size: int | None = None
+) -> ModelSpec:
+    """Read a directory's spec: `config.json`, `generation_config.json` and the tokenizer files.
+
+    Args:
+        directory: the checkpoint.
+        mask_id: goes before what the files say.
+        block_size: goes before what the files say.
+    """
+    directory = Path(directory)
+    config = read_json(directory / "config.json")
+    family = family_of(config)
+    try:
+        spec = family.read_spec(config)
+    except KeyError as error:
+        raise ValueError(f"{directory / 'config.json'} lacks the key {error}") from None
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size = {block_size}: must be at least 1")
+    tokenizer = load_tokenizer(directory) if has_tokenizer(directory) else None
+    known = spec.vocab_size if tokenizer is None else num_tokens(tokenizer)
+    return replace(
+        spec,
+        mask_id=choose_mask_id(mask_id, spec, tokenizer),
+        block_size=block_size or spec.block_size,
+        num_drawable=min(known, spec.vocab_size),
+        eos_ids=find_eos_ids(directory, spec, tokenizer),
+    )
+
+
+def choose_mask_id(given: int | None, spec: ModelSpec, tokenizer: Tokenizer | None) -> int | None:
+    """Return the caller's mask id, else the config's, else the tokenizer's, else the default.
+
+    A default outside the vocabulary is dropped with a warning.
+
+    Raises:
+        ValueError: if the id chosen was stated, and lies outside the vocabulary.
+    """
+    stated = {
+        "mask_id": given,
+        "config.json: the mask token id": spec.mask_id,
+        "the tokenizer's mask token id": None if tokenizer is None else tokenizer.mask_token_id,
+    }
+    for origin, mask_id in stated.items():
+        if mask_id is None:
+            continue
+        if not 0 <= mask_id < spec.vocab_size:
+            raise ValueError(
+                f"{origin} = {mask_id}: outside the {spec.vocab_size} ids of the model"
+            )
+        return mask_id
+    default = family_named(spec.family).default_mask_id
+    if default < spec.vocab_size:
+        return default
+    warnings.warn(
+        f"no mask id: neither config.json nor the tokenizer names one, and {default}, the default "
+        f"of {spec.family}, is outside the {spec.vocab_size} ids of the model",
+        stacklevel=4,
+    )
+    return None
+
+
+def find_eos_ids(directory: Path, spec: ModelSpec, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """Return the ids that end a text: both configs' together, else the tokenizer's."""
+    path = directory / "generation_config.json"
+    generation = read_json(path) if path.is_file() else {}
+    ids = token_ids(generation.get("eos_token_id")) + spec.eos_ids
+    if not ids and tokenizer is not None:
+        ids = token_ids(tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(ids))
+
+
+def stated_dtype(config: dict[str, Any]) -> torch.dtype | None:
+    """Return the number format a config states, under its old key or its new one."""
+    name = config.get("dtype") or config.get("torch_dtype")
+    if name is None:
+        return None
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"config.json: dtype = {name!r}: no such number format")
+    return dtype
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a checkpoint.
+
+    Raises:
+        ValueError: naming the file, if it is not there or is not a JSON object.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path.parent} is not a checkpoint: it has no {path.name}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return content
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint directory.
+
+    Raises:
+        ValueError: if there are none, or the index names one that is not there.
+    """
+    if (directory / WEIGHTS).is_file():
+        return [directory / WEIGHTS]
+    if not (directory / INDEX).is_file():
+        raise ValueError(
+            f"{directory} has neither {WEIGHTS} nor {INDEX}; pickled weights are not read"
+        )
+    weight_map = read_json(directory / INDEX).get("weight_map", {})
+    files = [directory / name for name in sorted(set(weight_map.values()))]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{directory / INDEX} names {file.name}, which is not there")
+    return files
+
+
+def open_tensors(file: Path) -> safe_open:
+    """Map a safetensors file.
+
+    Raises:
+        ValueError: if it is truncated or no safetensors file.
+    """
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a whole safetensors file: {error}") from error
+
+
+def tensor_names(model: Model) -> dict[str, str]:
+    """Return checkpoint name to our name of every parameter, a tied head left out."""
+    family = family_named(model.spec.family)
+    return {family.weight_name(name): name for name, _ in model.named_parameters()}
+
+
+def check_tensors(model: Model, files: list[Path]) -> None:
+    """Compare the files' headers with the parameters of a model, before any weight is read.
+
+    A tied checkpoint may hold its head a second time; the embedding counts, as in the published
+    code.
+
+    Raises:
+        ValueError: naming the tensors that are missing, unexpected or of another shape, and their
+            file.
+    """
+    wanted = tensor_names(model)
+    ignored = tied_names(model)
+    problems, found = [], set()
+    for file in files:
+        with open_tensors(file) as reader:
+            for name in sorted(set(reader.keys()) - ignored):
+                if name not in wanted:
+                    problems.append(f"{file}: unexpected tensor {name!r}")
+                    continue
+                found.add(name)
+                shape = tuple(reader.get_slice(name).get_shape())
+                expected = tuple(model.get_parameter(wanted[name]).shape)
+                if shape != expected:
+                    problems.append(
+                        f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
+                    )
+    where = files[0] if len(files) == 1 else files[0].parent
+    problems += [f"{where}: missing tensor {name!r}" for name in sorted(set(wanted) - found)]
+    if problems:
+        more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError("\n".join(problems[:5]) + more)
+
+
+def tied_names(model: Model) -> set[str]:
+    """Return the names of tensors a checkpoint of a tied model may hold besides its own."""
+    if not model.spec.is_tied:
+        return set()
+    return {family_named(model.spec.family).weight_name("head.projection.weight")}
+
+
+def fill(model: Model, files: list[Path], device: torch.device, dtype: torch.dtype | None) -> None:
+    """Give a model built on the meta device its weights, one tensor at a time."""
+    wanted = tensor_names(model)
+    for file in files:
+        with open_tensors(file) as reader:
+            for name in sorted(set(reader.keys()) & set(wanted)):
+                # Always a copy: a mapped tensor is not aligned, and would change with its file.
+                weight = reader.get_tensor(name).to(device=device, dtype=dtype, copy=True)
+                module, _, leaf = wanted[name].rpartition(".")
+                setattr(model.get_submodule(module), leaf, nn.Parameter(weight))
+    model.tie()
+    model.head.drawable = drawable_ids(model.spec).to(device)
+
+
+def save_model(
+    model: Model,
+    directory: str | Path,
+    source: str | Path | None = None,
+    max_shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Write a checkpoint directory.
+
+    Args:
+        model: whose weights are written, in the number format it holds them in.
+        directory: made if it is not there; weights of an earlier checkpoint in it are replaced.
+        source: directory whose config, tokenizer, generation and code files are kept; by default
+            the one the model was loaded from. A source without `config.json`, or none, gives the
+            family's own config.
+        max_shard_bytes: larger weights are split into shards with an index.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    source = model.source if source is None else Path(source)
+    family = family_named(model.spec.family)
+    if source is not None and (source / "config.json").is_file():
+        config = restate(read_json(source / "config.json"), model, family)
+    else:
+        config = family.new_config(model.spec) | {"torch_dtype": dtype_name(model)}
+    write_json(directory / "config.json", config)
+    if source is not None and source.resolve() != directory.resolve():
+        for pattern in COMPANIONS:
+            for file in source.glob(pattern):
+                shutil.copyfile(file, directory / file.name)
+    tensors = {
+        theirs: model.get_parameter(ours).detach() for theirs, ours in tensor_names(model).items()
+    }
+    write_tensors(tensors, directory, max_shard_bytes)
+
+
+def dtype_name(model: Model) -> str:
+    """Return what `config.json` calls the model's number format."""
+    return str(model.dtype).removeprefix("torch.")
+
+
+def restate(config: dict[str, Any], model: Model, family: Family) -> dict[str, Any]:
+    """Return a source's config, with the fields corrected that no longer hold for the model.
+
+    These are a number format converted, and a block size or mask id that the caller put in place of
+    the config's. Everything else, fields we know nothing of included, stays as it is.
+    """
+    stored = family.read_spec(config)
+    config = dict(config)
+    if stated_dtype(config) not in (None, model.dtype):
+        config["dtype" if config.get("dtype") else "torch_dtype"] = dtype_name(model)
+    if model.spec.block_size != stored.block_size:
+        config[family.block_key] = model.spec.block_size
+    if stored.mask_id not in (None, model.spec.mask_id):
+        config[family.mask_key] = model.spec.mask_id
+    return config
+
+
+def write_tensors(tensors: dict[str, Tensor], directory: Path, max_shard_bytes: int) -> None:
+    """Write tensors as one file, or as shards and their index; other weight files are removed."""
+    plan = split_torch_state_dict_into_shards(tensors, max_shard_size=max_shard_bytes)
+    for file, names in plan.filename_to_tensors.items():
+        shard = {name: tensors[name].contiguous() for name in names}
+        save_file(shard, directory / file, metadata={"format": "pt"})
+    written = set(plan.filename_to_tensors)
+    if plan.is_sharded:
+        write_json(
+            directory / INDEX,
+            {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename},
+        )
+        written.add(INDEX)
+    for file in directory.glob("model*.safetensors*"):
+        if file.name not in written:
+            file.unlink()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object the way the hub's own files look."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,99 @@
+"""Heads: what is read off the hidden states of the scored rows.
+
+The language head has two faces. Without targets it returns raw fp32 logits, for samplers. With
+targets it returns the log-probability of each target and the entropy of its distribution, in the
+one definition both the engine and the learner use: fp32, at the trajectory's temperature, over the
+ids the engine may draw. Full `(T, V)` logits never exist in training: rows are scored in chunks,
+recomputed in the backward pass.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unmask.models.spec import ModelSpec
+
+# Logits held at a time when scoring: 2**24 fp32 numbers are 64 MiB.
+CHUNK_ELEMENTS = 2**24
+
+
+class Targets(NamedTuple):
+    """What is scored at each scored row.
+
+    Attributes:
+        ids: `(S,)` token ids.
+        temperatures: `(S,)` the temperature each was drawn at.
+    """
+
+    ids: Tensor
+    temperatures: Tensor
+
+
+class Scores(NamedTuple):
+    """The language head's judgement of the targets: `logprobs (S,)` and, without gradient, `entropy (S,)`."""
+
+    logprobs: Tensor
+    entropy: Tensor
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Return `tensor` in fp32, or in its own format if that is wider."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def drawable_ids(spec: ModelSpec) -> Tensor:
+    """Return `(V,)` bool, the ids the engine may draw: those the tokenizer knows, the mask id excepted."""
+    drawable = torch.ones(spec.vocab_size, dtype=torch.bool)
+    drawable[spec.num_drawable :] = False
+    if spec.mask_id is not None:
+        drawable[spec.mask_id] = False
+    return drawable
+
+
+class LanguageHead(nn.Module):
+    """Hidden states to token logits, or to log-probabilities of targets."""
+
+    drawable: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the projection and the set of ids the engine may draw."""
+        super().__init__()
+        self.projection = nn.Linear(spec.width, spec.vocab_size, bias=False)
+        self.register_buffer("drawable", drawable_ids(spec), persistent=False)
+
+    def forward(self, hidden: Tensor, targets: Targets | None) -> Tensor | Scores:
+        """Return raw logits `(S, V)` of `hidden (S, D)`, or the `Scores` of its targets."""
+        if targets is None:
+            return widen(self.projection(hidden))
+        rows = max(1, CHUNK_ELEMENTS // self.projection.out_features)
+        if hidden.shape[0] <= rows:
+            return Scores(*self._score(hidden, *targets))
+        chunks = [
+            checkpoint(self._score, *chunk, use_reentrant=False)
+            for chunk in zip(hidden.split(rows), *(t.split(rows) for t in targets), strict=True)
+        ]
+        return Scores(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+    def _score(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
+        logits = widen(self.projection(hidden)) / temperatures[:, None]
+        logprobs = logits.masked_fill(~self.drawable, -torch.inf).log_softmax(-1)  # (rows, V)
+        entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
+        return logprobs.gather(1, ids[:, None])[:, 0], entropy
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm: normalised and weighted in fp32 or wider, cast once at the end."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        """Start from weights of one."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Norm the last dimension."""
+        wide = widen(x)
+        return F.rms_norm(wide, self.weight.shape, self.weight.to(wide.dtype), self.eps).to(x.dtype)

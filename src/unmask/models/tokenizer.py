@@ -1,0 +1,160 @@
+"""Text to token ids and back, by the tokenizer files of a checkpoint.
+
+`transformers` reads the files and renders the chat template; it is imported when a tokenizer is
+loaded, because that takes half a second. Only files in the directory are read and nothing in them
+is executed. Special tokens are never added to a text: a chat template writes its own, and models
+without one are prompted with plain text.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from unmask.types import Message
+
+EOS, MASK = "<eos>", "<mask>"
+
+
+class Tokenizer(Protocol):
+    """What is used of a `transformers` tokenizer."""
+
+    chat_template: str | None
+    eos_token_id: int | None
+    mask_token_id: int | None
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Return an object whose `input_ids` is a list of ids."""
+        ...
+
+    def decode(
+        self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str:
+        """Return the text of ids."""
+        ...
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return every token and its id, added ones included."""
+        ...
+
+    def apply_chat_template(self, turns: list[dict[str, str]], **options: Any) -> str:
+        """Return a conversation as text."""
+        ...
+
+
+def has_tokenizer(directory: str | Path) -> bool:
+    """Say whether a directory holds tokenizer files that `load_tokenizer` reads."""
+    directory = Path(directory)
+    qwen = (directory / "vocab.json", directory / "merges.txt")
+    return (directory / "tokenizer.json").is_file() or all(file.is_file() for file in qwen)
+
+
+def load_tokenizer(directory: str | Path) -> Tokenizer:
+    """Load a directory's tokenizer: `tokenizer.json`, else Qwen's `vocab.json` and `merges.txt`.
+
+    Raises:
+        ValueError: if the directory holds neither.
+    """
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    directory = Path(directory)
+    if not has_tokenizer(directory):
+        raise ValueError(
+            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt"
+        )
+    # SDAR checkpoints are published with Qwen's two files alone.
+    has_json = (directory / "tokenizer.json").is_file()
+    reader = PreTrainedTokenizerFast if has_json else Qwen2Tokenizer
+    tokenizer = reader.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    return cast(Tokenizer, tokenizer)
+
+
+def num_tokens(tokenizer: Tokenizer) -> int:
+    """Return one more than the largest id a tokenizer decodes; `len` would miss gaps between ids."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def encode(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of a text, special tokens written out in it included and none added.
+
+    Raises:
+        ValueError: if the tokenizer has no token for a character, naming it.
+    """
+    try:
+        return tokenizer(text, add_special_tokens=False).input_ids
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        vocabulary = tokenizer.get_vocab()
+        unknown = "".join(sorted(set(text) - set(vocabulary)))
+        raise ValueError(f"cannot encode {text[:80]!r}: no token for {unknown!r}") from error
+
+
+def decode(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """Return the text of token ids as it was written, special tokens left out."""
+    return tokenizer.decode(
+        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+
+
+def render_text(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    add_generation_prompt: bool = True,
+    **options: Any,
+) -> str:
+    """Return a conversation as text: by the chat template, else its contents one after the other.
+
+    Args:
+        messages: the conversation.
+        tokenizer: whose chat template is used.
+        add_generation_prompt: whether the text ends where the assistant's turn begins.
+        options: what the template may ask for, such as SDAR's `enable_thinking`.
+    """
+    if tokenizer.chat_template is None:
+        return "".join(message.content for message in messages)
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    return tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=add_generation_prompt, **options
+    )
+
+
+def render(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """Return the token ids of a conversation up to where the assistant's turn begins."""
+    return encode(render_text(messages, tokenizer), tokenizer)
+
+
+def character_tokenizer(alphabet: str, directory: str | Path) -> Tokenizer:
+    """Write a tokenizer with one token per character, and return it.
+
+    Ids: `<eos>` (which also pads) 0, `<mask>` 1, then the alphabet in order. Writes
+        `tokenizer.json` and
+    `tokenizer_config.json`.
+
+    Raises:
+        ValueError: if a character comes twice.
+    """
+    from tokenizers import Regex
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.decoders import Fuse
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+
+    vocabulary = {token: index for index, token in enumerate((EOS, MASK, *alphabet))}
+    if len(vocabulary) < len(alphabet) + 2:
+        raise ValueError(f"alphabet = {alphabet!r}: a character comes twice")
+    backend = Backend(WordLevel(vocabulary))
+    backend.pre_tokenizer = Split(Regex("(?m)."), "isolated")  # Oniguruma: m lets . match newlines
+    backend.decoder = Fuse()
+    backend.add_special_tokens([EOS, MASK])
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    backend.save(str(directory / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": EOS,
+        "pad_token": EOS,
+        "mask_token": MASK,
+        "clean_up_tokenization_spaces": False,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return load_tokenizer(directory)

@@ -1,0 +1,235 @@
+"""The backbone every family shares, and the one root module that is trained, sampled from and saved.
+
+A pre-norm decoder over *packed* tokens: there is no batch dimension and no padding inside, only `T`
+tokens with integer positions, and an `attend` that knows who sees whom. Training, the reference
+sampler and the engine run this very module and differ in that argument alone.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unmask.models.attention import ROW_TILE, Attend, plan_rows, round_up
+from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
+from unmask.models.spec import ModelSpec
+
+RotaryTables = tuple[Tensor, Tensor]
+
+
+def rotary_tables(positions: Tensor, spec: ModelSpec, dtype: torch.dtype) -> RotaryTables:
+    """Return cosine and sine `(T, 1, E / 2)` of every position's angles, in fp32 or wider."""
+    wide = torch.promote_types(dtype, torch.float32)
+    exponents = torch.arange(0, spec.head_width, 2, device=positions.device, dtype=wide)
+    frequencies = 1.0 / spec.rope_theta ** (exponents / spec.head_width)
+    angles = positions[:, None].to(wide) * frequencies
+    return angles.cos()[:, None], angles.sin()[:, None]
+
+
+def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
+    """Rotate `x (T, heads, E)`: the first half of each head pairs with the second."""
+    cos, sin = tables
+    first, second = x.chunk(2, dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned.to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Projections around an `attend`."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the four projections, and the per-head norms where the family has them."""
+        super().__init__()
+        self.head_width = spec.head_width
+        heads, kv_heads = spec.num_heads * spec.head_width, spec.num_kv_heads * spec.head_width
+        self.q = nn.Linear(spec.width, heads, bias=spec.has_qkv_bias)
+        self.k = nn.Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
+        self.v = nn.Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
+        self.out = nn.Linear(heads, spec.width, bias=False)
+        norm = spec.has_qk_norm
+        self.q_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
+        self.k_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
+
+    def forward(self, x: Tensor, tables: RotaryTables, attend: Attend, layer: int) -> Tensor:
+        """Mix `x (T, D)` over the tokens that `attend` lets each one see."""
+        heads = (-1, self.head_width)
+        q = rotate(self.q_norm(self.q(x).unflatten(-1, heads)), tables)  # (T, H, E)
+        k = rotate(self.k_norm(self.k(x).unflatten(-1, heads)), tables)  # (T, Hk, E)
+        v = self.v(x).unflatten(-1, heads)
+        return self.out(attend(layer, q, k, v).flatten(-2))
+
+
+class FeedForward(nn.Module):
+    """Gated feed-forward: `down(silu(gate(x)) * up(x))`."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build the three projections."""
+        super().__init__()
+        self.gate = nn.Linear(spec.width, spec.ffn_width, bias=False)
+        self.up = nn.Linear(spec.width, spec.ffn_width, bias=False)
+        self.down = nn.Linear(spec.ffn_width, spec.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform every token of `x (T, D)` on its own."""
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class Layer(nn.Module):
+    """One transformer layer: attention, then feed-forward, each after a norm and added to the stream."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build both halves."""
+        super().__init__()
+        self.attention_norm = RMSNorm(spec.width, spec.norm_eps)
+        self.attention = Attention(spec)
+        self.ffn_norm = RMSNorm(spec.width, spec.norm_eps)
+        self.ffn = FeedForward(spec)
+
+    def forward(self, x: Tensor, tables: RotaryTables, attend: Attend, layer: int) -> Tensor:
+        """Add both halves' contributions to the stream `x (T, D)`."""
+        x = x + self.attention(self.attention_norm(x), tables, attend, layer)
+        return x + self.ffn(self.ffn_norm(x))
+
+
+class Backbone(nn.Module):
+    """Token ids to hidden states of the scored rows."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build embedding, layers and final norm."""
+        super().__init__()
+        self.spec = spec
+        self.gradient_checkpointing = False
+        # Not drawn, as `nn.Embedding` would: on the meta device a normal draw imports torch's
+        # compiler, a second and 70 MiB of it, every time a checkpoint is loaded.
+        weight = torch.empty(spec.vocab_size, spec.width)
+        self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
+        self.layers = nn.ModuleList(Layer(spec) for _ in range(spec.num_layers))
+        self.norm = RMSNorm(spec.width, spec.norm_eps)
+
+    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor) -> Tensor:
+        """Return the normed hidden states `(S, D)` of rows `scored` of `tokens (T,)`."""
+        x = self.embedding(tokens)
+        tables = rotary_tables(positions, self.spec, x.dtype)
+        for index, layer in enumerate(self.layers):
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer, x, tables, attend, index, use_reentrant=False)
+            else:
+                x = layer(x, tables, attend, index)
+        return self.norm(x.index_select(0, scored))
+
+
+class Model(nn.Module):
+    """Backbone and head: the one module that is trained, compiled, sampled from and saved."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Build an uninitialised model; weights come from a checkpoint or from `initialise`."""
+        super().__init__()
+        self.spec = spec
+        self.backbone = Backbone(spec)
+        self.head = LanguageHead(spec)
+        self.source: Path | None = None  # directory it was loaded from, whose files an export keeps
+        self.tie()
+
+    def tie(self) -> None:
+        """Let the head share the embedding's weight, where the family does."""
+        if self.spec.is_tied:
+            self.head.projection.weight = self.backbone.embedding.weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.drawable.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self.backbone.embedding.weight.dtype
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        scored: Tensor,
+        targets: Targets | None = None,
+    ) -> Tensor | Scores:
+        """Run packed tokens through the model.
+
+        Args:
+            tokens: `(T,)` token ids.
+            positions: `(T,)` integer positions.
+            attend: who sees whom.
+            scored: `(S,)` the rows whose output is wanted.
+            targets: what to score there, or `None` for logits.
+
+        Returns:
+            Raw fp32 logits `(S, V)` without targets, `Scores` with them.
+        """
+        return self.head(self.backbone(tokens, positions, attend, scored), targets)
+
+    def score(
+        self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor, targets: Targets
+    ) -> Scores:
+        """Return the `Scores` of `targets`; see `forward`."""
+        scores = self(tokens, positions, attend, scored, targets)
+        assert isinstance(scores, Scores)
+        return scores
+
+    def logits(
+        self,
+        input_ids: Tensor,
+        positions: Tensor | None = None,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """Return the dense reference logits, raw and never shifted: slow, and obviously right.
+
+        Args:
+            input_ids: `(B, L)` token ids.
+            positions: `(L,)` or `(B or 1, L)` rotary positions; `0 .. L-1` when not given.
+            allowed: `(B or 1, L, L)` bool, the keys each query sees; the family's own pattern when
+                not given. A row that sees nothing gives finite numbers.
+
+        Returns:
+            `(B, L, V)`, fp32 or wider.
+        """
+        batch, length = input_ids.shape
+        device = input_ids.device
+        if positions is None:
+            positions = torch.arange(length, device=device)
+        if allowed is None:
+            allowed = block_causal(length, self.spec.block_size, device)[None]
+        count = batch * length
+        num_rows = round_up(count, ROW_TILE)
+        padding = (0, num_rows - count)
+        logits = self(
+            F.pad(input_ids.flatten(), padding),
+            F.pad(positions.expand(batch, length).flatten(), padding),
+            plan_rows(allowed.expand(batch, length, length), num_rows),
+            torch.arange(num_rows, device=device),
+        )
+        return logits[:count].unflatten(0, (batch, length))
+
+
+def block_causal(length: int, block: int, device: torch.device | None = None) -> Tensor:
+    """Return the `(L, L)` bool pattern in which block i sees the blocks up to i, counted from position 0."""
+    blocks = torch.arange(length, device=device) // block
+    return blocks[None, :] <= blocks[:, None]
+
+
+# Projections that write into the residual stream, whose sum over layers should keep its variance.
+RESIDUAL_PROJECTIONS = ("attention.out.weight", "ffn.down.weight")
+
+
+@torch.no_grad()
+def initialise(model: Model, seed: int) -> None:
+    """Draw fresh weights: std `1/sqrt(fan_in)`, projections into the residual stream scaled by `1/sqrt(2 layers)`."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2:
+            continue
+        std = parameter.shape[1] ** -0.5
+        if name.endswith(RESIDUAL_PROJECTIONS):
+            std /= (2 * model.spec.num_layers) ** 0.5
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)

@@ -1,0 +1,45 @@
+"""Reductions: what a sum over targets is divided by.
+
+Every normalisation is a weight per view and one denominator, counted over the whole batch *before*
+it is cut into packs, microbatches or ranks, so that 1, 2 or 8 microbatches give one gradient.
+
+    tokens    every target counts the same
+    sequence  every trajectory counts the same
+    view      every view counts the same (published for full-attention models)
+    constant  targets are summed, and divided by views x a constant length (published for block
+              models)
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def reduction_weights(
+    counts: Sequence[Tensor],
+    reduction: Literal["tokens", "sequence", "view", "constant"],
+    length: int,
+) -> tuple[list[Tensor], float]:
+    """Return what each view's targets weigh, and what the weighted sum is divided by.
+
+    Args:
+        counts: one `(N,)` tensor per trajectory: targets of each of its views, all positive.
+        reduction: see above.
+        length: the constant length of `constant`.
+
+    Returns:
+        One `(N,)` tensor of weights per trajectory, and the denominator.
+    """
+    num_views = sum(len(views) for views in counts)
+    match reduction:
+        case "tokens":
+            return [torch.ones(len(v)) for v in counts], float(sum(int(v.sum()) for v in counts))
+        case "sequence":
+            weights = [torch.full((len(v),), 1 / max(int(v.sum()), 1)) for v in counts]
+            return weights, float(len(counts))
+        case "view":
+            return [1 / v.float() for v in counts], float(num_views)
+        case "constant":
+            return [torch.ones(len(v)) for v in counts], float(num_views * length)

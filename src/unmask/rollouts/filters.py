@@ -1,0 +1,21 @@
+"""Filters: which groups carry a gradient worth its cost."""
+
+from statistics import fmean
+
+from unmask.configs.objective import FilterConfig
+from unmask.types import Group, Reward
+
+
+def total(reward: Reward) -> float:
+    """Return a reward as one number; a per-token one is summed."""
+    return sum(reward) if isinstance(reward, tuple) else reward
+
+
+def is_kept(group: Group, config: FilterConfig) -> bool:
+    """Say whether a group is trained on."""
+    rewards = [total(reward) for reward in group.rewards]
+    mean = fmean(rewards)
+    is_low = config.low is not None and mean < config.low
+    is_high = config.high is not None and mean > config.high
+    is_dropped = config.drop_uniform and len(set(rewards)) == 1
+    return not (is_low or is_high or is_dropped)

@@ -1,0 +1,30 @@
+"""What a step's rollouts amount to, as they stand in `metrics.jsonl`."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from unmask.rollouts.filters import total
+from unmask.types import Group
+
+
+def rollout_numbers(
+    groups: Sequence[Group], kept: Sequence[Group], wall_s: float
+) -> dict[str, float]:
+    """Return reward, accuracy, lengths and parallelism of all groups, and how many are trained on."""
+    trajectories = [t for group in groups for t in group.trajectories]
+    rewards = [total(reward) for group in groups for reward in group.rewards]
+    tokens = sum(t.num_response for t in trajectories)
+    parts = {name for group in groups for name in group.parts}
+    return {
+        "reward": fmean(rewards),
+        "accuracy": fmean(reward == 1.0 for reward in rewards),
+        "groups_kept": len(kept) / len(groups),
+        "response_tokens": tokens / len(trajectories),
+        "truncated": fmean(t.finish == "length" for t in trajectories),
+        "tokens_per_denoising_step": tokens / sum(t.num_denoising_steps for t in trajectories),
+        "tokens_per_forward": tokens / sum(t.num_forwards for t in trajectories),
+        "tokens_per_s": tokens / wall_s,
+    } | {
+        f"reward_{name}": sum(sum(group.parts.get(name, ())) for group in groups) / len(rewards)
+        for name in sorted(parts)
+    }

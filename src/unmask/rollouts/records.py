@@ -1,0 +1,25 @@
+"""Some of a step's trajectories as lines of `trajectories.jsonl`."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from unmask.engine.llm import LLM
+from unmask.runs.trajectories import trajectory_record
+from unmask.types import Group
+
+
+def rollout_records(
+    groups: Sequence[Group], llm: LLM, limit: int, step: int
+) -> Iterator[dict[str, Any]]:
+    """Yield `limit` trajectories of a step as plain JSON values: one per prompt, then a second one."""
+    numbered = ((group, index) for index in range(len(groups[0].trajectories)) for group in groups)
+    for group, index in islice(numbered, limit):
+        trajectory = group.trajectories[index]
+        yield trajectory_record(
+            trajectory,
+            llm.decode(trajectory.response_ids),
+            group.rewards[index],
+            {name: values[index] for name, values in group.parts.items()},
+            step,
+        )

@@ -1,0 +1,56 @@
+"""How long each stage took: seconds on the wall, and seconds of CPU.
+
+Wall time says what a user waits for, CPU time what a machine with other work on it can compare. CPU
+time counts every thread of this process and the worker processes it has waited for; a worker is
+counted in the stage in which it ends, because only then does the system report it.
+"""
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Time spent in a stage."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def __add__(self, other: "Seconds") -> "Seconds":
+        """Return both together."""
+        return Seconds(self.wall + other.wall, self.cpu + other.cpu)
+
+
+class Clock:
+    """Adds up seconds by stage: `with clock("rollout"): ...`."""
+
+    def __init__(self) -> None:
+        """Start with no stages."""
+        self.stages: dict[str, Seconds] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Generator[None, None, None]:
+        """Add the time spent inside the `with` to a stage, also when it ends in an exception."""
+        wall, cpu = time.perf_counter(), cpu_s()
+        try:
+            yield
+        finally:
+            spent = Seconds(time.perf_counter() - wall, cpu_s() - cpu)
+            self.stages[stage] = self.stages.get(stage, Seconds()) + spent
+
+    def numbers(self) -> dict[str, float]:
+        """Return the stages as metrics: `rollout_wall_s`, `rollout_cpu_s` and so on."""
+        return {
+            f"{stage}_{kind}_s": round(value, 4)
+            for stage, seconds in self.stages.items()
+            for kind, value in (("wall", seconds.wall), ("cpu", seconds.cpu))
+        }
+
+
+def cpu_s() -> float:
+    """Return the CPU seconds of this process and of its children that have ended."""
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system

@@ -1,0 +1,140 @@
+"""A run directory: everything a run leaves behind, readable without unmask.
+
+    config.json          the resolved configuration
+    environment.json     versions, machine, threads, command line, start time
+    metrics.jsonl        one JSON object per line: the step and its numbers
+    trajectories.jsonl   some of the responses: token ids, step map, text, reward
+    model/               the weights as a plain Hugging Face directory
+
+A run never writes over another one: a directory that is not empty is refused. The JSON Lines files
+only grow, a step at a time, so they can be followed while the run goes on.
+"""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unmask import __version__
+from unmask.configs.eval import EvalConfig
+from unmask.configs.load import dump
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.runs.files import atomic_directory, write_json
+
+PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The files of one run.
+
+    Attributes:
+        path: the directory.
+    """
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the trained model is, once it has been saved."""
+        return self.path / "model"
+
+    def log(self, *, step: int, **numbers: float) -> None:
+        """Append one line of numbers to `metrics.jsonl`.
+
+        NaN and the infinities are written as `null`, because JSON has no word for them and a run
+        must not end over a diagnostic. `null` means nothing else: a number that does not exist is
+        left out.
+        """
+        finite = {name: _finite(value) for name, value in numbers.items()}
+        self._append("metrics.jsonl", [{"step": step, **finite}])
+
+    def record(self, trajectories: Iterable[Mapping[str, Any]]) -> None:
+        """Append records made by `trajectory_record` to `trajectories.jsonl`."""
+        self._append("trajectories.jsonl", trajectories)
+
+    def saving_model(self) -> AbstractContextManager[Path]:
+        """Give a directory to save a model in; it becomes `model/` when the `with` ends well."""
+        return atomic_directory(self.model)
+
+    def _append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
+        with (self.path / name).open("ab") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def create_run(config: SFTConfig | RLConfig | EvalConfig) -> RunDirectory:
+    """Make the directory `config.run.dir` and write what is known before the first step.
+
+    Raises:
+        ValueError: something is there already.
+        OSError: it cannot be written.
+    """
+    path = config.run.dir
+    if path.exists() and not is_empty(path):
+        raise ValueError(
+            f"run.dir = {path}: is not empty, and a run never writes over another;"
+            " give another run.dir=... or move it away"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / "config.json", dump(config))
+    write_json(path / "environment.json", environment(config.run.threads))
+    return RunDirectory(path)
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Describe what the run runs on.
+
+    Args:
+        threads: CPU threads torch was given; another number gives other last bits.
+    """
+    return {
+        "start_time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "argv": sys.argv,
+        "unmask": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "threads": threads,
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def move_aside(path: Path) -> Path | None:
+    """Rename an earlier run to the first free `path.<n>`.
+
+    Returns:
+        Its new place; None if there was nothing to move.
+    """
+    if not path.exists() or is_empty(path):
+        return None
+    number = 1
+    while (place := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return path.rename(place)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether this is a directory with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _finite(value: float) -> float | None:
+    number = value if isinstance(value, int) else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

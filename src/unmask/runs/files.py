@@ -1,0 +1,83 @@
+"""Files that are either whole or absent.
+
+A reader, or the next start after a power cut, must never meet half a file. So content is written
+under a temporary name beside its place, forced to the disk, and only then renamed: on one file
+system a rename happens or does not. What a killed process leaves behind is called `*.tmp-*`, never
+the name that was asked for.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, replacing an older one at once.
+
+    Raises:
+        OSError: the directory does not exist or cannot be written, or the disk is full; an older
+            file is then still whole.
+    """
+    temporary = _beside(path, "tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _force_to_disk(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _force_to_disk(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, replacing an older file at once.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity, which JSON has not.
+        OSError: as `write_text`.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Generator[Path, None, None]:
+    """Give an empty directory to fill; it becomes `path`, replacing an older one, when all went well.
+
+    An exception inside the `with` removes it and leaves an older `path` as it was. Replacing takes
+    two renames: a process killed just between them leaves the older directory as `*.old-*` and the
+    whole newer one as `*.tmp-*`.
+
+    Raises:
+        OSError: as `write_text`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = _beside(path, "tmp"), _beside(path, "old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for entry in (*temporary.rglob("*"), temporary):
+            _force_to_disk(entry)
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _force_to_disk(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    # Not tempfile: it would make the file readable by its owner only.
+    return path.with_name(f"{path.name}.{kind}-{token_hex(4)}")
+
+
+def _force_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

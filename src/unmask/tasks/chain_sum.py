@@ -1,0 +1,33 @@
+"""Compact `chain_sum`: the prompt is `4-1-7=`, the response its running totals, `3;-4`.
+
+Writing the totals lets a small model do one addition at a time. Only the text after the last `;` is
+judged: the way there is the model's own.
+"""
+
+from itertools import accumulate
+
+from unmask.tasks.wording import Entry, Wording
+
+
+def question(entry: Entry) -> str:
+    """Write the expression without spaces, and `=`."""
+    return entry["metadata"]["expression"].replace(" ", "") + "="
+
+
+def demonstration(entry: Entry) -> str:
+    """Write the totals after the second term and every later one."""
+    first, *rest = entry["metadata"]["expression"].split()
+    signed = [
+        int(term) if sign == "+" else -int(term)
+        for sign, term in zip(rest[::2], rest[1::2], strict=True)
+    ]
+    totals = list(accumulate(signed, initial=int(first)))
+    return ";".join(str(total) for total in totals[1:] or totals)
+
+
+def answer(response: str) -> str:
+    """Read the text after the last `;`."""
+    return response.rpartition(";")[2]
+
+
+WORDING = Wording(question, demonstration, answer, alphabet="0123456789+-=;")

@@ -1,0 +1,153 @@
+"""Datasets of the `reasoning_gym` package, by name.
+
+A prompt's reference is the generator's entry, which the package's own verifier reads in a worker
+process (`rewards.reasoning_gym`). Problems are drawn once; repeats of a prompt are dropped, so a
+split may hold fewer prompts than its share of `size`. Refused: a dataset whose entries JSON cannot
+carry to the worker without changing a verdict, and arguments its generator refuses.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from unmask.configs.task import ReasoningGymConfig
+from unmask.rewards.custom import load_reward
+from unmask.rewards.reasoning_gym import FACTORY
+from unmask.rewards.workers import VerifierPool, score_from_verdict
+from unmask.tasks import chain_sum, countdown, mini_sudoku
+from unmask.tasks.task import Task, prompt_from_text, split_from_text
+from unmask.tasks.wording import VERBATIM, Entry, Wording
+from unmask.types import Prompt, Score, Split
+
+
+def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
+    """Make the task of one dataset; its problems are drawn at the first call of `prompts`.
+
+    Raises:
+        ValueError: unknown dataset, arguments it refuses, no compact wording, or entries that JSON
+            cannot carry.
+    """
+    dataset = _create_dataset(config)
+    wording = compact_wording(config.name) if config.compact else VERBATIM
+    splits = cache(lambda: _draw_splits(config, dataset, wording))
+
+    def prompts(split: Split) -> Sequence[Prompt]:
+        if not splits()[split]:
+            raise ValueError(
+                f"task.size = {config.size}, task.validation_share = {config.validation_share} and "
+                f"task.test_share = {config.test_share} leave no {split} prompts of {config.name}"
+            )
+        return splits()[split]
+
+    def demonstration(prompt: Prompt) -> str | None:
+        return wording.demonstration(prompt.reference)
+
+    if config.reward is not None:
+        reward = load_reward(config.reward)
+        return Task(
+            config.name,
+            prompts,
+            demonstration,
+            grade=lambda items: [Score(reward(prompt, response)) for prompt, response in items],
+            alphabet=wording.alphabet,
+        )
+
+    args = {"name": config.name, "args": {**config.args, "size": config.size, "seed": config.seed}}
+    pool = VerifierPool(FACTORY, args, config.verifier.workers, config.verifier.time_limit_s)
+    exact = is_exact_by_default(config.name) if config.exact is None else config.exact
+
+    def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
+        verdicts = pool.judge(
+            [{"entry": p.reference, "answer": wording.answer(response)} for p, response in items]
+        )
+        return [score_from_verdict(verdict, exact) for verdict in verdicts]
+
+    return Task(config.name, prompts, demonstration, grade, pool.close, wording.alphabet)
+
+
+def compact_wording(name: str) -> Wording:
+    """Return the compact wording of a dataset, or raise a ValueError that names those that have one."""
+    match name:
+        case "chain_sum":
+            return chain_sum.WORDING
+        case "mini_sudoku":
+            return mini_sudoku.WORDING
+        case "countdown":
+            return countdown.WORDING
+        case _:
+            raise ValueError(
+                f"task.compact = true: {name!r} has no compact wording "
+                "(chain_sum, countdown and mini_sudoku have); set task.compact = false"
+            )
+
+
+def is_exact_by_default(name: str) -> bool:
+    """Whether this dataset's graded scores are no partial success: a wrong sum, sudoku or expression."""
+    return name in ("chain_sum", "countdown", "mini_sudoku")
+
+
+def _create_dataset(config: ReasoningGymConfig) -> Any:
+    import reasoning_gym
+    from reasoning_gym.factory import DATASETS
+
+    if config.name not in DATASETS:
+        near = difflib.get_close_matches(config.name, DATASETS, n=3) or sorted(DATASETS)
+        raise ValueError(
+            f"task.name = {config.name!r}: reasoning_gym has no such dataset; near it: {', '.join(near)}"
+        )
+    for key in config.args.keys() & {"size", "seed"}:
+        raise ValueError(f"task.args has {key!r}: set task.{key} instead")
+    try:
+        dataset = reasoning_gym.create_dataset(
+            config.name, **config.args, size=config.size, seed=config.seed
+        )
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"task.args = {config.args}: {config.name} refuses them: {error}"
+        ) from error
+    _check_survives_json(config.name, dataset, _draw(config, dataset, 0))
+    return dataset
+
+
+def _check_survives_json(name: str, dataset: Any, entry: Entry) -> None:
+    carried = json.loads(json.dumps(entry))
+    gold = entry["answer"]
+    if dataset.score_answer(gold, carried) != dataset.score_answer(gold, entry):
+        raise ValueError(
+            f"task.name = {name!r}: its verifier judges otherwise once an entry has been through JSON; "
+            "it cannot run in a worker process"
+        )
+
+
+def _draw_splits(
+    config: ReasoningGymConfig, dataset: Any, wording: Wording
+) -> dict[Split, tuple[Prompt, ...]]:
+    splits: dict[Split, list[Prompt]] = {"train": [], "validation": [], "test": []}
+    for text, entry in _distinct(config, dataset, wording):
+        split = split_from_text(text, config.validation_share, config.test_share)
+        splits[split].append(prompt_from_text(config.name, text, entry))
+    return {split: tuple(prompts) for split, prompts in splits.items()}
+
+
+def _distinct(
+    config: ReasoningGymConfig, dataset: Any, wording: Wording
+) -> Iterator[tuple[str, Entry]]:
+    seen: set[str] = set()
+    for index in range(config.size):
+        entry = _draw(config, dataset, index)
+        text = wording.question(entry)
+        if text not in seen:
+            seen.add(text)
+            yield text, entry
+
+
+def _draw(config: ReasoningGymConfig, dataset: Any, index: int) -> Entry:
+    try:
+        return dataset[index]
+    except ValueError as error:
+        raise ValueError(
+            f"task.args = {config.args}: {config.name} finds no problem {index} "
+            f"with task.seed = {config.seed}: {error}"
+        ) from error

@@ -1,0 +1,61 @@
+"""What a task is: prompts in three splits, and the grader they need.
+
+A prompt's split and number follow from its text alone, by a hash that does not change from process
+to process. So no prompt can stand in two splits, whatever the seed, the order or the number of
+problems drawn, and a model trained today is not tested tomorrow on what it has seen.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unmask.types import Message, Prompt, Score, Split
+
+
+def _nothing_to_close() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Where prompts come from, and how responses to them are judged.
+
+    Attributes:
+        name: stands in logs and in `Prompt.task`.
+        prompts: the prompts of a split, the same objects at every call; ValueError where there are
+            none.
+        demonstration: a right response to a prompt without its end-of-text token, for SFT; None
+            where none is known.
+        grade: the scores of `(prompt, response)` pairs, in their order.
+        close: ends the processes the grader holds; grading again starts them again.
+        alphabet: every character of the compact prompts and responses; None where the text is free.
+    """
+
+    name: str
+    prompts: Callable[[Split], Sequence[Prompt]]
+    demonstration: Callable[[Prompt], str | None]
+    grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
+    close: Callable[[], None] = _nothing_to_close
+    alphabet: str | None = None
+
+
+NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade=lambda _: [])
+
+
+def prompt_from_text(task: str, text: str, reference: Mapping[str, Any]) -> Prompt:
+    """Make a prompt of one user message, numbered by a hash of its text (below 2**31)."""
+    return Prompt(task, _hash(text) % 2**31, (Message("user", text),), (), reference)
+
+
+def split_from_text(text: str, validation_share: float, test_share: float) -> Split:
+    """Return the split a prompt's text falls in; shares are fractions of the distinct prompts."""
+    # The high half: the low half is the prompt's number, and seeds must not tell the split.
+    position = (_hash(text) >> 32) / 2**32
+    if position < test_share:
+        return "test"
+    return "validation" if position < test_share + validation_share else "train"
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,180 @@
+"""The learner: views in, changed weights out.
+
+One `update` is one optimizer step over any number of trajectories. They are laid out in packs under
+a token budget; the loss is a weighted sum over targets divided by one denominator that was counted
+over the whole batch, so how it was cut into packs does not matter. Optimizer state lives as long as
+the learner, across RL steps.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unmask.configs.optimizer import OptimizerConfig
+from unmask.diffusion.layout import Pack, pack_views
+from unmask.diffusion.views import Views
+from unmask.models.attention import plan_documents
+from unmask.models.heads import Scores, Targets
+from unmask.models.transformer import Model
+from unmask.trainers.masters import MasterWeights
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an objective says of `S` targets.
+
+    Attributes:
+        loss: `(S,)`, to be weighted and summed.
+        means: named `(S,)` numbers, reported as means over the batch's targets.
+        maxima: named `(S,)` numbers, reported as maxima.
+    """
+
+    loss: Tensor
+    means: Mapping[str, Tensor] = field(default_factory=dict)
+    maxima: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+Objective = Callable[[Scores, Pack], Terms]
+
+
+class Update(NamedTuple):
+    """What one optimizer step reports."""
+
+    loss: float
+    statistics: dict[str, float]
+
+
+class Learner:
+    """A model under training, with its optimizer."""
+
+    def __init__(self, model: Model, config: OptimizerConfig) -> None:
+        """Build the optimizer of a model that is trained in place."""
+        self.model = model
+        self.num_updates = 0
+        self._config = config
+        self._mask_id = model.spec.require_mask_id()
+        self._masters = MasterWeights(model)
+        weights = [w for _, w in self._masters.named if w.dim() >= 2]
+        others = [w for _, w in self._masters.named if w.dim() < 2]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": weights, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            fused=True,
+        )
+
+    def update(
+        self,
+        views: Sequence[Views],
+        objective: Objective,
+        denominator: float,
+        rate: float | None = None,
+    ) -> Update:
+        """Take one optimizer step.
+
+        Args:
+            views: the batch; weights are in the views.
+            objective: scores and pack to per-target terms.
+            denominator: what the weighted sum of losses is divided by.
+            rate: learning rate; the config's when not given.
+
+        Raises:
+            ValueError: if the gradient is not finite; the weights are then untouched.
+        """
+        packs = self._packs(views)
+        totals = _Totals()
+        for pack in packs:
+            terms = objective(self._score(pack), pack)
+            loss = (terms.loss * pack.weights).sum() / denominator
+            loss.backward()
+            self._masters.take_gradients()
+            totals.add(loss.detach(), terms)
+        gradient_norm = self._clip()
+        rate = self._config.lr if rate is None else rate
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        # Counted first: a signal that comes now must not take half an update for none.
+        self.num_updates += 1
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._masters.write()
+        tokens = sum(pack.tokens.shape[0] for pack in packs)
+        extra = {"gradient_norm": gradient_norm, "learning_rate": rate, "packed_tokens": tokens}
+        return Update(totals.loss, {**totals.statistics(), **extra})
+
+    @torch.no_grad()
+    def score(self, views: Sequence[Views]) -> list[Tensor]:
+        """Return the log-probabilities `(N, C)` of every trajectory's targets under the current weights."""
+        shapes = [v.target.shape for v in views]
+        starts = torch.tensor([0, *(shape.numel() for shape in shapes)]).cumsum(0)
+        num_slots = torch.tensor([shape[1] for shape in shapes])
+        flat = torch.zeros(int(starts[-1]), dtype=torch.float64)
+        for pack in self._packs(views):
+            trajectory, view, slot = pack.origin.cpu()
+            place = starts[trajectory] + view * num_slots[trajectory] + slot
+            flat[place] = self._score(pack).logprobs.double().cpu()
+        parts = flat.split([shape.numel() for shape in shapes])
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def _packs(self, views: Sequence[Views]) -> list[Pack]:
+        packs = pack_views(views, self._mask_id, self._config.token_budget)
+        return [pack.to(self.model.device) for pack in packs]
+
+    def _score(self, pack: Pack) -> Scores:
+        return self.model.score(
+            pack.tokens,
+            pack.positions,
+            plan_documents(pack.structure),
+            pack.rows,
+            Targets(pack.targets, pack.temperatures),
+        )
+
+    def _clip(self) -> float:
+        masters = [master for _, master in self._masters.named]
+        limit = self._config.clip_norm or torch.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(masters, limit))
+        if not math.isfinite(norm):
+            self._optimizer.zero_grad(set_to_none=True)
+            raise ValueError(
+                f"the gradient of update {self.num_updates + 1} is {norm}; the weights are untouched. "
+                "Lower optimizer.lr, or look at the rewards of this step"
+            )
+        return norm
+
+
+class _Totals:
+    """Sums of a batch's terms over its packs."""
+
+    def __init__(self) -> None:
+        self._loss: list[Tensor] = []
+        self._count = 0
+        self._sums: dict[str, Tensor] = {}
+        self._maxima: dict[str, Tensor] = {}
+
+    def add(self, loss: Tensor, terms: Terms) -> None:
+        self._loss.append(loss)
+        self._count += terms.loss.shape[0]
+        for name, values in terms.means.items():
+            total = values.detach().double().sum()
+            self._sums[name] = self._sums[name] + total if name in self._sums else total
+        for name, values in terms.maxima.items():
+            top = values.detach().double().max()
+            self._maxima[name] = (
+                torch.maximum(self._maxima[name], top) if name in self._maxima else top
+            )
+
+    @property
+    def loss(self) -> float:
+        return float(sum(self._loss))
+
+    def statistics(self) -> dict[str, float]:
+        means = {name: float(total) / self._count for name, total in self._sums.items()}
+        return means | {name: float(top) for name, top in self._maxima.items()}

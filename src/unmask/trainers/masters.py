@@ -1,0 +1,47 @@
+"""Master weights: what the optimizer really changes.
+
+A module in fp32 or fp64 is its own master. A bf16 module would round most updates away (a step of
+1e-6 is below half a unit in the last place of any weight above 0.004), so the optimizer keeps an
+fp32 copy of every weight and sums the gradients of a batch in fp32 beside it, and writes the module
+in place after each step.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class MasterWeights:
+    """The weights the optimizer steps on, and the way to the module and back.
+
+    Attributes:
+        named: name and master of every trainable parameter.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Copy the parameters that are too narrow, and share the others."""
+        self._pairs: list[tuple[nn.Parameter, Tensor]] = []
+        self.named: list[tuple[str, Tensor]] = []
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            is_wide = parameter.dtype in (torch.float32, torch.float64)
+            master = parameter if is_wide else parameter.detach().float().requires_grad_()
+            self.named.append((name, master))
+            if not is_wide:
+                self._pairs.append((parameter, master))
+
+    def take_gradients(self) -> None:
+        """Add the module's gradients to the masters', and clear them there."""
+        for parameter, master in self._pairs:
+            if parameter.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = torch.zeros_like(master)
+            master.grad += parameter.grad
+            parameter.grad = None
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Copy the masters into the module, rounded to its format."""
+        for parameter, master in self._pairs:
+            parameter.copy_(master)

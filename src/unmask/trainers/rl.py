@@ -1,0 +1,124 @@
+"""Reinforcement learning along the trajectory (TraceRL): the loop of `unmask rl`.
+
+    prompts -> engine -> trajectories -> rewards -> advantages -> views -> surrogate -> update
+                 ^                                                                        |
+                 +-------------------------------- weights <------------------------------+
+
+One process, one copy of the weights: the learner writes the module that the engine samples from, so
+a weight sync is a version number.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from unmask.configs.rl import RLConfig
+from unmask.data.shuffled import Shuffled
+from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.engine.build import build_llm
+from unmask.models.checkpoint import save_model
+from unmask.objectives.advantages import group_advantages
+from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.rollouts.filters import is_kept, total
+from unmask.rollouts.numbers import rollout_numbers
+from unmask.rollouts.records import rollout_records
+from unmask.runs.clock import Clock
+from unmask.runs.directory import create_run
+from unmask.runs.progress import Progress
+from unmask.seeds import derive_seed
+from unmask.tasks.build import build_task
+from unmask.trainers.evaluator import Evaluator
+from unmask.trainers.learner import Learner
+from unmask.trainers.policy_update import PolicyUpdate
+from unmask.trainers.schedule import learning_rate
+from unmask.trainers.sft import is_save_due
+from unmask.types import Group
+
+SHOWN = ("reward", "accuracy", "tokens_per_s", "eval_accuracy")
+
+
+def train_rl(config: RLConfig) -> Path:
+    """Train by TraceRL and return the directory of the trained model.
+
+    Raises:
+        ValueError: for what the config asks and cannot have, naming the key.
+    """
+    check_trainable(config)
+    torch.set_num_threads(config.run.threads)
+    llm = build_llm(config.model, config.engine)
+    task = build_task(config.task)
+    prompts = llm.tokenize(task.prompts("train"))
+    count = config.rollout.responses
+    sampling = config.sampling.to_params(n=count)
+    check_room(llm, prompts, sampling)
+    source = Shuffled(prompts, config.run.seed)
+    learner = Learner(llm.model, config.optimizer)
+    policy_update = PolicyUpdate(learner, config)
+    evaluator = Evaluator(llm, task, config.eval, config.sampling, config.run.seed)
+    run = create_run(config)  # last: a mistake above must leave nothing that refuses the next try
+
+    with Progress(config.steps, "RL") as bar, closing(task):
+        for step in range(1, config.steps + 1):
+            seed, clock = derive_seed(config.run.seed, step), Clock()
+            rate = learning_rate(config.optimizer, step - 1, config.steps)
+            with clock("rollout"):
+                prompts = source.draw(config.rollout.prompts)
+                trajectories = write_trajectories(llm, prompts, sampling, seed)
+            with clock("reward"):
+                groups = grade_trajectories(llm, task, trajectories, count)
+            with clock("update"):
+                kept = [group for group in groups if is_kept(group, config.filter)]
+                numbers = policy_update(trajectory_views(kept, config), seed, rate)
+                llm.engine.update_weights()
+            numbers |= rollout_numbers(groups, kept, clock.stages["rollout"].wall)
+            if evaluator.is_due(step, config.steps):
+                with clock("eval"):
+                    numbers |= evaluator.measure()
+            run.log(step=step, **numbers, **clock.numbers())
+            run.record(rollout_records(groups, llm, config.run.trajectories, step))
+            bar.advance(1, **{name: numbers[name] for name in SHOWN if name in numbers})
+            if is_save_due(step, config.save_every, config.steps):
+                with run.saving_model() as directory:
+                    save_model(llm.model, directory)
+    return run.model
+
+
+def check_trainable(config: RLConfig) -> None:
+    """Refuse what would train on the wrong numbers, or not at all.
+
+    Raises:
+        ValueError: for rollouts whose log-probabilities are not those of the policy, and for a KL
+            penalty that has no gradient.
+    """
+    if config.sampling.temperature == 0:
+        raise ValueError(
+            "sampling.temperature = 0 writes the most likely token, which is no draw from the "
+            "policy: RL needs a temperature above 0"
+        )
+    if config.sampling.to_params().is_filtered:
+        raise ValueError(
+            "sampling.top_k, top_p and min_p must be off in RL: the learner's log-probabilities "
+            "are over every token, the filtered ones are not"
+        )
+    if config.objective.kl > 0 and config.minibatches == 1:
+        raise ValueError(
+            f"objective.kl = {config.objective.kl} has no effect with minibatches = 1: the only "
+            "update starts at the policy it is measured from; set minibatches = 2 or kl = 0"
+        )
+
+
+def trajectory_views(groups: Sequence[Group], config: RLConfig) -> list[Views]:
+    """Return the views of every trajectory, weighted by its advantage over its group."""
+    return [
+        views_of_trajectory(
+            trajectory, advantage, config.objective.shrink, config.objective.post_num
+        )
+        for group in groups
+        for trajectory, advantage in zip(
+            group.trajectories,
+            group_advantages([total(r) for r in group.rewards], config.advantage.baseline),
+            strict=True,
+        )
+    ]

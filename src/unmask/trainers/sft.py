@@ -1,0 +1,129 @@
+"""Supervised fine-tuning by block diffusion: the loop of `unmask sft`."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from unmask.configs.sampling import SamplingConfig
+from unmask.configs.sft import SFTConfig
+from unmask.data.demonstrations import (
+    Demonstration,
+    demonstrations_of_answers,
+    demonstrations_of_file,
+)
+from unmask.data.shuffled import Shuffled
+from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.views import Views, views_of_response
+from unmask.engine.build import build_llm
+from unmask.engine.llm import LLM
+from unmask.models.checkpoint import save_model
+from unmask.runs.clock import Clock
+from unmask.runs.directory import create_run
+from unmask.runs.progress import Progress
+from unmask.seeds import derive_seed
+from unmask.tasks.build import build_task
+from unmask.tasks.task import Task
+from unmask.trainers.evaluator import Evaluator
+from unmask.trainers.learner import Learner
+from unmask.trainers.schedule import learning_rate
+from unmask.trainers.terms import supervised_terms
+
+SHOWN = ("loss", "packed_tokens_per_s", "eval_accuracy")
+
+
+def train_sft(config: SFTConfig) -> Path:
+    """Train on demonstrations and return the directory of the trained model.
+
+    Raises:
+        ValueError: for what the config asks and cannot have, naming the key.
+    """
+    torch.set_num_threads(config.run.threads)
+    llm = build_llm(config.model, config.engine)
+    task = build_task(config.task)
+    source = Shuffled(read_demonstrations(config, task, llm), config.run.seed)
+    learner = Learner(llm.model, config.optimizer)
+    evaluator = Evaluator(llm, task, config.eval, SamplingConfig(), config.run.seed)
+    run = create_run(config)  # last: a mistake above must leave nothing that refuses the next try
+
+    with Progress(config.steps, "SFT") as bar, closing(task):
+        for step in range(1, config.steps + 1):
+            clock = Clock()
+            with clock("update"):
+                views = noisy_views(source.draw(config.data.batch_size), config, llm, step)
+                rate = learning_rate(config.optimizer, step - 1, config.steps)
+                update = learner.update(views, supervised_terms, denominator(views, config), rate)
+                llm.engine.update_weights()
+            numbers = {"loss": update.loss, **update.statistics}
+            seconds = clock.stages["update"].wall
+            numbers["packed_tokens_per_s"] = numbers["packed_tokens"] / seconds
+            if evaluator.is_due(step, config.steps):
+                with clock("eval"):
+                    numbers |= evaluator.measure()
+            run.log(step=step, **numbers, **clock.numbers())
+            bar.advance(1, **{name: numbers[name] for name in SHOWN if name in numbers})
+            if is_save_due(step, config.save_every, config.steps):
+                with run.saving_model() as directory:
+                    save_model(llm.model, directory)
+    return run.model
+
+
+def is_save_due(step: int, every: int, last_step: int) -> bool:
+    """Say whether the model is saved after this step; it always is after the last."""
+    return step == last_step or (every > 0 and step % every == 0)
+
+
+def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonstration]:
+    """Return what is imitated: the file's demonstrations, or the task's own.
+
+    Raises:
+        ValueError: if there are none, or one does not fit the model.
+    """
+    tokenizer = llm.require_tokenizer()
+    if config.data.path:
+        found = demonstrations_of_file(config.data.path, tokenizer)
+    else:
+        prompts = task.prompts("train")
+        answers = [(p, text) for p in prompts if (text := task.demonstration(p)) is not None]
+        found = demonstrations_of_answers(answers, tokenizer)
+    if not found:
+        raise ValueError(f"task {task.name!r} has no demonstrations: give data.path")
+    longest = max(len(d.prompt_ids) + len(d.response_ids) for d in found)
+    if longest > llm.model.spec.max_length:
+        raise ValueError(
+            f"the longest demonstration has {longest} tokens, but the model has "
+            f"{llm.model.spec.max_length} positions: shorten it or leave it out"
+        )
+    return found
+
+
+def noisy_views(
+    batch: Sequence[Demonstration], config: SFTConfig, llm: LLM, step: int
+) -> list[Views]:
+    """Return fresh noisy views of a batch; the noise of a demonstration depends on seed, step and place."""
+    noise = config.noise
+    schedule = NoiseSchedule(
+        noise.low, noise.high, noise.noise == "per_token", noise.weight == "elbo"
+    )
+    return [
+        views_of_response(
+            demonstration.prompt_ids,
+            demonstration.response_ids,
+            llm.model.spec.block_size,
+            (schedule, noise.views),
+            derive_seed(config.run.seed, step, place),
+        )
+        for place, demonstration in enumerate(batch)
+    ]
+
+
+def denominator(views: Sequence[Views], config: SFTConfig) -> float:
+    """Return what a batch's loss is divided by.
+
+    With weight one it is the number of hidden tokens: a mean. The ELBO is a mean over all response
+    tokens, hidden or not; dividing by the hidden ones would cancel the 1/t that makes it a bound.
+    """
+    is_elbo = config.noise.weight == "elbo"
+    counted = [(v.weight > 0) if is_elbo else v.target for v in views]
+    return float(max(1, sum(int(slots.sum()) for slots in counted)))

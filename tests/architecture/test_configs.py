@@ -1,0 +1,47 @@
+"""Every shipped config is valid, and every key it may hold is explained in a sentence."""
+
+import importlib
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.source import ROOT, modules
+from unmask.configs.eval import EvalConfig
+from unmask.configs.rl import RLConfig
+from unmask.configs.section import Section
+from unmask.configs.sft import SFTConfig
+
+CLASSES: dict[str, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+SHIPPED = sorted((ROOT / "configs").rglob("*.toml"))
+
+
+def sections() -> Iterator[type[Section]]:
+    """Yield the classes that `unmask.configs` defines."""
+    for module in modules():
+        if module.area == "configs":
+            for value in vars(importlib.import_module(module.name)).values():
+                is_section = isinstance(value, type) and issubclass(value, Section)
+                if is_section and value.__module__ == module.name:
+                    yield value
+
+
+def test_every_kind_is_shipped() -> None:
+    assert {path.relative_to(ROOT / "configs").parts[0] for path in SHIPPED} == set(CLASSES)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shipped_config_is_valid(path: Path) -> None:
+    kind = path.relative_to(ROOT / "configs").parts[0]
+    CLASSES[kind].model_validate(tomllib.loads(path.read_text()))
+
+
+def test_every_key_is_explained() -> None:
+    wrong = [
+        f"{section.__module__}.{section.__name__}.{name}: {field.description!r}"
+        for section in sections()
+        for name, field in section.model_fields.items()
+        if not (field.description or "").endswith(".")
+    ]
+    assert not wrong, "a sentence ends with a full stop:\n" + "\n".join(wrong)

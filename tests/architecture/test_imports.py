@@ -1,0 +1,108 @@
+"""Which area may know which: the table of DESIGN section 3."""
+
+import sys
+
+from tests.architecture.source import Import, Module, imports, modules
+
+# An entry covers what lies below it: `models` covers `models.spec`, `models.tokenizer` only itself.
+MAY_IMPORT = {
+    "types": set(),
+    "seeds": set(),
+    "json_records": set(),
+    "configs": {"types"},
+    "models": {"types", "configs"},
+    "diffusion": {"types"},
+    "objectives": {"types"},
+    "engine": {"types", "configs", "models", "diffusion"},
+    "rewards": {"types", "configs", "models"},
+    "tasks": {"types", "configs", "rewards"},
+    "runs": {"types", "configs"},
+    "data": {"types", "configs", "models.tokenizer"},
+    "rollouts": {"types", "configs", "engine", "tasks", "runs"},
+    "distributed": {"configs", "models"},
+    "evaluation": {
+        *("types", "configs", "models", "diffusion", "objectives"),
+        *("engine", "tasks", "rollouts", "runs"),
+    },
+    "server": {"types", "configs", "engine", "runs"},
+    "viewer": {"types", "runs"},
+}
+MAY_IMPORT["trainers"] = set(MAY_IMPORT)
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
+MAY_IMPORT["__main__"] = {"cli"}
+MAY_IMPORT["__init__"] = {"types", "models.checkpoint", "engine.llm"}
+
+# Records and arithmetic on the standard library alone: any area may know them.
+LEAVES = {"types", "seeds", "json_records", "__version__"}
+
+# Their other imports of unmask must wait until something is asked for.
+LAZY = {"cli", "__init__"}
+
+
+def is_allowed(module: Module, target: str) -> bool:
+    """Say whether a module may import `target`, a dotted name below `unmask`."""
+    leaves = set() if module.area in LEAVES else LEAVES
+    allowed = {module.area, *leaves, *MAY_IMPORT[module.area]}
+    return any(f"{target}.".startswith(f"{name}.") for name in allowed)
+
+
+def unmask_imports(module: Module) -> list[tuple[Import, str]]:
+    """Return a module's imports of unmask, each with its name below `unmask`."""
+    return [
+        (found, found.target.removeprefix("unmask").removeprefix("."))
+        for found in imports(module.tree)
+        if found.target.split(".")[0] == "unmask"
+    ]
+
+
+def test_every_area_has_a_row() -> None:
+    assert {module.area for module in modules()} <= set(MAY_IMPORT)
+
+
+def test_areas_import_only_what_their_row_allows() -> None:
+    wrong = [
+        f"{module.path}:{found.line}: {module.area} may not import {found.target}"
+        for module in modules()
+        for found, target in unmask_imports(module)
+        if not is_allowed(module, target)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_cli_and_package_import_when_asked() -> None:
+    wrong = [
+        f"{module.path}:{found.line}: {found.target} is imported at start"
+        for module in modules()
+        for found, target in unmask_imports(module)
+        if module.area in LAZY and not found.is_lazy and target.split(".")[0] not in LEAVES
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_leaves_stand_on_the_standard_library() -> None:
+    leaves = [module for module in modules() if module.area in LEAVES]
+    assert {module.area for module in leaves} >= {"types"}
+    roots = {found.target.split(".")[0] for leaf in leaves for found in imports(leaf.tree)}
+    assert roots <= set(sys.stdlib_module_names)
+
+
+def test_table_is_enforced() -> None:
+    (types,) = (module for module in modules() if module.name == "unmask.types")
+    data = Module("unmask.data.mixing", types.path, types.tree)
+    assert is_allowed(data, "models.tokenizer.Tokenizer")
+    assert is_allowed(data, "data.cursor")
+    assert not is_allowed(data, "models.transformer")
+    assert not is_allowed(data, "models")
+    assert not is_allowed(types, "seeds")
+    assert not is_allowed(data, "load_model")
+
+
+def test_configs_import_nothing_heavy() -> None:
+    light = {*sys.stdlib_module_names, "pydantic", "pydantic_core", "annotated_types", "unmask"}
+    roots = {
+        (module.name, found.target.split(".")[0])
+        for module in modules()
+        if module.area == "configs"
+        for found in imports(module.tree)
+    }
+    assert not {pair for pair in roots if pair[1] not in light}

@@ -1,0 +1,17 @@
+"""What every test process does first: one torch thread, no network, repeatable hypothesis."""
+
+import os
+
+# Read once, when the libraries are imported: another number of threads gives other last bits.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import hypothesis
+import torch
+
+torch.set_num_threads(1)
+# A shared two-core machine misses per-example deadlines, and a draw that fails once must fail again.
+hypothesis.settings.register_profile("unmask", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("unmask")

@@ -1,0 +1,42 @@
+"""Shuffled passes: each item once per pass, and a place that can be left and found again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unmask.data.shuffled import Shuffled
+
+ITEMS = list("abcdefgh")
+
+
+@given(st.lists(st.integers(0, 11), max_size=12), st.integers(0, 5))
+def test_every_pass_is_a_permutation_whatever_the_size_of_the_draws(
+    sizes: list[int], seed: int
+) -> None:
+    source = Shuffled(ITEMS, seed)
+    dealt = [item for size in sizes for item in source.draw(size)]
+    dealt += source.draw(-len(dealt) % len(ITEMS))
+    for start in range(0, len(dealt), len(ITEMS)):
+        assert sorted(dealt[start : start + len(ITEMS)]) == ITEMS
+
+
+def test_passes_and_seeds_differ_in_their_order() -> None:
+    source = Shuffled(ITEMS, 0)
+    first, second = source.draw(8), source.draw(8)
+    assert first != second
+    assert first != Shuffled(ITEMS, 1).draw(8)
+    assert first == Shuffled(ITEMS, 0).draw(8)
+
+
+@pytest.mark.parametrize("dealt", [0, 3, 8, 13])
+def test_a_restored_source_goes_on_with_the_very_next_item(dealt: int) -> None:
+    source, restored = Shuffled(ITEMS, 7), Shuffled(ITEMS, 7)
+    source.draw(dealt)
+    restored.draw(5)
+    restored.restore(source.state())
+    assert restored.draw(20) == source.draw(20)
+
+
+def test_nothing_to_deal_is_refused() -> None:
+    with pytest.raises(ValueError, match="training split is empty"):
+        Shuffled([], 0)

@@ -1,0 +1,128 @@
+"""Views: what of a trajectory, or of a response under noise, is scored, and with which numbers."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.diffusion.trajectories import random_trajectory
+from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.trace import trace_views
+from unmask.diffusion.views import views_of_response, views_of_trajectory
+from unmask.types import Prompt, SamplingParams, Trajectory
+
+# Prompt of five in blocks of four: three slots, four, four. The stop token is slot 7; slots 8 and
+# 10 are junk right of it, slot 9 was never revealed.
+TRAJECTORY = Trajectory(
+    prompt=Prompt("toy", 3, (), (11, 12, 13, 14, 15)),
+    canvas_ids=(2, 3, 4, 5, 6, 7, 8, 0, 9, 1, 9),
+    step_map=(2, 1, 2, 3, 4, 4, 3, 5, 6, 0, 5),
+    behavior_logprobs=tuple(-float(i) if i != 9 else 0.0 for i in range(11)),
+    num_response=8,
+    finish="stop",
+    policy_version=0,
+    sampling=SamplingParams(block_size=4, stop_token_ids=(0,), temperature=0.5),
+    num_forwards=6,
+)
+HALF = NoiseSchedule(low=0.4, high=0.6, is_per_token=False, is_elbo=False)
+
+
+def targets(views: torch.Tensor) -> list[list[int]]:
+    return [row.nonzero()[:, 0].tolist() for row in views]
+
+
+def test_views_follow_the_path_block_by_block() -> None:
+    views = views_of_trajectory(TRAJECTORY, 2.0)
+    assert targets(views.target) == [[1, 3, 6, 7], [0, 2, 4, 5]]
+    hidden, _ = trace_views(torch.tensor(TRAJECTORY.step_map), 4, 1)
+    assert torch.equal(views.hidden, hidden)
+    assert views.prompt_ids.tolist() == [11, 12, 13, 14, 15]
+    assert views.canvas_ids.tolist() == list(TRAJECTORY.canvas_ids)
+    assert views.block == 4 and views.temperature == 0.5
+    assert torch.equal(views.weight, torch.ones(2, 11))
+    assert torch.equal(views.advantages, torch.full((11,), 2.0))
+
+
+def test_junk_right_of_the_stop_is_context_and_never_a_target() -> None:
+    """The stop's block was written in its presence, so it stays hidden or shown as the sampler had it."""
+    views = views_of_trajectory(TRAJECTORY, 1.0)
+    assert not views.target[:, 8:].any()
+    assert views.hidden[0, 8:].all()
+    assert views.hidden[1, 8:].tolist() == [True, True, False]
+
+
+def test_post_num_trains_the_first_revealed_slots_right_of_the_response() -> None:
+    for post_num, extra in ((0, []), (1, [8]), (2, [8, 10]), (9, [8, 10])):
+        views = views_of_trajectory(TRAJECTORY, 1.0, post_num=post_num)
+        trained = views.target.any(0).nonzero()[:, 0].tolist()
+        assert trained == [*range(8), *extra]
+
+
+def test_views_without_targets_are_left_out() -> None:
+    """Slot 8 alone is revealed in the last block's second step; without it that view is empty."""
+    only_stop = replace(TRAJECTORY, step_map=(2, 1, 2, 3, 3, 3, 3, 4, 6, 0, 5))
+    assert len(trace_views(torch.tensor(only_stop.step_map), 4, 1)[0]) == 3
+    assert len(views_of_trajectory(only_stop, 1.0).hidden) == 2
+
+
+def test_every_response_slot_is_a_target_once() -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        trajectory = random_trajectory(rng, rng.choice([1, 2, 4, 5]))
+        for shrink in (1, 2):
+            target = views_of_trajectory(trajectory, 1.0, shrink).target
+            slots = torch.arange(target.shape[1])
+            assert torch.equal(target.sum(0), (slots < trajectory.num_response).long())
+            assert target.any(-1).all()
+
+
+def test_log_probabilities_stand_at_their_slots() -> None:
+    views = views_of_trajectory(TRAJECTORY, 1.0)
+    assert views.behavior_logprobs.tolist() == list(TRAJECTORY.behavior_logprobs)
+    assert torch.equal(views.old_logprobs, views.behavior_logprobs.expand(2, 11))
+    assert views.behavior_logprobs.dtype == torch.float64
+
+
+def test_advantages_may_differ_from_token_to_token() -> None:
+    advantage = [float(i) for i in range(8)]
+    views = views_of_trajectory(TRAJECTORY, advantage, post_num=2)
+    assert views.advantages.tolist() == [*advantage, 7.0, 7.0, 7.0]
+
+
+@pytest.mark.parametrize("count", [2, 7, 9, 12])
+def test_advantages_of_another_length_are_refused(count: int) -> None:
+    with pytest.raises(AssertionError):
+        views_of_trajectory(TRAJECTORY, [1.0] * count)
+
+
+def test_greedy_trajectories_are_scored_at_temperature_one() -> None:
+    greedy = replace(TRAJECTORY, sampling=replace(TRAJECTORY.sampling, temperature=0))
+    assert views_of_trajectory(greedy, 1.0).temperature == 1
+
+
+def test_a_revised_trajectory_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"prompt 3 changed revealed tokens \(strategy = "):
+        views_of_trajectory(replace(TRAJECTORY, revised=True), 1.0)
+
+
+@pytest.mark.parametrize("num_prompt", [0, 3, 4, 9])
+@pytest.mark.parametrize("num_response", [1, 4, 6])
+def test_a_response_is_padded_to_whole_blocks_hidden_and_unscored(
+    num_prompt: int, num_response: int
+) -> None:
+    response = list(range(2, 2 + num_response))
+    views = views_of_response([9] * num_prompt, response, 4, (HALF, 3), seed=1)
+    assert (num_prompt + views.canvas_ids.shape[0]) % 4 == 0
+    assert views.canvas_ids[:num_response].tolist() == response
+    assert views.hidden[:, num_response:].all() and not views.target[:, num_response:].any()
+    assert torch.equal(views.hidden[:, :num_response], views.target[:, :num_response])
+    assert views.hidden.shape == views.weight.shape == (3, views.canvas_ids.shape[0])
+
+
+def test_noise_is_drawn_per_block_of_the_grid() -> None:
+    """With a prompt tail of one, the first block's level covers three slots."""
+    elbo = replace(HALF, is_elbo=True)
+    weight = views_of_response([9] * 5, [2] * 11, 4, (elbo, 1), seed=0).weight[0]
+    assert [len(part.unique()) for part in weight.split([3, 4, 4])] == [1, 1, 1]
+    assert len(weight.unique()) == 3

@@ -1,0 +1,61 @@
+"""Every shipped config runs: one step of it, at toy sizes, on a toy checkpoint of the task's own alphabet."""
+
+import json
+import string
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.toy import toy_checkpoint
+from unmask.configs.eval import EvalConfig
+from unmask.configs.load import load_config
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.configs.task import JsonTaskConfig
+from unmask.evaluation.evaluate import evaluate_model
+from unmask.tasks.build import build_task
+from unmask.trainers.rl import train_rl
+from unmask.trainers.sft import train_sft
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TRAINING = ["steps=1", "eval.problems=2", "optimizer.token_budget=2048"]
+SMALLER: Mapping[str, list[str]] = {
+    "sft": [*TRAINING, "data.batch_size=2"],
+    "rl": [*TRAINING, "rollout.prompts=2", "rollout.responses=2"],
+    "eval": ["problems=2", "sampling.max_tokens=8"],
+}
+CLASSES = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+
+
+def load(path: Path, place: Path, *words: str) -> SFTConfig | RLConfig | EvalConfig:
+    """Load a config with its sizes cut down; files of problems are ours."""
+    kind = path.parent.name
+    settings = [*SMALLER[kind], f"run.dir={place / 'run'}", f"model.path={place / 'toy'}", *words]
+    config, _ = load_config(CLASSES[kind], [path], settings)
+    if isinstance(config.task, JsonTaskConfig):
+        items = [{"question": f"{n} + 1", "ground_truth_answer": n + 1} for n in range(3)]
+        (place / "problems.json").write_text(json.dumps(items))
+        given = config.task.model_dump(include={"train", "validation", "test"}, exclude_none=True)
+        files = [f"task.{split}={place / 'problems.json'}" for split in given]
+        return load_config(CLASSES[kind], [path], settings + files)[0]
+    return load_config(CLASSES[kind], [path], [*settings, "task.size=40"])[0]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.rglob("*.toml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_a_shipped_config_runs_one_step(path: Path, tmp_path: Path) -> None:
+    config = load(path, tmp_path)
+    alphabet = build_task(config.task).alphabet or string.printable
+    toy_checkpoint(tmp_path / "toy", alphabet=alphabet, max_length=256)
+    match config:
+        case SFTConfig():
+            assert (train_sft(config) / "model.safetensors").is_file()
+        case RLConfig():
+            assert (train_rl(config) / "model.safetensors").is_file()
+        case EvalConfig():
+            assert evaluate_model(config).n == 2
+    if not isinstance(config, EvalConfig):
+        (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        assert "eval_accuracy" in json.loads(line)

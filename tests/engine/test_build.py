@@ -1,0 +1,42 @@
+"""Configs name a checkpoint; device, number format and size are decided here."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.toy import toy_checkpoint
+from unmask.configs.engine import EngineConfig
+from unmask.configs.model import ModelConfig
+from unmask.engine.build import build_llm
+from unmask.types import SamplingParams
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_checkpoint(tmp_path_factory.mktemp("toy"))
+
+
+def test_a_cpu_holds_float32_unless_told_otherwise(directory: Path) -> None:
+    llm = build_llm(ModelConfig(path=str(directory), device="cpu"), EngineConfig())
+    assert (llm.model.dtype, llm.model.device.type) == (torch.float32, "cpu")
+    wide = ModelConfig(path=str(directory), device="cpu", dtype="float64")
+    assert build_llm(wide, EngineConfig()).model.dtype == torch.float64
+
+
+def test_the_config_reaches_the_model(directory: Path) -> None:
+    config = ModelConfig(
+        path=str(directory), device="cpu", mask_id=7, block_size=8, gradient_checkpointing=True
+    )
+    model = build_llm(config, EngineConfig()).model
+    assert (model.spec.mask_id, model.spec.block_size) == (7, 8)
+    assert model.backbone.gradient_checkpointing
+
+
+def test_the_number_of_slots_changes_no_result(directory: Path) -> None:
+    model = ModelConfig(path=str(directory), device="cpu")
+    small, large = (build_llm(model, EngineConfig(slots=n)) for n in (1, 9))
+    prompts = ["1+2", "3", ""]
+    params = SamplingParams(max_tokens=9)
+    one, other = (llm.generate(prompts, params) for llm in (small, large))
+    assert [g.token_ids for g in one] == [g.token_ids for g in other]

@@ -1,0 +1,69 @@
+"""How an SDAR config reads, in every spelling it is found in."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.models.toy import GOLDEN, toy_spec
+from unmask.models.families.sdar import SDAR, new_config, read_spec
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return json.loads((GOLDEN / "sdar" / "config.json").read_text())
+
+
+def test_older_configs_have_the_released_defaults(config: dict[str, Any]) -> None:
+    for key in ("block_size", "mask_token_id", "head_dim", "attention_bias", "eos_token_id"):
+        del config[key]
+    spec = read_spec(config)
+    assert (spec.block_size, spec.mask_id, spec.head_width, spec.eos_ids) == (4, None, 16, ())
+    assert not spec.has_qkv_bias
+
+
+@pytest.mark.parametrize(
+    ("change", "theta"),
+    [
+        ({"rope_theta": 5000}, 5000.0),
+        ({"rope_theta": None, "rope_parameters": {"rope_theta": 7.0}}, 7.0),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}, 7.0),
+        ({"rope_theta": 9.0, "rope_parameters": {"rope_type": "default"}}, 9.0),
+    ],
+)
+def test_the_rotary_base_has_two_homes(
+    config: dict[str, Any], change: dict[str, Any], theta: float
+) -> None:
+    assert read_spec(config | change).rope_theta == theta
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear'"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 7.0}}, "rope type 'yarn'"),
+        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+        ({"use_sliding_window": True}, "use_sliding_window = True"),
+    ],
+)
+def test_what_the_backbone_does_not_do_is_refused(
+    config: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_spec(config | change)
+
+
+@pytest.mark.parametrize("eos_ids", [(), (3,), (3, 4)])
+def test_a_new_config_reads_back(eos_ids: tuple[int, ...]) -> None:
+    spec = toy_spec(eos_ids=eos_ids, is_tied=True, has_qkv_bias=True)
+    assert read_spec(new_config(spec)) == spec
+
+
+def test_weight_names() -> None:
+    named = {
+        "backbone.embedding.weight": "model.embed_tokens.weight",
+        "backbone.layers.12.attention.q.bias": "model.layers.12.self_attn.q_proj.bias",
+        "backbone.layers.0.ffn_norm.weight": "model.layers.0.post_attention_layernorm.weight",
+        "head.projection.weight": "lm_head.weight",
+    }
+    assert {ours: SDAR.weight_name(ours) for ours in named} == named

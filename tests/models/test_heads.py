@@ -1,0 +1,79 @@
+"""One definition of a log-probability, chunked or not."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.models.toy import toy_spec
+from unmask.models import heads
+from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets, drawable_ids
+
+
+@pytest.fixture
+def head() -> LanguageHead:
+    torch.manual_seed(0)
+    return LanguageHead(toy_spec(num_drawable=30, mask_id=7)).double()
+
+
+def inputs(count: int) -> tuple[Tensor, Targets]:
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(count, 32, generator=generator, dtype=torch.float64)
+    ids = torch.randint(8, 30, (count,), generator=generator)
+    temperatures = torch.rand(count, generator=generator, dtype=torch.float64) + 0.5
+    return hidden, Targets(ids, temperatures)
+
+
+def test_scores_are_over_what_may_be_drawn(head: LanguageHead) -> None:
+    hidden, targets = inputs(5)
+    scores = head(hidden, targets)
+    drawable = [i for i in range(30) if i != 7]
+    logits = head(hidden, None)[:, drawable] / targets.temperatures[:, None]
+    distribution = torch.distributions.Categorical(logits=logits)
+    picked = torch.tensor([drawable.index(i) for i in targets.ids.tolist()])
+    torch.testing.assert_close(scores.logprobs, distribution.log_prob(picked))
+    torch.testing.assert_close(scores.entropy, distribution.entropy())
+    assert scores.logprobs.requires_grad and not scores.entropy.requires_grad
+
+
+@pytest.mark.parametrize("rows", [1, 4, 10])
+def test_chunks_change_nothing(
+    head: LanguageHead, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score() -> tuple[Scores, list[Tensor]]:
+        hidden, targets = inputs(10)
+        hidden.requires_grad_()
+        scores = head(hidden, targets)
+        loss = (scores.logprobs * torch.arange(1.0, 11.0)).sum()
+        return scores, list(torch.autograd.grad(loss, (hidden, head.projection.weight)))
+
+    whole, whole_gradients = score()
+    monkeypatch.setattr(heads, "CHUNK_ELEMENTS", rows * 40)
+    chunked, chunked_gradients = score()
+    torch.testing.assert_close(chunked.logprobs, whole.logprobs)
+    torch.testing.assert_close(chunked.entropy, whole.entropy)
+    torch.testing.assert_close(chunked_gradients, whole_gradients)
+
+
+def test_logits_are_raw_and_at_least_fp32() -> None:
+    head = LanguageHead(toy_spec(num_drawable=30)).bfloat16()
+    hidden = torch.randn(3, 32, dtype=torch.bfloat16)
+    assert head(hidden, None).dtype == torch.float32
+    assert head(hidden, None).isfinite().all()
+
+
+def test_drawable_ids() -> None:
+    assert drawable_ids(toy_spec(num_drawable=4, mask_id=2)).nonzero().flatten().tolist() == [
+        0,
+        1,
+        3,
+    ]
+    assert drawable_ids(toy_spec(num_drawable=4, mask_id=None)).sum() == 4
+
+
+def test_rms_norm_is_the_formula() -> None:
+    norm = RMSNorm(6, 1e-6).double()
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    expected = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
+    torch.testing.assert_close(norm(x), expected)
+    assert norm.bfloat16()(x.bfloat16()).dtype == torch.bfloat16

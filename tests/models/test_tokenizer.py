@@ -1,0 +1,119 @@
+"""Chat templates as published, characters there and back, nothing added on the way."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models.toy import GOLDEN
+from unmask.models.tokenizer import (
+    Tokenizer,
+    character_tokenizer,
+    decode,
+    encode,
+    load_tokenizer,
+    num_tokens,
+    render,
+    render_text,
+)
+from unmask.types import Message
+
+CHAT = {
+    family: json.loads((GOLDEN / "chat" / f"{family}.json").read_text()) for family in ("sdar",)
+}
+ALPHABET = "0123456789+-*/()=. \n<|>_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?é漢🙂"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return character_tokenizer(ALPHABET, tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.mark.parametrize(
+    ("family", "entry"),
+    [
+        pytest.param(f, e, id=f"{f}-{e['name']}")
+        for f, chat in CHAT.items()
+        for e in chat["rendered"]
+    ],
+)
+def test_published_conversations(family: str, entry: dict[str, Any], tmp_path: Path) -> None:
+    """Through the template file an export would copy."""
+    character_tokenizer(ALPHABET, tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(CHAT[family]["chat_template"])
+    text = render_text(
+        [Message(**message) for message in entry["messages"]],
+        load_tokenizer(tmp_path),
+        entry["add_generation_prompt"],
+        **entry.get("template_kwargs", {}),
+    )
+    assert text == entry["text"]
+
+
+def test_a_rendered_prompt_ends_where_the_assistant_begins(tmp_path: Path) -> None:
+    character_tokenizer(ALPHABET, tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(CHAT["sdar"]["chat_template"])
+    tokenizer = load_tokenizer(tmp_path)
+    ids = render([Message("user", "1 + 2")], tokenizer)
+    assert decode(ids, tokenizer) == ("<|im_start|>user\n1 + 2<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_without_a_template_the_contents_are_the_text(tokenizer: Tokenizer) -> None:
+    messages = [Message("system", "ab "), Message("user", "1+2=")]
+    assert render_text(messages, tokenizer) == "ab 1+2="
+    assert render(messages, tokenizer) == encode("ab 1+2=", tokenizer)
+
+
+def test_every_character_comes_back(tokenizer: Tokenizer) -> None:
+    for text in (ALPHABET, ALPHABET[::-1], "  a  b \n\n ", " .", "a .", "1 ?", ""):
+        ids = encode(text, tokenizer)
+        assert len(ids) == len(text)
+        assert decode(ids, tokenizer) == text
+
+
+def test_special_tokens_are_read_and_left_out(tokenizer: Tokenizer) -> None:
+    assert (tokenizer.eos_token_id, tokenizer.mask_token_id) == (0, 1)
+    assert encode("1<mask><eos>", tokenizer) == [3, 1, 0]
+    assert decode([3, 1, 0], tokenizer) == "1"
+    assert num_tokens(tokenizer) == len(ALPHABET) + 2
+
+
+def test_an_unknown_character_is_named(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="no token for '#ß'"):
+        encode("1 ß+ #", tokenizer)
+
+
+def test_an_alphabet_holds_a_character_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="comes twice"):
+        character_tokenizer("010", tmp_path)
+
+
+def test_a_directory_without_a_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        load_tokenizer(tmp_path)
+
+
+def test_files_as_sdar_ships_them(tmp_path: Path) -> None:
+    """`vocab.json` and `merges.txt`, and a mask token that two files spell differently."""
+    names = [*"abcdefgh", "ab", "Ġ"]
+    (tmp_path / "vocab.json").write_text(json.dumps({n: i for i, n in enumerate(names)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
+    added = {"content": "<|endoftext|>", "special": True}, {"content": "<|MASK|>", "special": False}
+    config = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "auto_map": {"AutoTokenizer": ["tokenization_sdar.Absent", None]},
+        "added_tokens_decoder": {str(10 + i): token for i, token in enumerate(added)},
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+        "mask_token": "<|MASK|>",
+        "bos_token": None,
+        "unk_token": None,
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").write_text('{"mask_token": "<MASK>"}')
+    (tmp_path / "added_tokens.json").write_text('{"<|endoftext|>": 10, "<MASK>": 11}')
+    tokenizer = load_tokenizer(tmp_path)
+    assert encode("ab cab<|endoftext|>", tokenizer) == [8, 9, 2, 8, 10]
+    assert (tokenizer.eos_token_id, tokenizer.mask_token_id, num_tokens(tokenizer)) == (10, 11, 12)
+    assert decode([8, 9, 2, 10], tokenizer) == "ab c"

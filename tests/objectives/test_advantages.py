@@ -1,0 +1,41 @@
+"""Group advantages: mean 0, unit spread, and nothing where there is nothing to learn."""
+
+from statistics import fmean, pstdev
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unmask.objectives.advantages import group_advantages
+
+# Multiples of 1/8 are exact in binary: rewards that look equal are equal.
+REWARDS = st.lists(st.integers(-80, 80).map(lambda n: n / 8), min_size=2, max_size=12)
+
+
+@given(REWARDS.filter(lambda rewards: len(set(rewards)) > 1))
+def test_group_std_gives_mean_0_and_population_std_1(rewards: list[float]) -> None:
+    advantages = group_advantages(rewards, "group_std")
+    assert fmean(advantages) == pytest.approx(0, abs=1e-12)
+    assert pstdev(advantages) == pytest.approx(1)
+
+
+@given(REWARDS)
+def test_group_subtracts_the_mean_and_nothing_else(rewards: list[float]) -> None:
+    assert group_advantages(rewards, "group") == pytest.approx(
+        [r - fmean(rewards) for r in rewards]
+    )
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0, 0.1])
+def test_a_uniform_group_gets_exact_zeros(reward: float) -> None:
+    assert group_advantages([reward] * 3, "group_std") == [0.0] * 3
+    assert group_advantages([reward] * 3, "group") == [0.0] * 3
+
+
+def test_a_difference_of_rounding_is_no_signal() -> None:
+    assert group_advantages([0.1 + 0.2, 0.3, 0.3], "group_std") == [0.0] * 3
+    assert group_advantages([0.3 + 1e-6, 0.3, 0.3], "group_std")[0] == pytest.approx(2**0.5)
+
+
+def test_one_right_answer_in_four_earns_the_root_of_three() -> None:
+    assert group_advantages([1, 0, 0, 0], "group_std") == pytest.approx([3**0.5] + [-(3**-0.5)] * 3)

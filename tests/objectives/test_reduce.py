@@ -1,0 +1,47 @@
+"""Every reduction against plain loops over nested lists."""
+
+from itertools import chain
+from statistics import fmean
+
+import pytest
+import torch
+
+from unmask.objectives.reduce import reduction_weights
+
+# trajectory -> view -> loss of each target
+LOSSES = [[[1.0, 2.0], [5.0]], [[3.0, 4.0, 8.0]], [[1.0], [7.0], [2.0, 9.0]]]
+LENGTH = 16
+
+
+def by_loops(reduction: str) -> float:
+    """Average the losses as the docstring of `reduce` says, without tensors."""
+    views = list(chain.from_iterable(LOSSES))
+    match reduction:
+        case "tokens":
+            return fmean(chain.from_iterable(views))
+        case "sequence":
+            return fmean(fmean(chain.from_iterable(trajectory)) for trajectory in LOSSES)
+        case "view":
+            return fmean(fmean(view) for view in views)
+        case "constant":
+            return sum(map(sum, views)) / (len(views) * LENGTH)
+        case _:
+            raise AssertionError(reduction)
+
+
+@pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
+def test_weights_and_denominator_give_the_average_of_plain_loops(reduction: str) -> None:
+    counts = [torch.tensor([len(view) for view in trajectory]) for trajectory in LOSSES]
+    weights, denominator = reduction_weights(counts, reduction, LENGTH)  # pyright: ignore[reportArgumentType]
+    total = sum(
+        float(weight) * sum(view)
+        for trajectory, of_views in zip(LOSSES, weights, strict=True)
+        for view, weight in zip(trajectory, of_views, strict=True)
+    )
+    assert [len(w) for w in weights] == [len(t) for t in LOSSES]
+    assert total / denominator == pytest.approx(by_loops(reduction))
+
+
+@pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
+def test_no_trajectories_reduce_to_nothing(reduction: str) -> None:
+    assert reduction_weights([], reduction, LENGTH) == ([], 0.0)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,89 @@
+"""Rollouts: order, counts, and seeds that know only their own prompt."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from tests.toy import toy_checkpoint
+from unmask.engine.llm import LLM
+from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.tasks.task import Task, prompt_from_text
+from unmask.types import Prompt, SamplingParams, Score, Trajectory
+
+SAMPLING = SamplingParams(max_tokens=6, n=3, temperature=3.0)
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    return LLM(toy_checkpoint(tmp_path_factory.mktemp("checkpoint")), max_slots=4)
+
+
+@pytest.fixture(scope="module")
+def prompts(llm: LLM) -> list[Prompt]:
+    texts = ["1+1=", "23=", "4-4-4=", "5="]
+    return llm.tokenize([prompt_from_text("toy", text, {"text": text}) for text in texts])
+
+
+def counting_task() -> Task:
+    """Return a task whose reward is the number of characters; only answers with an `a` have a part."""
+
+    def grade(pairs: Sequence[tuple[Prompt, str]]) -> list[Score]:
+        return [
+            Score(len(text), {"a": text.count("a")} if "a" in text else {}) for _, text in pairs
+        ]
+
+    return Task("toy", lambda _: (), lambda _: None, grade)
+
+
+def test_the_answers_to_a_prompt_stand_together_in_the_order_of_the_prompts(
+    llm: LLM, prompts: list[Prompt]
+) -> None:
+    found = write_trajectories(llm, prompts, SAMPLING, seed=0)
+    assert [t.prompt for t in found] == [p for p in prompts for _ in range(3)]
+    assert all(t.sampling.n == 1 for t in found)
+    for start in range(0, len(found), 3):
+        assert len({t.response_ids for t in found[start : start + 3]}) > 1
+
+
+def test_an_answer_does_not_depend_on_the_other_prompts(llm: LLM, prompts: list[Prompt]) -> None:
+    together = write_trajectories(llm, prompts, SAMPLING, seed=5)
+    alone = write_trajectories(llm, prompts[2:3], SAMPLING, seed=5)
+    backwards = write_trajectories(llm, prompts[::-1], replace(SAMPLING, n=2), seed=5)
+    assert together[6:9] == alone
+    assert backwards[2:4] == alone[:2]
+    assert write_trajectories(llm, prompts[2:3], SAMPLING, seed=6) != alone
+
+
+def test_a_prompt_asked_twice_gets_other_answers(llm: LLM, prompts: list[Prompt]) -> None:
+    found = write_trajectories(llm, [prompts[0], prompts[1], prompts[0]], SAMPLING, seed=5)
+    assert found[:3] == write_trajectories(llm, prompts[:1], SAMPLING, seed=5)
+    assert found[3:6] == write_trajectories(llm, prompts[1:2], SAMPLING, seed=5)
+    assert found[6:] == write_trajectories(llm, prompts[:1], replace(SAMPLING, n=6), seed=5)[3:]
+
+
+def test_on_finish_hears_of_every_answer_once(llm: LLM, prompts: list[Prompt]) -> None:
+    heard: list[Trajectory] = []
+    found = write_trajectories(llm, prompts, SAMPLING, 0, heard.append)
+    assert sorted(map(id, heard)) == sorted(map(id, found))
+
+
+def test_groups_hold_each_answer_with_its_own_reward(llm: LLM, prompts: list[Prompt]) -> None:
+    trajectories = write_trajectories(llm, prompts, SAMPLING, seed=0)
+    groups = grade_trajectories(llm, counting_task(), trajectories, 3)
+    assert [g.prompt for g in groups] == prompts
+    assert [t for g in groups for t in g.trajectories] == trajectories
+    texts = [llm.decode(t.response_ids) for t in trajectories]
+    assert [r for g in groups for r in g.rewards] == [len(text) for text in texts]
+    assert any("a" in text for text in texts)
+    for number, found in enumerate(groups):
+        counts = [text.count("a") for text in texts[number * 3 : number * 3 + 3]]
+        assert found.parts == ({"a": tuple(counts)} if any(counts) else {})
+
+
+def test_a_prompt_without_room_for_its_answer_is_refused(llm: LLM, prompts: list[Prompt]) -> None:
+    longest = max(len(p.token_ids) for p in prompts)
+    room = llm.model.spec.max_length - longest
+    check_room(llm, prompts, SamplingParams(max_tokens=room))
+    with pytest.raises(ValueError, match=f"{longest} tokens and max_tokens = {room + 1}"):
+        check_room(llm, prompts, SamplingParams(max_tokens=room + 1))

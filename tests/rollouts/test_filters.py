@@ -1,0 +1,36 @@
+"""Which groups are trained on."""
+
+import pytest
+
+from tests.rollouts.toy_groups import group
+from unmask.configs.objective import FilterConfig
+from unmask.rollouts.filters import is_kept, total
+from unmask.types import Reward
+
+
+def test_a_reward_per_token_counts_as_its_sum() -> None:
+    assert (total(0.5), total((0.5, 0.25, -1.0))) == (0.5, -0.25)
+
+
+@pytest.mark.parametrize(
+    "rewards", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.5), ((0.5, 0.0), (0.25, 0.25))]
+)
+def test_a_group_without_a_difference_is_dropped_unless_told_otherwise(
+    rewards: tuple[Reward, ...],
+) -> None:
+    assert not is_kept(group(rewards), FilterConfig())
+    assert is_kept(group(rewards), FilterConfig(drop_uniform=False))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "kept"),
+    [((0, 0, 0, 1), True), ((0, 0, 1, 1), True), ((0, 1, 1, 1), False), ((0, 0.25, 0, 0), False)],
+)
+def test_the_bounds_on_the_mean_belong_to_what_is_kept(
+    rewards: tuple[Reward, ...], kept: bool
+) -> None:
+    assert is_kept(group(rewards), FilterConfig(low=0.25, high=0.5)) == kept
+
+
+def test_without_bounds_a_mean_may_be_anything() -> None:
+    assert is_kept(group((-3.0, 7.5, 40.0)), FilterConfig())

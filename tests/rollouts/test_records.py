@@ -1,0 +1,33 @@
+"""Trajectories as lines of `trajectories.jsonl`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.rollouts.toy_groups import group
+from tests.toy import toy_checkpoint
+from unmask.engine.llm import LLM
+from unmask.rollouts.records import rollout_records
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 99])
+def test_the_first_answer_to_every_prompt_is_recorded_then_the_second(
+    limit: int, tmp_path: Path
+) -> None:
+    llm = LLM(toy_checkpoint(tmp_path))
+    groups = [
+        group([1.0, 0.5], uid=7, parts={"format": [0.25, 0.75]}),
+        group([0.0, (0.5, 0.25, 0.0, 0.0)], uid=8),
+    ]
+    records = list(rollout_records(groups, llm, limit, step=3))
+    assert [(r["prompt"]["uid"], r["reward"]) for r in records] == [
+        (7, 1.0),
+        (8, 0.0),
+        (7, 0.5),
+        (8, (0.5, 0.25, 0.0, 0.0)),
+    ][:limit]
+    for record in records:
+        assert json.loads(json.dumps(record))["text"] == "3333"
+        assert record["step"] == 3
+    assert [r["parts"] for r in records[:3]] == [{"format": 0.25}, {}, {"format": 0.75}][:limit]

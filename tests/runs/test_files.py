@@ -1,0 +1,69 @@
+"""A file or directory is whole or absent, also when writing it fails half way."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from unmask.runs.files import atomic_directory, write_json, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_text_replaces_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "one")
+    write_text(path, "zwei ä")
+    assert path.read_text(encoding="utf-8") == "zwei ä"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_file_has_ordinary_permissions(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "")
+    (tmp_path / "b").touch()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"}
+    assert len(modes) == 1
+
+
+def test_failed_write_leaves_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_directory_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "model"
+    with atomic_directory(path) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "a").write_text("1")
+        assert not path.exists()
+    assert (path / "sub" / "a").read_text() == "1"
+    assert names(path.parent) == ["model"]
+
+
+def test_directory_replaces_an_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for name in ("old", "newer"):
+        with atomic_directory(path) as folder:
+            (folder / name).touch()
+    assert names(path) == ["newer"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_failure_inside_leaves_the_older_directory(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    with atomic_directory(path) as folder:
+        (folder / "a").touch()
+    with pytest.raises(RuntimeError, match="half way"), atomic_directory(path) as folder:
+        (folder / "b").touch()
+        raise RuntimeError("half way")
+    assert names(path) == ["a"]
+    assert names(tmp_path) == ["model"]

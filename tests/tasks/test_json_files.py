@@ -1,0 +1,83 @@
+"""JSON tasks: both file layouts, a template that leaves questions alone, and errors that name the line."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unmask.configs.task import JsonTaskConfig
+from unmask.tasks.build import build_task
+
+PROBLEMS: list[dict[str, Any]] = [
+    {"question": "What is half of {1}?", "ground_truth_answer": "\\frac{1}{2}"},
+    {"question": "What is 1000 + 234?", "ground_truth_answer": 1234},
+]
+
+
+def test_a_list_and_lines_hold_the_same_problems(tmp_path: Path):
+    (tmp_path / "list.dat").write_text("\n " + json.dumps(PROBLEMS, indent=1))
+    (tmp_path / "lines.dat").write_text("\n\n".join(map(json.dumps, PROBLEMS)) + "\n")
+    task = build_task(JsonTaskConfig(train=tmp_path / "list.dat", test=tmp_path / "lines.dat"))
+    assert task.prompts("train") == task.prompts("test")
+    first = task.prompts("train")[0]
+    assert first.messages[0].content == (
+        "What is half of {1}?\nPlease reason step by step, and put your final answer within \\boxed{}."
+    )
+    assert first.reference == {"answer": "\\frac{1}{2}"}
+    assert task.demonstration(first) is None
+    with pytest.raises(ValueError, match=r"task\.validation is not given"):
+        task.prompts("validation")
+
+
+def test_graded_by_math_verify_in_the_workers(tmp_path: Path):
+    (tmp_path / "test.json").write_text(json.dumps(PROBLEMS))
+    with closing(build_task(JsonTaskConfig(test=tmp_path / "test.json"))) as task:
+        half, sum_ = task.prompts("test")
+        scores = task.grade(
+            [(half, r"\boxed{0.5}"), (sum_, r"\boxed{1,234}"), (sum_, r"\boxed{1235}"), (half, "")]
+        )
+    assert [score.reward for score in scores] == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_the_users_own_reward_takes_math_verifys_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "test.json").write_text(json.dumps(PROBLEMS))
+    (tmp_path / "short_reward.py").write_text("def score(prompt, response): return -len(response)")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = build_task(JsonTaskConfig(test=tmp_path / "test.json", reward="short_reward:score"))
+    assert task.grade([(task.prompts("test")[0], "abc")])[0].reward == -3.0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("", "holds no problem"),
+        ("[]", "holds no problem"),
+        ('{"question": "q", "ground_truth_answer": "1"}\n{"question": "q"}', "line 2.*'ground_tru"),
+        ('[{"ground_truth_answer": "1"}]', "item 1.*'question'.*ground_truth_answer"),
+        ('{"question": "q", "ground_truth_answer": true}', "line 1.*'ground_truth_answer'.*True"),
+        ('{"question": "q", "ground_truth_answer": " "}', "line 1.*'ground_truth_answer'"),
+        ('\n{"question": ', "line 2: not JSON"),
+        ("[1]", "item 1: expected an object, found int"),
+        ("[", "not JSON"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_error(tmp_path: Path, content: str | None, message: str):
+    path = tmp_path / "test.jsonl"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=rf"task\.test = {path}.*{message}"):
+        build_task(JsonTaskConfig(test=path))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [("Solve.", "is missing"), ("{question} \\boxed{}", "twice"), ("{question} {hint}", "hint")],
+)
+def test_a_template_that_cannot_be_filled_is_refused(template: str, message: str):
+    with pytest.raises(ValueError, match=rf"task\.template = .*{message}"):
+        build_task(JsonTaskConfig(template=template))

@@ -1,0 +1,94 @@
+"""The parts of the quickstart; the whole takes minutes and is `make quickstart`."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from unmask import load_model
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.engine.llm import LLM
+from unmask.evaluation.evaluate import Summary
+from unmask.models.tokenizer import encode
+from unmask.runs.clock import Seconds
+from unmask.trainers.quickstart import (
+    SHAPES,
+    _config,  # pyright: ignore[reportPrivateUsage]
+    _table,  # pyright: ignore[reportPrivateUsage]
+    make_base,
+    shipped_config,
+)
+
+SUMMARY = Summary(
+    accuracy=0.25,
+    ci95=(0.2, 0.3),
+    n=512,
+    samples=1,
+    tokens_per_denoising_step=1.5,
+    tokens_per_denoising_step_ci95=(1.4, 1.6),
+    response_tokens=5.0,
+    truncated=0.0,
+)
+
+
+@pytest.mark.parametrize("kind", ["sft", "rl"])
+@pytest.mark.parametrize("task", SHAPES)
+def test_every_task_has_its_configs(kind: str, task: str) -> None:
+    assert shipped_config(kind, task).is_file()
+
+
+@pytest.mark.parametrize("task", SHAPES)
+def test_the_stages_hand_over_below_one_directory(task: str, tmp_path: Path) -> None:
+    sft = _config(SFTConfig, "sft", task, tmp_path, 3)
+    rl = _config(RLConfig, "rl", task, tmp_path, 3)
+    assert (sft.run.dir, rl.run.dir) == (tmp_path / "sft", tmp_path / "rl")
+    assert (sft.model.path, rl.model.path) == (
+        str(tmp_path / "base"),
+        str(tmp_path / "sft" / "model"),
+    )
+    assert sft.run.seed == rl.run.seed == 3
+    assert sft.eval.problems == rl.eval.problems == 0
+    assert sft.task == rl.task
+
+
+@pytest.mark.parametrize("task", SHAPES)
+def test_the_base_model_loads_and_reads_its_task(task: str, tmp_path: Path) -> None:
+    config = _config(SFTConfig, "sft", task, tmp_path, 0)
+    make_base(config, tmp_path / "base", seed=0)
+    llm = LLM(tmp_path / "base")
+    spec = llm.model.spec
+    assert spec.mask_id is not None
+    assert spec.num_drawable == spec.vocab_size
+    assert spec.eos_ids == (llm.require_tokenizer().eos_token_id,)
+    assert encode("01234", llm.require_tokenizer())
+
+
+def test_the_seed_makes_the_base_model(tmp_path: Path) -> None:
+    config = _config(SFTConfig, "sft", "chain_sum", tmp_path, 0)
+    for name, seed in [("a", 0), ("b", 0), ("c", 1)]:
+        make_base(config, tmp_path / name, seed)
+    a, b, c = (load_model(tmp_path / name).head.projection.weight for name in "abc")
+    assert a.equal(b)
+    assert not a.equal(c)
+
+
+def test_the_table_compares_the_two_models() -> None:
+    stages = {"sft": Seconds(2, 20), "rl": Seconds(3, 30)}
+    console = Console(width=120, record=True, file=StringIO())
+    console.print(_table(SUMMARY, SUMMARY, stages))
+    text = console.export_text()
+    for word in ("512 problems", "SFT", "TraceRL", "25.0%", "20.0% .. 30.0%", "1.50", "20", "30"):
+        assert word in text
+
+
+def test_the_summary_has_the_keys_that_are_promised() -> None:
+    promised = {
+        "accuracy",
+        "ci95",
+        "n",
+        "tokens_per_denoising_step",
+        "tokens_per_denoising_step_ci95",
+    }
+    assert promised <= set(SUMMARY.to_dict())

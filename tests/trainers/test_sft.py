@@ -1,0 +1,132 @@
+"""`unmask sft` from config to checkpoint, on a random model and on six demonstrations."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.toy import toy_checkpoint
+from tests.trainers.toy_runs import metrics, sft_config, supervised_views
+from unmask import load_model
+from unmask.configs.sft import SFTDataConfig
+from unmask.configs.task import ReasoningGymConfig
+from unmask.data.demonstrations import Demonstration
+from unmask.engine.llm import LLM
+from unmask.trainers.sft import denominator, is_save_due, noisy_views, train_sft
+from unmask.types import SamplingParams
+
+GREEDY = SamplingParams(temperature=0, max_tokens=8)
+
+
+def test_a_run_leaves_every_file_and_a_model_that_loads(tmp_path: Path) -> None:
+    config = sft_config(tmp_path, "steps=3", "eval.problems=4", "eval.every=2")
+    model = train_sft(config)
+    run = tmp_path / "run"
+    assert model == run / "model"
+    assert json.loads((run / "config.json").read_text())["steps"] == 3
+    assert json.loads((run / "environment.json").read_text())["threads"] == 1
+    assert load_model(model).spec == load_model(tmp_path / "checkpoint").spec
+    assert LLM(model).tokenizer is not None
+    lines = metrics(run)
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert ["eval_accuracy" in line for line in lines] == [False, True, True]
+    assert {"loss", "nll", "entropy", "gradient_norm", "learning_rate"} <= set(lines[0])
+
+
+def test_it_learns_its_demonstrations(tmp_path: Path) -> None:
+    words = ["steps=40", "optimizer.lr=1e-2", "noise.views=2", "data.batch_size=6"]
+    model = train_sft(sft_config(tmp_path, *words))
+    lines = metrics(tmp_path / "run")
+    assert lines[-1]["nll"] < 0.5 < 2 < lines[0]["nll"]
+    assert LLM(model).generate(["1+2="], GREEDY)[0].text == "7;77"
+
+
+@pytest.mark.parametrize(
+    "words", [["noise.noise=per_token"], ["noise.weight=elbo"], ["noise.low=1", "noise.high=1"]]
+)
+def test_every_noise_runs(words: list[str], tmp_path: Path) -> None:
+    train_sft(sft_config(tmp_path, *words))
+    assert all(line["loss"] > 0 for line in metrics(tmp_path / "run"))
+
+
+def test_the_noise_depends_on_seed_step_and_place_and_on_nothing_else(tmp_path: Path) -> None:
+    def hidden(seed: int, step: int, size: int = 3) -> list[list[bool]]:
+        config = sft_config(tmp_path, f"run.seed={seed}", "noise.views=4")
+        batch = [Demonstration((2, 3), tuple(range(4, 16)))] * size
+        return [v.hidden.flatten().tolist() for v in noisy_views(batch, config, llm, step)]
+
+    sft_config(tmp_path)
+    llm = LLM(tmp_path / "checkpoint")
+    first = hidden(0, 1)
+    assert len({tuple(places) for places in first}) == 3
+    assert hidden(0, 1, size=2) == first[:2]
+    assert hidden(0, 2) != first != hidden(1, 1)
+
+
+@pytest.mark.parametrize(("every", "is_saved"), [(0, False), (1, True), (2, False)])
+def test_a_run_that_breaks_leaves_the_model_it_last_saved(
+    every: int, is_saved: bool, tmp_path: Path
+) -> None:
+    words = [f"save_every={every}", "optimizer.lr=1e30", "optimizer.clip_norm=none"]
+    with pytest.raises(ValueError, match=r"gradient of update 2 .* the weights are untouched"):
+        train_sft(sft_config(tmp_path, *words))
+    assert (tmp_path / "run" / "model").exists() == is_saved
+    assert len(metrics(tmp_path / "run")) == 1
+
+
+def test_it_is_saved_every_so_often_and_after_the_last_step() -> None:
+    assert [step for step in range(1, 8) if is_save_due(step, 3, last_step=7)] == [3, 6, 7]
+    assert [step for step in range(1, 8) if is_save_due(step, 0, last_step=7)] == [7]
+
+
+def test_the_demonstrations_of_a_task_are_imitated(tmp_path: Path) -> None:
+    sums = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+    task = ReasoningGymConfig(name="chain_sum", size=60, compact=True, args=sums)
+    config = sft_config(tmp_path).model_copy(update={"task": task, "data": SFTDataConfig()})
+    train_sft(config)
+    assert len(metrics(tmp_path / "run")) == 2
+
+
+def test_a_file_of_demonstrations_needs_no_task(tmp_path: Path) -> None:
+    train_sft(sft_config(tmp_path).model_copy(update={"task": None}))
+    assert len(metrics(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data.path=none"], "'math' has no demonstrations: give data.path"),
+        (["data.path=absent.json"], "data.path = absent.json: no such file"),
+    ],
+)
+def test_no_demonstrations_are_refused(words: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=said):
+        train_sft(sft_config(tmp_path, *words))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_demonstration_too_long_for_the_model_is_refused(tmp_path: Path) -> None:
+    sft_config(tmp_path)
+    record = {"prompt": "1" * 60, "response": "2" * 69}
+    (tmp_path / "demonstrations.json").write_text(json.dumps([record]))
+    with pytest.raises(ValueError, match="has 129 tokens, but the model has 128 positions"):
+        train_sft(sft_config(tmp_path))
+
+
+def test_a_model_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    sft_config(tmp_path)
+    bare = toy_checkpoint(tmp_path / "bare")
+    for file in bare.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="has no tokenizer files"):
+        train_sft(sft_config(tmp_path, f"model.path={bare}"))
+
+
+def test_the_elbo_is_a_mean_over_all_response_tokens_the_plain_loss_over_hidden_ones(
+    tmp_path: Path,
+) -> None:
+    views = supervised_views()
+    hidden = sum(int(v.target.sum()) for v in views)
+    tokens = sum(v.target.shape[0] * 10 for v in views)
+    assert denominator(views, sft_config(tmp_path, "noise.weight=one")) == hidden
+    assert denominator(views, sft_config(tmp_path, "noise.weight=elbo")) == tokens > hidden

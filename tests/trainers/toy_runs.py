@@ -1,0 +1,112 @@
+"""Batches and whole runs that take a second: a random checkpoint, six questions, a reward of our own."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.toy import SPEC, toy_checkpoint
+from unmask.configs.load import load_config
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.views import Views, views_of_response, views_of_trajectory
+from unmask.engine.llm import LLM
+from unmask.models.checkpoint import load_model, save_model
+from unmask.models.transformer import Model
+from unmask.types import Prompt, SamplingParams, Trajectory
+
+QUESTIONS = ["1+2=", "3-4=", "50+1=", "7=", "89-12=", "6+6+6="]
+
+
+def share_of_sevens(prompt: Prompt, response: str) -> float:
+    """Reward a response for every 7 it holds."""
+    return response.count("7") / 8
+
+
+def always_one(prompt: Prompt, response: str) -> float:
+    """Reward every response alike."""
+    return 1.0
+
+
+def toy_trajectories(model: Model, count: int = 6, **sampling: Any) -> list[Trajectory]:
+    """Let a model answer prompts of 3, 4, 5, ... tokens, so that blocks are cut in every way."""
+    prompts = [Prompt("toy", uid, (), tuple(range(2, 5 + uid))) for uid in range(count)]
+    params = [replace(SamplingParams(max_tokens=9, seed=n), **sampling) for n in range(count)]
+    return LLM(model).complete(prompts, params)
+
+
+def policy_views(model: Model, shrink: int = 1, **sampling: Any) -> list[Views]:
+    """Return the views of `toy_trajectories`, with advantages of both signs."""
+    trajectories = toy_trajectories(model, **sampling)
+    return [views_of_trajectory(t, 1.5 - n, shrink) for n, t in enumerate(trajectories)]
+
+
+def supervised_views(count: int = 4, length: int = 10) -> list[Views]:
+    """Return two noisy views each of `count` responses to different prompts of one length."""
+    schedule = NoiseSchedule(0.3, 0.9, is_per_token=False, is_elbo=True)
+    return [
+        views_of_response(
+            (2 + n, 3, 4, 5, 6),
+            [2 + (n * 7 + i * 3) % 18 for i in range(length)],
+            SPEC.block_size,
+            (schedule, 2),
+            seed=n,
+        )
+        for n in range(count)
+    ]
+
+
+def _write_checkpoint(place: Path) -> None:
+    """Write a model that is unsure of everything, so that the answers to a prompt differ."""
+    model = load_model(toy_checkpoint(place))
+    with torch.no_grad():
+        model.head.projection.weight.mul_(0.2)
+    save_model(model, place)
+
+
+def _write_lists(place: Path) -> None:
+    questions = [{"question": q, "ground_truth_answer": "7"} for q in QUESTIONS]
+    (place / "questions.json").write_text(json.dumps(questions))
+    answers = [{"prompt": q, "response": "7;77<eos>"} for q in QUESTIONS]
+    (place / "demonstrations.json").write_text(json.dumps(answers))
+
+
+def _words(place: Path, run: str) -> list[str]:
+    """Write checkpoint and data below `place` once, and return the settings all runs share."""
+    if not (place / "checkpoint").exists():
+        _write_checkpoint(place / "checkpoint")
+        _write_lists(place)
+    return [
+        f"run.dir={place / run}",
+        f"model.path={place / 'checkpoint'}",
+        "steps=2",
+        "task.kind=json",
+        "task.template={question}",
+        "task.reward=tests.trainers.toy_runs:share_of_sevens",
+        f"task.train={place / 'questions.json'}",
+        f"task.validation={place / 'questions.json'}",
+        "optimizer.lr=1e-3",
+        "eval.problems=0",
+    ]
+
+
+def rl_config(place: Path, *words: str, run: str = "run") -> RLConfig:
+    """Return a tiny `unmask rl`, with `key=value` words laid over it."""
+    settings = ["rollout.prompts=3", "rollout.responses=4", "sampling.max_tokens=8", *words]
+    return load_config(RLConfig, [], _words(place, run) + settings)[0]
+
+
+def sft_config(place: Path, *words: str, run: str = "run") -> SFTConfig:
+    """Return a tiny `unmask sft`, with `key=value` words laid over it."""
+    path = f"data.path={place / 'demonstrations.json'}"
+    settings = [path, "data.batch_size=4", "eval.sampling.max_tokens=8", *words]
+    return load_config(SFTConfig, [], _words(place, run) + settings)[0]
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's `metrics.jsonl` without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.endswith("_s")} for line in lines]
