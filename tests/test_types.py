@@ -10,6 +10,9 @@ from unmask.types import Prompt, SamplingParams, Trajectory
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("strategy", "greedy"),
+        ("confidence", "raww"),
+        ("temperature", float("nan")),
         ("denoising_steps", 0),
         ("block_size", 0),
         ("max_tokens", 0),

@@ -17,7 +17,8 @@ Legend of dimensions, the same everywhere:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from math import inf
+from typing import Any, Literal, get_args
 
 Strategy = Literal["static", "dynamic", "random", "left_to_right"]
 Confidence = Literal["raw", "filtered"]
@@ -95,6 +96,10 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Refuse values that no sampler could honour, naming the field."""
+        for name, kind in (("strategy", Strategy), ("confidence", Confidence)):
+            if getattr(self, name) not in get_args(kind):
+                choices = ", ".join(get_args(kind))
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {choices}")
         minimum: dict[str, float] = {
             "denoising_steps": 1,
             "block_size": 1,
@@ -105,8 +110,8 @@ class SamplingParams:
         }
         for name, low in minimum.items():
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"{name} = {value}: must be at least {low}")
+            if value is not None and not low <= value < inf:
+                raise ValueError(f"{name} = {value}: must be a number of at least {low}")
         for name in ("top_p", "min_p", "threshold"):
             value = getattr(self, name)
             if not 0 <= value <= 1:

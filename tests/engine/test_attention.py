@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unmask.engine.attention import MIN_QUERIES, CachedAttend, TickRows, plan_groups
+from unmask.engine.attention import CachedAttend, TickRows, plan_groups
+from unmask.models.attention import QUERY_TILE
 
 HEADS, KV_HEADS, WIDTH, SPACE = 4, 2, 8, 64
 
@@ -80,6 +81,6 @@ def test_a_long_prefill_does_not_pad_the_others() -> None:
 def test_single_rows_are_padded_to_the_kernels_smallest_tile() -> None:
     rows = tick_rows([(3, 1), (5, 2)], [[4], [6, 7]])
     (group,), place = plan_groups(rows, torch.tensor([1, 2]))
-    assert group.queries.shape == (2, MIN_QUERIES)
+    assert group.queries.shape == (2, QUERY_TILE)
     assert group.queries.tolist() == [[0, 0, 0, 0], [1, 2, 2, 2]]
     assert place.tolist() == [0, 4, 5]

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.toy import SPEC, toy_model
-from unmask.engine.pages import PagePool, pad_keys
+from unmask.engine.pages import PagePool
+from unmask.models.attention import pad_keys
 
 
 def test_nothing_is_reserved_before_it_is_needed() -> None:

@@ -3,13 +3,10 @@
 import random
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.sample import Alphabet, LogitsFn, sample
 from unmask.engine.engine import Engine
-from unmask.engine.pages import pad_keys
 from unmask.engine.params import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.transformer import Model, block_causal
@@ -25,13 +22,10 @@ def prompt_of(token_ids: Sequence[int]) -> Prompt:
 
 
 def dense_logits(model: Model, block: int) -> LogitsFn:
-    """Return the dense forward pass under blocks of `block` tokens, padded to whole tiles by tokens nobody sees."""
+    """Return the dense forward pass under blocks of `block` tokens."""
 
     def logits(ids: Tensor) -> Tensor:
-        length = ids.shape[1]
-        width = pad_keys(length)
-        allowed = block_causal(width, block) & (torch.arange(width) < length)
-        return model.logits(F.pad(ids, (0, width - length)), allowed=allowed[None])[:, :length]
+        return model.logits(ids, allowed=block_causal(ids.shape[1], block)[None])
 
     return logits
 

@@ -10,11 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.engine.pages import pad_keys
-from unmask.models.attention import attend_rows, gather_rows
-
-# Fewer query rows than this take another path through the CPU kernel, with other last bits.
-MIN_QUERIES = 4
+from unmask.models.attention import QUERY_TILE, attend_rows, gather_rows, pad_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +89,7 @@ def plan_groups(rows: TickRows, pages: Tensor) -> tuple[tuple[RowGroup, ...], Te
     """
     device = rows.counts.device
     place = torch.empty_like(rows.sequence)
-    size = torch.exp2(rows.counts.double().log2().ceil()).long().clamp(min=MIN_QUERIES)
+    size = torch.exp2(rows.counts.double().log2().ceil()).long().clamp(min=QUERY_TILE)
     groups: list[RowGroup] = []
     offset = 0
     for width in size.unique().tolist():

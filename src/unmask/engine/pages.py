@@ -7,20 +7,10 @@ ran at once. Page `SCRAP` belongs to no sequence: padding rows write there.
 import torch
 import torch.nn.functional as F
 
-from unmask.models.attention import KEY_TILE, round_up
+from unmask.models.attention import pad_keys
 from unmask.models.transformer import Model
 
 SCRAP = 0
-
-# On CPU the last bit of attention depends on how many keys a row is padded to. Measured: multiples
-# of 32 agree with each other up to 128, and beyond that only multiples of 512 agree.
-SHORT_KEYS = 128
-LONG_KEY_TILE = 512
-
-
-def pad_keys(count: int) -> int:
-    """Return how many keys `count` keys are padded to, so that a row's bits do not depend on its company."""
-    return round_up(count, KEY_TILE if count <= SHORT_KEYS else LONG_KEY_TILE)
 
 
 class PagePool:

@@ -11,9 +11,10 @@ grid of that document, its copy (0 is the clean text, every noisy copy of a bloc
 number), and its prefix: the document whose clean blocks it shares (-1 for none), so that the prompt
 of a group is laid out once.
 
-Row counts are padded to multiples of `ROW_TILE` and key counts to multiples of `KEY_TILE` wherever
-the sampler or the engine runs, because on CPU the last bit of a matrix product depends on whether a
-row fills a tile, and the engine promises the reference sampler's bits (DESIGN law 1).
+On CPU the last bits of a row depend on the rows and the padding beside it: on whether rows fill a
+tile of a matrix product, and on how many queries and keys attention is padded to. The engine promises
+the reference sampler's bits (DESIGN law 1), so wherever the two run, rows are padded to multiples of
+`ROW_TILE`, queries to `QUERY_TILE`, keys to `pad_keys`. Measured, and tested where it matters.
 """
 
 from collections.abc import Callable
@@ -26,12 +27,19 @@ from torch import Tensor
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 ROW_TILE = 16
-KEY_TILE = 32
+QUERY_TILE = 4
+# Key counts that are multiples of 32 agree with each other up to 128; beyond, only multiples of 512 do.
+KEY_TILE, SHORT_KEYS, LONG_KEY_TILE = 32, 128, 512
 
 
 def round_up(count: int, tile: int) -> int:
     """Return the smallest multiple of `tile` that is at least `count`."""
     return -(-count // tile) * tile
+
+
+def pad_keys(count: int) -> int:
+    """Return how many keys `count` keys are padded to, so that a row's bits do not depend on its company."""
+    return round_up(count, KEY_TILE if count <= SHORT_KEYS else LONG_KEY_TILE)
 
 
 def sees(query: Tensor, key: Tensor) -> Tensor:
@@ -111,15 +119,21 @@ def plan_rows(allowed: Tensor, num_rows: int) -> DenseAttend:
     device = allowed.device
     nothing = ~allowed.any(-1, keepdim=True)
     allowed = allowed | (nothing & torch.eye(length, dtype=torch.bool, device=device))
-    queries = torch.arange(batch * length, device=device).view(batch, length)
-    padding = round_up(length, KEY_TILE) - length
-    place = torch.arange(num_rows, device=device)
+    index = torch.arange(batch * length, device=device).view(batch, length)
+    more_queries = round_up(length, QUERY_TILE) - length
+    more_keys = (0, pad_keys(length) - length)
+    repeated = torch.arange(length + more_queries, device=device).clamp(max=length - 1)
+    row, column = _divide(torch.arange(num_rows, device=device), length)
     return DenseAttend(
-        queries=queries,
-        keys=F.pad(queries, (0, padding)),
-        mask=F.pad(allowed, (0, padding))[:, None],
-        place=place.where(place < batch * length, 0),
+        queries=index[:, repeated],
+        keys=F.pad(index, more_keys),
+        mask=F.pad(allowed[:, repeated], more_keys)[:, None],
+        place=(row * len(repeated) + column).where(row < batch, 0),
     )
+
+
+def _divide(number: Tensor, by: int) -> tuple[Tensor, Tensor]:
+    return number // by, number % by
 
 
 def plan_documents(structure: Tensor) -> DenseAttend:

@@ -78,7 +78,8 @@ class LanguageHead(nn.Module):
         return Scores(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
     def _score(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
-        logits = widen(self.projection(hidden)) / temperatures[:, None]
+        logits = widen(self.projection(hidden))
+        logits = logits / temperatures[:, None].to(logits.dtype)
         logprobs = logits.masked_fill(~self.drawable, -torch.inf).log_softmax(-1)  # (rows, V)
         entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
         return logprobs.gather(1, ids[:, None])[:, 0], entropy
