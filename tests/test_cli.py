@@ -1,16 +1,24 @@
 """The real command: help at once, one clear line per mistake, exit codes that mean something."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tests.architecture.source import ROOT
+from tests.runs.past_runs import past_run, trajectory, write_lines
+from tests.trainers.toy_runs import rl_config, sft_config
 from unmask import cli
+from unmask.configs.engine import EngineConfig
+from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.types import Message, SamplingParams
 
@@ -54,12 +62,22 @@ def test_no_words_give_help() -> None:
     assert "Usage: unmask" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", ["quickstart", "sft", "rl", "eval", "generate", "config"])
+COMMANDS = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, command, "--help") == 0
-    assert f": unmask {command} " in capsys.readouterr().out
+    assert re.search(rf"Examples?: unmask {command}\b", capsys.readouterr().out)
+
+
+def test_every_command_and_exit_code_is_documented() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    assert all(f"`unmask {command}" in text for command in COMMANDS)
+    assert re.findall(r"^\| (\d+) \|", text, re.MULTILINE) == ["0", "1", "2", "130"]
+    assert all(f" {code} " in cli.app.info.epilog for code in (0, 1, 2, 130))
 
 
 def test_unknown_key(rl_file: Path) -> None:
@@ -162,9 +180,6 @@ def test_generate_has_the_defaults_of_sampling(
 
         asked: SamplingParams
 
-        def __init__(self, model: str) -> None:
-            assert model == "m"
-
         def generate(self, prompts: list[str], sampling: SamplingParams) -> list[SimpleNamespace]:
             Echo.asked = sampling
             return [SimpleNamespace(text=prompt) for prompt in prompts]
@@ -175,10 +190,17 @@ def test_generate_has_the_defaults_of_sampling(
             Echo.asked = sampling
             return [SimpleNamespace(text=f"{m.role}: {m.content}") for (m,) in conversations]
 
-    stand_in(monkeypatch, "unmask.engine.llm", LLM=Echo)
+    asked: list[tuple[ModelConfig, EngineConfig]] = []
+
+    def build_llm(*sections: Any) -> Echo:
+        asked.append(sections)
+        return Echo()
+
+    stand_in(monkeypatch, "unmask.engine.build", build_llm=build_llm)
     assert run(monkeypatch, "generate", "m", "a", "b", "--no-chat") == 0
     assert capsys.readouterr().out == "a\nb\n"
     assert Echo.asked == SamplingParams()
+    assert asked == [(ModelConfig(path="m"), EngineConfig())]
     assert run(monkeypatch, "generate", "m", "a", "--strategy", "random", "--seed", "4") == 0
     assert capsys.readouterr().out == "user: a\n"
     assert Echo.asked == SamplingParams(strategy="random", seed=4)
@@ -220,3 +242,87 @@ def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "argv", ["unmask", "quickstart"])
     with pytest.raises(TypeError, match="ours"):
         cli.main()
+
+
+def test_runs_are_listed_and_compared(tmp_path: Path) -> None:
+    a = past_run(tmp_path / "a", metrics=[{"step": 9, "reward": 0.5}])
+    b = past_run(tmp_path / "b", "optimizer.lr=0.5")
+    listed = unmask("runs", tmp_path)
+    assert listed.returncode == 0
+    assert [line.split()[:4] for line in listed.stdout.splitlines()[1:]] == [
+        ["a", "rl", "chain_sum", "9/9"],
+        ["b", "rl", "chain_sum", "0/9"],
+    ]
+    assert "optimizer.lr" in unmask("runs", a, b).stdout
+    assert refused("runs", a, b, a).startswith("3 directories: ")
+    assert refused("runs", tmp_path / "c").startswith(f"{tmp_path / 'c'}: no such directory")
+
+
+def test_trajectories_are_shown(tmp_path: Path) -> None:
+    run_path = past_run(tmp_path / "a")
+    records = [trajectory(step, reward) for step in (1, 2) for reward in (0.0, 0.5, 1.0)]
+    write_lines(run_path / "trajectories.jsonl", records)
+    done = unmask("show", run_path, "--step", 1, "--worst", 2)
+    assert done.returncode == 0
+    headings = [line for line in done.stdout.splitlines() if line.startswith("#")]
+    assert [heading.split(", ")[:2] for heading in headings] == [
+        ["#1  step 1", "reward 0"],
+        ["#2  step 1", "reward 0.5"],
+    ]
+    assert 'order     2:"#7" 1:"#15" | ' in done.stdout
+    assert refused("show", run_path, "--best", 1, "--worst", 1) == (
+        "--worst and --best: give one of them"
+    )
+    assert "it has steps 1 to 2" in refused("show", run_path, "--step", 9)
+
+
+def test_rollouts_of_dllm_rl_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "rollouts.json"
+    path.write_text(json.dumps([{"question": "1?", "full_output": ["2"], "step_map": [[1]]}]))
+    assert "response  2\norder     1\n" in unmask("show", path).stdout
+    assert refused("show", path, "--worst", 2).startswith("--worst: there are no rewards")
+    assert refused("show", path, "--step", 2).startswith("--step 2: ")
+
+
+def test_a_configuration_of_dllm_rl_is_translated(tmp_path: Path) -> None:
+    source = ROOT / "tests" / "configs" / "rl_sdar.yaml"
+    done = unmask("config", "import", source)
+    assert done.returncode == 0
+    target = tmp_path / "mine.toml"
+    target.write_text(done.stdout)
+    again = unmask("config", "rl", target)
+    assert tomllib.loads(again.stdout)["optimizer"]["lr"] == 1e-6
+    assert refused("config", "import", tmp_path / "absent.yaml").endswith(": no such file")
+    assert refused("config", "import").startswith("import: give one YAML file")
+    assert refused("config", "rl", "--kind", "sft").startswith("--kind sft: goes with `import`")
+
+
+def test_the_first_prompt_is_shown_and_nothing_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"run.dir={tmp_path / 'run'}", f"model.path={rl_config(tmp_path).model.path}"]
+    questions = tmp_path / "questions.json"
+    task = [
+        *("task.kind=json", "task.template={question}"),
+        *(f"task.{split}={questions}" for split in ("train", "test")),
+    ]
+    end = "tokens  '1' '+' '2' '='\nids     3 12 4 14\n"
+    done = unmask("rl", *words, *task, "--show-prompt")
+    assert (done.returncode, done.stdout.endswith(end)) == (0, True), done.stderr
+    data = f"data.path={sft_config(tmp_path).data.path}"
+    for command, more in (("eval", task), ("sft", task), ("sft", [data])):
+        assert run(monkeypatch, command, *words, *more, "--show-prompt") == 0
+        assert capsys.readouterr().out.endswith(end)
+    assert not (tmp_path / "run").exists()
+
+
+def test_doctor_reports_and_fails_only_over_what_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = unmask("doctor", "--dir", tmp_path / "runs")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{tmp_path / 'runs'} can be written" in done.stdout
+    finding = SimpleNamespace(subject="torch", found="missing", way_out="pip", is_required=True)
+    monkeypatch.setattr("unmask.doctor.examine", lambda directory: [finding])
+    assert run(monkeypatch, "doctor") == 2
+    assert "MISSING  torch" in capsys.readouterr().out

@@ -1,11 +1,11 @@
-"""The one entry point: `unmask quickstart | sft | rl | eval | generate | config`.
+"""The one entry point: `unmask quickstart | sft | rl | eval | generate | config | runs | show | doctor`.
 
-A command reads its words, calls one function and prints what it returns; nothing is decided here that
-a program could not ask for as well. Heavy packages are imported inside the commands, so that
+A command reads its words, calls one function and prints what it returns; nothing is decided here
+that a program could not ask for as well. Heavy packages are imported inside the commands, so that
 `--help` answers at once.
 
-Exit codes: 0 done, 2 the user can mend it (one line per mistake says how), 130 interrupted. Anything
-else is a traceback, and a bug of ours.
+Exit codes: 0 done, 2 the user can mend it (one line per mistake says how), 130 interrupted.
+Anything else is a traceback, and a bug of ours. `docs/cli.md` has the whole story.
 """
 
 import json
@@ -21,10 +21,17 @@ from unmask.types import Message, SamplingParams, Strategy
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from unmask.configs.eval import EvalConfig
+    from unmask.configs.foreign import Kind
+    from unmask.configs.rl import RLConfig
+    from unmask.configs.sft import SFTConfig
+    from unmask.runs.show import Order, Pieces
+
     C = TypeVar("C", bound=BaseModel)
 
 KINDS = ("sft", "rl", "eval")
 SAMPLING = SamplingParams()
+DRAWN: "tuple[Order, int]" = ("sample", 3)
 
 app = typer.Typer(
     # Plain help: drawing it with rich takes twice as long as all the rest.
@@ -33,7 +40,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Post-train, evaluate and serve diffusion language models.",
-    epilog="Start with: unmask quickstart. An error is one line; --debug anywhere adds the traceback.",
+    epilog="Start with: unmask quickstart. Exit codes: 0 done, 2 you can mend it (one line says how, "
+    "--debug anywhere adds the traceback), 130 interrupted, 1 a bug of ours.",
 )
 
 Words = Annotated[
@@ -43,6 +51,10 @@ Words = Annotated[
         help="TOML files, later ones win, and single values laid over them.",
         show_default=False,
     ),
+]
+ShowPrompt = Annotated[
+    bool,
+    typer.Option("--show-prompt", help="Only print the first prompt as the model will read it."),
 ]
 
 
@@ -65,11 +77,14 @@ def quickstart(
 @app.command(
     no_args_is_help=True, epilog="Example: unmask sft configs/sft/chain_sum.toml optimizer.lr=1e-3"
 )
-def sft(words: Words) -> None:
+def sft(words: Words, show_prompt: ShowPrompt = False) -> None:
     """Fine-tune a model on demonstrations."""
     from unmask.configs.sft import SFTConfig
 
     config, _ = _load(SFTConfig, words)
+    if show_prompt:
+        _print_first_prompt(config)
+        return
     from unmask.trainers.sft import train_sft
 
     train_sft(config)
@@ -78,11 +93,14 @@ def sft(words: Words) -> None:
 @app.command(
     no_args_is_help=True, epilog="Example: unmask rl configs/rl/chain_sum.toml run.dir=runs/mine"
 )
-def rl(words: Words) -> None:
+def rl(words: Words, show_prompt: ShowPrompt = False) -> None:
     """Improve a model by RL along its trajectories (TraceRL)."""
     from unmask.configs.rl import RLConfig
 
     config, _ = _load(RLConfig, words)
+    if show_prompt:
+        _print_first_prompt(config)
+        return
     from unmask.trainers.rl import train_rl
 
     train_rl(config)
@@ -93,11 +111,14 @@ def rl(words: Words) -> None:
     no_args_is_help=True,
     epilog="Example: unmask eval configs/eval/chain_sum.toml model.path=runs/mine/model",
 )
-def evaluate(words: Words) -> None:
+def evaluate(words: Words, show_prompt: ShowPrompt = False) -> None:
     """Measure a model on a task and print the numbers as JSON."""
     from unmask.configs.eval import EvalConfig
 
     config, _ = _load(EvalConfig, words)
+    if show_prompt:
+        _print_first_prompt(config)
+        return
     from unmask.evaluation.evaluate import evaluate_model
 
     typer.echo(json.dumps(evaluate_model(config).to_dict(), indent=2))
@@ -128,6 +149,9 @@ def generate(  # noqa: PLR0913 - one argument per option
         int | None, typer.Option(help="Denoising steps of a block; one per slot by default.")
     ] = SAMPLING.denoising_steps,
     seed: Annotated[int, typer.Option(help="Same seed, same response.")] = SAMPLING.seed,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")
+    ] = "auto",
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Ask with the chat template if there is one.")
     ] = True,
@@ -141,9 +165,11 @@ def generate(  # noqa: PLR0913 - one argument per option
         denoising_steps=denoising_steps,
         seed=seed,
     )
-    from unmask.engine.llm import LLM
+    from unmask.configs.engine import EngineConfig
+    from unmask.configs.model import ModelConfig
+    from unmask.engine.build import build_llm
 
-    llm = LLM(model)
+    llm = build_llm(ModelConfig(path=model, device=device), EngineConfig())
     if chat:
         results = llm.chat([[Message("user", prompt)] for prompt in prompts], sampling)
     else:
@@ -154,25 +180,36 @@ def generate(  # noqa: PLR0913 - one argument per option
 
 @app.command(
     no_args_is_help=True,
-    epilog="Examples: unmask config rl --keys; unmask config configs/rl/chain_sum.toml steps=9",
+    epilog="Examples: unmask config rl --keys; unmask config configs/rl/chain_sum.toml steps=9; "
+    "unmask config import rl_sdar.yaml > mine.toml",
 )
 def config(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="sft|rl|eval|CONFIG|KEY=VALUE",
-            help="As for the command itself. The kind is the first word, or the first file's folder.",
+            metavar="sft|rl|eval|CONFIG|KEY=VALUE|import FILE.yaml",
+            help="As for the command itself. The kind is the first word, or the first file's folder. "
+            "`import` translates a configuration of dLLM-RL to TOML.",
             show_default=False,
         ),
     ],
     keys: Annotated[bool, typer.Option("--keys", help="List every key that exists.")] = False,
+    kind: Annotated[
+        Literal["sft", "rl", "eval"] | None,
+        typer.Option(help="With import: what for; found in the file when not given."),
+    ] = None,
 ) -> None:
-    """Print a configuration and where each value comes from."""
+    """Print a configuration and where each value comes from, or translate a foreign one."""
+    if words[0] == "import":
+        typer.echo(_imported(words[1:], kind))
+        return
+    if kind is not None:
+        raise ValueError(f"--kind {kind}: goes with `import`; here it is the first word")
     from unmask.configs.keys import to_toml
     from unmask.configs.load import dump, flatten
 
-    kind, rest = _kind(words)
-    cls = _config_class(kind)
+    name, rest = _kind(words)
+    cls = _config_class(name)
     if keys:
         _list_keys(cls)
         return
@@ -181,6 +218,83 @@ def config(
     width = min(max(len(line) for line, _ in lines), 60)
     for line, name in lines:
         typer.echo(f"{line:<{width}}  # {origins[name]}")
+
+
+@app.command(epilog="Examples: unmask runs; unmask runs runs/quickstart; unmask runs runs/a runs/b")
+def runs(
+    places: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DIR | A B]", help="Where to look, runs/ by default; or two runs."),
+    ] = None,
+) -> None:
+    """List the runs in a directory, or compare two of them."""
+    found = places or [Path("runs")]
+    if len(found) > 2:
+        raise ValueError(
+            f"{len(found)} directories: give one to list its runs, or two runs to compare"
+        )
+    if len(found) == 2:
+        from unmask.runs.compare import compare_runs
+
+        typer.echo(compare_runs(*found))
+        return
+    from unmask.runs.listing import list_runs
+
+    typer.echo(list_runs(found[0]))
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog="Examples: unmask show runs/quickstart/rl --step 40 --worst 5; unmask show rollouts.json",
+)
+def show(
+    place: Annotated[
+        Path, typer.Argument(metavar="RUN|FILE", help="A run, or a JSON file of dLLM-RL.")
+    ],
+    step: Annotated[int | None, typer.Option(help="Which step; the last by default.")] = None,
+    worst: Annotated[int | None, typer.Option(min=1, help="This many with least reward.")] = None,
+    best: Annotated[int | None, typer.Option(min=1, help="This many with most reward.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="This many drawn; 3 by default.")
+    ] = None,
+) -> None:
+    """Print trajectories, with the order in which their tokens were revealed."""
+    asked: dict[Order, int | None] = {"worst": worst, "best": best, "sample": sample}
+    given: list[tuple[Order, int]] = [
+        (order, count) for order, count in asked.items() if count is not None
+    ]
+    if len(given) > 1:
+        raise ValueError(f"--{given[0][0]} and --{given[1][0]}: give one of them")
+    from unmask.runs.show import choose, print_trajectories, read_step
+
+    pieces = None
+    if place.is_dir():
+        records = read_step(place / "trajectories.jsonl", step)
+        if not all("pieces" in record for record in records):
+            pieces = _pieces(place)
+    else:
+        from unmask.data.foreign import records_of_file
+
+        if step is not None:
+            raise ValueError(f"--step {step}: {place} has no steps; give a run's directory")
+        records = records_of_file(place)
+    order, count = given[0] if given else DRAWN
+    print_trajectories(choose(records, order, count), pieces)
+
+
+@app.command(epilog="Example: unmask doctor --dir /data/runs")
+def doctor(
+    directory: Annotated[Path, typer.Option("--dir", help="Where runs will be written.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """Say what this machine has and what is missing; exit code 2 if something required is."""
+    from unmask.doctor import examine, is_fit, report
+
+    findings = examine(directory)
+    typer.echo(report(findings))
+    if not is_fit(findings):
+        raise typer.Exit(2)
 
 
 def main() -> None:
@@ -208,6 +322,41 @@ def _load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
 
     files = [Path(word) for word in words if "=" not in word]
     return load_config(cls, files, [word for word in words if "=" in word])
+
+
+def _print_first_prompt(config: "SFTConfig | RLConfig | EvalConfig") -> None:
+    from unmask.configs.sft import SFTConfig
+    from unmask.evaluation.reading import describe_prompt, first_prompt, tokenizer_of
+
+    if isinstance(config, SFTConfig) and config.data.path is not None:
+        from unmask.data.demonstrations import demonstrations_of_file
+
+        tokenizer = tokenizer_of(config.model.path)
+        ids = demonstrations_of_file(config.data.path, tokenizer)[0].prompt_ids
+        typer.echo(describe_prompt(f"{config.data.path}, first prompt", ids, tokenizer))
+        return
+    typer.echo(first_prompt(config))
+
+
+def _pieces(run: Path) -> "Pieces | None":
+    """Return what splits the token ids of a run into pieces of text, if its tokenizer is there."""
+    from unmask.evaluation.reading import find_tokenizer, token_pieces
+    from unmask.runs.history import read_run
+
+    tokenizer = find_tokenizer(run, read_run(run).config["model"]["path"])
+    return None if tokenizer is None else lambda ids: token_pieces(ids, tokenizer)
+
+
+def _imported(words: Sequence[str], kind: "Kind | None") -> str:
+    from unmask.configs.foreign import kind_of_foreign, translate
+    from unmask.data.foreign import read_yaml
+
+    if len(words) != 1:
+        raise ValueError(
+            "import: give one YAML file: unmask config import rl_sdar.yaml > mine.toml"
+        )
+    table = read_yaml(Path(words[0]))
+    return translate(table, kind or kind_of_foreign(table))
 
 
 def _kind(words: Sequence[str]) -> tuple[str, Sequence[str]]:

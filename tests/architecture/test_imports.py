@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "server": {"types", "configs", "engine", "runs"},
     "viewer": {"types", "runs"},
 }
-MAY_IMPORT["trainers"] = set(MAY_IMPORT)
+MAY_IMPORT["doctor"] = {"runs"}
+MAY_IMPORT["trainers"] = set(MAY_IMPORT) - {"doctor"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["__init__"] = {"types", "models.checkpoint", "engine.llm"}

@@ -48,7 +48,9 @@ def test_help_starts_at_once(command: tuple[str, ...]) -> None:
     assert not loaded & {*HEAVY, "pydantic"}
 
 
-@pytest.mark.parametrize("name", ["quickstart", "sft", "rl", "eval", "generate", "config"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", "sft", "rl", "eval", "generate", "config", "runs", "show", "doctor"]
+)
 def test_help_of_a_command_loads_no_tensors(name: str) -> None:
     """Typer itself loads pydantic here, for the types of a command's options."""
     printed, loaded = start(sys.executable, "-m", "unmask", name, "--help")

@@ -1,8 +1,11 @@
 """A record is plain JSON and says everything about a response but the reference answer."""
 
 import json
+from dataclasses import replace
 
-from unmask.runs.trajectories import trajectory_record
+import pytest
+
+from unmask.runs.trajectories import grid_ids, trajectory_record
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 TRAJECTORY = Trajectory(
@@ -37,6 +40,22 @@ def test_record_is_plain_json() -> None:
 
 def test_reward_may_be_one_number_per_token() -> None:
     assert trajectory_record(TRAJECTORY, "2", (0.5, 1.0))["reward"] == (0.5, 1.0)
+
+
+def test_pieces_are_kept_when_given() -> None:
+    assert "pieces" not in trajectory_record(TRAJECTORY, "2", 0.0)
+    pieces = ("1", "=", "2", "<eos>", "<mask>", "<mask>")
+    assert trajectory_record(TRAJECTORY, "2", 0.0, pieces=pieces)["pieces"] == list(pieces)
+    with pytest.raises(AssertionError, match="one piece per token"):
+        trajectory_record(TRAJECTORY, "2", 0.0, pieces=pieces[2:])
+
+
+@pytest.mark.parametrize(("block", "tail"), [(4, (5, 6)), (2, ()), (None, ())])
+def test_grid_starts_at_the_block_the_prompt_ends_in(
+    block: int | None, tail: tuple[int, ...]
+) -> None:
+    sampling = replace(TRAJECTORY.sampling, block_size=block)
+    assert grid_ids(replace(TRAJECTORY, sampling=sampling)) == (*tail, 2, 0, 9, 9)
 
 
 def test_trajectory_keeps_its_reference() -> None:

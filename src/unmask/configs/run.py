@@ -18,3 +18,9 @@ class RunConfig(Section):
     """CPU threads torch may use; recorded, because another number gives other last bits."""
     trajectories: int = Field(default=8, ge=0)
     """Trajectories written to `trajectories.jsonl` per step; 0 writes none."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard, to `tensorboard/` in the run directory; needs the
+    extra `tensorboard`."""
+    wandb: str | None = None
+    """Also send the metrics to this Weights & Biases project; needs the extra `wandb`, and sends
+    nothing when WANDB_MODE=offline."""

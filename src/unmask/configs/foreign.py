@@ -1,0 +1,419 @@
+"""A dLLM-RL configuration in our keys: `unmask config import FILE.yaml`.
+
+Every key of the file ends in exactly one of two places: a line of ours with the key it came from
+behind it, or a comment that names it and says why it has no line. Nothing is dropped, and a key
+this table has never heard of is said to be unknown. What dLLM-RL does without a key of its own
+(its curriculum, its normalisation, AdamW's second decay rate) becomes a line as well wherever our
+default is another, so that the translated run does what the original did.
+
+The tables below are the whole translation; `docs/coming-from-dllm-rl.md` is tested against them.
+Keys are dotted; a key `section.*` stands for all keys below it that are not listed.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from unmask.configs.keys import to_toml
+from unmask.configs.load import flatten
+
+Kind = Literal["sft", "rl", "eval"]
+Convert = Callable[[Any], Any]
+
+BLOCK_MODELS = ("sdar", "trado")
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of one key of dLLM-RL.
+
+    Attributes:
+        old: dotted key there.
+        new: dotted keys here that get its value; none where it has no counterpart.
+        note: what changes, or why there is no counterpart.
+        convert: its value to ours.
+    """
+
+    old: str
+    new: tuple[str, ...] = ()
+    note: str = ""
+    convert: Convert = field(default=lambda value: value)
+
+
+@dataclass(frozen=True, slots=True)
+class Implied:
+    """A line that stands for what dLLM-RL does without a key; only with the key `when`, if named."""
+
+    new: str
+    value: Any
+    note: str
+    when: str = ""
+
+
+def _number(value: Any) -> Any:
+    """Read `1e-6`, which YAML 1.1 takes for a text and OmegaConf for a number."""
+    if isinstance(value, bool) or not isinstance(value, str):
+        return value
+    return float(value)
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _strategy(value: Any) -> Any:
+    name = str(_first(value)).removeprefix("low_confidence_")
+    return {"sequential": "left_to_right"}.get(name, name)
+
+
+def _data_file(value: Any) -> str:
+    return f"data/{_first(value)}.json"
+
+
+def _model_dtype(value: Any) -> str:
+    return {"no": "float32", "fp32": "float32"}.get(str(value), "auto")
+
+
+ONE_DEVICE = "one process and one device so far"
+NO_VALUE = "there is no value model yet"
+NO_JUDGE = "there is no process reward yet"
+NO_IMAGES = "text only so far"
+NO_EFFECT = "it has no effect in dLLM-RL either"
+NO_MASKING = "only for its random_masking and coupled methods, which are not there yet"
+FULL_ATTENTION = "only for its full-attention models, which are not there yet"
+NOT_STARTED = "no processes are started on other machines, and no environment is changed"
+
+EVERYWHERE = (
+    Rule("experiment.project", ("run.dir",), "below runs/", lambda v: f"runs/{v}"),
+    Rule("experiment.function", (), "the command says it: unmask rl, unmask eval"),
+    Rule(
+        "experiment.start_from_scratch", (), "a run starts in an empty directory; --resume goes on"
+    ),
+    Rule("experiment.current_epoch", (), "a run knows its own step"),
+    Rule("experiment.num_node", (), ONE_DEVICE),
+    Rule("experiment.node_index", (), ONE_DEVICE),
+    Rule("experiment.deepspeed_file", (), ONE_DEVICE),
+    Rule("system.*", (), NOT_STARTED),
+    Rule(
+        "model.model_base",
+        (),
+        "read from the checkpoint's config.json; sdar and trado are supported",
+    ),
+    Rule("model.vq_model_path", (), NO_IMAGES),
+    Rule("model.image_resolution", (), NO_IMAGES),
+    Rule("model.clip_model_path", (), NO_IMAGES),
+    Rule("dataset.image_root", (), NO_IMAGES),
+    Rule("dataset.add_think_prompt", (), "write the opening into task.template"),
+    Rule("wandb.*", (), f'{NO_EFFECT}; run.wandb = "project" here'),
+    Rule("execute.num_chunk", (), "code is not executed yet"),
+    Rule("reward.answer_must_in_box", (), "math-verify also reads answers outside a box"),
+    Rule("reward.strict_len_check", (), "a response cut at max_tokens is judged as it stands"),
+)
+
+
+def _sampling(old: str, new: str) -> tuple[Rule, ...]:
+    """Return the rules of a section that says how responses are unmasked."""
+    parallel = "how its samplers go in batches; no result depends on it here"
+    return (
+        Rule(f"{old}.temperature", (f"{new}.temperature",), "", _number),
+        Rule(f"{old}.top_p", (f"{new}.top_p",), "", _number),
+        Rule(f"{old}.top_k", (f"{new}.top_k",), "", _first),
+        Rule(f"{old}.max_token", (f"{new}.max_tokens",)),
+        Rule(f"{old}.block_size", (f"{new}.block_size",), "", _first),
+        Rule(f"{old}.denoising_steps_per_block", (f"{new}.denoising_steps",)),
+        Rule(f"{old}.remasking_strategy", (f"{new}.strategy",), "", _strategy),
+        Rule(f"{old}.dynamic_threshold", (f"{new}.threshold",), "", _number),
+        Rule(f"{old}.max_gen_length", (f"{new}.max_tokens",), "of its full-attention models"),
+        Rule(f"{old}.steps", (), f"denoising steps of a whole response: {FULL_ATTENTION}"),
+        Rule(f"{old}.alg_temp", (), FULL_ATTENTION),
+        Rule(f"{old}.pad_target_penalty", (), FULL_ATTENTION),
+        Rule(f"{old}.target", (), FULL_ATTENTION),
+        Rule(f"{old}.further_horizon", (), FULL_ATTENTION),
+        Rule(f"{old}.use_cache", (), "the cache is exact here and always on"),
+        Rule(f"{old}.batch_size", (), parallel),
+        Rule(f"{old}.tensor_parallel_size", (), ONE_DEVICE),
+        Rule(f"{old}.start_with_think", (), "write the opening into task.template"),
+        Rule(f"{old}.output_unmasking_history", (), "every trajectory keeps its step map"),
+        Rule(f"{old}.stop_token_list", (), f"texts there, ids here: set {new}.stop_token_ids"),
+    )
+
+
+ENGINE = Rule("rollout.max_active", ("engine.slots",))
+
+OPTIMIZER = (
+    Rule("training.gradient_checkpointing_enable", ("model.gradient_checkpointing",)),
+    Rule("training.mixed_precision", ("model.dtype",), "auto is bfloat16 on CUDA", _model_dtype),
+    Rule("training.enable_tf32", (), "torch's own default stands"),
+    Rule("training.seed", ("run.seed",)),
+    Rule("training.max_grad_norm", ("optimizer.clip_norm",), "honoured here", _number),
+    Rule("optimizer.name", (), "AdamW always"),
+    Rule("optimizer.params.learning_rate", ("optimizer.lr",), "", _number),
+    Rule("optimizer.params.beta1", (), "written as optimizer.betas"),
+    Rule("optimizer.params.beta2", (), "written as optimizer.betas"),
+    Rule("optimizer.params.weight_decay", ("optimizer.weight_decay",), "", _number),
+    Rule("optimizer.params.epsilon", ("optimizer.eps",), "", _number),
+    Rule("optimizer.params.scale_lr", (), NO_EFFECT),
+    Rule("lr_scheduler.scheduler", ("optimizer.schedule",), "over the whole run, not each RL step"),
+    Rule("lr_scheduler.params.warmup_steps", ("optimizer.warmup_steps",)),
+    Rule(
+        "lr_scheduler.params.min_lr_scale",
+        ("optimizer.final_lr_share",),
+        "honoured here; its cosine ignores it",
+        _number,
+    ),
+    Rule("lr_scheduler.params.learning_rate", (), NO_EFFECT),
+)
+
+EVALUATION = (
+    Rule("evaluation.eval_dataset", ("task.test",), 'eval.split = "test" reads it', _data_file),
+    Rule("evaluation.data_type", (), "one task is trained and measured"),
+    Rule("evaluation.num_response_per_task", ("eval.samples",)),
+    Rule("evaluation.max_active", (), "engine.slots serves both"),
+    Rule("evaluation.if_eval", (), "eval.problems = 0 measures nothing"),
+    *_sampling("evaluation", "eval.sampling"),
+)
+
+RL = (
+    *EVERYWHERE,
+    Rule("experiment.total_step", ("steps",)),
+    Rule("experiment.save_every", ("save_every",)),
+    Rule("experiment.eval_every", ("eval.every",)),
+    Rule("experiment.train_value_every", (), NO_VALUE),
+    Rule("model.pretrained_model", ("model.path",)),
+    Rule("model.value_base_model", (), NO_VALUE),
+    Rule("model.optimized_name", (), "the trained model is run.dir/model"),
+    Rule("model.optimized_value_name", (), NO_VALUE),
+    Rule("model.process_reward_model", (), NO_JUDGE),
+    Rule("model.process_reward_chunk_size", (), NO_JUDGE),
+    Rule("dataset.train_dataset", ("task.train",), "", _data_file),
+    Rule("dataset.optimization_data", (), "rollouts stay in memory; see trajectories.jsonl"),
+    Rule("dataset.data_type", (), 'math is task.kind = "json"; code is not there yet'),
+    Rule("rollout.num_task_per_step", ("rollout.prompts",)),
+    Rule("rollout.num_response_per_task", ("rollout.responses",)),
+    ENGINE,
+    *_sampling("rollout", "sampling"),
+    Rule("rollout.reward_model.*", (), NO_JUDGE),
+    Rule(
+        "training.method", (), "unmask rl is TraceRL; coupled and random_masking are not there yet"
+    ),
+    Rule("training.block_size", (), "training uses the rollouts' blocks: sampling.block_size"),
+    Rule("training.shrink", ("objective.shrink",)),
+    Rule("training.post_num", ("objective.post_num",)),
+    Rule("training.eps", ("objective.clip_low", "objective.clip_high"), "", _number),
+    Rule("training.beta", ("objective.kl",), "", _number),
+    Rule("training.use_kl_estimator_k3", (), "always k3"),
+    Rule("training.gam", (), NO_VALUE),
+    Rule("training.lam", (), NO_VALUE),
+    Rule("training.mask_times_per_sample", (), NO_MASKING),
+    Rule("training.lower_p", (), NO_MASKING),
+    Rule("training.upper_p", (), NO_MASKING),
+    Rule("training.max_gen_length", (), "responses are trained whole: sampling.max_tokens"),
+    Rule("training.max_prompt_len", (), "a prompt that does not fit is an error, never dropped"),
+    Rule(
+        "training.gradient_accumulation_steps",
+        (),
+        "stands in minibatches, optimizer steps per RL step: a handful there, choose yours",
+    ),
+    Rule("training.batch_size_lm", (), "optimizer.token_budget says how much goes in a pass"),
+    Rule("training.num_train_epochs", (), "one pass over a step's trajectories"),
+    Rule("optimizer.params.policy_learning_rate", ("optimizer.lr",), "", _number),
+    Rule("optimizer.params.value_learning_rate", (), NO_VALUE),
+    *OPTIMIZER,
+    *EVALUATION,
+)
+
+SFT = (
+    *EVERYWHERE,
+    Rule("experiment.save_every", ("save_every",)),
+    Rule("model.pretrained_model", ("model.path",)),
+    Rule("model.optimized_name", (), "the trained model is run.dir/model"),
+    Rule("dataset.optimization_data", ("data.path",), "", _data_file),
+    Rule("training.method", (), "unmask sft is block SFT (semi-ar); the others are not there yet"),
+    Rule("training.block_size", ("model.block_size",), "of block models"),
+    Rule("training.lower_p", ("noise.low",), "", _number),
+    Rule("training.upper_p", ("noise.high",), "", _number),
+    Rule("training.mask_times_per_sample", ("noise.views",), "fresh at every pass"),
+    Rule("training.shrink", (), "only for its trace method, which is not there yet"),
+    Rule("training.post_num", (), "slots right of the end are hidden and unscored"),
+    Rule("training.max_gen_length", (), "a demonstration that does not fit is an error, never cut"),
+    Rule("training.max_prompt_len", (), "a prompt that does not fit is an error, never dropped"),
+    Rule("training.batch_size_lm", (), "written as data.batch_size, with the accumulation"),
+    Rule("training.gradient_accumulation_steps", (), "written as data.batch_size, with the batch"),
+    Rule("training.num_train_epochs", (), "set steps = epochs * demonstrations / data.batch_size"),
+    *OPTIMIZER,
+)
+
+EVAL = (
+    *EVERYWHERE,
+    Rule("model", ("model.path",)),
+    Rule("model_base", (), "read from the checkpoint's config.json; sdar and trado are supported"),
+    Rule("dataset.eval_dataset", ("task.test",), "", _data_file),
+    Rule("dataset.data_type", (), 'math is task.kind = "json"; code is not there yet'),
+    Rule("rollout.num_response_per_task", ("samples",)),
+    ENGINE,
+    *_sampling("rollout", "sampling"),
+)
+
+RULES: dict[Kind, tuple[Rule, ...]] = {"rl": RL, "sft": SFT, "eval": EVAL}
+
+EVAL_SET = "evaluation.eval_dataset"
+JSON_TASK = Implied("task.kind", "json", "question and ground_truth_answer")
+IMPLIED: dict[Kind, tuple[Implied, ...]] = {
+    "rl": (
+        JSON_TASK,
+        Implied("minibatches", 4, "rows of a step / (devices * batch_size_lm * accumulation)"),
+        Implied("filter.low", 0.2, "tasks it solves less often are left out"),
+        Implied("filter.high", 0.8, "tasks it solves more often are left out"),
+        Implied(
+            "objective.reduction", "constant", "its block models divide by the longest response"
+        ),
+        Implied("optimizer.betas", [0.9, 0.999], "AdamW's usual"),
+        Implied("eval.split", "test", "where evaluation.eval_dataset goes", EVAL_SET),
+        Implied("eval.problems", 1_000_000, "it measures the whole set", EVAL_SET),
+    ),
+    "sft": (
+        Implied("noise.noise", "per_token", "each token draws its own noise level"),
+        Implied("optimizer.betas", [0.9, 0.999], "AdamW's usual"),
+    ),
+    "eval": (JSON_TASK,),
+}
+
+
+def kind_of_foreign(table: Mapping[str, Any]) -> Kind:
+    """Guess what a dLLM-RL file configures: training on rollouts, on data, or an evaluation.
+
+    Raises:
+        ValueError: it has none of the sections that would tell.
+    """
+    if "training" in table:
+        return "rl" if "rollout" in table else "sft"
+    if "rollout" in table:
+        return "eval"
+    raise ValueError(
+        "the file has neither a training nor a rollout section, so it is no configuration of "
+        "dLLM-RL; say which kind it is meant to be: --kind rl"
+    )
+
+
+def translate(table: Mapping[str, Any], kind: Kind) -> str:
+    """Return a dLLM-RL configuration as our TOML, with a comment for every key without a line.
+
+    Args:
+        table: the parsed YAML.
+        kind: which command the result is for.
+
+    Raises:
+        ValueError: a number is none, or a `${...}` names a key that is not there.
+    """
+    old = {name: _resolve(name, value, table) for name, value in flatten(_with_text_keys(table))}
+    lines: dict[str, str] = {}
+    comments: list[str] = []
+    for name, value in old.items():
+        rule = _rule(name, kind)
+        reason = _reason_for_none(rule, value)
+        if rule is None or reason:
+            comments.append(_comment(name, value, reason))
+            continue
+        remark = f"{name}; {rule.note}" if rule.note else name
+        taken = [key for key in rule.new if key in lines]
+        if taken:
+            comments.append(_comment(name, value, f"{taken[0]} stands above already"))
+        if isinstance(value, list) and len(value) > 1:
+            comments.append(_comment(name, value, "one evaluation at a time: the first is taken"))
+        for key in rule.new:
+            lines.setdefault(key, _line(key, _convert(rule, value), remark))
+    for new, value, note in _implied(old, kind):
+        lines.setdefault(new, _line(new, value, note))
+    tail = ["", "# Without a line above:", *comments] if comments else []
+    ordered = sorted(lines, key=lambda key: [*key.split(".")[:-1]])
+    return "\n".join([*_head(old, kind), *(lines[key] for key in ordered), *tail])
+
+
+def markdown_table(kind: Kind) -> str:
+    """Return the table old key -> new key of one kind, as it stands in the documentation."""
+    rows = ["| dLLM-RL | unmask | remark |", "|---|---|---|"]
+    for rule in RULES[kind]:
+        new = ", ".join(f"`{key}`" for key in rule.new) or "-"
+        rows.append(f"| `{rule.old}` | {new} | {rule.note} |")
+    for implied in IMPLIED[kind]:
+        rows.append(f"| (always) | `{implied.new} = {to_toml(implied.value)}` | {implied.note} |")
+    return "\n".join(rows)
+
+
+def _head(old: Mapping[str, Any], kind: Kind) -> list[str]:
+    name = str(old.get("model.model_base") or old.get("model_base") or BLOCK_MODELS[0])
+    warning = f"# {name} models are not there yet: supported are {' and '.join(BLOCK_MODELS)}."
+    return [
+        f"# A configuration of dLLM-RL, for `unmask {kind}`; look through it, and check it with",
+        f"# `unmask config {kind} FILE.toml`.",
+        *([] if name in BLOCK_MODELS else [warning]),
+        "",
+    ]
+
+
+def _reason_for_none(rule: Rule | None, value: Any) -> str:
+    """Say why a key has no line; nothing where it has one."""
+    if rule is None:
+        return "unknown here: the importer has no rule for it"
+    if not rule.new:
+        return rule.note
+    return "no value is given" if value is None else ""
+
+
+def _with_text_keys(table: Mapping[Any, Any]) -> dict[str, Any]:
+    """Make every key a text on one line: YAML reads `on:` as true and `1:` as a number."""
+    return {
+        " ".join(str(key).split()): _with_text_keys(value) if isinstance(value, Mapping) else value
+        for key, value in table.items()
+    }
+
+
+def _rule(name: str, kind: Kind) -> Rule | None:
+    exact = next((rule for rule in RULES[kind] if rule.old == name), None)
+    patterns = (r for r in RULES[kind] if r.old.endswith(".*") and name.startswith(r.old[:-1]))
+    return exact or next(patterns, None)
+
+
+def _resolve(name: str, value: Any, table: Mapping[str, Any]) -> Any:
+    """Follow `${section.key}`, as OmegaConf does."""
+    found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    node: Any = table
+    for part in found[1].split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    if node is None or node == value:
+        raise ValueError(f"{name} = {value}: the file has no key {found[1]}")
+    return node
+
+
+def _convert(rule: Rule, value: Any) -> Any:
+    try:
+        return rule.convert(value)
+    except ValueError:
+        raise ValueError(f"{rule.old} = {value!r}: is not a number") from None
+
+
+def _implied(old: Mapping[str, Any], kind: Kind) -> list[tuple[str, Any, str]]:
+    """Return the lines that stand for no single key: (key, value, remark)."""
+    found: list[tuple[str, Any, str]] = []
+    usual = {"optimizer.params.beta1": 0.9, "optimizer.params.beta2": 0.999}
+    if any(name in old for name in usual):
+        betas = [_number(old.get(name, value)) for name, value in usual.items()]
+        found.append(("optimizer.betas", betas, ", ".join(usual)))
+    if kind == "sft" and "training.batch_size_lm" in old:
+        steps = old.get("training.gradient_accumulation_steps") or 1
+        remark = "batch_size_lm * gradient_accumulation_steps; multiply by the devices it had"
+        found.append(("data.batch_size", old["training.batch_size_lm"] * steps, remark))
+    always = (i for i in IMPLIED[kind] if not i.when or old.get(i.when) is not None)
+    return found + [(i.new, i.value, f"without a key there: {i.note}") for i in always]
+
+
+def _line(key: str, value: Any, remark: str) -> str:
+    return f"{key} = {to_toml(value)}  # {remark}"
+
+
+def _comment(name: str, value: Any, reason: str) -> str:
+    return f"# {name} = {'null' if value is None else to_toml(value)}: {reason}"

@@ -1,0 +1,102 @@
+"""What the model reads: a task's first prompt as text, tokens and ids; and tokens as pieces of text.
+
+Most of what goes wrong before a first step goes wrong here: a template that is not the model's, a
+special token that is text, a system turn nobody asked for. So the prompt is shown exactly as the
+trainers and the evaluation give it to the engine, and nothing but the tokenizer is loaded for it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unmask.configs.eval import EvalConfig
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.models.tokenizer import Tokenizer, has_tokenizer, load_tokenizer, render
+from unmask.runs.show import visible
+from unmask.tasks.build import build_task
+
+# What a decoder puts where bytes are no character yet.
+REPLACEMENT = "\ufffd"
+
+
+def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
+    """Return the first prompt of a config's task: its text with special tokens, its tokens and ids.
+
+    Raises:
+        ValueError: the model has no tokenizer, or the task no prompt.
+    """
+    tokenizer = tokenizer_of(config.model.path)
+    split = config.split if isinstance(config, EvalConfig) else "train"
+    task = build_task(config.task)
+    prompts = task.prompts(split)
+    task.close()
+    if not prompts:
+        raise ValueError(f"task {task.name!r} has no prompt in the {split} split: set [task]")
+    origin = f"task {task.name}, {split} split, first of {len(prompts)} prompts"
+    return describe_prompt(origin, render(prompts[0].messages, tokenizer), tokenizer)
+
+
+def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """Return a prompt's text, its tokens one by one and their ids.
+
+    Args:
+        origin: where it is from, in a few words.
+        token_ids: `P` ids, as the engine gets them.
+        tokenizer: reads them back.
+    """
+    pieces = token_pieces(token_ids, tokenizer)
+    template = "the model's chat template" if tokenizer.chat_template else "no chat template"
+    return "\n".join(
+        (
+            f"{origin}; {template}; {len(token_ids)} tokens",
+            f"\n{visible(''.join(pieces))}\n",
+            f"tokens  {' '.join(map(repr, pieces))}",
+            f"ids     {' '.join(map(str, token_ids))}",
+        )
+    )
+
+
+def tokenizer_of(path_or_hub_id: str) -> Tokenizer:
+    """Return the tokenizer of a checkpoint, downloaded from the hub if it is not a local one.
+
+    Raises:
+        ValueError: there is no such checkpoint, or it has no tokenizer.
+    """
+    if Path(path_or_hub_id).is_dir():
+        return load_tokenizer(path_or_hub_id)
+    from unmask.models.checkpoint import find_checkpoint  # loads torch
+
+    return load_tokenizer(find_checkpoint(path_or_hub_id))
+
+
+def token_pieces(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
+    """Return the text each token adds, special tokens included.
+
+    A character may be spread over several tokens; it stands whole on the last one of them, and the
+    others are empty.
+    """
+    pieces: list[str] = []
+    waiting: list[int] = []
+    for token_id in token_ids:
+        waiting.append(token_id)
+        text = tokenizer.decode(
+            waiting, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        # Four bytes are the longest character; what is broken after that stays so.
+        is_open = text.endswith(REPLACEMENT) and len(waiting) < 4
+        pieces.append("" if is_open else text)
+        waiting = waiting if is_open else []
+    if waiting:
+        pieces[-1] = REPLACEMENT
+    return pieces
+
+
+def find_tokenizer(run: Path, model_path: str) -> Tokenizer | None:
+    """Return the tokenizer of a run: its saved model's, else that of the model it started from.
+
+    Args:
+        run: the run directory.
+        model_path: `model.path` of its config; a hub id is not asked for.
+    """
+    places = [place for place in (run / "model", Path(model_path)) if has_tokenizer(place)]
+    return load_tokenizer(places[0]) if places else None

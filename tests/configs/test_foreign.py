@@ -1,0 +1,134 @@
+"""Every key of a dLLM-RL file becomes a line or a comment, and the lines are a configuration."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from tests.architecture.source import ROOT
+from unmask.configs.eval import EvalConfig
+from unmask.configs.foreign import (
+    IMPLIED,
+    RULES,
+    Kind,
+    kind_of_foreign,
+    markdown_table,
+    translate,
+)
+from unmask.configs.keys import keys
+from unmask.configs.load import flatten
+from unmask.configs.rl import RLConfig
+from unmask.configs.section import Section
+from unmask.configs.sft import SFTConfig
+
+FILE = Path(__file__).with_name("rl_sdar.yaml")
+CLASSES: dict[Kind, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+SFT = {
+    "model": {"pretrained_model": "m"},
+    "dataset": {"optimization_data": "sft"},
+    "training": {"batch_size_lm": 1, "gradient_accumulation_steps": 16, "lower_p": 0.1},
+}
+EVAL = {"model": "m", "dataset": {"eval_dataset": "MATH500"}, "rollout": {"top_k": 1}}
+
+
+def rl_table() -> dict[str, Any]:
+    return yaml.safe_load(FILE.read_text())
+
+
+def lines_and_comments(table: dict[str, Any], kind: Kind) -> tuple[dict[str, Any], str]:
+    text = translate(table, kind)
+    comments = text.partition("# Without a line above:")[2]
+    return dict(flatten(tomllib.loads(text))), comments
+
+
+def test_the_result_is_a_configuration() -> None:
+    lines, _ = lines_and_comments(rl_table(), "rl")
+    config = RLConfig.model_validate(tomllib.loads(translate(rl_table(), "rl")))
+    assert config.model.path == "JetLM/SDAR-4B-Chat"
+    assert (config.steps, config.eval.every, config.rollout.prompts) == (80, 5, 64)
+    assert (config.objective.clip_low, config.objective.clip_high) == (0.2, 0.2)
+    assert (config.optimizer.lr, config.optimizer.betas) == (1e-6, (0.9, 0.98))
+    assert (config.sampling.strategy, config.sampling.max_tokens) == ("dynamic", 2000)
+    assert (config.filter.low, config.filter.high) == (0.2, 0.8)
+    assert config.eval.sampling is not None
+    assert (config.eval.split, config.eval.sampling.max_tokens) == ("test", 2000)
+    assert lines["task.train"] == "data/MATH_train.json"
+
+
+def test_no_key_is_dropped() -> None:
+    text = translate(rl_table(), "rl")
+    for name, _ in flatten(rl_table()):
+        assert re.search(rf"(?m)(^| # |, )(# )?{re.escape(name)}\b", text), name
+
+
+def test_what_has_no_line_has_a_reason() -> None:
+    _, comments = lines_and_comments(rl_table(), "rl")
+    assert "# model.value_base_model = " in comments
+    assert "# training.gam = 1.0: there is no value model yet" in comments
+    assert "# rollout.reward_model.k_sample = 3: there is no process reward yet" in comments
+    assert "# system.HTTP_PROXY = null: " in comments
+    assert "a_key_of_a_later_version = 7: unknown here" in comments
+    assert "# training.block_size = 4: " in comments  # the reference was followed
+    assert "# evaluation.top_k = [0, 1]: one evaluation at a time" in comments
+    assert '# optimizer.params.policy_learning_rate = "2e-6": optimizer.lr stands above' in comments
+    assert all(line.startswith("# ") for line in comments.splitlines()[1:])
+
+
+def test_sft_and_eval_are_configurations() -> None:
+    sft = SFTConfig.model_validate(tomllib.loads(translate(SFT, "sft")))
+    assert (sft.data.batch_size, sft.data.path) == (16, Path("data/sft.json"))
+    assert (sft.noise.low, sft.noise.noise) == (0.1, "per_token")
+    evaluation = EvalConfig.model_validate(tomllib.loads(translate(EVAL, "eval")))
+    assert (evaluation.model.path, evaluation.sampling.top_k) == ("m", 1)
+
+
+def test_the_kind_is_in_the_file() -> None:
+    assert [kind_of_foreign(table) for table in (rl_table(), SFT, EVAL)] == ["rl", "sft", "eval"]
+    with pytest.raises(ValueError, match=r"say which kind .* --kind rl"):
+        kind_of_foreign({"experiment": {}})
+
+
+def test_families_that_are_not_there_are_said_to_be() -> None:
+    table = {"model": {"pretrained_model": "m", "model_base": "llada"}}
+    assert "# llada models are not there yet" in translate(table, "rl")
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"eps": "a lot"}, "training.eps = 'a lot': is not a number"),
+        ({"eps": "${a.b}"}, r"training.eps = \$\{a.b\}: the file has no key a.b"),
+        ({"eps": "${training.eps}"}, "has no key training.eps"),
+    ],
+)
+def test_values_that_are_none_are_refused(section: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        translate({"training": section}, "rl")
+
+
+def test_odd_keys_stay_in_their_comment() -> None:
+    text = translate({True: {1: "a\nb"}, "x\ny = 3": 2}, "rl")
+    assert set(dict(flatten(tomllib.loads(text)))) <= {implied.new for implied in IMPLIED["rl"]}
+    assert '# True.1 = "a\\nb": unknown here' in text
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_the_tables_name_keys_that_exist_once(kind: Kind) -> None:
+    ours = {key.name for key in keys(CLASSES[kind])}
+    named = {key for rule in RULES[kind] for key in rule.new} | {i.new for i in IMPLIED[kind]}
+    assert named <= ours
+    old = [rule.old for rule in RULES[kind]]
+    assert len(old) == len(set(old))
+    assert all(rule.new or rule.note for rule in RULES[kind])
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_the_documentation_has_the_tables(kind: Kind) -> None:
+    text = (ROOT / "docs" / "coming-from-dllm-rl.md").read_text()
+    assert markdown_table(kind) in text, (
+        f"put it there: python -c 'from unmask.configs.foreign import markdown_table as t; "
+        f'print(t("{kind}"))\''
+    )

@@ -1,0 +1,104 @@
+"""Rollouts and data of dLLM-RL become records that `show` prints; what is not of that form is named."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from unmask.data.foreign import read_yaml, records_of_file
+from unmask.runs.show import choose, print_trajectories
+
+TASK = {
+    "question": "1+1?",
+    "prompt": "<|im_start|>user\n1+1?",
+    "full_output": ["2<|im_end|>", "3"],
+    "step_map": [[1, 1], [2]],
+    "extracted_output": ["2", "3"],
+    "correctness": [True, False],
+}
+
+
+def write(folder: Path, value: Any) -> Path:
+    path = folder / "rollouts.json"
+    path.write_text(json.dumps(value))
+    return path
+
+
+def test_a_rollout_is_a_record_per_response(tmp_path: Path) -> None:
+    first, second = records_of_file(write(tmp_path, [TASK]))
+    assert (first["text"], first["step_map"], first["reward"]) == ("2<|im_end|>", [1, 1], 1.0)
+    assert (first["num_denoising_steps"], first["num_response"]) == (1, 2)
+    assert (second["reward"], second["parts"], second["answer"]) == (0.0, {"correct": 0.0}, "3")
+    assert first["canvas_ids"] == []
+    assert first["prompt"]["messages"] == [{"role": "prompt", "content": TASK["prompt"]}]
+
+
+def test_records_are_shown(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    records = choose(records_of_file(write(tmp_path, [TASK])), "best", 1)
+    print_trajectories(records, console=Console(file=stream, highlight=False))
+    assert stream.getvalue() == (
+        "#1  reward 1, correct 1, 2 tokens in 1 denoising steps, dLLM-RL 1\n"
+        "prompt\n  <|im_start|>user\n  1+1?\n"
+        "answer    2\n"
+        "response  2<|im_end|>\n"
+        "order     1 1\n\n"
+    )
+
+
+def test_rewards_of_training_go_before_verdicts_and_tests_are_a_share(tmp_path: Path) -> None:
+    (a, b) = records_of_file(write(tmp_path, [TASK | {"rewards": [1.5, -0.5]}]))
+    assert (a["reward"], a["parts"], b["reward"]) == (1.5, {"correct": 1.0}, -0.5)
+    (a, b) = records_of_file(write(tmp_path, [TASK | {"correctness": [[True, False], []]}]))
+    assert (a["reward"], b["reward"]) == (0.5, 0.0)
+    bare = {name: TASK[name] for name in ("question", "full_output", "step_map")}
+    assert records_of_file(write(tmp_path, [bare]))[0]["reward"] is None
+
+
+def test_data_of_training_is_read_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "rl_data.jsonl"
+    items = [
+        {"prompt": "a", "response": "b", "step_map": [1, 2], "reward": [0.5, 1.0]},
+        {"prompt": "c", "response": "d"},
+    ]
+    path.write_text("\n".join(json.dumps(item) for item in items))
+    first, second = records_of_file(path)
+    assert (first["text"], first["step_map"], first["reward"]) == ("b", [1, 2], [0.5, 1.0])
+    assert (second["step_map"], second["reward"], second["prompt"]["uid"]) == ([], None, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([], "holds no response"),
+        ([3], "item 1: expected an object, found int"),
+        ([{"question": "a"}], "neither full_output .* nor response .*; it has question"),
+        ([TASK | {"full_output": "a"}], "full_output must be a list"),
+        ([TASK | {"step_map": [[1]]}], "step_map has 1 entries, full_output 2"),
+        ([{"full_output": ["a"]}], "has no step_map"),
+        ([TASK | {"step_map": [["a"], [1]]}], "step_map must be a list of whole numbers"),
+        ([{"prompt": "a", "response": 3}], "prompt and response must be texts"),
+    ],
+)
+def test_what_is_not_of_the_form_is_named(value: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"rollouts.json.*{said}"):
+        records_of_file(write(tmp_path, value))
+
+
+def test_yaml_is_a_table_and_runs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a:\n  b: [1, 2]\n")
+    assert read_yaml(path) == {"a": {"b": [1, 2]}}
+    for text, said in (
+        ("a: !!python/object/apply:os.getcwd []", "not valid YAML: could not determine"),
+        ("a: b: c", "not valid YAML"),
+        ("- 1", "expected a table of sections, found list"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"a.yaml: {said}"):
+            read_yaml(path)
+    with pytest.raises(ValueError, match=r"absent\.yaml: no such file"):
+        read_yaml(tmp_path / "absent.yaml")

@@ -1,0 +1,165 @@
+"""Numbers go everywhere they were asked to, go back with a resumed run, and are all documented."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.architecture.source import ROOT
+from tests.runs.past_runs import write_lines
+from tests.trainers.toy_runs import rl_config, sft_config
+from unmask.configs.load import load_config
+from unmask.configs.sft import SFTConfig
+from unmask.runs.directory import RunDirectory
+from unmask.runs.metrics import open_metrics
+from unmask.trainers.rl import train_rl
+from unmask.trainers.sft import train_sft
+
+HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+HAS_WANDB = importlib.util.find_spec("wandb") is not None
+
+
+def config(path: Path, *words: str) -> SFTConfig:
+    return load_config(SFTConfig, [], ["model.path=m", f"run.dir={path}", *words])[0]
+
+
+def steps(path: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_lines_are_written_and_steps_rise(tmp_path: Path) -> None:
+    with open_metrics(RunDirectory(tmp_path), config(tmp_path)) as metrics:
+        metrics.log(step=1, loss=0.5)
+        metrics.log(step=3, loss=float("nan"))
+        with pytest.raises(AssertionError, match="step 3 after step 3"):
+            metrics.log(step=3, loss=0.1)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1, "loss": 0.5}, {"step": 3, "loss": None}]
+
+
+def test_a_run_goes_on_after_its_last_step(tmp_path: Path) -> None:
+    write_lines(tmp_path / "metrics.jsonl", [{"step": 4}])
+    metrics = open_metrics(RunDirectory(tmp_path), config(tmp_path))
+    with pytest.raises(AssertionError):
+        metrics.log(step=4)
+    metrics.log(step=5)
+    assert steps(tmp_path / "metrics.jsonl") == [4, 5]
+
+
+def test_cut_back_drops_what_came_after_a_step_and_half_lines(tmp_path: Path) -> None:
+    write_lines(tmp_path / "metrics.jsonl", [{"step": s} for s in (1, 2, 3, 4)])
+    write_lines(
+        tmp_path / "trajectories.jsonl", [{"step": s, "text": "ä"} for s in (1, 1, 2, 2, 3)]
+    )
+    with (tmp_path / "trajectories.jsonl").open("a") as file:
+        file.write('{"step": 3, "te')
+    metrics = open_metrics(RunDirectory(tmp_path), config(tmp_path))
+    metrics.cut_back(9)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3, 4]
+    assert steps(tmp_path / "trajectories.jsonl") == [1, 1, 2, 2, 3]
+    metrics.cut_back(2)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+    assert steps(tmp_path / "trajectories.jsonl") == [1, 1, 2, 2]
+    metrics.log(step=3)
+    metrics.cut_back(0)
+    metrics.log(step=1)
+    assert steps(tmp_path / "metrics.jsonl") == [1]
+    assert (tmp_path / "trajectories.jsonl").read_text() == ""
+
+
+def test_cut_back_needs_no_files_and_no_room(tmp_path: Path) -> None:
+    metrics = open_metrics(RunDirectory(tmp_path), config(tmp_path))
+    metrics.cut_back(3)
+    assert list(tmp_path.iterdir()) == []
+    write_lines(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
+    before = (tmp_path / "metrics.jsonl").stat().st_ino
+    metrics.cut_back(1)
+    assert (tmp_path / "metrics.jsonl").stat().st_ino == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("word", "is_there"), [("run.tensorboard=true", HAS_TENSORBOARD), ("run.wandb=toy", HAS_WANDB)]
+)
+def test_a_missing_package_is_named(word: str, is_there: bool, tmp_path: Path) -> None:
+    if is_there:
+        pytest.skip(f"the package of {word} is installed")
+    with pytest.raises(ValueError, match=r"^run\.(\w+): needs the package '\1', .*unmask doctor"):
+        open_metrics(RunDirectory(tmp_path), config(tmp_path, word))
+
+
+@pytest.mark.skipif(not HAS_TENSORBOARD, reason="tensorboard is not installed")
+def test_tensorboard_holds_the_steps_of_the_resumed_run(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, asked = RunDirectory(tmp_path), config(tmp_path, "run.tensorboard=true")
+    with open_metrics(run, asked) as metrics:
+        for step in (1, 2, 3, 4):
+            metrics.log(step=step, loss=float(step))
+    with open_metrics(run, asked) as metrics:
+        metrics.cut_back(2)
+        metrics.log(step=3, loss=30.0)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
+
+
+@pytest.mark.skipif(not HAS_WANDB, reason="wandb is not installed")
+def test_wandb_offline(tmp_path: Path) -> None:
+    """In a process of its own: W&B leaves a service behind in the one that imports it."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.runs.test_metrics import config\n"
+        "from unmask.runs.directory import RunDirectory\n"
+        "from unmask.runs.metrics import open_metrics\n"
+        "path = Path(sys.argv[1])\n"
+        "with open_metrics(RunDirectory(path), config(path, 'run.wandb=toy')) as metrics:\n"
+        "    metrics.log(step=int(sys.argv[2]), loss=0.5, ratio=float('nan'))\n"
+    )
+    environment = {
+        **os.environ,
+        "WANDB_MODE": "offline",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+    }
+    for step in "12":
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path), step],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    runs = [path.name.split("-")[-1] for path in (tmp_path / "wandb").glob("offline-run-*")]
+    assert set(runs) == {(tmp_path / "wandb_id.txt").read_text().strip()}
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+
+
+def documented() -> re.Pattern[str]:
+    """Return a pattern of the names in docs/metrics.md; `<part>` stands for any word."""
+    rows = re.findall(
+        r"^\| `([\w<>]+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == len(set(rows))
+    return re.compile("|".join(re.sub(r"<\w+>", r"\\w+", row) for row in rows))
+
+
+def test_every_name_that_is_logged_is_documented(tmp_path: Path) -> None:
+    train_sft(sft_config(tmp_path, "steps=1", "eval.problems=2", run="sft"))
+    train_rl(rl_config(tmp_path, "steps=1", "eval.problems=2", "minibatches=2", run="rl"))
+    names: set[str] = set()
+    for kind in ("sft", "rl"):
+        lines: list[dict[str, Any]] = [
+            json.loads(line)
+            for line in (tmp_path / kind / "metrics.jsonl").read_text().splitlines()
+        ]
+        names |= {name for line in lines for name in line}
+    assert {"loss", "nll", "reward", "eval_accuracy", "rollout_wall_s"} <= names
+    known = documented()
+    missing = sorted(name for name in names if not known.fullmatch(name))
+    assert not missing, f"add to docs/metrics.md: {missing}"
