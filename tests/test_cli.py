@@ -152,13 +152,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **functions: object) 
 
 
 def test_commands_hand_over_their_words(rl_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[object] = []
-    stand_in(monkeypatch, "unmask.trainers.rl", train_rl=seen.append)
+    seen: list[Any] = []
+    stand_in(monkeypatch, "unmask.trainers.rl", train_rl=lambda *a: seen.append(a))
     stand_in(monkeypatch, "unmask.trainers.quickstart", run_quickstart=lambda *a: seen.append(a))
     assert run(monkeypatch, "rl", str(rl_file), "steps=7") == 0
     assert run(monkeypatch, "quickstart", "--seed", "3", "--dir", "x") == 0
-    config, quickstart = seen
+    (config, is_resumed), quickstart = seen
     assert isinstance(config, RLConfig)
+    assert not is_resumed
     assert config.steps == 7
     assert quickstart == ("chain_sum", 3, Path("x"))
 

@@ -9,8 +9,9 @@ Anything else is a traceback, and a bug of ours. `docs/cli.md` has the whole sto
 """
 
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -56,6 +57,9 @@ ShowPrompt = Annotated[
     bool,
     typer.Option("--show-prompt", help="Only print the first prompt as the model will read it."),
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on from the last checkpoint of run.dir, to the bit.")
+]
 
 
 @app.command(epilog="Example: unmask quickstart --task countdown --seed 3")
@@ -77,7 +81,7 @@ def quickstart(
 @app.command(
     no_args_is_help=True, epilog="Example: unmask sft configs/sft/chain_sum.toml optimizer.lr=1e-3"
 )
-def sft(words: Words, show_prompt: ShowPrompt = False) -> None:
+def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
     """Fine-tune a model on demonstrations."""
     from unmask.configs.sft import SFTConfig
 
@@ -87,13 +91,13 @@ def sft(words: Words, show_prompt: ShowPrompt = False) -> None:
         return
     from unmask.trainers.sft import train_sft
 
-    train_sft(config)
+    _train(lambda: train_sft(config, resume))
 
 
 @app.command(
     no_args_is_help=True, epilog="Example: unmask rl configs/rl/chain_sum.toml run.dir=runs/mine"
 )
-def rl(words: Words, show_prompt: ShowPrompt = False) -> None:
+def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
     """Improve a model by RL along its trajectories (TraceRL)."""
     from unmask.configs.rl import RLConfig
 
@@ -103,7 +107,7 @@ def rl(words: Words, show_prompt: ShowPrompt = False) -> None:
         return
     from unmask.trainers.rl import train_rl
 
-    train_rl(config)
+    _train(lambda: train_rl(config, resume))
 
 
 @app.command(
@@ -310,10 +314,23 @@ def main() -> None:
         sys.exit(2)
 
 
+def _train(run: Callable[[], object]) -> None:
+    """Run a training; when a signal ends it, say how to go on and exit as the shell expects."""
+    from unmask.runs.stopped import Stopped
+
+    try:
+        run()
+    except Stopped as stopped:
+        words = [word for word in sys.argv[1:] if word != "--resume"]
+        sys.stderr.write(f"{stopped}; go on with: unmask {shlex.join(words)} --resume\n")
+        raise typer.Exit(128 + stopped.signal_number) from None
+
+
 def _sentences(error: ValueError | OSError) -> list[str]:
+    lines = str(error).splitlines() or [type(error).__name__]
     if isinstance(error, OSError) and error.strerror:
-        return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
-    return str(error).splitlines() or [type(error).__name__]
+        lines = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+    return [*lines, *getattr(error, "__notes__", ())]
 
 
 def _load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
@@ -340,7 +357,8 @@ def _print_first_prompt(config: "SFTConfig | RLConfig | EvalConfig") -> None:
 
 def _pieces(run: Path) -> "Pieces | None":
     """Return what splits the token ids of a run into pieces of text, if its tokenizer is there."""
-    from unmask.evaluation.reading import find_tokenizer, token_pieces
+    from unmask.evaluation.reading import find_tokenizer
+    from unmask.models.tokenizer import token_pieces
     from unmask.runs.history import read_run
 
     tokenizer = find_tokenizer(run, read_run(run).config["model"]["path"])

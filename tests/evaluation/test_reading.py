@@ -1,7 +1,6 @@
 """The prompt is shown as the engine gets it, and tokens as the text they add."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,26 +12,8 @@ from unmask.evaluation.reading import (
     describe_prompt,
     find_tokenizer,
     first_prompt,
-    token_pieces,
     tokenizer_of,
 )
-from unmask.models.tokenizer import Tokenizer
-
-
-def byte_tokenizer() -> Tokenizer:
-    """Return a tokenizer with one token per byte: characters of several bytes are spread."""
-    from tokenizers import Tokenizer as Backend
-    from tokenizers.decoders import ByteLevel as Decoder
-    from tokenizers.models import BPE
-    from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(ByteLevel.alphabet())
-    backend = Backend(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = Decoder()
-    made: Any = PreTrainedTokenizerFast(tokenizer_object=backend)
-    return made
 
 
 def test_the_first_prompt_of_a_task(tmp_path: Path) -> None:
@@ -68,23 +49,6 @@ def test_without_a_task_there_is_no_prompt(tmp_path: Path) -> None:
         first_prompt(config)
 
 
-def test_characters_stand_whole_on_their_last_token() -> None:
-    tokenizer = byte_tokenizer()
-    ids = tokenizer("aé€😀b", add_special_tokens=False).input_ids
-    assert token_pieces(ids, tokenizer) == ["a", "", "é", "", "", "€", "", "", "", "😀", "b"]
-    assert token_pieces(ids[:2], tokenizer) == ["a", "\ufffd"]
-    assert token_pieces([], tokenizer) == []
-    broken = token_pieces([ids[1]] * 5 + [ids[0]], tokenizer)
-    assert len(broken) == 6
-    assert "".join(broken).endswith("a")
-
-
-def test_special_tokens_are_visible(tmp_path: Path) -> None:
-    tokenizer = tokenizer_of(str(toy_checkpoint(tmp_path)))
-    assert token_pieces([3, 1, 0], tokenizer) == ["1", "<mask>", "<eos>"]
-    assert describe_prompt("here", [3, 0], tokenizer).startswith("here; no chat template; 2 tokens")
-
-
 def test_the_tokenizer_of_a_run_is_its_models_or_the_one_it_started_from(tmp_path: Path) -> None:
     start = toy_checkpoint(tmp_path / "start", alphabet="ab")
     assert find_tokenizer(tmp_path, "some/hub-id") is None
@@ -95,3 +59,8 @@ def test_the_tokenizer_of_a_run_is_its_models_or_the_one_it_started_from(tmp_pat
     found = find_tokenizer(tmp_path, str(start))
     assert found is not None
     assert found.get_vocab()["b"] == 2
+
+
+def test_a_prompt_is_described_with_its_length(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(str(toy_checkpoint(tmp_path)))
+    assert describe_prompt("here", [3, 0], tokenizer).startswith("here; no chat template; 2 tokens")

@@ -16,6 +16,7 @@ from unmask.models.tokenizer import (
     num_tokens,
     render,
     render_text,
+    token_pieces,
 )
 from unmask.types import Message
 
@@ -117,3 +118,35 @@ def test_files_as_sdar_ships_them(tmp_path: Path) -> None:
     assert encode("ab cab<|endoftext|>", tokenizer) == [8, 9, 2, 8, 10]
     assert (tokenizer.eos_token_id, tokenizer.mask_token_id, num_tokens(tokenizer)) == (10, 11, 12)
     assert decode([8, 9, 2, 10], tokenizer) == "ab c"
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Return a tokenizer with one token per byte: characters of several bytes are spread."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.decoders import ByteLevel as Decoder
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(ByteLevel.alphabet())
+    backend = Backend(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = Decoder()
+    made: Any = PreTrainedTokenizerFast(tokenizer_object=backend)
+    return made
+
+
+def test_characters_stand_whole_on_their_last_token() -> None:
+    tokenizer = byte_tokenizer()
+    ids = tokenizer("aé€😀b", add_special_tokens=False).input_ids
+    assert token_pieces(ids, tokenizer) == ["a", "", "é", "", "", "€", "", "", "", "😀", "b"]
+    assert token_pieces(ids[:2], tokenizer) == ["a", "\ufffd"]
+    assert token_pieces([], tokenizer) == []
+    broken = token_pieces([ids[1]] * 5 + [ids[0]], tokenizer)
+    assert len(broken) == 6
+    assert "".join(broken).endswith("a")
+
+
+def test_special_tokens_are_pieces_too(tmp_path: Path) -> None:
+    tokenizer = character_tokenizer("0123456789", tmp_path)
+    assert token_pieces([3, 1, 0], tokenizer) == ["1", "<mask>", "<eos>"]

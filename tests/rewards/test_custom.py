@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from unmask.rewards.custom import load_reward
+from unmask.runs.stopped import Stopped
 from unmask.types import Message, Prompt
 
 PROMPT = Prompt("toy", 1, (Message("user", "2+2="),), reference={"answer": "4"})
@@ -70,6 +71,22 @@ def test_a_result_that_is_no_finite_number_is_refused(name: str):
         reward(PROMPT, "4")
 
 
-def test_an_exception_of_the_users_function_is_not_hidden():
-    with pytest.raises(AttributeError, match="no_such_field"):
+def test_an_exception_of_the_users_function_is_one_line_that_names_it():
+    said = r"task\.reward = 'toy_reward:buggy' raised AttributeError\(.*no_such_field.*toy_reward\.py:12 "
+    with pytest.raises(ValueError, match=said) as it:
         load_reward("toy_reward:buggy")(PROMPT, "4")
+    assert isinstance(it.value.__cause__, AttributeError)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), Stopped(15, 3)])
+def test_what_ends_the_run_is_not_taken_for_an_error_of_the_function(
+    ending: BaseException, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(prompt: Prompt, response: str) -> float:
+        raise ending
+
+    reward = load_reward("toy_reward:right")
+    monkeypatch.setattr("toy_reward.right", interrupted)
+    assert reward(PROMPT, "4") == 1.0  # found once, when it was loaded
+    with pytest.raises(type(ending)):
+        load_reward("toy_reward:right")(PROMPT, "4")

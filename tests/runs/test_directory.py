@@ -1,17 +1,19 @@
 """What a run leaves behind, and that it never writes over another run."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from unmask.configs.load import load_config
+from unmask.configs.load import dump, load_config
 from unmask.configs.sft import SFTConfig
-from unmask.runs.directory import RunDirectory, create_run, move_aside
+from unmask.runs.directory import RunDirectory, check_run, move_aside, open_run
 
 
-def config(path: Path) -> SFTConfig:
-    return load_config(SFTConfig, [], ["model.path=m", f"run.dir={path}", "run.threads=2"])[0]
+def config(path: Path, *words: str) -> SFTConfig:
+    settings = ["model.path=m", f"run.dir={path}", "run.threads=2", *words]
+    return load_config(SFTConfig, [], settings)[0]
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -19,7 +21,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 
 def test_config_and_environment_are_written(tmp_path: Path) -> None:
-    run = create_run(config(tmp_path / "deep" / "run"))
+    run = open_run(config(tmp_path / "deep" / "run"))
     written = json.loads((run.path / "config.json").read_text())
     assert SFTConfig.model_validate(written) == config(run.path)
     environment = json.loads((run.path / "environment.json").read_text())
@@ -29,20 +31,20 @@ def test_config_and_environment_are_written(tmp_path: Path) -> None:
 
 
 def test_empty_directory_is_taken(tmp_path: Path) -> None:
-    assert create_run(config(tmp_path)).path == tmp_path
+    assert open_run(config(tmp_path)).path == tmp_path
 
 
 def test_full_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(ValueError, match=r"^run\.dir = .*not empty.*run\.dir=\.\.\."):
-        create_run(config(tmp_path))
+        open_run(config(tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
 
 
 def test_file_in_the_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(ValueError, match=r"^run\.dir = "):
-        create_run(config(tmp_path / "a"))
+        open_run(config(tmp_path / "a"))
 
 
 def test_metrics_grow_by_a_line(tmp_path: Path) -> None:
@@ -83,3 +85,79 @@ def test_earlier_runs_are_numbered(tmp_path: Path) -> None:
         assert place == tmp_path / f"quickstart.{number}"
         assert (place / "summary.json").read_text() == str(number)
         assert not path.exists()
+
+
+def test_a_run_is_gone_on_with_only_by_asking_for_it(tmp_path: Path) -> None:
+    for is_resumed in (True, True):  # the first finds nothing, and starts
+        assert open_run(config(tmp_path), resume=is_resumed).path == tmp_path
+    with pytest.raises(ValueError, match="go on with it by --resume"):
+        check_run(config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "word", ["steps=7", "run.keep_last=5", "run.trajectories=0", "eval.every=3", "eval.problems=0"]
+)
+def test_what_changes_no_weight_may_change(word: str, tmp_path: Path) -> None:
+    open_run(config(tmp_path))
+    open_run(config(tmp_path, word), resume=True)
+    assert json.loads((tmp_path / "config.json").read_text()) == dump(config(tmp_path, word))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("optimizer.lr", 0.5), ("run.seed", 3), ("run.threads", 1), ("save_every", 7)),
+        *(("model.path", "other"), ("data.batch_size", 2), ("noise.views", 3)),
+    ],
+)
+def test_any_other_key_may_not(key: str, value: object, tmp_path: Path) -> None:
+    open_run(config(tmp_path))
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=rf"^{key} = {value}: the run in .* has "):
+        open_run(config(tmp_path, f"{key}={value}"), resume=True)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_directory_that_is_no_run_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ValueError, match=r"holds no config\.json, so it is no run to resume"):
+        check_run(config(tmp_path), resume=True)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json: is not JSON"):
+        check_run(config(tmp_path), resume=True)
+
+
+def test_a_run_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^run\.dir = .* is no directory; give another run\.dir="):
+        check_run(config(tmp_path / "file" / "run"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_run_where_one_may_not_write_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(ValueError, match=r"^run\.dir = .* cannot be written; give another run\.dir="):
+        check_run(config(tmp_path / "deep" / "run"))
+
+
+def test_what_a_killed_start_left_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json.tmp-0a1b2c3d").touch()
+    assert open_run(config(tmp_path)).path == tmp_path
+    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "environment.json"}
+
+
+def test_a_start_killed_between_its_two_files_can_be_gone_on_with(tmp_path: Path) -> None:
+    open_run(config(tmp_path))
+    (tmp_path / "environment.json").unlink()
+    open_run(config(tmp_path), resume=True)
+    assert (tmp_path / "environment.json").is_file()
+
+
+def test_a_replacement_killed_between_its_two_renames_is_undone(tmp_path: Path) -> None:
+    run = open_run(config(tmp_path))
+    (run.path / "best.old-0a1b2c3d").mkdir()
+    (run.path / "best.old-0a1b2c3d" / "weights").touch()
+    (run.path / "best.tmp-4e5f6a7b").mkdir()
+    open_run(config(tmp_path), resume=True)
+    assert [p.name for p in (run.path / "best").iterdir()] == ["weights"]
+    assert not list(run.path.glob("*-*"))

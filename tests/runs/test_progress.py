@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 def test_log_gets_one_line_at_the_end() -> None:
     log = io.StringIO()
-    with Progress(3, "RL", log) as bar:
+    with Progress(3, "RL", stream=log) as bar:
         for accuracy in (0.1, 0.2, 0.512345):
             bar.advance(accuracy=accuracy, tokens_per_s=1234.5, lr=1e-4)
     assert log.getvalue() == ("RL 3/3  took 0:00:00  accuracy 0.512  tokens/s 1234  lr 0.0001\n")
@@ -27,7 +27,7 @@ def test_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(progress, "monotonic", lambda: clock[0])
     log = io.StringIO()
-    with Progress(10, "SFT", log) as bar:
+    with Progress(10, "SFT", stream=log) as bar:
         for clock[0] in (4.0, 11.0, 12.0, 25.0):
             bar.advance(2)
     assert log.getvalue() == "SFT 4/10  ETA 0:00:16\nSFT 8/10  ETA 0:00:06\n"
@@ -35,15 +35,15 @@ def test_log_gets_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_odd_numbers_are_shown() -> None:
     log = io.StringIO()
-    with Progress(1, "x", log) as bar:
+    with Progress(1, "x", stream=log) as bar:
         bar.advance(a=float("nan"), b=float("inf"), c=3, d=0.0)
     assert log.getvalue().endswith("  a nan  b inf  c 3  d 0\n")
 
 
 def test_terminal_gets_a_bar() -> None:
     terminal = Terminal()
-    with Progress(2, "outer", terminal) as outer:
-        with Progress(1, "inner", terminal) as inner:
+    with Progress(2, "outer", stream=terminal) as outer:
+        with Progress(1, "inner", stream=terminal) as inner:
             inner.advance(accuracy=0.25)
         outer.advance(2, reward=0.75)
     assert "inner" in terminal.getvalue()

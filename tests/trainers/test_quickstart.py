@@ -1,11 +1,13 @@
 """The parts of the quickstart; the whole takes minutes and is `make quickstart`."""
 
+import json
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from tests.trainers.toy_runs import metrics, sft_config
 from unmask import load_model
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -19,7 +21,10 @@ from unmask.trainers.quickstart import (
     _table,  # pyright: ignore[reportPrivateUsage]
     make_base,
     shipped_config,
+    train_longer,
+    training_cpu_s,
 )
+from unmask.trainers.sft import train_sft
 
 SUMMARY = Summary(
     accuracy=0.25,
@@ -74,12 +79,22 @@ def test_the_seed_makes_the_base_model(tmp_path: Path) -> None:
     assert not a.equal(c)
 
 
-def test_the_table_compares_the_two_models() -> None:
-    stages = {"sft": Seconds(2, 20), "rl": Seconds(3, 30)}
+def test_the_table_compares_the_models() -> None:
+    stages = {"sft": Seconds(2, 20), "rl": Seconds(3, 30), "control": Seconds(4, 40)}
     console = Console(width=120, record=True, file=StringIO())
-    console.print(_table(SUMMARY, SUMMARY, stages))
+    console.print(_table(dict.fromkeys(stages, SUMMARY), stages))
     text = console.export_text()
-    for word in ("512 problems", "SFT", "TraceRL", "25.0%", "20.0% .. 30.0%", "1.50", "20", "30"):
+    for word in (
+        "512 problems",
+        "SFT",
+        "TraceRL",
+        "25.0%",
+        "20.0% .. 30.0%",
+        "1.50",
+        "20",
+        "30",
+        "40",
+    ):
         assert word in text
 
 
@@ -92,3 +107,16 @@ def test_the_summary_has_the_keys_that_are_promised() -> None:
         "tokens_per_denoising_step_ci95",
     }
     assert promised <= set(SUMMARY.to_dict())
+
+
+def test_the_control_takes_as_many_more_steps_as_rl_had_time_for(tmp_path: Path) -> None:
+    sft = sft_config(tmp_path, "steps=3", "optimizer.schedule=constant")
+    train_sft(sft)
+    (tmp_path / "rl").mkdir()
+    seconds = training_cpu_s(sft.run.dir)
+    line = {"step": 1, "rollout_cpu_s": seconds / 3, "update_cpu_s": seconds / 3, "eval_cpu_s": 99}
+    (tmp_path / "rl" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    train_longer(sft, tmp_path / "rl", tmp_path / "control")
+    assert len(metrics(tmp_path / "control")) == 3 + 2
+    assert metrics(tmp_path / "control")[:3] == metrics(sft.run.dir)
+    assert (tmp_path / "control" / "model").is_dir()

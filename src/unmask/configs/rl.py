@@ -19,8 +19,8 @@ class RLConfig(Section):
 
     steps: int = Field(default=100, ge=1)
     """RL steps: each draws prompts, writes responses, judges them and updates the weights."""
-    save_every: int = Field(default=0, ge=0)
-    """Steps between checkpoints; 0 saves only at the end."""
+    save_every: int = Field(default=10, ge=0)
+    """Steps between checkpoints for `--resume`; 0 saves only at the end."""
     minibatches: int = Field(default=1, ge=1)
     """Optimizer steps per RL step: the step's trajectories are shuffled and split into this
     many."""

@@ -16,6 +16,8 @@ class RunConfig(Section):
     """Every random draw of the run is derived from this number."""
     threads: int = Field(default=1, ge=1)
     """CPU threads torch may use; recorded, because another number gives other last bits."""
+    keep_last: int = Field(default=2, ge=1)
+    """Checkpoints kept for `--resume`; older ones are removed."""
     trajectories: int = Field(default=8, ge=0)
     """Trajectories written to `trajectories.jsonl` per step; 0 writes none."""
     tensorboard: bool = False

@@ -29,8 +29,8 @@ class SFTConfig(Section):
 
     steps: int = Field(default=1000, ge=1)
     """Optimizer steps."""
-    save_every: int = Field(default=0, ge=0)
-    """Steps between checkpoints; 0 saves only at the end."""
+    save_every: int = Field(default=100, ge=0)
+    """Steps between checkpoints for `--resume`; 0 saves only at the end."""
     run: RunConfig = RunConfig()
     """Where the run keeps its files."""
     model: ModelConfig

@@ -234,7 +234,9 @@ def assemble(documents: Sequence[Document], views: Sequence[Views]) -> Pack:
         advantages=torch.cat([v.advantages[d.slots] for v, d in pairs]),
         behavior_logprobs=torch.cat([v.behavior_logprobs[d.slots] for v, d in pairs]),
         old_logprobs=torch.cat([v.old_logprobs[d.views, d.slots] for v, d in pairs]),
-        temperatures=torch.tensor([v.temperature for v in looks], dtype=torch.float64).repeat_interleave(counts),
+        temperatures=torch.tensor(
+            [v.temperature for v in looks], dtype=torch.float64
+        ).repeat_interleave(counts),
         origin=torch.stack(
             (
                 torch.tensor([d.trajectory for d in documents]).repeat_interleave(counts),

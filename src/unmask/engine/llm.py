@@ -23,6 +23,7 @@ from unmask.models.tokenizer import (
     has_tokenizer,
     load_tokenizer,
     render,
+    token_pieces,
 )
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
@@ -145,6 +146,10 @@ class LLM:
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens."""
         return decode(token_ids, self.require_tokenizer())
+
+    def pieces(self, token_ids: Sequence[int]) -> list[str]:
+        """Return the text each token adds, special tokens included."""
+        return token_pieces(token_ids, self.require_tokenizer())
 
     def _write(
         self, token_ids: Sequence[tuple[int, ...]], sampling: SamplingParams

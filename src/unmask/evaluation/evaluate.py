@@ -18,7 +18,7 @@ from unmask.engine.llm import LLM
 from unmask.evaluation.metrics import Interval, mean_interval, ratio_interval, wilson_interval
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
 from unmask.rollouts.records import rollout_records
-from unmask.runs.directory import create_run
+from unmask.runs.directory import open_run
 from unmask.runs.files import write_json
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
@@ -119,7 +119,7 @@ def evaluate_model(config: EvalConfig) -> Summary:
         prompts = llm.tokenize(task.prompts(config.split)[: config.problems])
         sampling = config.sampling.to_params(n=config.samples)
         check_room(llm, prompts, sampling)
-        run = create_run(config)
+        run = open_run(config)
         summary, groups = evaluate(llm, task, prompts, sampling, config.run.seed)
     finally:
         task.close()

@@ -1,4 +1,4 @@
-"""What the model reads: a task's first prompt as text, tokens and ids; and tokens as pieces of text.
+"""What the model reads: a task's first prompt as text, tokens and ids.
 
 Most of what goes wrong before a first step goes wrong here: a template that is not the model's, a
 special token that is text, a system turn nobody asked for. So the prompt is shown exactly as the
@@ -11,12 +11,15 @@ from pathlib import Path
 from unmask.configs.eval import EvalConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.models.tokenizer import Tokenizer, has_tokenizer, load_tokenizer, render
+from unmask.models.tokenizer import (
+    Tokenizer,
+    has_tokenizer,
+    load_tokenizer,
+    render,
+    token_pieces,
+)
 from unmask.runs.show import visible
 from unmask.tasks.build import build_task
-
-# What a decoder puts where bytes are no character yet.
-REPLACEMENT = "\ufffd"
 
 
 def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
@@ -67,28 +70,6 @@ def tokenizer_of(path_or_hub_id: str) -> Tokenizer:
     from unmask.models.checkpoint import find_checkpoint  # loads torch
 
     return load_tokenizer(find_checkpoint(path_or_hub_id))
-
-
-def token_pieces(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
-    """Return the text each token adds, special tokens included.
-
-    A character may be spread over several tokens; it stands whole on the last one of them, and the
-    others are empty.
-    """
-    pieces: list[str] = []
-    waiting: list[int] = []
-    for token_id in token_ids:
-        waiting.append(token_id)
-        text = tokenizer.decode(
-            waiting, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        # Four bytes are the longest character; what is broken after that stays so.
-        is_open = text.endswith(REPLACEMENT) and len(waiting) < 4
-        pieces.append("" if is_open else text)
-        waiting = waiting if is_open else []
-    if waiting:
-        pieces[-1] = REPLACEMENT
-    return pieces
 
 
 def find_tokenizer(run: Path, model_path: str) -> Tokenizer | None:

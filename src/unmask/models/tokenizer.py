@@ -14,6 +14,8 @@ from typing import Any, Protocol, cast
 from unmask.types import Message
 
 EOS, MASK = "<eos>", "<mask>"
+# What a decoder puts where bytes are no character yet.
+REPLACEMENT = "\ufffd"
 
 
 class Tokenizer(Protocol):
@@ -93,6 +95,28 @@ def decode(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
     return tokenizer.decode(
         list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
+
+
+def token_pieces(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
+    """Return the text each token adds, special tokens included.
+
+    A character may be spread over several tokens; it stands whole on the last one of them, and the
+    others are empty.
+    """
+    pieces: list[str] = []
+    waiting: list[int] = []
+    for token_id in token_ids:
+        waiting.append(token_id)
+        text = tokenizer.decode(
+            waiting, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        # Four bytes are the longest character; what is broken after that stays so.
+        is_open = text.endswith(REPLACEMENT) and len(waiting) < 4
+        pieces.append("" if is_open else text)
+        waiting = waiting if is_open else []
+    if waiting:
+        pieces[-1] = REPLACEMENT
+    return pieces
 
 
 def render_text(

@@ -1,12 +1,13 @@
 """A user's own reward: `module:function` in the config.
 
 It runs in the training process, with whatever the user's module holds, because it is the user's own
-code and not a verifier of foreign text. Its exceptions are therefore let through; only a result
-that is no number is refused here, before it turns a gradient into NaN.
+code and not a verifier of foreign text. What it raises ends the run with a line that names key,
+prompt and error; so does a result that is no number, before it turns a gradient into NaN.
 """
 
 import math
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from numbers import Real
@@ -25,16 +26,24 @@ def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
         key: the config key that `path` stands under, for messages.
 
     Raises:
-        ValueError: there is no such function; or, when called, it did not return a finite number.
+        ValueError: there is no such function; or, when called, it raised something or did not
+            return a finite number.
     """
     function = _find(path, key)
 
     def reward(prompt: Prompt, response: str) -> float:
-        value: object = function(prompt, response)
+        asked = f"a response to prompt {prompt.uid} of task {prompt.task!r}"
+        try:
+            value: object = function(prompt, response)
+        except Exception as error:  # the user's code may raise anything
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise ValueError(
+                f"{key} = {path!r} raised {' '.join(repr(error).split())} at {place.filename}:"
+                f"{place.lineno} for {asked}; mend it, or run with --debug for the traceback"
+            ) from error
         if not isinstance(value, Real) or not math.isfinite(value):
             raise ValueError(
-                f"{key} = {path!r} returned {value!r} for a prompt of task {prompt.task!r}: "
-                "a reward must be a finite number"
+                f"{key} = {path!r} returned {value!r} for {asked}: a reward must be a finite number"
             )
         return float(value)
 

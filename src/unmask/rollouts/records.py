@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 from unmask.engine.llm import LLM
-from unmask.runs.trajectories import trajectory_record
+from unmask.runs.trajectories import grid_ids, trajectory_record
 from unmask.types import Group
 
 
@@ -22,4 +22,5 @@ def rollout_records(
             group.rewards[index],
             {name: values[index] for name, values in group.parts.items()},
             step,
+            llm.pieces(grid_ids(trajectory)),
         )

@@ -25,11 +25,12 @@ from typing import Any
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
-from unmask.configs.load import dump
+from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.runs.files import atomic_directory, write_json
+from unmask.runs.files import atomic_directory, is_leftover, remove_leftovers, write_json
 
+CONFIG = "config.json"
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
 
 
@@ -72,21 +73,58 @@ class RunDirectory:
             file.write("".join(f"{line}\n" for line in lines).encode())
 
 
-def create_run(config: SFTConfig | RLConfig | EvalConfig) -> RunDirectory:
+def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> None:
+    """Refuse a directory the run may not write; call it before anything heavy is loaded.
+
+    Args:
+        config: the run's.
+        resume: whether the run goes on with what is there. Then it must be the same run: only
+            `steps`, `eval.*` and `run.*` may differ, and of those neither the seed nor the threads.
+
+    Raises:
+        ValueError: naming the key that stands in the way.
+    """
+    path = config.run.dir
+    _check_writable(path)
+    if not resume:
+        if path.exists() and not is_empty(path):
+            raise ValueError(
+                f"run.dir = {path}: is not empty, and a run never writes over another; "
+                "go on with it by --resume, give another run.dir=..., or move it away"
+            )
+        return
+    if not path.exists() or is_empty(path):
+        return
+    if not (path / CONFIG).is_file():
+        raise ValueError(f"run.dir = {path}: holds no {CONFIG}, so it is no run to resume")
+    try:
+        before = dict(flatten(json.loads((path / CONFIG).read_text())))
+    except ValueError as error:
+        raise ValueError(
+            f"{path / CONFIG}: is not JSON, so the run cannot go on: {error}"
+        ) from None
+    now = dict(flatten(dump(config)))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and not _may_change(key):
+            raise ValueError(
+                f"{key} = {now.get(key)}: the run in {path} has {before.get(key)}; --resume may "
+                "change steps, eval.* and run.* only, and neither run.seed nor run.threads"
+            )
+
+
+def open_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> RunDirectory:
     """Make the directory `config.run.dir` and write what is known before the first step.
 
     Raises:
-        ValueError: something is there already.
+        ValueError: as `check_run`.
         OSError: it cannot be written.
     """
+    check_run(config, resume)
     path = config.run.dir
-    if path.exists() and not is_empty(path):
-        raise ValueError(
-            f"run.dir = {path}: is not empty, and a run never writes over another;"
-            " give another run.dir=... or move it away"
-        )
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / "config.json", dump(config))
+    remove_leftovers(path)
+    # The configuration first: a directory that holds it can be gone on with, whatever else it lacks.
+    write_json(path / CONFIG, dump(config))
     write_json(path / "environment.json", environment(config.run.threads))
     return RunDirectory(path)
 
@@ -124,8 +162,22 @@ def move_aside(path: Path) -> Path | None:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether this is a directory with nothing in it."""
-    return path.is_dir() and not any(path.iterdir())
+    """Whether this is a directory with nothing in it, but for what a killed process left unfinished."""
+    return path.is_dir() and all(is_leftover(entry) for entry in path.iterdir())
+
+
+def _check_writable(path: Path) -> None:
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "cannot be written" if place.is_dir() else "is no directory"
+        raise ValueError(f"run.dir = {path}: {place} {reason}; give another run.dir=...")
+
+
+def _may_change(key: str) -> bool:
+    is_free = key == "steps" or key.startswith(("run.", "eval."))
+    return is_free and key not in ("run.seed", "run.threads")
 
 
 def _finite(value: float) -> float | None:

@@ -70,6 +70,34 @@ def atomic_directory(path: Path) -> Generator[Path, None, None]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a directory: renamed first, so that a half removed one does not have its name."""
+    temporary = _beside(path, "tmp")
+    path.replace(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Say whether a name is one that only a killed process leaves behind."""
+    return ".tmp-" in path.name or ".old-" in path.name
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a killed process left unfinished in a directory and below it.
+
+    A directory that was killed between the two renames of its replacement gets its older one back.
+    """
+    for old in list(directory.rglob("*.old-*")):
+        place = old.with_name(old.name.rpartition(".old-")[0])
+        if not place.exists():
+            old.replace(place)
+    for path in [path for path in directory.rglob("*") if is_leftover(path)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _beside(path: Path, kind: str) -> Path:
     # Not tempfile: it would make the file readable by its owner only.
     return path.with_name(f"{path.name}.{kind}-{token_hex(4)}")

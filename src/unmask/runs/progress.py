@@ -21,15 +21,18 @@ SILENCE_S = 10.0
 class Progress:
     """A progress bar for `with Progress(total, "RL") as bar: bar.advance(accuracy=0.5)`."""
 
-    def __init__(self, total: int, label: str, stream: IO[str] | None = None) -> None:
+    def __init__(
+        self, total: int, label: str, done: int = 0, stream: IO[str] | None = None
+    ) -> None:
         """Prepare a bar.
 
         Args:
             total: how many advances make it full.
             label: what is going on, in a word or two.
+            done: how many advances an earlier process made.
             stream: where it is drawn; stderr by default.
         """
-        self._total, self._label, self._done = total, label, 0
+        self._total, self._label, self._done, self._first = total, label, done, done
         self._stream = _real(stream or sys.stderr)
         self._bar = _terminal_bar(self._stream) if self._stream.isatty() else None
         self._start = self._last_line = monotonic()
@@ -39,7 +42,9 @@ class Progress:
         self._start = self._last_line = monotonic()
         if self._bar:
             self._bar.start()
-            self._task = self._bar.add_task(self._label, total=self._total, numbers="")
+            self._task = self._bar.add_task(
+                self._label, total=self._total, completed=self._first, numbers=""
+            )
         return self
 
     def __exit__(
@@ -70,7 +75,7 @@ class Progress:
         elapsed = monotonic() - self._start
         if self._done >= self._total:
             return f"took {_clock_time(elapsed)}"
-        return f"ETA {_clock_time(elapsed * (self._total - self._done) / max(self._done, 1))}"
+        return f"ETA {_clock_time(elapsed * (self._total - self._done) / max(self._done - self._first, 1))}"
 
 
 def _real(stream: IO[str]) -> IO[str]:

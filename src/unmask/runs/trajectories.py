@@ -1,10 +1,12 @@
 """A trajectory as a line of JSON: what was asked, what was written in which order, what it earned.
 
 Token ids and step map are kept beside the text, because the text does not give them back. The
+pieces (the text of every token, decoded by itself) are kept too when they are given: a page that
+plays a trajectory has no tokenizer, and a text cannot be cut into its tokens afterwards. The
 reference answer is left out: graders keep arbitrary objects in it, and the task and uid name it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +19,7 @@ def trajectory_record(
     reward: Reward,
     parts: Mapping[str, float] | None = None,
     step: int | None = None,
+    pieces: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return everything about one response as plain JSON values.
 
@@ -26,9 +29,14 @@ def trajectory_record(
         reward: what it earned: a number, or one number per response token.
         parts: named parts of the reward.
         step: the optimizer step it was written for.
+        pieces: the text of each of `grid_ids(trajectory)`, special tokens spelled out; half a
+            multi-byte character may be U+FFFD.
     """
     fields = asdict(trajectory)
     del fields["prompt"]["reference"]
+    if pieces is not None:
+        assert len(pieces) == len(grid_ids(trajectory)), "one piece per token of the grid"
+        fields["pieces"] = list(pieces)
     return {
         "step": step,
         "text": text,
@@ -37,3 +45,13 @@ def trajectory_record(
         "num_denoising_steps": trajectory.num_denoising_steps,
         **fields,
     }
+
+
+def grid_ids(trajectory: Trajectory) -> tuple[int, ...]:
+    """Return the tokens on the block grid: the prompt's tail in the first block, then the canvas.
+
+    The grid starts at absolute position 0, so `P mod K` prompt tokens stand in the first block.
+    """
+    prompt_ids, block = trajectory.prompt.token_ids, trajectory.sampling.block_size
+    tail = len(prompt_ids) % block if block else 0
+    return prompt_ids[len(prompt_ids) - tail :] + trajectory.canvas_ids

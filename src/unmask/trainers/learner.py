@@ -110,6 +110,42 @@ class Learner:
         extra = {"gradient_norm": gradient_norm, "learning_rate": rate, "packed_tokens": tokens}
         return Update(totals.loss, {**totals.statistics(), **extra})
 
+    def state(self) -> dict[str, Tensor]:
+        """Return masters and optimizer moments by parameter: all that the weights do not hold."""
+        tensors = {f"master/{name}": master.detach() for name, master in self._masters.copies}
+        for name, master in self._masters.named:
+            for kind, value in self._optimizer.state[master].items():
+                tensors[f"{kind}/{name}"] = value
+        return tensors
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], num_updates: int) -> None:
+        """Go on where a learner with the same model and config stood.
+
+        Args:
+            tensors: what `state` returned there; the weights are restored with the model.
+            num_updates: optimizer steps it had taken.
+
+        Raises:
+            ValueError: it held its weights in another number format.
+        """
+        copied = {f"master/{name}" for name, _ in self._masters.copies}
+        if copied != {key for key in tensors if key.startswith("master/")}:
+            raise ValueError(
+                f"model.dtype: the checkpoint was not written by a run in {self.model.dtype}; "
+                "set model.dtype and model.device as they were"
+            )
+        for name, master in self._masters.copies:
+            master.copy_(tensors[f"master/{name}"])
+        by_name = dict(self._masters.named)
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            if kind != "master":
+                master = by_name[name]
+                # Fused AdamW wants its step count beside the weights as well.
+                self._optimizer.state[master][kind] = value.to(master.device)
+        self.num_updates = num_updates
+
     @torch.no_grad()
     def score(self, views: Sequence[Views]) -> list[Tensor]:
         """Return the log-probabilities `(N, C)` of every trajectory's targets under the current weights."""

@@ -40,6 +40,12 @@ class MasterWeights:
             master.grad += parameter.grad
             parameter.grad = None
 
+    @property
+    def copies(self) -> list[tuple[str, Tensor]]:
+        """Name and master of the parameters that are too narrow to be their own master."""
+        narrow = {id(master) for _, master in self._pairs}
+        return [(name, master) for name, master in self.named if id(master) in narrow]
+
     @torch.no_grad()
     def write(self) -> None:
         """Copy the masters into the module, rounded to its format."""

@@ -1,12 +1,15 @@
-"""The quickstart: a tiny model from nothing, SFT, TraceRL, and a fair comparison of the two.
+"""The quickstart: a tiny model from nothing, SFT, TraceRL, and a fair comparison.
 
 Everything is real but the size: a task of the `reasoning_gym` package judged by that package's
 verifier, the trainers and the engine that a large model would use, and two configs that can be run
-on their own. It fits a laptop's CPU and four minutes.
+on their own. It fits a laptop's CPU and four minutes. Beside RL stands its control: the same CPU
+time spent on more SFT.
 """
 
+import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +28,7 @@ from unmask.models.transformer import Model, initialise
 from unmask.runs.clock import Clock, Seconds, cpu_s
 from unmask.runs.directory import move_aside
 from unmask.runs.files import atomic_directory, write_json
+from unmask.runs.history import read_lines
 from unmask.tasks.build import build_task
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
@@ -33,6 +37,8 @@ from unmask.trainers.sft import train_sft
 SHAPES = {"chain_sum": (64, 4, 192), "mini_sudoku": (96, 4, 256), "countdown": (96, 4, 256)}
 C = TypeVar("C", SFTConfig, RLConfig)
 
+# What is measured: directory, and its name in the table.
+MODELS = {"sft": "SFT", "rl": "then TraceRL", "control": "or more SFT"}
 HEAD_WIDTH = 16
 BLOCK = 4
 
@@ -43,7 +49,7 @@ def run_quickstart(task: str, seed: int, directory: Path) -> None:
     Args:
         task: `chain_sum`, `mini_sudoku` or `countdown`.
         seed: every draw is derived from it.
-        directory: where `base`, `sft`, `rl` and `summary.json` go; an earlier run is moved aside.
+        directory: where `base`, `sft`, `rl`, `control` and `summary.json` go; an earlier run is moved aside.
     """
     console = Console(stderr=True)
     moved = move_aside(directory)
@@ -54,23 +60,23 @@ def run_quickstart(task: str, seed: int, directory: Path) -> None:
     rl = _config(RLConfig, "rl", task, directory, seed)
     make_base(sft, directory / "base", seed)
     with clock("sft"):
-        sft_model = train_sft(sft)
+        train_sft(sft)
     with clock("rl"):
-        rl_model = train_rl(rl)
+        train_rl(rl)
+    with clock("control"):
+        train_longer(sft, rl.run.dir, directory / "control")
     with clock("eval"):
-        before, after = (measure(rl, model) for model in (sft_model, rl_model))
-    total = Seconds(time.perf_counter() - start, cpu_s())
-    stages = clock.stages | {"total": total}
+        found = {name: measure(rl, directory / name / "model") for name in MODELS}
+    stages = clock.stages | {"total": Seconds(time.perf_counter() - start, cpu_s())}
     summary = {
-        "sft": before.to_dict(),
-        "rl": after.to_dict(),
+        **{name: model.to_dict() for name, model in found.items()},
         "cpu_s": {name: round(seconds.cpu, 1) for name, seconds in stages.items()},
         "wall_s": {name: round(seconds.wall, 1) for name, seconds in stages.items()},
         "seed": seed,
         "task": task,
     }
     write_json(directory / "summary.json", summary)
-    Console(file=sys.stdout).print(_table(before, after, stages))
+    Console(file=sys.stdout).print(_table(found, stages))
     console.print(f"everything is in {directory}; see {directory}/summary.json")
 
 
@@ -135,18 +141,42 @@ def measure(config: RLConfig, model: Path) -> Summary:
     return summary
 
 
-def _table(before: Summary, after: Summary, stages: dict[str, Seconds]) -> Table:
-    table = Table(title=f"held-out accuracy over {before.n} problems, one answer each")
+def train_longer(sft: SFTConfig, rl_run: Path, directory: Path) -> None:
+    """Go on with a finished SFT run for as much CPU time as an RL run took: the control of the comparison.
+
+    It sees more right answers, where RL only saw its own answers judged.
+
+    Args:
+        sft: config of the finished run; the run itself is left as it is.
+        rl_run: directory of the RL run.
+        directory: of the longer run.
+    """
+    per_step = training_cpu_s(sft.run.dir) / sft.steps
+    more = max(1, round(training_cpu_s(rl_run) / per_step))
+    shutil.copytree(sft.run.dir, directory)
+    changes = {"steps": sft.steps + more, "run": sft.run.model_copy(update={"dir": directory})}
+    train_sft(sft.model_copy(update=changes), resume=True)
+
+
+def training_cpu_s(run: Path) -> float:
+    """Return the CPU seconds a run spent on training: start-up, saving and evaluation left out."""
+    parts = [f"{stage}_cpu_s" for stage in ("rollout", "reward", "update")]
+    lines = read_lines(run / "metrics.jsonl")
+    return sum(line.get(part, 0.0) for line in lines for part in parts)
+
+
+def _table(found: Mapping[str, Summary], stages: Mapping[str, Seconds]) -> Table:
+    count = found["sft"].n
+    table = Table(title=f"held-out accuracy over {count} problems, one answer each")
     for heading in ("model", "accuracy", "95 % interval", "tokens / denoising step", "CPU s"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for name, summary in (("SFT", before), ("TraceRL", after)):
+    for name, summary in found.items():
         low, high = summary.ci95
-        stage = {"SFT": "sft", "TraceRL": "rl"}[name]
         table.add_row(
-            name,
+            MODELS[name],
             f"{summary.accuracy:.1%}",
             f"{low:.1%} .. {high:.1%}",
             f"{summary.tokens_per_denoising_step:.2f}",
-            f"{stages[stage].cpu:.0f}",
+            f"{stages[name].cpu:.0f}",
         )
     return table

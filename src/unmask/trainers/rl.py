@@ -18,36 +18,42 @@ from unmask.configs.rl import RLConfig
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.engine.build import build_llm
-from unmask.models.checkpoint import save_model
 from unmask.objectives.advantages import group_advantages
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
 from unmask.rollouts.filters import is_kept, total
 from unmask.rollouts.numbers import rollout_numbers
 from unmask.rollouts.records import rollout_records
 from unmask.runs.clock import Clock
-from unmask.runs.directory import create_run
+from unmask.runs.directory import check_run, open_run
+from unmask.runs.metrics import open_metrics
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.evaluator import Evaluator
+from unmask.trainers.keeper import Keeper, starting_model
 from unmask.trainers.learner import Learner
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.trainers.schedule import learning_rate
-from unmask.trainers.sft import is_save_due
 from unmask.types import Group
+from unmask.viewer.live import LiveReport
 
 SHOWN = ("reward", "accuracy", "tokens_per_s", "eval_accuracy")
 
 
-def train_rl(config: RLConfig) -> Path:
+def train_rl(config: RLConfig, resume: bool = False) -> Path:
     """Train by TraceRL and return the directory of the trained model.
+
+    Args:
+        config: the run.
+        resume: go on from the last checkpoint of `run.dir`, if there is one.
 
     Raises:
         ValueError: for what the config asks and cannot have, naming the key.
     """
     check_trainable(config)
+    check_run(config, resume)
     torch.set_num_threads(config.run.threads)
-    llm = build_llm(config.model, config.engine)
+    llm = build_llm(starting_model(config), config.engine)
     task = build_task(config.task)
     prompts = llm.tokenize(task.prompts("train"))
     count = config.rollout.responses
@@ -57,10 +63,17 @@ def train_rl(config: RLConfig) -> Path:
     learner = Learner(llm.model, config.optimizer)
     policy_update = PolicyUpdate(learner, config)
     evaluator = Evaluator(llm, task, config.eval, config.sampling, config.run.seed)
-    run = create_run(config)  # last: a mistake above must leave nothing that refuses the next try
+    run = open_run(config, resume)  # last: a mistake above must leave nothing in the way
 
-    with Progress(config.steps, "RL") as bar, closing(task):
-        for step in range(1, config.steps + 1):
+    with (
+        closing(task),
+        open_metrics(run, config) as metrics,
+        LiveReport(run.path) as report,
+        Keeper(run, config, llm, learner, source) as keeper,
+        Progress(config.steps, "RL", keeper.step) as bar,
+    ):
+        metrics.cut_back(keeper.step)
+        for step in range(keeper.step + 1, config.steps + 1):
             seed, clock = derive_seed(config.run.seed, step), Clock()
             rate = learning_rate(config.optimizer, step - 1, config.steps)
             with clock("rollout"):
@@ -76,13 +89,12 @@ def train_rl(config: RLConfig) -> Path:
             if evaluator.is_due(step, config.steps):
                 with clock("eval"):
                     numbers |= evaluator.measure()
-            run.log(step=step, **numbers, **clock.numbers())
+            metrics.log(step=step, **numbers, **clock.numbers())
             run.record(rollout_records(groups, llm, config.run.trajectories, step))
             bar.advance(1, **{name: numbers[name] for name in SHOWN if name in numbers})
-            if is_save_due(step, config.save_every, config.steps):
-                with run.saving_model() as directory:
-                    save_model(llm.model, directory)
-    return run.model
+            report.refresh()
+            keeper.after(step, numbers)
+        return keeper.finish()
 
 
 def check_trainable(config: RLConfig) -> None:

@@ -18,37 +18,51 @@ from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_response
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
-from unmask.models.checkpoint import save_model
 from unmask.runs.clock import Clock
-from unmask.runs.directory import create_run
+from unmask.runs.directory import check_run, open_run
+from unmask.runs.metrics import open_metrics
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.trainers.evaluator import Evaluator
+from unmask.trainers.keeper import Keeper, starting_model
 from unmask.trainers.learner import Learner
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.terms import supervised_terms
+from unmask.viewer.live import LiveReport
 
 SHOWN = ("loss", "packed_tokens_per_s", "eval_accuracy")
 
 
-def train_sft(config: SFTConfig) -> Path:
+def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     """Train on demonstrations and return the directory of the trained model.
+
+    Args:
+        config: the run.
+        resume: go on from the last checkpoint of `run.dir`, if there is one.
 
     Raises:
         ValueError: for what the config asks and cannot have, naming the key.
     """
+    check_run(config, resume)
     torch.set_num_threads(config.run.threads)
-    llm = build_llm(config.model, config.engine)
+    llm = build_llm(starting_model(config), config.engine)
     task = build_task(config.task)
     source = Shuffled(read_demonstrations(config, task, llm), config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     evaluator = Evaluator(llm, task, config.eval, SamplingConfig(), config.run.seed)
-    run = create_run(config)  # last: a mistake above must leave nothing that refuses the next try
+    run = open_run(config, resume)  # last: a mistake above must leave nothing in the way
 
-    with Progress(config.steps, "SFT") as bar, closing(task):
-        for step in range(1, config.steps + 1):
+    with (
+        closing(task),
+        open_metrics(run, config) as metrics,
+        LiveReport(run.path) as report,
+        Keeper(run, config, llm, learner, source) as keeper,
+        Progress(config.steps, "SFT", keeper.step) as bar,
+    ):
+        metrics.cut_back(keeper.step)
+        for step in range(keeper.step + 1, config.steps + 1):
             clock = Clock()
             with clock("update"):
                 views = noisy_views(source.draw(config.data.batch_size), config, llm, step)
@@ -61,17 +75,11 @@ def train_sft(config: SFTConfig) -> Path:
             if evaluator.is_due(step, config.steps):
                 with clock("eval"):
                     numbers |= evaluator.measure()
-            run.log(step=step, **numbers, **clock.numbers())
+            metrics.log(step=step, **numbers, **clock.numbers())
             bar.advance(1, **{name: numbers[name] for name in SHOWN if name in numbers})
-            if is_save_due(step, config.save_every, config.steps):
-                with run.saving_model() as directory:
-                    save_model(llm.model, directory)
-    return run.model
-
-
-def is_save_due(step: int, every: int, last_step: int) -> bool:
-    """Say whether the model is saved after this step; it always is after the last."""
-    return step == last_step or (every > 0 and step % every == 0)
+            report.refresh()
+            keeper.after(step, numbers)
+        return keeper.finish()
 
 
 def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonstration]:

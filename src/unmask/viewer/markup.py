@@ -1,0 +1,42 @@
+"""Foreign text in a page: the only two doors through which anything of a run enters the HTML.
+
+Model output, prompts, reward names, paths and command lines are hostile until shown otherwise.
+`escape` makes them text or an attribute value; `json_island` carries them as data that the page's
+script puts into the document as text nodes. Nothing else may concatenate foreign text.
+"""
+
+import hashlib
+import json
+from base64 import b64encode
+from html import escape as escape_html
+from typing import Any
+
+# `<` could end the script element, `&` starts a character reference for readers of XML. U+2028 and
+# U+2029 need no row: `ensure_ascii` writes them, and lone surrogates, as \u escapes.
+_UNSAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
+
+
+def escape(value: object) -> str:
+    """Return a value as HTML text, safe between tags and in a quoted attribute."""
+    # A lone surrogate, which JSON can smuggle in, could not be written to a file.
+    return escape_html(str(value).encode("utf-8", "replace").decode(), quote=True)
+
+
+def json_text(value: Any) -> str:
+    """Return compact JSON that may stand inside a script element.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity.
+    """
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.translate(_UNSAFE)
+
+
+def json_island(identifier: str, text: str) -> str:
+    """Return a data block: a script element that no browser executes, holding a `json_text`."""
+    return f'<script type="application/json" id="{escape(identifier)}">{text}</script>'
+
+
+def csp_hash(source: str) -> str:
+    """Return the Content-Security-Policy source that admits exactly this inline script or style."""
+    return f"'sha256-{b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"

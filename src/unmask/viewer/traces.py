@@ -1,0 +1,156 @@
+"""Which trajectories a report holds, and what of each: a page must stay small and still be fair.
+
+A run records thousands of trajectories. The page gets the latest, the lowest rewarded of the recent
+ones, and some from the whole run in even distances, in turns, until a budget of bytes is spent; it
+says how many it left out. Rewards are not searched for over the whole file, because that file may
+be larger than memory. Long prompts and texts are cut, and the cut is written into them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any, TypeGuard, cast
+
+from unmask.viewer.markup import json_text
+from unmask.viewer.numbers import is_number
+from unmask.viewer.reading import Record, read_spread, read_tail, total_reward
+
+NUM_LATEST, NUM_LOWEST, NUM_SPREAD = 64, 16, 24
+MAX_BYTES = 1_200_000
+MAX_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """The trajectories of a page.
+
+    Attributes:
+        islands: compact JSON of each, oldest first, safe inside a script element.
+        num_left_out: chosen ones for which there was no room.
+    """
+
+    islands: tuple[str, ...] = ()
+    num_left_out: int = 0
+
+
+def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
+    """Choose trajectories of a `trajectories.jsonl`.
+
+    Args:
+        path: the file; it need not be there.
+        max_bytes: most bytes of JSON in the page; one trajectory is always taken.
+    """
+    recent = read_tail(path, is_playable)
+    latest = recent[-NUM_LATEST:]
+    newest_first = recent[::-1]
+    lowest = sorted(newest_first, key=lambda record: total_reward(record["reward"]))[:NUM_LOWEST]
+    spread = read_spread(path, NUM_SPREAD, is_playable)
+    chosen: dict[str, tuple[Record, set[str]]] = {}
+    for why, record in _in_turns(latest=latest[::-1], lowest=lowest, spread=spread[::-1]):
+        chosen.setdefault(_key(record), (record, set()))[1].add(why)
+    islands: list[tuple[int, str]] = []
+    room = max_bytes
+    for record, why in chosen.values():
+        island = json_text(_shown(record, sorted(why)))
+        if len(island) <= room or not islands:
+            islands.append((record.get("step") or 0, island))
+            room -= len(island)
+    islands.reverse()  # taken newest first; sorting keeps this order among those of one step
+    ordered = tuple(island for _, island in sorted(islands, key=lambda pair: pair[0]))
+    return Traces(ordered, len(chosen) - len(ordered))
+
+
+def is_playable(record: Record) -> bool:
+    """Whether a record has what a page needs of a trajectory."""
+    canvas, steps, logprobs = (
+        record.get(name) for name in ("canvas_ids", "step_map", "behavior_logprobs")
+    )
+    reward, prompt = record.get("reward"), record.get("prompt")
+    return (
+        _is_numbers(canvas)
+        and _is_numbers(steps)
+        and _is_numbers(logprobs)
+        and len(canvas) == len(steps) == len(logprobs) > 0
+        and (_is_numbers([reward]) or _is_numbers(reward))
+        and (record.get("step") is None or isinstance(record.get("step"), int))
+        and is_number(record.get("num_response"))
+        and isinstance(record.get("text"), str)
+        and isinstance(record.get("parts"), dict | None)
+        and isinstance(prompt, dict)
+        and _is_numbers(prompt.get("token_ids"))
+        and isinstance(prompt.get("messages"), list)
+        and isinstance(record.get("sampling"), dict)
+    )
+
+
+def _is_numbers(value: object) -> TypeGuard[list[float]]:
+    return isinstance(value, list) and all(map(is_number, cast(list[object], value)))
+
+
+def _in_turns(**lists: Sequence[Record]) -> Iterator[tuple[str, Record]]:
+    named = [[(why, record) for record in records] for why, records in lists.items()]
+    return (pair for pair in chain.from_iterable(zip_longest(*named)) if pair)
+
+
+def _key(record: Record) -> str:
+    """What names a trajectory for good: its request's seed is derived from run, step, prompt and sample."""
+    return f"{record.get('step')}.{record['sampling'].get('seed')}"
+
+
+def _shown(record: Record, why: list[str]) -> dict[str, Any]:
+    """Return what the page holds of a trajectory."""
+    prompt, sampling = record["prompt"], record["sampling"]
+    canvas = record["canvas_ids"]
+    block = sampling.get("block_size")
+    block = block if isinstance(block, int) and block > 0 else None
+    tail = len(prompt["token_ids"]) % block if block else 0
+    pieces = _pieces(record.get("pieces"), tail + len(canvas))
+    reward = record["reward"]
+    return {
+        "key": _key(record),
+        "why": why,
+        "step": record.get("step"),
+        "task": str(prompt.get("task", "")),
+        "uid": str(prompt.get("uid", "")),
+        "messages": [
+            {name: _cut(str(message.get(name, ""))) for name in ("role", "content")}
+            for message in prompt["messages"]
+            if isinstance(message, dict)
+        ],
+        "text": _cut(record["text"]),
+        "reward": total_reward(reward),
+        "token_rewards": reward if isinstance(reward, list) else None,
+        "parts": {
+            str(name): value
+            for name, value in dict(record.get("parts") or {}).items()
+            if is_number(value)
+        },
+        "finish": str(record.get("finish", "")),
+        "num_response": record["num_response"],
+        "policy_version": version if is_number(version := record.get("policy_version")) else None,
+        "sampling": {name: value for name, value in sampling.items() if _says_something(value)},
+        "block": block,
+        "tail": prompt["token_ids"][len(prompt["token_ids"]) - tail :],
+        "ids": canvas,
+        "steps": record["step_map"],
+        "logprobs": [round(logprob, 4) for logprob in record["behavior_logprobs"]],
+        "pieces": pieces,
+    }
+
+
+def _pieces(pieces: object, count: int) -> list[str] | None:
+    """Return the text of each token; None where it was not recorded, and ids are shown instead."""
+    if not isinstance(pieces, list) or len(pieces) != count:
+        return None
+    return [str(piece) for piece in cast(list[object], pieces)]
+
+
+def _says_something(value: object) -> bool:
+    return isinstance(value, str) or is_number(value)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS]} [... {len(text) - MAX_CHARACTERS:,} more characters]"

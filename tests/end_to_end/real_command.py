@@ -1,0 +1,55 @@
+"""The real command in a process of its own, on a toy checkpoint and six questions."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.architecture.source import ROOT
+from tests.trainers.breaking import REWARD
+from tests.trainers.toy_runs import rl_config
+
+RL = [
+    *("task.kind=json", "task.template={question}", REWARD, "optimizer.lr=1e-3"),
+    *("rollout.prompts=3", "rollout.responses=4", "sampling.max_tokens=8", "eval.problems=0"),
+]
+
+
+def rl_words(place: Path, *words: str, run: str = "run") -> list[str]:
+    """Write checkpoint and questions below `place`, and return the words of a tiny `unmask rl`."""
+    rl_config(place)
+    paths = [
+        f"run.dir={place / run}",
+        f"model.path={place / 'checkpoint'}",
+        f"task.train={place / 'questions.json'}",
+        f"task.validation={place / 'questions.json'}",
+    ]
+    return ["rl", *RL, *paths, *words]
+
+
+def start(words: list[str], wrapper: tuple[str, ...] = (), **variables: str) -> subprocess.Popen[str]:
+    """Start `unmask` with these words."""
+    paths = [str(ROOT), *(path for path in sys.path if path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
+    return subprocess.Popen(
+        [*wrapper, sys.executable, "-m", "unmask", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for its end; return exit code and stderr. Nothing may have gone to stdout."""
+    out, error = process.communicate(timeout=120)
+    assert out == ""
+    return process.returncode, error
+
+
+def errors(words: list[str], wrapper: tuple[str, ...] = (), **variables: str) -> list[str]:
+    """Run a command that must end with exit code 2, and return its lines, without `error: `."""
+    code, said = end(start(words, wrapper, **variables))
+    assert code == 2, said
+    assert "Traceback" not in said
+    return [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]

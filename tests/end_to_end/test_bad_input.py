@@ -1,0 +1,184 @@
+"""Every mistake a user can make: exit code 2, one line that names it, no traceback, nothing half written."""
+
+import json
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.end_to_end.real_command import end, errors, rl_words, start
+from tests.invariants.test_law_6_resume import left_behind
+from tests.toy import toy_checkpoint
+from tests.trainers.breaking import VARIABLE
+from unmask.trainers.keeper import checkpoints
+
+
+def refused(place: Path, *words: str) -> str:
+    """Return the one line with which an RL run is refused, which leaves nothing behind."""
+    (line,) = errors(rl_words(place, *words))
+    assert not (place / "run").exists()
+    return line.replace(f"{place}/", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["absent.toml"], "absent.toml: no such file; in . there is "),
+        (["broken.toml"], "broken.toml: not valid TOML: "),
+        (["optimizer.learning_rate=1"], "unknown key optimizer.learning_rate (command line); did "),
+        (["sampling.threshold=1.5"], "sampling.threshold = 1.5 (command line): must be "),
+        (["steps=many"], 'steps = "many" (command line): must be int >= 1'),
+    ],
+)
+def test_a_wrong_configuration(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("steps = = 3")
+    assert refused(tmp_path, *words).startswith(said)
+
+
+def empty(place: Path) -> None:
+    place.mkdir()
+
+
+def text_only(place: Path) -> None:
+    place.mkdir()
+    (place / "readme.txt").write_text("weights will follow")
+
+
+def truncated(place: Path) -> None:
+    file = toy_checkpoint(place) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def of_another_shape(place: Path) -> None:
+    file = toy_checkpoint(place) / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = torch.zeros(3, 32)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def without_mask_id(place: Path) -> None:
+    toy_checkpoint(place)
+    for name, key in (("config.json", "mask_token_id"), ("tokenizer_config.json", "mask_token")):
+        content = json.loads((place / name).read_text())
+        del content[key]
+        (place / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (empty, "wrong is not a checkpoint: it has no config.json"),
+        (text_only, "wrong is not a checkpoint: it has no config.json"),
+        (truncated, "wrong/model.safetensors is not a whole safetensors file: "),
+        (
+            of_another_shape,
+            "wrong/model.safetensors: tensor 'lm_head.weight' has shape (3, 32), "
+            "config.json asks for (",
+        ),
+        (without_mask_id, "mask_id"),
+    ],
+)
+def test_a_wrong_checkpoint(make: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+    make(tmp_path / "wrong")
+    assert said in refused(tmp_path, f"model.path={tmp_path / 'wrong'}")
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"),
+    [
+        ([], "task.train = wrong.json: the file holds no problem"),
+        (
+            [{"question": "1+1=", "ground_truth_answer": 2}, {"question": "2+2="}],
+            "task.train = wrong.json, item 2: 'ground_truth_answer' must be a text or a number",
+        ),
+        (
+            [{"question": "1" * 125, "ground_truth_answer": 2}],
+            "a prompt of 125 tokens and max_tokens = 8 take 133 positions, but the model has 128",
+        ),
+    ],
+    ids=["no problem", "a field is missing", "too long"],
+)
+def test_wrong_data(problems: list[dict[str, object]], said: str, tmp_path: Path) -> None:
+    (tmp_path / "wrong.json").write_text(json.dumps(problems))
+    assert refused(tmp_path, f"task.train={tmp_path / 'wrong.json'}").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sampling.temperature=0"], "sampling.temperature = 0 "),
+        (["objective.kl=0.1", "minibatches=1"], "objective.kl = 0.1 has no effect with minibat"),
+    ],
+)
+def test_what_rl_cannot_train_on(words: list[str], said: str, tmp_path: Path) -> None:
+    assert refused(tmp_path, *words).startswith(said)
+
+
+def test_an_unknown_task_names_those_that_are_near(tmp_path: Path) -> None:
+    words = ["task.kind=reasoning_gym", "task.name=chain_sun", f"model.path={tmp_path / 'm'}"]
+    toy_checkpoint(tmp_path / "m")
+    (line,) = errors(["rl", *words, f"run.dir={tmp_path / 'run'}"])
+    assert line.startswith("task.name = 'chain_sun': ")
+    assert "near it: chain_sum" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    line = refused(tmp_path, f"run.dir={tmp_path / 'file' / 'run'}")
+    assert line.startswith("run.dir = file/run: ")
+    assert line.endswith("is no directory; give another run.dir=...")
+
+
+def test_a_reward_that_breaks_loses_nothing(tmp_path: Path) -> None:
+    words = [*rl_words(tmp_path, "steps=5"), "--resume"]  # 12 rewards a step, nothing saved before
+    line, kept = errors(words, **{VARIABLE: "raise:14"})
+    assert line.startswith("task.reward = 'tests.trainers.breaking:reward' raised KeyError('no such")
+    assert kept == "the state of step 1 is kept: go on by --resume"
+    line, kept = errors(words, **{VARIABLE: "nan:30"})
+    assert line.startswith("task.reward = 'tests.trainers.breaking:reward' returned nan for a resp")
+    assert kept == "the state of step 3 is kept: go on by --resume"
+
+    code, said = end(start([*words, "--debug"], **{VARIABLE: "raise:3"}))
+    assert code != 0
+    assert "Traceback" in said
+    assert "KeyError: 'no such answer'" in said
+
+    assert end(start(words))[0] == 0
+    assert end(start(rl_words(tmp_path, "steps=5", run="whole")))[0] == 0
+    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
+
+
+def test_a_disk_that_fills_up_during_a_save_loses_nothing(tmp_path: Path) -> None:
+    words = [*rl_words(tmp_path, "save_every=2"), "--resume"]
+    # Weights far larger than any other file, so that it is they who do not fit.
+    shutil.rmtree(tmp_path / "checkpoint")
+    toy_checkpoint(tmp_path / "checkpoint", ffn_width=4096)
+    assert end(start([*words, "steps=2"]))[0] == 0
+    limit = 2_000_000
+    assert max(file_sizes(tmp_path / "run", ".html", ".jsonl")) < limit / 2
+    assert max(file_sizes(tmp_path / "run", ".safetensors")) > limit
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        line, kept = errors([*words, "steps=6"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert line.startswith(f"{tmp_path / 'run' / 'checkpoints' / 'step-000004'}: cannot be saved: ")
+    assert kept == "the state of step 2 is kept: go on by --resume"
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-000002"]
+    assert not [p for p in (tmp_path / "run").rglob("*") if ".tmp-" in p.name]
+    assert end(start([*words, "steps=6"]))[0] == 0
+    assert [p.name for p in checkpoints(tmp_path / "run")] == ["step-000004", "step-000006"]
+
+
+def file_sizes(place: Path, *suffixes: str) -> list[int]:
+    return [path.stat().st_size for path in place.rglob("*") if path.suffix in suffixes]

@@ -1,0 +1,19 @@
+"""A run that a signal ended says which signal, and what is kept."""
+
+import signal
+
+from unmask.runs.stopped import Stopped
+
+
+def test_it_names_the_signal_and_the_step_that_is_kept() -> None:
+    stopped = Stopped(signal.SIGTERM, 7)
+    assert str(stopped) == "stopped by SIGTERM; the state of step 7 is kept"
+    assert (stopped.signal_number, stopped.step) == (15, 7)
+
+
+def test_it_promises_nothing_when_no_step_is_kept() -> None:
+    assert str(Stopped(signal.SIGINT, 0)) == "stopped by SIGINT; no step is kept yet"
+
+
+def test_it_is_not_caught_with_ordinary_errors() -> None:
+    assert not issubclass(Stopped, Exception)

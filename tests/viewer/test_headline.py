@@ -1,0 +1,71 @@
+"""The top of the page says what the run is, how far it is, and its few telling numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.viewer.toy_run import write_run
+from unmask.viewer.headline import facts, state, tiles, title
+from unmask.viewer.reading import RunFiles, read_run
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("rl", "Reinforcement learning on chain_sum"),
+        ("sft", "Supervised fine-tuning on chain_sum"),
+        ("eval", "Evaluation on chain_sum"),
+    ],
+)
+def test_title(tmp_path: Path, kind: str, words: str) -> None:
+    assert title(read_run(write_run(tmp_path, kind=kind))) == words
+
+
+def test_title_names_the_file_that_is_imitated() -> None:
+    config = {"noise": {}, "task": None, "data": {"path": "a/mine.jsonl"}}
+    assert title(RunFiles(Path(), config)) == "Supervised fine-tuning on mine.jsonl"
+    assert title(RunFiles(Path())) == "Run"
+
+
+def test_facts(tmp_path: Path) -> None:
+    found = dict(facts(read_run(write_run(tmp_path))))
+    assert (found["model"], found["seed"]) == ("a/model", "5")
+    assert found["started"] == "2026-11-20 10:20 UTC"
+
+
+def test_state(tmp_path: Path) -> None:
+    files = read_run(write_run(tmp_path / "whole"))
+    assert state(files, is_running=False) == "finished, step 40 of 40"
+    config = {**files.config, "steps": 100}
+    cut = RunFiles(tmp_path, config, metrics=files.metrics)
+    assert state(cut, is_running=False) == "stopped at step 40 of 100"
+    assert state(cut, is_running=True) == "running, step 40 of 100"
+    evaluation = read_run(write_run(tmp_path / "eval", kind="eval"))
+    assert state(evaluation, is_running=False) == "finished"
+    assert state(evaluation, is_running=True) == "running"
+    assert state(RunFiles(tmp_path), is_running=False) == "no result yet"
+
+
+def test_tiles_of_training(tmp_path: Path) -> None:
+    files = read_run(write_run(tmp_path))
+    shown = {tile.name: tile for tile in tiles(files, is_running=False)}
+    assert shown["held-out accuracy"].value == "100 %"
+    assert shown["held-out accuracy"].note == "95 %: 90 % to 100 %; 25 % at step 10"
+    assert shown["reward"].value == "0.8875"
+    assert shown["reward"].note == "from 0.1375; means of 10 steps"
+    assert shown["time in steps"].value == "32 s"
+    assert "loss" not in shown
+
+
+def test_tiles_of_an_evaluation(tmp_path: Path) -> None:
+    files = read_run(write_run(tmp_path, kind="eval"))
+    shown = {tile.name: tile for tile in tiles(files, is_running=False)}
+    assert (shown["accuracy"].value, shown["accuracy"].note) == ("75 %", "95 %: 70 % to 80 %")
+    assert shown["problems"].note == "1 response each"
+
+
+def test_time_to_go(tmp_path: Path) -> None:
+    files = read_run(write_run(tmp_path))
+    half = RunFiles(tmp_path, {**files.config, "steps": 80}, metrics=files.metrics)
+    (time,) = (tile for tile in tiles(half, is_running=True) if tile.name == "time in steps")
+    assert time.note == "about 32 s to go"

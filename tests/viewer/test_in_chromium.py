@@ -1,0 +1,64 @@
+"""In a real browser the page's script runs, plays, and shows hostile text as text."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.viewer.toy_run import hostile_record, record, write_run
+from unmask.viewer.report import write_report
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+
+
+def document(report: Path, profile: Path, place: str = "") -> str:
+    """Return the document a browser made of a page, after its script has run."""
+    assert CHROMIUM is not None
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    options += ["--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}"]
+    command = [CHROMIUM, *options, "--dump-dom", f"{report.as_uri()}{place}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def boxes(page: str) -> list[tuple[str, set[str]]]:
+    """Return slot and classes of each token of the canvas."""
+    found = re.findall(r'<span class="(token[^"]*)" data-slot="(\d+)"', page)
+    return [(slot, set(classes.split())) for classes, slot in found]
+
+
+def test_trajectory_stands_at_the_step_of_the_address(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", trajectories=[record(1, seed=1), record(2, seed=2)])
+    page = document(write_report(run), tmp_path, "#trajectory=1.1&denoising-step=2")
+    assert 'data-report="ready"' in page
+    assert "denoising step 2 of 3 · 3 of 6 revealed · 1 now" in page
+    tokens = boxes(page)
+    assert [slot for slot, _ in tokens] == ["0", "1", "2", "3", "4", "5"]
+    assert [slot for slot, classes in tokens if "veiled" in classes] == ["3", "4", "5"]
+    assert [slot for slot, classes in tokens if "fresh" in classes] == ["1"]
+    assert [slot for slot, classes in tokens if "beyond" in classes] == ["4", "5"]
+    # The prompt's last two tokens and the first two of the response make the first block.
+    canvas = page.split('id="canvas"')[1].split('id="counter"')[0]
+    blocks = canvas.split('<span class="block">')[1:]
+    assert [len(re.findall('class="token', block)) for block in blocks] == [4, 4]
+    assert len(re.findall("data-asked", blocks[0])) == 2
+
+
+def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", num_steps=2, trajectories=[hostile_record()])
+    report = write_report(run)
+    page = document(report, tmp_path)
+    assert 'data-report="ready"' in page
+    assert "<title>Reinforcement learning on chain_sum</title>" in page
+    assert "owned'" in page and "<img" not in page
+    assert page.count("<script") == report.read_text().count("<script")
+    canvas = page.split('id="canvas"')[1].split('id="counter"')[0]
+    assert "&lt;/script&gt;&lt;script&gt;document.title='owned'&lt;/script&gt;" in canvas
+    assert "U+2028" in canvas and "U+202E" in canvas and "w" * 400 in canvas
+    assert "\u202e" not in canvas
