@@ -4,7 +4,7 @@ A command reads its words, calls one function and prints what it returns; nothin
 that a program could not ask for as well. Heavy packages are imported inside the commands, so that
 `--help` answers at once.
 
-Exit codes: 0 done, 2 the user can mend it (one line per mistake says how), 130 interrupted.
+Exit codes: 0 done, 2 the user can mend it (one line per mistake says how), 130 and 143 stopped by Ctrl-C and SIGTERM.
 Anything else is a traceback, and a bug of ours. `docs/cli.md` has the whole story.
 """
 
@@ -42,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Post-train, evaluate and serve diffusion language models.",
     epilog="Start with: unmask quickstart. Exit codes: 0 done, 2 you can mend it (one line says how, "
-    "--debug anywhere adds the traceback), 130 interrupted, 1 a bug of ours.",
+    "--debug anywhere adds the traceback), 130 and 143 stopped by Ctrl-C and SIGTERM, 1 a bug of ours.",
 )
 
 Words = Annotated[
@@ -84,11 +84,13 @@ def quickstart(
 def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
     """Fine-tune a model on demonstrations."""
     from unmask.configs.sft import SFTConfig
+    from unmask.runs.directory import check_run
 
     config, _ = _load(SFTConfig, words)
     if show_prompt:
         _print_first_prompt(config)
         return
+    check_run(config, resume)  # before torch is loaded, which takes seconds
     from unmask.trainers.sft import train_sft
 
     _train(lambda: train_sft(config, resume))
@@ -100,11 +102,13 @@ def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -
 def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
     """Improve a model by RL along its trajectories (TraceRL)."""
     from unmask.configs.rl import RLConfig
+    from unmask.runs.directory import check_run
 
     config, _ = _load(RLConfig, words)
     if show_prompt:
         _print_first_prompt(config)
         return
+    check_run(config, resume)  # before torch is loaded, which takes seconds
     from unmask.trainers.rl import train_rl
 
     _train(lambda: train_rl(config, resume))

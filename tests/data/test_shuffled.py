@@ -40,3 +40,9 @@ def test_a_restored_source_goes_on_with_the_very_next_item(dealt: int) -> None:
 def test_nothing_to_deal_is_refused() -> None:
     with pytest.raises(ValueError, match="training split is empty"):
         Shuffled([], 0)
+
+
+def test_a_source_of_other_items_is_refused() -> None:
+    state = Shuffled(ITEMS, seed=1).state()
+    with pytest.raises(ValueError, match="give it the same data"):
+        Shuffled(ITEMS[1:], seed=1).restore(state)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.diffusion.trajectories import MASK, random_trajectory
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_response, views_of_trajectory
+from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 
 LARGE = 10_000
 Origin = tuple[int, int, int]
@@ -145,7 +145,7 @@ def test_a_budget_below_one_block_and_its_text_is_refused() -> None:
 
 def test_views_without_targets_take_no_space() -> None:
     nothing = NoiseSchedule(low=0.0, high=0.0, is_per_token=False, is_elbo=False)
-    empty = views_of_response([5] * 6, [6, 7, 8], 4, (nothing, 2), seed=0)
+    empty = views_of_responses([([5] * 6, [6, 7, 8])], 4, (nothing, 2), [0])[0]
     assert pack([empty]) == []
     look = some_views(1, block=4)[0]
     (p,) = pack([empty, look])

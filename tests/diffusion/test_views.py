@@ -9,7 +9,7 @@ import torch
 from tests.diffusion.trajectories import random_trajectory
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.trace import trace_views
-from unmask.diffusion.views import views_of_response, views_of_trajectory
+from unmask.diffusion.views import views_of_responses, views_of_trajectory
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 # Prompt of five in blocks of four: three slots, four, four. The stop token is slot 7; slots 8 and
@@ -112,7 +112,7 @@ def test_a_response_is_padded_to_whole_blocks_hidden_and_unscored(
     num_prompt: int, num_response: int
 ) -> None:
     response = list(range(2, 2 + num_response))
-    views = views_of_response([9] * num_prompt, response, 4, (HALF, 3), seed=1)
+    (views,) = views_of_responses([([9] * num_prompt, response)], 4, (HALF, 3), [1])
     assert (num_prompt + views.canvas_ids.shape[0]) % 4 == 0
     assert views.canvas_ids[:num_response].tolist() == response
     assert views.hidden[:, num_response:].all() and not views.target[:, num_response:].any()
@@ -123,6 +123,15 @@ def test_a_response_is_padded_to_whole_blocks_hidden_and_unscored(
 def test_noise_is_drawn_per_block_of_the_grid() -> None:
     """With a prompt tail of one, the first block's level covers three slots."""
     elbo = replace(HALF, is_elbo=True)
-    weight = views_of_response([9] * 5, [2] * 11, 4, (elbo, 1), seed=0).weight[0]
+    weight = views_of_responses([([9] * 5, [2] * 11)], 4, (elbo, 1), [0])[0].weight[0]
     assert [len(part.unique()) for part in weight.split([3, 4, 4])] == [1, 1, 1]
     assert len(weight.unique()) == 3
+
+
+def test_a_response_is_noised_alone_as_in_company() -> None:
+    pairs = [([9] * num_prompt, [2] * length) for num_prompt, length in ((5, 3), (8, 11), (2, 7))]
+    together = views_of_responses(pairs, 4, (HALF, 3), [1, 2, 3])
+    for place, pair in enumerate(pairs):
+        (alone,) = views_of_responses([pair], 4, (HALF, 3), [place + 1])
+        for name in ("canvas_ids", "hidden", "target", "weight"):
+            assert torch.equal(getattr(alone, name), getattr(together[place], name)), name

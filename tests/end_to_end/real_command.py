@@ -8,6 +8,9 @@ from pathlib import Path
 from tests.architecture.source import ROOT
 from tests.trainers.breaking import REWARD
 from tests.trainers.toy_runs import rl_config
+from unmask.configs.load import load_config
+from unmask.configs.rl import RLConfig
+from unmask.trainers.rl import train_rl
 
 RL = [
     *("task.kind=json", "task.template={question}", REWARD, "optimizer.lr=1e-3"),
@@ -27,12 +30,12 @@ def rl_words(place: Path, *words: str, run: str = "run") -> list[str]:
     return ["rl", *RL, *paths, *words]
 
 
-def start(words: list[str], wrapper: tuple[str, ...] = (), **variables: str) -> subprocess.Popen[str]:
+def start(words: list[str], **variables: str) -> subprocess.Popen[str]:
     """Start `unmask` with these words."""
     paths = [str(ROOT), *(path for path in sys.path if path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
     return subprocess.Popen(
-        [*wrapper, sys.executable, "-m", "unmask", *words],
+        [sys.executable, "-m", "unmask", *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -47,9 +50,17 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, error
 
 
-def errors(words: list[str], wrapper: tuple[str, ...] = (), **variables: str) -> list[str]:
+def train(words: list[str]) -> Path:
+    """Do in this process what `unmask rl ... --resume` does: to start one takes seconds."""
+    settings = [word for word in words[1:] if word != "--resume"]
+    return train_rl(load_config(RLConfig, [], settings)[0], resume=True)
+
+
+def errors(words: list[str], **variables: str) -> list[str]:
     """Run a command that must end with exit code 2, and return its lines, without `error: `."""
-    code, said = end(start(words, wrapper, **variables))
+    code, said = end(start(words, **variables))
     assert code == 2, said
     assert "Traceback" not in said
-    return [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
+    return [
+        line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")
+    ]

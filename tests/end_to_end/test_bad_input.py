@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.end_to_end.real_command import end, errors, rl_words, start
-from tests.invariants.test_law_6_resume import left_behind
+from tests.end_to_end.real_command import end, errors, rl_words, start, train
 from tests.toy import toy_checkpoint
 from tests.trainers.breaking import VARIABLE
 from unmask.trainers.keeper import checkpoints
@@ -29,7 +28,10 @@ def refused(place: Path, *words: str) -> str:
     [
         (["absent.toml"], "absent.toml: no such file; in . there is "),
         (["broken.toml"], "broken.toml: not valid TOML: "),
-        (["optimizer.learning_rate=1"], "unknown key optimizer.learning_rate (command line); did "),
+        (
+            ["optimizer.warmup=1"],
+            "unknown key optimizer.warmup (command line); did you mean optimi",
+        ),
         (["sampling.threshold=1.5"], "sampling.threshold = 1.5 (command line): must be "),
         (["steps=many"], 'steps = "many" (command line): must be int >= 1'),
     ],
@@ -140,7 +142,9 @@ def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_reward_that_breaks_loses_nothing(tmp_path: Path) -> None:
     words = [*rl_words(tmp_path, "steps=5"), "--resume"]  # 12 rewards a step, nothing saved before
     line, kept = errors(words, **{VARIABLE: "raise:14"})
-    assert line.startswith("task.reward = 'tests.trainers.breaking:reward' raised KeyError('no such")
+    assert line.startswith(
+        "task.reward = 'tests.trainers.breaking:reward' raised KeyError('no such"
+    )
     assert kept == "the state of step 1 is kept: go on by --resume"
     line, kept = errors(words, **{VARIABLE: "nan:30"})
     assert line.startswith("task.reward = 'tests.trainers.breaking:reward' returned nan for a resp")
@@ -148,20 +152,16 @@ def test_a_reward_that_breaks_loses_nothing(tmp_path: Path) -> None:
 
     code, said = end(start([*words, "--debug"], **{VARIABLE: "raise:3"}))
     assert code != 0
-    assert "Traceback" in said
-    assert "KeyError: 'no such answer'" in said
-
-    assert end(start(words))[0] == 0
-    assert end(start(rl_words(tmp_path, "steps=5", run="whole")))[0] == 0
-    assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
+    assert "KeyError: 'no such answer'\n" in said
+    assert (train(words) / "model.safetensors").is_file()
 
 
 def test_a_disk_that_fills_up_during_a_save_loses_nothing(tmp_path: Path) -> None:
-    words = [*rl_words(tmp_path, "save_every=2"), "--resume"]
+    words = rl_words(tmp_path, "save_every=2")
     # Weights far larger than any other file, so that it is they who do not fit.
     shutil.rmtree(tmp_path / "checkpoint")
     toy_checkpoint(tmp_path / "checkpoint", ffn_width=4096)
-    assert end(start([*words, "steps=2"]))[0] == 0
+    train([*words, "steps=2"])
     limit = 2_000_000
     assert max(file_sizes(tmp_path / "run", ".html", ".jsonl")) < limit / 2
     assert max(file_sizes(tmp_path / "run", ".safetensors")) > limit
@@ -169,14 +169,14 @@ def test_a_disk_that_fills_up_during_a_save_loses_nothing(tmp_path: Path) -> Non
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        line, kept = errors([*words, "steps=6"])
+        line, kept = errors([*words, "steps=6", "--resume"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert line.startswith(f"{tmp_path / 'run' / 'checkpoints' / 'step-000004'}: cannot be saved: ")
     assert kept == "the state of step 2 is kept: go on by --resume"
     assert [path.name for path in checkpoints(tmp_path / "run")] == ["step-000002"]
     assert not [p for p in (tmp_path / "run").rglob("*") if ".tmp-" in p.name]
-    assert end(start([*words, "steps=6"]))[0] == 0
+    train([*words, "steps=6"])
     assert [p.name for p in checkpoints(tmp_path / "run")] == ["step-000004", "step-000006"]
 
 

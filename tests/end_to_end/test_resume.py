@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.end_to_end.real_command import end, errors, rl_words, start
+from tests.end_to_end.real_command import end, errors, rl_words, start, train
 from tests.invariants.test_law_6_resume import left_behind
 
-SETTINGS = ["steps=40", "save_every=2", "minibatches=2", "eval.problems=3", "eval.every=5"]
+SETTINGS = ["steps=60", "save_every=2", "minibatches=2", "eval.problems=3", "eval.every=5"]
 GROWTH = 6  # most steps between the begin of the loop and a kill
 
 
@@ -26,7 +26,7 @@ def wait(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
     while not happened():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < until
-        time.sleep(0.001)
+        time.sleep(0.003)
 
 
 def saved(run: Path) -> int:
@@ -51,7 +51,7 @@ def end_by(
 
 def test_killed_at_random_and_stopped_by_signals_it_is_the_same_run(tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "parts"
-    assert end(start(rl_words(tmp_path, *SETTINGS, run="whole")))[0] == 0
+    train(rl_words(tmp_path, *SETTINGS, run="whole"))
     words = rl_words(tmp_path, *SETTINGS, run="parts")
 
     first = start([*words, "--resume"])  # there is nothing yet: it starts
@@ -73,15 +73,15 @@ def test_killed_at_random_and_stopped_by_signals_it_is_the_same_run(tmp_path: Pa
             (line,) = [line for line in said.splitlines() if line.startswith("stopped by ")]
             assert line.startswith(f"stopped by {number.name}; the state of step {saved(run)} is")
             assert line.endswith(f"; go on with: unmask {shlex.join(words)} --resume")
-            assert saved(run) == num_lines(run)
-    assert 0 < saved(run) < 40
+            assert num_lines(run) - saved(run) in (0, 1)  # 1: a step that had nothing to learn
+    assert 0 < saved(run) < 60
     assert end(start([*words, "--resume"]))[0] == 0
     assert left_behind(run) == left_behind(whole)
 
 
 def test_a_run_is_neither_written_over_nor_changed(tmp_path: Path) -> None:
     words = rl_words(tmp_path, "steps=1")
-    assert end(start(words))[0] == 0
+    train(words)
     before = left_behind_files(tmp_path / "run")
     (line,) = errors(words)
     assert line.startswith(f"run.dir = {tmp_path / 'run'}: is not empty")

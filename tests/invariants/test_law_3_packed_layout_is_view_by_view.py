@@ -11,8 +11,8 @@ from tests.diffusion.trajectories import MASK, random_trajectory
 from tests.toy import toy_model
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views, views_of_trajectory
-from unmask.models.attention import plan_documents
 from unmask.models.heads import Targets
+from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
 
 Origin = tuple[int, int, int]  # trajectory, view, slot

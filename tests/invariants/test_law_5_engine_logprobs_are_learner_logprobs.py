@@ -12,9 +12,9 @@ from tests.engine.writers import STRATEGIES, Ask, by_engine
 from tests.toy import toy_model
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import views_of_trajectory
-from unmask.models.attention import plan_documents
 from unmask.models.checkpoint import load_model
 from unmask.models.heads import Targets
+from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory
 

@@ -1,85 +1,9 @@
-"""A plan is the dense mask it stands for, whatever the pack."""
+"""Attention in rows is the dense mask it stands for."""
 
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
 
-from unmask.models.attention import KEY_TILE, attend_rows, plan_documents, plan_rows, round_up
-
-Token = tuple[int, int, int, int]  # document, block, copy, prefix
-
-
-@st.composite
-def packs(draw: st.DrawFn) -> list[Token]:
-    """Draw the structure of a pack: documents of clean blocks and noisy copies, some on a shared prefix."""
-    pack: list[Token] = []
-    prefixes: dict[int, int] = {}  # document without a prefix of its own: its clean blocks
-    for document in range(draw(st.integers(1, 4))):
-        prefix = draw(st.sampled_from([-1, *prefixes]))
-        first = prefixes.get(prefix, 0)
-        num_clean = draw(st.integers(0 if prefix >= 0 else 1, 3))
-        noisy = draw(st.lists(st.integers(first, first + num_clean), max_size=3))
-        copies = [(first + block, 0) for block in range(num_clean)]
-        copies += [(block, copy + 1) for copy, block in enumerate(noisy)]
-        for block, copy in draw(st.permutations(copies)) or [(first, 0)]:
-            pack += [(document, block, copy, prefix)] * draw(st.integers(1, 3))
-        if prefix < 0:
-            prefixes[document] = num_clean
-    return pack
-
-
-def may_see(query: Token, key: Token) -> bool:
-    """Say in plain words what `sees` says in tensors."""
-    document, block, copy, prefix = query
-    key_document, key_block, key_copy, _ = key
-    if key_document == document and key_block == block:
-        return key_copy == copy
-    return key_copy == 0 and key_block < block and key_document in (document, prefix)
-
-
-def dense_attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
-    """Softmax attention `(T, H, E)` under `allowed (T, T)`, one query head at a time."""
-    repeats = q.shape[1] // k.shape[1]
-    heads = []
-    for head in range(q.shape[1]):
-        scores = q[:, head] @ k[:, head // repeats].T / q.shape[-1] ** 0.5
-        heads.append(scores.masked_fill(~allowed, -torch.inf).softmax(-1) @ v[:, head // repeats])
-    return torch.stack(heads, 1)
-
-
-def random_heads(num_tokens: int, num_heads: int, num_kv_heads: int) -> tuple[Tensor, ...]:
-    generator = torch.Generator().manual_seed(num_tokens)
-    heads = (num_heads, num_kv_heads, num_kv_heads)
-    return tuple(
-        torch.randn(num_tokens, h, 8, generator=generator, dtype=torch.float64) for h in heads
-    )
-
-
-@given(packs())
-def test_a_planned_pack_is_its_dense_mask(pack: list[Token]) -> None:
-    structure = torch.tensor(pack).T.contiguous()
-    allowed = torch.tensor([[may_see(query, key) for key in pack] for query in pack])
-    q, k, v = random_heads(len(pack), 4, 2)
-    plan = plan_documents(structure)
-    assert plan.keys.shape[1] % KEY_TILE == 0
-    assert plan.mask.sum(-1).min() >= 1
-    torch.testing.assert_close(plan(0, q, k, v), dense_attention(q, k, v, allowed))
-
-
-def test_a_prefix_laid_out_once_is_a_prefix_repeated() -> None:
-    """Two documents on one prompt see what two documents with a prompt each see."""
-    prompt = [(0, 0, 0, -1)] * 2 + [(0, 1, 0, -1)] * 2
-    shared = prompt + [(d, 2, copy, 0) for d in (1, 2) for copy in (0, 0, 1, 1)]
-    own = [(d, block, 0, -1) for d in (0, 1) for block in (0, 0, 1, 1)]
-    own = own[:4] + [(0, 2, c, -1) for c in (0, 0, 1, 1)] + own[4:]
-    own += [(1, 2, c, -1) for c in (0, 0, 1, 1)]
-    q, k, v = random_heads(12, 2, 2)
-    repeated = torch.tensor([*range(8), *range(4), *range(8, 12)])
-    together = plan_documents(torch.tensor(shared).T)(0, q, k, v)
-    apart = plan_documents(torch.tensor(own).T)(0, q[repeated], k[repeated], v[repeated])
-    torch.testing.assert_close(together[4:8], apart[4:8])
-    torch.testing.assert_close(together[8:], apart[12:])
+from tests.models.heads import random_heads
+from unmask.models.attention import attend_rows, plan_rows, round_up
 
 
 def test_rows_that_see_nothing_see_themselves() -> None:

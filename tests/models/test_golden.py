@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.toy import GOLDEN
-from unmask.models.attention import plan_documents, sees
+from unmask.models.attention import sees
 from unmask.models.checkpoint import load_model
+from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model, block_causal
 
 FAMILIES = ("sdar",)

@@ -136,7 +136,9 @@ def test_a_run_below_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_run_where_one_may_not_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(ValueError, match=r"^run\.dir = .* cannot be written; give another run\.dir="):
+    with pytest.raises(
+        ValueError, match=r"^run\.dir = .* cannot be written; give another run\.dir="
+    ):
         check_run(config(tmp_path / "deep" / "run"))
 
 

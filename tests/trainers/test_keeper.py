@@ -3,7 +3,7 @@
 import json
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,7 @@ def steps(place: Path) -> list[int]:
 
 
 @contextmanager
-def full_disk(limit: int = 20_000) -> Iterator[None]:
+def full_disk(limit: int = 20_000) -> Generator[None, None, None]:
     """No file may grow past `limit` bytes: the weights do not fit, small files do."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -91,7 +91,7 @@ def test_a_checkpoint_holds_model_optimizer_and_state(tmp_path: Path) -> None:
         "step": 2,
         "num_updates": 2,
         "policy_version": 2,
-        "source": {"dealt": 4},
+        "source": {"dealt": 4, "items": 4},
         "best": 0.25,
     }
     assert torch.equal(weights(place / "model"), weights(work.llm.model))
@@ -222,7 +222,9 @@ def test_an_error_keeps_the_last_complete_step_and_says_so(tmp_path: Path) -> No
         work.step()
         raise RuntimeError("in the rollout")
     assert it.value.__notes__ == ["the state of step 2 is kept: go on by --resume"]
-    assert torch.equal(weights(checkpoints(tmp_path / "run")[-1] / "model"), weights(work.llm.model))
+    assert torch.equal(
+        weights(checkpoints(tmp_path / "run")[-1] / "model"), weights(work.llm.model)
+    )
     assert begin(tmp_path, "save_every=0").keeper.step == 2
 
 
@@ -257,7 +259,8 @@ def test_a_signal_between_updates_stops_at_once_with_the_last_step(
         pytest.fail("it went on")
     assert (it.value.signal_number, it.value.step) == (number, 1)
     assert json.loads((checkpoints(tmp_path / "run")[0] / "state.json").read_text())["source"] == {
-        "dealt": 2
+        "dealt": 2,
+        "items": 4,
     }
 
 

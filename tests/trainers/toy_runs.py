@@ -12,7 +12,7 @@ from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_response, views_of_trajectory
+from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.engine.llm import LLM
 from unmask.models.checkpoint import load_model, save_model
 from unmask.models.transformer import Model
@@ -47,16 +47,9 @@ def policy_views(model: Model, shrink: int = 1, **sampling: Any) -> list[Views]:
 def supervised_views(count: int = 4, length: int = 10) -> list[Views]:
     """Return two noisy views each of `count` responses to different prompts of one length."""
     schedule = NoiseSchedule(0.3, 0.9, is_per_token=False, is_elbo=True)
-    return [
-        views_of_response(
-            (2 + n, 3, 4, 5, 6),
-            [2 + (n * 7 + i * 3) % 18 for i in range(length)],
-            SPEC.block_size,
-            (schedule, 2),
-            seed=n,
-        )
-        for n in range(count)
-    ]
+    responses = [[2 + (n * 7 + i * 3) % 18 for i in range(length)] for n in range(count)]
+    pairs = [((2 + n, 3, 4, 5, 6), response) for n, response in enumerate(responses)]
+    return views_of_responses(pairs, SPEC.block_size, (schedule, 2), range(count))
 
 
 def _write_checkpoint(place: Path) -> None:

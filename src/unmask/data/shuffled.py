@@ -38,10 +38,19 @@ class Shuffled(Generic[T]):
 
     def state(self) -> dict[str, int]:
         """Return where the source stands."""
-        return {"dealt": self._dealt}
+        return {"dealt": self._dealt, "items": len(self._items)}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Stand where a source with the same items and seed stood."""
+        """Stand where a source with the same items and seed stood.
+
+        Raises:
+            ValueError: if it had another number of items: its passes were other ones.
+        """
+        if state["items"] != len(self._items):
+            raise ValueError(
+                f"the data has {len(self._items)} items, but the run that is resumed had "
+                f"{state['items']}: give it the same data"
+            )
         self._dealt = state["dealt"]
 
     def _index(self, number: int) -> int:

@@ -26,22 +26,24 @@ class NoiseSchedule:
 
 
 def draw_noise(
-    seed: int, num_views: int, blocks: Tensor, schedule: NoiseSchedule
+    seed: int | Tensor, num_views: int, blocks: Tensor, schedule: NoiseSchedule
 ) -> tuple[Tensor, Tensor]:
     """Draw which slots each noisy view hides, and what a hidden slot weighs.
 
     Args:
-        seed: key of the draws; the same seed hides the same slots.
+        seed: key of the draws; the same seed hides the same slots, whatever is drawn beside it.
+            `(...)`: one for each of several responses.
         num_views: `N`.
-        blocks: `(C,)` the block of each slot.
+        blocks: `(..., C)` the block of each slot.
         schedule: noise levels and weights.
 
     Returns:
-        `hidden (N, C)` bool and `weight (N, C)`.
+        `hidden (..., N, C)` bool and `weight (..., N, C)`.
     """
-    key = torch.tensor(seed, device=blocks.device)
+    key = torch.as_tensor(seed, device=blocks.device)[..., None, None]
+    blocks = blocks[..., None, :]
     view = torch.arange(num_views, device=blocks.device)[:, None]
-    slot = torch.arange(blocks.shape[0], device=blocks.device)
+    slot = torch.arange(blocks.shape[-1], device=blocks.device)
     unit = slot if schedule.is_per_token else blocks
     level = uniform(key, unit, view, NOISE_LEVEL) * (schedule.high - schedule.low) + schedule.low
     hidden = uniform(key, slot, view, NOISE) < level

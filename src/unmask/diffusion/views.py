@@ -109,41 +109,58 @@ def _per_slot(advantage: float | Sequence[float], trajectory: Trajectory) -> Ten
     return torch.cat((values, values[-1:].expand(num_slots - num_response)))
 
 
-def views_of_response(
+def views_of_responses(
+    demonstrations: Sequence[tuple[Sequence[int], Sequence[int]]],
+    block: int,
+    noise: tuple[NoiseSchedule, int],
+    seeds: Sequence[int],
+) -> list[Views]:
+    """Return fresh noisy views of given responses.
+
+    A response is padded to whole blocks with slots that are hidden in every view and never scored:
+    the model meets them as the sampler will, still masked.
+
+    Args:
+        demonstrations: prompts of `P` and responses of `R` token ids, end-of-text included.
+        block: `K`.
+        noise: noise levels, and how many views are drawn of each response.
+        seeds: keys of the draws, one each; a response's noise does not depend on the others.
+    """
+    if not demonstrations:
+        return []
+    schedule, num_views = noise
+    offsets = torch.tensor([len(prompt_ids) % block for prompt_ids, _ in demonstrations])
+    longest = max(len(response_ids) for _, response_ids in demonstrations)
+    # Drawn for all at once: the hash is many small operations.
+    blocks = (torch.arange(longest) + offsets[:, None]) // block
+    targets, weights = draw_noise(torch.tensor(seeds), num_views, blocks, schedule)
+    return [
+        _views_under_noise(*pair, block, target, weight)
+        for pair, target, weight in zip(demonstrations, targets, weights, strict=True)
+    ]
+
+
+def _views_under_noise(
     prompt_ids: Sequence[int],
     response_ids: Sequence[int],
     block: int,
-    noise: tuple[NoiseSchedule, int],
-    seed: int,
+    target: Tensor,
+    weight: Tensor,
 ) -> Views:
-    """Return fresh noisy views of a given response.
-
-    The response is padded to whole blocks with slots that are hidden in every view and never
-    scored: the model meets them as the sampler will, still masked.
-
-    Args:
-        prompt_ids: `P` token ids.
-        response_ids: `R` token ids, end-of-text included.
-        block: `K`.
-        noise: noise levels, and how many views are drawn.
-        seed: key of the draws.
-    """
-    schedule, num_views = noise
-    offset = len(prompt_ids) % block
-    response = torch.tensor(response_ids, dtype=torch.int64)
-    padding = (0, -(offset + len(response_ids)) % block)
-    blocks = (torch.arange(len(response_ids)) + offset) // block
-    target, weight = draw_noise(seed, num_views, blocks, schedule)
-    canvas_ids = F.pad(response, padding)
+    """Return the views of a response of `R` tokens that hide `target (N, >= R)`."""
+    num_response = len(response_ids)
+    num_slots = num_response + -(len(prompt_ids) + num_response) % block
+    padding = (0, num_slots - num_response)
+    target = target[:, :num_response]
     return Views(
         prompt_ids=torch.tensor(prompt_ids, dtype=torch.int64),
-        canvas_ids=canvas_ids,
+        canvas_ids=torch.tensor([*response_ids, *[0] * padding[1]], dtype=torch.int64),
         hidden=F.pad(target, padding, value=True),
         target=F.pad(target, padding),
-        weight=F.pad(weight, padding),
-        advantages=torch.ones(canvas_ids.shape),
-        behavior_logprobs=torch.zeros(canvas_ids.shape, dtype=torch.float64),
-        old_logprobs=torch.zeros(num_views, canvas_ids.shape[0], dtype=torch.float64),
+        weight=F.pad(weight[:, :num_response], padding),
+        advantages=torch.ones(()).expand(num_slots),
+        behavior_logprobs=torch.zeros((), dtype=torch.float64).expand(num_slots),
+        old_logprobs=torch.zeros((), dtype=torch.float64).expand(target.shape[0], num_slots),
         temperature=1.0,
         block=block,
     )

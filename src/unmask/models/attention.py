@@ -65,29 +65,37 @@ def sees(query: Tensor, key: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class DenseAttend:
-    """Attention in rows: every document attends on its own, under a dense mask.
+    """Attention in rows, under a dense mask within each; rows of about one size are a group.
 
     Attributes:
-        queries: `(B, Lq)` packed index of each row's queries; short rows repeat a token.
-        keys: `(B, Lk)` packed index of each row's keys.
-        mask: `(B, 1, Lq, Lk)` bool, who sees whom; every query sees at least one key.
-        place: `(T,)` where each packed token stands in the flattened `queries`.
+        queries: packed index of every group's queries `(B, Lq)`, flattened and joined.
+        keys: packed index of every group's keys `(B, Lk)`, likewise.
+        masks: `(B, 1, Lq, Lk)` bool of each group, who sees whom; every query sees at least one key.
+        place: `(T,)` where each packed token stands in `queries`.
     """
 
     queries: Tensor
     keys: Tensor
-    mask: Tensor
+    masks: tuple[Tensor, ...]
     place: Tensor
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within rows; `layer` is not needed, because nothing is cached."""
-        mixed = attend_rows(
-            gather_rows(q, self.queries),
-            gather_rows(k, self.keys),
-            gather_rows(v, self.keys),
-            self.mask,
-        )
-        return mixed.flatten(0, 1).index_select(0, self.place)
+        # One gather for all groups: in the backward pass each is a sum over all tokens.
+        queries = q.index_select(0, self.queries).split([m[..., 0].numel() for m in self.masks])
+        num_keys = [m[:, :, 0].numel() for m in self.masks]
+        keys = k.index_select(0, self.keys).split(num_keys)
+        values = v.index_select(0, self.keys).split(num_keys)
+        mixed = [
+            attend_rows(_rows(q, mask), _rows(k, mask), _rows(v, mask), mask).flatten(0, 1)
+            for q, k, v, mask in zip(queries, keys, values, self.masks, strict=True)
+        ]
+        return torch.cat(mixed).index_select(0, self.place)
+
+
+def _rows(packed: Tensor, mask: Tensor) -> Tensor:
+    """Cut one group's packed `(B * L, ...)` into its mask's `B` rows."""
+    return packed.unflatten(0, (mask.shape[0], -1))
 
 
 def gather_rows(packed: Tensor, index: Tensor) -> Tensor:
@@ -125,48 +133,12 @@ def plan_rows(allowed: Tensor, num_rows: int) -> DenseAttend:
     repeated = torch.arange(length + more_queries, device=device).clamp(max=length - 1)
     row, column = _divide(torch.arange(num_rows, device=device), length)
     return DenseAttend(
-        queries=index[:, repeated],
-        keys=F.pad(index, more_keys),
-        mask=F.pad(allowed[:, repeated], more_keys)[:, None],
+        queries=index[:, repeated].flatten(),
+        keys=F.pad(index, more_keys).flatten(),
+        masks=(F.pad(allowed[:, repeated], more_keys)[:, None],),
         place=(row * len(repeated) + column).where(row < batch, 0),
     )
 
 
 def _divide(number: Tensor, by: int) -> tuple[Tensor, Tensor]:
     return number // by, number % by
-
-
-def plan_documents(structure: Tensor) -> DenseAttend:
-    """Plan attention for a pack: one row per document, its prefix's tokens first among its keys.
-
-    Args:
-        structure: `(4, T)`; the tokens of a document stand together, and documents are numbered
-            from 0 in order.
-    """
-    device = structure.device
-    document, _, _, prefix = structure
-    counts = torch.bincount(document)
-    starts = counts.cumsum(0) - counts
-    shared = prefix.index_select(0, starts)  # (documents,): each one's prefix, or -1
-    has_shared = shared >= 0
-    shared_counts = counts.index_select(0, shared.clamp(min=0)) * has_shared
-    shared_starts = starts.index_select(0, shared.clamp(min=0))
-
-    slot = torch.arange(int(counts.max()), device=device)
-    queries = starts[:, None] + torch.minimum(slot, counts[:, None] - 1)
-
-    num_keys = round_up(int((counts + shared_counts).max()), KEY_TILE)
-    slot = torch.arange(num_keys, device=device)
-    own = slot - shared_counts[:, None]
-    keys = torch.where(own < 0, shared_starts[:, None] + slot, starts[:, None] + own)
-    is_key = own < counts[:, None]
-    keys = keys.where(is_key, 0)
-
-    mask = sees(structure[:, queries][..., :, None], structure[:, keys][..., None, :])
-    within = torch.arange(document.shape[0], device=device) - starts.index_select(0, document)
-    return DenseAttend(
-        queries=queries,
-        keys=keys,
-        mask=(mask & is_key[:, None, :])[:, None],
-        place=document * queries.shape[1] + within,
-    )

@@ -92,6 +92,8 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     directory = Path(path_or_hub_id)
     if directory.is_dir():
         return directory
+    if directory.is_absolute() or directory.parts[:1] in ((".",), ("..",)):
+        raise ValueError(f"model.path = {directory}: no such directory")
     try:
         return Path(snapshot_download(str(path_or_hub_id), allow_patterns=list(DOWNLOADS)))
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ one that ends inside an update cannot, and then the checkpoint before stands.
 
 import json
 import signal
+import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from math import inf
@@ -110,8 +111,10 @@ class Keeper:
             remove_directory(old)
 
     def __enter__(self) -> "Keeper":
-        """Take over SIGINT and SIGTERM."""
-        self._handlers = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        """Take over SIGINT and SIGTERM, where Python lets us: in the main thread."""
+        is_main = threading.current_thread() is threading.main_thread()
+        taken = SIGNALS if is_main else ()
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in taken}
         return self
 
     def __exit__(
@@ -188,7 +191,12 @@ class Keeper:
 
 def checkpoints(run: Path) -> list[Path]:
     """Return a run's checkpoints, oldest first."""
-    return sorted(path for path in (run / "checkpoints").glob("step-*") if path.suffix == "")
+    found = [path for path in (run / "checkpoints").glob("step-*") if path.suffix == ""]
+    return sorted(found, key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
@@ -200,7 +208,7 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
     found = checkpoints(config.run.dir)
     if not found:
         return config.model
-    step = int(found[-1].name.removeprefix("step-"))
+    step = _step_of(found[-1])
     if step > config.steps:
         raise ValueError(
             f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "

@@ -17,8 +17,8 @@ from torch import Tensor
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
-from unmask.models.attention import plan_documents
 from unmask.models.heads import Scores, Targets
+from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
 from unmask.trainers.masters import MasterWeights
 

@@ -15,7 +15,7 @@ from unmask.data.demonstrations import (
 )
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_response
+from unmask.diffusion.views import Views, views_of_responses
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.runs.clock import Clock
@@ -114,16 +114,12 @@ def noisy_views(
     schedule = NoiseSchedule(
         noise.low, noise.high, noise.noise == "per_token", noise.weight == "elbo"
     )
-    return [
-        views_of_response(
-            demonstration.prompt_ids,
-            demonstration.response_ids,
-            llm.model.spec.block_size,
-            (schedule, noise.views),
-            derive_seed(config.run.seed, step, place),
-        )
-        for place, demonstration in enumerate(batch)
-    ]
+    return views_of_responses(
+        [(demonstration.prompt_ids, demonstration.response_ids) for demonstration in batch],
+        llm.model.spec.block_size,
+        (schedule, noise.views),
+        [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
+    )
 
 
 def denominator(views: Sequence[Views], config: SFTConfig) -> float:
