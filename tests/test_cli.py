@@ -169,6 +169,7 @@ def test_eval_prints_its_summary(
 ) -> None:
     summary = SimpleNamespace(to_dict=lambda: {"accuracy": 0.5})
     stand_in(monkeypatch, "unmask.evaluation.evaluate", evaluate_model=lambda config: summary)
+    stand_in(monkeypatch, "unmask.viewer.report", write_report=lambda directory: directory)
     assert run(monkeypatch, "eval", "model.path=m", "task.kind=json") == 0
     assert capsys.readouterr().out == '{\n  "accuracy": 0.5\n}\n'
 

@@ -75,7 +75,7 @@ def quickstart(
     """Train a tiny model by SFT, then by RL, and compare the two."""
     from unmask.trainers.quickstart import run_quickstart
 
-    run_quickstart(task, seed, directory)
+    _train(lambda: run_quickstart(task, seed, directory), "run it again")
 
 
 @app.command(
@@ -128,8 +128,11 @@ def evaluate(words: Words, show_prompt: ShowPrompt = False) -> None:
         _print_first_prompt(config)
         return
     from unmask.evaluation.evaluate import evaluate_model
+    from unmask.viewer.report import write_report
 
-    typer.echo(json.dumps(evaluate_model(config).to_dict(), indent=2))
+    summary = evaluate_model(config)
+    write_report(config.run.dir)
+    typer.echo(json.dumps(summary.to_dict(), indent=2))
 
 
 @app.command(
@@ -318,15 +321,16 @@ def main() -> None:
         sys.exit(2)
 
 
-def _train(run: Callable[[], object]) -> None:
+def _train(run: Callable[[], object], way_on: str = "") -> None:
     """Run a training; when a signal ends it, say how to go on and exit as the shell expects."""
     from unmask.runs.stopped import Stopped
+
+    words = shlex.join(word for word in sys.argv[1:] if word != "--resume")
 
     try:
         run()
     except Stopped as stopped:
-        words = [word for word in sys.argv[1:] if word != "--resume"]
-        sys.stderr.write(f"{stopped}; go on with: unmask {shlex.join(words)} --resume\n")
+        sys.stderr.write(f"{stopped}; {way_on or f'go on with: unmask {words} --resume'}\n")
         raise typer.Exit(128 + stopped.signal_number) from None
 
 

@@ -142,7 +142,7 @@ class Trajectory:
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.
         finish: `stop` if a stop token ended it, `length` if `max_tokens` did.
-        policy_version: how many weight updates made the weights that wrote it.
+        policy_version: how many weight syncs made the weights that wrote it.
         sampling: how it was unmasked, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revised: whether a revealed token was changed later; such trajectories cannot be trained on.

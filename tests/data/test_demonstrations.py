@@ -85,3 +85,22 @@ def test_a_mistake_is_named_with_its_file_and_record(
 def test_a_missing_file_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match=r"data\.path = .*absent.*no such file"):
         demonstrations_of_file(tmp_path / "absent", tokenizer)
+
+
+def test_a_response_that_the_model_may_not_write_is_refused(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """Its log-probability is minus infinity, whatever the weights."""
+    drawable = [token != tokenizer.mask_token_id for token in range(10)]
+    path = tmp_path / "demonstrations.jsonl"
+    path.write_text(json.dumps({"prompt": "<mask>", "response": "1"}))
+    assert len(demonstrations_of_file(path, tokenizer, drawable)) == 1  # a prompt is only read
+    for token, said in (("<mask>", r"'<mask>' \(token id 1\)"), ("9", r"'9' \(token id 11\)")):
+        records = [{"prompt": "1", "response": "2"}, {"prompt": "1", "response": f"2{token}"}]
+        path.write_text("\n".join(map(json.dumps, records)))
+        assert len(demonstrations_of_file(path, tokenizer)) == 2
+        with pytest.raises(ValueError, match=rf"jsonl, line 2: .*{said}, which the model may not"):
+            demonstrations_of_file(path, tokenizer, drawable)
+        prompt = Prompt("sum", 4, (Message("user", "1+2="),))
+        with pytest.raises(ValueError, match=rf"^task 'sum', problem 4: .*{said}"):
+            demonstrations_of_answers([(prompt, token)], tokenizer, drawable)

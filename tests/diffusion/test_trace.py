@@ -101,7 +101,7 @@ def test_only_the_order_of_steps_counts(case: Case, stretch: int) -> None:
 
 
 def test_the_worked_example() -> None:
-    """facts/training.md 2.3: two blocks of four, revealed in steps 3 1 1 2 and 5 4 6 6."""
+    """Two blocks of four, revealed in steps 3 1 1 2 and 5 4 6 6."""
     step_map = torch.tensor([3, 1, 1, 2, 5, 4, 6, 6])
     hidden, target = trace_views(step_map, 4)
     assert slots_of(target) == [{1, 2, 5}, {3, 4}, {0, 6, 7}]

@@ -40,3 +40,16 @@ def test_the_number_of_slots_changes_no_result(directory: Path) -> None:
     params = SamplingParams(max_tokens=9)
     one, other = (llm.generate(prompts, params) for llm in (small, large))
     assert [g.token_ids for g in one] == [g.token_ids for g in other]
+
+
+@pytest.mark.parametrize("name", ["foo", "cuda:99", "cpu:1", ""])
+def test_a_device_that_is_not_there_is_refused(name: str, directory: Path) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.device = {name}: torch finds cpu"):
+        build_llm(ModelConfig(path=str(directory), device=name), EngineConfig())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_is_refused_where_there_is_none(directory: Path) -> None:
+    with pytest.raises(ValueError, match=r"^model\.device = cuda: torch finds cpu here"):
+        build_llm(ModelConfig(path=str(directory), device="cuda"), EngineConfig())
+    assert build_llm(ModelConfig(path=str(directory)), EngineConfig()).model.device.type == "cpu"

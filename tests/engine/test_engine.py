@@ -170,6 +170,45 @@ def test_a_refused_request_is_not_queued(model: Model) -> None:
     assert engine.submit(prompt_of([5]), NO_STOP) == 0
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_tick_that_fails_can_be_taken_again(
+    is_busy: bool, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory while requests are let in: they go on waiting, and nobody is lost."""
+
+    def no_memory(*arguments: object) -> None:
+        raise MemoryError
+
+    asks = some_asks(4, seed=2)
+    engine, finished = Engine(model), {}
+    for ids, sampling in asks[: 2 * is_busy]:
+        engine.submit(prompt_of(ids), sampling)
+    finished |= dict(engine.tick())
+    for ids, sampling in asks[2 * is_busy :]:
+        engine.submit(prompt_of(ids), sampling)
+    for name in ("open_slots", "join") if is_busy else ("open_slots",):
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(f"unmask.engine.engine.{name}", no_memory)
+            engine.tick()
+    finished |= dict(engine.collect())
+    assert_same([finished[number] for number in range(4)], by_engine(model, asks))
+
+
+def test_abort_drops_what_waits_and_runs_and_frees_its_pages(model: Model) -> None:
+    engine = Engine(model, EngineParams(max_slots=2))
+    for ids, sampling in some_asks(5):
+        engine.submit(prompt_of(ids), sampling)
+    engine.tick()
+    engine.abort()
+    assert engine.is_idle and list(engine.collect()) == []
+    engine.update_weights()
+    asks = some_asks(6, seed=1)
+    numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
+    finished = dict(engine.collect())
+    written = [replace(finished[number], policy_version=0) for number in numbers]
+    assert_same(written, by_engine(model, asks))
+
+
 def test_only_drawable_ids_are_written() -> None:
     """Not the mask id and nothing past the tokenizer, though the model wants to."""
     model = toy_model(0)

@@ -99,5 +99,19 @@ def test_trajectories_are_told_of_as_they_end_and_returned_in_order(llm: LLM) ->
     assert [t.num_response for t in seen] == [2, 9, 20]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_whatever_ends_it_early_leaves_nothing_behind(error: type[BaseException], llm: LLM) -> None:
+    def fail(trajectory: Trajectory) -> None:
+        raise error
+
+    prompts = [prompt_of([5, n]) for n in range(4)]
+    params = [replace(PARAMS, max_tokens=3 + 5 * n, stop_token_ids=()) for n in range(4)]
+    expected = llm.complete(prompts, params)
+    with pytest.raises(error):
+        llm.complete(prompts, params, fail)
+    assert llm.engine.is_idle
+    assert llm.complete(prompts, params) == expected
+
+
 def test_a_checkpoint_is_loaded_by_path(tmp_path: Path) -> None:
     assert LLM(str(toy_checkpoint(tmp_path))).tokenizer is not None

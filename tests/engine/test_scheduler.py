@@ -14,16 +14,22 @@ def queue(num_pages: int, count: int) -> Scheduler:
     return scheduler
 
 
+def admit(scheduler: Scheduler) -> list[Request]:
+    chosen = scheduler.choose()
+    scheduler.admit(chosen)
+    return chosen
+
+
 def numbers(requests: list[Request]) -> list[int]:
     return [request.number for request in requests]
 
 
 def test_requests_run_in_the_order_they_came() -> None:
     scheduler = queue(2, 5)
-    assert numbers(scheduler.admit()) == [0, 1]
-    assert scheduler.admit() == []
+    assert numbers(admit(scheduler)) == [0, 1]
+    assert admit(scheduler) == []
     assert numbers(scheduler.finish([1])) == [1]
-    assert numbers(scheduler.admit()) == [2]
+    assert numbers(admit(scheduler)) == [2]
     assert numbers(scheduler.running) == [0, 2]
     assert numbers(list(scheduler.waiting)) == [3, 4]
 
@@ -32,7 +38,7 @@ def test_running_requests_share_no_page_and_none_is_scrap() -> None:
     scheduler = queue(4, 50)
     most = 0
     while scheduler.waiting or scheduler.running:
-        scheduler.admit()
+        admit(scheduler)
         pages = [request.page for request in scheduler.running]
         assert len(set(pages)) == len(pages) <= 4 and SCRAP not in pages
         most = max(most, *pages)
@@ -41,11 +47,17 @@ def test_running_requests_share_no_page_and_none_is_scrap() -> None:
 
 
 def test_a_small_batch_uses_the_first_pages() -> None:
-    assert sorted(request.page for request in queue(100, 3).admit()) == [1, 2, 3]
+    assert sorted(request.page for request in queue(100, 3).choose()) == [1, 2, 3]
 
 
 def test_several_requests_finish_at_once() -> None:
     scheduler = queue(5, 5)
-    scheduler.admit()
+    admit(scheduler)
     assert numbers(scheduler.finish([0, 2, 3])) == [0, 2, 3]
     assert numbers(scheduler.running) == [1, 4]
+
+
+def test_choosing_changes_nothing() -> None:
+    scheduler = queue(2, 3)
+    assert scheduler.choose() == scheduler.choose() == admit(scheduler)
+    assert numbers(scheduler.running) == [0, 1]

@@ -25,7 +25,7 @@ def model() -> Model:
 
 
 def doubled_mask(length: int, block: int) -> Tensor:
-    """Return who sees whom in `clean | noisy`, both of `length` tokens (facts/models.md 7)."""
+    """Return who sees whom in `clean | noisy`, both of `length` tokens."""
     place = torch.arange(2 * length)
     is_noisy, number = place >= length, place % length // block
     before = number[None] < number[:, None]

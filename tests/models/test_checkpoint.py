@@ -181,6 +181,29 @@ def test_what_the_caller_overrides_is_exported(golden: Path, tmp_path: Path) -> 
         load_model(golden, block_size=0)
 
 
+@pytest.mark.parametrize("has_tokenizer", [False, True])
+def test_a_mask_id_the_files_do_not_say_is_exported(
+    has_tokenizer: bool, golden: Path, tmp_path: Path
+) -> None:
+    edit(golden / "config.json", mask_token_id=None)
+    if has_tokenizer:
+        character_tokenizer("0123456789", golden)  # it says 1
+    model = load_model(golden, mask_id=7)
+    save_model(model, tmp_path / "saved")
+    assert load_model(tmp_path / "saved").spec == model.spec
+    assert model.spec.mask_id == 7
+
+
+def test_a_mask_id_the_files_do_say_adds_no_field(golden: Path, tmp_path: Path) -> None:
+    edit(golden / "config.json", mask_token_id=None)
+    character_tokenizer("0123456789", golden)
+    save_model(load_model(golden), tmp_path / "saved")
+    saved, source = (
+        json.loads((d / "config.json").read_text()) for d in (tmp_path / "saved", golden)
+    )
+    assert saved == source and "mask_token_id" not in saved
+
+
 def test_the_tokenizer_bounds_what_may_be_drawn(golden: Path) -> None:
     assert read_spec(golden).num_drawable == 320
     character_tokenizer("0123456789", golden)

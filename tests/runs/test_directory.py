@@ -65,12 +65,12 @@ def test_records_grow_by_a_step(tmp_path: Path) -> None:
     assert lines(tmp_path / "trajectories.jsonl") == [{"text": t} for t in ("a\nb", "ä", "c")]
 
 
-def test_model_appears_whole(tmp_path: Path) -> None:
+def test_lines_that_are_not_there_are_forced_to_the_disk_too(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    with run.saving_model() as folder:
-        (folder / "config.json").touch()
-        assert not run.model.exists()
-    assert (run.model / "config.json").exists()
+    run.sync()
+    run.log(step=1, loss=0.5)
+    run.sync()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_earlier_runs_are_numbered(tmp_path: Path) -> None:

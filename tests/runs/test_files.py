@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from unmask.runs.files import atomic_directory, write_json, write_text
+from unmask.runs.files import (
+    atomic_directory,
+    is_leftover,
+    remove_leftovers,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -67,3 +73,25 @@ def test_failure_inside_leaves_the_older_directory(tmp_path: Path) -> None:
         raise RuntimeError("half way")
     assert names(path) == ["a"]
     assert names(tmp_path) == ["model"]
+
+
+def test_only_names_of_our_own_making_are_leftovers(tmp_path: Path) -> None:
+    ours = ("a.tmp-0a1b2c3d", "step-000002.old-4e5f6a7b", "b.json.tmp-00000000")
+    theirs = (
+        "a.tmp-notes",
+        "my.old-thesis",
+        ".tmp-0a1b2c3d",
+        "a.old-0a1b2c3d.txt",
+        "a.tmp-0A1B2C3D",
+    )
+    assert all(is_leftover(Path(name)) for name in ours)
+    assert not any(is_leftover(Path(name)) for name in theirs)
+    for name in (*ours, *theirs):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted((*theirs, "step-000002"))
+
+
+def test_there_may_be_nothing_to_clean(tmp_path: Path) -> None:
+    remove_leftovers(tmp_path / "absent")
+    assert names(tmp_path) == []

@@ -39,6 +39,7 @@ def test_it_measures_the_same_model_alike_and_names_its_numbers(tmp_path: Path) 
         "eval_accuracy",
         "eval_accuracy_low",
         "eval_accuracy_high",
+        "eval_reward",
         "eval_tokens_per_denoising_step",
         "eval_response_tokens",
         "eval_truncated",

@@ -1,6 +1,7 @@
 """The keeper: what a checkpoint holds, when it is written, and what errors and signals leave."""
 
 import json
+import os
 import resource
 import signal
 from collections.abc import Generator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.trainers.toy_runs import sft_config, supervised_views
 from unmask import load_model
@@ -82,7 +83,7 @@ def full_disk(limit: int = 20_000) -> Generator[None, None, None]:
 
 def test_a_checkpoint_holds_model_optimizer_and_state(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=2")
-    work.step(eval_accuracy=0.25)
+    work.step(eval_reward=0.25)
     assert steps(tmp_path) == []
     work.step()
     (place,) = checkpoints(tmp_path / "run")
@@ -120,24 +121,24 @@ def test_best_is_written_when_accuracy_rises_and_only_then(tmp_path: Path) -> No
     work, best = begin(tmp_path, "save_every=2"), tmp_path / "run" / "best"
     work.step()
     assert not best.exists()
-    work.step(eval_accuracy=0.5)
+    work.step(eval_reward=0.5)
     top = weights(work.llm.model)
     for accuracy in (0.5, 0.25):
-        work.step(eval_accuracy=accuracy)
+        work.step(eval_reward=accuracy)
     assert torch.equal(weights(best), top)
 
     again = begin(tmp_path, "save_every=2")
-    again.step(eval_accuracy=0.5)
+    again.step(eval_reward=0.5)
     assert torch.equal(weights(best), top)
-    again.step(eval_accuracy=0.75)
+    again.step(eval_reward=0.75)
     assert torch.equal(weights(best), weights(again.llm.model))
 
 
 def test_the_best_of_the_very_step_that_is_saved_is_not_forgotten(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
-    work.step(eval_accuracy=0.5)
+    work.step(eval_reward=0.5)
     top = weights(work.llm.model)
-    begin(tmp_path, "save_every=1").step(eval_accuracy=0.4)
+    begin(tmp_path, "save_every=1").step(eval_reward=0.4)
     assert torch.equal(weights(tmp_path / "run" / "best"), top)
 
 
@@ -336,8 +337,62 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (place,) = checkpoints(tmp_path / "run")
     file = place / "optimizer.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"step-000001: .* remove this checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"step-000001/optimizer\.safetensors: .* remove .*step-000001 "
+    ):
         begin(tmp_path, "save_every=1")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1}', '"step"', None])
+def test_a_state_that_cannot_be_read_is_named(text: str | None, tmp_path: Path) -> None:
+    begin(tmp_path, "save_every=1").step()
+    (place,) = checkpoints(tmp_path / "run")
+    (place / "state.json").unlink()
+    if text is not None:
+        (place / "state.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"step-000001/state\.json: cannot be read: .* remove .*1 "
+    ):
+        begin(tmp_path, "save_every=1")
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown"])
+def test_an_optimizer_of_another_model_is_named(change: str, tmp_path: Path) -> None:
+    begin(tmp_path, "save_every=1").step()
+    (place,) = checkpoints(tmp_path / "run")
+    held = load_file(place / "optimizer.safetensors")
+    key = "exp_avg/head.projection.weight"
+    if change == "unknown":
+        held["exp_avg/adapter.weight"] = held[key].clone()
+        key = "exp_avg/adapter.weight"
+    else:
+        del held[key]
+    save_file(held, place / "optimizer.safetensors")
+    with pytest.raises(
+        ValueError, match=rf"000001/optimizer\.safetensors: .*'{key}' is missing or"
+    ):
+        begin(tmp_path, "save_every=1")
+
+
+def test_lines_are_on_the_disk_before_the_checkpoint_that_follows_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early: set[int] = set()  # what was forced to the disk while there was no checkpoint
+    force = os.fsync
+
+    def remember(descriptor: int) -> None:
+        force(descriptor)
+        if not steps(tmp_path):
+            early.add(os.fstat(descriptor).st_ino)
+
+    work = begin(tmp_path, "save_every=1")
+    files = [tmp_path / "run" / name for name in ("metrics.jsonl", "trajectories.jsonl")]
+    for file in files:
+        file.touch()
+    monkeypatch.setattr("os.fsync", remember)
+    work.step()
+    assert {file.stat().st_ino for file in (*files, tmp_path / "run")} <= early
+    assert steps(tmp_path) == [1]
 
 
 def test_a_run_past_its_last_step_is_refused(tmp_path: Path) -> None:
@@ -355,3 +410,15 @@ def test_what_a_killed_save_left_is_no_checkpoint(tmp_path: Path) -> None:
     assert steps(tmp_path) == [1]
     assert begin(tmp_path, "save_every=1").keeper.step == 1
     assert not half.exists()
+
+
+def test_a_checkpoint_killed_between_two_renames_comes_back_whole(tmp_path: Path) -> None:
+    """Weights and optimizer of one step: not those of the checkpoint before."""
+    work = begin(tmp_path, "save_every=1")
+    work.step()
+    work.step()
+    newest = checkpoints(tmp_path / "run")[-1]
+    newest.rename(newest.with_name(f"{newest.name}.old-0a1b2c3d"))
+    again = begin(tmp_path, "save_every=1")
+    assert again.keeper.step == 2
+    assert torch.equal(weights(again.llm.model), weights(work.llm.model))

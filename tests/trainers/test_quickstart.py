@@ -29,6 +29,7 @@ from unmask.trainers.sft import train_sft
 SUMMARY = Summary(
     accuracy=0.25,
     ci95=(0.2, 0.3),
+    reward=0.25,
     n=512,
     samples=1,
     tokens_per_denoising_step=1.5,

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unmask.configs.section import Section
 
@@ -27,14 +27,20 @@ class FilterConfig(Section):
     drop_uniform: bool = True
     """Leave out groups in which every answer earned the same: their advantages are all zero."""
 
+    @model_validator(mode="after")
+    def _ordered(self) -> "FilterConfig":
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low = {self.low} is above high = {self.high}")
+        return self
+
 
 class ObjectiveConfig(Section):
     """The clipped surrogate of TraceRL."""
 
     clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """The probability ratio is clipped from below at 1 - clip_low."""
+    """The probability ratio is clipped from below at 1 - clip_low; no effect when `minibatches` is 1."""
     clip_high: float = Field(default=0.2, gt=0)
-    """The probability ratio is clipped from above at 1 + clip_high."""
+    """The probability ratio is clipped from above at 1 + clip_high; no effect when `minibatches` is 1."""
     kl: float = Field(default=0.0, ge=0)
     """Weight of the k3 estimate of the KL divergence from the policy that starts the step."""
     reduction: Reduction = "tokens"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unmask.configs.section import Section
 
@@ -30,3 +30,10 @@ class OptimizerConfig(Section):
     token_budget: int = Field(default=8192, ge=16)
     """Most tokens of one forward and backward pass; a batch is split into as many passes as it
     needs."""
+
+    @field_validator("betas")
+    @classmethod
+    def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"decay rates {betas} must lie from 0 to below 1")
+        return betas

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from unmask.configs.alarm import AlarmConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
 from unmask.configs.model import ModelConfig
@@ -44,5 +45,7 @@ class RLConfig(Section):
     """What is maximised."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the weights change."""
+    alarm: AlarmConfig = AlarmConfig()
+    """What deserves a warning."""
     eval: EvalSection = EvalSection()
     """When the model is measured."""

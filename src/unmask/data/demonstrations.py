@@ -3,15 +3,18 @@
 They come from a task that knows right answers, or from a JSON file of `prompt` and `response` texts
 that are already rendered with the model's template (the format of dLLM-RL). A task's responses get
 the end-of-text token; a file's are taken as written.
+
+A token the model may not write (the mask token, first of all) has probability zero under it
+whatever its weights, so a response that holds one is refused: its loss would be infinite.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unmask.json_records import read_records
-from unmask.models.tokenizer import Tokenizer, encode, render
+from unmask.models.tokenizer import Tokenizer, encode, render, token_pieces
 from unmask.types import Prompt
 
 
@@ -24,33 +27,69 @@ class Demonstration:
 
 
 def demonstrations_of_answers(
-    answers: Iterable[tuple[Prompt, str]], tokenizer: Tokenizer
+    answers: Iterable[tuple[Prompt, str]],
+    tokenizer: Tokenizer,
+    drawable: Sequence[bool] | None = None,
 ) -> list[Demonstration]:
-    """Return the demonstrations of prompts and right responses to them; end-of-text is appended."""
-    end = (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
-    return [
-        Demonstration(tuple(render(prompt.messages, tokenizer)), (*encode(text, tokenizer), *end))
-        for prompt, text in answers
-    ]
+    """Return the demonstrations of prompts and right responses to them; end-of-text is appended.
 
-
-def demonstrations_of_file(path: Path, tokenizer: Tokenizer) -> list[Demonstration]:
-    """Return the demonstrations of a JSON list or a JSON Lines file with `prompt` and `response`.
+    Args:
+        answers: prompts and responses.
+        tokenizer: of the model.
+        drawable: `V`, which ids the model may write; any, when not given.
 
     Raises:
-        ValueError: naming file and record, if the file is missing, empty or not of this form, or a
-            text is not in the tokenizer's alphabet.
+        ValueError: naming task and problem, if a response holds a token the model may not write.
     """
-    found = [
-        Demonstration(
-            _token_ids(record, "prompt", place, tokenizer),
-            _token_ids(record, "response", place, tokenizer),
+    end = (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
+    found: list[Demonstration] = []
+    for prompt, text in answers:
+        response = (*encode(text, tokenizer), *end)
+        _check_drawable(
+            response, f"task {prompt.task!r}, problem {prompt.uid}", tokenizer, drawable
         )
-        for place, record in read_records(path, "data.path")
-    ]
+        found.append(Demonstration(tuple(render(prompt.messages, tokenizer)), response))
+    return found
+
+
+def demonstrations_of_file(
+    path: Path, tokenizer: Tokenizer, drawable: Sequence[bool] | None = None
+) -> list[Demonstration]:
+    """Return the demonstrations of a JSON list or a JSON Lines file with `prompt` and `response`.
+
+    Args:
+        path: the file.
+        tokenizer: of the model.
+        drawable: `V`, which ids the model may write; any, when not given.
+
+    Raises:
+        ValueError: naming file and record, if the file is missing, empty or not of this form, a
+            text is not in the tokenizer's alphabet, or a response holds a token the model may not
+            write.
+    """
+    found: list[Demonstration] = []
+    for place, record in read_records(path, "data.path"):
+        prompt = _token_ids(record, "prompt", place, tokenizer)
+        response = _token_ids(record, "response", place, tokenizer)
+        _check_drawable(response, place, tokenizer, drawable)
+        found.append(Demonstration(prompt, response))
     if not found:
         raise ValueError(f"data.path = {path}: holds no demonstrations")
     return found
+
+
+def _check_drawable(
+    token_ids: Sequence[int], place: str, tokenizer: Tokenizer, drawable: Sequence[bool] | None
+) -> None:
+    if drawable is None:
+        return
+    for token_id in token_ids:
+        if token_id >= len(drawable) or not drawable[token_id]:
+            (piece,) = token_pieces([token_id], tokenizer)
+            raise ValueError(
+                f"{place}: the response holds {piece!r} (token id {token_id}), which the model may "
+                "not write: remove it, or set model.mask_id if that is not the mask token"
+            )
 
 
 def _token_ids(record: Any, key: str, place: str, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -116,6 +116,25 @@ def pack_views(views: Sequence[Views], mask_id: int, token_budget: int) -> list[
     return [assemble(members, views) for members in _fill(documents, token_budget)]
 
 
+def check_budget(num_tokens: int, block: int, token_budget: int) -> None:
+    """Refuse a budget that could not hold the last block of a sequence and the text before it.
+
+    Args:
+        num_tokens: of the longest sequence, prompt included.
+        block: `K`.
+        token_budget: most tokens of a pack.
+
+    Raises:
+        ValueError: naming `optimizer.token_budget` and what is needed.
+    """
+    needed = -(-num_tokens // block) * block
+    if needed > token_budget:
+        raise ValueError(
+            f"optimizer.token_budget = {token_budget} is too small: one block of "
+            f"{block} tokens and the clean text before it take {needed}"
+        )
+
+
 def lay_out(trajectory: int, looks: Views, mask_id: int, token_budget: int) -> Iterator[Document]:
     """Lay one trajectory out as a document, or as several when it exceeds the budget."""
     block, offset = looks.block, looks.prompt_ids.shape[0] % looks.block
@@ -156,10 +175,7 @@ def _split(noisy: Tensor, num_prefix: int, block: int, token_budget: int) -> Ite
         sizes = num_prefix + (noisy[:, 0] + copies) * block
         count = int((sizes <= token_budget).sum())
         if count == 0:
-            raise ValueError(
-                f"optimizer.token_budget = {token_budget} is too small: one block of "
-                f"{block} tokens and the clean text before it take {int(sizes[0])}"
-            )
+            check_budget(int(sizes[0]), block, token_budget)
         yield noisy[:count]
         noisy = noisy[count:]
 

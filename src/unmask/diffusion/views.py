@@ -80,7 +80,8 @@ def views_of_trajectory(
     step_map = torch.tensor(trajectory.step_map)
     hidden, target = trace_views(step_map, block, prompt_ids.shape[0] % block, shrink)
     slot = torch.arange(step_map.shape[0])
-    after = (slot >= trajectory.num_response) & (step_map > 0)
+    # Right of a stop only: what stands past `max_tokens` is cut off, not after the end.
+    after = (slot >= trajectory.num_response) & (step_map > 0) & (trajectory.finish == "stop")
     is_trained = (slot < trajectory.num_response) | (after & (after.cumsum(0) <= post_num))
     target = target & is_trained
     kept = target.any(-1)

@@ -27,7 +27,7 @@ class Engine:
 
     Attributes:
         model: the module it samples from; the learner may share it.
-        policy_version: how many weight updates it has been told of.
+        policy_version: how many weight syncs made the weights.
     """
 
     def __init__(self, model: Model, params: EngineParams | None = None) -> None:
@@ -41,6 +41,7 @@ class Engine:
         self.policy_version = 0
         self._fuses_commit = params.fuses_commit
         self._alphabet = Alphabet(model.spec.require_mask_id(), model.head.drawable)
+        self._max_slots = params.max_slots
         self._scheduler = Scheduler(params.max_slots)
         self._pages = PagePool(model)
         self._runner = Runner(model, self._pages, params.fuses_commit)
@@ -85,6 +86,15 @@ class Engine:
         slots, ends = advance(slots, self._runner.forward(slots, hidden), hidden, self._alphabet)
         return self._retire(slots, ends)
 
+    def abort(self) -> None:
+        """Drop every request, waiting or running; the engine is then as good as new.
+
+        The way out after an exception: one that came from outside, such as KeyboardInterrupt, may
+        have struck between two changes that belong together.
+        """
+        self._slots = None
+        self._scheduler = Scheduler(self._max_slots)
+
     def update_weights(self) -> None:
         """Take note that the shared module's weights have changed; nothing of the old ones may be cached.
 
@@ -96,16 +106,19 @@ class Engine:
         self.policy_version += 1
 
     def _admit(self) -> None:
-        admitted = self._scheduler.admit()
-        if not admitted:
+        chosen = self._scheduler.choose()
+        if not chosen:
             return
         self._pages.reserve(
-            max(request.page for request in admitted) + 1,
-            max(request.max_length for request in admitted),
+            max(request.page for request in chosen) + 1,
+            max(request.max_length for request in chosen),
         )
-        opened = open_slots(admitted, self._alphabet.mask_id, self.model.device)
-        running = self._slots
-        self._slots = opened if running is None else join(running, opened, self._alphabet.mask_id)
+        slots = open_slots(chosen, self._alphabet.mask_id, self.model.device)
+        if self._slots is not None:
+            slots = join(self._slots, slots, self._alphabet.mask_id)
+        # Last: out of memory above must leave the requests waiting, not running without a slot.
+        self._scheduler.admit(chosen)
+        self._slots = slots
 
     def _retire(self, slots: Slots, ends: Ends) -> list[tuple[int, Trajectory]]:
         """Drop the sequences that ended from the state, and return them."""
@@ -114,11 +127,13 @@ class Engine:
         if not len(indices):
             self._slots = slots
             return []
-        requests = self._scheduler.finish(indices.tolist())
         kept = (~is_done).nonzero()[:, 0]
-        self._slots = slots.take(kept) if len(kept) else None
+        rest = slots.take(kept) if len(kept) else None
         done = slots.take(indices).to(torch.device("cpu"))
         ends = Ends(*(column[indices].cpu() for column in ends))
+        # What can fail is done: rows and requests leave together.
+        requests = self._scheduler.finish(indices.tolist())
+        self._slots = rest
         return [
             (request.number, self._trajectory(request, done, ends, row))
             for row, request in enumerate(requests)

@@ -130,17 +130,22 @@ class LLM:
             The trajectories in the order of the prompts.
 
         Raises:
-            ValueError: if one of them does not fit the model; none is then written.
+            ValueError: if one of them does not fit the model; none is then written. Whatever else
+                ends it early, the engine is left without requests.
         """
         pairs = list(zip(prompts, sampling, strict=True))
         for pair in pairs:  # refused before any is queued, or the others would stay behind
             resolve(*pair, self.model.spec)
-        numbers = [self.engine.submit(*pair) for pair in pairs]
         finished: dict[int, Trajectory] = {}
-        for number, trajectory in self.engine.collect():
-            finished[number] = trajectory
-            if on_finish:
-                on_finish(trajectory)
+        try:
+            numbers = [self.engine.submit(*pair) for pair in pairs]
+            for number, trajectory in self.engine.collect():
+                finished[number] = trajectory
+                if on_finish:
+                    on_finish(trajectory)
+        except BaseException:
+            self.engine.abort()
+            raise
         return [finished[number] for number in numbers]
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -21,13 +21,17 @@ class Scheduler:
         """Queue a request."""
         self.waiting.append(request)
 
-    def admit(self) -> list[Request]:
-        """Move as many waiting requests as there are free pages to the running ones, and return them."""
-        admitted: list[Request] = []
-        while self.waiting and self._free:
-            admitted.append(replace(self.waiting.popleft(), page=self._free.pop()))
-        self.running += admitted
-        return admitted
+    def choose(self) -> list[Request]:
+        """Return the waiting requests that a page is free for, each with its page; nothing changes yet."""
+        pairs = zip(self.waiting, reversed(self._free), strict=False)
+        return [replace(request, page=page) for request, page in pairs]
+
+    def admit(self, chosen: list[Request]) -> None:
+        """Let the requests run that `choose` returned last."""
+        for _ in chosen:
+            self.waiting.popleft()
+            self._free.pop()
+        self.running += chosen
 
     def finish(self, indices: list[int]) -> list[Request]:
         """Remove the running requests at `indices` (ascending), free their pages, and return them."""

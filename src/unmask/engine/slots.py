@@ -3,8 +3,8 @@
 A sequence stands in one place only: its current block starts at `start`, and the cache holds the
 clean keys and values of everything before `cached`. A tick feeds `[cached, start + K)`. That one
 rule is prefill plus first denoise for a new sequence, denoise in the middle of a block, and the
-fused commit after one (facts: a row of block k never sees block k + 1, so its keys equal those of a
-commit of its own).
+fused commit after one: a row of block k never sees block k + 1, so its keys equal those of a commit
+of its own.
 """
 
 from collections.abc import Callable, Sequence

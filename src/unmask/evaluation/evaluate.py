@@ -17,8 +17,9 @@ from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.evaluation.metrics import Interval, mean_interval, ratio_interval, wilson_interval
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.rollouts.filters import total
 from unmask.rollouts.records import rollout_records
-from unmask.runs.directory import open_run
+from unmask.runs.directory import check_run, open_run
 from unmask.runs.files import write_json
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
@@ -38,6 +39,7 @@ class Summary:
         accuracy: share of answers whose score is 1.0.
         ci95: its 95 % interval: Wilson for one sample per problem, bootstrap over problems for
             more.
+        reward: mean reward of an answer.
         n: problems.
         samples: answers per problem.
         tokens_per_denoising_step: response tokens over denoising passes.
@@ -48,6 +50,7 @@ class Summary:
 
     accuracy: float
     ci95: Interval
+    reward: float
     n: int
     samples: int
     tokens_per_denoising_step: float
@@ -71,6 +74,8 @@ def summarize(groups: Sequence[Group]) -> Summary:
     return Summary(
         accuracy=sum(correct) / count,
         ci95=wilson_interval(sum(correct), count) if samples == 1 else mean_interval(correct),
+        reward=sum(total(reward) for group in groups for reward in group.rewards)
+        / (count * samples),
         n=count,
         samples=samples,
         tokens_per_denoising_step=sum(tokens) / sum(steps),
@@ -112,6 +117,7 @@ def evaluate(
 
 def evaluate_model(config: EvalConfig) -> Summary:
     """Run `unmask eval`: measure a checkpoint and write `summary.json` and every answer to the run directory."""
+    check_run(config)
     torch.set_num_threads(config.run.threads)
     llm = build_llm(config.model, config.engine)
     task = build_task(config.task)

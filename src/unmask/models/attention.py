@@ -1,9 +1,9 @@
 """Who sees whom, and the dense attention that follows from it.
 
-Attention is an argument of the model: `attend(layer, q, k, v)` with `q (T, H, E)` and `k, v (T, Hk,
-E)`, already normed and rotated, returns `(T, H, E)`. An attend is a frozen record of tensors that
-is *planned* once per pack or tick and only *run* inside the model. Training plans one from a pack's
-structure, the dense reference from an explicit mask, the engine from its cache
+Attention is an argument of the model: `attend(layer, q, k, v)` with `q (T, H, E)` and
+`k, v (T, Hk, E)`, already normed and rotated, returns `(T, H, E)`. An attend is a frozen record of
+tensors that is *planned* once per pack or tick and only *run* inside the model. Training plans one
+from a pack's structure, the dense reference from an explicit mask, the engine from its cache
 (`engine/attention.py`); the model cannot tell them apart.
 
 The structure of a packed token is four integers, stacked `(4, T)`: its document, its block on the
@@ -13,8 +13,8 @@ of a group is laid out once.
 
 On CPU the last bits of a row depend on the rows and the padding beside it: on whether rows fill a
 tile of a matrix product, and on how many queries and keys attention is padded to. The engine promises
-the reference sampler's bits (DESIGN law 1), so wherever the two run, rows are padded to multiples of
-`ROW_TILE`, queries to `QUERY_TILE`, keys to `pad_keys`. Measured, and tested where it matters.
+the reference sampler's bits (`tests/invariants/test_law_1_engine_is_the_reference.py`), so wherever
+the two run, rows are padded to multiples of `ROW_TILE`, queries to `QUERY_TILE`, keys to `pad_keys`.
 """
 
 from collections.abc import Callable

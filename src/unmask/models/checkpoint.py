@@ -315,7 +315,7 @@ def save_model(
     source = model.source if source is None else Path(source)
     family = family_named(model.spec.family)
     if source is not None and (source / "config.json").is_file():
-        config = restate(read_json(source / "config.json"), model, family)
+        config = restate(source, model, family)
     else:
         config = family.new_config(model.spec) | {"torch_dtype": dtype_name(model)}
     write_json(directory / "config.json", config)
@@ -334,19 +334,24 @@ def dtype_name(model: Model) -> str:
     return str(model.dtype).removeprefix("torch.")
 
 
-def restate(config: dict[str, Any], model: Model, family: Family) -> dict[str, Any]:
+def restate(source: Path, model: Model, family: Family) -> dict[str, Any]:
     """Return a source's config, with the fields corrected that no longer hold for the model.
 
     These are a number format converted, and a block size or mask id that the caller put in place of
-    the config's. Everything else, fields we know nothing of included, stays as it is.
+    what the files say. Everything else, fields we know nothing of included, stays as it is.
     """
+    config = read_json(source / "config.json")
     stored = family.read_spec(config)
-    config = dict(config)
     if stated_dtype(config) not in (None, model.dtype):
         config["dtype" if config.get("dtype") else "torch_dtype"] = dtype_name(model)
     if model.spec.block_size != stored.block_size:
         config[family.block_key] = model.spec.block_size
-    if stored.mask_id not in (None, model.spec.mask_id):
+    found = stored.mask_id
+    if found is None:
+        tokenizer = load_tokenizer(source) if has_tokenizer(source) else None
+        found = None if tokenizer is None else tokenizer.mask_token_id
+        found = family.default_mask_id if found is None else found
+    if model.spec.mask_id not in (None, found):
         config[family.mask_key] = model.spec.mask_id
     return config
 

@@ -149,9 +149,8 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
 def character_tokenizer(alphabet: str, directory: str | Path) -> Tokenizer:
     """Write a tokenizer with one token per character, and return it.
 
-    Ids: `<eos>` (which also pads) 0, `<mask>` 1, then the alphabet in order. Writes
-        `tokenizer.json` and
-    `tokenizer_config.json`.
+    Ids: `<eos>` (which also pads) 0, `<mask>` 1, then the alphabet in order. The files are
+    `tokenizer.json` and `tokenizer_config.json`.
 
     Raises:
         ValueError: if a character comes twice.

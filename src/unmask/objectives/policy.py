@@ -5,9 +5,9 @@ With ratio rho = exp(log pi - log pi_old) of a target given its view,
     surrogate = min(rho A, clip(rho, 1 - low, 1 + high) A)
     k3        = exp(-delta) - 1 + delta,   delta = log pi - log pi_old
 
-(PPO, arXiv 1707.06347; k3 is Schulman's non-negative estimator of KL(pi || pi_old); TraceRL, arXiv
-2509.06949, equation 4). Everything is per target; `objectives/reduce.py` says how
-targets are averaged.
+(PPO, arXiv 1707.06347; k3 is Schulman's non-negative estimator of KL(pi || pi_old); TraceRL,
+arXiv 2509.06949, equation 4). Everything is per target; `objectives/reduce.py` says how targets are
+averaged.
 """
 
 import torch

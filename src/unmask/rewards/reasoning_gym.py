@@ -20,8 +20,8 @@ ARITHMETIC = re.compile(r"[0-9+\-*/() ]{1,64}", re.ASCII)
 MATRIX = re.compile(r"[0-9\[\], \n-]{1,4096}", re.ASCII)
 BOARD = re.compile(r"[Q_\[\]'\", \n]{1,4096}", re.ASCII)
 LETTERS = re.compile(r"[A-E\[\]'\", ]{1,1024}", re.ASCII)
-# Single letters and a few functions: builtins, attributes and strings cannot be written, nor `Integral(f, x)`, which
-# the package accepts as the antiderivative of f.
+# Single letters and a few functions: builtins, attributes and strings cannot be written, nor
+# `Integral(f, x)`, which the package accepts as the antiderivative of f.
 FORMULA = re.compile(
     r"(?:[0-9+\-*/^() ]|\.(?=[0-9])|(?<![A-Za-z])(?:[A-Za-z]|a?(?:sin|cos|tan)|exp|log|sqrt)(?![A-Za-z]))"
     r"{1,512}",

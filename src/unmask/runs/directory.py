@@ -6,8 +6,9 @@
     trajectories.jsonl   some of the responses: token ids, step map, text, reward
     model/               the weights as a plain Hugging Face directory
 
-A run never writes over another one: a directory that is not empty is refused. The JSON Lines files
-only grow, a step at a time, so they can be followed while the run goes on.
+A run never writes over another one: a directory that is not empty is refused, unless the run that is
+there goes on (`--resume`). The JSON Lines files grow a step at a time, so they can be followed while
+the run goes on; only a run that is resumed cuts off what came after its checkpoint.
 """
 
 import importlib.metadata
@@ -17,7 +18,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,9 +28,9 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.runs.files import atomic_directory, is_leftover, remove_leftovers, write_json
+from unmask.runs.files import force_to_disk, is_leftover, remove_leftovers, write_json
 
-CONFIG = "config.json"
+CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
 
 
@@ -57,15 +57,18 @@ class RunDirectory:
         left out.
         """
         finite = {name: _finite(value) for name, value in numbers.items()}
-        self._append("metrics.jsonl", [{"step": step, **finite}])
+        self._append(METRICS, [{"step": step, **finite}])
 
     def record(self, trajectories: Iterable[Mapping[str, Any]]) -> None:
         """Append records made by `trajectory_record` to `trajectories.jsonl`."""
-        self._append("trajectories.jsonl", trajectories)
+        self._append(TRAJECTORIES, trajectories)
 
-    def saving_model(self) -> AbstractContextManager[Path]:
-        """Give a directory to save a model in; it becomes `model/` when the `with` ends well."""
-        return atomic_directory(self.model)
+    def sync(self) -> None:
+        """Force what was logged and recorded to the disk."""
+        for path in (self.path / METRICS, self.path / TRAJECTORIES):
+            if path.exists():
+                force_to_disk(path)
+        force_to_disk(self.path)
 
     def _append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
@@ -88,9 +91,10 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     _check_writable(path)
     if not resume:
         if path.exists() and not is_empty(path):
+            way_on = "" if isinstance(config, EvalConfig) else "go on with it by --resume, "
             raise ValueError(
                 f"run.dir = {path}: is not empty, and a run never writes over another; "
-                "go on with it by --resume, give another run.dir=..., or move it away"
+                f"{way_on}give another run.dir=..., or move it away"
             )
         return
     if not path.exists() or is_empty(path):

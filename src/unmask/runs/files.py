@@ -8,12 +8,15 @@ the name that was asked for.
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+
+LEFTOVER = re.compile(r"(.+)\.(tmp|old)-[0-9a-f]{8}", re.DOTALL)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -26,11 +29,11 @@ def write_text(path: Path, text: str) -> None:
     temporary = _beside(path, "tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
-        _force_to_disk(temporary)
+        force_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _force_to_disk(path.parent)
+    force_to_disk(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -60,13 +63,13 @@ def atomic_directory(path: Path) -> Generator[Path, None, None]:
     try:
         yield temporary
         for entry in (*temporary.rglob("*"), temporary):
-            _force_to_disk(entry)
+            force_to_disk(entry)
         if path.exists():
             path.replace(old)
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    _force_to_disk(path.parent)
+    force_to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -79,7 +82,7 @@ def remove_directory(path: Path) -> None:
 
 def is_leftover(path: Path) -> bool:
     """Say whether a name is one that only a killed process leaves behind."""
-    return ".tmp-" in path.name or ".old-" in path.name
+    return LEFTOVER.fullmatch(path.name) is not None
 
 
 def remove_leftovers(directory: Path) -> None:
@@ -88,9 +91,9 @@ def remove_leftovers(directory: Path) -> None:
     A directory that was killed between the two renames of its replacement gets its older one back.
     """
     for old in list(directory.rglob("*.old-*")):
-        place = old.with_name(old.name.rpartition(".old-")[0])
-        if not place.exists():
-            old.replace(place)
+        match = LEFTOVER.fullmatch(old.name)
+        if match and match[2] == "old" and not old.with_name(match[1]).exists():
+            old.replace(old.with_name(match[1]))
     for path in [path for path in directory.rglob("*") if is_leftover(path)]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -98,14 +101,15 @@ def remove_leftovers(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _beside(path: Path, kind: str) -> Path:
-    # Not tempfile: it would make the file readable by its owner only.
-    return path.with_name(f"{path.name}.{kind}-{token_hex(4)}")
-
-
-def _force_to_disk(path: Path) -> None:
+def force_to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a directory, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    # Not tempfile: it would make the file readable by its owner only.
+    return path.with_name(f"{path.name}.{kind}-{token_hex(4)}")

@@ -25,11 +25,11 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.runs.directory import RunDirectory
+from unmask.runs.directory import METRICS, TRAJECTORIES, RunDirectory
 from unmask.runs.files import write_text
 from unmask.runs.history import read_lines
 
-CUT = ("metrics.jsonl", "trajectories.jsonl")
+CUT = (METRICS, TRAJECTORIES)
 WANDB_ID = "wandb_id.txt"
 
 Numbers = Mapping[str, float]
@@ -124,6 +124,18 @@ def open_metrics(run: RunDirectory, config: SFTConfig | RLConfig | EvalConfig) -
     if config.run.wandb is not None:
         sinks.append(_Wandb(run, config.run.wandb, dump(config)))
     return Metrics(run, tuple(sinks))
+
+
+def check_metrics(config: SFTConfig | RLConfig) -> None:
+    """Refuse a sink whose package is missing; call it before the run directory is made.
+
+    Raises:
+        ValueError: naming the key and the way out.
+    """
+    if config.run.tensorboard:
+        _require("torch.utils.tensorboard", "run.tensorboard")
+    if config.run.wandb is not None:
+        _require("wandb", "run.wandb")
 
 
 def _cut(path: Path, step: int) -> None:

@@ -1,8 +1,8 @@
 """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, the published format.
 
-Every given file is read when the task is built, so that a misspelt path stops a run before its first step and not at
-its last evaluation. Problems are kept as they stand, repeats included: a test set is what its
-authors say it is.
+Every given file is read when the task is built, so that a misspelt path stops a run before its first
+step and not at its last evaluation. Problems are kept as they stand, repeats included: a test set is
+what its authors say it is.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,10 @@ def build_json_task(config: JsonTaskConfig) -> Task:
 
     def prompts(split: Split) -> Sequence[Prompt]:
         if split not in splits:
-            raise ValueError(f"task.{split} is not given: name a file of problems")
+            raise ValueError(
+                f"task.{split} is not given: name a file of problems"
+                " (for evaluation while training, or set eval.split or eval.problems = 0)"
+            )
         return splits[split]
 
     if config.reward is not None:

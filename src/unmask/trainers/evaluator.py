@@ -45,6 +45,7 @@ class Evaluator:
             "eval_accuracy": summary.accuracy,
             "eval_accuracy_low": low,
             "eval_accuracy_high": high,
+            "eval_reward": summary.reward,
             "eval_tokens_per_denoising_step": summary.tokens_per_denoising_step,
             "eval_response_tokens": summary.response_tokens,
             "eval_truncated": summary.truncated,

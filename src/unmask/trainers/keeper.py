@@ -33,11 +33,12 @@ from unmask.data.shuffled import Shuffled
 from unmask.engine.llm import LLM
 from unmask.models.checkpoint import save_model
 from unmask.runs.directory import RunDirectory
-from unmask.runs.files import atomic_directory, remove_directory, write_json
+from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
 from unmask.runs.stopped import Stopped
 from unmask.trainers.learner import Learner
 
 STATE, OPTIMIZER, MODEL = "state.json", "optimizer.safetensors", "model"
+STATE_KEYS = {"step", "num_updates", "policy_version", "source", "best"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -80,10 +81,10 @@ class Keeper:
             Stopped: if a signal came during the step's update.
             OSError: the disk is full; the checkpoint before stands.
         """
-        accuracy = numbers.get("eval_accuracy", -inf)
-        if accuracy > self._best:
+        reward = numbers.get("eval_reward", -inf)
+        if reward > self._best:
             self._save_model("best")
-            self._best = accuracy
+            self._best = reward
         # Not before: a run that ends while `best/` is written does this step again.
         self._remember(step)
         every = self._config.save_every
@@ -104,6 +105,8 @@ class Keeper:
             save_model(self._llm.model, place / MODEL)
             save_file(self._learner.state(), place / OPTIMIZER)
             write_json(place / STATE, self._state)
+            # First what the checkpoint follows on: a resumed run must find the lines before it.
+            self._run.sync()
         self._saved_step = self.step
         # The next export copies tokenizer and config from here: what it was loaded from may go.
         self._llm.model.source = path / MODEL
@@ -162,14 +165,15 @@ class Keeper:
         found = checkpoints(self._run.path)
         if not found:
             return
-        state = json.loads((found[-1] / STATE).read_text())
+        state = _read_state(found[-1])
         try:
-            self._learner.restore(load_file(found[-1] / OPTIMIZER), state["num_updates"])
-        except SafetensorError as error:
-            raise ValueError(
-                f"{found[-1]}: {OPTIMIZER} cannot be read: {error}; "
-                "remove this checkpoint to go on from the one before"
-            ) from error
+            tensors = load_file(found[-1] / OPTIMIZER)
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(found[-1] / OPTIMIZER, error) from error
+        try:
+            self._learner.restore(tensors, state["num_updates"])
+        except ValueError as error:
+            raise ValueError(f"{found[-1] / OPTIMIZER}: {error}") from error
         self._llm.engine.policy_version = state["policy_version"]
         self._source.restore(state["source"])
         if state["best"] is not None:
@@ -195,6 +199,29 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=_step_of)
 
 
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    """Read a checkpoint's `state.json`.
+
+    Raises:
+        ValueError: naming it, if it is not there or is not what `Keeper.save` writes.
+    """
+    path = checkpoint / STATE
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(state, dict) or state.keys() != STATE_KEYS:
+        raise _unreadable(path, f"its keys must be {', '.join(sorted(STATE_KEYS))}")
+    return state
+
+
+def _unreadable(path: Path, reason: object) -> ValueError:
+    return ValueError(
+        f"{path}: cannot be read: {reason}; "
+        f"remove {path.parent} to go on from the checkpoint before"
+    )
+
+
 def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
@@ -205,6 +232,8 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
     Raises:
         ValueError: the run is past the config's last step.
     """
+    # A checkpoint killed between two renames comes back: not later, when an older model is loaded.
+    remove_leftovers(config.run.dir)
     found = checkpoints(config.run.dir)
     if not found:
         return config.model

@@ -40,6 +40,9 @@ class Terms:
 
 Objective = Callable[[Scores, Pack], Terms]
 
+# What AdamW remembers of a parameter.
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
 
 class Update(NamedTuple):
     """What one optimizer step reports."""
@@ -127,7 +130,7 @@ class Learner:
             num_updates: optimizer steps it had taken.
 
         Raises:
-            ValueError: it held its weights in another number format.
+            ValueError: it held its weights in another number format, or had other parameters.
         """
         copied = {f"master/{name}" for name, _ in self._masters.copies}
         if copied != {key for key in tensors if key.startswith("master/")}:
@@ -135,15 +138,21 @@ class Learner:
                 f"model.dtype: the checkpoint was not written by a run in {self.model.dtype}; "
                 "set model.dtype and model.device as they were"
             )
+        moments = {f"{kind}/{name}" for kind in MOMENTS for name, _ in self._masters.named}
+        wrong = (tensors.keys() - copied) ^ moments
+        if wrong and tensors.keys() - copied:  # before the first update there are none
+            raise ValueError(
+                f"the optimizer state is not this model's: {min(wrong)!r} is missing or unknown, "
+                f"with {len(wrong) - 1} more"
+            )
         for name, master in self._masters.copies:
             master.copy_(tensors[f"master/{name}"])
         by_name = dict(self._masters.named)
-        for key, value in tensors.items():
+        for key in sorted(tensors.keys() & moments):
             kind, _, name = key.partition("/")
-            if kind != "master":
-                master = by_name[name]
-                # Fused AdamW wants its step count beside the weights as well.
-                self._optimizer.state[master][kind] = value.to(master.device)
+            master = by_name[name]
+            # Fused AdamW wants its step count beside the weights as well.
+            self._optimizer.state[master][kind] = tensors[key].to(master.device)
         self.num_updates = num_updates
 
     @torch.no_grad()

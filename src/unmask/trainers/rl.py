@@ -16,6 +16,7 @@ import torch
 
 from unmask.configs.rl import RLConfig
 from unmask.data.shuffled import Shuffled
+from unmask.diffusion.layout import check_budget
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.engine.build import build_llm
 from unmask.objectives.advantages import group_advantages
@@ -25,10 +26,11 @@ from unmask.rollouts.numbers import rollout_numbers
 from unmask.rollouts.records import rollout_records
 from unmask.runs.clock import Clock
 from unmask.runs.directory import check_run, open_run
-from unmask.runs.metrics import open_metrics
+from unmask.runs.metrics import check_metrics, open_metrics
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
+from unmask.trainers.alarms import Alarms
 from unmask.trainers.evaluator import Evaluator
 from unmask.trainers.keeper import Keeper, starting_model
 from unmask.trainers.learner import Learner
@@ -52,6 +54,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     """
     check_trainable(config)
     check_run(config, resume)
+    check_metrics(config)
     torch.set_num_threads(config.run.threads)
     llm = build_llm(starting_model(config), config.engine)
     task = build_task(config.task)
@@ -59,9 +62,13 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     count = config.rollout.responses
     sampling = config.sampling.to_params(n=count)
     check_room(llm, prompts, sampling)
+    longest = max(len(prompt.token_ids) for prompt in prompts) + sampling.max_tokens
+    block = sampling.block_size or llm.model.spec.block_size
+    check_budget(longest, block, config.optimizer.token_budget)
     source = Shuffled(prompts, config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     policy_update = PolicyUpdate(learner, config)
+    alarms = Alarms(config.alarm, llm.model.dtype)
     evaluator = Evaluator(llm, task, config.eval, config.sampling, config.run.seed)
     run = open_run(config, resume)  # last: a mistake above must leave nothing in the way
 
@@ -86,6 +93,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
                 numbers = policy_update(trajectory_views(kept, config), seed, rate)
                 llm.engine.update_weights()
             numbers |= rollout_numbers(groups, kept, clock.stages["rollout"].wall)
+            numbers |= alarms.check(step, numbers)
             if evaluator.is_due(step, config.steps):
                 with clock("eval"):
                     numbers |= evaluator.measure()

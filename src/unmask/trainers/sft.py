@@ -14,13 +14,14 @@ from unmask.data.demonstrations import (
     demonstrations_of_file,
 )
 from unmask.data.shuffled import Shuffled
+from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.runs.clock import Clock
 from unmask.runs.directory import check_run, open_run
-from unmask.runs.metrics import open_metrics
+from unmask.runs.metrics import check_metrics, open_metrics
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
@@ -46,6 +47,9 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
         ValueError: for what the config asks and cannot have, naming the key.
     """
     check_run(config, resume)
+    check_metrics(config)
+    if config.task is None and config.eval.every > 0:
+        raise ValueError(f"eval.every = {config.eval.every}: there is no [task] to measure on")
     torch.set_num_threads(config.run.threads)
     llm = build_llm(starting_model(config), config.engine)
     task = build_task(config.task)
@@ -89,12 +93,13 @@ def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonst
         ValueError: if there are none, or one does not fit the model.
     """
     tokenizer = llm.require_tokenizer()
+    drawable = llm.model.head.drawable.tolist()
     if config.data.path:
-        found = demonstrations_of_file(config.data.path, tokenizer)
+        found = demonstrations_of_file(config.data.path, tokenizer, drawable)
     else:
         prompts = task.prompts("train")
         answers = [(p, text) for p in prompts if (text := task.demonstration(p)) is not None]
-        found = demonstrations_of_answers(answers, tokenizer)
+        found = demonstrations_of_answers(answers, tokenizer, drawable)
     if not found:
         raise ValueError(f"task {task.name!r} has no demonstrations: give data.path")
     longest = max(len(d.prompt_ids) + len(d.response_ids) for d in found)
@@ -103,6 +108,7 @@ def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonst
             f"the longest demonstration has {longest} tokens, but the model has "
             f"{llm.model.spec.max_length} positions: shorten it or leave it out"
         )
+    check_budget(longest, llm.model.spec.block_size, config.optimizer.token_budget)
     return found
 
 

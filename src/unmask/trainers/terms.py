@@ -47,7 +47,9 @@ def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> Objec
             "entropy": scores.entropy,
         }
         maxima = {f"{name}_max": values for name, values in gap.items()}
-        return Terms(config.kl * kl - gain, means | gap, maxima)
+        # Not 0 * kl: far from the old policy k3 overflows, and 0 * inf is no number.
+        loss = config.kl * kl - gain if config.kl else -gain
+        return Terms(loss, means | gap, maxima)
 
     return terms
 

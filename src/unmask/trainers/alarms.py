@@ -1,0 +1,53 @@
+"""Alarms: signs that a run is not doing what it seems to do.
+
+Two things ruin an RL run without stopping it. If engine and learner disagree on the log-probability of
+the same token in the same view, the policy trained is not the one that wrote. If all answers to a
+prompt are alike, their advantages are zero and nothing is learnt. Both are logged at every step as 0
+or 1, and said once when they begin.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from rich.console import Console
+
+from unmask.configs.alarm import AlarmConfig
+
+EXACT_GAP, ROUNDED_GAP = 1e-3, 0.5
+
+
+class Alarms:
+    """Watches a run's numbers."""
+
+    def __init__(self, config: AlarmConfig, dtype: torch.dtype) -> None:
+        """Set the bounds.
+
+        Args:
+            config: bounds.
+            dtype: number format of the weights, which decides what gap is rounding.
+        """
+        is_exact = dtype in (torch.float32, torch.float64)
+        self._gap = config.logprob_gap or (EXACT_GAP if is_exact else ROUNDED_GAP)
+        self._kept = config.groups_kept
+        self._ringing: set[str] = set()
+        self._console = Console(stderr=True)
+
+    def check(self, step: int, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Return the alarms as metrics, and the bound on the gap; say what has begun to ring."""
+        gap, kept = numbers.get("logprob_gap_max", 0.0), numbers["groups_kept"]
+        found = {
+            "alarm_logprob_gap": f"engine and learner differ by {gap:.2g} in a log-probability, "
+            f"more than {self._gap:.2g} (alarm.logprob_gap)"
+            if gap > self._gap
+            else "",
+            "alarm_diversity": f"only {kept:.0%} of the groups have anything to learn from, fewer "
+            f"than {self._kept:.0%} (alarm.groups_kept): the answers to a prompt are all alike"
+            if kept < self._kept
+            else "",
+        }
+        for name, sentence in found.items():
+            if sentence and name not in self._ringing:
+                self._console.print(f"alarm at step {step}: {sentence}")
+        self._ringing = {name for name, sentence in found.items() if sentence}
+        rings = {name: float(bool(sentence)) for name, sentence in found.items()}
+        return {**rings, "logprob_gap_bound": self._gap}

@@ -1,0 +1,33 @@
+"""Alarms ring beyond their bounds, are logged at every step and said once."""
+
+import pytest
+import torch
+
+from unmask.configs.alarm import AlarmConfig
+from unmask.trainers.alarms import Alarms
+
+
+def test_a_gap_beyond_rounding_rings_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    alarms = Alarms(AlarmConfig(), torch.float32)
+    quiet = alarms.check(1, {"logprob_gap_max": 1e-6, "groups_kept": 0.5})
+    assert quiet == {"alarm_logprob_gap": 0, "alarm_diversity": 0, "logprob_gap_bound": 1e-3}
+    assert capsys.readouterr().err == ""
+    for step in (2, 3):
+        assert alarms.check(step, {"logprob_gap_max": 0.1, "groups_kept": 0.5})["alarm_logprob_gap"]
+    said = capsys.readouterr().err
+    assert said.count("alarm at step") == 1
+    assert "alarm at step 2" in said and "alarm.logprob_gap" in said.replace("\n", "")
+
+
+def test_rounding_of_narrow_weights_is_no_alarm() -> None:
+    numbers = {"logprob_gap_max": 0.1, "groups_kept": 0.5}
+    assert not Alarms(AlarmConfig(), torch.bfloat16).check(1, numbers)["alarm_logprob_gap"]
+    given = Alarms(AlarmConfig(logprob_gap=0.05), torch.bfloat16)
+    assert given.check(1, numbers)["alarm_logprob_gap"]
+
+
+def test_answers_all_alike_ring_until_they_differ_again(capsys: pytest.CaptureFixture[str]) -> None:
+    alarms = Alarms(AlarmConfig(groups_kept=0.1), torch.float32)
+    rings = [alarms.check(n, {"groups_kept": kept}) for n, kept in enumerate([0.0, 0.05, 0.2, 0.0])]
+    assert [ring["alarm_diversity"] for ring in rings] == [1, 1, 0, 1]
+    assert capsys.readouterr().err.count("alarm at step") == 2
