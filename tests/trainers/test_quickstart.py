@@ -55,7 +55,7 @@ def test_the_stages_hand_over_below_one_directory(task: str, tmp_path: Path) -> 
         str(tmp_path / "sft" / "model"),
     )
     assert sft.run.seed == rl.run.seed == 3
-    assert sft.eval.problems == rl.eval.problems == 0
+    assert sft.eval.split == rl.eval.split == "validation"
     assert sft.task == rl.task
 
 

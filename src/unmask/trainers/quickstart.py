@@ -87,7 +87,7 @@ def _config(kind: type[C], name: str, task: str, directory: Path, seed: int) -> 
         f"run.dir={directory / name}",
         f"run.seed={seed}",
         f"model.path={directory / source}",
-        "eval.problems=0",
+        "eval.problems=200",  # for the report's curves; what is reported is measured at the end
         "model.device=cpu",  # the figures promised are a CPU's
     ]
     return load_config(kind, [shipped_config(name, task)], overrides)[0]

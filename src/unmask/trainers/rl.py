@@ -19,6 +19,7 @@ from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.engine.build import build_llm
+from unmask.engine.llm import LLM
 from unmask.objectives.advantages import group_advantages
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
 from unmask.rollouts.filters import is_kept, total
@@ -36,7 +37,7 @@ from unmask.trainers.keeper import Keeper, starting_model
 from unmask.trainers.learner import Learner
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.trainers.schedule import learning_rate
-from unmask.types import Group
+from unmask.types import Group, Prompt, SamplingParams
 from unmask.viewer.live import LiveReport
 
 SHOWN = ("reward", "accuracy", "tokens_per_s", "eval_accuracy")
@@ -61,10 +62,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     prompts = llm.tokenize(task.prompts("train"))
     count = config.rollout.responses
     sampling = config.sampling.to_params(n=count)
-    check_room(llm, prompts, sampling)
-    longest = max(len(prompt.token_ids) for prompt in prompts) + sampling.max_tokens
-    block = sampling.block_size or llm.model.spec.block_size
-    check_budget(longest, block, config.optimizer.token_budget)
+    check_fit(llm, prompts, sampling, config.optimizer.token_budget)
     source = Shuffled(prompts, config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     policy_update = PolicyUpdate(learner, config)
@@ -127,6 +125,19 @@ def check_trainable(config: RLConfig) -> None:
             f"objective.kl = {config.objective.kl} has no effect with minibatches = 1: the only "
             "update starts at the policy it is measured from; set minibatches = 2 or kl = 0"
         )
+
+
+def check_fit(
+    llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams, token_budget: int
+) -> None:
+    """Refuse prompts whose longest trajectory the model or the learner could not hold.
+
+    Raises:
+        ValueError: naming the key and the numbers.
+    """
+    check_room(llm, prompts, sampling)
+    longest = max(len(prompt.token_ids) for prompt in prompts) + sampling.max_tokens
+    check_budget(longest, sampling.block_size or llm.model.spec.block_size, token_budget)
 
 
 def trajectory_views(groups: Sequence[Group], config: RLConfig) -> list[Views]:
