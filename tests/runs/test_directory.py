@@ -163,3 +163,19 @@ def test_a_replacement_killed_between_its_two_renames_is_undone(tmp_path: Path) 
     open_run(config(tmp_path), resume=True)
     assert [p.name for p in (run.path / "best").iterdir()] == ["weights"]
     assert not list(run.path.glob("*-*"))
+
+
+def test_a_resumed_run_keeps_when_it_began_and_says_when_versions_changed(tmp_path: Path) -> None:
+    settings = config(tmp_path / "run")
+    run = open_run(settings)
+    place = run.path / "environment.json"
+    began = json.loads(place.read_text())
+    open_run(settings, resume=True)
+    went_on = json.loads(place.read_text())
+    assert went_on["start_time"] == began["start_time"]
+    assert len(went_on["resumed"]) == 1
+    went_on["packages"]["torch"] = "1.0"
+    place.write_text(json.dumps(went_on))
+    with pytest.warns(UserWarning, match="other versions"):
+        open_run(settings, resume=True)
+    assert len(json.loads(place.read_text())["resumed"]) == 2

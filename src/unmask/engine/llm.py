@@ -35,7 +35,7 @@ class Generation:
     """One response.
 
     Attributes:
-        text: without special tokens.
+        text: without special tokens; empty if the checkpoint has no tokenizer.
         token_ids: `R` ids, stop token included.
         step_map: `R` denoising steps, counted from 1, that revealed them.
         logprobs: `R` log-probabilities under the distribution they were drawn from.

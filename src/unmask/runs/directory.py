@@ -17,6 +17,7 @@ import math
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,8 +130,23 @@ def open_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) ->
     remove_leftovers(path)
     # The configuration first: a directory that holds it can be gone on with, whatever else it lacks.
     write_json(path / CONFIG, dump(config))
-    write_json(path / "environment.json", environment(config.run.threads))
+    _write_environment(path / "environment.json", environment(config.run.threads))
     return RunDirectory(path)
+
+
+def _write_environment(place: Path, now: dict[str, Any]) -> None:
+    """Write what the run runs on; a resumed run keeps when it began, and lists when it went on."""
+    if place.is_file():
+        before = json.loads(place.read_text())
+        if before["packages"] != now["packages"]:
+            warnings.warn(
+                f"{place}: the run began with other versions ({before['packages']}): it goes on, "
+                "but the last bits may differ",
+                stacklevel=2,
+            )
+        times = [*before.get("resumed", []), now["start_time"]]
+        now = {**now, "start_time": before["start_time"], "resumed": times}
+    write_json(place, now)
 
 
 def environment(threads: int) -> dict[str, Any]:
