@@ -12,5 +12,5 @@ class AlarmConfig(Section):
     """Most that engine and learner may differ in any log-probability before the update; when not
     given 1e-3, or 0.5 for bfloat16 weights."""
     groups_kept: float = Field(default=0.02, ge=0, le=1)
-    """Fewest groups, as a share, with anything to learn from; fewer means the answers to a prompt have
-    become all alike."""
+    """Fewest groups, as a share, with anything to learn from; fewer means the answers to a prompt
+    all earn the same."""

@@ -2,7 +2,7 @@
 
 Two things ruin an RL run without stopping it. If engine and learner disagree on the log-probability of
 the same token in the same view, the policy trained is not the one that wrote. If all answers to a
-prompt are alike, their advantages are zero and nothing is learnt. Both are logged at every step as 0
+prompt earn the same, their advantages are zero and nothing is learnt. Both are logged at every step as 0
 or 1, and said once when they begin.
 """
 
@@ -41,13 +41,13 @@ class Alarms:
             if gap > self._gap
             else "",
             "alarm_diversity": f"only {kept:.0%} of the groups have anything to learn from, fewer "
-            f"than {self._kept:.0%} (alarm.groups_kept): the answers to a prompt are all alike"
+            f"than {self._kept:.0%} (alarm.groups_kept): the answers to a prompt all earn the same"
             if kept < self._kept
             else "",
         }
         for name, sentence in found.items():
             if sentence and name not in self._ringing:
-                self._console.print(f"alarm at step {step}: {sentence}")
+                self._console.print(f"alarm at step {step}: {sentence}", soft_wrap=True)
         self._ringing = {name for name, sentence in found.items() if sentence}
         rings = {name: float(bool(sentence)) for name, sentence in found.items()}
         return {**rings, "logprob_gap_bound": self._gap}
