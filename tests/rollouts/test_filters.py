@@ -4,12 +4,13 @@ import pytest
 
 from tests.rollouts.toy_groups import group
 from unmask.configs.objective import FilterConfig
-from unmask.rollouts.filters import is_kept, total
+from unmask.rollouts.filters import is_kept
+from unmask.runs.trajectories import total_reward
 from unmask.types import Reward
 
 
 def test_a_reward_per_token_counts_as_its_sum() -> None:
-    assert (total(0.5), total((0.5, 0.25, -1.0))) == (0.5, -0.25)
+    assert (total_reward(0.5), total_reward((0.5, 0.25, -1.0))) == (0.5, -0.25)
 
 
 @pytest.mark.parametrize(

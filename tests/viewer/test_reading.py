@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.viewer.toy_run import record, write_lines, write_run
+from unmask.runs.trajectories import total_reward
 from unmask.viewer import reading
-from unmask.viewer.reading import Record, read_run, read_spread, read_tail, total_reward
+from unmask.viewer.reading import Record, read_run, read_spread, read_tail
 
 
 def every(record: Record) -> bool:

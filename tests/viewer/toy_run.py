@@ -108,7 +108,7 @@ def write_run(
         trajectories: records.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    mark: dict[str, Any] = {"rl": {"rollout": {}}, "sft": {"noise": {}}, "eval": {"samples": 1}}[
+    mark: dict[str, Any] = {"rl": {"rollout": {}}, "sft": {"noise": {}}, "eval": {"split": "test"}}[
         kind
     ]
     config = {

@@ -17,11 +17,11 @@ from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.evaluation.metrics import Interval, mean_interval, ratio_interval, wilson_interval
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
-from unmask.rollouts.filters import total
 from unmask.rollouts.records import rollout_records
 from unmask.runs.directory import check_run, open_run
 from unmask.runs.files import write_json
 from unmask.runs.progress import Progress
+from unmask.runs.trajectories import total_reward
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
@@ -74,7 +74,7 @@ def summarize(groups: Sequence[Group]) -> Summary:
     return Summary(
         accuracy=sum(correct) / count,
         ci95=wilson_interval(sum(correct), count) if samples == 1 else mean_interval(correct),
-        reward=sum(total(reward) for group in groups for reward in group.rewards)
+        reward=sum(total_reward(reward) for group in groups for reward in group.rewards)
         / (count * samples),
         n=count,
         samples=samples,

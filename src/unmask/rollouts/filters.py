@@ -3,17 +3,13 @@
 from statistics import fmean
 
 from unmask.configs.objective import FilterConfig
-from unmask.types import Group, Reward
-
-
-def total(reward: Reward) -> float:
-    """Return a reward as one number; a per-token one is summed."""
-    return sum(reward) if isinstance(reward, tuple) else reward
+from unmask.runs.trajectories import total_reward
+from unmask.types import Group
 
 
 def is_kept(group: Group, config: FilterConfig) -> bool:
     """Say whether a group is trained on."""
-    rewards = [total(reward) for reward in group.rewards]
+    rewards = [total_reward(reward) for reward in group.rewards]
     mean = fmean(rewards)
     is_low = config.low is not None and mean < config.low
     is_high = config.high is not None and mean > config.high

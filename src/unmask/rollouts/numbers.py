@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from unmask.rollouts.filters import total
+from unmask.runs.trajectories import total_reward
 from unmask.types import Group
 
 
@@ -12,7 +12,7 @@ def rollout_numbers(
 ) -> dict[str, float]:
     """Return reward, accuracy, lengths and parallelism of all groups, and how many are trained on."""
     trajectories = [t for group in groups for t in group.trajectories]
-    rewards = [total(reward) for group in groups for reward in group.rewards]
+    rewards = [total_reward(reward) for group in groups for reward in group.rewards]
     tokens = sum(t.num_response for t in trajectories)
     parts = {name for group in groups for name in group.parts}
     return {

@@ -10,7 +10,7 @@ under the names that training gives them (`eval_accuracy` and so on), so that th
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 # How deep below the given directory runs are looked for: `runs/quickstart/rl` is two.
 DEPTH = 3
-SECTION_OF_KIND = {"rl": "rollout", "sft": "noise", "eval": "split"}
+KEY_OF_KIND = {"rl": "rollout", "sft": "noise", "eval": "split"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class PastRun:
 
     @property
     def kind(self) -> str:
-        """`sft`, `rl` or `eval`, by the section only that kind has; `?` where none is there."""
-        return next((kind for kind, key in SECTION_OF_KIND.items() if key in self.config), "?")
+        """`sft`, `rl` or `eval`; `?` where the configuration does not say."""
+        return kind_of_config(self.config) or "?"
 
     @property
     def task(self) -> str:
@@ -56,6 +56,11 @@ class PastRun:
     def start_time(self) -> datetime:
         """When the run was started."""
         return datetime.fromisoformat(self.environment["start_time"])
+
+
+def kind_of_config(config: Mapping[str, Any]) -> str | None:
+    """Return `sft`, `rl` or `eval`, by a top-level key that only this kind has; None where none is there."""
+    return next((kind for kind, key in KEY_OF_KIND.items() if key in config), None)
 
 
 def is_run(path: Path) -> bool:

@@ -20,6 +20,7 @@ from rich.style import Style
 from rich.text import Text
 
 from unmask.runs.history import read_lines
+from unmask.runs.trajectories import total_reward
 
 Record = Mapping[str, Any]
 # Token ids to the piece of text that each of them adds.
@@ -110,8 +111,7 @@ def visible(text: str) -> str:
 
 
 def _reward(record: Record) -> float:
-    reward = record["reward"]
-    return float(sum(reward)) if isinstance(reward, list) else float(reward)
+    return float(total_reward(record["reward"]))
 
 
 def _heading(number: int, record: Record) -> Text:

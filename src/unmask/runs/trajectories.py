@@ -47,6 +47,11 @@ def trajectory_record(
     }
 
 
+def total_reward(reward: Reward | Sequence[float]) -> float:
+    """Return a reward as one number; a per-token one, which JSON keeps as a list, is summed."""
+    return sum(reward) if isinstance(reward, Sequence) else reward
+
+
 def grid_ids(trajectory: Trajectory) -> tuple[int, ...]:
     """Return the tokens on the block grid: the prompt's tail in the first block, then the canvas.
 

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from unmask.configs.alarm import AlarmConfig
+from unmask.trainers.masters import is_wide
 
 EXACT_GAP, ROUNDED_GAP = 1e-3, 0.5
 
@@ -26,8 +27,7 @@ class Alarms:
             config: bounds.
             dtype: number format of the weights, which decides what gap is rounding.
         """
-        is_exact = dtype in (torch.float32, torch.float64)
-        self._gap = config.logprob_gap or (EXACT_GAP if is_exact else ROUNDED_GAP)
+        self._gap = config.logprob_gap or (EXACT_GAP if is_wide(dtype) else ROUNDED_GAP)
         self._kept = config.groups_kept
         self._ringing: set[str] = set()
         self._console = Console(stderr=True)

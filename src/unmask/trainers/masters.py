@@ -10,25 +10,34 @@ import torch
 from torch import Tensor, nn
 
 
+def is_wide(dtype: torch.dtype) -> bool:
+    """Say whether a number format is exact enough to need no master, and no allowance for rounding."""
+    return dtype in (torch.float32, torch.float64)
+
+
 class MasterWeights:
     """The weights the optimizer steps on, and the way to the module and back.
 
     Attributes:
         named: name and master of every trainable parameter.
+        copies: of them, those of parameters that are too narrow to be their own master.
     """
 
     def __init__(self, model: nn.Module) -> None:
         """Copy the parameters that are too narrow, and share the others."""
         self._pairs: list[tuple[nn.Parameter, Tensor]] = []
         self.named: list[tuple[str, Tensor]] = []
+        self.copies: list[tuple[str, Tensor]] = []
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            is_wide = parameter.dtype in (torch.float32, torch.float64)
-            master = parameter if is_wide else parameter.detach().float().requires_grad_()
+            if is_wide(parameter.dtype):
+                self.named.append((name, parameter))
+                continue
+            master = parameter.detach().float().requires_grad_()
             self.named.append((name, master))
-            if not is_wide:
-                self._pairs.append((parameter, master))
+            self.copies.append((name, master))
+            self._pairs.append((parameter, master))
 
     def take_gradients(self) -> None:
         """Add the module's gradients to the masters', and clear them there."""
@@ -39,12 +48,6 @@ class MasterWeights:
                 master.grad = torch.zeros_like(master)
             master.grad += parameter.grad
             parameter.grad = None
-
-    @property
-    def copies(self) -> list[tuple[str, Tensor]]:
-        """Name and master of the parameters that are too narrow to be their own master."""
-        narrow = {id(master) for _, master in self._pairs}
-        return [(name, master) for name, master in self.named if id(master) in narrow]
 
     @torch.no_grad()
     def write(self) -> None:

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ from unmask.runs.directory import move_aside
 from unmask.runs.files import atomic_directory, write_json
 from unmask.runs.history import read_lines
 from unmask.tasks.build import build_task
+from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
 
@@ -65,8 +67,8 @@ def run_quickstart(task: str, seed: int, directory: Path) -> None:
         train_rl(rl)
     with clock("control"):
         train_longer(sft, rl.run.dir, directory / "control")
-    with clock("eval"):
-        found = {name: measure(rl, directory / name / "model") for name in MODELS}
+    with clock("eval"), closing(build_task(rl.task)) as asked:
+        found = {name: measure(rl, asked, directory / name / "model") for name in MODELS}
     stages = clock.stages | {"total": Seconds(time.perf_counter() - start, cpu_s())}
     summary = {
         **{name: model.to_dict() for name, model in found.items()},
@@ -133,13 +135,11 @@ def make_base(config: SFTConfig, directory: Path, seed: int) -> None:
         save_model(model, place)
 
 
-def measure(config: RLConfig, model: Path) -> Summary:
+def measure(config: RLConfig, task: Task, model: Path) -> Summary:
     """Return how a model does on the held-out test problems, one answer each."""
     llm = build_llm(config.model.model_copy(update={"path": str(model)}), config.engine)
-    task = build_task(config.task)
     prompts = llm.tokenize(task.prompts("test"))
     summary, _ = evaluate(llm, task, prompts, config.sampling.to_params(), seed=config.run.seed)
-    task.close()
     return summary
 
 

@@ -22,13 +22,14 @@ from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.objectives.advantages import group_advantages
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
-from unmask.rollouts.filters import is_kept, total
+from unmask.rollouts.filters import is_kept
 from unmask.rollouts.numbers import rollout_numbers
 from unmask.rollouts.records import rollout_records
 from unmask.runs.clock import Clock
 from unmask.runs.directory import check_run, open_run
 from unmask.runs.metrics import check_metrics, open_metrics
 from unmask.runs.progress import Progress
+from unmask.runs.trajectories import total_reward
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.alarms import Alarms
@@ -149,7 +150,7 @@ def trajectory_views(groups: Sequence[Group], config: RLConfig) -> list[Views]:
         for group in groups
         for trajectory, advantage in zip(
             group.trajectories,
-            group_advantages([total(r) for r in group.rewards], config.advantage.baseline),
+            group_advantages([total_reward(r) for r in group.rewards], config.advantage.baseline),
             strict=True,
         )
     ]

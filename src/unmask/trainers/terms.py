@@ -13,6 +13,7 @@ from unmask.models.heads import Scores
 from unmask.objectives.likelihood import negative_log_likelihood
 from unmask.objectives.policy import clipped_surrogate, is_clipped, kl_k3
 from unmask.trainers.learner import Objective, Terms
+from unmask.trainers.masters import is_wide
 
 
 def supervised_terms(scores: Scores, pack: Pack) -> Terms:
@@ -65,5 +66,5 @@ def needs_rescoring(config: ObjectiveConfig, is_single_update: bool, dtype: torc
     The engine's log-probabilities serve as the old ones if its views are the learner's and both
     compute alike; in a narrow number format their rounding differs.
     """
-    is_exact = dtype in (torch.float32, torch.float64) and config.shrink == 1
+    is_exact = is_wide(dtype) and config.shrink == 1
     return not is_single_update and not is_exact

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from unmask.runs.history import kind_of_config
 from unmask.viewer.numbers import is_number
 
 Record = Mapping[str, Any]
@@ -43,8 +44,7 @@ class RunFiles:
     @property
     def kind(self) -> str:
         """What the run is, by the sections its configuration has: `rl`, `sft`, `eval` or `run`."""
-        marks = (("rl", "rollout"), ("sft", "noise"), ("eval", "samples"))
-        return next((kind for kind, mark in marks if mark in self.config), "run")
+        return kind_of_config(self.config) or "run"
 
     @property
     def step(self) -> int:
@@ -103,11 +103,6 @@ def read_spread(path: Path, count: int, is_wanted: Callable[[Record], bool]) -> 
             if place not in lines:
                 lines[place] = file.readline()
     return list(filter(is_wanted, _records(lines.values())))
-
-
-def total_reward(reward: Any) -> float:
-    """Return a recorded reward as one number; a per-token one is summed."""
-    return sum(reward) if isinstance(reward, list | tuple) else reward
 
 
 def _read_object(path: Path) -> Record:
