@@ -31,15 +31,16 @@ from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, quickstart_config, write_result
 
+import unmask.engine.attention
+import unmask.engine.runner
 import unmask.engine.slots
 import unmask.trainers.learner
 import unmask.trainers.rl
 import unmask.trainers.sft
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.engine.attention import CachedAttend
+from unmask.engine.attention import PlainAttend
 from unmask.engine.engine import Engine
-from unmask.engine.runner import Runner
 from unmask.models.attention import DenseAttend
 from unmask.models.heads import LanguageHead
 from unmask.models.transformer import Model
@@ -76,9 +77,12 @@ class Point:
 POINTS = (
     Point(unmask.trainers.rl, "write_trajectories", "requests: seeds, checks, order", "rollout"),
     Point(Engine, "tick", "engine: state, admission, trajectories"),
-    Point(Runner, "plan_rows", "engine: rows and attention plan"),
-    Point(Runner, "plan_attention", "engine: rows and attention plan"),
-    Point(Runner, "scored_rows", "engine: rows and attention plan"),
+    Point(unmask.engine.runner, "plan_feed", "engine: rows and attention plan"),
+    Point(unmask.engine.runner, "plan_block", "engine: rows and attention plan"),
+    Point(unmask.engine.runner, "lay_rows", "engine: rows and attention plan"),
+    Point(unmask.engine.runner, "lay_scored", "engine: rows and attention plan"),
+    Point(unmask.engine.attention, "plan_groups", "engine: rows and attention plan"),
+    Point(unmask.engine.runner, "advance", "engine: reveals, ends, next blocks"),
     Point(unmask.engine.slots, "reveal", "sampling: reveal"),
     Point(unmask.trainers.rl, "grade_trajectories", "decoding, groups", "reward"),
     Point(VerifierPool, "judge", "verifier (a worker process)"),
@@ -91,7 +95,7 @@ POINTS = (
     Point(unmask.trainers.learner, "plan_documents", "attention plan"),
     Point(Model, "forward", "forward: layers without attention"),
     Point(LanguageHead, "forward", "forward: head"),
-    Point(CachedAttend, "__call__", "forward: attention"),
+    Point(PlainAttend, "__call__", "forward: attention"),
     Point(DenseAttend, "__call__", "forward: attention"),
     Point(torch.Tensor, "backward", "backward"),
     Point(Learner, "_clip", "optimizer"),

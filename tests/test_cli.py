@@ -20,6 +20,7 @@ from unmask import cli
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
+from unmask.presets import preset
 from unmask.types import Message, SamplingParams
 
 
@@ -206,6 +207,14 @@ def test_generate_has_the_defaults_of_sampling(
     assert run(monkeypatch, "generate", "m", "a", "--strategy", "random", "--seed", "4") == 0
     assert capsys.readouterr().out == "user: a\n"
     assert Echo.asked == SamplingParams(strategy="random", seed=4)
+    assert run(monkeypatch, "generate", "m", "a", "--preset", "sdar_static") == 0
+    assert Echo.asked == preset("sdar_static")
+    words = ("--preset", "llada2_1", "--threshold", "0.9", "--temperature", "1.0")
+    assert run(monkeypatch, "generate", "m", "a", *words) == 0
+    assert Echo.asked == preset("llada2_1", threshold=0.9, temperature=1.0)
+    capsys.readouterr()
+    assert run(monkeypatch, "generate", "m", "a", "--preset", "sdra") == 2
+    assert capsys.readouterr().err.startswith("error: preset = 'sdra': must be one of sdar, ")
     assert run(monkeypatch, "generate", "m", "a", "--threshold", "7") == 2
     assert capsys.readouterr().err == "error: threshold = 7.0: must lie between 0 and 1\n"
 

@@ -24,6 +24,16 @@ from unmask.types import Prompt, SamplingParams, Trajectory
         ("min_p", -0.5),
         ("threshold", 2.0),
         ("threshold", float("nan")),
+        ("schedule", "cosine"),
+        ("sub_block_size", 0),
+        ("factor", -1.0),
+        ("factor", float("inf")),
+        ("entropy_bound", -0.1),
+        ("entropy_bound", float("nan")),
+        ("guidance", -1.0),
+        ("edit_threshold", 1.5),
+        ("max_edit_steps", -1),
+        ("remask_threshold", -0.1),
     ],
 )
 def test_impossible_values_are_refused_by_name(field: str, value: float) -> None:
@@ -37,6 +47,12 @@ def test_filters_are_seen() -> None:
     assert SamplingParams(top_p=0.9).is_filtered
     assert SamplingParams(min_p=0.1).is_filtered
     assert not SamplingParams(temperature=0.5).is_filtered
+
+
+def test_requests_that_revise_are_seen() -> None:
+    assert not SamplingParams().revises
+    assert SamplingParams(edit_threshold=0.0).revises
+    assert SamplingParams(remask_threshold=0.0).revises
 
 
 def test_a_response_is_the_start_of_its_canvas() -> None:

@@ -13,10 +13,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from unmask import cli_models
+from unmask.presets import preset as published_sampler
 from unmask.types import Message, SamplingParams, Strategy
 
 if TYPE_CHECKING:
@@ -140,6 +142,7 @@ def evaluate(words: Words, show_prompt: ShowPrompt = False) -> None:
     epilog='Example: unmask generate runs/quickstart/rl/model "3+4+5=" --temperature 0',
 )
 def generate(  # noqa: PLR0913 - one argument per option
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
     ],
@@ -160,6 +163,10 @@ def generate(  # noqa: PLR0913 - one argument per option
         int | None, typer.Option(help="Denoising steps of a block; one per slot by default.")
     ] = SAMPLING.denoising_steps,
     seed: Annotated[int, typer.Option(help="Same seed, same response.")] = SAMPLING.seed,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A published sampler (llada_official); options given beside it win."),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")
     ] = "auto",
@@ -168,14 +175,16 @@ def generate(  # noqa: PLR0913 - one argument per option
     ] = True,
 ) -> None:
     """Answer prompts and print the responses, one after the other."""
-    sampling = SamplingParams(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        strategy=strategy,
-        threshold=threshold,
-        denoising_steps=denoising_steps,
-        seed=seed,
-    )
+    options: dict[str, Any] = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "strategy": strategy,
+        "threshold": threshold,
+        "denoising_steps": denoising_steps,
+        "seed": seed,
+    }
+    stated = {name: options[name] for name in options if _is_stated(context, name)}
+    sampling = published_sampler(preset, **stated) if preset else SamplingParams(**stated)
     from unmask.configs.engine import EngineConfig
     from unmask.configs.model import ModelConfig
     from unmask.engine.build import build_llm
@@ -187,6 +196,12 @@ def generate(  # noqa: PLR0913 - one argument per option
         results = llm.generate(prompts, sampling)
     for result in results:
         typer.echo(result.text)
+
+
+def _is_stated(context: typer.Context, name: str) -> bool:
+    """Say whether an option was given, be it with its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 @app.command(
@@ -306,6 +321,9 @@ def doctor(
     typer.echo(report(findings))
     if not is_fit(findings):
         raise typer.Exit(2)
+
+
+app.registered_commands += cli_models.app.registered_commands
 
 
 def main() -> None:

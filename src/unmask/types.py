@@ -20,8 +20,11 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal, get_args
 
-Strategy = Literal["static", "dynamic", "random", "left_to_right"]
+Strategy = Literal[
+    "static", "dynamic", "factor", "entropy_bounded", "margin", "entropy", "random", "left_to_right"
+]
 Confidence = Literal["raw", "filtered"]
+Schedule = Literal["even", "block", "linear"]
 Finish = Literal["stop", "length"]
 Split = Literal["train", "validation", "test"]
 Reward = float | tuple[float, ...]
@@ -60,21 +63,42 @@ class SamplingParams:
 
     Attributes:
         strategy: `static` reveals a fixed quota of the most confident slots per denoising step,
-            `dynamic` every slot above `threshold` (at least the quota), `random` a quota in random
-            order, `left_to_right` a quota from the left.
-        block_size: slots per diffusion block; `None` is the model's own.
-        denoising_steps: denoising steps a block may take; `None` is one per slot. Sets the quota.
+            `dynamic` every slot above `threshold`, `factor` and `entropy_bounded` as many as
+            `factor` and `entropy_bound` allow (these three at least the quota); `margin` and
+            `entropy` a quota by the lead of the likeliest token and by the distribution's
+            entropy, `random` in random order, `left_to_right` from the left.
+        block_size: slots per diffusion block; `None` is the model's own. Under full attention blocks
+            are only the order of writing, counted from the response's start.
+        sub_block_size: slots of a block that are open at a time, from the left; `None` is the
+            model's own.
+        denoising_steps: denoising steps a block may take; `None` is one per slot. Sets the quota;
+            sub-blocks, masks that come back, and the first slot of a shifted model's block, which
+            is written alone, cost steps beside.
+        schedule: `even` splits a block's masks over its steps; `block` splits its slots, of which
+            the first block's may be prompt (SDAR); `linear` follows Dream's time grid.
         threshold: confidence a slot must exceed under `dynamic`.
+        factor: `f` of `factor`: the n most confident slots are revealed while the last of them has
+            a confidence above `1 - f / (n + 1)` (Fast-dLLM, Wu et al. 2025).
+        entropy_bound: nats of `entropy_bounded`: slots of least entropy are revealed while the
+            entropies of those before them sum to at most this (Ben-Hamu et al. 2025).
         temperature: 0 takes the most likely token; its log-probabilities are then those of
             temperature 1.
         top_k: draw from the k most likely tokens; 0 is no limit.
         top_p: draw from the smallest set of tokens with this much probability.
         min_p: draw from tokens at least this fraction as likely as the most likely one.
-        confidence: `raw` ranks slots by the model's own probability (temperature 1, no filter) of
-            the drawn token, `filtered` by its probability under the filtered proposal, as the
-            published samplers do.
+        confidence: `raw` ranks slots by the model's own distribution (temperature 1, no filter),
+            `filtered` by the filtered proposal, as the published samplers do.
+        guidance: classifier-free guidance `g`: logits `u + (g + 1)(c - u)`, with `u` of the prompt
+            masked out; 0 is none.
+        edit_threshold: written tokens of the current block are written again where the model is
+            surer than this of another one (LLaDA2.1); `None` never.
+        max_edit_steps: passes over a block without masks that may still edit it.
+        remask_threshold: written tokens of the current block whose probability has fallen below
+            this are masked again (dInfer); `None` never.
         stop_token_ids: token ids that end a response; `None` is the model's own end-of-text ids.
-        max_tokens: most response tokens.
+        stop: texts that end a response; looked for when a block is finished, and not part of the
+            response's text.
+        max_tokens: most response tokens; under full attention, the slots of the canvas.
         seed: first half of the key of every random draw; same seed, same response, whatever the
             batch.
         n: responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`.
@@ -82,40 +106,59 @@ class SamplingParams:
 
     strategy: Strategy = "dynamic"
     block_size: int | None = None
+    sub_block_size: int | None = None
     denoising_steps: int | None = None
+    schedule: Schedule = "even"
     threshold: float = 0.9
+    factor: float = 1.0
+    entropy_bound: float = 0.1
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
     confidence: Confidence = "raw"
+    guidance: float = 0.0
+    edit_threshold: float | None = None
+    max_edit_steps: int = 16
+    remask_threshold: float | None = None
     stop_token_ids: tuple[int, ...] | None = None
+    stop: tuple[str, ...] = ()
     max_tokens: int = 256
     seed: int = 0
     n: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that no sampler could honour, naming the field."""
-        for name, kind in (("strategy", Strategy), ("confidence", Confidence)):
+        choices = (("strategy", Strategy), ("confidence", Confidence), ("schedule", Schedule))
+        for name, kind in choices:
             if getattr(self, name) not in get_args(kind):
-                choices = ", ".join(get_args(kind))
-                raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {choices}")
+                names = ", ".join(get_args(kind))
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {names}")
         minimum: dict[str, float] = {
             "denoising_steps": 1,
             "block_size": 1,
+            "sub_block_size": 1,
             "max_tokens": 1,
             "n": 1,
             "top_k": 0,
             "temperature": 0,
+            "factor": 0,
+            "entropy_bound": 0,
+            "guidance": 0,
+            "max_edit_steps": 0,
         }
         for name, low in minimum.items():
             value = getattr(self, name)
             if value is not None and not low <= value < inf:
                 raise ValueError(f"{name} = {value}: must be a number of at least {low}")
-        for name in ("top_p", "min_p", "threshold"):
+        for name in ("top_p", "min_p", "threshold", "edit_threshold", "remask_threshold"):
             value = getattr(self, name)
-            if not 0 <= value <= 1:
+            if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name} = {value}: must lie between 0 and 1")
+        if self.threshold == 0:
+            raise ValueError(
+                "threshold = 0 reveals a block at once; use denoising_steps = 1 for that"
+            )
         if self.top_p == 0:
             raise ValueError("top_p = 0 leaves no token to draw; use temperature = 0 for greedy")
 
@@ -123,6 +166,11 @@ class SamplingParams:
     def is_filtered(self) -> bool:
         """Whether some tokens the model could write are never drawn."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
+    @property
+    def revises(self) -> bool:
+        """Whether written tokens may be written or masked again."""
+        return self.edit_threshold is not None or self.remask_threshold is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +194,9 @@ class Trajectory:
         sampling: how it was unmasked, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revised: whether a revealed token was changed later; such trajectories cannot be trained on.
+        raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
+            (temperature 1, no filter) when it was revealed; its exponential is the confidence.
+        entropies: `(C,)` entropy of that distribution, in nats.
     """
 
     prompt: Prompt
@@ -158,6 +209,8 @@ class Trajectory:
     sampling: SamplingParams
     num_forwards: int
     revised: bool = False
+    raw_logprobs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
 
     @property
     def response_ids(self) -> tuple[int, ...]:
@@ -166,7 +219,11 @@ class Trajectory:
 
     @property
     def num_denoising_steps(self) -> int:
-        """Denoising passes taken: every pass reveals at least one slot, so the last step's number."""
+        """Number of the last denoising pass that wrote a slot of the canvas.
+
+        Every pass reveals one at least, but where `edit_threshold` is set: the passes that look
+        for something to edit in a block without masks are numbered too.
+        """
         return max(self.step_map)
 
 

@@ -9,6 +9,7 @@ MAY_IMPORT = {
     "types": set(),
     "seeds": set(),
     "json_records": set(),
+    "presets": {"types"},
     "configs": {"types"},
     "models": {"types", "configs"},
     "diffusion": {"types"},
@@ -28,16 +29,17 @@ MAY_IMPORT = {
     "viewer": {"types", "runs"},
 }
 MAY_IMPORT["doctor"] = {"runs"}
-MAY_IMPORT["trainers"] = set(MAY_IMPORT) - {"doctor"}
+MAY_IMPORT["cli_models"] = {"models", "runs", "evaluation"}
+MAY_IMPORT["trainers"] = set(MAY_IMPORT) - {"doctor", "cli_models"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["__init__"] = {"types", "models.checkpoint", "engine.llm"}
 
 # Records and arithmetic on the standard library alone: any area may know them.
-LEAVES = {"types", "seeds", "json_records", "__version__"}
+LEAVES = {"types", "seeds", "json_records", "presets", "__version__"}
 
 # Their other imports of unmask must wait until something is asked for.
-LAZY = {"cli", "__init__"}
+LAZY = {"cli", "cli_models", "__init__"}
 
 
 def is_allowed(module: Module, target: str) -> bool:
@@ -75,16 +77,21 @@ def test_cli_and_package_import_when_asked() -> None:
         f"{module.path}:{found.line}: {found.target} is imported at start"
         for module in modules()
         for found, target in unmask_imports(module)
-        if module.area in LAZY and not found.is_lazy and target.split(".")[0] not in LEAVES
+        if module.area in LAZY and not found.is_lazy and target.split(".")[0] not in LEAVES | LAZY
     ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_leaves_stand_on_the_standard_library() -> None:
     leaves = [module for module in modules() if module.area in LEAVES]
-    assert {module.area for module in leaves} >= {"types"}
-    roots = {found.target.split(".")[0] for leaf in leaves for found in imports(leaf.tree)}
-    assert roots <= set(sys.stdlib_module_names)
+    assert {module.area for module in leaves} >= {"types", "presets"}
+    roots = {
+        (leaf.area, found.target.split(".")[0]) for leaf in leaves for found in imports(leaf.tree)
+    }
+    # What a leaf may know of unmask is in the table.
+    assert {pair for pair in roots if pair[1] not in sys.stdlib_module_names} == {
+        ("presets", "unmask")
+    }
 
 
 def test_table_is_enforced() -> None:

@@ -9,6 +9,8 @@ from tests.architecture.source import PACKAGE, ROOT, modules
 SAYS_NOTHING = {"utils", "util", "common", "helpers", "helper", "misc", "base", "manager"}
 # A name that will be wrong when the next one comes.
 SAYS_WHEN = {"v2", "new", "fast", "ext"}
+# A checkpoint family is called what its authors call it.
+PUBLISHED = {"fast_dllm_v2", "test_fast_dllm_v2"}
 
 # Modules without a test of their own, and why.
 TESTED_ELSEWHERE = {
@@ -36,7 +38,7 @@ def test_no_module_says_nothing() -> None:
     files = [
         path.relative_to(ROOT) for top in ("src", "tests") for path in (ROOT / top).rglob("*.py")
     ]
-    assert not [str(path) for path in files if any(map(is_refused, parts(path)))]
+    assert not [str(p) for p in files if any(map(is_refused, {*parts(p)} - PUBLISHED))]
 
 
 def test_no_function_or_class_says_nothing() -> None:

@@ -49,7 +49,11 @@ def test_help_starts_at_once(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart", "sft", "rl", "eval", "generate", "config", "runs", "show", "doctor"]
+    "name",
+    [
+        *("quickstart", "sft", "rl", "eval", "generate", "config", "runs", "show", "doctor"),
+        *("convert", "init", "inspect", "verify"),
+    ],
 )
 def test_help_of_a_command_loads_no_tensors(name: str) -> None:
     """Typer itself loads pydantic here, for the types of a command's options."""

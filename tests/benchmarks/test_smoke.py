@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["quickstart_parts", "tracerl_update"])
+@pytest.mark.parametrize("name", ["quickstart_parts", "tracerl_update", "load_memory", "engine"])
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--smoke", "--out", str(out)]
@@ -24,5 +25,24 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
                 1, abs=0.01
             )
             assert min(part["wall_s"] for part in result[stage]["parts"]) >= 0
+    elif name == "load_memory":
+        for measured in result["workloads"].values():
+            assert 0 < measured["import_mib"] < measured["peak_mib"]
+            assert measured["total"] > measured["above_import"] > 0
+    elif name == "engine":
+        assert result["group_prompt_fed"] == 1, "a group's prompt is fed once"
+        for run in result["runs"].values():
+            assert run["same_tokens"] > 0.5, "loop and engine reveal alike"
+            assert 0 < run["of_bound"] < 1.5 and run["passes"] >= 8
     else:
         assert set(result["workloads"]) == {"chain_sum", "lengths"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="measures where there is a GPU")
+def test_a_benchmark_of_the_gpu_says_that_there_is_none(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    command = [sys.executable, str(BENCHMARKS / "paged_attention.py"), "--smoke", "--out", str(out)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "paged_attention needs a CUDA device and triton; none is here\n"
+    assert not out.exists()

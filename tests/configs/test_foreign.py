@@ -12,6 +12,7 @@ from tests.architecture.source import ROOT
 from unmask.configs.eval import EvalConfig
 from unmask.configs.foreign import (
     IMPLIED,
+    PRESET_OF,
     RULES,
     Kind,
     kind_of_foreign,
@@ -23,6 +24,7 @@ from unmask.configs.load import flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.section import Section
 from unmask.configs.sft import SFTConfig
+from unmask.presets import PRESETS
 
 FILE = Path(__file__).with_name("rl_sdar.yaml")
 CLASSES: dict[Kind, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
@@ -89,6 +91,46 @@ def test_the_kind_is_in_the_file() -> None:
     assert [kind_of_foreign(table) for table in (rl_table(), SFT, EVAL)] == ["rl", "sft", "eval"]
     with pytest.raises(ValueError, match=r"say which kind .* --kind rl"):
         kind_of_foreign({"experiment": {}})
+
+
+def test_the_sampler_of_a_model_is_its_preset() -> None:
+    """What dLLM-RL's rollout engine does without a key: quotas of slots, filtered confidence."""
+    lines, _ = lines_and_comments(rl_table(), "rl")
+    assert lines["sampling.preset"] == lines["eval.sampling.preset"] == "dllm_rl_jetengine"
+    config = RLConfig.model_validate(tomllib.loads(translate(rl_table(), "rl")))
+    assert (config.sampling.schedule, config.sampling.confidence) == ("block", "filtered")
+    assert (config.sampling.strategy, config.sampling.temperature) == ("dynamic", 1.0)
+
+
+LLADA = {"steps": 512, "max_gen_length": 512, "block_size": 32, "temperature": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("keys_", "expected"),
+    [
+        ({"remasking_strategy": "low_confidence_static"}, "static"),
+        ({"remasking_strategy": "low_confidence_static", "target": "confidence"}, "static"),
+        ({"target": "margin_confidence", "remasking_strategy": "low_confidence_static"}, "margin"),
+        ({"target": "neg_entropy", "remasking_strategy": ["low_confidence_static"]}, "entropy"),
+        ({"target": "random", "remasking_strategy": "low_confidence_static"}, "random"),
+        ({"target": "neg_entropy", "remasking_strategy": "low_confidence_dynamic"}, "dynamic"),
+        ({"remasking_strategy": "sequential"}, "left_to_right"),
+    ],
+)
+def test_what_ranks_the_slots_is_the_strategy(keys_: dict[str, Any], expected: str) -> None:
+    table = {"model": "m", "model_base": "llada", "rollout": {**LLADA, **keys_, "alg_temp": 0.5}}
+    table["dataset"] = {"eval_dataset": "MATH500"}
+    lines, comments = lines_and_comments(table, "eval")
+    assert (lines["sampling.strategy"], lines["sampling.preset"]) == (expected, "llada_official")
+    assert (lines["sampling.denoising_steps"], lines["sampling.temperature"]) == (32, 0.1)
+    assert "# rollout.steps = 512: of a whole response; written per block" in comments
+    assert "# rollout.alg_temp = 0.5: slots are ranked, not drawn" in comments
+    assert "not there yet" not in translate(table, "eval").partition("\n\n")[0]
+    EvalConfig.model_validate(tomllib.loads(translate(table, "eval")))
+
+
+def test_every_preset_of_a_model_exists() -> None:
+    assert set(PRESET_OF.values()) <= PRESETS.keys()
 
 
 def test_families_that_are_not_there_are_said_to_be() -> None:

@@ -99,7 +99,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
         (
             "sampling.treshold=0.5",
             "unknown key sampling.treshold (command line);"
-            " did you mean sampling.threshold or eval.sampling.threshold?",
+            " did you mean sampling.threshold or eval.sampling.threshold or sampling.edit_threshold?",
         ),
         ("lr=1", "unknown key lr (command line); did you mean optimizer.lr?"),
         ("optimiser.lr=1", "unknown key optimiser (command line); did you mean optimizer?"),

@@ -1,6 +1,7 @@
-"""One denoising step: filters, draws, quotas and selection, against naive twins."""
+"""One denoising step: quotas, orders, allowances, edits and masks, against naive twins."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,288 +10,365 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unmask.diffusion.draws import TOKEN, uniform
-from unmask.diffusion.unmask import Rules, draw, filter_logits, propose, quota, reveal, select
-from unmask.types import SamplingParams
-
-CPU = torch.device("cpu")
-LAST = 1 - 2.0**-53  # the largest number `uniform` returns
-
-
-def rules(*changes: dict[str, Any]) -> Rules:
-    """Return the rules of one request per dict of changes."""
-    return Rules.of([SamplingParams(**{"block_size": 4, **c}) for c in changes], CPU)
-
-
-def kept(logits: Tensor) -> list[set[int]]:
-    return [set(row.isfinite().nonzero()[:, 0].tolist()) for row in logits]
-
-
-def naive_filter(row: list[float], top_k: int, top_p: float, min_p: float) -> set[int]:
-    """Say in plain words which tokens top-k, then top-p, then min-p leave."""
-    order = sorted(range(len(row)), key=lambda i: (-row[i], i))
-    if top_k:
-        kth = row[order[min(top_k, len(row)) - 1]]
-        order = [i for i in order if row[i] >= kth]
-    weights = {i: math.exp(row[i] - row[order[0]]) for i in order}
-    total = sum(weights.values())
-    left: set[int] = set()
-    before = 0.0
-    for i in order:
-        if top_p >= 1 or before <= top_p:
-            left.add(i)
-        before += weights[i] / total
-    return {i for i in left if weights[i] >= min_p * weights[order[0]] and weights[i] > 0}
-
-
-LOGIT = st.one_of(st.integers(-6, 6).map(float), st.just(-math.inf))
-ROW = st.lists(LOGIT, min_size=6, max_size=6).map(lambda row: [*row, 1.0])  # one at least is finite
-FILTER = st.fixed_dictionaries(
-    {
-        "top_k": st.integers(0, 9),
-        "top_p": st.sampled_from([0.05, 0.31, 0.62, 0.93, 1.0]),
-        "min_p": st.sampled_from([0.0, 0.02, 0.3, 1.0]),
-    }
+from tests.diffusion.requests import rules
+from unmask.diffusion.draws import ORDER, TOKEN, uniform
+from unmask.diffusion.propose import Proposal, draw
+from unmask.diffusion.rules import STRATEGIES, Rules
+from unmask.diffusion.unmask import (
+    ALLOWANCES,
+    RANKINGS,
+    TIME_END,
+    Block,
+    Progress,
+    Reveal,
+    allowance,
+    doubted,
+    open_now,
+    quota,
+    rank_slots,
+    scored_slots,
+    select,
 )
+from unmask.diffusion.unmask import reveal as take_step
+
+SIZES = st.integers(1, 40)
 
 
-@given(st.lists(st.tuples(ROW, FILTER), min_size=1, max_size=4))
-def test_filters_leave_what_the_naive_twin_leaves(rows: list[tuple[list[float], Any]]) -> None:
-    logits = torch.tensor([row for row, _ in rows], dtype=torch.float64)
-    filtered = filter_logits(logits, rules(*(changes for _, changes in rows)))
-    assert kept(filtered) == [naive_filter(row, **changes) for row, changes in rows]
-    assert torch.equal(filtered[filtered.isfinite()], logits[filtered.isfinite()])
+def quotas_of(num_masks: int, **changes: Any) -> list[int]:
+    """Return what one block's steps reveal when each reveals just its quota."""
+    own, left, step = rules(changes), num_masks, torch.tensor([0])
+    revealed: list[int] = []
+    while left:
+        progress = Progress(torch.tensor([num_masks]), torch.tensor([left]), step)
+        quotas, step = quota(progress, own)
+        revealed.append(min(int(quotas), left))
+        left -= revealed[-1]
+    return revealed
 
 
-def test_top_k_keeps_ties_with_the_kth() -> None:
-    assert kept(filter_logits(torch.tensor([[3.0, 1, 2, 2, 0]]), rules({"top_k": 2}))) == [
-        {0, 2, 3}
-    ]
-
-
-def test_top_p_keeps_the_token_that_crosses() -> None:
-    logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    for top_p, expected in ((0.4, {0}), (0.6, {0, 1}), (0.85, {0, 1, 2})):
-        assert kept(filter_logits(logits, rules({"top_p": top_p}))) == [expected]
-
-
-def test_min_p_is_a_fraction_of_the_likeliest() -> None:
-    logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    assert kept(filter_logits(logits, rules({"min_p": 0.5}))) == [{0, 1}]
-
-
-def test_a_filter_touches_only_its_own_request() -> None:
-    logits = torch.tensor([[1.0, 2, 3], [1.0, 2, 3]])
-    assert kept(filter_logits(logits, rules({"top_k": 1}, {}))) == [{2}, {0, 1, 2}]
-
-
-WEIGHTS = st.lists(st.sampled_from([0.0, 1e-30, 1e-7, 0.1, 1.0]), min_size=1, max_size=9)
-
-
-@given(
-    WEIGHTS.filter(any),
-    st.sampled_from([0.0, 0.3, 0.5, 1 - 2.0**-24, LAST]),
-    st.sampled_from([torch.float32, torch.float64]),
-)
-def test_a_token_without_probability_is_never_drawn(
-    weights: list[float], u: float, dtype: torch.dtype
-) -> None:
-    probs = torch.tensor([weights], dtype=dtype)
-    index = int(draw(probs / probs.sum(), torch.tensor([u], dtype=torch.float64)))
-    assert weights[index] > 0
-
-
-def test_draws_follow_the_probabilities() -> None:
-    probs = torch.tensor([0.1, 0.0, 0.6, 0.3])
-    uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    drawn = draw(probs.expand(1000, 4), uniforms)
-    assert torch.bincount(drawn, minlength=4).tolist() == [100, 0, 600, 300]
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_only_drawable_ids_are_written(temperature: float) -> None:
-    """Neither the mask id nor an id past the tokenizer, however likely the model finds them."""
-    logits = torch.full((200, 6), 0.0)
-    logits[:, [1, 4, 5]] = 50.0
-    drawable = torch.tensor([True, False, True, True, False, False])
-    row_rules = rules(*[{"temperature": temperature}] * 200)
-    uniforms = torch.linspace(0, LAST, 200, dtype=torch.float64)
-    proposal = propose(logits, drawable, uniforms, row_rules)
-    assert set(proposal.tokens.tolist()) <= {0, 2, 3}
-    torch.testing.assert_close(proposal.logprobs, torch.full((200,), 1 / 3).log())
-
-
-def test_temperature_zero_is_argmax_with_the_logprobs_of_temperature_one() -> None:
-    logits = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    greedy, plain = rules(*[{"temperature": 0}] * 50), rules(*[{}] * 50)
-    everything = torch.ones(8, dtype=torch.bool)
-    zeros = torch.zeros(50, dtype=torch.float64)
-    proposal = propose(logits, everything, zeros, greedy)
-    assert torch.equal(proposal.tokens, logits.argmax(-1))
-    expected = logits.log_softmax(-1).amax(-1)
-    assert torch.equal(proposal.logprobs, expected)
-    assert not torch.equal(propose(logits, everything, zeros, plain).tokens, proposal.tokens)
-
-
-def test_equal_logits_go_to_the_lowest_id() -> None:
-    proposal = propose(
-        torch.tensor([[1.0, 5, 5, 5]]),
-        torch.ones(4, dtype=torch.bool),
-        torch.zeros(1, dtype=torch.float64),
-        rules({"temperature": 0}),
-    )
-    assert proposal.tokens.tolist() == [1]
-
-
-@given(st.sampled_from([0.3, 1.0, 2.0]), FILTER, st.floats(0, 0.999))
-def test_two_distributions_are_kept_apart(temperature: float, filters: Any, u: float) -> None:
-    """Tokens and log-probabilities are of the proposal; raw confidence is the model's own."""
-    logits = torch.tensor([[0.4, 2.0, -1.0, 1.1]], dtype=torch.float64)
-    everything, at = torch.ones(4, dtype=torch.bool), torch.tensor([u], dtype=torch.float64)
-    changes = {"temperature": temperature, **filters}
-    raw = propose(logits, everything, at, rules({**changes, "confidence": "raw"}))
-    filtered = propose(logits, everything, at, rules({**changes, "confidence": "filtered"}))
-    token = int(raw.tokens)
-    assert torch.equal(raw.tokens, filtered.tokens) and torch.equal(raw.logprobs, filtered.logprobs)
-    left = naive_filter((logits[0] / temperature).tolist(), **filters)
-    assert token in left
-    weights = {i: math.exp(float(logits[0, i]) / temperature) for i in left}
-    share = weights[token] / sum(weights.values())
-    assert math.isclose(float(raw.logprobs.exp()), share, rel_tol=1e-12)
-    assert math.isclose(float(filtered.confidence), share, rel_tol=1e-12)
-    assert math.isclose(float(raw.confidence), float(logits.softmax(-1)[0, token]), rel_tol=1e-12)
-
-
-@given(st.integers(1, 40), st.integers(1, 40))
-def test_quotas_split_a_block_evenly(num_masks: int, steps: int) -> None:
+@given(SIZES, SIZES)
+def test_even_quotas_split_the_masks(num_masks: int, steps: int) -> None:
+    found = quotas_of(num_masks, block_size=40, denoising_steps=steps)
     taken = min(steps, num_masks)
-    step = torch.arange(taken)
-    quotas = quota(torch.full((taken,), num_masks), torch.full((taken,), steps), step).tolist()
-    assert sum(quotas) == num_masks
-    assert quotas == sorted(quotas, reverse=True) and quotas[0] - quotas[-1] <= 1
-    assert quotas[-1] >= 1
+    assert found == [num_masks // taken + (s < num_masks % taken) for s in range(taken)]
 
 
-@st.composite
-def selections(draw: st.DrawFn) -> tuple[list[float], list[bool], int, float]:
-    size = draw(st.integers(1, 8))
-    score = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
-    return (
-        draw(st.lists(score, min_size=size, max_size=size)),
-        draw(st.lists(st.booleans(), min_size=size, max_size=size)),
-        draw(st.integers(1, 9)),
-        draw(st.sampled_from([0.0, 0.25, 0.6, 1.0, math.inf])),
+@given(SIZES, SIZES, SIZES)
+def test_block_quotas_split_the_slots(num_masks: int, more: int, steps: int) -> None:
+    """SDAR's: a first block that is partly prompt is written in fewer steps."""
+    block = num_masks + more - 1
+    taken = min(steps, block)
+    expected, left = [], num_masks
+    for step in range(taken):
+        expected.append(min(left, block // taken + (step < block % taken)))
+        left -= expected[-1]
+    found = quotas_of(num_masks, block_size=block, denoising_steps=steps, schedule="block")
+    assert found == [number for number in expected if number]
+
+
+def dream_loop(num_masks: int, steps: int) -> list[int]:
+    """Walk Dream's time grid as its program does, and leave out the steps that reveal nothing."""
+    grid = torch.linspace(1, TIME_END, steps + 1, dtype=torch.float64).tolist()
+    left, revealed = num_masks, []
+    for index, (t, s) in enumerate(pairwise(grid)):
+        number = left if index == steps - 1 else int(left * (1 - s / t))
+        left -= number
+        revealed += [number] * (number > 0)
+    return revealed
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_linear_quotas_walk_the_time_grid(num_masks: int, steps: int) -> None:
+    found = quotas_of(num_masks, block_size=200, denoising_steps=steps, schedule="linear")
+    assert found == dream_loop(num_masks, steps)
+
+
+def test_a_published_grid_loses_and_catches_up() -> None:
+    assert dream_loop(32, 32) == [1] * 30 + [2]
+    assert quotas_of(32, block_size=32, schedule="linear") == [1] * 30 + [2]
+
+
+def test_quotas_are_each_request_s_own() -> None:
+    own = rules(*({"schedule": name, "denoising_steps": 2} for name in ("even", "block", "linear")))
+    progress = Progress(*(torch.full((3,), number) for number in (3, 3, 0)))
+    quotas, step = quota(progress, own)
+    assert quotas.tolist() == [2, 2, 1] and step.tolist() == [1, 1, 1]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 12))
+def test_only_the_leftmost_unfinished_sub_block_is_open(hidden: list[bool], size: int) -> None:
+    own = rules({"block_size": 12, "sub_block_size": size})
+    found = open_now(torch.tensor([hidden]), own)[0].tolist()
+    parts = [i // size for i, is_hidden in enumerate(hidden) if is_hidden]
+    assert found == [h and i // size == min(parts) for i, h in enumerate(hidden)]
+
+
+NUMBER = st.sampled_from([0.0, 0.25, 0.5, 0.5, 0.75, 0.9, 1.0])
+NUM_SLOTS = 6
+ROW = st.lists(NUMBER, min_size=NUM_SLOTS, max_size=NUM_SLOTS)
+FLAGS = st.lists(st.booleans(), min_size=NUM_SLOTS, max_size=NUM_SLOTS)
+
+
+def proposal_of(**columns: list[float]) -> Proposal:
+    """Return a `(1, K)` proposal with the columns given, the others zero."""
+    zeros = torch.zeros(1, NUM_SLOTS, dtype=torch.float64)
+    values = {name: torch.tensor([row], dtype=torch.float64) for name, row in columns.items()}
+    return Proposal(**{name: values.get(name, zeros) for name in Proposal._fields})
+
+
+def reveal(logits: Tensor, block: Block, own: Rules, drawable: Tensor) -> Reveal:
+    """Take a step with the logits of the scored slots, in their order."""
+    request, column = scored_slots(block, own).nonzero(as_tuple=True)
+    return take_step(logits, block, (request, column), own, drawable)
+
+
+def block_of(
+    hidden: list[bool], written: list[bool] | None = None, taken: int = 0, least: int = 1
+) -> Block:
+    """Return one block at positions 8, 9, ... that holds token 2 everywhere."""
+    hidden_row = torch.tensor([hidden])
+    return Block(
+        tokens=torch.full_like(hidden_row, 2, dtype=torch.int64),
+        hidden=hidden_row,
+        written=~hidden_row if written is None else torch.tensor([written]),
+        positions=torch.arange(8, 8 + len(hidden))[None],
+        taken=torch.tensor([taken]),
+        quotas=torch.tensor([least]),
     )
+
+
+def naive_scores(strategy: str, columns: dict[str, list[float]]) -> list[float]:
+    """Say what each strategy ranks slots by, higher first."""
+    if strategy == "margin":
+        return columns["margin"]
+    if strategy in ("entropy", "entropy_bounded"):
+        return [-value for value in columns["spread"]]
+    if strategy == "left_to_right":
+        return [-8.0 - i for i in range(NUM_SLOTS)]
+    if strategy == "random":
+        positions = torch.arange(8, 8 + NUM_SLOTS)
+        return uniform(torch.tensor(5), positions, torch.tensor(3), ORDER).tolist()
+    return columns["confidence"]
+
+
+def naive_allowance(strategy: str, ranked: list[float], limit: float) -> int:
+    """Count the foremost of the ranked slots that a strategy is sure of, as its paper says."""
+    if strategy == "dynamic":
+        return sum(confidence > limit for confidence in ranked)
+    count = 0
+    for n, score in enumerate(ranked, start=1):
+        if strategy == "factor" and score <= 1 - limit / (n + 1):
+            break
+        if strategy == "entropy_bounded" and -sum(ranked[: n - 1]) > limit:
+            break
+        count += strategy in ("factor", "entropy_bounded")
+    return count
+
+
+def test_every_strategy_has_a_ranking() -> None:
+    assert RANKINGS.keys() == set(STRATEGIES) and ALLOWANCES.keys() < RANKINGS.keys()
+
+
+LIMITS = {"dynamic": "threshold", "factor": "factor", "entropy_bounded": "entropy_bound"}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@settings(max_examples=150)
+@given(
+    columns=st.fixed_dictionaries(dict.fromkeys(("confidence", "margin", "spread"), ROW)),
+    hidden=FLAGS,
+    least=st.integers(1, 8),
+    limit=st.sampled_from([0.125, 0.25, 0.5, 0.75, 1.0]),
+)
+def test_selection_takes_the_sure_or_the_quota(
+    strategy: str, columns: dict[str, list[float]], hidden: list[bool], least: int, limit: float
+) -> None:
+    """The foremost by the strategy's order, ties to the left; at least one, at most all."""
+    changes = {LIMITS[strategy]: limit} if strategy in LIMITS else {}
+    own = rules({"strategy": strategy, "seed": 5, **changes})
+    block = block_of(hidden, taken=3, least=least)
+    scores = rank_slots(proposal_of(**columns), block, own)
+    naive = naive_scores(strategy, columns)
+    assert scores[0].tolist() == naive
+
+    slots = [i for i in range(NUM_SLOTS) if hidden[i]]
+    order = sorted(slots, key=lambda i: (-naive[i], i))
+    sure = naive_allowance(strategy, [naive[i] for i in order], limit)
+    masked = [naive[i] for i in order] + [-math.inf] * (NUM_SLOTS - len(order))
+    ranked = torch.tensor([masked], dtype=torch.float64)
+    assert allowance(ranked, own).tolist() == [sure]
+
+    chosen = select(scores, block.hidden, block.quotas, own)[0]
+    found = chosen.nonzero()[:, 0].tolist()
+    assert sorted(found) == sorted(order[: max(least, sure)])
+    assert set(found) <= set(slots) and bool(found) == bool(slots)
+
+
+def test_the_factor_rule_of_the_paper() -> None:
+    """Fast-dLLM's theorem: n tokens together need (n + 1) (1 - c) < f."""
+    ranked = torch.tensor([[0.9, 0.8, 0.74, 0.7]], dtype=torch.float64)
+    for factor, expected in ((0.19, 0), (0.21, 1), (0.61, 2), (1.0, 2), (1.1, 3), (2.0, 4)):
+        assert allowance(ranked, rules({"strategy": "factor", "factor": factor})) == expected
+
+
+def test_the_entropy_bound_counts_what_stands_before() -> None:
+    ranked = -torch.tensor([[0.05, 0.05, 0.2, 3.0]], dtype=torch.float64)
+    for bound, expected in ((0.0, 1), (0.04, 1), (0.05, 2), (0.1, 3), (0.29, 3), (0.31, 4)):
+        own = rules({"strategy": "entropy_bounded", "entropy_bound": bound})
+        assert allowance(ranked, own) == expected
 
 
 @settings(max_examples=300)
-@given(selections())
-def test_selection_takes_all_above_the_threshold_or_the_best(
-    case: tuple[list[float], list[bool], int, float],
+@given(ROW, FLAGS, FLAGS, st.sampled_from([0.0, 0.5, 0.6, 1.0]))
+def test_doubt_falls_on_the_least_probable(
+    held: list[float], hidden: list[bool], prompt: list[bool], threshold: float
 ) -> None:
-    scores, hidden, least, threshold = case
-    chosen = select(
-        torch.tensor([scores]),
-        torch.tensor([hidden]),
-        torch.tensor([least]),
-        torch.tensor([threshold]),
-    )[0].tolist()
-    slots = [i for i, is_hidden in enumerate(hidden) if is_hidden]
-    above = [i for i in slots if scores[i] > threshold]
-    best = sorted(slots, key=lambda i: (-scores[i], i))[:least]
-    expected = set(above if len(above) >= least else best)
-    assert {i for i, c in enumerate(chosen) if c} == expected
-    assert expected <= set(slots)
-    assert min(least, len(slots)) <= len(expected)
+    written = [not h and not p for h, p in zip(hidden, prompt, strict=True)]
+    own = rules({"remask_threshold": threshold})
+    found = doubted(proposal_of(held=held), block_of(hidden, written), own)[0]
+    below = [i for i in range(NUM_SLOTS) if written[i] and held[i] < threshold]
+    expected = sorted(below, key=lambda i: (held[i], i))[: max(sum(hidden) - 1, 0)]
+    assert found.nonzero()[:, 0].tolist() == sorted(expected)
 
 
-def step_of(request: dict[str, Any], hidden: Tensor, least: int = 1, step: int = 0) -> Tensor:
+def test_logits_are_needed_where_something_may_change() -> None:
+    block = block_of([True, False, False], [False, True, False])
+    assert scored_slots(block, rules({})).tolist() == [[True, False, False]]
+    for change in ({"edit_threshold": 0.5}, {"remask_threshold": 0.5}):
+        assert scored_slots(block, rules(change)).tolist() == [[True, True, False]]
+    both = Block(*(torch.cat((column, column)) for column in block))
+    mixed = scored_slots(both, rules({}, {"edit_threshold": 0.5}))
+    assert mixed.tolist() == [[True, False, False], [True, True, False]]
+
+
+# Rows of six slots over four tokens: two slots either tie to the bit or are far apart.
+LOGITS = 2 * torch.randn(8, 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+TABLES = st.lists(st.integers(0, 7), min_size=6, max_size=6).map(lambda rows: LOGITS[rows])
+STATES = st.lists(st.sampled_from("hwp"), min_size=6, max_size=6)  # hidden, written, prompt
+
+
+@settings(max_examples=300)
+@given(TABLES, STATES, st.integers(1, 3), st.sampled_from([0.0, 0.4, 0.8]))
+def test_a_step_with_edits_and_masks(
+    logits: Tensor, states: list[str], least: int, edit_threshold: float
+) -> None:
+    """Every slot does one thing: it is revealed, edited, masked again, or left as it is."""
+    hidden, written = [s == "h" for s in states], [s == "w" for s in states]
+    thresholds = {"edit_threshold": edit_threshold, "remask_threshold": 0.3}
+    own = rules({"strategy": "static", "temperature": 0, "block_size": 6, **thresholds})
+    block = block_of(hidden, written, least=least)
+    needed = scored_slots(block, own)[0]
+    result = reveal(logits[needed], block, own, torch.ones(4, dtype=torch.bool))
+
+    probs = logits.log_softmax(-1).exp()
+    top, best = probs.amax(-1).tolist(), probs.argmax(-1).tolist()
+    held = probs[:, 2].tolist()
+    below = [i for i in range(6) if written[i] and held[i] < 0.3]
+    remasked = sorted(below, key=lambda i: (held[i], i))[: max(sum(hidden) - 1, 0)]
+    order = sorted((i for i in range(6) if hidden[i]), key=lambda i: (-top[i], i))
+    revealed = order[: max(least, len(remasked) + 1)]
+    stay = {i for i in range(6) if not written[i] or i in remasked or best[i] == 2}
+    edited = [i for i in range(6) if i not in stay and top[i] > edit_threshold]
+    assert result.remasked[0].nonzero()[:, 0].tolist() == sorted(remasked)
+    assert result.chosen[0].nonzero()[:, 0].tolist() == sorted(revealed + edited)
+    for slot in revealed + edited:
+        assert int(result.tokens[0, slot]) == best[slot]
+        assert float(result.logprobs[0, slot].exp()) == top[slot]
+    # Nearer to the end by at least one mask.
+    assert not any(hidden) or len(revealed) > len(remasked)
+
+
+def step_of(request: dict[str, Any], hidden: list[bool], least: int = 1, taken: int = 0) -> Tensor:
     """Return which slots one request would reveal of fixed logits, most confident in the middle."""
-    logits = torch.tensor([[0.0, 0, 0], [2, 0, 0], [5, 0, 0], [1, 0, 0]])[hidden[0]]
-    positions = torch.arange(8, 12)[None]
-    steps = (torch.tensor([step]), torch.tensor([least]))
-    everything = torch.ones(3, dtype=torch.bool)
-    return reveal(logits, hidden, positions, steps, rules(request), everything).chosen[0]
+    table = torch.tensor([[0.0, 0, 0], [2, 0, 0], [5, 0, 0], [1, 0, 0]])
+    block = block_of(hidden, taken=taken, least=least)
+    own, everything = rules({"temperature": 0, **request}), torch.ones(3, dtype=torch.bool)
+    return reveal(table[torch.tensor(hidden)], block, own, everything).chosen[0].long()
 
 
-def test_strategies_choose_by_their_name() -> None:
-    hidden = torch.tensor([[True, True, True, True]])
-    greedy = {"temperature": 0}
-    static = step_of({"strategy": "static", **greedy}, hidden, 2)
-    assert static.tolist() == [False, True, True, False]
-    left = step_of({"strategy": "left_to_right", **greedy}, hidden, 2)
-    assert left.tolist() == [True, True, False, False]
-    dynamic = {"strategy": "dynamic", "threshold": 0.5, **greedy}
-    assert step_of(dynamic, hidden).tolist() == [False, True, True, True]
-    assert step_of({**dynamic, "threshold": 0.9}, hidden).tolist() == [False, False, True, False]
-    assert step_of({**dynamic, "threshold": 0.999}, hidden, 2).tolist() == [
-        False,
-        True,
-        True,
-        False,
-    ]
+# Probabilities of the likeliest: 0.33, 0.79, 0.99, 0.58; entropies: 1.1, 0.66, 0.08, 0.96.
+EXAMPLES = [
+    ({"strategy": "static"}, 2, [0, 1, 1, 0]),
+    ({"strategy": "margin"}, 3, [0, 1, 1, 1]),
+    ({"strategy": "entropy"}, 1, [0, 0, 1, 0]),
+    ({"strategy": "left_to_right"}, 2, [1, 1, 0, 0]),
+    ({"strategy": "dynamic", "threshold": 0.5}, 1, [0, 1, 1, 1]),
+    ({"strategy": "dynamic", "threshold": 0.9}, 1, [0, 0, 1, 0]),
+    ({"strategy": "dynamic", "threshold": 0.999}, 2, [0, 1, 1, 0]),
+    ({"strategy": "factor", "factor": 0.65}, 1, [0, 1, 1, 0]),
+    ({"strategy": "entropy_bounded", "entropy_bound": 0.0}, 1, [0, 0, 1, 0]),
+    ({"strategy": "entropy_bounded", "entropy_bound": 0.5}, 1, [0, 1, 1, 0]),
+    ({"strategy": "entropy_bounded", "entropy_bound": 0.8}, 1, [0, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize(("request_", "least", "expected"), EXAMPLES)
+def test_strategies_choose_by_their_name(
+    request_: dict[str, Any], least: int, expected: list[int]
+) -> None:
+    assert step_of(request_, [True] * 4, least).tolist() == expected
+
+
+def test_random_order_is_any_order() -> None:
     orders = {
-        tuple(step_of({"strategy": "random", **greedy}, hidden, 2, step).tolist())
-        for step in range(50)
+        tuple(step_of({"strategy": "random"}, [True] * 4, 2, taken).tolist()) for taken in range(50)
     }
     assert len(orders) == 6 and all(sum(order) == 2 for order in orders)
 
 
-def test_left_to_right_skips_revealed_slots_and_never_overwrites_them() -> None:
-    hidden = torch.tensor([[False, True, False, True]])
-    for strategy in ("static", "dynamic", "random", "left_to_right"):
-        chosen = step_of({"strategy": strategy, "temperature": 0}, hidden, 4)
-        assert chosen.tolist() == hidden[0].tolist()
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_large_quota_reveals_what_is_hidden_and_overwrites_nothing(strategy: str) -> None:
+    for hidden in ([False, True, False, True], [False] * 4, [True] * 4):
+        assert step_of({"strategy": strategy}, hidden, 9).bool().tolist() == hidden
+
+
+def companions() -> list[dict[str, Any]]:
+    """Return a request of every strategy, with filters, edits and masks here and there."""
+    return [
+        {
+            "strategy": strategy,
+            "seed": i,
+            "threshold": 0.2,
+            "top_k": 3 * (i % 2),
+            "temperature": (0.0, 1.0, 0.5)[i % 3],
+            "confidence": ("raw", "filtered")[i // 2 % 2],
+            "edit_threshold": (None, 0.1)[i // 4 % 2],
+            "remask_threshold": (None, None, 0.05)[i % 3],
+        }
+        for i, strategy in enumerate([*STRATEGIES, *STRATEGIES])
+    ]
 
 
 def test_a_step_does_not_depend_on_its_company() -> None:
     """Requests, slots and padding rows beside it leave what a request reveals as it is."""
     generator = torch.Generator().manual_seed(1)
-    hidden = torch.rand(6, 4, generator=generator) < 0.6
-    logits = torch.randn(int(hidden.sum()) + 5, 16, generator=generator)
-    kinds = ("static", "dynamic", "random", "left_to_right", "dynamic", "random")
-    requests = [
-        {"strategy": kind, "seed": seed, "threshold": 0.2, "top_k": 3 * (seed % 2)}
-        for seed, kind in enumerate(kinds)
-    ]
-    positions = torch.arange(24).view(6, 4)
-    steps, least = torch.arange(6), torch.tensor([1, 2, 1, 3, 1, 2])
-    everything = torch.ones(16, dtype=torch.bool)
-    together = reveal(logits, hidden, positions, (steps, least), rules(*requests), everything)
-    assert not (together.chosen & ~hidden).any()
-    starts = hidden.sum(1).cumsum(0) - hidden.sum(1)
-    for i in range(6):
-        own = logits[starts[i] : starts[i] + hidden[i].sum()]
-        one = slice(i, i + 1)
-        alone = reveal(
-            own,
-            hidden[one],
-            positions[one],
-            (steps[one], least[one]),
-            rules(requests[i]),
-            everything,
-        )
-        for part, other in zip(alone, together, strict=True):
-            assert torch.equal(part[0], other[i])
+    requests = companions()
+    count, shape = len(requests), (len(requests), 4)
+    hidden = torch.rand(shape, generator=generator) < 0.6
+    together = Block(
+        tokens=torch.randint(16, shape, generator=generator),
+        hidden=hidden,
+        written=~hidden & (torch.rand(shape, generator=generator) < 0.8),
+        positions=torch.arange(4 * count).view(shape),
+        taken=torch.arange(count),
+        quotas=1 + torch.arange(count) % 3,
+    )
+    everything, own = torch.ones(16, dtype=torch.bool), rules(*requests)
+    counts = scored_slots(together, own).sum(1)
+    logits = torch.randn(int(counts.sum()) + 5, 16, generator=generator)
+    expected = reveal(logits, together, own, everything)
+    assert expected.remasked.any() and (expected.chosen & together.written).any()
+    for i, part in enumerate(logits[: counts.sum()].split(counts.tolist())):
+        block = Block(*(column[i : i + 1] for column in together))
+        alone = reveal(part, block, rules(requests[i]), everything)
+        for name in Reveal._fields:
+            assert torch.equal(getattr(alone, name)[0], getattr(expected, name)[i]), name
 
 
 def test_draws_are_keyed_by_seed_position_and_denoising_step() -> None:
     logits, everything = torch.zeros(4, 1000), torch.ones(1000, dtype=torch.bool)
-    hidden, positions = torch.ones(1, 4, dtype=torch.bool), torch.arange(8, 12)[None]
-    least = torch.tensor([1])
-    for seed, step in ((5, 0), (5, 1), (6, 0)):
-        taken = torch.tensor([step])
-        result = reveal(
-            logits, hidden, positions, (taken, least), rules({"seed": seed}), everything
-        )
-        uniforms = uniform(torch.tensor(seed), positions[0], taken, TOKEN)
+    for seed, taken in ((5, 0), (5, 1), (6, 0)):
+        block = block_of([True] * 4, taken=taken)
+        result = reveal(logits, block, rules({"seed": seed}), everything)
+        uniforms = uniform(torch.tensor(seed), block.positions[0], torch.tensor(taken), TOKEN)
         assert torch.equal(result.tokens[0], draw(logits.softmax(-1), uniforms))
-
-
-def test_rules_are_taken_and_joined_with_all_their_columns() -> None:
-    first, second = rules({"seed": 1}, {"seed": 2, "strategy": "random"}), rules({"top_k": 3})
-    joined = first.join(second)
-    assert joined.seed.tolist() == [1, 2, 0] and joined.top_k.tolist() == [0, 0, 3]
-    assert joined.has_filters and not first.has_filters
-    again = joined.take(torch.tensor([1, 1, 0]))
-    assert again.seed.tolist() == [2, 2, 1] and again.strategy.tolist() == [2, 2, 1]

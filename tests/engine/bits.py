@@ -6,25 +6,45 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from unmask.models.attention import attend_rows
+from unmask.models.attention import KEY_CHUNK, ROW_TILE, attend_chunks
 from unmask.types import Trajectory
+
+NUMBERS = ("behavior_logprobs", "raw_logprobs", "entropies")
 
 
 @cache
 def bits_hold() -> bool:
-    """Say whether a row's attention on this CPU is independent of the rows and the padding beside it."""
+    """Say whether a row's numbers on this CPU are independent of the rows and the padding beside it."""
+    return _attention_holds() and _products_hold()
+
+
+def _attention_holds() -> bool:
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(1, 1024, 2, 32, generator=generator) for _ in range(3))
-    for visible in (20, 100, 200, 700):
+    q = torch.randn(1, 64, 4, 16, generator=generator)
+    keys, values = (
+        torch.randn(1, 2, 12 * KEY_CHUNK, 16, generator=generator).split(KEY_CHUNK, 2)
+        for _ in range(2)
+    )
+    for visible in (20, 64, 100, 200, 700):
+        least = -(-visible // KEY_CHUNK)
         outputs = []
-        for rows, keys in ((4, 128), (16, 512), (64, 1024)):
-            keys = max(keys, -(-visible // 512) * 512) if visible > 128 else keys
-            mask = (torch.arange(keys) < visible).expand(1, 1, rows, keys)
-            outputs.append(attend_rows(q[:, :rows], k[:, :keys], v[:, :keys], mask)[:, :4])
+        for rows, chunks in ((4, least), (16, least + 1), (64, 12)):
+            mask = (torch.arange(chunks * KEY_CHUNK) < visible).expand(1, rows, -1)
+            mixed = attend_chunks(q[:, :rows], keys[:chunks], values[:chunks], mask)
+            outputs.append(mixed[:, :4])
         if not all(torch.equal(outputs[0], other) for other in outputs):
             return False
     return True
+
+
+def _products_hold() -> bool:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(256, 64, generator=generator) for _ in range(2))
+    whole = F.linear(x, weight)
+    counts = (ROW_TILE, 2 * ROW_TILE, 5 * ROW_TILE)
+    return all(torch.equal(F.linear(x[:n], weight), whole[:n]) for n in counts)
 
 
 def exact_dtype() -> torch.dtype:
@@ -32,7 +52,7 @@ def exact_dtype() -> torch.dtype:
     if bits_hold():
         return torch.float32
     warnings.warn(
-        "this CPU's attention depends on padding: sameness is tested on tokens in fp64",
+        "this CPU's arithmetic depends on padding: sameness is tested on tokens in fp64",
         stacklevel=2,
     )
     return torch.float64
@@ -44,5 +64,12 @@ def assert_same(written: list[Trajectory], expected: list[Trajectory], exact: bo
         assert written == expected
         return
     for one, other in zip(written, expected, strict=True):
-        assert one.behavior_logprobs == pytest.approx(other.behavior_logprobs, abs=1e-12)
-        assert one == replace(other, behavior_logprobs=one.behavior_logprobs)
+        numbers = {name: getattr(one, name) for name in NUMBERS}
+        for name, values in numbers.items():
+            assert values == pytest.approx(getattr(other, name), abs=1e-12), name
+        assert one == replace(other, **numbers)
+
+
+def unpriced(trajectories: list[Trajectory]) -> list[Trajectory]:
+    """Return trajectories without the count of forwards, which chunks and interruptions may raise."""
+    return [replace(trajectory, num_forwards=0) for trajectory in trajectories]

@@ -6,19 +6,41 @@ import torch
 
 from tests.engine.writers import Ask, prompt_of
 from tests.toy import SPEC
-from unmask.engine.request import Request, resolve
+from unmask.diffusion.sample import Conventions
+from unmask.engine.pages import num_pages
+from unmask.engine.request import Request, num_shareable, resolve
 from unmask.engine.slots import Slots, open_slots
+from unmask.models.spec import ModelSpec
 from unmask.types import SamplingParams
 
 MASK = 1
+ALPHABET = Conventions(MASK, torch.arange(24) != MASK)
+SHIFTED = Conventions(MASK, torch.arange(24) != MASK, is_shifted=True)
+CANVAS = Conventions(MASK, torch.arange(24) != MASK, is_full=True)
 
 
-def opened(*asks: Ask) -> Slots:
-    requests = [
-        Request(i, prompt_of(ids), resolve(prompt_of(ids), sampling, SPEC), page=i + 1)
-        for i, (ids, sampling) in enumerate(asks)
-    ]
-    return open_slots(requests, MASK, torch.device("cpu"))
+def request_of(number: int, one: Ask, spec: ModelSpec = SPEC) -> Request:
+    """Return a request as the engine makes it."""
+    prompt = prompt_of(one[0])
+    sampling = resolve(prompt, one[1], spec)
+    assert sampling.block_size is not None
+    shareable = num_shareable(len(prompt.token_ids), sampling.block_size, spec)
+    return Request(number, prompt, sampling, spec.attention == "full", shareable)
+
+
+def opened(*asks: Ask, spec: ModelSpec = SPEC) -> Slots:
+    """Return the state of new requests, each on pages of its own."""
+    requests = [request_of(number, one, spec) for number, one in enumerate(asks)]
+    longest = max(request.max_length for request in requests)
+    stops = max(len(request.sampling.stop_token_ids or ()) for request in requests)
+    widths = {"tokens": longest + 1, "stop_ids": stops, "table": num_pages(longest)}
+    conventions = Conventions(
+        MASK, ALPHABET.drawable, spec.attention == "full", is_shifted=spec.is_shifted
+    )
+    # A copy, as the engine makes it: columns that start alike are one tensor.
+    slots = open_slots(requests, widths, conventions).grown(len(requests), {})
+    slots.table.copy_(1 + torch.arange(slots.table.numel()).view(slots.table.shape))
+    return slots
 
 
 def ask(num_prompt: int, block: int = 4, max_tokens: int = 8, **changes: Any) -> Ask:

@@ -1,26 +1,35 @@
-"""Attention over the cache is dense attention under the rows' limits, however the rows are grouped."""
+"""Attention over the pages is dense attention below the rows' limits, however the rows are grouped."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unmask.engine.attention import CachedAttend, TickRows, plan_groups
-from unmask.models.attention import QUERY_TILE
+from tests.engine.states import ALPHABET, ask, opened
+from tests.toy import SPEC
+from unmask.engine.attention import build_planner, plan_groups, plan_plain
+from unmask.engine.feed import Rows, lay_rows, plan_feed
+from unmask.engine.pages import SCRAP, num_pages
+from unmask.engine.params import EngineParams
+from unmask.engine.slots import Slots
+from unmask.models.attention import KEY_CHUNK, QUERY_TILE
 
-HEADS, KV_HEADS, WIDTH, SPACE = 4, 2, 8, 64
+HEADS, KV_HEADS, WIDTH = 4, 2, 8
 
 Fed = tuple[int, int]  # positions a sequence has cached, and rows it feeds now
 
 
-def tick_rows(fed: list[Fed], limits: list[list[int]]) -> TickRows:
+def rows_of(fed: list[Fed], limits: list[list[int]], num_padding: int = 0) -> Rows:
     counts = torch.tensor([count for _, count in fed])
-    return TickRows(
-        sequence=torch.arange(len(fed)).repeat_interleave(counts),
-        position=torch.cat([torch.arange(c, c + n) for c, n in fed]),
-        limit=torch.tensor([limit for row in limits for limit in row]),
-        counts=counts,
+    padding = torch.zeros(num_padding, dtype=torch.int64)
+    sequence = torch.arange(len(fed)).repeat_interleave(counts)
+    return Rows(
+        sequence=torch.cat((sequence, padding + len(fed) - 1)),
+        position=torch.cat([*(torch.arange(c, c + n) for c, n in fed), padding]),
+        limit=torch.cat((torch.tensor([n for row in limits for n in row]).long(), padding)),
         starts=counts.cumsum(0) - counts,
+        counts=counts,
     )
 
 
@@ -32,55 +41,113 @@ def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("hl,lhe->he", weights, v)
 
 
+@st.composite
+def ticks(draw: st.DrawFn) -> tuple[list[Fed], list[list[int]], list[int], int]:
+    """Draw what sequences have cached and feed, limits that never fall, a page order and padding."""
+    fed = draw(
+        st.lists(
+            st.tuples(st.sampled_from([0, 3, 60, 64, 130]), st.integers(0, 20)),
+            min_size=1,
+            max_size=5,
+        ).filter(lambda fed: any(count for _, count in fed))
+    )
+    limits = [
+        sorted(draw(st.lists(st.integers(1, cached + n), min_size=n, max_size=n)))
+        for cached, n in fed
+    ]
+    most = sum(num_pages(cached + n) for cached, n in fed)
+    return fed, limits, draw(st.permutations(range(1, most + 1))), draw(st.integers(0, 5))
+
+
 @settings(max_examples=40)
-@given(
-    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 20)), min_size=1, max_size=6), st.data()
-)
-def test_cached_attention_is_dense_attention_below_the_limit(
-    fed: list[Fed], data: st.DataObject
+@given(ticks())
+def test_paged_attention_is_dense_attention_below_the_limit(
+    drawn: tuple[list[Fed], list[list[int]], list[int], int],
 ) -> None:
-    generator = torch.Generator().manual_seed(len(fed))
-    limits = [[data.draw(st.integers(1, cached + n)) for _ in range(n)] for cached, n in fed]
-    rows = tick_rows(fed, limits)
-    num_rows = len(rows.position)
-    pages = torch.tensor(data.draw(st.permutations(range(1, len(fed) + 1))))
-    shape = (2, len(fed) + 1, SPACE, KV_HEADS, WIDTH)
+    fed, limits, pages, num_padding = drawn
+    generator = torch.Generator().manual_seed(len(pages))
+    rows = rows_of(fed, limits, num_padding)
+    num_rows, free = len(rows.position), iter(pages)
+    own = [[next(free) for _ in range(num_pages(cached + n))] for cached, n in fed]
+    table = torch.full((len(fed), max(map(len, own), default=1) + 1), SCRAP)
+    for sequence, numbers in enumerate(own):
+        table[sequence, : len(numbers)] = torch.tensor(numbers)
+    shape = (2, len(pages) + 1, KV_HEADS, KEY_CHUNK, WIDTH)
     keys, values = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     before = keys.clone(), values.clone()
     q, k, v = (
         torch.randn(num_rows, heads, WIDTH, generator=generator, dtype=torch.float64)
         for heads in (HEADS, KV_HEADS, KV_HEADS)
     )
-    groups, place = plan_groups(rows, pages)
-    written = pages[rows.sequence] * SPACE + rows.position
-    mixed = CachedAttend(keys, values, written, groups, place)(1, q, k, v)
+    mixed = plan_plain(rows, table, keys, values)(1, q, k, v)
 
-    cache = before[0][1], before[1][1]
-    for row in range(num_rows):
-        at = pages[rows.sequence[row]], rows.position[row]
-        cache[0][at], cache[1][at] = k[row], v[row]
-    assert torch.equal(keys[1], cache[0]) and torch.equal(values[1], cache[1])
-    assert torch.equal(keys[0], before[0][0])
-    for row in range(num_rows):
-        page = pages[rows.sequence[row]]
-        seen = slice(0, int(rows.limit[row]))
-        expected = dense(q[row], cache[0][page, seen], cache[1][page, seen])
+    def text(cache: Tensor, sequence: int) -> Tensor:
+        """Return a sequence's keys in order `(L, Hk, E)`."""
+        return cache[1, table[sequence]].transpose(1, 2).flatten(0, 1)
+
+    real = range(num_rows - num_padding)
+    for row in real:
+        page, place = divmod(int(rows.position[row]), KEY_CHUNK)
+        page = int(table[rows.sequence[row], page])
+        before[0][1, page, :, place], before[1][1, page, :, place] = k[row], v[row]
+    assert torch.equal(keys[:, 1:], before[0][:, 1:]), "nothing else is written, but scrap"
+    assert torch.equal(values[:, 1:], before[1][:, 1:])
+    assert mixed.shape == q.shape and mixed.isfinite().all()
+    for row in real:
+        sequence, seen = int(rows.sequence[row]), int(rows.limit[row])
+        expected = dense(q[row], text(keys, sequence)[:seen], text(values, sequence)[:seen])
         torch.testing.assert_close(mixed[row], expected)
+
+
+def planned(slots: Slots) -> Rows:
+    feed = plan_feed(slots, int(slots.block.max()), EngineParams(), ALPHABET)
+    return lay_rows(slots, feed, 16, is_full=False)
 
 
 def test_a_long_prefill_does_not_pad_the_others() -> None:
     """Four sequences feed four rows, one feeds sixty: a group each, and its keys end where it ends."""
-    fed = [(0, 4), (8, 4), (0, 60), (4, 4), (12, 4)]
-    rows = tick_rows(fed, [[c + n] * n for c, n in fed])
-    groups, _ = plan_groups(rows, torch.arange(1, 6))
-    assert [group.queries.shape for group in groups] == [(4, 4), (1, 64)]
-    assert [group.mask.shape[-1] for group in groups] == [32, 64]
-    assert groups[0].pages.tolist() == [1, 2, 4, 5]
+    fed = [(0, 4), (8, 4), (64, 60), (4, 4), (12, 4)]
+    rows = rows_of(fed, [[c + n] * n for c, n in fed])
+    groups, _ = plan_groups(rows, torch.arange(1, 11).view(5, 2))
+    assert [group.queries.shape for group in groups] == [(4, 4), (1, 60)]
+    assert [group.mask.shape[-1] for group in groups] == [64, 128]
+    assert groups[0].pages.tolist() == [[1, 3, 7, 9]] and groups[1].pages.tolist() == [[5], [6]]
 
 
 def test_single_rows_are_padded_to_the_kernels_smallest_tile() -> None:
-    rows = tick_rows([(3, 1), (5, 2)], [[4], [6, 7]])
-    (group,), place = plan_groups(rows, torch.tensor([1, 2]))
+    rows = rows_of([(3, 1), (5, 2)], [[4], [6, 7]])
+    (group,), place = plan_groups(rows, torch.tensor([[1], [2]]))
     assert group.queries.shape == (2, QUERY_TILE)
     assert group.queries.tolist() == [[0, 0, 0, 0], [1, 2, 2, 2]]
-    assert place.tolist() == [0, 4, 5]
+    assert place.tolist() == [1, 5, 6], "the first place is for padding"
+
+
+def test_sequences_of_many_lengths_are_few_groups() -> None:
+    """Page counts are rounded up, so that a tick is not one call per length."""
+    fed = [(64 * pages, 4) for pages in range(40)]
+    rows = rows_of(fed, [[c + 4] * 4 for c, _ in fed])
+    groups, _ = plan_groups(rows, torch.arange(40 * 40).view(40, 40))
+    assert len(groups) <= 17
+    assert sum(g.pages.numel() for g in groups) <= 1.25 * sum(range(1, 41))
+
+
+def test_a_fused_commit_reads_what_the_same_pass_writes() -> None:
+    """Rows of the block read the finished block before it, fed in the same pass, and not the reverse."""
+    slots = opened(ask(4))
+    slots.set(start=torch.tensor([4]), cached=torch.tensor([0]))
+    rows = planned(slots)
+    assert rows.limit[:8].tolist() == [4] * 4 + [8] * 4
+    shape = (1, 4, KV_HEADS, KEY_CHUNK, WIDTH)
+    keys, values = torch.zeros(shape), torch.zeros(shape)
+    q, k, v = (torch.randn(16, heads, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS))
+    plain = plan_plain(rows, slots.table, keys, values)(0, q, k, v)
+    for row, seen in ((3, 4), (4, 8), (7, 8)):
+        torch.testing.assert_close(plain[row], dense(q[row], k[:seen], v[:seen]))
+
+
+def test_plain_attention_is_chosen_where_there_is_no_kernel() -> None:
+    cpu = torch.device("cpu")
+    assert build_planner("auto", SPEC, cpu) is plan_plain
+    assert build_planner("plain", SPEC, cpu) is plan_plain
+    with pytest.raises(ValueError, match="attention = 'kernel': needs a CUDA device and triton"):
+        build_planner("kernel", SPEC, cpu)

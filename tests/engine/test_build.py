@@ -9,6 +9,7 @@ from tests.toy import toy_checkpoint
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.engine.build import build_llm
+from unmask.engine.params import EngineParams
 from unmask.types import SamplingParams
 
 
@@ -40,6 +41,21 @@ def test_the_number_of_slots_changes_no_result(directory: Path) -> None:
     params = SamplingParams(max_tokens=9)
     one, other = (llm.generate(prompts, params) for llm in (small, large))
     assert [g.token_ids for g in one] == [g.token_ids for g in other]
+
+
+def test_every_key_of_the_engine_reaches_it(directory: Path) -> None:
+    config = EngineConfig(
+        slots=3, row_budget=40, cache_tokens=640, shares_prefixes=False, cache="dual", horizon=7
+    )
+    params = build_llm(ModelConfig(path=str(directory), device="cpu"), config).engine.params
+    named = config.model_dump()
+    assert params.max_slots == named.pop("slots")
+    assert {name: getattr(params, name) for name in named} == named
+
+
+def test_the_defaults_of_the_config_are_those_of_the_engine(directory: Path) -> None:
+    params = build_llm(ModelConfig(path=str(directory), device="cpu"), EngineConfig()).engine.params
+    assert params == EngineParams()
 
 
 @pytest.mark.parametrize("name", ["foo", "cuda:99", "cpu:1", ""])

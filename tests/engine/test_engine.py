@@ -5,13 +5,31 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.engine.bits import assert_same, exact_dtype
-from tests.engine.golden_traces import SDAR, Trace, golden_traces, path_of
-from tests.engine.writers import by_engine, by_reference, prompt_of, some_asks
+from tests.engine.bits import assert_same, exact_dtype, unpriced
+from tests.engine.golden_traces import (
+    FAMILIES,
+    Response,
+    Trace,
+    cached_traces,
+    compared,
+    golden_model,
+    golden_traces,
+    path_of,
+    ranks,
+)
+from tests.engine.models import KINDS, model_of
+from tests.engine.writers import (
+    Ask,
+    by,
+    by_engine,
+    by_reference,
+    prompt_of,
+    some_asks,
+    trajectory_of,
+)
 from tests.toy import SPEC, toy_model
 from unmask.engine.engine import Engine
-from unmask.engine.params import EngineParams
-from unmask.models.checkpoint import load_model
+from unmask.engine.params import CacheMode, EngineParams
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams
 
@@ -19,33 +37,110 @@ NO_STOP = SamplingParams(strategy="static", stop_token_ids=(), max_tokens=10)
 
 
 @pytest.fixture(scope="module")
-def golden() -> Model:
-    return load_model(SDAR)
-
-
-@pytest.fixture(scope="module")
 def model() -> Model:
     return toy_model(1, exact_dtype())
 
 
+def unguided(trace: Trace) -> list[tuple[Ask, Response]]:
+    """Return what the engine is asked of a trace: guidance is the reference sampler's alone."""
+    pairs = zip(trace.asks, trace.expected, strict=True)
+    return [(ask, expected) for ask, expected in pairs if not ask[1].guidance]
+
+
 @pytest.mark.parametrize("trace", golden_traces())
-def test_golden_traces(trace: Trace, golden: Model) -> None:
-    assert [path_of(t) for t in by_engine(golden, trace.asks)] == trace.expected
+def test_golden_traces(trace: Trace) -> None:
+    pairs = unguided(trace)
+    if not pairs:
+        pytest.skip("guidance: the engine does none")
+    written = by_engine(golden_model(trace), [ask for ask, _ in pairs])
+    for trajectory, (_, expected) in zip(written, pairs, strict=True):
+        assert ranks(path_of(trajectory, expected)) == ranks(expected)
 
 
-def test_all_golden_traces_at_once(golden: Model) -> None:
-    traces = [param.values[0] for param in golden_traces()]
-    asks = [ask for trace in traces for ask in trace.asks]
-    expected = [path for trace in traces for path in trace.expected]
-    assert [path_of(t) for t in by_engine(golden, asks)] == expected
+@pytest.mark.parametrize("trace", cached_traces())
+def test_golden_traces_with_an_approximate_cache(trace: Trace) -> None:
+    """Fast-dLLM's prefix and dual caches; the exact engine writes something else in one of them."""
+    params = EngineParams(cache=trace.cache)
+    written = by_engine(golden_model(trace), trace.asks, params)
+    for trajectory, expected in zip(written, trace.expected, strict=True):
+        assert ranks(path_of(trajectory, expected)) == ranks(expected)
 
 
-def test_a_result_does_not_depend_on_its_company(model: Model) -> None:
+def test_the_approximate_caches_are_approximate() -> None:
+    """Or the traces above would say nothing about them."""
+    traces = [parameter.values[0] for parameter in cached_traces()]
+    assert {trace.cache for trace in traces} == {"prefix", "dual"}
+    model = model_of("canvas", exact_dtype())
+    asks = some_asks(12, 0, model)
+    exact = by_engine(model, asks)
+    for cache in ("prefix", "dual", "window"):
+        written = by_engine(model, asks, EngineParams(cache=cache, horizon=4))
+        assert unpriced(written) != unpriced(exact)
+
+
+@pytest.mark.parametrize("cache", ["prefix", "dual", "window"])
+def test_an_approximate_result_does_not_depend_on_its_company_either(cache: CacheMode) -> None:
+    model = model_of("canvas", exact_dtype())
+    asks = some_asks(12, 0, model)
+    together = by_engine(model, asks, EngineParams(cache=cache, horizon=4))
+    alone = [by_engine(model, [ask], EngineParams(cache=cache, horizon=4))[0] for ask in asks]
+    assert_same(alone, together)
+    small = EngineParams(max_slots=3, row_budget=40, cache=cache, horizon=4)
+    assert_same(by_engine(model, asks, small), together)
+
+
+def test_a_window_as_wide_as_the_canvas_is_the_prefix_cache() -> None:
+    model = model_of("canvas", exact_dtype())
+    asks = some_asks(8, 3, model)
+    wide = by_engine(model, asks, EngineParams(cache="window", horizon=100))
+    assert_same(wide, by_engine(model, asks, EngineParams(cache="prefix")))
+
+
+def test_a_canvas_of_one_block_is_exact_under_any_cache() -> None:
+    """A block's first pass feeds everything, and after a single one there is nothing left to keep."""
+    model = model_of("canvas", exact_dtype())
+    once = {"denoising_steps": 1, "block_size": 32, "sub_block_size": 32, "schedule": "even"}
+    never = {"edit_threshold": None, "remask_threshold": None}
+    asks = some_asks(8, 3, model, strategy="static", **once, **never)
+    exact = by_engine(model, asks)
+    for cache in ("prefix", "dual", "window"):
+        assert_same(by_engine(model, asks, EngineParams(cache=cache)), exact)
+
+
+def test_blocks_are_exact_under_any_cache_but_dual() -> None:
+    model = model_of("blocks", exact_dtype())
+    asks = some_asks(8, 3, model)
+    exact = by_engine(model, asks)
+    for cache in ("prefix", "window"):
+        assert_same(by_engine(model, asks, EngineParams(cache=cache)), exact)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_golden_traces_of_a_family_at_once(family: str) -> None:
+    by_model: dict[int, list[Trace]] = {}
+    for trace in compared(family):
+        by_model.setdefault(trace.mask_id, []).append(trace)
+    for traces in by_model.values():
+        pairs = [pair for trace in traces for pair in unguided(trace)]
+        written = by_engine(golden_model(traces[0]), [ask for ask, _ in pairs])
+        for trajectory, (_, expected) in zip(written, pairs, strict=True):
+            assert ranks(path_of(trajectory, expected)) == ranks(expected)
+
+
+def test_guidance_is_refused(model: Model) -> None:
+    engine = Engine(model)
+    with pytest.raises(ValueError, match=r"guidance = 1\.5: the engine does no classifier-free"):
+        engine.submit(prompt_of([5]), replace(NO_STOP, guidance=1.5))
+    assert engine.is_idle
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_does_not_depend_on_its_company(kind: str) -> None:
     """Alone, among others, in another order, with one slot or three: the same trajectory."""
-    asks = some_asks(12)
+    model = model_of(kind, exact_dtype())
+    asks = some_asks(12, 0, model)
     together = by_engine(model, asks)
     assert len({len(t.canvas_ids) for t in together}) > 3
-    assert {t.finish for t in together} == {"stop", "length"}
     assert_same([by_engine(model, [ask])[0] for ask in asks], together)
     assert_same(by_engine(model, asks[::-1])[::-1], together)
     for max_slots in (1, 3):
@@ -60,7 +155,7 @@ def test_requests_may_come_while_others_run(model: Model) -> None:
         finished |= dict(engine.tick())
     finished |= dict(engine.collect())
     assert engine.is_idle
-    assert_same([finished[number] for number in range(9)], by_engine(model, asks))
+    assert_same([trajectory_of(finished[n]) for n in range(9)], by_engine(model, asks))
 
 
 def test_trajectories_come_as_they_end(model: Model) -> None:
@@ -128,14 +223,15 @@ def test_a_fused_forward_is_a_denoising_pass(num_prompt: int, model: Model) -> N
 def test_trajectories_say_who_wrote_them_and_how(model: Model) -> None:
     engine = Engine(model)
     sampling = SamplingParams(max_tokens=3)
-    engine.submit(prompt_of([5]), sampling)
-    engine_results = list(engine.collect())
+    (before,) = by(engine, [([5], sampling)])
     engine.update_weights()
-    engine.submit(prompt_of([5]), sampling)
-    engine_results += list(engine.collect())
-    assert [(n, t.policy_version) for n, t in engine_results] == [(0, 0), (1, 1)]
-    filled = replace(sampling, block_size=SPEC.block_size, stop_token_ids=SPEC.eos_ids)
-    assert engine_results[0][1].sampling == filled and engine.policy_version == 1
+    (after,) = by(engine, [([5], sampling)])
+    assert (before.policy_version, after.policy_version) == (0, 1)
+    assert before.sampling == replace(
+        sampling, block_size=SPEC.block_size, stop_token_ids=SPEC.eos_ids
+    )
+    engine.update_weights(version=7)
+    assert engine.policy_version == 7
 
 
 def test_weights_do_not_change_while_requests_wait_or_run(model: Model) -> None:
@@ -150,16 +246,41 @@ def test_weights_do_not_change_while_requests_wait_or_run(model: Model) -> None:
     engine.update_weights()
 
 
-def test_nothing_of_the_old_weights_is_remembered() -> None:
-    model = toy_model(1)
+@pytest.mark.parametrize("shares_the_module", [True, False])
+def test_nothing_of_the_old_weights_is_remembered(shares_the_module: bool) -> None:
+    """Not even of a prompt whose keys and values were shared."""
+    model, other = toy_model(1), toy_model(2)
+    engine, ask = Engine(model), ([5] * 80, NO_STOP)
+    before = by(engine, [ask, ask])
+    if shares_the_module:
+        model.load_state_dict(other.state_dict())
+        engine.update_weights()
+    else:
+        engine.update_weights(other.named_parameters(), version=1)
+    after = by(engine, [ask, ask])
+    assert [replace(t, policy_version=0) for t in after] == by_engine(other, [ask, ask])
+    assert after[0].response_ids != before[0].response_ids
+
+
+def test_weights_that_do_not_fit_are_refused_by_name(model: Model) -> None:
+    engine = Engine(toy_model())
+    name, weight = next(iter(engine.model.named_parameters()))
+    with pytest.raises(ValueError, match=rf"update_weights: {name} has shape \(3, 3\)"):
+        engine.update_weights([(name, torch.zeros(3, 3))])
+    assert engine.policy_version == 0 and weight.shape != (3, 3)
+
+
+def test_memory_is_given_back_and_taken_again(model: Model) -> None:
     engine = Engine(model)
-    engine.submit(prompt_of([5] * 9), NO_STOP)
-    list(engine.collect())
-    model.load_state_dict(toy_model(2).state_dict())
-    engine.update_weights()
-    engine.submit(prompt_of([5] * 9), NO_STOP)
-    ((_, after),) = engine.collect()
-    assert replace(after, policy_version=0) == by_engine(toy_model(2), [([5] * 9, NO_STOP)])[0]
+    asks = some_asks(4)
+    written = by(engine, asks)
+    assert engine._pages.num_pages
+    engine.release_memory()
+    assert engine._pages.num_pages == 0
+    assert_same(by(engine, asks), written)
+    engine.submit(prompt_of([5]), NO_STOP)
+    with pytest.raises(ValueError, match="release_memory while requests are running"):
+        engine.release_memory()
 
 
 def test_a_refused_request_is_not_queued(model: Model) -> None:
@@ -170,28 +291,32 @@ def test_a_refused_request_is_not_queued(model: Model) -> None:
     assert engine.submit(prompt_of([5]), NO_STOP) == 0
 
 
+@pytest.mark.parametrize("where", ["open_slots", "Slots.put", "PagePool.copy_page"])
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_a_tick_that_fails_can_be_taken_again(
-    is_busy: bool, model: Model, monkeypatch: pytest.MonkeyPatch
+    is_busy: bool, where: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Out of memory while requests are let in: they go on waiting, and nobody is lost."""
 
     def no_memory(*arguments: object) -> None:
         raise MemoryError
 
-    asks = some_asks(4, seed=2)
+    asks = [([5] * 70, NO_STOP), *some_asks(4, seed=2), ([5] * 71, NO_STOP)]
     engine, finished = Engine(model), {}
-    for ids, sampling in asks[: 2 * is_busy]:
+    for ids, sampling in asks[:1] * is_busy:
         engine.submit(prompt_of(ids), sampling)
     finished |= dict(engine.tick())
-    for ids, sampling in asks[2 * is_busy :]:
+    for ids, sampling in asks[is_busy:]:
         engine.submit(prompt_of(ids), sampling)
-    for name in ("open_slots", "join") if is_busy else ("open_slots",):
-        with monkeypatch.context() as patch, pytest.raises(MemoryError):
-            patch.setattr(f"unmask.engine.engine.{name}", no_memory)
+    if where == "PagePool.copy_page" and not is_busy:
+        finished |= dict(
             engine.tick()
+        )  # the first one's prompt has to be known before it can be copied
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(f"unmask.engine.engine.{where}", no_memory)
+        engine.tick()
     finished |= dict(engine.collect())
-    assert_same([finished[number] for number in range(4)], by_engine(model, asks))
+    assert_same([trajectory_of(finished[n]) for n in range(6)], by_engine(model, asks))
 
 
 def test_abort_drops_what_waits_and_runs_and_frees_its_pages(model: Model) -> None:
@@ -200,13 +325,32 @@ def test_abort_drops_what_waits_and_runs_and_frees_its_pages(model: Model) -> No
         engine.submit(prompt_of(ids), sampling)
     engine.tick()
     engine.abort()
-    assert engine.is_idle and list(engine.collect()) == []
+    assert engine.is_idle and list(engine.collect()) == [] and engine._pages.num_pages == 0
     engine.update_weights()
     asks = some_asks(6, seed=1)
-    numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
-    finished = dict(engine.collect())
-    written = [replace(finished[number], policy_version=0) for number in numbers]
+    written = [replace(t, policy_version=0) for t in by(engine, asks)]
     assert_same(written, by_engine(model, asks))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_one_request_can_be_dropped_and_the_others_go_on(late: bool, model: Model) -> None:
+    """Waiting or running, whoever shares its prompt included."""
+    asks = [([5] * 70, replace(NO_STOP, seed=i)) for i in range(4)] + some_asks(4, seed=1)
+    expected = by_engine(model, asks)
+    for ticks in range(4):
+        engine, finished = Engine(model, EngineParams(max_slots=3, reads_late=late)), {}
+        numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
+        for _ in range(ticks):
+            finished |= dict(engine.tick())
+        dropped = {0, 1, 7} - finished.keys()
+        for number in dropped:
+            engine.abort(number)
+        finished |= dict(engine.collect())
+        left = [n for n in numbers if n not in dropped]
+        assert sorted(finished) == left
+        assert_same([trajectory_of(finished[n]) for n in left], [expected[n] for n in left])
+    with pytest.raises(ValueError, match="request 0: neither waiting nor running"):
+        engine.abort(0)
 
 
 def test_only_drawable_ids_are_written() -> None:

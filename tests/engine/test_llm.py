@@ -1,9 +1,11 @@
 """`LLM`: prompts in, generations out in their order, each with a seed of its own."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.engine.writers import by_engine, prompt_of
 from tests.toy import toy_checkpoint, toy_model
@@ -58,6 +60,26 @@ def test_fields_are_as_long_as_the_response(llm: LLM) -> None:
         assert len(result.step_map) == len(result.logprobs) == length
         assert min(result.step_map) >= 1 and max(result.logprobs) < 0
         assert result.num_forwards >= max(result.step_map)
+        assert len(result.raw_logprobs) == len(result.entropies) == length
+        assert result.policy_version == 0
+
+
+def test_what_the_model_thought_is_told_beside_what_was_drawn_from(llm: LLM) -> None:
+    cold = replace(PARAMS, temperature=0.5)
+    (one,) = llm.generate([[5, 6]], cold)
+    (t,) = by_engine(llm.model, [([5, 6], replace(cold, seed=derive_seed(3, 0)))])
+    length = t.num_response
+    assert one.logprobs == t.behavior_logprobs[:length]
+    assert one.raw_logprobs == t.raw_logprobs[:length] != one.logprobs
+    assert one.entropies == t.entropies[:length] and min(one.entropies) > 0
+    assert one.confidences == tuple(math.exp(x) for x in one.raw_logprobs)
+    assert one.tokens_per_forward == length / t.num_forwards
+
+
+def test_responses_say_which_weights_wrote_them(tmp_path: Path) -> None:
+    llm = LLM(toy_checkpoint(tmp_path))
+    llm.engine.update_weights(version=4)
+    assert llm.generate([[5]], PARAMS)[0].policy_version == 4
 
 
 def test_text_is_the_response_without_special_tokens(llm: LLM) -> None:
@@ -115,3 +137,92 @@ def test_whatever_ends_it_early_leaves_nothing_behind(error: type[BaseException]
 
 def test_a_checkpoint_is_loaded_by_path(tmp_path: Path) -> None:
     assert LLM(str(toy_checkpoint(tmp_path))).tokenizer is not None
+
+
+def test_responses_can_be_asked_for_one_by_one(llm: LLM) -> None:
+    prompts = [[5] * 13, "1+2=", [7, 8]]
+    params = [replace(PARAMS, max_tokens=n, stop_token_ids=(), seed=n) for n in (12, 4, 8)]
+    numbers = [llm.add(prompt, asked) for prompt, asked in zip(prompts, params, strict=True)]
+    finished: dict[int, Generation | ValueError] = {}
+    while not llm.engine.is_idle:
+        finished |= dict(llm.tick())
+    assert llm.tick() == []
+    assert list(finished) == [numbers[1], numbers[2], numbers[0]], "as they end"
+    ids = [[5] * 13, [3, 12, 4, 14], [7, 8]]
+    expected = by_engine(llm.model, list(zip(ids, params, strict=True)))
+    for number, trajectory in zip(numbers, expected, strict=True):
+        one = finished[number]
+        assert isinstance(one, Generation) and one.token_ids == trajectory.response_ids
+
+
+def test_what_was_asked_for_can_be_dropped(llm: LLM) -> None:
+    first, second = (llm.add([5, n], PARAMS) for n in (6, 7))
+    llm.abort(first)
+    with pytest.raises(ValueError, match=f"request {first}: neither waiting nor running"):
+        llm.abort(first)
+    assert not llm.engine.is_idle
+    llm.tick()
+    llm.abort(second)
+    assert llm.engine.is_idle and llm.tick() == []
+    llm.add([5], PARAMS)
+    llm.abort()
+    assert llm.engine.is_idle
+
+
+def hot(seed: int, **changes: object) -> SamplingParams:
+    sampling = SamplingParams(strategy="static", max_tokens=24, stop_token_ids=(), temperature=3)
+    return replace(sampling, seed=seed, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_stop_text_ends_the_response_wherever_it_stands(length: int, llm: LLM) -> None:
+    """In the middle of a block, over the border of two, over token borders; its text is cut before it."""
+    places: set[int] = set()
+    for seed in range(6):
+        (plain,) = llm.generate([[5] * 3], hot(seed))
+        for start in range(0, len(plain.text) - length, 3):
+            stop = plain.text[start : start + length]
+            begin = plain.text.index(stop)
+            (cut,) = llm.generate([[5] * 3], hot(seed, stop=(stop,)))
+            assert cut.text == plain.text[:begin] and cut.finish == "stop"
+            # R counts the tokens up to the one that completes it.
+            assert cut.token_ids == plain.token_ids[: len(cut.token_ids)]
+            assert stop in llm.decode(cut.token_ids)
+            assert stop not in llm.decode(cut.token_ids[:-1])
+            assert len(cut.step_map) == len(cut.logprobs) == len(cut.token_ids)
+            places.add((3 + len(cut.token_ids)) % 4)
+    assert places == {0, 1, 2, 3}
+
+
+def test_the_first_of_several_stop_texts_counts(llm: LLM) -> None:
+    (plain,) = llm.generate([[5] * 3], hot(1))
+    early, late = plain.text[3:5], plain.text[-2:]
+    (cut,) = llm.generate([[5] * 3], hot(1, stop=(late, early)))
+    assert cut.text == plain.text[: min(plain.text.index(early), plain.text.index(late))]
+
+
+def test_a_stop_text_that_does_not_come_up_changes_nothing(llm: LLM) -> None:
+    (plain,) = llm.generate([[5] * 3], hot(1))
+    (same,) = llm.generate([[5] * 3], hot(1, stop=("no such text",)))
+    assert same == plain
+    prompt = llm.decode([5] * 3)
+    (also,) = llm.generate([[5] * 3], hot(2, stop=(prompt * 2,)))
+    assert also.finish == "length", "the prompt's own text does not count"
+
+
+def test_a_stop_text_needs_a_tokenizer() -> None:
+    with pytest.raises(ValueError, match=r"stop = \('x',\): without a tokenizer"):
+        LLM(toy_model()).generate([[5]], replace(PARAMS, stop=("x",)))
+
+
+def test_a_broken_response_is_raised_after_the_others_have_ended(tmp_path: Path) -> None:
+    llm = LLM(toy_checkpoint(tmp_path))
+    with torch.no_grad():
+        llm.model.backbone.embedding.weight[9] = torch.nan
+        llm.model.head.drawable[9] = False
+    seen: list[Trajectory] = []
+    prompts = [prompt_of(ids) for ids in ([5], [9], [6])]
+    with pytest.raises(ValueError, match="request 1: the model's logits are not numbers"):
+        llm.complete(prompts, [replace(PARAMS, stop_token_ids=())] * 3, seen.append)
+    assert [t.prompt.token_ids for t in seen] == [(5,), (6,)]
+    assert llm.engine.is_idle

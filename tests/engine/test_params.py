@@ -1,11 +1,30 @@
-"""An engine has room for at least one response."""
+"""An engine has room for at least one response, and runs in one of the ways there are."""
+
+from typing import Any
 
 import pytest
 
 from unmask.engine.params import EngineParams
 
 
-def test_an_engine_without_room_is_refused() -> None:
-    with pytest.raises(ValueError, match="max_slots = 0"):
-        EngineParams(max_slots=0)
-    assert EngineParams(max_slots=1).fuses_commit
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_slots": 0}, {"row_budget": 0}, {"cache_tokens": 0}, {"horizon": -1}],
+    ids=str,
+)
+def test_an_engine_without_room_is_refused(wrong: dict[str, int]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"^{name} = {value}: must be at least"):
+        EngineParams(**wrong)
+
+
+@pytest.mark.parametrize(("name", "choices"), [("cache", "exact, prefix"), ("attention", "auto, ")])
+def test_a_way_that_does_not_exist_is_refused(name: str, choices: str) -> None:
+    wrong: dict[str, Any] = {name: "magic"}
+    with pytest.raises(ValueError, match=rf"^{name} = 'magic': must be one of {choices}"):
+        EngineParams(**wrong)
+
+
+def test_the_default_is_exact() -> None:
+    assert EngineParams().cache == "exact"
+    assert EngineParams(max_slots=1, row_budget=1, cache_tokens=1, horizon=0).fuses_commit

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from tests.engine.states import request_of
 from tests.engine.writers import prompt_of
 from tests.toy import SPEC
-from unmask.engine.request import Request, resolve
+from unmask.engine.request import MIN_SHARED, num_shareable, resolve
 from unmask.types import SamplingParams
 
 ASKED = SamplingParams(max_tokens=8)
@@ -36,8 +37,61 @@ def test_ids_outside_the_vocabulary_are_refused(token: int) -> None:
         resolve(prompt_of([5, token]), ASKED, SPEC)
 
 
-@pytest.mark.parametrize(("num_prompt", "length"), [(0, 12), (3, 12), (4, 16), (5, 16)])
-def test_a_request_holds_whole_blocks(num_prompt: int, length: int) -> None:
-    sampling = resolve(prompt_of([5] * num_prompt), replace(ASKED, max_tokens=9), SPEC)
-    request = Request(0, prompt_of([5] * num_prompt), sampling)
-    assert request.block == 4 and request.max_length == length
+@pytest.mark.parametrize(
+    ("num_prompt", "first_block", "first_length", "length"),
+    [(0, 0, 8, 12), (3, 0, 8, 12), (4, 4, 12, 16), (5, 4, 12, 16)],
+)
+def test_a_request_holds_whole_blocks(
+    num_prompt: int, first_block: int, first_length: int, length: int
+) -> None:
+    """It starts with room for two: the one it writes, and the one it may move on to in that pass."""
+    request = request_of(0, ([5] * num_prompt, replace(ASKED, max_tokens=9)))
+    assert request.block == 4 and request.first_block == first_block
+    assert (request.first_length, request.max_length) == (first_length, length)
+
+
+@pytest.mark.parametrize(("num_prompt", "length"), [(0, 9), (3, 12), (5, 14)])
+def test_under_full_attention_a_request_holds_what_it_asks_for(
+    num_prompt: int, length: int
+) -> None:
+    """Blocks are counted from the response's start, and none is longer than the canvas."""
+    spec = replace(SPEC, attention="full")
+    request = request_of(0, ([5] * num_prompt, replace(ASKED, max_tokens=9, block_size=32)), spec)
+    assert (request.block, request.first_block, request.max_length) == (9, num_prompt, length)
+    assert request.first_length == length
+
+
+def test_the_model_fills_in_its_sub_blocks() -> None:
+    spec = replace(SPEC, sub_block_size=2)
+    assert resolve(prompt_of([5]), ASKED, spec).sub_block_size == 2
+    assert resolve(prompt_of([5]), replace(ASKED, sub_block_size=3), spec).sub_block_size == 3
+
+
+def test_a_shifted_model_needs_a_token_to_begin_from() -> None:
+    shifted = replace(SPEC, is_shifted=True)
+    resolve(prompt_of([5]), ASKED, shifted)
+    with pytest.raises(ValueError, match="the prompt is empty: sdar predicts a token from the one"):
+        resolve(prompt_of([]), ASKED, shifted)
+
+
+@pytest.mark.parametrize(
+    ("num_prompt", "block", "plain", "shifted"),
+    [(31, 4, 0, 0), (32, 4, 32, 0), (33, 4, 32, 32), (70, 24, 48, 48), (72, 24, 72, 48)],
+)
+def test_others_may_read_the_whole_blocks_of_a_long_prompt(
+    num_prompt: int, block: int, plain: int, shifted: int
+) -> None:
+    """A shifted model reads a block's first slot off the row before, which each must feed itself."""
+    assert MIN_SHARED == 32
+    assert num_shareable(num_prompt, block, SPEC) == plain
+    assert num_shareable(num_prompt, block, replace(SPEC, is_shifted=True)) == shifted
+
+
+def test_under_full_attention_nobody_reads_another_ones_prompt() -> None:
+    """Its keys depend on the canvas."""
+    assert num_shareable(100, 4, replace(SPEC, attention="full")) == 0
+
+
+def test_a_beginning_is_its_text_and_its_block_size() -> None:
+    long, short = request_of(0, ([5] * 66, ASKED)), request_of(0, ([5] * 8, ASKED))
+    assert long.prefix == (4, (5,) * 64) and short.prefix is None

@@ -1,64 +1,91 @@
-"""The runner feeds what is not cached, each row with its limit, and scores the hidden slots."""
+"""One step on the device: the logits are the dense forward's, the pages hold what was fed, sizes change nothing."""
 
+from dataclasses import fields
+
+import pytest
 import torch
+from torch import Tensor
 
 from tests.engine.states import ask, opened
-from tests.engine.writers import dense_logits
+from tests.engine.writers import Ask, dense_logits
 from tests.toy import toy_model
+from unmask.engine.attention import plan_plain
+from unmask.engine.engine import conventions_of
 from unmask.engine.pages import PagePool
-from unmask.engine.runner import Runner
-from unmask.engine.slots import hidden_slots
+from unmask.engine.params import EngineParams
+from unmask.engine.runner import Runner, Sizes
+from unmask.engine.slots import COLUMNS, Slots
 from unmask.models.attention import ROW_TILE
 
 
-def runner(fuses_commit: bool = True) -> Runner:
+def runner(params: EngineParams | None = None) -> Runner:
     model = toy_model(dtype=torch.float64)
     pages = PagePool(model)
-    pages.reserve(4, 64)
-    return Runner(model, pages, fuses_commit)
+    pages.take(8)
+    return Runner(model, pages, plan_plain, params or EngineParams(), conventions_of(model))
 
 
-def test_a_prefill_and_its_first_block_are_fed_together() -> None:
-    rows = runner().plan_rows(opened(ask(6), ask(0, block=2)))
-    assert rows.sequence.tolist() == [0] * 8 + [1] * 2
-    assert rows.position.tolist() == [*range(8), 0, 1]
-    assert rows.limit.tolist() == [4] * 4 + [8] * 4 + [2, 2]
-    assert rows.counts.tolist() == [8, 2] and rows.starts.tolist() == [0, 8]
-
-
-def test_a_separate_commit_feeds_the_clean_text_alone() -> None:
-    rows = runner(fuses_commit=False).plan_rows(opened(ask(6), ask(3)))
-    assert rows.sequence.tolist() == [0] * 4 + [1] * 4
-    assert rows.limit.tolist() == [4] * 8
-
-
-def test_hidden_slots_are_scored_in_order() -> None:
-    slots = opened(ask(6), ask(0, block=2))
-    feed = runner()
-    scored = feed.scored_rows(feed.plan_rows(slots), slots, hidden_slots(slots, True))
-    assert scored[:4].tolist() == [6, 7, 8, 9]
-    assert scored.shape == (ROW_TILE,) and not scored[4:].any()
-
-
-def test_logits_are_those_of_the_dense_forward() -> None:
-    asks = [ask(6), ask(21), ask(3, block=2)]
-    slots = opened(*asks)
-    hidden = hidden_slots(slots, True)
-    feed = runner()
-    logits = feed.forward(slots, hidden)[: hidden.sum()]
-    expected = []
+def dense_rows(one: Runner, slots: Slots, asks: list[Ask]) -> Tensor:
+    """Return the logits of every masked slot of the first blocks, by dense forward passes."""
+    rows: list[Tensor] = []
     for i, (ids, sampling) in enumerate(asks):
         assert sampling.block_size is not None
         length = (len(ids) // sampling.block_size + 1) * sampling.block_size
-        dense = dense_logits(feed.model, sampling.block_size)(slots.tokens[i : i + 1, :length])
-        expected.append(dense[0, len(ids) :])
-    torch.testing.assert_close(logits, torch.cat(expected).detach())
+        dense = dense_logits(one.model, sampling.block_size)(slots.tokens[i : i + 1, :length])
+        rows.append(dense[0, len(ids) :])
+    return torch.cat(rows).detach()
 
 
-def test_a_tick_without_hidden_slots_still_writes_the_cache() -> None:
-    feed = runner(fuses_commit=False)
-    slots = opened(ask(8))
-    hidden = hidden_slots(slots, False)
-    assert not hidden.any()
-    assert feed.forward(slots, hidden).shape == (ROW_TILE, 24)
-    assert feed.pages.keys[:, 1, :8].any(-1).all() and not feed.pages.keys[:, 1, 8:].any()
+@pytest.mark.parametrize("sizes", [Sizes(4), Sizes(8, 96, 32)], ids=["as it comes", "padded"])
+def test_logits_are_those_of_the_dense_forward(sizes: Sizes) -> None:
+    asks = [ask(6), ask(21), ask(3, block=2)]
+    slots, one, seen = opened(*asks), runner(), []
+    expected = dense_rows(one, slots, asks)
+    one.model.register_forward_hook(lambda _, inputs, logits: seen.append(logits))
+    one.step(slots, sizes)
+    torch.testing.assert_close(seen[0][: len(expected)].clone(), expected)
+    assert slots.cached.tolist() == [4, 20, 2] and slots.forwards.tolist() == [1, 1, 1]
+
+
+def test_sizes_change_nothing() -> None:
+    """Chosen beforehand, with padding, as on CUDA: the same state, pass after pass."""
+    asks = [ask(6), ask(21, threshold=0.1), ask(3, block=2, edit_threshold=0.2), ask(0, seed=4)]
+    narrow, wide = opened(*asks), opened(*asks)
+    one, other = runner(), runner()
+    for _ in range(8):
+        one.step(narrow, Sizes(4))
+        other.step(wide, Sizes(8, 128, 48))
+    assert narrow.num_response.any(), "somebody ended"
+    for name in COLUMNS:
+        here, there = getattr(narrow, name), getattr(wide, name)
+        # The last place is scrap.
+        cut = slice(None, -1) if here.dim() == 2 and name not in ("table", "stop_ids") else ...
+        torch.testing.assert_close(here[..., cut], there[..., cut], rtol=0, atol=1e-12)
+
+
+def test_a_step_waits_for_its_budget() -> None:
+    slots, one = opened(ask(21), ask(21)), runner(EngineParams(row_budget=24))
+    one.step(slots, Sizes(4))
+    assert slots.cached.tolist() == [20, 0] and slots.step.tolist() == [1, 0]
+    one.step(slots, Sizes(4))
+    assert slots.cached[1] == 20 and slots.forwards.tolist() == [2, 1]
+
+
+def test_a_separate_commit_writes_the_cache_and_scores_nothing() -> None:
+    one, slots = runner(EngineParams(fuses_commit=False)), opened(ask(8))
+    seen: list[Tensor] = []
+    one.model.register_forward_hook(lambda _, inputs, logits: seen.append(logits))
+    one.step(slots, Sizes(4))
+    assert seen[0].shape == (ROW_TILE, 24) and not slots.step.any()
+    page = int(slots.table[0, 0])
+    written = one.pages.keys[:, page].transpose(1, 2).flatten(2)  # (layers, W, Hk * E)
+    assert written[:, :8].any(-1).all() and not written[:, 8:].any()
+
+
+def test_a_state_is_changed_in_place() -> None:
+    """A captured step replays on addresses: no column may move."""
+    slots, one = opened(ask(6), ask(3)), runner()
+    places = {name: getattr(slots, name).data_ptr() for name in COLUMNS}
+    one.step(slots, Sizes(4))
+    assert places == {name: getattr(slots, name).data_ptr() for name in COLUMNS}
+    assert {field.name for field in fields(Slots)} - set(COLUMNS) == {"rules"}

@@ -1,63 +1,207 @@
-"""First come, first served; a page each, used again when it is free."""
+"""First come, first served; no page is promised twice, and everybody ends."""
 
-from tests.engine.writers import prompt_of
-from unmask.engine.pages import SCRAP
-from unmask.engine.request import Request
-from unmask.engine.scheduler import Scheduler
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engine.states import request_of
+from tests.toy import toy_model
+from unmask.engine.pages import PagePool, num_pages
+from unmask.engine.scheduler import Scheduler, Start
+from unmask.models.attention import KEY_CHUNK
 from unmask.types import SamplingParams
 
-
-def queue(num_pages: int, count: int) -> Scheduler:
-    scheduler = Scheduler(num_pages)
-    for number in range(count):
-        scheduler.add(Request(number, prompt_of([]), SamplingParams(block_size=4)))
-    return scheduler
+MODEL = toy_model(max_length=1024)
 
 
-def admit(scheduler: Scheduler) -> list[Request]:
-    chosen = scheduler.choose()
-    scheduler.admit(chosen)
-    return chosen
+def scheduler(slots: int = 4, pages: int | None = None, shares: bool = True) -> Scheduler:
+    most = None if pages is None else pages * KEY_CHUNK
+    return Scheduler(PagePool(MODEL, most), slots, shares)
 
 
-def numbers(requests: list[Request]) -> list[int]:
-    return [request.number for request in requests]
+def queue(schedule: Scheduler, *prompts: list[int], max_tokens: int = 8, first: int = 0) -> None:
+    for number, ids in enumerate(prompts, first):
+        ask = (ids, SamplingParams(max_tokens=max_tokens))
+        schedule.add(request_of(number, ask, MODEL.spec))
+
+
+def begun(starts: list[Start]) -> list[int]:
+    return [start.request.number for start in starts]
+
+
+def available(schedule: Scheduler) -> int:
+    found = schedule.pool.num_available()
+    assert found is not None
+    return found
 
 
 def test_requests_run_in_the_order_they_came() -> None:
-    scheduler = queue(2, 5)
-    assert numbers(admit(scheduler)) == [0, 1]
-    assert admit(scheduler) == []
-    assert numbers(scheduler.finish([1])) == [1]
-    assert numbers(admit(scheduler)) == [2]
-    assert numbers(scheduler.running) == [0, 2]
-    assert numbers(list(scheduler.waiting)) == [3, 4]
+    schedule = scheduler(2)
+    queue(schedule, *[[5]] * 5)
+    starts = schedule.choose({})
+    assert begun(starts) == [0, 1] and schedule.choose({}) == []
+    assert [r.number for r in schedule.finish([starts[1].slot])] == [1]
+    (next_one,) = schedule.choose({})
+    assert (next_one.request.number, next_one.slot) == (2, starts[1].slot)
+    assert [request.number for request in schedule.waiting] == [3, 4]
 
 
-def test_running_requests_share_no_page_and_none_is_scrap() -> None:
-    scheduler = queue(4, 50)
-    most = 0
-    while scheduler.waiting or scheduler.running:
-        admit(scheduler)
-        pages = [request.page for request in scheduler.running]
-        assert len(set(pages)) == len(pages) <= 4 and SCRAP not in pages
-        most = max(most, *pages)
-        scheduler.finish(list(range(0, len(pages), 2)))
-    assert most == 4
+def test_a_small_batch_uses_the_first_slots_and_pages() -> None:
+    schedule = scheduler(100)
+    queue(schedule, *[[5]] * 3)
+    starts = schedule.choose({})
+    assert [start.slot for start in starts] == [0, 1, 2]
+    assert sorted(page for start in starts for page in start.pages) == [1, 2, 3]
 
 
-def test_a_small_batch_uses_the_first_pages() -> None:
-    assert sorted(request.page for request in queue(100, 3).choose()) == [1, 2, 3]
+def test_admission_holds_back_a_page_for_everybody_who_runs() -> None:
+    """The first takes one of three pages; a second of two more would leave it nothing to grow into."""
+    schedule = scheduler(4, pages=3)
+    queue(schedule, [5], [6] * 70)
+    assert begun(schedule.choose({})) == [0] and available(schedule) == 2
+    schedule.finish([0])
+    assert begun(schedule.choose({})) == [1]
 
 
-def test_several_requests_finish_at_once() -> None:
-    scheduler = queue(5, 5)
-    admit(scheduler)
-    assert numbers(scheduler.finish([0, 2, 3])) == [0, 2, 3]
-    assert numbers(scheduler.running) == [1, 4]
+def test_nobody_overtakes_who_waits_for_pages() -> None:
+    schedule = scheduler(4, pages=3)
+    queue(schedule, [5], [6] * 150, [7])
+    assert begun(schedule.choose({})) == [0]
+    assert [request.number for request in schedule.waiting] == [1, 2]
 
 
-def test_choosing_changes_nothing() -> None:
-    scheduler = queue(2, 3)
-    assert scheduler.choose() == scheduler.choose() == admit(scheduler)
-    assert numbers(scheduler.running) == [0, 1]
+def test_who_has_the_same_prompt_waits_for_whoever_feeds_it() -> None:
+    schedule = scheduler()
+    queue(schedule, [5] * 70, [5] * 71, [6])
+    assert begun(schedule.choose({})) == [0, 2], "another prompt overtakes"
+    assert schedule.unpublished() == [0]
+    schedule.publish([0])
+    (start,) = schedule.choose({})
+    assert (start.request.number, start.cached) == (1, 68)
+    assert start.pages[0] == schedule.running[0].pages[0], "the whole page is shared"
+    assert start.copied == (schedule.running[0].pages[1], start.pages[1]), "the other one copied"
+
+
+@pytest.mark.parametrize("how", ["finish", "drop", "interrupt", "withdraw"])
+def test_nobody_waits_for_a_prompt_that_nobody_feeds(how: str) -> None:
+    schedule = scheduler(4, pages=6)
+    queue(schedule, [5] * 70, [5] * 70)
+    starts = schedule.choose({})
+    assert begun(starts) == [0]
+    if how == "finish":
+        schedule.finish([0])
+    elif how == "drop":
+        assert schedule.drop(0) == 0
+    elif how == "interrupt":
+        schedule._interrupt(0)
+    else:
+        schedule.withdraw(starts)
+    lengths = dict.fromkeys(schedule.interrupted(), 76)
+    assert (0 if how in ("interrupt", "withdraw") else 1) in begun(schedule.choose(lengths))
+
+
+def test_without_sharing_nobody_waits_for_anybody() -> None:
+    schedule = scheduler(4, shares=False)
+    queue(schedule, *[[5] * 70] * 3)
+    starts = schedule.choose({})
+    assert begun(starts) == [0, 1, 2] and not any(start.cached for start in starts)
+    assert len({page for start in starts for page in start.pages}) == 6
+
+
+def test_what_was_chosen_can_be_put_back() -> None:
+    """Where laying out the state failed: the same requests wait, in the same order, on no page."""
+    schedule = scheduler(4, pages=8)
+    queue(schedule, [5] * 70, [6], [7])
+    before = available(schedule)
+    starts = schedule.choose({})
+    schedule.withdraw(starts)
+    assert [request.number for request in schedule.waiting] == [0, 1, 2]
+    assert available(schedule) == before and not schedule.running
+    assert begun(schedule.choose({})) == begun(starts)
+
+
+def test_the_youngest_gives_its_pages_to_the_oldest_and_waits_in_its_slot() -> None:
+    schedule = scheduler(4, pages=3)
+    queue(schedule, [5] * 40, [6] * 40, max_tokens=100)
+    assert begun(schedule.choose({})) == [0, 1] and available(schedule) == 1
+    grown, stopped = schedule.grow({0: 65, 1: 65})
+    assert grown == {0: schedule.running[0].pages} and stopped == [1]
+    assert schedule.interrupted() == [1] and schedule.running[1].pages == []
+    assert schedule.choose({1: 130}) == []
+    schedule.finish([0])
+    (again,) = schedule.choose({1: 130})
+    assert (again.slot, again.is_new, again.cached) == (1, False, 0) and len(again.pages) == 3
+
+
+def test_shared_prompts_are_forgotten_before_anybody_is_interrupted() -> None:
+    schedule = scheduler(4, pages=4)
+    queue(schedule, [5] * 70)
+    schedule.choose({})
+    schedule.publish([0])
+    schedule.finish([0])
+    assert available(schedule) == 2, "the index owns them"
+    queue(schedule, [6] * 40, [7] * 40, first=1, max_tokens=100)
+    assert begun(schedule.choose({})) == [1, 2]
+    grown, stopped = schedule.grow({0: 65, 1: 65})
+    assert sorted(grown) == [0, 1] and not stopped
+
+
+def test_a_request_can_be_dropped_wherever_it_is() -> None:
+    schedule = scheduler(1, pages=4)
+    queue(schedule, [5], [6])
+    schedule.choose({})
+    assert schedule.drop(1) is None and not schedule.waiting
+    assert schedule.drop(0) == 0 and available(schedule) == 4
+    with pytest.raises(ValueError, match="request 0: neither waiting nor running"):
+        schedule.drop(0)
+
+
+def test_clear_frees_every_page() -> None:
+    schedule = scheduler(2, pages=8)
+    queue(schedule, [5] * 70, [6], [7])
+    schedule.choose({})
+    schedule.publish([0])
+    schedule.clear()
+    assert available(schedule) == 8 and not schedule.running and not schedule.waiting
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(4, 10), st.booleans())
+def test_every_request_ends_and_no_page_has_two_writers(
+    seed: int, slots: int, pages: int, shares: bool
+) -> None:
+    """A small world: each running request grows by a page now and then, and ends at its length."""
+    rng = random.Random(seed)
+    schedule = scheduler(slots, pages, shares)
+    lengths: dict[int, int] = {}
+    prompts = [[rng.choice([5, 6])] * rng.choice([3, 40, 70, 140]) for _ in range(9)]
+    queue(schedule, *prompts, max_tokens=pages * KEY_CHUNK - 144)
+    for _ in range(400):
+        wanted = {slot: lengths[slot] for slot in schedule.interrupted()}
+        for start in schedule.choose(wanted):
+            lengths[start.slot] = wanted.get(start.slot, start.request.first_length)
+            assert num_pages(lengths[start.slot]) == len(start.pages)
+        runs = {slot: run for slot, run in schedule.running.items() if run.pages}
+        assert runs or not schedule.running, "somebody goes on"
+        shared = {page for p in schedule.index._pages.values() for page in [p]}
+        written = [page for run in runs.values() for page in run.pages if page not in shared]
+        assert len(set(written)) == len(written)
+        schedule.publish(schedule.unpublished())
+        done = [slot for slot in runs if lengths[slot] >= runs[slot].request.max_length]
+        for slot in done:
+            lengths.pop(slot)
+        schedule.finish(done)
+        for slot in runs.keys() - set(done):
+            longest = runs[slot].request.max_length
+            lengths[slot] = min(lengths[slot] + rng.choice([0, 40, 64]), longest)
+        grown, stopped = schedule.grow(
+            {slot: lengths[slot] for slot, run in schedule.running.items() if run.pages}
+        )
+        assert not grown.keys() & set(stopped)
+        if not schedule.running and not schedule.waiting:
+            break
+    assert not schedule.running and not schedule.waiting, "everybody ends"
+    schedule.clear()
+    assert available(schedule) == pages

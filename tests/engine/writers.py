@@ -2,17 +2,20 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
-from unmask.diffusion.sample import Alphabet, LogitsFn, sample
-from unmask.engine.engine import Engine
+from unmask.diffusion.rules import SCHEDULES, STRATEGIES
+from unmask.diffusion.sample import LogitsFn, sample
+from unmask.engine.engine import Engine, conventions_of
 from unmask.engine.params import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.transformer import Model, block_causal
-from unmask.types import Prompt, SamplingParams, Strategy, Trajectory
+from unmask.types import Prompt, SamplingParams, Trajectory
 
-STRATEGIES: tuple[Strategy, ...] = ("static", "dynamic", "random", "left_to_right")
+BOTH = {"edit_threshold": 0.3, "remask_threshold": 0.1}
 
 Ask = tuple[Sequence[int], SamplingParams]  # prompt ids, how to answer
 
@@ -22,9 +25,11 @@ def prompt_of(token_ids: Sequence[int]) -> Prompt:
 
 
 def dense_logits(model: Model, block: int) -> LogitsFn:
-    """Return the dense forward pass under blocks of `block` tokens."""
+    """Return the dense forward pass: under blocks of `block` tokens, unless attention is full."""
 
     def logits(ids: Tensor) -> Tensor:
+        if model.spec.attention == "full":
+            return model.logits(ids)
         return model.logits(ids, allowed=block_causal(ids.shape[1], block)[None])
 
     return logits
@@ -35,34 +40,98 @@ def by_reference(model: Model, ask: Ask) -> Trajectory:
     prompt = prompt_of(ask[0])
     params = resolve(prompt, ask[1], model.spec)
     assert params.block_size is not None
-    alphabet = Alphabet(model.spec.require_mask_id(), model.head.drawable)
-    return sample(prompt, params, dense_logits(model, params.block_size), alphabet)
+    return sample(prompt, params, dense_logits(model, params.block_size), conventions_of(model))
 
 
 def by_engine(
     model: Model, asks: Sequence[Ask], params: EngineParams | None = None
 ) -> list[Trajectory]:
     """Write many responses with one engine, in order."""
-    engine = Engine(model, params)
+    return by(Engine(model, params), asks)
+
+
+def by(engine: Engine, asks: Sequence[Ask]) -> list[Trajectory]:
+    """Write many responses with an engine, in order."""
     numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
     finished = dict(engine.collect())
-    return [finished[number] for number in numbers]
+    return [trajectory_of(finished[number]) for number in numbers]
 
 
-def some_asks(count: int, seed: int = 0) -> list[Ask]:
-    """Draw requests of mixed prompt lengths, block sizes, lengths and strategies."""
+def trajectory_of(result: Trajectory | ValueError) -> Trajectory:
+    """Return a result that must not be an error."""
+    assert isinstance(result, Trajectory), result
+    return result
+
+
+def draw_params(rng: random.Random, **stated: Any) -> SamplingParams:
+    """Draw how to answer, over everything the engine does; what is stated stays."""
+    revising = rng.choice([{}, {}, {}, {"edit_threshold": 0.2}, {"remask_threshold": 0.2}, BOTH])
+    drawn = {
+        "strategy": rng.choice(STRATEGIES),
+        "block_size": rng.choice([None, None, 1, 2, 3, 5, 8]),
+        "sub_block_size": rng.choice([None, None, 2, 3]),
+        "denoising_steps": rng.choice([None, 1, 2, 3]),
+        "schedule": rng.choice(SCHEDULES),
+        "threshold": rng.choice([0.1, 0.3, 0.6]),
+        "factor": rng.choice([0.5, 1.0, 2.0]),
+        "entropy_bound": rng.choice([0.1, 1.0, 4.0]),
+        "temperature": rng.choice([0.0, 0.7, 1.0, 1.5]),
+        "top_k": rng.choice([0, 0, 6]),
+        "top_p": rng.choice([1.0, 0.8]),
+        "min_p": rng.choice([0.0, 0.05]),
+        "confidence": rng.choice(["raw", "filtered"]),
+        "max_edit_steps": rng.choice([0, 1, 4]),
+        "stop_token_ids": rng.choice([None, (), (2, 5, 7)]),
+        "max_tokens": rng.randrange(1, 16),
+        "seed": rng.randrange(2**62),
+    }
+    return SamplingParams(**{**drawn, **revising, **stated})
+
+
+def some_asks(
+    count: int, seed: int = 0, model: Model | None = None, longest: int = 24, **stated: Any
+) -> list[Ask]:
+    """Draw requests that differ in everything, the strategies in turn.
+
+    Args:
+        count: how many.
+        seed: of the draws.
+        model: the one that is asked, where it is not the toy model.
+        longest: prompts are shorter than this.
+        stated: sampling parameters that all of them share.
+    """
     rng = random.Random(seed)
+    vocabulary = model.spec.vocab_size if model else 20
+    # A shifted model predicts the first token from the one before it.
+    shortest = int(model is not None and model.spec.is_shifted)
     return [
         (
-            [rng.randrange(20) for _ in range(rng.randrange(24))],
-            SamplingParams(
-                strategy=STRATEGIES[i % 4],
-                block_size=rng.choice([None, 2, 3, 8]),
-                threshold=0.3,
-                max_tokens=rng.randrange(1, 20),
-                top_k=rng.choice([0, 4]),
-                seed=i,
-            ),
+            [rng.randrange(vocabulary) for _ in range(rng.randrange(shortest, longest))],
+            draw_params(rng, **{"strategy": STRATEGIES[i % len(STRATEGIES)], **stated}),
         )
         for i in range(count)
+    ]
+
+
+def sharing_asks(count: int, seed: int, model: Model, longest: int = 100) -> list[Ask]:
+    """Draw requests of which most begin alike, on prompts that fill a page and more.
+
+    Two in three are in the model's own blocks, or 3: only texts in the same blocks can be shared.
+
+    Args:
+        count: how many.
+        seed: of the draws.
+        model: the one that is asked.
+        longest: prompts are at most this long.
+    """
+    rng = random.Random(seed)
+    bases = [[rng.randrange(model.spec.vocab_size) for _ in range(longest)] for _ in range(2)]
+    lengths = [n for n in (1, 33, 40, 64, 70, 97, 100) if n <= longest]
+    own = some_asks(count, seed, model)
+    return [
+        (
+            ids if rng.random() < 0.3 else rng.choice(bases)[: rng.choice(lengths)],
+            replace(params, block_size=rng.choice([None, 3, params.block_size])),
+        )
+        for ids, params in own
     ]

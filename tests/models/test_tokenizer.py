@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.models.toy import GOLDEN
+from unmask.models.families import FAMILIES
 from unmask.models.tokenizer import (
     Tokenizer,
     character_tokenizer,
@@ -21,7 +22,7 @@ from unmask.models.tokenizer import (
 from unmask.types import Message
 
 CHAT = {
-    family: json.loads((GOLDEN / "chat" / f"{family}.json").read_text()) for family in ("sdar",)
+    file.stem: json.loads(file.read_text()) for file in sorted((GOLDEN / "chat").glob("*.json"))
 }
 ALPHABET = "0123456789+-*/()=. \n<|>_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ?é漢🙂"
 
@@ -31,18 +32,34 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return character_tokenizer(ALPHABET, tmp_path_factory.mktemp("tokenizer"))
 
 
+def name_special_tokens(directory: Path, tokens: dict[str, dict[str, Any] | None]) -> None:
+    """Let a tokenizer state the special tokens that a template may write."""
+    file = directory / "tokenizer_config.json"
+    stated = {f"{role}_token": tokens[role] for role in ("bos", "eos", "pad") if tokens.get(role)}
+    texts = {key: token["text"] for key, token in stated.items() if token}
+    file.write_text(json.dumps(json.loads(file.read_text()) | texts))
+
+
+def test_every_family_has_a_conversation() -> None:
+    assert CHAT.keys() | {"sdar_moe"} == {family.name for family in FAMILIES}  # it has SDAR's
+    for chat in CHAT.values():
+        assert any(entry.get("evidence") != "recalled" for entry in chat["rendered"])
+
+
 @pytest.mark.parametrize(
     ("family", "entry"),
     [
         pytest.param(f, e, id=f"{f}-{e['name']}")
         for f, chat in CHAT.items()
         for e in chat["rendered"]
+        if e.get("evidence") != "recalled"
     ],
 )
 def test_published_conversations(family: str, entry: dict[str, Any], tmp_path: Path) -> None:
-    """Through the template file an export would copy."""
+    """Through the template file an export would copy; recalled texts are nobody's published ones."""
     character_tokenizer(ALPHABET, tmp_path)
     (tmp_path / "chat_template.jinja").write_text(CHAT[family]["chat_template"])
+    name_special_tokens(tmp_path, CHAT[family]["special_tokens"])
     text = render_text(
         [Message(**message) for message in entry["messages"]],
         load_tokenizer(tmp_path),

@@ -7,6 +7,7 @@ import pytest
 
 from tests.toy import toy_checkpoint
 from unmask.engine.llm import LLM
+from unmask.engine.params import EngineParams
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Prompt, SamplingParams, Score, Trajectory
@@ -16,7 +17,9 @@ SAMPLING = SamplingParams(max_tokens=6, n=3, temperature=3.0)
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
-    return LLM(toy_checkpoint(tmp_path_factory.mktemp("checkpoint")), max_slots=4)
+    return LLM(
+        toy_checkpoint(tmp_path_factory.mktemp("checkpoint")), params=EngineParams(max_slots=4)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,13 @@ def test_views_carry_the_advantage_over_their_group_and_the_slots_asked_for(
         (["sampling.top_k=3"], r"sampling\.top_k, top_p and min_p must be off"),
         (["sampling.top_p=0.9"], r"sampling\.top_k, top_p and min_p must be off"),
         (["sampling.min_p=0.1"], r"sampling\.top_k, top_p and min_p must be off"),
+        (["sampling.guidance=1.5"], r"sampling\.guidance = 1\.5 must be 0"),
+        (["sampling.edit_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must be"),
+        (["sampling.remask_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must"),
+        (
+            ["sampling.preset=llada2_1", "sampling.temperature=1"],
+            r"sampling\.edit_threshold and remask_threshold must be off in RL",
+        ),
         (["objective.kl=0.1", "minibatches=1"], r"objective\.kl = 0\.1 has no effect"),
         (["task.train=none"], r"task\.train is not given"),
         (["sampling.max_tokens=200"], "lower max_tokens"),

@@ -11,35 +11,27 @@ Keys are dotted; a key `section.*` stands for all keys below it that are not lis
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from unmask.configs.foreign_sampling import (
+    BLOCK_MODELS,
+    ONE_DEVICE,
+    PRESET_OF,
+    Kind,
+    Rule,
+    first,
+    model_base,
+    number,
+    sampling_lines,
+    sampling_rules,
+    with_target,
+)
 from unmask.configs.keys import to_toml
 from unmask.configs.load import flatten
 
-Kind = Literal["sft", "rl", "eval"]
-Convert = Callable[[Any], Any]
-
-BLOCK_MODELS = ("sdar", "trado")
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What becomes of one key of dLLM-RL.
-
-    Attributes:
-        old: dotted key there.
-        new: dotted keys here that get its value; none where it has no counterpart.
-        note: what changes, or why there is no counterpart.
-        convert: its value to ours.
-    """
-
-    old: str
-    new: tuple[str, ...] = ()
-    note: str = ""
-    convert: Convert = field(default=lambda value: value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +44,19 @@ class Implied:
     when: str = ""
 
 
-def _number(value: Any) -> Any:
-    """Read `1e-6`, which YAML 1.1 takes for a text and OmegaConf for a number."""
-    if isinstance(value, bool) or not isinstance(value, str):
-        return value
-    return float(value)
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and value else value
-
-
-def _strategy(value: Any) -> Any:
-    name = str(_first(value)).removeprefix("low_confidence_")
-    return {"sequential": "left_to_right"}.get(name, name)
-
-
 def _data_file(value: Any) -> str:
-    return f"data/{_first(value)}.json"
+    return f"data/{first(value)}.json"
 
 
 def _model_dtype(value: Any) -> str:
     return {"no": "float32", "fp32": "float32"}.get(str(value), "auto")
 
 
-ONE_DEVICE = "one process and one device so far"
 NO_VALUE = "there is no value model yet"
 NO_JUDGE = "there is no process reward yet"
 NO_IMAGES = "text only so far"
 NO_EFFECT = "it has no effect in dLLM-RL either"
 NO_MASKING = "only for its random_masking and coupled methods, which are not there yet"
-FULL_ATTENTION = "only for its full-attention models, which are not there yet"
 NOT_STARTED = "no processes are started on other machines, and no environment is changed"
 
 EVERYWHERE = (
@@ -99,7 +73,7 @@ EVERYWHERE = (
     Rule(
         "model.model_base",
         (),
-        "read from the checkpoint's config.json; sdar and trado are supported",
+        "read from the checkpoint's config.json; it chooses the preset of the sampler",
     ),
     Rule("model.vq_model_path", (), NO_IMAGES),
     Rule("model.image_resolution", (), NO_IMAGES),
@@ -113,33 +87,6 @@ EVERYWHERE = (
 )
 
 
-def _sampling(old: str, new: str) -> tuple[Rule, ...]:
-    """Return the rules of a section that says how responses are unmasked."""
-    parallel = "how its samplers go in batches; no result depends on it here"
-    return (
-        Rule(f"{old}.temperature", (f"{new}.temperature",), "", _number),
-        Rule(f"{old}.top_p", (f"{new}.top_p",), "", _number),
-        Rule(f"{old}.top_k", (f"{new}.top_k",), "", _first),
-        Rule(f"{old}.max_token", (f"{new}.max_tokens",)),
-        Rule(f"{old}.block_size", (f"{new}.block_size",), "", _first),
-        Rule(f"{old}.denoising_steps_per_block", (f"{new}.denoising_steps",)),
-        Rule(f"{old}.remasking_strategy", (f"{new}.strategy",), "", _strategy),
-        Rule(f"{old}.dynamic_threshold", (f"{new}.threshold",), "", _number),
-        Rule(f"{old}.max_gen_length", (f"{new}.max_tokens",), "of its full-attention models"),
-        Rule(f"{old}.steps", (), f"denoising steps of a whole response: {FULL_ATTENTION}"),
-        Rule(f"{old}.alg_temp", (), FULL_ATTENTION),
-        Rule(f"{old}.pad_target_penalty", (), FULL_ATTENTION),
-        Rule(f"{old}.target", (), FULL_ATTENTION),
-        Rule(f"{old}.further_horizon", (), FULL_ATTENTION),
-        Rule(f"{old}.use_cache", (), "the cache is exact here and always on"),
-        Rule(f"{old}.batch_size", (), parallel),
-        Rule(f"{old}.tensor_parallel_size", (), ONE_DEVICE),
-        Rule(f"{old}.start_with_think", (), "write the opening into task.template"),
-        Rule(f"{old}.output_unmasking_history", (), "every trajectory keeps its step map"),
-        Rule(f"{old}.stop_token_list", (), f"texts there, ids here: set {new}.stop_token_ids"),
-    )
-
-
 ENGINE = Rule("rollout.max_active", ("engine.slots",))
 
 OPTIMIZER = (
@@ -147,13 +94,13 @@ OPTIMIZER = (
     Rule("training.mixed_precision", ("model.dtype",), "auto is bfloat16 on CUDA", _model_dtype),
     Rule("training.enable_tf32", (), "torch's own default stands"),
     Rule("training.seed", ("run.seed",)),
-    Rule("training.max_grad_norm", ("optimizer.clip_norm",), "honoured here", _number),
+    Rule("training.max_grad_norm", ("optimizer.clip_norm",), "honoured here", number),
     Rule("optimizer.name", (), "AdamW always"),
-    Rule("optimizer.params.learning_rate", ("optimizer.lr",), "", _number),
+    Rule("optimizer.params.learning_rate", ("optimizer.lr",), "", number),
     Rule("optimizer.params.beta1", (), "written as optimizer.betas"),
     Rule("optimizer.params.beta2", (), "written as optimizer.betas"),
-    Rule("optimizer.params.weight_decay", ("optimizer.weight_decay",), "", _number),
-    Rule("optimizer.params.epsilon", ("optimizer.eps",), "", _number),
+    Rule("optimizer.params.weight_decay", ("optimizer.weight_decay",), "", number),
+    Rule("optimizer.params.epsilon", ("optimizer.eps",), "", number),
     Rule("optimizer.params.scale_lr", (), NO_EFFECT),
     Rule("lr_scheduler.scheduler", ("optimizer.schedule",), "over the whole run, not each RL step"),
     Rule("lr_scheduler.params.warmup_steps", ("optimizer.warmup_steps",)),
@@ -161,7 +108,7 @@ OPTIMIZER = (
         "lr_scheduler.params.min_lr_scale",
         ("optimizer.final_lr_share",),
         "honoured here; its cosine ignores it",
-        _number,
+        number,
     ),
     Rule("lr_scheduler.params.learning_rate", (), NO_EFFECT),
 )
@@ -172,7 +119,7 @@ EVALUATION = (
     Rule("evaluation.num_response_per_task", ("eval.samples",)),
     Rule("evaluation.max_active", (), "engine.slots serves both"),
     Rule("evaluation.if_eval", (), "eval.problems = 0 measures nothing"),
-    *_sampling("evaluation", "eval.sampling"),
+    *sampling_rules("evaluation", "eval.sampling"),
 )
 
 RL = (
@@ -193,7 +140,7 @@ RL = (
     Rule("rollout.num_task_per_step", ("rollout.prompts",)),
     Rule("rollout.num_response_per_task", ("rollout.responses",)),
     ENGINE,
-    *_sampling("rollout", "sampling"),
+    *sampling_rules("rollout", "sampling"),
     Rule("rollout.reward_model.*", (), NO_JUDGE),
     Rule(
         "training.method", (), "unmask rl is TraceRL; coupled and random_masking are not there yet"
@@ -201,8 +148,8 @@ RL = (
     Rule("training.block_size", (), "training uses the rollouts' blocks: sampling.block_size"),
     Rule("training.shrink", ("objective.shrink",)),
     Rule("training.post_num", ("objective.post_num",)),
-    Rule("training.eps", ("objective.clip_low", "objective.clip_high"), "", _number),
-    Rule("training.beta", ("objective.kl",), "", _number),
+    Rule("training.eps", ("objective.clip_low", "objective.clip_high"), "", number),
+    Rule("training.beta", ("objective.kl",), "", number),
     Rule("training.use_kl_estimator_k3", (), "always k3"),
     Rule("training.gam", (), NO_VALUE),
     Rule("training.lam", (), NO_VALUE),
@@ -218,7 +165,7 @@ RL = (
     ),
     Rule("training.batch_size_lm", (), "optimizer.token_budget says how much goes in a pass"),
     Rule("training.num_train_epochs", (), "one pass over a step's trajectories"),
-    Rule("optimizer.params.policy_learning_rate", ("optimizer.lr",), "", _number),
+    Rule("optimizer.params.policy_learning_rate", ("optimizer.lr",), "", number),
     Rule("optimizer.params.value_learning_rate", (), NO_VALUE),
     *OPTIMIZER,
     *EVALUATION,
@@ -232,8 +179,8 @@ SFT = (
     Rule("dataset.optimization_data", ("data.path",), "", _data_file),
     Rule("training.method", (), "unmask sft is block SFT (semi-ar); the others are not there yet"),
     Rule("training.block_size", ("model.block_size",), "of block models"),
-    Rule("training.lower_p", ("noise.low",), "", _number),
-    Rule("training.upper_p", ("noise.high",), "", _number),
+    Rule("training.lower_p", ("noise.low",), "", number),
+    Rule("training.upper_p", ("noise.high",), "", number),
     Rule("training.mask_times_per_sample", ("noise.views",), "fresh at every pass"),
     Rule("training.shrink", (), "only for its trace method, which is not there yet"),
     Rule("training.post_num", (), "slots right of the end are hidden and unscored"),
@@ -248,12 +195,12 @@ SFT = (
 EVAL = (
     *EVERYWHERE,
     Rule("model", ("model.path",)),
-    Rule("model_base", (), "read from the checkpoint's config.json; sdar and trado are supported"),
+    Rule("model_base", (), "read from the checkpoint's config.json; it chooses sampling.preset"),
     Rule("dataset.eval_dataset", ("task.test",), "", _data_file),
     Rule("dataset.data_type", (), 'math is task.kind = "json"; code is not there yet'),
     Rule("rollout.num_response_per_task", ("samples",)),
     ENGINE,
-    *_sampling("rollout", "sampling"),
+    *sampling_rules("rollout", "sampling"),
 )
 
 RULES: dict[Kind, tuple[Rule, ...]] = {"rl": RL, "sft": SFT, "eval": EVAL}
@@ -308,6 +255,7 @@ def translate(table: Mapping[str, Any], kind: Kind) -> str:
         ValueError: a number is none, or a `${...}` names a key that is not there.
     """
     old = {name: _resolve(name, value, table) for name, value in flatten(_with_text_keys(table))}
+    old = {name: with_target(name, value, old) for name, value in old.items()}
     lines: dict[str, str] = {}
     comments: list[str] = []
     for name, value in old.items():
@@ -343,12 +291,12 @@ def markdown_table(kind: Kind) -> str:
 
 
 def _head(old: Mapping[str, Any], kind: Kind) -> list[str]:
-    name = str(old.get("model.model_base") or old.get("model_base") or BLOCK_MODELS[0])
-    warning = f"# {name} models are not there yet: supported are {' and '.join(BLOCK_MODELS)}."
+    name, there = model_base(old), PRESET_OF if kind == "eval" else BLOCK_MODELS
+    warning = f"# {name} models are not there yet: supported are {' and '.join(there)}."
     return [
         f"# A configuration of dLLM-RL, for `unmask {kind}`; look through it, and check it with",
         f"# `unmask config {kind} FILE.toml`.",
-        *([] if name in BLOCK_MODELS else [warning]),
+        *([] if name in there else [warning]),
         "",
     ]
 
@@ -401,13 +349,14 @@ def _implied(old: Mapping[str, Any], kind: Kind) -> list[tuple[str, Any, str]]:
     found: list[tuple[str, Any, str]] = []
     usual = {"optimizer.params.beta1": 0.9, "optimizer.params.beta2": 0.999}
     if any(name in old for name in usual):
-        betas = [_number(old.get(name, value)) for name, value in usual.items()]
+        betas = [number(old.get(name, value)) for name, value in usual.items()]
         found.append(("optimizer.betas", betas, ", ".join(usual)))
     if kind == "sft" and "training.batch_size_lm" in old:
         steps = old.get("training.gradient_accumulation_steps") or 1
         remark = "batch_size_lm * gradient_accumulation_steps; multiply by the devices it had"
         found.append(("data.batch_size", old["training.batch_size_lm"] * steps, remark))
     always = (i for i in IMPLIED[kind] if not i.when or old.get(i.when) is not None)
+    found += sampling_lines(old, kind)
     return found + [(i.new, i.value, f"without a key there: {i.note}") for i in always]
 
 

@@ -36,6 +36,6 @@ def mix(state: Tensor) -> Tensor:
 def uniform(seed: Tensor, position: Tensor, step: Tensor, purpose: int) -> Tensor:
     """Return float64 numbers in [0, 1), one per broadcast element of the int64 keys."""
     state = seed
-    for part in (position, step, torch.tensor(purpose, device=seed.device)):
+    for part in (position, step, torch.full((), purpose, device=seed.device)):
         state = mix(state + (part + 1) * _signed(GOLDEN_GAMMA))
     return _shift_right(state, 11).double() * 2.0**-53

@@ -1,233 +1,267 @@
-"""One denoising step: which token each hidden slot would take, and which slots take theirs now.
+"""One denoising step: which slots of a block take the token they would write, now.
 
-The reference sampler and the engine both call `reveal`. It keeps two distributions apart. The
-*proposal* (temperature, top-k, top-p, min-p) is what tokens are drawn from, and what
-`behavior_logprobs` are of. The *confidence* that orders the slots is by default the model's own
-probability of the drawn token, because a tempered or filtered one mistakes a sharper proposal for a
-surer model. Every step reveals at least one and at most all hidden slots, and never touches a
-revealed one; ties go to the lowest position. The mask id and ids that no tokenizer can decode are
-never drawn.
+The reference sampler and the engine both call `reveal`. A strategy is two pure functions: `ranking`
+says in which order slots are revealed, `allowance` how many of the foremost it is sure of; a quota
+says how many there are at least. Every step reveals at least one and at most all hidden slots; ties
+go to the lowest position. A written token changes only where a request asks for edits or remasking.
 
 Published behaviours this departs from, and why, are in `docs/methods.md`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.draws import ORDER, TOKEN, uniform
-from unmask.types import SamplingParams, Strategy
+from unmask.diffusion.propose import Proposal, propose
+from unmask.diffusion.rules import SCHEDULES, STRATEGIES, Rules
 
-STRATEGIES: tuple[Strategy, ...] = ("static", "dynamic", "random", "left_to_right")
+# Dream's time runs from 1 to this.
+TIME_END = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The sampling parameters of `B` requests as tensors `(B,)`; see `SamplingParams` for their meaning.
+class Block(NamedTuple):
+    """The blocks of `B` sequences before a denoising step.
 
-    `has_filters` says on the host whether any request filters its proposal, so that the sort is
-    skipped when none does.
+    Attributes:
+        tokens: `(B, K)` the ids the slots hold.
+        hidden: `(B, K)` bool, slots that may be revealed now.
+        written: `(B, K)` bool, slots the model wrote before.
+        positions: `(B, K)` absolute positions.
+        taken: `(B,)` denoising steps each sequence has taken.
+        quotas: `(B,)` fewest slots to reveal.
     """
 
-    seed: Tensor
-    strategy: Tensor
-    steps: Tensor
-    threshold: Tensor
-    temperature: Tensor
-    top_k: Tensor
-    top_p: Tensor
-    min_p: Tensor
-    ranks_by_filtered: Tensor
-    has_filters: bool
-
-    @classmethod
-    def of(cls, requests: Sequence[SamplingParams], device: torch.device) -> Self:
-        """Lay out the parameters of several requests; their `block_size` must be filled in."""
-
-        def column(values: Sequence[float], dtype: torch.dtype) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)
-
-        for request in requests:
-            assert request.block_size is not None
-        return cls(
-            seed=column([r.seed for r in requests], torch.int64),
-            strategy=column([STRATEGIES.index(r.strategy) for r in requests], torch.int64),
-            steps=column([r.denoising_steps or r.block_size or 1 for r in requests], torch.int64),
-            threshold=column(
-                [r.threshold if r.strategy == "dynamic" else torch.inf for r in requests],
-                torch.float64,
-            ),
-            temperature=column([r.temperature for r in requests], torch.float64),
-            top_k=column([r.top_k for r in requests], torch.int64),
-            top_p=column([r.top_p for r in requests], torch.float64),
-            min_p=column([r.min_p for r in requests], torch.float64),
-            ranks_by_filtered=column([r.confidence == "filtered" for r in requests], torch.bool),
-            has_filters=any(r.is_filtered for r in requests),
-        )
-
-    def take(self, index: Tensor) -> "Rules":
-        """Return the rules of the requests `index`, in that order, with repeats."""
-        columns = {
-            field.name: getattr(self, field.name).index_select(0, index)
-            for field in fields(self)
-            if field.name != "has_filters"
-        }
-        return Rules(**columns, has_filters=self.has_filters)
-
-    def join(self, other: "Rules") -> "Rules":
-        """Return the rules of both, these before `other`."""
-        columns = {
-            field.name: torch.cat((getattr(self, field.name), getattr(other, field.name)))
-            for field in fields(self)
-            if field.name != "has_filters"
-        }
-        return Rules(**columns, has_filters=self.has_filters or other.has_filters)
-
-
-class Proposal(NamedTuple):
-    """What each row would write: token, its log-probability when drawn, and the confidence in it; `(rows,)` each."""
-
     tokens: Tensor
-    logprobs: Tensor
-    confidence: Tensor
+    hidden: Tensor
+    written: Tensor
+    positions: Tensor
+    taken: Tensor
+    quotas: Tensor
 
 
 class Reveal(NamedTuple):
-    """What one denoising step wrote; `(B, K)` each, meaningful where `chosen`."""
+    """What one denoising step did; `(B, K)` each.
+
+    Attributes:
+        chosen: slots written, edits included; the other columns are meaningful there.
+        remasked: slots masked again.
+        tokens: what was written.
+        logprobs: its log-probability under the proposal.
+        raw_logprobs: its log-probability under the model's own distribution.
+        entropy: of the model's own distribution.
+    """
 
     chosen: Tensor
+    remasked: Tensor
     tokens: Tensor
     logprobs: Tensor
+    raw_logprobs: Tensor
+    entropy: Tensor
 
 
-def filter_logits(logits: Tensor, rules: Rules) -> Tensor:
-    """Set to -inf the logits `(rows, V)` that top-k, then top-p, then min-p leave out.
+def open_now(hidden: Tensor, rules: Rules) -> Tensor:
+    """Return which of the hidden slots `(B, K)` may be revealed now: those of the leftmost open sub-block."""
+    column = torch.arange(hidden.shape[1], device=hidden.device)
+    sub_block = column // rules.sub_block[:, None]
+    first = sub_block.masked_fill(~hidden, hidden.shape[1]).min(-1, keepdim=True).values
+    return hidden & (sub_block == first)
 
-    Top-k keeps ties with the k-th. Top-p keeps the token that crosses p, and is taken of what top-k
-    left.
+
+def scored_slots(block: Block, rules: Rules) -> Tensor:
+    """Return `(B, K)` bool, the slots whose logits a step needs: the hidden, and the written that may change."""
+    if not rules.needs.revises:
+        return block.hidden
+    return block.hidden | (block.written & rules.revises[:, None])
+
+
+class Progress(NamedTuple):
+    """How far `B` blocks are: their own masks when they began, the masks left, and the steps taken; `(B,)` each."""
+
+    num_masks: Tensor
+    num_hidden: Tensor
+    step: Tensor
+
+
+def quota(progress: Progress, rules: Rules) -> tuple[Tensor, Tensor]:
+    """Return how many slots this step reveals at least, and the number of the next step; `(B,)` each.
+
+    `even` and `block` split the block's masks, or its slots, over its steps, the rest to the first.
+    `linear` reveals `m (1 - s/t)` of `m` masks from time `t` to `s` (Dream); steps that would reveal
+    nothing change nothing, and are passed over.
     """
-    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    num_kept = torch.where(rules.top_k > 0, rules.top_k, logits.shape[-1]).clamp(
-        max=logits.shape[-1]
-    )
-    is_kept = ordered >= ordered.gather(1, num_kept[:, None] - 1)
-    probs = ordered.masked_fill(~is_kept, -torch.inf).softmax(-1)
-    before = probs.cumsum(-1) - probs
-    is_kept &= (before <= rules.top_p[:, None]) | (rules.top_p >= 1)[:, None]
-    is_kept &= probs >= rules.min_p[:, None] * probs[:, :1]
-    return logits.masked_fill(~torch.zeros_like(is_kept).scatter(1, order, is_kept), -torch.inf)
+    split = torch.where(rules.schedule == SCHEDULES.index("block"), rules.block, progress.num_masks)
+    steps = torch.minimum(rules.steps, split).clamp(min=1)
+    even = split // steps + (progress.step < split % steps)
+
+    left = progress.num_hidden.double()
+    span = 1 - TIME_END
+    last = rules.steps - 1
+    # The first step from here on that reveals something, and what it reveals.
+    first = (rules.steps / span - left).ceil().long()
+    time = torch.minimum(torch.maximum(first, progress.step), last)
+    some = (left * span / (rules.steps - time * span)).floor().long()
+    linear = torch.where(time == last, progress.num_hidden, some)
+
+    is_linear = rules.schedule == SCHEDULES.index("linear")
+    quotas = torch.where(is_linear, linear, even).clamp(min=1)
+    return quotas, torch.where(is_linear, time, progress.step) + 1
 
 
-def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw one index per row of `probs (rows, V)` by inverse CDF at `uniforms (rows,)` in [0, 1).
-
-    An index of probability zero is never drawn: the comparison is strict, and the target stays
-    below the total.
-    """
-    cdf = probs.cumsum(-1)
-    total = cdf[:, -1]
-    below_total = torch.nextafter(total, torch.zeros_like(total))
-    target = torch.minimum(uniforms.to(cdf.dtype) * total, below_total)
-    return torch.searchsorted(cdf, target[:, None], right=True)[:, 0]
+def confidence_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
+    """Rank slots by the probability of the token they would write."""
+    return grid.confidence
 
 
-def propose(logits: Tensor, drawable: Tensor, uniforms: Tensor, rules: Rules) -> Proposal:
-    """Say what each row would write.
+def margin_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
+    """Rank slots by the lead of their likeliest token over the next."""
+    return grid.margin
+
+
+def entropy_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
+    """Rank slots by the entropy of their distribution, least first."""
+    return -grid.spread
+
+
+def random_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
+    """Rank slots by a draw."""
+    seed, taken = keys
+    return uniform(seed[:, None], positions, taken[:, None], ORDER)
+
+
+def position_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
+    """Rank slots from the left."""
+    return -positions
+
+
+RANKINGS = {
+    "static": confidence_ranking,
+    "dynamic": confidence_ranking,
+    "factor": confidence_ranking,
+    "margin": margin_ranking,
+    "entropy": entropy_ranking,
+    "entropy_bounded": entropy_ranking,
+    "random": random_ranking,
+    "left_to_right": position_ranking,
+}
+
+
+def above_threshold(ranked: Tensor, rules: Rules) -> Tensor:
+    """Count the slots whose confidence exceeds the threshold."""
+    return (ranked > rules.threshold[:, None]).sum(-1)
+
+
+def within_factor(ranked: Tensor, rules: Rules) -> Tensor:
+    """Count the foremost slots while the n-th has `(n + 1) (1 - confidence) < factor`."""
+    number = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
+    is_sure = (number + 1) * (1 - ranked) < rules.factor[:, None]
+    return is_sure.long().cumprod(-1).sum(-1)
+
+
+def within_entropy(ranked: Tensor, rules: Rules) -> Tensor:
+    """Count the foremost slots while the entropies before the last of them sum to at most the bound."""
+    before = F.pad(-ranked.cumsum(-1)[:, :-1], (1, 0))
+    is_sure = (before <= rules.entropy_bound[:, None]) & ranked.isfinite()
+    return is_sure.long().cumprod(-1).sum(-1)
+
+
+ALLOWANCES = {
+    "dynamic": above_threshold,
+    "factor": within_factor,
+    "entropy_bounded": within_entropy,
+}
+
+
+def rank_slots(grid: Proposal, block: Block, rules: Rules) -> Tensor:
+    """Return the `(B, K)` order in which each request's strategy reveals its slots, higher first."""
+    scores = torch.zeros(block.hidden.shape, dtype=torch.float64, device=block.hidden.device)
+    for name in sorted(rules.needs.strategies):
+        is_its = (rules.strategy == STRATEGIES.index(name))[:, None]
+        values = RANKINGS[name](grid, block.positions, (rules.seed, block.taken))
+        scores = torch.where(is_its, values.double(), scores)
+    return scores
+
+
+def allowance(ranked: Tensor, rules: Rules) -> Tensor:
+    """Return `(B,)` how many of the foremost slots each request's strategy is sure of.
 
     Args:
-        logits: `(rows, V)` in fp32 or wider.
-        drawable: `(V,)` bool, the ids that may be written.
-        uniforms: `(rows,)` one number in [0, 1) per row.
-        rules: the rows' sampling parameters.
+        ranked: `(B, K)` scores of the hidden slots, descending; -inf for the others.
+        rules: of the `B` requests.
     """
-    raw = logits.masked_fill(~drawable, -torch.inf)
-    is_greedy = rules.temperature == 0
-    temperature = rules.temperature.masked_fill(is_greedy, 1.0).to(raw.dtype)
-    proposal = raw / temperature[:, None]
-    if rules.has_filters:
-        proposal = filter_logits(proposal, rules)
-    logprobs = proposal.log_softmax(-1)
-    tokens = torch.where(is_greedy, proposal.argmax(-1), draw(logprobs.exp(), uniforms))
-    picked = logprobs.gather(1, tokens[:, None])[:, 0]
-    raw_picked = raw.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-    return Proposal(tokens, picked, torch.where(rules.ranks_by_filtered, picked, raw_picked).exp())
+    counts = torch.zeros_like(rules.strategy)
+    for name in sorted(rules.needs.strategies & ALLOWANCES.keys()):
+        is_its = rules.strategy == STRATEGIES.index(name)
+        counts = torch.where(is_its, ALLOWANCES[name](ranked, rules), counts)
+    return counts
 
 
-def quota(num_masks: Tensor, steps: Tensor, step: Tensor) -> Tensor:
-    """Return how many slots step `step` (from 0) of a block reveals at least: an even split, the rest to the first.
-
-    `num_masks` are the block's own masks when it began, so a block that holds the prompt's tail has
-    fewer.
-    """
-    steps = torch.minimum(steps, num_masks).clamp(min=1)
-    return (num_masks // steps + (step < num_masks % steps)).clamp(min=1)
-
-
-def select(scores: Tensor, hidden: Tensor, quotas: Tensor, threshold: Tensor) -> Tensor:
+def select(scores: Tensor, hidden: Tensor, quotas: Tensor, rules: Rules) -> Tensor:
     """Choose the slots that are revealed now.
 
     Args:
         scores: `(B, K)`, higher is revealed earlier.
         hidden: `(B, K)` bool, the slots that may be chosen.
         quotas: `(B,)` fewest slots to choose, as far as there are hidden ones.
-        threshold: `(B,)` all slots strictly above are chosen, if they are at least the quota; +inf
-            for none.
+        rules: of the `B` requests.
 
     Returns:
         `(B, K)` bool, a subset of `hidden`, and empty only where `hidden` is.
     """
-    order = (
-        scores.masked_fill(~hidden, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
-    )
-    rank = order.argsort(-1)
-    best = (rank < quotas[:, None]) & hidden
-    above = (scores > threshold[:, None]) & hidden
-    return torch.where((above.sum(-1) >= quotas)[:, None], above, best)
+    ranked = scores.masked_fill(~hidden, -torch.inf).sort(dim=-1, descending=True, stable=True)
+    num_chosen = torch.maximum(quotas, allowance(ranked.values, rules))
+    return (ranked.indices.argsort(-1) < num_chosen[:, None]) & hidden
 
 
-def score_slots(confidence: Tensor, positions: Tensor, steps: Tensor, rules: Rules) -> Tensor:
-    """Return the `(B, K)` order in which each request's strategy reveals its slots, higher first."""
-    strategy = rules.strategy[:, None]
-    scores = torch.where(
-        strategy == STRATEGIES.index("random"),
-        uniform(rules.seed[:, None], positions, steps[:, None], ORDER),
-        confidence.double(),
-    )
-    return torch.where(strategy == STRATEGIES.index("left_to_right"), -positions.double(), scores)
+def doubted(grid: Proposal, block: Block, rules: Rules) -> Tensor:
+    """Return the written slots `(B, K)` that are masked again: the least probable, fewer than are hidden."""
+    held = grid.held.double().masked_fill(~block.written, torch.inf)
+    is_doubted = held < rules.remask_threshold[:, None]
+    # One more slot is revealed than masked, so that every step comes nearer to the end.
+    room = block.hidden.sum(-1, keepdim=True) - 1
+    return is_doubted & (held.argsort(dim=-1, stable=True).argsort(-1) < room)
 
 
 def reveal(
     logits: Tensor,
-    hidden: Tensor,
-    positions: Tensor,
-    steps: tuple[Tensor, Tensor],
+    block: Block,
+    rows: tuple[Tensor, Tensor],
     rules: Rules,
     drawable: Tensor,
 ) -> Reveal:
     """Take one denoising step of `B` blocks.
 
     Args:
-        logits: `(>= S, V)`: one row per hidden slot, in the order of `hidden.nonzero()`; further
-            rows are padding.
-        hidden: `(B, K)` bool, slots still masked.
-        positions: `(B, K)` absolute positions.
-        steps: `(B,)` denoising steps each sequence has taken, and `(B,)` its quota for this one.
+        logits: `(>= S, V)`: one row per scored slot; further rows are padding.
+        block: the blocks.
+        rows: block and column `(S,)` of each scored slot; column `K` is padding.
         rules: sampling parameters of the `B` requests.
         drawable: `(V,)` bool, the ids that may be written.
     """
-    taken, quotas = steps
-    request, column = hidden.nonzero(as_tuple=True)
+    request, column = rows
     row_rules = rules.take(request)
-    row_positions = positions[request, column]
-    uniforms = uniform(row_rules.seed, row_positions, taken[request], TOKEN)
-    proposal = propose(logits[: request.shape[0]], drawable, uniforms, row_rules)
+    inside = column.clamp(max=block.hidden.shape[1] - 1)
+    held, positions = block.tokens[request, inside], block.positions[request, inside]
+    uniforms = uniform(row_rules.seed, positions, block.taken[request], TOKEN)
+    proposal = propose(logits[: request.shape[0]], drawable, uniforms, held, row_rules)
+    grid = Proposal(*(_on_grid(values, block.hidden, request, column) for values in proposal))
 
-    def on_grid(values: Tensor) -> Tensor:
-        return values.new_zeros(hidden.shape).index_put((request, column), values)
+    remasked = torch.zeros_like(block.hidden)
+    edited, quotas = remasked, block.quotas
+    if rules.needs.revises:
+        remasked = doubted(grid, block, rules)
+        quotas = torch.maximum(quotas, remasked.sum(-1) + 1)
+        is_sure = grid.confidence.double() > rules.edit_threshold[:, None]
+        edited = block.written & is_sure & (grid.tokens != block.tokens) & ~remasked
+    chosen = select(rank_slots(grid, block, rules), block.hidden, quotas, rules)
+    return Reveal(
+        chosen | edited, remasked, grid.tokens, grid.logprobs, grid.raw_logprobs, grid.entropy
+    )
 
-    scores = score_slots(on_grid(proposal.confidence), positions, taken, rules)
-    chosen = select(scores, hidden, quotas, rules.threshold)
-    return Reveal(chosen, on_grid(proposal.tokens), on_grid(proposal.logprobs))
+
+def _on_grid(values: Tensor, grid: Tensor, request: Tensor, column: Tensor) -> Tensor:
+    """Put one value per scored slot onto a `(B, K)` grid of zeros; what is padding falls off its edge."""
+    wider = values.new_zeros(grid.shape[0], grid.shape[1] + 1)
+    return wider.index_put((request, column), values)[:, :-1]

@@ -1,108 +1,216 @@
-"""Attention over the cache: every query row carries a page and a limit, and sees the keys at positions below it.
+"""Attention over the cache: every query row carries a row of the page table and a limit, and sees the keys below it.
 
-Prefill, denoising, commit and fused commit differ in nothing but limits. A tick writes the keys and
-values of all its rows first and attends afterwards, so a block's rows see the block before them
-even when both are fed at once.
+A tick writes the keys and values of all its rows first and attends afterwards, so a block's rows see
+the block before them even when both are fed at once, and sequences that share a page may read it in
+the pass that fills it. Two backends, one meaning: plain PyTorch, which runs anywhere and keeps the
+reference sampler's bits on CPU, and the Triton kernel (`kernels/paged_attention.py`) on CUDA.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from unmask.models.attention import QUERY_TILE, attend_rows, gather_rows, pad_keys
+from unmask.engine.feed import Rows
+from unmask.engine.kernels.paged_attention import (
+    Tiles,
+    attend_tiles,
+    choose_rows_per_tile,
+    has_kernel,
+    most_tiles,
+    plan_tiles,
+    write_rows,
+)
+from unmask.engine.pages import SCRAP, flat_place
+from unmask.engine.params import AttentionKind
+from unmask.models.attention import (
+    KEY_CHUNK,
+    QUERY_TILE,
+    Attend,
+    attend_chunks,
+    gather_rows,
+    round_up,
+)
+from unmask.models.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Sequences that feed about as many rows.
+    """Sequences that feed about as many rows and read about as many pages.
 
     Attributes:
-        pages: `(B,)` their pages.
         queries: `(B, Lq)` packed index of their rows; short ones repeat their last row.
-        mask: `(B, 1, Lq, W)` bool, keys below each row's limit.
+        pages: `(pages, B)` the pages they read, by their place in the text.
+        mask: `(B, Lq, Lk)` bool, keys below each row's limit.
     """
 
-    pages: Tensor
     queries: Tensor
+    pages: Tensor
     mask: Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class CachedAttend:
-    """Attention of one tick over the cached keys and values.
+class PlainAttend:
+    """Attention of one tick over the pages, in groups of similar sequences.
 
     Attributes:
-        keys: `(layers, M, W, Hk, E)`, written in place.
+        keys: `(layers, M, Hk, W, E)`, written in place.
         values: the same.
-        written: `(T,)` flat cache place (page times `W` plus position) of each row.
-        groups: the sequences, by how many rows they feed.
-        place: `(T,)` where each row stands in the groups' concatenated outputs.
+        page: `(T,)` where each row writes.
+        offset: `(T,)` its place in that page.
+        groups: the sequences.
+        place: `(T,)` where each row stands in the groups' concatenated outputs; 0 for padding.
+    """
+
+    keys: Tensor
+    values: Tensor
+    page: Tensor
+    offset: Tensor
+    groups: tuple[RowGroup, ...]
+    place: Tensor
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Write `k, v (T, Hk, E)` to the pages of `layer`, then let `q (T, H, E)` attend."""
+        keys, values = self.keys[layer], self.values[layer]
+        keys[self.page, :, self.offset] = k
+        values[self.page, :, self.offset] = v
+        outputs = [
+            attend_chunks(
+                gather_rows(q, group.queries),
+                gather_rows(keys, group.pages).unbind(),
+                gather_rows(values, group.pages).unbind(),
+                group.mask,
+            ).flatten(0, 1)
+            for group in self.groups
+        ]
+        # Padding rows stand in the first place, where nothing is.
+        return torch.cat((torch.zeros_like(q[:1]), *outputs)).index_select(0, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelAttend:
+    """Attention of one tick by the Triton kernel.
+
+    Attributes:
+        keys: `(layers, M, Hk, W, E)`, written in place.
+        values: the same.
+        written: `(T,)` flat place each row writes to.
+        table: `(n, pages)` page table.
+        limit: `(T,)` each row sees the positions below it.
+        tiles: the rows that are computed together.
     """
 
     keys: Tensor
     values: Tensor
     written: Tensor
-    groups: tuple[RowGroup, ...]
-    place: Tensor
+    table: Tensor
+    limit: Tensor
+    tiles: Tiles
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write `k, v (T, Hk, E)` to the cache of `layer`, then let `q (T, H, E)` attend."""
+        """Write `k, v (T, Hk, E)` to the pages of `layer`, then let `q (T, H, E)` attend."""
         keys, values = self.keys[layer], self.values[layer]
-        keys.flatten(0, 1).index_copy_(0, self.written, k)
-        values.flatten(0, 1).index_copy_(0, self.written, v)
-        outputs = [
-            attend_rows(
-                gather_rows(q, group.queries),
-                keys[:, : group.mask.shape[-1]].index_select(0, group.pages),
-                values[:, : group.mask.shape[-1]].index_select(0, group.pages),
-                group.mask,
-            ).flatten(0, 1)
-            for group in self.groups
-        ]
-        return torch.cat(outputs).index_select(0, self.place)
+        write_rows(keys, values, k, v, self.written)
+        return attend_tiles(q, keys, values, self.table, self.limit, self.tiles)
 
 
-@dataclass(frozen=True, slots=True)
-class TickRows:
-    """The rows of one tick, without padding.
+# A tick's rows, the page table, and the stacked keys and values, to a tick's attention.
+Planner = Callable[[Rows, Tensor, Tensor, Tensor], Attend]
 
-    Attributes:
-        sequence: `(T,)` index of the running sequence each row belongs to, ascending.
-        position: `(T,)` its absolute position.
-        limit: `(T,)` it sees keys at positions below this.
-        counts: `(B,)` rows of each sequence.
-        starts: `(B,)` first row of each sequence.
+
+def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) -> Planner:
+    """Choose a backend.
+
+    Args:
+        kind: `auto` is the kernel where there is one.
+        spec: of the model.
+        device: where it runs.
+
+    Raises:
+        ValueError: if the kernel is asked for where it cannot run.
     """
+    can = has_kernel(device)
+    if kind == "kernel" and not can:
+        raise ValueError(
+            f"attention = 'kernel': needs a CUDA device and triton, not {device}; use 'plain'"
+        )
+    if kind == "plain" or not can:
+        return plan_plain
+    # Bits are a promise per tile size: one for the engine's life, whatever a tick feeds.
+    rows = choose_rows_per_tile(
+        2 * (spec.block_size or KEY_CHUNK), spec.num_heads // spec.num_kv_heads
+    )
+    return partial(plan_kernel, rows_per_tile=rows)
 
-    sequence: Tensor
-    position: Tensor
-    limit: Tensor
-    counts: Tensor
-    starts: Tensor
+
+def plan_kernel(
+    rows: Rows, table: Tensor, keys: Tensor, values: Tensor, rows_per_tile: int
+) -> KernelAttend:
+    """Plan a tick's attention for the kernel; nothing waits for the device."""
+    num_tiles = most_tiles(len(rows.position), len(rows.counts), rows_per_tile)
+    tiles = plan_tiles(rows.starts, rows.counts, rows_per_tile, num_tiles)
+    return KernelAttend(keys, values, _written(rows, table), table, rows.limit, tiles)
 
 
-def plan_groups(rows: TickRows, pages: Tensor) -> tuple[tuple[RowGroup, ...], Tensor]:
-    """Group the sequences by row count (to the next power of two), and place every row in the groups' outputs.
+def _written(rows: Rows, table: Tensor) -> Tensor:
+    """Return the flat place `(T,)` each row writes to; padding writes to the scrap page."""
+    written = flat_place(table[rows.sequence], rows.position)
+    return written.where(rows.limit > 0, SCRAP * KEY_CHUNK)
 
-    Grouping keeps one sequence's long prefill from padding everybody else's four rows.
+
+def plan_plain(rows: Rows, table: Tensor, keys: Tensor, values: Tensor) -> PlainAttend:
+    """Plan a tick's attention in plain PyTorch.
+
+    Args:
+        rows: what is fed.
+        table: `(n, pages)` page table.
+        keys: `(layers, M, Hk, W, E)`.
+        values: the same.
     """
-    device = rows.counts.device
-    place = torch.empty_like(rows.sequence)
-    size = torch.exp2(rows.counts.double().log2().ceil()).long().clamp(min=QUERY_TILE)
+    groups, place = plan_groups(rows, table)
+    written = _written(rows, table)
+    return PlainAttend(keys, values, written // KEY_CHUNK, written % KEY_CHUNK, groups, place)
+
+
+def plan_groups(rows: Rows, table: Tensor) -> tuple[tuple[RowGroup, ...], Tensor]:
+    """Group the sequences by rows and pages, and place every row in the groups' outputs.
+
+    Grouping keeps one sequence's long prompt from padding everybody else's four rows.
+    """
+    device = table.device
+    place = torch.zeros_like(rows.sequence)
+    fed = (rows.counts > 0).nonzero()[:, 0]
+    counts = rows.counts[fed]
+    last = rows.starts[fed] + counts - 1
+    # Limits never fall within a sequence: its last row sees the most.
+    pages = _coarse((rows.limit[last] + KEY_CHUNK - 1) // KEY_CHUNK, table.shape[1])
+    size = torch.exp2(counts.double().log2().ceil()).long().clamp(min=QUERY_TILE)
+    kind = size * (table.shape[1] + 1) + pages
     groups: list[RowGroup] = []
-    offset = 0
-    for width in size.unique().tolist():
-        members = (size == width).nonzero()[:, 0]
+    offset = 1
+    for value in kind.unique().tolist():
+        members = fed[kind == value]
+        width, length = value // (table.shape[1] + 1), value % (table.shape[1] + 1)
+        width = min(width, round_up(int(rows.counts[members].max()), QUERY_TILE))
         column = torch.arange(width, device=device)
-        counts = rows.counts[members]
-        queries = rows.starts[members, None] + torch.minimum(column, counts[:, None] - 1)
-        limits = rows.limit[queries]
-        num_keys = pad_keys(int(limits.max()))
-        mask = torch.arange(num_keys, device=device) < limits[..., None]
-        groups.append(RowGroup(pages[members], queries, mask[:, None]))
-        is_own = column < counts[:, None]
+        own = rows.counts[members]
+        queries = rows.starts[members, None] + torch.minimum(column, own[:, None] - 1)
+        key = torch.arange(length * KEY_CHUNK, device=device)
+        mask = key < rows.limit[queries][..., None]
+        pages_of = table[members, :length]
+        # Past its pages a sequence reads its first one, masked: the scrap page may hold NaN.
+        pages_of = torch.where(pages_of == SCRAP, pages_of[:, :1], pages_of)
+        groups.append(RowGroup(queries, pages_of.T.contiguous(), mask))
+        is_own = column < own[:, None]
         flat = offset + torch.arange(queries.numel(), device=device).view(queries.shape)
         place[queries[is_own]] = flat[is_own]
         offset += queries.numel()
     return tuple(groups), place
+
+
+def _coarse(pages: Tensor, most: int) -> Tensor:
+    """Round page counts up to about an eighth, so that there are few groups."""
+    octave = torch.exp2((pages.double().log2().floor() - 2).clamp(min=0)).long()
+    return (torch.div(pages + octave - 1, octave, rounding_mode="floor") * octave).clamp(max=most)

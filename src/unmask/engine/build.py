@@ -1,11 +1,17 @@
 """From `[model]` and `[engine]` sections to an `LLM`: where device and number format are decided."""
 
+from dataclasses import replace
+
 import torch
 
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.engine.llm import LLM
+from unmask.engine.params import EngineParams
+from unmask.models.attention import KEY_CHUNK
 from unmask.models.checkpoint import load_model
+from unmask.models.matmul import use_matmul
+from unmask.models.transformer import Model
 
 
 def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
@@ -15,9 +21,23 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
         ValueError: as `load_model`, or for a device that this machine has not.
     """
     device = _device(model.device)
+    if device == "cpu":
+        use_matmul(model.matmul)
     loaded = load_model(model.path, device, _dtype(model, device), model.mask_id, model.block_size)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
-    return LLM(loaded, max_slots=engine.slots)
+    return LLM(loaded, params=engine_params(engine, loaded))
+
+
+def engine_params(engine: EngineConfig, model: Model) -> EngineParams:
+    """Return the engine's record of a config; on CUDA the cache takes half of the memory left, unless told."""
+    params = EngineParams(max_slots=engine.slots, **engine.model_dump(exclude={"slots"}))
+    if params.cache_tokens is not None or model.device.type != "cuda":
+        return params
+    spec = model.spec
+    per_token = 2 * spec.num_layers * spec.num_kv_heads * spec.head_width * model.dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(model.device)
+    # Half: what a training step and the logits of a pass need comes out of the rest.
+    return replace(params, cache_tokens=max(KEY_CHUNK, free // 2 // per_token))
 
 
 def _device(name: str) -> str:

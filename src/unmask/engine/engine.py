@@ -1,25 +1,47 @@
 """The engine: requests in, trajectories out, many at a time.
 
-One tick: the scheduler admits requests, the runner makes the logits of every hidden slot of every
-running sequence in one forward pass, `advance` reveals tokens and moves on, and sequences that
+One tick: the scheduler lets requests in, `plan_feed` chooses what one forward pass feeds, the runner
+makes the logits of every slot to be scored, `advance` reveals tokens and moves on, and sequences that
 ended leave as trajectories. Sequences of different lengths and phases share a tick. The result of a
 request does not depend on its company: on CPU in fp32 it equals the reference sampler's
-(`diffusion/sample.py`) to the bit.
+(`diffusion/sample.py`) to the bit, unless an approximate cache was asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
-from unmask.diffusion.sample import Alphabet
-from unmask.engine.pages import PagePool
+from unmask.diffusion.rules import Needs
+from unmask.diffusion.sample import Conventions
+from unmask.engine.attention import build_planner, plan_plain
+from unmask.engine.books import Books, Report, find_stop_texts
+from unmask.engine.finished import read_finished
+from unmask.engine.graphs import Graphs
+from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.params import EngineParams
-from unmask.engine.request import Request, resolve
-from unmask.engine.runner import Runner
-from unmask.engine.scheduler import Scheduler
-from unmask.engine.slots import Ends, Slots, advance, hidden_slots, join, open_slots
+from unmask.engine.request import Request, num_shareable, resolve
+from unmask.engine.runner import Runner, Sizes
+from unmask.engine.scheduler import Scheduler, Start
+from unmask.engine.slots import TEXTS, Slots, open_slots
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
+
+
+def conventions_of(model: Model) -> Conventions:
+    """Return what a sampler must know of a model.
+
+    Raises:
+        ValueError: if the model's mask id is unknown.
+    """
+    spec = model.spec
+    return Conventions(
+        mask_id=spec.require_mask_id(),
+        drawable=model.head.drawable,
+        is_full=spec.attention == "full",
+        is_shifted=spec.is_shifted,
+    )
 
 
 class Engine:
@@ -27,31 +49,72 @@ class Engine:
 
     Attributes:
         model: the module it samples from; the learner may share it.
+        params: its size and mode.
         policy_version: how many weight syncs made the weights.
     """
 
-    def __init__(self, model: Model, params: EngineParams | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        params: EngineParams | None = None,
+        decode: Callable[[Sequence[int]], str] | None = None,
+    ) -> None:
         """Build an empty engine around a model.
+
+        Args:
+            model: what it samples from.
+            params: its size and mode.
+            decode: token ids to text, for requests with stop texts.
 
         Raises:
             ValueError: if the model's mask id is unknown.
         """
-        params = params or EngineParams()
         self.model = model
+        self.params = params or EngineParams()
         self.policy_version = 0
-        self._fuses_commit = params.fuses_commit
-        self._alphabet = Alphabet(model.spec.require_mask_id(), model.head.drawable)
-        self._max_slots = params.max_slots
-        self._scheduler = Scheduler(params.max_slots)
-        self._pages = PagePool(model)
-        self._runner = Runner(model, self._pages, params.fuses_commit)
-        self._slots: Slots | None = None
+        self._decode = decode
+        self._conventions = conventions_of(model)
+        self._pages = PagePool(model, self.params.cache_tokens)
+        planner = build_planner(self.params.attention, model.spec, model.device)
+        self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
+        on_cuda = model.device.type == "cuda"
+        late = self.params.reads_late
+        self._reads_late = on_cuda if late is None else late
+        # The plain attention and the experts ask the device how much there is to do.
+        is_static = planner is not plan_plain and model.spec.moe is None
+        self._uses_graphs = on_cuda and is_static and self.params.uses_graphs
         self._num_requests = 0
+        self._reset()
 
     @property
     def is_idle(self) -> bool:
         """Whether no request waits or runs."""
         return not self._scheduler.running and not self._scheduler.waiting
+
+    def resolve(self, prompt: Prompt, sampling: SamplingParams) -> SamplingParams:
+        """Fill in what a request left to the model.
+
+        Raises:
+            ValueError: if it does not fit the model or the cache, or asks for what the engine does
+                not do.
+        """
+        if sampling.guidance:
+            raise ValueError(
+                f"guidance = {sampling.guidance}: the engine does no classifier-free guidance; "
+                "use unmask.diffusion.sample.sample"
+            )
+        if sampling.stop and self._decode is None:
+            raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
+        resolved = resolve(prompt, sampling, self.model.spec)
+        length = self._request(0, prompt, resolved).max_length
+        most = self._pages.max_pages
+        if most is not None and num_pages(length) > most:
+            raise ValueError(
+                f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = "
+                f"{sampling.max_tokens} take {num_pages(length)} pages of the cache, which has "
+                f"{most}; lower max_tokens or raise engine.cache_tokens"
+            )
+        return resolved
 
     def submit(self, prompt: Prompt, sampling: SamplingParams) -> int:
         """Queue one response and return its number.
@@ -61,94 +124,205 @@ class Engine:
             sampling: `n` must be 1: several responses are several requests with seeds of their own.
 
         Raises:
-            ValueError: if prompt and response do not fit the model.
+            ValueError: as `resolve`.
         """
         assert sampling.n == 1
         number = self._num_requests
-        resolved = resolve(prompt, sampling, self.model.spec)
-        self._scheduler.add(Request(number, prompt, resolved))
+        resolved = self.resolve(prompt, sampling)
+        self._scheduler.add(self._request(number, prompt, resolved))
         self._num_requests += 1
         return number
 
-    def collect(self) -> Iterator[tuple[int, Trajectory]]:
-        """Run until idle, yielding `(number, trajectory)` as responses end."""
+    def _request(self, number: int, prompt: Prompt, sampling: SamplingParams) -> Request:
+        assert sampling.block_size is not None
+        shareable = num_shareable(len(prompt.token_ids), sampling.block_size, self.model.spec)
+        return Request(number, prompt, sampling, self._conventions.is_full, shareable)
+
+    def collect(self) -> Iterator[tuple[int, Trajectory | ValueError]]:
+        """Run until idle, yielding `(number, trajectory)` as responses end; see `tick` for errors."""
         while not self.is_idle:
             yield from self.tick()
 
     @torch.inference_mode()
-    def tick(self) -> list[tuple[int, Trajectory]]:
-        """Take one forward pass and return what it finished."""
-        self._admit()
-        slots = self._slots
-        if slots is None:
-            return []
-        hidden = hidden_slots(slots, self._fuses_commit)
-        slots, ends = advance(slots, self._runner.forward(slots, hidden), hidden, self._alphabet)
-        return self._retire(slots, ends)
+    def tick(self) -> list[tuple[int, Trajectory | ValueError]]:
+        """Take one forward pass and return what it finished, or on CUDA what the one before it finished.
 
-    def abort(self) -> None:
-        """Drop every request, waiting or running; the engine is then as good as new.
-
-        The way out after an exception: one that came from outside, such as KeyboardInterrupt, may
-        have struck between two changes that belong together.
+        A request whose logits are not numbers finishes with an error; the others are not affected.
         """
-        self._slots = None
-        self._scheduler = Scheduler(self._max_slots)
+        self._admit()
+        if self._slots is None or not self._scheduler.running:
+            return []
+        self._run(self._slots)
+        report = self._books.send(self._slots)
+        if self._reads_late:
+            report, self._report = self._report, report
+        return self._settle(self._slots, report) if report else []
 
-    def update_weights(self) -> None:
-        """Take note that the shared module's weights have changed; nothing of the old ones may be cached.
+    def _run(self, slots: Slots) -> None:
+        """Take one step on the device: as it comes, or in sizes chosen beforehand."""
+        width = max(run.request.block for run in self._scheduler.running.values())
+        if not self._reads_late:
+            self._runner.step(slots, Sizes(width))
+            return
+        bound = self._books.bound(self.params.row_budget, self._conventions.is_full)
+        sizes = Sizes(width, *bound)
+        if not self._uses_graphs:
+            self._runner.step(slots, sizes)
+            return
+        key = (sizes, slots.rules.needs, self._pages.keys.data_ptr(), slots.tokens.data_ptr())
+        self._graphs.run(key, lambda: self._runner.step(slots, sizes))
+
+    @torch.inference_mode()
+    def abort(self, number: int | None = None) -> None:
+        """Drop a request, or every one; its pages are free again.
+
+        Without a number it is the way out after an exception: one that came from outside, such as
+        KeyboardInterrupt, may have struck between two changes that belong together. The engine is
+        then as good as new.
 
         Raises:
-            ValueError: if requests are still running: they would be written by two policies.
+            ValueError: if no request of that number waits or runs.
+        """
+        if number is None:
+            self._pages.release_memory()
+            self._reset()
+            return
+        slot = self._scheduler.drop(number)
+        if slot is not None and self._slots is not None:
+            self._slots.active[slot] = False
+
+    def _reset(self) -> None:
+        """Forget every request."""
+        params = self.params
+        self._scheduler = Scheduler(self._pages, params.max_slots, params.shares_prefixes)
+        self._slots: Slots | None = None
+        self._books, self._graphs = Books(), Graphs()
+        self._report: Report | None = None
+
+    def update_weights(
+        self, named_tensors: Iterable[tuple[str, Tensor]] = (), version: int | None = None
+    ) -> None:
+        """Take new weights; nothing of the old ones stays cached.
+
+        Args:
+            named_tensors: parameters by our names, copied into the module in place; none where the
+                learner shares the module and has changed it already.
+            version: what these weights are called; by default the next number.
+
+        Raises:
+            ValueError: if requests are still running, which two policies would have written, or a
+                tensor does not fit.
         """
         if not self.is_idle:
             raise ValueError("update_weights while requests are running: collect them first")
-        self.policy_version += 1
+        with torch.no_grad():
+            for name, tensor in named_tensors:
+                parameter = self.model.get_parameter(name)
+                if parameter.shape != tensor.shape:
+                    raise ValueError(
+                        f"update_weights: {name} has shape {tuple(tensor.shape)}, the model's has "
+                        f"{tuple(parameter.shape)}"
+                    )
+                parameter.copy_(tensor)
+        self._scheduler.clear()
+        self.policy_version = self.policy_version + 1 if version is None else version
+
+    def release_memory(self) -> None:
+        """Give back the memory of the cache until the next request comes.
+
+        Raises:
+            ValueError: if requests are still running.
+        """
+        if not self.is_idle:
+            raise ValueError("release_memory while requests are running: collect them first")
+        self.abort()
 
     def _admit(self) -> None:
-        chosen = self._scheduler.choose()
-        if not chosen:
+        """Let sequences in; what fails leaves them waiting."""
+        scheduler = self._scheduler
+        starts = scheduler.choose(self._books.lengths(self._slots, scheduler.interrupted()))
+        if not starts:
             return
-        self._pages.reserve(
-            max(request.page for request in chosen) + 1,
-            max(request.max_length for request in chosen),
-        )
-        slots = open_slots(chosen, self._alphabet.mask_id, self.model.device)
-        if self._slots is not None:
-            slots = join(self._slots, slots, self._alphabet.mask_id)
-        # Last: out of memory above must leave the requests waiting, not running without a slot.
-        self._scheduler.admit(chosen)
-        self._slots = slots
+        try:
+            self._slots = self._open([start for start in starts if start.is_new])
+            self._begin(self._slots, starts)
+        except BaseException:
+            scheduler.withdraw(starts)
+            raise
 
-    def _retire(self, slots: Slots, ends: Ends) -> list[tuple[int, Trajectory]]:
-        """Drop the sequences that ended from the state, and return them."""
-        is_done = ends.num_response > 0
-        indices = is_done.nonzero()[:, 0]
-        if not len(indices):
-            self._slots = slots
-            return []
-        kept = (~is_done).nonzero()[:, 0]
-        rest = slots.take(kept) if len(kept) else None
-        done = slots.take(indices).to(torch.device("cpu"))
-        ends = Ends(*(column[indices].cpu() for column in ends))
-        # What can fail is done: rows and requests leave together.
-        requests = self._scheduler.finish(indices.tolist())
-        self._slots = rest
-        return [
-            (request.number, self._trajectory(request, done, ends, row))
-            for row, request in enumerate(requests)
-        ]
+    def _open(self, starts: Sequence[Start]) -> Slots:
+        """Return the state with new sequences in their slots, not yet running."""
+        if not starts:
+            assert self._slots is not None
+            return self._slots
+        requests = [start.request for start in starts]
+        slots = self._room(requests)
+        rows = open_slots(requests, _widths(slots), self._conventions)
+        slots.put(_index([start.slot for start in starts], slots), rows)
+        running = [run.request.sampling for run in self._scheduler.running.values()]
+        slots.rules = replace(slots.rules, needs=Needs.of(running))
+        return slots
 
-    def _trajectory(self, request: Request, slots: Slots, ends: Ends, row: int) -> Trajectory:
-        canvas = slice(len(request.prompt.token_ids), int(slots.start[row]) + request.block)
-        return Trajectory(
-            prompt=request.prompt,
-            canvas_ids=tuple(slots.tokens[row, canvas].tolist()),
-            step_map=tuple(slots.step_map[row, canvas].tolist()),
-            behavior_logprobs=tuple(slots.logprobs[row, canvas].tolist()),
-            num_response=int(ends.num_response[row]),
-            finish="stop" if ends.is_stop[row] else "length",
-            policy_version=self.policy_version,
-            sampling=request.sampling,
-            num_forwards=int(slots.forwards[row]),
+    def _begin(self, slots: Slots, starts: Sequence[Start]) -> None:
+        """Give sequences their pages, and let them run."""
+        for start in starts:
+            if start.copied is not None:
+                self._pages.copy_page(*start.copied)
+        self._place(slots, {start.slot: start.pages for start in starts})
+        index = _index([start.slot for start in starts], slots)
+        slots.cached[index] = _index([start.cached for start in starts], slots)
+        slots.active[index] = slots.num_response[index] == 0
+        self._books.begin(starts)
+
+    def _room(self, requests: Sequence[Request]) -> Slots:
+        """Return the state with room for more requests."""
+        longest = max(request.max_length for request in requests)
+        stops = max(len(request.sampling.stop_token_ids or ()) for request in requests)
+        wanted = {"tokens": longest + 1, "stop_ids": stops, "table": num_pages(longest)}
+        slots = self._slots
+        if slots is None:
+            slots = open_slots(requests[:1], wanted, self._conventions).grown(1, {})
+            slots.active.zero_()
+        held = _widths(slots)
+        widths = {name: max(held[name], wanted[name]) for name in held}
+        count = max(len(slots.active), 1 + max(self._scheduler.running))
+        if count == len(slots.active) and widths == held:
+            return slots
+        if count > len(slots.active):
+            # Twice as many each time, so that growing costs no more than filling.
+            count = min(max(count, 2 * len(slots.active)), self.params.max_slots)
+        return slots.grown(count, widths | dict.fromkeys(TEXTS, widths["tokens"]))
+
+    def _place(self, slots: Slots, pages: dict[int, list[int]]) -> None:
+        """Write the page lists of sequences into the page table."""
+        for slot, numbers in pages.items():
+            slots.table[slot, : len(numbers)] = _index(numbers, slots)
+
+    def _settle(self, slots: Slots, report: Report) -> list[tuple[int, Trajectory | ValueError]]:
+        """Bring the scheduler in line with the state: ends, shared prompts, room to grow."""
+        scheduler = self._scheduler
+        self._books.receive(report)
+        stopped = find_stop_texts(slots, self._books, scheduler.running, self._decode)
+        done = list(dict.fromkeys((*self._books.done(scheduler.running), *stopped)))
+        requests = [scheduler.running[slot].request for slot in done]
+        finished = read_finished(slots, done, requests, self.policy_version)
+        scheduler.finish(done)
+        scheduler.publish(
+            [s for s in scheduler.unpublished() if self._books.has_fed(s, scheduler.running)]
         )
+        if not self._conventions.is_full:
+            grown, interrupted = scheduler.grow(self._books.short(scheduler.running))
+            self._place(slots, grown)
+            if interrupted:
+                index = _index(interrupted, slots)
+                slots.cached[index] = 0
+                slots.active[index] = False
+        return list(zip((request.number for request in requests), finished, strict=True))
+
+
+def _widths(slots: Slots) -> dict[str, int]:
+    return {name: getattr(slots, name).shape[1] for name in ("tokens", "stop_ids", "table")}
+
+
+def _index(slots: Sequence[int], state: Slots) -> Tensor:
+    return torch.tensor(slots, dtype=torch.int64, device=state.start.device)

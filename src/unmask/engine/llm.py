@@ -6,6 +6,7 @@ The place to start from Python:
     llm.generate(["1 + 1 ="], SamplingParams(max_tokens=32))[0].text
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,6 @@ import torch
 
 from unmask.engine.engine import Engine
 from unmask.engine.params import EngineParams
-from unmask.engine.request import resolve
 from unmask.models.checkpoint import load_model
 from unmask.models.tokenizer import (
     Tokenizer,
@@ -41,6 +41,9 @@ class Generation:
         logprobs: `R` log-probabilities under the distribution they were drawn from.
         finish: `stop` or `length`.
         num_forwards: forward passes it took part in.
+        raw_logprobs: `R` log-probabilities under the model's own distribution.
+        entropies: `R` entropies of that distribution, in nats.
+        policy_version: how many weight syncs made the weights that wrote it.
     """
 
     text: str
@@ -49,6 +52,19 @@ class Generation:
     logprobs: tuple[float, ...]
     finish: Finish
     num_forwards: int
+    raw_logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    policy_version: int
+
+    @property
+    def confidences(self) -> tuple[float, ...]:
+        """The model's own probability of each token when it was revealed."""
+        return tuple(math.exp(logprob) for logprob in self.raw_logprobs)
+
+    @property
+    def tokens_per_forward(self) -> float:
+        """Response tokens per forward pass."""
+        return len(self.token_ids) / self.num_forwards
 
 
 class LLM:
@@ -66,7 +82,7 @@ class LLM:
         model: str | Path | Model,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
-        max_slots: int = 256,
+        params: EngineParams | None = None,
     ) -> None:
         """Load a checkpoint, or take a loaded model as it is.
 
@@ -74,11 +90,11 @@ class LLM:
             model: directory, hub id, or a model from `load_model`.
             device: where to put a checkpoint.
             dtype: number format to hold a checkpoint in.
-            max_slots: responses written at the same time.
+            params: size and mode of the engine.
         """
         self.model = model if isinstance(model, Model) else load_model(model, device, dtype)
         self.tokenizer = _tokenizer_of(self.model)
-        self.engine = Engine(self.model, EngineParams(max_slots=max_slots))
+        self.engine = Engine(self.model, params, self.decode if self.tokenizer else None)
 
     def generate(
         self,
@@ -108,6 +124,26 @@ class LLM:
         ]
         return self._write(token_ids, sampling or SamplingParams())
 
+    def add(self, prompt: str | Sequence[int], sampling: SamplingParams | None = None) -> int:
+        """Queue one response to a text or token ids, and return its number; `tick` writes on.
+
+        Raises:
+            ValueError: if it does not fit the model.
+        """
+        ids = self._encode(prompt) if isinstance(prompt, str) else tuple(prompt)
+        return self.engine.submit(Prompt("add", 0, (), ids), sampling or SamplingParams())
+
+    def tick(self) -> list[tuple[int, "Generation | ValueError"]]:
+        """Take one forward pass for all that was added, and return what it finished."""
+        return [
+            (number, result if isinstance(result, ValueError) else self._generation(result))
+            for number, result in self.engine.tick()
+        ]
+
+    def abort(self, number: int | None = None) -> None:
+        """Drop what was added: one response, or every one."""
+        self.engine.abort(number)
+
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
         tokenizer = self.require_tokenizer()
@@ -130,22 +166,29 @@ class LLM:
             The trajectories in the order of the prompts.
 
         Raises:
-            ValueError: if one of them does not fit the model; none is then written. Whatever else
+            ValueError: if one of them does not fit the model, and then none is written; or if the
+                model's logits were not numbers for one, after the others have ended. Whatever else
                 ends it early, the engine is left without requests.
         """
         pairs = list(zip(prompts, sampling, strict=True))
         for pair in pairs:  # refused before any is queued, or the others would stay behind
-            resolve(*pair, self.model.spec)
+            self.engine.resolve(*pair)
         finished: dict[int, Trajectory] = {}
+        broken: list[ValueError] = []
         try:
             numbers = [self.engine.submit(*pair) for pair in pairs]
-            for number, trajectory in self.engine.collect():
-                finished[number] = trajectory
+            for number, result in self.engine.collect():
+                if isinstance(result, ValueError):
+                    broken.append(result)
+                    continue
+                finished[number] = result
                 if on_finish:
-                    on_finish(trajectory)
+                    on_finish(result)
         except BaseException:
             self.engine.abort()
             raise
+        if broken:
+            raise broken[0]
         return [finished[number] for number in numbers]
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -170,13 +213,22 @@ class LLM:
     def _generation(self, trajectory: Trajectory) -> Generation:
         length = trajectory.num_response
         return Generation(
-            text=self.decode(trajectory.response_ids) if self.tokenizer else "",
+            text=self._text(trajectory),
             token_ids=trajectory.response_ids,
             step_map=trajectory.step_map[:length],
             logprobs=trajectory.behavior_logprobs[:length],
             finish=trajectory.finish,
             num_forwards=trajectory.num_forwards,
+            raw_logprobs=trajectory.raw_logprobs[:length],
+            entropies=trajectory.entropies[:length],
+            policy_version=trajectory.policy_version,
         )
+
+    def _text(self, trajectory: Trajectory) -> str:
+        """Return a response's text up to the first stop text in it."""
+        text = self.decode(trajectory.response_ids) if self.tokenizer else ""
+        found = [text.index(stop) for stop in trajectory.sampling.stop if stop in text]
+        return text[: min(found)] if found else text
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(encode(text, self.require_tokenizer()))

@@ -1,38 +1,109 @@
-"""The cache of keys and values: one tensor each for all layers, `(layers, M, W, Hk, E)`.
+"""The cache of keys and values: pages of `KEY_CHUNK` tokens, one stacked tensor for all layers.
 
-In this version a page holds one whole sequence, so `W` is the longest sequence and `M` the most that
-ran at once. Page `SCRAP` belongs to no sequence: padding rows write there.
+`(layers, M, Hk, W, E)`. A sequence owns a list of pages; a page of a prompt's beginning may have
+several owners. Page `SCRAP` belongs to no sequence: padding rows write there. The pool hands pages
+out and takes them back; who gets them is the scheduler's business.
 """
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from unmask.models.attention import pad_keys
+from unmask.models.attention import KEY_CHUNK, round_up
 from unmask.models.transformer import Model
 
 SCRAP = 0
 
 
 class PagePool:
-    """The stacked cache tensors, grown when more or longer sequences come."""
+    """The stacked cache tensors, their free pages, and how many owners each page has."""
 
-    def __init__(self, model: Model) -> None:
-        """Reserve nothing yet: the size is known when requests come."""
+    def __init__(self, model: Model, max_tokens: int | None = None) -> None:
+        """Hold nothing yet.
+
+        Args:
+            model: whose keys and values are cached.
+            max_tokens: most tokens held; `None` for no bound.
+        """
         spec = model.spec
-        shape = (spec.num_layers, 0, 0, spec.num_kv_heads, spec.head_width)
-        self.keys = torch.zeros(shape, dtype=model.dtype, device=model.device)
-        self.values = torch.zeros_like(self.keys)
+        shape = (spec.num_layers, 1, spec.num_kv_heads, KEY_CHUNK, spec.head_width)
+        self._empty = torch.zeros(shape, dtype=model.dtype, device=model.device)
+        self.max_pages = None if max_tokens is None else max(1, max_tokens // KEY_CHUNK)
+        self.release_memory()
+
+    def release_memory(self) -> None:
+        """Give the memory back; every page is forgotten."""
+        self.keys, self.values = self._empty, self._empty.clone()
+        self._owners = [1]  # the scrap page is never free
+        self._free: list[int] = []
 
     @property
-    def width(self) -> int:
-        """`W`, tokens of a page."""
-        return self.keys.shape[2]
+    def num_pages(self) -> int:
+        """Pages there is memory for, the scrap page not counted."""
+        return len(self._owners) - 1
 
-    def reserve(self, num_pages: int, length: int) -> None:
-        """Make room for pages below `num_pages` of at least `length` tokens, keeping what they hold."""
-        pages = max(0, num_pages - self.keys.shape[1])
-        tokens = max(0, pad_keys(length) - self.width)
-        if pages or tokens:
-            # Zeros, not empty memory: a masked key of NaN would still spoil the weighted sum of values.
-            more = (0, 0, 0, 0, 0, tokens, 0, pages)
-            self.keys, self.values = F.pad(self.keys, more), F.pad(self.values, more)
+    def num_available(self) -> int | None:
+        """Return how many pages can be handed out; `None` for any number."""
+        if self.max_pages is None:
+            return None
+        return self.max_pages - self.num_pages + len(self._free)
+
+    def can_take(self, count: int) -> bool:
+        """Say whether `count` pages can be handed out."""
+        available = self.num_available()
+        return available is None or count <= available
+
+    def take(self, count: int) -> list[int]:
+        """Hand out pages, of one owner each."""
+        assert self.can_take(count)
+        if count > len(self._free):
+            self._grow(count - len(self._free))
+        pages = [self._free.pop() for _ in range(count)]
+        for page in pages:
+            self._owners[page] = 1
+        # Another one's numbers may be NaN, and a masked NaN still spoils the weighted sum of values.
+        self.keys[:, pages] = 0
+        self.values[:, pages] = 0
+        return pages
+
+    def share(self, pages: list[int]) -> None:
+        """Add an owner to each page."""
+        for page in pages:
+            self._owners[page] += 1
+
+    def give_back(self, pages: list[int]) -> None:
+        """Take one owner from each page; pages without one are free."""
+        for page in pages:
+            self._owners[page] -= 1
+            if not self._owners[page]:
+                self._free.append(page)
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy what one page holds to another."""
+        self.keys[:, target] = self.keys[:, source]
+        self.values[:, target] = self.values[:, source]
+
+    def _grow(self, missing: int) -> None:
+        # Twice as much each time, so that growing costs no more than filling.
+        more = max(missing, self.num_pages)
+        if self.max_pages is not None:
+            more = min(more, self.max_pages - self.num_pages)
+        # Zeros, not empty memory: a masked key of NaN would still spoil the weighted sum of values.
+        padding = (0, 0, 0, 0, 0, 0, 0, more)
+        keys, values = F.pad(self.keys, padding), F.pad(self.values, padding)
+        self.keys, self.values = keys, values
+        first = len(self._owners)
+        self._owners += [0] * more
+        # Popped from the end: low page numbers first, so that a small batch touches little memory.
+        self._free = [*reversed(range(first, first + more)), *self._free]
+
+
+def num_pages(length: int) -> int:
+    """Return how many pages hold `length` tokens."""
+    return round_up(length, KEY_CHUNK) // KEY_CHUNK
+
+
+def flat_place(table: Tensor, position: Tensor) -> Tensor:
+    """Return where positions `(T,)` lie in the flattened pages, by their rows `(T, pages)` of the page table."""
+    page = table.gather(1, (position // KEY_CHUNK)[:, None])[:, 0]
+    return page * KEY_CHUNK + position % KEY_CHUNK

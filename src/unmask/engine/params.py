@@ -1,6 +1,12 @@
 """How large an engine is, and how it runs: what does not depend on any request."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+# What is kept of a full-attention model's keys and values between the steps of a block. Only `exact`,
+# which keeps nothing, gives the model's own numbers.
+CacheMode = Literal["exact", "prefix", "dual", "window"]
+AttentionKind = Literal["auto", "plain", "kernel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,14 +15,47 @@ class EngineParams:
 
     Attributes:
         max_slots: responses written at the same time.
+        row_budget: most tokens one forward pass feeds; the prompts of new requests are fed in
+            chunks when more wait, and full-attention sequences take turns. A pass always holds at
+            least one sequence's block, or canvas.
+        cache_tokens: tokens whose keys and values the cache holds at most; `None` is no bound on
+            CPU and what the memory allows on CUDA. Requests wait, and the youngest give their
+            pages back, when it is full.
         fuses_commit: write a finished block's clean keys and values in the first pass of the next
             block. Exact either way; without it every block costs one more forward pass.
+        shares_prefixes: prompts with the same beginning share its keys and values.
+        cache: what a full-attention model keeps between steps: `exact` nothing; `prefix` everything
+            left of the current block, from the block's first pass; `dual` everything but the block;
+            `window` as `prefix`, and sees nothing more than `horizon` slots right of the block.
+            Block-causal models are always exact, except that `dual` keeps what is outside the open
+            sub-block.
+        horizon: slots right of the block that `window` sees.
+        attention: `kernel` is Triton's, on CUDA; `plain` runs anywhere; `auto` is the kernel where
+            there is one.
+        reads_late: the host reads what a tick did while the next one runs, and chooses the sizes of
+            a pass before it knows what there is to do; `None` is on CUDA only. No result depends
+            on it.
+        uses_graphs: on CUDA, capture a step of each size once and replay it.
     """
 
     max_slots: int = 256
+    row_budget: int = 16384
+    cache_tokens: int | None = None
     fuses_commit: bool = True
+    shares_prefixes: bool = True
+    cache: CacheMode = "exact"
+    horizon: int = 128
+    attention: AttentionKind = "auto"
+    reads_late: bool | None = None
+    uses_graphs: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse an engine without room for one response."""
-        if self.max_slots < 1:
-            raise ValueError(f"max_slots = {self.max_slots}: must be at least 1")
+        """Refuse what no engine could be."""
+        for name, low in (("max_slots", 1), ("row_budget", 1), ("cache_tokens", 1), ("horizon", 0)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"{name} = {value}: must be at least {low}")
+        for name, kind in (("cache", CacheMode), ("attention", AttentionKind)):
+            if getattr(self, name) not in get_args(kind):
+                names = ", ".join(get_args(kind))
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {names}")

@@ -1,10 +1,13 @@
-"""A request as the host knows it: the question, how it is sampled, and where its keys and values are."""
+"""A request as the host knows it: the question, how it is sampled, and how much room it takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unmask.models.spec import ModelSpec
 from unmask.types import Prompt, SamplingParams
+
+# Shorter prompts are fed by each answer: waiting for another one's would take longer.
+MIN_SHARED = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +18,15 @@ class Request:
         number: the engine's name for it, in the order of submission.
         prompt: with `token_ids` filled in.
         sampling: with `block_size` and `stop_token_ids` filled in.
-        page: page of the cache it writes to; -1 while it waits.
+        is_full: whether the model sees the whole canvas at once.
+        num_shareable: tokens at the beginning of the prompt whose keys and values others may read.
     """
 
     number: int
     prompt: Prompt
     sampling: SamplingParams
-    page: int = -1
+    is_full: bool
+    num_shareable: int = 0
 
     @property
     def block(self) -> int:
@@ -30,10 +35,44 @@ class Request:
         return self.sampling.block_size
 
     @property
+    def first_block(self) -> int:
+        """Where its first block starts: on the grid from position 0, or at the response under full attention."""
+        length = len(self.prompt.token_ids)
+        return length if self.is_full else length // self.block * self.block
+
+    @property
     def max_length(self) -> int:
-        """Positions it can come to hold: prompt and response, in whole blocks."""
+        """Positions it can come to hold: prompt and response, in whole blocks unless attention is full."""
         length = len(self.prompt.token_ids) + self.sampling.max_tokens
-        return -(-length // self.block) * self.block
+        return length if self.is_full else -(-length // self.block) * self.block
+
+    @property
+    def first_length(self) -> int:
+        """Positions it needs room for when it starts: its prompt and two blocks, or the whole canvas."""
+        if self.is_full:
+            return self.max_length
+        return min(self.first_block + 2 * self.block, self.max_length)
+
+    @property
+    def shareable_ids(self) -> tuple[int, ...]:
+        """The beginning of the prompt whose keys and values others may read."""
+        return self.prompt.token_ids[: self.num_shareable]
+
+    @property
+    def prefix(self) -> tuple[int, tuple[int, ...]] | None:
+        """What identifies the beginning that others may read; `None` if there is none."""
+        return (self.block, self.shareable_ids) if self.num_shareable else None
+
+
+def num_shareable(num_prompt: int, block: int, spec: ModelSpec) -> int:
+    """Return how many tokens of a prompt others may read: its whole blocks, where they are enough to matter.
+
+    A shifted model reads a block's first slot off the row before, which must then be fed.
+    """
+    if spec.attention == "full":
+        return 0
+    length = (num_prompt - int(spec.is_shifted)) // block * block
+    return length if length >= MIN_SHARED else 0
 
 
 def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> SamplingParams:
@@ -50,10 +89,19 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"take {length} positions, but the model has {spec.max_length}; lower max_tokens"
         )
     _check_ids(prompt.token_ids, spec.vocab_size)
+    if spec.is_shifted and not prompt.token_ids:
+        raise ValueError(
+            f"the prompt is empty: {spec.family} predicts a token from the one before it, so it "
+            "needs at least one"
+        )
     stops = spec.eos_ids if sampling.stop_token_ids is None else sampling.stop_token_ids
+    block = sampling.block_size or spec.block_size or sampling.max_tokens
+    if spec.attention == "full":
+        block = min(block, sampling.max_tokens)
     return replace(
         sampling,
-        block_size=sampling.block_size or spec.block_size,
+        block_size=block,
+        sub_block_size=sampling.sub_block_size or spec.sub_block_size,
         stop_token_ids=stops,
     )
 

@@ -1,70 +1,91 @@
-"""The runner: running sequences to logits of the slots they have hidden, in one forward pass."""
+"""The runner: one tick on the device, from what is fed to what is revealed.
+
+On CPU a pass has exactly the rows it needs. On CUDA sizes are rounded up to a few, chosen by the host
+before the device has said how much there is to do, so nothing in a step waits for an answer and a
+step of one size can be captured once and replayed (`engine/graphs.py`).
+"""
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.engine.attention import CachedAttend, TickRows, plan_groups
-from unmask.engine.pages import SCRAP, PagePool
-from unmask.engine.slots import Slots, is_committing
+from unmask.diffusion.sample import Conventions
+from unmask.diffusion.unmask import scored_slots
+from unmask.engine.attention import Planner
+from unmask.engine.feed import Rows, lay_rows, lay_scored, plan_block, plan_feed
+from unmask.engine.pages import PagePool
+from unmask.engine.params import EngineParams
+from unmask.engine.slots import Slots, advance
 from unmask.models.attention import ROW_TILE, round_up
 from unmask.models.transformer import Model
 
 
-class Runner:
-    """The model and its cache."""
+class Sizes(NamedTuple):
+    """The shapes of a step.
 
-    def __init__(self, model: Model, pages: PagePool, fuses_commit: bool) -> None:
-        """Keep the model, the cache and whether commits are fused."""
+    Attributes:
+        width: slots of the widest block.
+        num_rows: rows fed; `None` for as many as there are.
+        num_scored: rows scored; `None` for as many as there are.
+    """
+
+    width: int
+    num_rows: int | None = None
+    num_scored: int | None = None
+
+
+class Runner:
+    """The model, its pages, and how they are run."""
+
+    def __init__(
+        self,
+        model: Model,
+        pages: PagePool,
+        planner: Planner,
+        params: EngineParams,
+        conventions: Conventions,
+    ) -> None:
+        """Keep what a step needs besides the state."""
         self.model = model
         self.pages = pages
-        self.fuses_commit = fuses_commit
+        self.planner = planner
+        self.params = params
+        self.conventions = conventions
 
-    @torch.inference_mode()
-    def forward(self, slots: Slots, hidden: Tensor) -> Tensor:
-        """Return logits `(>= S, V)`, one row per hidden slot in the order of `hidden.nonzero()`, then padding."""
-        rows = self.plan_rows(slots)
-        num_rows = rows.position.shape[0]
-        padding = (0, round_up(num_rows, ROW_TILE) - num_rows)
-        tokens = slots.tokens[rows.sequence, rows.position]
-        logits = self.model(
-            F.pad(tokens, padding),
-            F.pad(rows.position, padding),
-            self.plan_attention(rows, slots.page, padding),
-            self.scored_rows(rows, slots, hidden),
+    def step(self, slots: Slots, sizes: Sizes) -> None:
+        """Take one forward pass and move the state on; with sizes given, nothing waits for the device."""
+        conventions = self.conventions
+        feed = plan_feed(slots, sizes.width, self.params, conventions)
+        block, next_step = plan_block(slots, feed, sizes.width, conventions)
+        num_rows = sizes.num_rows or round_up(int(feed.counts.sum()), ROW_TILE)
+        rows = lay_rows(slots, feed, num_rows, conventions.is_full)
+        is_scored = scored_slots(block, slots.rules)
+        num_scored = int(is_scored.sum()) if sizes.num_scored is None else sizes.num_scored
+        scored = lay_scored(is_scored, num_scored, slots, feed, rows, conventions.is_shifted)
+        logits = self.forward(slots, rows, scored.row)
+        fed = feed.first + feed.counts
+        clean = torch.minimum(torch.maximum(slots.cached, fed), slots.start)
+        slots.set(
+            forwards=slots.forwards + (feed.counts > 0),
+            cached=slots.cached if conventions.is_full else clean,
+            is_fresh=slots.is_fresh & (fed <= slots.start),
+            step_in_block=next_step,
         )
+        advance(slots, logits, block, (scored.sequence, scored.column), conventions)
+
+    def forward(self, slots: Slots, rows: Rows, scored: Tensor) -> Tensor:
+        """Return logits `(>= S, V)` of the packed rows `scored (S,)`, then padding.
+
+        Args:
+            slots: whose tokens are fed.
+            rows: a multiple of `ROW_TILE`, padding included.
+            scored: rows whose logits are wanted.
+        """
+        tokens = slots.tokens[rows.sequence, rows.position]
+        attend = self.planner(rows, slots.table, self.pages.keys, self.pages.values)
+        padding = (0, round_up(max(len(scored), 1), ROW_TILE) - len(scored))
+        logits = self.model(tokens, rows.position, attend, F.pad(scored, padding))
         assert isinstance(logits, Tensor)
         return logits
-
-    def plan_rows(self, slots: Slots) -> TickRows:
-        """Return the rows this tick feeds: from the first position not cached to the end of the current block."""
-        end = slots.start + slots.block
-        if not self.fuses_commit:
-            end = torch.where(is_committing(slots), slots.start, end)
-        counts = end - slots.cached
-        starts = counts.cumsum(0) - counts
-        sequence = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        within = torch.arange(sequence.shape[0], device=counts.device) - starts[sequence]
-        position = slots.cached[sequence] + within
-        block = slots.block[sequence]
-        return TickRows(sequence, position, (position // block + 1) * block, counts, starts)
-
-    def plan_attention(
-        self, rows: TickRows, pages: Tensor, padding: tuple[int, int]
-    ) -> CachedAttend:
-        """Plan where the tick's rows write and what they see; padding rows write to the scrap page."""
-        groups, place = plan_groups(rows, pages)
-        written = pages[rows.sequence] * self.pages.width + rows.position
-        return CachedAttend(
-            keys=self.pages.keys,
-            values=self.pages.values,
-            written=F.pad(written, padding, value=SCRAP * self.pages.width),
-            groups=groups,
-            place=F.pad(place, padding),
-        )
-
-    def scored_rows(self, rows: TickRows, slots: Slots, hidden: Tensor) -> Tensor:
-        """Return the packed rows of the hidden slots, padded to whole tiles by repeating row 0."""
-        sequence, column = hidden.nonzero(as_tuple=True)
-        scored = rows.starts[sequence] + (slots.start - slots.cached)[sequence] + column
-        return F.pad(scored, (0, round_up(max(len(scored), 1), ROW_TILE) - len(scored)))

@@ -1,42 +1,240 @@
-"""The scheduler: which requests run, first come first served, one page of the cache each."""
+"""The scheduler: which requests run, in which slot, on which pages. First come, first served.
+
+A request is let in when a slot is free and there are pages for its prompt and its first blocks, and
+grows page by page as it writes. When none is left, the index of shared prompts gives up its own, and
+then the youngest sequence gives its pages back and waits in its slot; it feeds its text again later
+and goes on as if nothing had happened. One sequence alone always fits (`Engine.resolve` refuses what
+does not), and the oldest is never interrupted, so every request ends.
+"""
 
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, field
 
-from unmask.engine.pages import SCRAP
+from unmask.engine.pages import PagePool, num_pages
+from unmask.engine.prefix import Beginning, PrefixIndex
 from unmask.engine.request import Request
 
 
-class Scheduler:
-    """Waiting requests, running requests and free pages."""
+@dataclass(slots=True)
+class Running:
+    """A request in a slot.
 
-    def __init__(self, num_pages: int) -> None:
-        """Start with every page free."""
+    Attributes:
+        request: what is written.
+        pages: its pages, in order; none while it is interrupted.
+        is_shared: whether its prompt is in the index, or will not be.
+        num_read: positions in which stop texts have been looked for.
+    """
+
+    request: Request
+    pages: list[int] = field(default_factory=list)
+    is_shared: bool = False
+    num_read: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A sequence that begins, or goes on after an interruption.
+
+    Attributes:
+        slot: where its state stands.
+        request: what is written.
+        pages: its pages.
+        cached: tokens whose keys and values they hold already.
+        copied: a page to copy into another before it is read: `(source, target)`.
+        is_new: whether its state is still to be laid out.
+    """
+
+    slot: int
+    request: Request
+    pages: list[int]
+    cached: int
+    copied: tuple[int, int] | None
+    is_new: bool
+
+
+class Scheduler:
+    """Waiting and running requests, and whose the pages are.
+
+    Attributes:
+        waiting: requests without a slot.
+        running: slot to request.
+    """
+
+    def __init__(self, pool: PagePool, max_slots: int, shares_prefixes: bool) -> None:
+        """Start with every slot free."""
+        self.pool = pool
+        self.index = PrefixIndex(pool)
         self.waiting: deque[Request] = deque()
-        self.running: list[Request] = []
-        # Popped from the end: low page numbers first, so that a small batch touches little memory.
-        self._free = list(range(SCRAP + 1, SCRAP + 1 + num_pages))[::-1]
+        self.running: dict[int, Running] = {}
+        self._shares_prefixes = shares_prefixes
+        self._being_fed: set[tuple[int, tuple[int, ...]]] = set()
+        self._free = list(range(max_slots))[::-1]
 
     def add(self, request: Request) -> None:
         """Queue a request."""
         self.waiting.append(request)
 
-    def choose(self) -> list[Request]:
-        """Return the waiting requests that a page is free for, each with its page; nothing changes yet."""
-        pairs = zip(self.waiting, reversed(self._free), strict=False)
-        return [replace(request, page=page) for request, page in pairs]
+    def interrupted(self) -> list[int]:
+        """Return the slots of interrupted sequences, the oldest first."""
+        slots = [slot for slot, run in self.running.items() if not run.pages]
+        return sorted(slots, key=lambda slot: self.running[slot].request.number)
 
-    def admit(self, chosen: list[Request]) -> None:
-        """Let the requests run that `choose` returned last."""
-        for _ in chosen:
+    def choose(self, lengths: dict[int, int]) -> list[Start]:
+        """Let in as many sequences as there are slots and pages for, interrupted ones first.
+
+        Args:
+            lengths: tokens that each interrupted sequence needs room for.
+        """
+        starts: list[Start] = []
+        for slot in self.interrupted():
+            run = self.running[slot]
+            if not self._has_room(num_pages(lengths[slot])):
+                return starts
+            start = self._start(slot, run.request, lengths[slot], is_new=False)
+            run.pages = start.pages
+            starts.append(start)
+        held: deque[Request] = deque()
+        while self.waiting and self._free:
+            request = self.waiting[0]
+            if request.prefix in self._being_fed:  # it pays to wait for whoever computes it now
+                held.append(self.waiting.popleft())
+                continue
+            if not self._has_room(num_pages(request.first_length)):
+                break
+            start = self._start(self._free.pop(), request, request.first_length, is_new=True)
+            starts.append(start)
+            self.running[start.slot] = Running(request, start.pages)
+            self._watch(self.running[start.slot], start.cached)
             self.waiting.popleft()
-            self._free.pop()
-        self.running += chosen
+        self.waiting.extendleft(reversed(held))
+        return starts
 
-    def finish(self, indices: list[int]) -> list[Request]:
-        """Remove the running requests at `indices` (ascending), free their pages, and return them."""
-        finished = [self.running[index] for index in indices]
-        gone = set(indices)
-        self.running = [r for index, r in enumerate(self.running) if index not in gone]
-        self._free += [request.page for request in finished]
-        return finished
+    def withdraw(self, starts: list[Start]) -> None:
+        """Take back what `choose` returned last: the sequences wait as before."""
+        for start in reversed(starts):
+            run = self.running[start.slot]
+            if start.is_new:
+                self.finish([start.slot])
+                self.waiting.appendleft(run.request)
+            else:
+                self._interrupt(start.slot)
+
+    def _has_room(self, pages: int) -> bool:
+        """Say whether there are pages for one more sequence, and one more page for each that runs."""
+        active = sum(bool(run.pages) for run in self.running.values())
+        if not self.pool.can_take(pages + active):
+            self.index.clear()
+        return self.pool.can_take(pages + active)
+
+    def _watch(self, run: Running, cached: int) -> None:
+        """Let others wait for the prompt of a sequence that has yet to feed it."""
+        shares = self._shares_prefixes and run.request.prefix is not None
+        run.is_shared = not shares or cached == len(run.request.shareable_ids)
+        if not run.is_shared and run.request.prefix is not None:
+            self._being_fed.add(run.request.prefix)
+
+    def _unwatch(self, run: Running) -> None:
+        if not run.is_shared and run.request.prefix is not None:
+            self._being_fed.discard(run.request.prefix)
+        run.is_shared = True
+
+    def _start(self, slot: int, request: Request, length: int, is_new: bool) -> Start:
+        known = Beginning([], None, 0)
+        if self._shares_prefixes and request.prefix is not None:
+            known = self.index.find(request.shareable_ids, request.block)
+        self.pool.share(known.pages)
+        fresh = self.pool.take(num_pages(length) - len(known.pages))
+        copied = None if known.tail is None else (known.tail, fresh[0])
+        return Start(slot, request, known.pages + fresh, known.length, copied, is_new)
+
+    def grow(self, lengths: dict[int, int]) -> tuple[dict[int, list[int]], list[int]]:
+        """Give running sequences the pages they need, the oldest first.
+
+        Args:
+            lengths: tokens that sequences need room for.
+
+        Returns:
+            Slot to all its pages where they changed, and the slots interrupted to make room.
+        """
+        grown: dict[int, list[int]] = {}
+        stopped: list[int] = []
+        short = [
+            slot
+            for slot, length in lengths.items()
+            if self.running[slot].pages and num_pages(length) > len(self.running[slot].pages)
+        ]
+        for slot in sorted(short, key=lambda slot: self.running[slot].request.number):
+            run = self.running[slot]
+            missing = num_pages(lengths[slot]) - len(run.pages)
+            if slot in stopped:
+                continue
+            stopped += self._make_room(missing, slot)
+            if slot not in stopped:
+                run.pages += self.pool.take(missing)
+                grown[slot] = run.pages
+        return {slot: pages for slot, pages in grown.items() if slot not in stopped}, stopped
+
+    def _make_room(self, count: int, slot: int) -> list[int]:
+        """Free pages for a sequence: the index's, then those of the youngest, itself included."""
+        if not self.pool.can_take(count):
+            self.index.clear()
+        stopped: list[int] = []
+        while not self.pool.can_take(count) and slot not in stopped:
+            with_pages = [s for s, run in self.running.items() if run.pages]
+            youngest = max(with_pages, key=lambda s: self.running[s].request.number)
+            self._interrupt(youngest)
+            stopped.append(youngest)
+        return stopped
+
+    def _interrupt(self, slot: int) -> None:
+        run = self.running[slot]
+        self.pool.give_back(run.pages)
+        run.pages = []
+        self._unwatch(run)
+
+    def unpublished(self) -> list[int]:
+        """Return the slots whose prompts others wait for."""
+        if not self._being_fed:
+            return []
+        return [slot for slot, run in self.running.items() if not run.is_shared]
+
+    def publish(self, slots: list[int]) -> None:
+        """Remember the prompts of sequences that have fed them."""
+        for slot in slots:
+            run = self.running[slot]
+            if not run.is_shared:
+                ids = run.request.shareable_ids
+                self.index.add(ids, run.request.block, run.pages[: num_pages(len(ids))])
+                self._unwatch(run)
+
+    def finish(self, slots: list[int]) -> list[Request]:
+        """Free the slots and the pages of sequences that ended, and return their requests."""
+        finished = [self.running.pop(slot) for slot in slots]
+        for slot, run in zip(slots, finished, strict=True):
+            self._unwatch(run)
+            self.pool.give_back(run.pages)
+            self._free.append(slot)
+        return [run.request for run in finished]
+
+    def drop(self, number: int) -> int | None:
+        """Forget one request; return the slot it ran in, if it ran.
+
+        Raises:
+            ValueError: if no request of that number waits or runs.
+        """
+        for request in self.waiting:
+            if request.number == number:
+                self.waiting.remove(request)
+                return None
+        for slot, run in self.running.items():
+            if run.request.number == number:
+                self.finish([slot])
+                return slot
+        raise ValueError(f"request {number}: neither waiting nor running")
+
+    def clear(self) -> None:
+        """Forget every request and every shared prompt."""
+        self.finish(list(self.running))
+        self.waiting.clear()
+        self.index.clear()

@@ -11,35 +11,33 @@ grid of that document, its copy (0 is the clean text, every noisy copy of a bloc
 number), and its prefix: the document whose clean blocks it shares (-1 for none), so that the prompt
 of a group is laid out once.
 
-On CPU the last bits of a row depend on the rows and the padding beside it: on whether rows fill a
-tile of a matrix product, and on how many queries and keys attention is padded to. The engine promises
-the reference sampler's bits (`tests/invariants/test_law_1_engine_is_the_reference.py`), so wherever
-the two run, rows are padded to multiples of `ROW_TILE`, queries to `QUERY_TILE`, keys to `pad_keys`.
+On CPU the last bits of a row depend on the rows beside it (on whether they fill a tile of a matrix
+product) and on how many keys a sum runs over. The engine promises the reference sampler's bits
+(`tests/invariants/test_law_1_engine_is_the_reference.py`), so wherever the two run, rows are padded
+to multiples of `ROW_TILE`, queries to `QUERY_TILE`, and keys are summed in chunks of `KEY_CHUNK`, one
+after the other: a masked chunk adds an exact zero.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.models.heads import widen
+
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 ROW_TILE = 16
 QUERY_TILE = 4
-# Key counts that are multiples of 32 agree with each other up to 128; beyond, only multiples of 512 do.
-KEY_TILE, SHORT_KEYS, LONG_KEY_TILE = 32, 128, 512
+KEY_TILE = 32  # what training pads keys to
+KEY_CHUNK = 64  # keys of one sum, and tokens of a page of the engine's cache
 
 
 def round_up(count: int, tile: int) -> int:
     """Return the smallest multiple of `tile` that is at least `count`."""
     return -(-count // tile) * tile
-
-
-def pad_keys(count: int) -> int:
-    """Return how many keys `count` keys are padded to, so that a row's bits do not depend on its company."""
-    return round_up(count, KEY_TILE if count <= SHORT_KEYS else LONG_KEY_TILE)
 
 
 def sees(query: Tensor, key: Tensor) -> Tensor:
@@ -115,7 +113,68 @@ def attend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return mixed.transpose(1, 2)
 
 
-def plan_rows(allowed: Tensor, num_rows: int) -> DenseAttend:
+def attend_chunks(
+    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], mask: Tensor
+) -> Tensor:
+    """Softmax attention over keys in chunks, each row's bits its own.
+
+    Scores of a key never depend on other keys; the weighted values are summed chunk by chunk.
+
+    Args:
+        q: `(B, Lq, H, E)`, `Lq` a multiple of `QUERY_TILE`.
+        keys: chunks `(B, Hk, KEY_CHUNK, E)`.
+        values: the same.
+        mask: `(B, Lq, Lk)` bool; a row that sees nothing gives NaN.
+
+    Returns:
+        `(B, Lq, H, E)`.
+    """
+    batch, length, num_heads, width = q.shape
+    num_kv, ratio = keys[0].shape[1], num_heads // keys[0].shape[1]
+    # (B, Lq, Hk * r, E) -> (B * Hk, r * Lq, E): heads that share keys are rows of one product.
+    folded = widen(q).unflatten(2, (num_kv, ratio)).permute(0, 2, 3, 1, 4)
+    folded = folded.reshape(batch * num_kv, ratio * length, width) * width**-0.5
+    scores = torch.cat([torch.bmm(folded, _fold(k).transpose(1, 2)) for k in keys], -1)
+    scores = scores.view(batch, num_kv * ratio, length, -1)
+    weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
+    weights = weights.view(batch * num_kv, ratio * length, -1)
+    mixed = torch.zeros_like(folded)
+    for weight, value in zip(weights.split(KEY_CHUNK, -1), values, strict=True):
+        mixed = torch.baddbmm(mixed, weight, _fold(value))
+    mixed = mixed.view(batch, num_kv, ratio, length, width).permute(0, 3, 1, 2, 4)
+    return mixed.reshape(q.shape).to(q.dtype)
+
+
+def _fold(chunk: Tensor) -> Tensor:
+    return widen(chunk).flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedAttend:
+    """Attention in rows of equal length, keys in chunks: the exact twin of the engine's.
+
+    Attributes:
+        queries: `(B, Lq)` packed index of the queries.
+        keys: `(B, Lk)` packed index of the keys, whole chunks.
+        mask: `(B, Lq, Lk)` bool, who sees whom; every query sees at least one key.
+        place: `(T,)` where each packed token stands in `queries`.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    mask: Tensor
+    place: Tensor
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend within rows; `layer` is not needed, because nothing is cached."""
+        keys, values = (
+            gather_rows(x, self.keys).transpose(1, 2).split(KEY_CHUNK, 2) for x in (k, v)
+        )
+        mixed = attend_chunks(gather_rows(q, self.queries), keys, values, self.mask)
+        return mixed.flatten(0, 1).index_select(0, self.place)
+
+
+def plan_rows(allowed: Tensor, num_rows: int) -> ChunkedAttend:
     """Plan attention for `B` sequences of `L` tokens laid one after the other.
 
     Args:
@@ -129,13 +188,13 @@ def plan_rows(allowed: Tensor, num_rows: int) -> DenseAttend:
     allowed = allowed | (nothing & torch.eye(length, dtype=torch.bool, device=device))
     index = torch.arange(batch * length, device=device).view(batch, length)
     more_queries = round_up(length, QUERY_TILE) - length
-    more_keys = (0, pad_keys(length) - length)
+    more_keys = (0, round_up(length, KEY_CHUNK) - length)
     repeated = torch.arange(length + more_queries, device=device).clamp(max=length - 1)
     row, column = _divide(torch.arange(num_rows, device=device), length)
-    return DenseAttend(
-        queries=index[:, repeated].flatten(),
-        keys=F.pad(index, more_keys).flatten(),
-        masks=(F.pad(allowed[:, repeated], more_keys)[:, None],),
+    return ChunkedAttend(
+        queries=index[:, repeated],
+        keys=F.pad(index, more_keys),
+        mask=F.pad(allowed[:, repeated], more_keys),
         place=(row * len(repeated) + column).where(row < batch, 0),
     )
 

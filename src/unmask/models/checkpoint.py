@@ -11,7 +11,6 @@ Pickled weights are refused, and no code in a directory is ever run. Writes are 
 decides where a directory is put together and when it is moved into place.
 """
 
-import json
 import shutil
 import warnings
 from dataclasses import replace
@@ -19,21 +18,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import snapshot_download, split_torch_state_dict_into_shards
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from unmask.models.families import family_named, family_of
 from unmask.models.families.family import Family, token_ids
-from unmask.models.heads import drawable_ids
+from unmask.models.json_object import read_json, write_json
+from unmask.models.known_ids import KnownIds, read_known_ids
 from unmask.models.spec import ModelSpec
-from unmask.models.tokenizer import Tokenizer, has_tokenizer, load_tokenizer, num_tokens
+from unmask.models.tokenizer import has_tokenizer
 from unmask.models.transformer import Model
+from unmask.models.weights import (
+    INDEX,
+    check_tensors,
+    fill,
+    stored_tensors,
+    weight_files,
+    write_tensors,
+)
 
 DType = torch.dtype | Literal["auto"] | None
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 # What an export copies from its source, byte for byte.
 COMPANIONS = (
@@ -94,6 +96,9 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
         return directory
     if directory.is_absolute() or directory.parts[:1] in ((".",), ("..",)):
         raise ValueError(f"model.path = {directory}: no such directory")
+    # Imported here: its HTTP client takes 8 MiB, which a directory does not need.
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(str(path_or_hub_id), allow_patterns=list(DOWNLOADS)))
     except (OSError, ValueError) as error:
@@ -121,18 +126,18 @@ def read_spec(
         raise ValueError(f"{directory / 'config.json'} lacks the key {error}") from None
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size = {block_size}: must be at least 1")
-    tokenizer = load_tokenizer(directory) if has_tokenizer(directory) else None
-    known = spec.vocab_size if tokenizer is None else num_tokens(tokenizer)
+    known = read_known_ids(directory) if has_tokenizer(directory) else None
+    num_known = spec.vocab_size if known is None else known.num_tokens
     return replace(
         spec,
-        mask_id=choose_mask_id(mask_id, spec, tokenizer),
+        mask_id=choose_mask_id(mask_id, spec, known),
         block_size=block_size or spec.block_size,
-        num_drawable=min(known, spec.vocab_size),
-        eos_ids=find_eos_ids(directory, spec, tokenizer),
+        num_drawable=min(num_known, spec.num_drawable),
+        eos_ids=find_eos_ids(directory, spec, known),
     )
 
 
-def choose_mask_id(given: int | None, spec: ModelSpec, tokenizer: Tokenizer | None) -> int | None:
+def choose_mask_id(given: int | None, spec: ModelSpec, known: KnownIds | None) -> int | None:
     """Return the caller's mask id, else the config's, else the tokenizer's, else the default.
 
     A default outside the vocabulary is dropped with a warning.
@@ -143,7 +148,7 @@ def choose_mask_id(given: int | None, spec: ModelSpec, tokenizer: Tokenizer | No
     stated = {
         "mask_id": given,
         "config.json: the mask token id": spec.mask_id,
-        "the tokenizer's mask token id": None if tokenizer is None else tokenizer.mask_token_id,
+        "the tokenizer's mask token id": None if known is None else known.mask_token_id,
     }
     for origin, mask_id in stated.items():
         if mask_id is None:
@@ -164,13 +169,13 @@ def choose_mask_id(given: int | None, spec: ModelSpec, tokenizer: Tokenizer | No
     return None
 
 
-def find_eos_ids(directory: Path, spec: ModelSpec, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+def find_eos_ids(directory: Path, spec: ModelSpec, known: KnownIds | None) -> tuple[int, ...]:
     """Return the ids that end a text: both configs' together, else the tokenizer's."""
     path = directory / "generation_config.json"
     generation = read_json(path) if path.is_file() else {}
     ids = token_ids(generation.get("eos_token_id")) + spec.eos_ids
-    if not ids and tokenizer is not None:
-        ids = token_ids(tokenizer.eos_token_id)
+    if not ids and known is not None:
+        ids = token_ids(known.eos_token_id)
     return tuple(dict.fromkeys(ids))
 
 
@@ -183,115 +188,6 @@ def stated_dtype(config: dict[str, Any]) -> torch.dtype | None:
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"config.json: dtype = {name!r}: no such number format")
     return dtype
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of a checkpoint.
-
-    Raises:
-        ValueError: naming the file, if it is not there or is not a JSON object.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path.parent} is not a checkpoint: it has no {path.name}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return content
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint directory.
-
-    Raises:
-        ValueError: if there are none, or the index names one that is not there.
-    """
-    if (directory / WEIGHTS).is_file():
-        return [directory / WEIGHTS]
-    if not (directory / INDEX).is_file():
-        raise ValueError(
-            f"{directory} has neither {WEIGHTS} nor {INDEX}; pickled weights are not read"
-        )
-    weight_map = read_json(directory / INDEX).get("weight_map", {})
-    files = [directory / name for name in sorted(set(weight_map.values()))]
-    for file in files:
-        if not file.is_file():
-            raise ValueError(f"{directory / INDEX} names {file.name}, which is not there")
-    return files
-
-
-def open_tensors(file: Path) -> safe_open:
-    """Map a safetensors file.
-
-    Raises:
-        ValueError: if it is truncated or no safetensors file.
-    """
-    try:
-        return safe_open(file, framework="pt")
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a whole safetensors file: {error}") from error
-
-
-def tensor_names(model: Model) -> dict[str, str]:
-    """Return checkpoint name to our name of every parameter, a tied head left out."""
-    family = family_named(model.spec.family)
-    return {family.weight_name(name): name for name, _ in model.named_parameters()}
-
-
-def check_tensors(model: Model, files: list[Path]) -> None:
-    """Compare the files' headers with the parameters of a model, before any weight is read.
-
-    A tied checkpoint may hold its head a second time; the embedding counts, as in the published
-    code.
-
-    Raises:
-        ValueError: naming the tensors that are missing, unexpected or of another shape, and their
-            file.
-    """
-    wanted = tensor_names(model)
-    ignored = tied_names(model)
-    problems, found = [], set()
-    for file in files:
-        with open_tensors(file) as reader:
-            for name in sorted(set(reader.keys()) - ignored):
-                if name not in wanted:
-                    problems.append(f"{file}: unexpected tensor {name!r}")
-                    continue
-                found.add(name)
-                shape = tuple(reader.get_slice(name).get_shape())
-                expected = tuple(model.get_parameter(wanted[name]).shape)
-                if shape != expected:
-                    problems.append(
-                        f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
-                    )
-    where = files[0] if len(files) == 1 else files[0].parent
-    problems += [f"{where}: missing tensor {name!r}" for name in sorted(set(wanted) - found)]
-    if problems:
-        more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError("\n".join(problems[:5]) + more)
-
-
-def tied_names(model: Model) -> set[str]:
-    """Return the names of tensors a checkpoint of a tied model may hold besides its own."""
-    if not model.spec.is_tied:
-        return set()
-    return {family_named(model.spec.family).weight_name("head.projection.weight")}
-
-
-def fill(model: Model, files: list[Path], device: torch.device, dtype: torch.dtype | None) -> None:
-    """Give a model built on the meta device its weights, one tensor at a time."""
-    wanted = tensor_names(model)
-    for file in files:
-        with open_tensors(file) as reader:
-            for name in sorted(set(reader.keys()) & set(wanted)):
-                # Always a copy: a mapped tensor is not aligned, and would change with its file.
-                weight = reader.get_tensor(name).to(device=device, dtype=dtype, copy=True)
-                module, _, leaf = wanted[name].rpartition(".")
-                setattr(model.get_submodule(module), leaf, nn.Parameter(weight))
-    model.tie()
-    model.head.drawable = drawable_ids(model.spec).to(device)
 
 
 def save_model(
@@ -323,10 +219,7 @@ def save_model(
         for pattern in COMPANIONS:
             for file in source.glob(pattern):
                 shutil.copyfile(file, directory / file.name)
-    tensors = {
-        theirs: model.get_parameter(ours).detach() for theirs, ours in tensor_names(model).items()
-    }
-    write_tensors(tensors, directory, max_shard_bytes)
+    write_tensors(stored_tensors(model, source), directory, max_shard_bytes)
 
 
 def dtype_name(model: Model) -> str:
@@ -344,36 +237,13 @@ def restate(source: Path, model: Model, family: Family) -> dict[str, Any]:
     stored = family.read_spec(config)
     if stated_dtype(config) not in (None, model.dtype):
         config["dtype" if config.get("dtype") else "torch_dtype"] = dtype_name(model)
-    if model.spec.block_size != stored.block_size:
+    if family.block_key is not None and model.spec.block_size != stored.block_size:
         config[family.block_key] = model.spec.block_size
     found = stored.mask_id
     if found is None:
-        tokenizer = load_tokenizer(source) if has_tokenizer(source) else None
-        found = None if tokenizer is None else tokenizer.mask_token_id
+        known = read_known_ids(source) if has_tokenizer(source) else None
+        found = None if known is None else known.mask_token_id
         found = family.default_mask_id if found is None else found
     if model.spec.mask_id not in (None, found):
         config[family.mask_key] = model.spec.mask_id
     return config
-
-
-def write_tensors(tensors: dict[str, Tensor], directory: Path, max_shard_bytes: int) -> None:
-    """Write tensors as one file, or as shards and their index; other weight files are removed."""
-    plan = split_torch_state_dict_into_shards(tensors, max_shard_size=max_shard_bytes)
-    for file, names in plan.filename_to_tensors.items():
-        shard = {name: tensors[name].contiguous() for name in names}
-        save_file(shard, directory / file, metadata={"format": "pt"})
-    written = set(plan.filename_to_tensors)
-    if plan.is_sharded:
-        write_json(
-            directory / INDEX,
-            {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename},
-        )
-        written.add(INDEX)
-    for file in directory.glob("model*.safetensors*"):
-        if file.name not in written:
-            file.unlink()
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object the way the hub's own files look."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,6 +6,61 @@ the caller.
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+# `full`: every token sees every other. `block_causal`: block i sees the blocks up to i.
+AttentionPattern = Literal["full", "block_causal"]
+# How experts are chosen: by probability, or by sigmoid scores within the best groups of experts.
+Router = Literal["softmax", "grouped_sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class RopeScaling:
+    """How `llama3` rotary frequencies are slowed for long texts (Llama 3.1).
+
+    Attributes:
+        factor: wavelengths beyond `original_length / low_factor` are slowed this much.
+        low_factor: where the slowing is complete.
+        high_factor: wavelengths below `original_length / high_factor` are left alone.
+        original_length: positions the unscaled model was made for.
+    """
+
+    factor: float
+    low_factor: float
+    high_factor: float
+    original_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoESpec:
+    """The mixture of experts that takes the place of a layer's feed-forward.
+
+    Attributes:
+        layers: which layers have it.
+        num_experts: experts per layer.
+        num_active: experts that each token is sent to.
+        width: width of an expert.
+        shared_width: width of the feed-forward every token also passes; 0 for none.
+        router: how experts are chosen and weighted.
+        renormalises: whether a token's weights are made to sum to one (times `scale`).
+        scale: factor on the weights.
+        num_groups: groups the experts are split into; 1 for no grouping.
+        num_active_groups: groups that are kept.
+        has_bias: whether each expert has a bias that no gradient trains: `grouped_sigmoid` adds it for
+            the choice alone, `softmax` to the weights too.
+    """
+
+    layers: tuple[int, ...]
+    num_experts: int
+    num_active: int
+    width: int
+    shared_width: int = 0
+    router: Router = "softmax"
+    renormalises: bool = False
+    scale: float = 1.0
+    num_groups: int = 1
+    num_active_groups: int = 1
+    has_bias: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +84,17 @@ class ModelSpec:
         is_tied: whether the head shares the embedding's weight.
         mask_id: id of the mask token; `None` when nobody knows it, and then sampling and views
             refuse to work.
-        block_size: `K`, slots of a diffusion block.
+        block_size: `K`, slots of a diffusion block. Under full attention blocks are only the order of
+            writing, and `None` means that the whole response is one.
         num_drawable: token ids below this (the mask id excepted) may be written; the rest of the
             `V` rows are padding that no tokenizer can decode.
         eos_ids: token ids that end a text.
+        attention: who sees whom.
+        is_shifted: whether row i predicts token i + 1, as in models that were autoregressive once.
+        rotary_width: leading dimensions of each head that are rotated; `None` is all of them.
+        rope_scaling: slowing of the rotary frequencies, if any.
+        moe: experts, if it has any.
+        sub_block_size: slots of a block that its published sampler opens at a time; `None` is all.
     """
 
     family: str
@@ -50,9 +112,15 @@ class ModelSpec:
     has_qk_norm: bool
     is_tied: bool
     mask_id: int | None
-    block_size: int
+    block_size: int | None
     num_drawable: int
     eos_ids: tuple[int, ...]
+    attention: AttentionPattern = "block_causal"
+    is_shifted: bool = False
+    rotary_width: int | None = None
+    rope_scaling: RopeScaling | None = None
+    moe: MoESpec | None = None
+    sub_block_size: int | None = None
 
     def require_mask_id(self) -> int:
         """Return the mask id.
@@ -66,3 +134,17 @@ class ModelSpec:
                 "pass mask_id=... to load_model, or set model.mask_id in the config"
             )
         return self.mask_id
+
+    def require_trainable(self) -> int:
+        """Return the diffusion block that training lays the text out in.
+
+        Raises:
+            ValueError: for the conventions that training does not know yet.
+        """
+        if self.attention == "full" or self.is_shifted or self.block_size is None:
+            raise ValueError(
+                f"training {self.family} is not there yet: only block-causal models whose logits are "
+                "not shifted can be trained (sdar, sdar_moe, llada2); it loads, generates and "
+                "exports"
+            )
+        return self.block_size

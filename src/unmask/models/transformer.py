@@ -5,6 +5,7 @@ tokens with integer positions, and an `attend` that knows who sees whom. Trainin
 sampler and the engine run this very module and differ in that argument alone.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -13,26 +14,41 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unmask.models.attention import ROW_TILE, Attend, plan_rows, round_up
+from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
+from unmask.models.moe import MixtureOfExperts
 from unmask.models.spec import ModelSpec
 
 RotaryTables = tuple[Tensor, Tensor]
 
 
+def rotary_frequencies(spec: ModelSpec, wide: torch.dtype, device: torch.device) -> Tensor:
+    """Return the angle `(rotary width / 2,)` by which a position turns each pair, slowed where the spec says so."""
+    width = spec.rotary_width or spec.head_width
+    exponents = torch.arange(0, width, 2, device=device, dtype=wide)
+    frequencies = 1.0 / spec.rope_theta ** (exponents / width)
+    scaling = spec.rope_scaling
+    if scaling is None:
+        return frequencies
+    turns = scaling.original_length * frequencies / (2 * math.pi)
+    kept = (turns - scaling.low_factor) / (scaling.high_factor - scaling.low_factor)
+    kept = kept.clamp(0, 1)
+    return frequencies * (kept + (1 - kept) / scaling.factor)
+
+
 def rotary_tables(positions: Tensor, spec: ModelSpec, dtype: torch.dtype) -> RotaryTables:
-    """Return cosine and sine `(T, 1, E / 2)` of every position's angles, in fp32 or wider."""
+    """Return cosine and sine `(T, 1, rotary width / 2)` of every position's angles, in fp32 or wider."""
     wide = torch.promote_types(dtype, torch.float32)
-    exponents = torch.arange(0, spec.head_width, 2, device=positions.device, dtype=wide)
-    frequencies = 1.0 / spec.rope_theta ** (exponents / spec.head_width)
-    angles = positions[:, None].to(wide) * frequencies
+    angles = positions[:, None].to(wide) * rotary_frequencies(spec, wide, positions.device)
     return angles.cos()[:, None], angles.sin()[:, None]
 
 
 def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
-    """Rotate `x (T, heads, E)`: the first half of each head pairs with the second."""
+    """Rotate the leading dimensions of `x (T, heads, E)`: the first half of them pairs with the second."""
     cos, sin = tables
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    half = cos.shape[-1]
+    first, second, rest = x.tensor_split((half, 2 * half), dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
     return turned.to(x.dtype)
 
 
@@ -61,31 +77,23 @@ class Attention(nn.Module):
         return self.out(attend(layer, q, k, v).flatten(-2))
 
 
-class FeedForward(nn.Module):
-    """Gated feed-forward: `down(silu(gate(x)) * up(x))`."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        """Build the three projections."""
-        super().__init__()
-        self.gate = nn.Linear(spec.width, spec.ffn_width, bias=False)
-        self.up = nn.Linear(spec.width, spec.ffn_width, bias=False)
-        self.down = nn.Linear(spec.ffn_width, spec.width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform every token of `x (T, D)` on its own."""
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+def build_ffn(spec: ModelSpec, layer: int) -> nn.Module:
+    """Return the feed-forward of a layer: experts where the spec has them, dense elsewhere."""
+    if spec.moe is not None and layer in spec.moe.layers:
+        return MixtureOfExperts(spec.width, spec.moe)
+    return FeedForward(spec.width, spec.ffn_width)
 
 
 class Layer(nn.Module):
     """One transformer layer: attention, then feed-forward, each after a norm and added to the stream."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        """Build both halves."""
+    def __init__(self, spec: ModelSpec, index: int) -> None:
+        """Build both halves of layer `index`."""
         super().__init__()
         self.attention_norm = RMSNorm(spec.width, spec.norm_eps)
         self.attention = Attention(spec)
         self.ffn_norm = RMSNorm(spec.width, spec.norm_eps)
-        self.ffn = FeedForward(spec)
+        self.ffn = build_ffn(spec, index)
 
     def forward(self, x: Tensor, tables: RotaryTables, attend: Attend, layer: int) -> Tensor:
         """Add both halves' contributions to the stream `x (T, D)`."""
@@ -105,7 +113,7 @@ class Backbone(nn.Module):
         # compiler, a second and 70 MiB of it, every time a checkpoint is loaded.
         weight = torch.empty(spec.vocab_size, spec.width)
         self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
-        self.layers = nn.ModuleList(Layer(spec) for _ in range(spec.num_layers))
+        self.layers = nn.ModuleList(Layer(spec, index) for index in range(spec.num_layers))
         self.norm = RMSNorm(spec.width, spec.norm_eps)
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor) -> Tensor:
@@ -199,7 +207,7 @@ class Model(nn.Module):
         if positions is None:
             positions = torch.arange(length, device=device)
         if allowed is None:
-            allowed = block_causal(length, self.spec.block_size, device)[None]
+            allowed = attention_pattern(self.spec, length, device)[None]
         count = batch * length
         num_rows = round_up(count, ROW_TILE)
         padding = (0, num_rows - count)
@@ -212,6 +220,14 @@ class Model(nn.Module):
         return logits[:count].unflatten(0, (batch, length))
 
 
+def attention_pattern(spec: ModelSpec, length: int, device: torch.device | None = None) -> Tensor:
+    """Return the `(L, L)` bool pattern of a model over a text of `L` tokens."""
+    if spec.attention == "full":
+        return torch.ones(length, length, dtype=torch.bool, device=device)
+    assert spec.block_size is not None
+    return block_causal(length, spec.block_size, device)
+
+
 def block_causal(length: int, block: int, device: torch.device | None = None) -> Tensor:
     """Return the `(L, L)` bool pattern in which block i sees the blocks up to i, counted from position 0."""
     blocks = torch.arange(length, device=device) // block
@@ -219,17 +235,22 @@ def block_causal(length: int, block: int, device: torch.device | None = None) ->
 
 
 # Projections that write into the residual stream, whose sum over layers should keep its variance.
-RESIDUAL_PROJECTIONS = ("attention.out.weight", "ffn.down.weight")
+RESIDUAL_PROJECTIONS = ("attention.out.weight", "down.weight")
 
 
 @torch.no_grad()
 def initialise(model: Model, seed: int) -> None:
-    """Draw fresh weights: std `1/sqrt(fan_in)`, projections into the residual stream scaled by `1/sqrt(2 layers)`."""
+    """Draw fresh weights: std `1/sqrt(fan_in)`, projections into the residual stream scaled by `1/sqrt(2 layers)`.
+
+    Biases are zero, norms one.
+    """
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.zero_()
         if parameter.dim() < 2:
             continue
-        std = parameter.shape[1] ** -0.5
+        std = parameter.shape[-1] ** -0.5
         if name.endswith(RESIDUAL_PROJECTIONS):
             std /= (2 * model.spec.num_layers) ** 0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)

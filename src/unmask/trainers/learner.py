@@ -55,7 +55,12 @@ class Learner:
     """A model under training, with its optimizer."""
 
     def __init__(self, model: Model, config: OptimizerConfig) -> None:
-        """Build the optimizer of a model that is trained in place."""
+        """Build the optimizer of a model that is trained in place.
+
+        Raises:
+            ValueError: if training does not know the model's conventions.
+        """
+        model.spec.require_trainable()
         self.model = model
         self.num_updates = 0
         self._config = config

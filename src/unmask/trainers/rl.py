@@ -116,10 +116,21 @@ def check_trainable(config: RLConfig) -> None:
             "sampling.temperature = 0 writes the most likely token, which is no draw from the "
             "policy: RL needs a temperature above 0"
         )
-    if config.sampling.to_params().is_filtered:
+    sampling = config.sampling.to_params()
+    if sampling.is_filtered:
         raise ValueError(
             "sampling.top_k, top_p and min_p must be off in RL: the learner's log-probabilities "
             "are over every token, the filtered ones are not"
+        )
+    if sampling.guidance:
+        raise ValueError(
+            f"sampling.guidance = {sampling.guidance} must be 0 in RL: guided responses are not "
+            "drawn from the policy"
+        )
+    if sampling.revises:
+        raise ValueError(
+            "sampling.edit_threshold and remask_threshold must be off in RL: no single denoising "
+            "step wrote a token that was changed later"
         )
     if config.objective.kl > 0 and config.minibatches == 1:
         raise ValueError(
@@ -138,7 +149,7 @@ def check_fit(
     """
     check_room(llm, prompts, sampling)
     longest = max(len(prompt.token_ids) for prompt in prompts) + sampling.max_tokens
-    check_budget(longest, sampling.block_size or llm.model.spec.block_size, token_budget)
+    check_budget(longest, sampling.block_size or llm.model.spec.require_trainable(), token_budget)
 
 
 def trajectory_views(groups: Sequence[Group], config: RLConfig) -> list[Views]:

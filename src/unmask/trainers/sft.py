@@ -108,7 +108,7 @@ def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonst
             f"the longest demonstration has {longest} tokens, but the model has "
             f"{llm.model.spec.max_length} positions: shorten it or leave it out"
         )
-    check_budget(longest, llm.model.spec.block_size, config.optimizer.token_budget)
+    check_budget(longest, llm.model.spec.require_trainable(), config.optimizer.token_budget)
     return found
 
 
@@ -122,7 +122,7 @@ def noisy_views(
     )
     return views_of_responses(
         [(demonstration.prompt_ids, demonstration.response_ids) for demonstration in batch],
-        llm.model.spec.block_size,
+        llm.model.spec.require_trainable(),
         (schedule, noise.views),
         [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
     )

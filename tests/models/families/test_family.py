@@ -1,9 +1,14 @@
-"""Which family a config belongs to."""
+"""Which family a config belongs to, and what every family keeps: its configs read back."""
+
+import json
 
 import pytest
 
+from tests.models.toy import FAMILY_CHANGES, GOLDEN, toy_spec
 from unmask.models.families import FAMILIES, family_named, family_of
-from unmask.models.families.family import token_ids
+from unmask.models.families.family import Family, id_value, require, rope_theta, token_ids
+
+every_family = pytest.mark.parametrize("family", FAMILIES, ids=[f.name for f in FAMILIES])
 
 
 def test_the_architecture_decides_and_the_model_type_stands_in() -> None:
@@ -14,12 +19,79 @@ def test_the_architecture_decides_and_the_model_type_stands_in() -> None:
             family_of(config)
 
 
-def test_every_family_is_found_by_each_of_its_names() -> None:
-    for family in FAMILIES:
-        assert family_named(family.name) is family
-        for architecture in family.architectures:
-            assert family_of({"architectures": [architecture]}) is family
+@pytest.mark.parametrize(
+    ("architecture", "model_type", "name"),
+    [
+        ("LLaDAModelLM", "llada", "llada"),
+        ("LLaDAModelLM", "mmada", "mmada"),
+        ("LLaDAModelLM", None, "llada"),
+        ("LLaDAModelLM", "other", "llada"),
+        ("MMadaModelLM", "mmada", "mmada"),
+        ("MMadaModelLM", "llada", "mmada"),
+        ("LLaDAMoEModelLM", "llada", "llada_moe"),
+        ("LLaDAMoEModel", "llada", "llada_moe"),
+        (None, "llada", "llada"),
+        (None, "mmada", "mmada"),
+        (None, "Dream", "dream"),
+    ],
+)
+def test_shared_names_are_told_apart(
+    architecture: str | None, model_type: str | None, name: str
+) -> None:
+    config = {"architectures": [architecture] if architecture else None, "model_type": model_type}
+    assert family_of(config).name == name
+
+
+@every_family
+def test_every_family_is_found_by_each_of_its_names(family: Family) -> None:
+    assert family_named(family.name) is family
+    for architecture in family.architectures:
+        config = {"architectures": [architecture], "model_type": family.model_type}
+        assert family_of(config) is family
+
+
+@every_family
+@pytest.mark.parametrize("eos_ids", [(), (3,), (3, 4)])
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_a_new_config_reads_back(family: Family, eos_ids: tuple[int, ...], is_tied: bool) -> None:
+    changes = FAMILY_CHANGES[family.name] | {"eos_ids": eos_ids, "is_tied": is_tied}
+    spec = toy_spec(family=family.name, **changes)
+    config = json.loads(json.dumps(family.new_config(spec)))
+    assert family_of(config) is family
+    assert family.read_spec(config) == spec
+
+
+# What a spec does not hold: code, versions, and how many tokens MMaDA makes of an image.
+NOT_IN_A_SPEC = {"auto_map", "transformers_version", "torch_dtype", "dtype", "num_vq_tokens"}
+# What released configs leave out, though a reader needs it where it is not the default.
+LEFT_OUT = {"mask_token_id", "block_size", "eos_token_id", "bos_token_id"}
+
+
+@every_family
+def test_a_new_config_has_the_fields_of_a_released_one(family: Family) -> None:
+    released = json.loads((GOLDEN / family.name / "config.json").read_text())
+    config = family.new_config(family.read_spec(released))
+    assert released.keys() - config.keys() <= NOT_IN_A_SPEC
+    assert config.keys() - released.keys() <= LEFT_OUT
+    same = config.keys() & released.keys() - LEFT_OUT - {"pad_token_id", "max_window_layers"}
+    different = {key for key in same if config[key] != released[key]}
+    assert different <= {"sliding_window", "use_cache"}  # of the published sampler
 
 
 def test_token_ids() -> None:
     assert [token_ids(value) for value in (None, 0, [1, 2])] == [(), (0,), (1, 2)]
+    assert [id_value(ids) for ids in ((), (0,), (1, 2))] == [None, 0, [1, 2]]
+
+
+def test_what_is_required() -> None:
+    require({"a": 1, "b": None, "d": 0.0}, a=1, b=2, c=3, d=0)
+    require({"clip": None}, clip=None)
+    with pytest.raises(ValueError, match=r"config\.json: a = 1: only 2 is supported"):
+        require({"a": 1}, a=2)
+    with pytest.raises(ValueError, match=r"clip = 8\.0: only None is supported"):
+        require({"clip": 8.0}, clip=None)
+
+
+def test_the_rotary_base_must_be_stated() -> None:
+    with pytest.raises(KeyError, match="rope_theta"):
+        rope_theta({})

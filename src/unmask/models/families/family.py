@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unmask.models.spec import ModelSpec
+from unmask.models.spec import ModelSpec, RopeScaling
 
 Config = Mapping[str, Any]
 
@@ -22,58 +22,99 @@ class Family:
     Attributes:
         name: what specs, messages and our own configs call it.
         architectures: class names it goes by in `architectures[0]`, the usual one first.
-        model_type: its `model_type`, asked only when no architecture is named, because families
-            share them.
+        model_type: its `model_type`, which decides only between families of one architecture, or
+            where none is named: families share them too.
         default_mask_id: mask id of the released checkpoints, for configs that leave it out.
-        block_key: config key of the block size.
+        block_key: config key of the block size; `None` where configs say nothing of it.
         mask_key: config key of the mask id.
         read_spec: config to spec; a missing key is a `KeyError`, a value we cannot honour a
             `ValueError`.
         new_config: spec to the config of a model made from scratch.
-        modules: our module names to the checkpoint's; `{i}` stands for the layer.
+        modules: our module names to the checkpoint's; `{i}` stands for the layer, `{e}` for the
+            expert, whose tensors we hold stacked. Several of ours may have one name: the
+            checkpoint holds them fused, one below the other. A parameter of another place than
+            its module is named whole.
     """
 
     name: str
     architectures: tuple[str, ...]
     model_type: str
     default_mask_id: int
-    block_key: str
+    block_key: str | None
     mask_key: str
     read_spec: Callable[[Config], ModelSpec]
     new_config: Callable[[ModelSpec], dict[str, Any]]
     modules: Mapping[str, str]
 
     def weight_name(self, parameter: str) -> str:
-        """Return the checkpoint's name of our `backbone.layers.3.attention.q.weight`, say."""
-        module, _, leaf = parameter.rpartition(".")
-        layer = re.search(r"\d+", module)
-        name = self.modules[re.sub(r"\d+", "{i}", module)]
-        return f"{name.format(i=layer[0] if layer else '')}.{leaf}"
+        """Return the checkpoint's name of our `backbone.layers.3.attention.q.weight`, say; experts stay `{e}`."""
+        layer = re.search(r"\d+", parameter)
+        pattern = re.sub(r"\d+", "{i}", parameter)
+        module, _, leaf = pattern.rpartition(".")
+        name = self.modules.get(pattern) or f"{self.modules[module]}.{leaf}"
+        return name.replace("{i}", layer[0] if layer else "")
 
 
 def require(config: Config, **needed: object) -> None:
-    """Refuse a config that states another value than the only one we do; an absent key is fine.
+    """Refuse a config that states another value than the only one we do; an absent key or a null is fine.
 
     Raises:
         ValueError: naming the key, its value and the value supported.
     """
     for key, value in needed.items():
-        if config.get(key, value) != value:
-            raise ValueError(f"config.json: {key} = {config[key]!r}: only {value!r} is supported")
+        stated = config.get(key)
+        if stated is not None and stated != value:
+            raise ValueError(f"config.json: {key} = {stated!r}: only {value!r} is supported")
 
 
 def rope_theta(config: Config) -> float:
-    """Return the rotary base: inside `rope_parameters` (transformers 5), else `rope_theta` itself.
+    """Return the rotary base of a family whose released checkpoints never scale rotary positions.
 
     Raises:
-        KeyError: if neither is there.
-        ValueError: if the rotary positions are scaled; no released checkpoint does that.
+        KeyError: if it is not there.
+        ValueError: if the rotary positions are scaled.
     """
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise ValueError(f"config.json: rope type {kind!r}: only 'default' is supported")
-    return float(rope["rope_theta"] if "rope_theta" in rope else config["rope_theta"])
+    theta, scaling = rope(config)
+    if scaling is not None:
+        raise ValueError("config.json: rope type 'llama3': only 'default' is supported")
+    return theta
+
+
+def rope(config: Config) -> tuple[float, RopeScaling | None]:
+    """Return the rotary base and its scaling: in `rope_parameters` (transformers 5), else `rope_scaling`.
+
+    Raises:
+        KeyError: if the base, or a number of the scaling, is not there.
+        ValueError: if the scaling is of a kind we do not do.
+    """
+    stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    theta = float(stated["rope_theta"] if "rope_theta" in stated else config["rope_theta"])
+    kind = stated.get("rope_type", stated.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise ValueError(
+            f"config.json: rope type {kind!r}: only 'default' and 'llama3' are supported"
+        )
+    return theta, RopeScaling(
+        factor=float(stated["factor"]),
+        low_factor=float(stated["low_freq_factor"]),
+        high_factor=float(stated["high_freq_factor"]),
+        original_length=stated["original_max_position_embeddings"],
+    )
+
+
+def rope_fields(scaling: RopeScaling | None) -> dict[str, Any] | None:
+    """Return what a config states as `rope_scaling`: the reverse of `rope`."""
+    if scaling is None:
+        return None
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_factor,
+        "high_freq_factor": scaling.high_factor,
+        "original_max_position_embeddings": scaling.original_length,
+    }
 
 
 def token_ids(value: int | list[int] | None) -> tuple[int, ...]:
@@ -81,3 +122,8 @@ def token_ids(value: int | list[int] | None) -> tuple[int, ...]:
     if value is None:
         return ()
     return (value,) if isinstance(value, int) else tuple(value)
+
+
+def id_value(ids: tuple[int, ...]) -> int | list[int] | None:
+    """Return what a config says for these ids; `token_ids` reads it back."""
+    return ids[0] if len(ids) == 1 else list(ids) or None

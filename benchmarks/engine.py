@@ -1,0 +1,331 @@
+"""The engine against the published loop, and against the matrix products it cannot do without.
+
+    python benchmarks/engine.py                # about half an hour on one core
+    python benchmarks/engine.py --matmul onednn --requests 64
+
+A random SDAR-shaped model of 132M parameters writes 256 tokens for each of 64 prompts of 64 to 256
+tokens, block 4, greedy, one token per forward pass (`static`) or two (`two per pass`). Both sides run
+one thread in fp32, and reveal the same slots at the same steps.
+
+    loop      the shape of the published `block_diffusion_generate`: one sequence at a time, a cache
+              that is concatenated anew in every pass, logits of every row that is fed, a pass of its
+              own to commit each block. It runs 8 of the requests for 64 tokens; its prefill is taken
+              as it is, its decoding scaled to 256 tokens.
+    engine    `Engine`, all requests at once
+    one       `Engine`, the first request alone
+    bound     the matrix products of the layers and the head, alone, for the very rows that the engine
+              fed and scored
+
+Reading the table: seconds are CPU seconds of this process. `speed` is the engine's tokens per second
+over the loop's, `of bound` the share of the engine's time that its matrix products alone take.
+`group` is one prompt of 512 tokens with sixteen answers: the rows of the prompt fed, over its length.
+
+With `--matmul onednn` the engine's side uses torch's oneDNN kernels, the loop torch's default.
+Writes `benchmarks/results/engine.json`, with the settings and the machine.
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from setting import RESULTS, describe_machine, write_result
+from torch import Tensor
+
+from unmask.engine.engine import Engine
+from unmask.models.attention import attend_rows
+from unmask.models.matmul import use_matmul
+from unmask.models.spec import ModelSpec
+from unmask.models.transformer import Model, initialise
+from unmask.types import Prompt, SamplingParams, Trajectory
+
+BLOCK = 4
+FULL = {"width": 768, "num_layers": 12, "ffn_width": 2304, "vocab_size": 32000}
+SMOKE = {"width": 64, "num_layers": 2, "ffn_width": 128, "vocab_size": 128}
+
+
+def build_model(sizes: dict[str, int]) -> Model:
+    """Return a random model of SDAR's shape."""
+    heads = sizes["width"] // 64
+    spec = ModelSpec(
+        family="sdar",
+        num_heads=heads,
+        num_kv_heads=max(1, heads // 3),
+        head_width=64,
+        max_length=4096,
+        rope_theta=1e6,
+        norm_eps=1e-6,
+        has_qkv_bias=False,
+        has_qk_norm=True,
+        is_tied=False,
+        mask_id=sizes["vocab_size"] - 1,
+        block_size=BLOCK,
+        num_drawable=sizes["vocab_size"],
+        eos_ids=(),
+        **sizes,
+    )
+    model = Model(spec)
+    initialise(model, 0)
+    return model.requires_grad_(False)
+
+
+def make_prompts(count: int, shortest: int, longest: int, vocab: int) -> list[tuple[int, ...]]:
+    """Draw prompts of ids that are not the mask."""
+    rng = random.Random(0)
+    lengths = [rng.randint(shortest, longest) for _ in range(count)]
+    return [tuple(rng.randrange(vocab - 1) for _ in range(n)) for n in lengths]
+
+
+class Loop:
+    """The published loop: one sequence, whole blocks, a commit pass after each."""
+
+    def __init__(self, model: Model, per_pass: int) -> None:
+        """Keep the model and how many tokens a pass reveals."""
+        self.model, self.per_pass = model, per_pass
+        self.cache: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, tokens: Tensor, start: int, keeps: bool) -> Tensor:
+        """Return logits of every row fed; `keeps` adds their keys and values to the cache."""
+        kept: list[tuple[Tensor, Tensor]] = []
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if self.cache:
+                k, v = (
+                    torch.cat((old, new))
+                    for old, new in zip(self.cache[layer], (k, v), strict=True)
+                )
+            kept.append((k, v))
+            return attend_rows(q[None], k[None], v[None], mask)[0]
+
+        positions = torch.arange(start, start + len(tokens))
+        keys = torch.arange(start + len(tokens))
+        mask = (keys // BLOCK <= positions[:, None] // BLOCK)[None, None]
+        logits = self.model(tokens, positions, attend, torch.arange(len(tokens)))
+        assert isinstance(logits, Tensor)
+        if keeps:
+            self.cache = kept
+        return logits
+
+    @torch.inference_mode()
+    def write(self, prompt: Sequence[int], count: int) -> tuple[list[int], float, float]:
+        """Return the tokens after a prompt, and the seconds of prefill and of decoding."""
+        mask_id, whole = self.model.spec.require_mask_id(), len(prompt) // BLOCK * BLOCK
+        self.cache = []
+        began = time.process_time()
+        if whole:
+            self.forward(torch.tensor(prompt[:whole]), 0, keeps=True)
+        prefilled = time.process_time()
+        text = list(prompt)
+        while len(text) < len(prompt) + count:
+            start = len(text) // BLOCK * BLOCK
+            block = torch.full((BLOCK,), mask_id)
+            block[: len(text) - start] = torch.tensor(text[start:], dtype=torch.int64)
+            while (block == mask_id).any():
+                self.reveal(block, self.forward(block, start, keeps=False))
+            self.forward(block, start, keeps=True)
+            text[start:] = block.tolist()
+        return text[len(prompt) :], prefilled - began, time.process_time() - prefilled
+
+    def reveal(self, block: Tensor, logits: Tensor) -> None:
+        """Write the most confident tokens of a block."""
+        mask_id = self.model.spec.require_mask_id()
+        logits[:, mask_id] = -torch.inf
+        best = logits.softmax(-1).max(-1)
+        hidden = block == mask_id
+        count = min(self.per_pass, int(hidden.sum()))
+        chosen = best.values.masked_fill(~hidden, -torch.inf).topk(count).indices
+        block[chosen] = best.indices[chosen]
+
+
+@contextmanager
+def recorded(engine: Engine, passes: list[tuple[int, int]]):
+    """Note the rows fed and scored in every forward pass."""
+    inner = engine._runner.forward
+
+    def forward(slots: Any, rows: Any, scored: Tensor) -> Tensor:
+        passes.append((len(rows.position), len(scored)))
+        return inner(slots, rows, scored)
+
+    engine._runner.forward = forward  # type: ignore[method-assign]
+    yield
+
+
+def run_engine(
+    model: Model, prompts: Sequence[tuple[int, ...]], sampling: SamplingParams
+) -> tuple[list[Trajectory], float, list[tuple[int, int]]]:
+    """Return what was written, the CPU seconds, and the rows fed and scored by each pass."""
+    engine, passes = Engine(model), []
+    with recorded(engine, passes):
+        began = time.process_time()
+        numbers = [
+            engine.submit(Prompt("bench", i, (), ids), sampling) for i, ids in enumerate(prompts)
+        ]
+        finished = dict(engine.collect())
+        seconds = time.process_time() - began
+    results = [finished[number] for number in numbers]
+    assert all(isinstance(result, Trajectory) for result in results)
+    return results, seconds, passes  # type: ignore[return-value]
+
+
+@torch.inference_mode()
+def time_products(model: Model, passes: Sequence[tuple[int, int]]) -> float:
+    """Return CPU seconds of the matrix products of these passes, and nothing else."""
+    weights = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.dim() == 2 and "embedding" not in name and "head" not in name.split(".")[0]
+    ]
+    head = model.head.projection.weight
+    inputs: dict[tuple[int, int], Tensor] = {}
+
+    def rows(count: int, width: int) -> Tensor:
+        if (count, width) not in inputs:
+            inputs[count, width] = torch.randn(count, width)
+        return inputs[count, width]
+
+    for count, scored in passes:
+        rows(count, head.shape[1]), rows(scored, head.shape[1])
+        for weight in weights:
+            rows(count, weight.shape[1])
+    began = time.process_time()
+    for count, scored in passes:
+        for weight in weights:
+            F.linear(rows(count, weight.shape[1]), weight)
+        F.linear(rows(scored, head.shape[1]), head)
+    return time.process_time() - began
+
+
+def usable() -> list[str]:
+    """Return the kernels this processor can be asked for."""
+    kinds: list[str] = []
+    for kind in ("default", "onednn"):
+        try:
+            use_matmul(kind)
+        except ValueError as refusal:
+            Console().print(f"left out: {refusal}")
+            continue
+        kinds.append(kind)
+    use_matmul("default")
+    return kinds
+
+
+def compare(
+    model: Model, prompts: Sequence[tuple[int, ...]], per_pass: int, count: int, matmul: str
+) -> dict[str, Any]:
+    """Run loop, engine, one request and their bounds."""
+    sampling = SamplingParams(
+        strategy="static",
+        denoising_steps=BLOCK // per_pass,
+        temperature=0,
+        stop_token_ids=(),
+        max_tokens=count,
+    )
+    use_matmul("default")
+    loop = Loop(model, per_pass)
+    few = min(64, count)
+    written = [loop.write(prompt, few) for prompt in prompts[:8]]
+    loop_s = sum(prefill + decode * count / few for _, prefill, decode in written)
+    loop_rate = len(written) * count / loop_s
+    use_matmul(matmul)
+    results, seconds, passes = run_engine(model, prompts, sampling)
+    bound = time_products(model, passes)
+    _, one_s, one_passes = run_engine(model, prompts[:1], sampling)
+    one_bound = time_products(model, one_passes)
+    use_matmul("default")
+    own = written[0][1] + written[0][2] * count / few
+    same = [
+        sum(a == b for a, b in zip(ids, result.response_ids, strict=False)) / few
+        for (ids, _, _), result in zip(written, results, strict=False)
+    ]
+    return {
+        "loop_tokens_per_s": loop_rate,
+        "engine_tokens_per_s": len(prompts) * count / seconds,
+        "speed": len(prompts) * count / seconds / loop_rate,
+        "of_bound": bound / seconds,
+        "one_tokens_per_s": count / one_s,
+        "one_speed": own / one_s,
+        "one_of_bound": one_bound / one_s,
+        "passes": len(passes),
+        "same_tokens": min(same),
+    }
+
+
+def feed_group(model: Model, length: int, answers: int) -> float:
+    """Return how often a shared prompt was fed: prompt rows over its length."""
+    prompt = make_prompts(1, length, length, model.spec.vocab_size)[0]
+    sampling = SamplingParams(strategy="static", max_tokens=BLOCK, stop_token_ids=(), temperature=0)
+    engine, fed = Engine(model), 0
+    inner = engine._runner.forward
+
+    def forward(slots: Any, rows: Any, scored: Tensor) -> Tensor:
+        nonlocal fed
+        fed += int(((rows.position < length) & (rows.limit > 0)).sum())
+        return inner(slots, rows, scored)
+
+    engine._runner.forward = forward  # type: ignore[method-assign]
+    for uid in range(answers):
+        engine.submit(Prompt("bench", uid, (), prompt), sampling)
+    list(engine.collect())
+    return fed / length
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--matmul", choices=["default", "onednn", "both"], default="both")
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS / "engine.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = build_model(SMOKE if options.smoke else FULL)
+    requests, count = (6, 16) if options.smoke else (options.requests, options.tokens)
+    prompts = make_prompts(requests, 64, 256, model.spec.vocab_size)
+    kinds = usable() if options.matmul == "both" else [options.matmul]
+    result: dict[str, Any] = {
+        "machine": describe_machine(),
+        "settings": {"requests": requests, "tokens": count, "block": BLOCK, "prompts": [64, 256]},
+        "group_prompt_fed": feed_group(model, 512, 16),
+        "runs": {
+            f"{name}, {kind}": compare(model, prompts, per_pass, count, kind)
+            for kind in kinds
+            for name, per_pass in (("static", 1), ("two per pass", 2))
+        },
+    }
+    print_table(result)
+    is_default = options.out == RESULTS / "engine.json"
+    write_result(None if options.smoke and is_default else options.out, result)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print one row per run."""
+    columns: dict[str, Callable[[dict[str, float]], str]] = {
+        "loop tok/s": lambda run: f"{run['loop_tokens_per_s']:.1f}",
+        "engine tok/s": lambda run: f"{run['engine_tokens_per_s']:.1f}",
+        "speed": lambda run: f"{run['speed']:.1f}x",
+        "of bound": lambda run: f"{run['of_bound']:.0%}",
+        "one: speed": lambda run: f"{run['one_speed']:.2f}x",
+        "one: of bound": lambda run: f"{run['one_of_bound']:.0%}",
+        "same tokens": lambda run: f"{run['same_tokens']:.0%}",
+    }
+    table = Table("", *columns)
+    for name, run in result["runs"].items():
+        table.add_row(name, *(show(run) for show in columns.values()))
+    Console().print(table)
+    Console().print(
+        f"a prompt of 512 tokens with 16 answers was fed {result['group_prompt_fed']:.2f} times"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,335 @@
+"""From an autoregressive checkpoint to a diffusion checkpoint: the same weights, read another way.
+
+A Qwen2, Qwen3 or Llama model becomes the starting point of a diffusion model by three changes. It
+gets a *mask token*: the first id its tokenizer does not use, whose embedding (and row of the head,
+where that is not tied) is the mean of all the others, so that it begins as a token about which
+nothing is known. Its *attention* opens: block by block (`sdar`), or everywhere (`dream`). And its
+config says so. No other number changes: under the causal mask the result gives the logits of its
+source, and that is what the tests hold. It is a beginning, not a diffusion model yet: train it
+(Gong et al., "Scaling Diffusion Language Models via Adaptation from Autoregressive Models", 2025).
+
+`dream` predicts the token after each row, as its source did. `sdar` predicts the token at the row, so
+training has one thing more to move; its published models began from Qwen3 that way.
+
+What each target's published code can hold:
+
+| source | to `sdar` | to `dream` |
+|---|---|---|
+| Qwen2 (query, key, value biases) | only here: `attention_bias`, `qk_norm: false` | exact |
+| Qwen3 (norms of queries and keys) | exact | only here: `qk_norm`; biases of zero |
+| Llama (neither) | only here: `qk_norm: false` | exact: biases of zero |
+
+*Only here* means that this package loads the result with the same numbers, and the family's published
+code would not. A head width other than `hidden_size / num_attention_heads` makes `dream` such a case.
+
+Weights are copied file by file from their maps; what is held in memory is one embedding and one head.
+Sources are read strictly: a tensor or a setting that has no place in the result is refused by name.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unmask.models.checkpoint import COMPANIONS, find_checkpoint, read_spec
+from unmask.models.families import family_named
+from unmask.models.families.family import Config, require
+from unmask.models.families.qwen import read_fields
+from unmask.models.json_object import read_json, write_json
+from unmask.models.mask_token import MaskToken, choose_mask_token, write_mask_token
+from unmask.models.spec import ModelSpec
+from unmask.models.transformer import Model
+from unmask.models.weights import (
+    INDEX,
+    WEIGHTS,
+    check_tensors,
+    held_tensors,
+    open_tensors,
+    stored_parts,
+    weight_files,
+)
+
+Target = Literal["sdar", "dream"]
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+# A table of angles that old Llama checkpoints hold beside the weights, and that nobody reads.
+UNREAD = "rotary_emb.inv_freq"
+# What the result says as its source did.
+KEPT_FIELDS = ("bos_token_id", "pad_token_id", "initializer_range")
+DEFAULT_BLOCK = 4
+# Rows of an embedding that are averaged at a time: the sum runs in fp64.
+ROWS_AT_A_TIME = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A kind of autoregressive checkpoint.
+
+    Attributes:
+        architecture: its class.
+        model_type: its `model_type`, asked when no class is named.
+        has_qkv_bias: whether queries, keys and values have biases.
+        has_qk_norm: whether queries and keys are normed per head.
+    """
+
+    architecture: str
+    model_type: str
+    has_qkv_bias: bool
+    has_qk_norm: bool
+
+
+SOURCES = (
+    Source("Qwen2ForCausalLM", "qwen2", has_qkv_bias=True, has_qk_norm=False),
+    Source("Qwen3ForCausalLM", "qwen3", has_qkv_bias=False, has_qk_norm=True),
+    Source("LlamaForCausalLM", "llama", has_qkv_bias=False, has_qk_norm=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What `convert` did.
+
+    Attributes:
+        spec: of the result, as `load_model` reads it.
+        mask_text: the mask token; `None` where there is no tokenizer.
+        num_appended: rows that embedding and head have more than in the source.
+        only_here: why the family's published code would not load it; empty where it would.
+    """
+
+    spec: ModelSpec
+    mask_text: str | None
+    num_appended: int
+    only_here: tuple[str, ...]
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    to: Target,
+    block_size: int | None = None,
+    mask_id: int | None = None,
+) -> Conversion:
+    """Write an autoregressive checkpoint as a diffusion checkpoint.
+
+    Args:
+        source: directory or hub id.
+        destination: directory that does not exist yet, or is empty. It appears when it is whole.
+        to: `sdar` is block-causal, `dream` is full attention with predictions shifted by one.
+        block_size: slots of a diffusion block; `sdar` alone has one, 4 when not given.
+        mask_id: which token id masks. By default the tokenizer's own mask token, else the first id
+            it does not use. Must be given where there is no tokenizer.
+
+    Raises:
+        ValueError: naming the file, key, tensor or argument that stands in the way.
+    """
+    destination = Path(destination)
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise ValueError(f"{destination} is there already: give a directory that is new or empty")
+    directory = find_checkpoint(source)
+    config = read_json(directory / "config.json")
+    kind = source_of(config)
+    before = _source_spec(directory, config, kind, to)
+    files = weight_files(directory)
+    _check_source(before, files)
+    mask = choose_mask_token(directory, before.vocab_size, mask_id, f"<|{_mask_word(to)}|>")
+    spec = _target_spec(before, to, mask, block_size)
+
+    whole = destination.resolve()
+    partial = whole.with_name(f".{whole.name}.converting")
+    if partial.exists():
+        shutil.rmtree(partial)  # of a conversion that was interrupted
+    partial.mkdir(parents=True)
+    try:
+        _write_files(directory, partial, config, spec, mask)
+        _write_weights(files, partial, before, spec, mask)
+        found = _check_result(partial)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    partial.rename(whole)
+    return Conversion(
+        found, mask.text, spec.vocab_size - before.vocab_size, tuple(_only_here(spec))
+    )
+
+
+def source_of(config: Config) -> Source:
+    """Return the kind of an autoregressive checkpoint.
+
+    Raises:
+        ValueError: naming what the config says and what can be converted.
+    """
+    stated = (config.get("architectures") or [config.get("model_type")])[0]
+    for source in SOURCES:
+        if stated in (source.architecture, source.model_type):
+            return source
+    known = ", ".join(source.architecture for source in SOURCES)
+    raise ValueError(f"config.json: {stated!r} cannot be converted; known: {known}")
+
+
+def _mask_word(to: Target) -> str:
+    return "MASK" if to == "sdar" else "mask"  # as the published tokenizers spell it
+
+
+def _source_spec(directory: Path, config: Config, kind: Source, to: Target) -> ModelSpec:
+    """Read a source's config; the family named is the target's, whose tensor names it shares."""
+    require(config, attention_bias=False, mlp_bias=False)
+    for layer in config.get("layer_types") or ():
+        require({"layer_types": layer}, layer_types="full_attention")
+    try:
+        heads = config["num_attention_heads"]
+        # Configs of the first Llamas leave these out.
+        config = {"rope_theta": 10000.0, "num_key_value_heads": heads, **config}
+        return ModelSpec(
+            **read_fields(config),
+            family=to,
+            ffn_width=config["intermediate_size"],
+            has_qkv_bias=kind.has_qkv_bias,
+            has_qk_norm=kind.has_qk_norm,
+            block_size=DEFAULT_BLOCK,
+        )
+    except KeyError as error:
+        raise ValueError(f"{directory / 'config.json'} lacks the key {error}") from None
+
+
+def _target_spec(
+    before: ModelSpec, to: Target, mask: MaskToken, block_size: int | None
+) -> ModelSpec:
+    rows = max(before.vocab_size, mask.id + 1)
+    after = replace(before, vocab_size=rows, num_drawable=rows, mask_id=mask.id)
+    if to == "sdar":
+        if block_size is not None and block_size < 1:
+            raise ValueError(f"block_size = {block_size}: must be at least 1")
+        return replace(after, block_size=block_size or DEFAULT_BLOCK)
+    if block_size is not None:
+        raise ValueError(
+            f"block_size = {block_size}: dream attends everywhere and has no blocks; leave it out"
+        )
+    return replace(after, attention="full", is_shifted=True, block_size=None, has_qkv_bias=True)
+
+
+def _only_here(spec: ModelSpec) -> Iterator[str]:
+    """Yield what the family's published code does not know."""
+    if spec.family == "sdar" and spec.has_qkv_bias:
+        yield "biases of queries, keys and values without one of the output (attention_bias)"
+    if spec.family == "sdar" and not spec.has_qk_norm:
+        yield "queries and keys that are not normed (qk_norm = false)"
+    if spec.family == "dream" and spec.has_qk_norm:
+        yield "queries and keys that are normed (qk_norm = true)"
+    if spec.family == "dream" and spec.head_width * spec.num_heads != spec.width:
+        yield f"heads of another width than {spec.width} / {spec.num_heads} (head_dim)"
+
+
+def _check_source(spec: ModelSpec, files: list[Path]) -> None:
+    """Compare all headers with the config before anything is written; a map takes no memory."""
+    with torch.device("meta"):
+        model = Model(spec)
+    held = held_tensors(model)
+    wanted = {name: tuple(parts[0].of(held).shape) for name, parts in stored_parts(model).items()}
+    problems: list[str] = []
+    for file in files:
+        with open_tensors(file) as reader:
+            for name in _kept_names(reader.keys(), spec):
+                shape, expected = tuple(reader.get_slice(name).get_shape()), wanted.pop(name, None)
+                if expected is None:
+                    problems.append(f"{file}: tensor {name!r} has no place in a {spec.family}")
+                elif shape != expected:
+                    problems.append(
+                        f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
+                    )
+    problems += [f"{files[0].parent}: missing tensor {name!r}" for name in sorted(wanted)]
+    if problems:
+        raise ValueError("\n".join(problems[:5]))
+
+
+def _kept_names(names: list[str], spec: ModelSpec) -> list[str]:
+    """Return which of a file's tensors go on; a tied head that is stored as well does not."""
+    is_dropped = {HEAD} if spec.is_tied else set()
+    return sorted(n for n in names if n not in is_dropped and not n.endswith(UNREAD))
+
+
+def _write_files(
+    source: Path, destination: Path, config: Config, spec: ModelSpec, mask: MaskToken
+) -> None:
+    """Write everything but the weights. Code is left behind: it is the code of another model."""
+    for pattern in COMPANIONS:
+        for file in source.glob(pattern):
+            if file.suffix != ".py":
+                shutil.copyfile(file, destination / file.name)
+    if mask.text is not None:
+        write_mask_token(destination, mask)
+    written = family_named(spec.family).new_config(spec)
+    written |= {key: config[key] for key in KEPT_FIELDS if key in config}
+    if dtype := config.get("dtype") or config.get("torch_dtype"):
+        written["torch_dtype"] = dtype
+    write_json(destination / "config.json", written)
+
+
+def _write_weights(
+    files: list[Path], destination: Path, before: ModelSpec, after: ModelSpec, mask: MaskToken
+) -> None:
+    """Write every file of weights under its own name, and the index where there is one."""
+    weight_map: dict[str, str] = {}
+    total = 0
+    for file in files:
+        with open_tensors(file) as reader:
+            tensors: dict[str, Tensor] = {}
+            for name in _kept_names(reader.keys(), before):
+                tensors |= _converted(name, reader.get_tensor(name), before, after, mask)
+            save_file(tensors, destination / file.name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, file.name)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+    if files[0].name != WEIGHTS:
+        index: dict[str, Any] = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        write_json(destination / INDEX, index)
+
+
+def _converted(
+    name: str, tensor: Tensor, before: ModelSpec, after: ModelSpec, mask: MaskToken
+) -> Mapping[str, Tensor]:
+    """Return what a tensor becomes; most become themselves."""
+    if name in (EMBEDDING, HEAD):
+        return {name: with_mask_row(tensor, after.vocab_size, mask)}
+    if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
+        bias = name.removesuffix("weight") + "bias"
+        if after.has_qkv_bias and not before.has_qkv_bias:
+            return {name: tensor, bias: torch.zeros(len(tensor), dtype=tensor.dtype)}
+    return {name: tensor}
+
+
+def with_mask_row(rows: Tensor, num_rows: int, mask: MaskToken) -> Tensor:
+    """Return an embedding or a head with the mask token's row set to the mean of the other tokens' rows.
+
+    Args:
+        rows: `(V, D)`; unchanged.
+        num_rows: rows of the result, at least `V`; all new ones are that mean.
+        mask: its id, and how many rows before it are tokens: spare rows, which no text ever
+            trained, do not count.
+    """
+    known = rows[: mask.num_known]
+    total = torch.zeros(rows.shape[1], dtype=torch.float64)
+    for chunk in known.split(ROWS_AT_A_TIME):
+        total += chunk.sum(0, dtype=torch.float64)
+    count = len(known)
+    if mask.id < count:
+        total -= rows[mask.id]
+        count -= 1
+    mean = (total / count).to(rows.dtype)
+    result = rows.new_empty((num_rows, rows.shape[1]))
+    result[: len(rows)] = rows
+    result[len(rows) :] = mean
+    result[mask.id] = mean
+    return result
+
+
+def _check_result(directory: Path) -> ModelSpec:
+    """Read the result's headers as `load_model` would."""
+    spec = read_spec(directory)
+    with torch.device("meta"):
+        model = Model(spec)
+    check_tensors(model, weight_files(directory))
+    return spec

@@ -1,0 +1,68 @@
+"""Dream, Dream-Coder and DiffuCoder: Qwen2.5 weights turned to full attention, still predicting the next token.
+
+Row i predicts token i + 1, as before the turn. There are no diffusion blocks.
+
+Ye et al., "Dream 7B: Diffusion Large Language Models" (2025).
+"""
+
+from typing import Any
+
+from unmask.models.families.family import Config, Family, require
+from unmask.models.families.qwen import (
+    FFN_NAMES,
+    NAMES,
+    QK_NORM_NAMES,
+    read_fields,
+    write_fields,
+    write_window,
+)
+from unmask.models.spec import ModelSpec
+
+
+def read_spec(config: Config) -> ModelSpec:
+    """Read a Dream config; see `Family.read_spec`."""
+    require(config, use_mrope=False)
+    return ModelSpec(
+        **read_fields(config),
+        family="dream",
+        ffn_width=config["intermediate_size"],
+        has_qkv_bias=True,
+        has_qk_norm=config.get("qk_norm", False),
+        block_size=None,
+        attention="full",
+        is_shifted=True,
+    )
+
+
+def new_config(spec: ModelSpec) -> dict[str, Any]:
+    """Write the fields of a released config; no `auto_map`, a new model ships no code."""
+    assert spec.has_qkv_bias, "as in every Dream checkpoint"
+    # No released checkpoint norms its queries and keys or has a head width of its own; the fields
+    # are for those converted from models that do.
+    ours: dict[str, Any] = {"qk_norm": True} if spec.has_qk_norm else {}
+    if spec.head_width * spec.num_heads != spec.width:
+        ours["head_dim"] = spec.head_width
+    return {
+        **ours,
+        **write_fields(spec),
+        **write_window(spec),
+        "architectures": ["DreamModel"],
+        "bos_token_id": None,
+        "intermediate_size": spec.ffn_width,
+        "model_type": "Dream",
+        "pad_token_id": spec.eos_ids[0] if spec.eos_ids else None,
+        "use_mrope": False,
+    }
+
+
+DREAM = Family(
+    name="dream",
+    architectures=("DreamModel",),
+    model_type="Dream",
+    default_mask_id=151666,
+    block_key=None,
+    mask_key="mask_token_id",
+    read_spec=read_spec,
+    new_config=new_config,
+    modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES},
+)

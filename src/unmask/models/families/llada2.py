@@ -1,0 +1,150 @@
+"""LLaDA2.0 and 2.1, mini and flash: block-causal, half of each head rotated, grouped sigmoid routing.
+
+The first layers are dense; the others add a feed-forward that every token passes to the experts. The
+chosen weights are renormalised whenever there is more than one, whatever `norm_topk_prob` says: the
+published code does not read it. Queries, keys and values are stored as one tensor, heads of each in
+turn. Released configs leave out block size and mask id.
+
+Bie et al., "LLaDA2.0: Scaling Up Diffusion Language Models to 100B" (2025).
+"""
+
+from typing import Any
+
+from unmask.models.families.family import Config, Family, require
+from unmask.models.families.qwen import (
+    EXPERT_NAMES,
+    FFN_NAMES,
+    LAYER,
+    NAMES,
+    STORED,
+    read_fields,
+    rotary_factor,
+    rotary_width,
+    shared_names,
+    write_fields,
+)
+from unmask.models.spec import ModelSpec, MoESpec
+
+
+def read_spec(config: Config) -> ModelSpec:
+    """Read a LLaDA2 config; see `Family.read_spec`."""
+    require_plain(config)
+    fields = read_fields(config)
+    return ModelSpec(
+        **fields,
+        family="llada2",
+        ffn_width=config["intermediate_size"],
+        has_qkv_bias=False,
+        has_qk_norm=True,
+        block_size=config.get("block_size") or 32,
+        rotary_width=rotary_width(config, fields["head_width"]),
+        moe=MoESpec(
+            layers=tuple(range(config["first_k_dense_replace"], config["num_hidden_layers"])),
+            num_experts=config["num_experts"],
+            num_active=config["num_experts_per_tok"],
+            width=config["moe_intermediate_size"],
+            shared_width=config["moe_intermediate_size"] * (config["num_shared_experts"] or 0),
+            router="grouped_sigmoid",
+            renormalises=config["num_experts_per_tok"] > 1,
+            scale=config["routed_scaling_factor"],
+            num_groups=config["n_group"],
+            num_active_groups=config["topk_group"],
+            has_bias=True,
+        ),
+    )
+
+
+def require_plain(config: Config) -> None:
+    """Refuse what the config class offers, no released checkpoint uses and the backbone does not do.
+
+    Raises:
+        ValueError: naming the key and its value.
+    """
+    require(
+        {"use_bias": True, **config},  # the published class takes an absent key for true
+        embedding_dropout=0,
+        moe_router_enable_expert_bias=True,
+        norm_head=False,
+        norm_softmax=False,
+        output_dropout=0,
+        router_dtype="fp32",
+        score_function="sigmoid",
+        use_bias=False,
+        use_qk_norm=True,
+        use_qkv_bias=False,
+        use_rmsnorm=True,
+        using_split_qkv_in_self_attention=False,
+    )
+
+
+def new_config(spec: ModelSpec) -> dict[str, Any]:
+    """Write the fields of a released config; no `auto_map`, a new model ships no code."""
+    moe = spec.moe
+    assert moe is not None and moe.router == "grouped_sigmoid" and moe.has_bias
+    assert moe.renormalises == (moe.num_active > 1), "a config cannot say otherwise"
+    assert moe.shared_width % moe.width == 0, "the shared width counts experts"
+    assert spec.has_qk_norm and not spec.has_qkv_bias, "as in every LLaDA2 checkpoint"
+    first = spec.num_layers - len(moe.layers)
+    assert moe.layers == tuple(range(first, spec.num_layers)), "experts follow the dense layers"
+    return {
+        **write_fields(spec),
+        "architectures": ["LLaDA2MoeModelLM"],
+        "block_size": spec.block_size,
+        "embedding_dropout": 0.0,
+        "first_k_dense_replace": first,
+        "head_dim": spec.head_width,
+        "intermediate_size": spec.ffn_width,
+        "max_window_layers": spec.num_layers,
+        "model_type": "llada2_moe",
+        "moe_intermediate_size": moe.width,
+        "moe_router_enable_expert_bias": True,
+        "n_group": moe.num_groups,
+        "norm_head": False,
+        "norm_softmax": False,
+        "norm_topk_prob": moe.renormalises,
+        "num_experts": moe.num_experts,
+        "num_experts_per_tok": moe.num_active,
+        "num_shared_experts": moe.shared_width // moe.width,
+        "output_dropout": 0.0,
+        "output_router_logits": False,
+        "pad_token_id": spec.eos_ids[0] if spec.eos_ids else None,
+        "partial_rotary_factor": rotary_factor(spec),
+        "rotary_dim": spec.rotary_width or spec.head_width,
+        "routed_scaling_factor": moe.scale,
+        "router_dtype": "fp32",
+        "score_function": "sigmoid",
+        "sliding_window": None,
+        "topk_group": moe.num_active_groups,
+        "use_bias": False,
+        "use_cache": False,
+        "use_qk_norm": True,
+        "use_qkv_bias": False,
+        "use_rmsnorm": True,
+        "use_sliding_window": False,
+        "using_split_qkv_in_self_attention": False,
+    }
+
+
+LLADA2 = Family(
+    name="llada2",
+    architectures=("LLaDA2MoeModelLM",),
+    model_type="llada2_moe",
+    default_mask_id=156895,
+    block_key="block_size",
+    mask_key="mask_token_id",
+    read_spec=read_spec,
+    new_config=new_config,
+    modules={
+        **NAMES,
+        "backbone.embedding": "model.word_embeddings",
+        f"{LAYER}.attention.q": f"{STORED}.attention.query_key_value",
+        f"{LAYER}.attention.k": f"{STORED}.attention.query_key_value",
+        f"{LAYER}.attention.v": f"{STORED}.attention.query_key_value",
+        f"{LAYER}.attention.out": f"{STORED}.attention.dense",
+        f"{LAYER}.attention.q_norm": f"{STORED}.attention.query_layernorm",
+        f"{LAYER}.attention.k_norm": f"{STORED}.attention.key_layernorm",
+        **FFN_NAMES,
+        **EXPERT_NAMES,
+        **shared_names(f"{STORED}.mlp.shared_experts"),
+    },
+)

@@ -1,0 +1,49 @@
+"""MMaDA: a LLaDA whose vocabulary goes on with the codes of images.
+
+Text ids come first; only they may be drawn here, image codes are rows without a text. Checkpoints
+state MMaDA's own class or, as their remote code does, plain LLaDA's.
+
+Yang et al., "MMaDA: Multimodal Large Diffusion Language Models" (2025).
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from unmask.models.families import llada
+from unmask.models.families.family import Config, Family
+from unmask.models.spec import ModelSpec
+
+
+def read_spec(config: Config) -> ModelSpec:
+    """Read an MMaDA config; see `Family.read_spec`."""
+    spec = llada.read_spec(config)
+    num_text = config.get("llm_vocab_size") or spec.num_drawable
+    return replace(spec, family="mmada", num_drawable=num_text)
+
+
+def new_config(spec: ModelSpec) -> dict[str, Any]:
+    """Write the fields of a released config, but for the tokens of an image, which a spec does not know."""
+    return llada.new_config(spec) | {
+        "architectures": ["MMadaModelLM"],
+        "codebook_size": spec.vocab_size - spec.num_drawable,
+        "llm_vocab_size": spec.num_drawable,
+        "model_type": "mmada",
+        "new_vocab_size": spec.vocab_size,
+        "num_new_special_tokens": 0,
+        "tie_word_embeddings": spec.is_tied,
+        "vocab_size": spec.vocab_size,
+        "w_clip_vit": False,
+    }
+
+
+MMADA = Family(
+    name="mmada",
+    architectures=("MMadaModelLM", "LLaDAModelLM"),
+    model_type="mmada",
+    default_mask_id=126336,
+    block_key=None,
+    mask_key="mask_token_id",
+    read_spec=read_spec,
+    new_config=new_config,
+    modules=llada.NAMES,
+)

@@ -1,0 +1,43 @@
+"""Which kernels multiply fp32 matrices on CPU.
+
+torch sends them to MKL, which on AMD processors reaches less than half of what the oneDNN kernels in
+the same torch do. One public switch routes them there. It is named after bf16 because a processor
+with matrix units may really round to bf16; where it does, the switch is refused, because numbers come
+before speed. The laws of bits hold under either, not across the two.
+"""
+
+from typing import Literal, get_args
+
+import torch
+
+Matmul = Literal["default", "onednn"]
+
+
+def use_matmul(kind: Matmul | str) -> None:
+    """Choose the kernels of this process.
+
+    Raises:
+        ValueError: for a kind that does not exist, or oneDNN where it would lose precision or is
+            not there.
+    """
+    if kind not in get_args(Matmul):
+        raise ValueError(f"matmul = {kind!r}: must be one of {', '.join(get_args(Matmul))}")
+    setting = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
+    if kind == "default":
+        setting.fp32_precision = "none"
+        return
+    if not torch.backends.mkldnn.is_available():
+        raise ValueError("matmul = 'onednn': this torch was built without it; use 'default'")
+    setting.fp32_precision = "bf16"
+    if not is_single_precision():
+        setting.fp32_precision = "none"
+        raise ValueError(
+            "matmul = 'onednn': on this processor it rounds to bfloat16; use 'default'"
+        )
+
+
+def is_single_precision() -> bool:
+    """Say whether products keep what bfloat16 would round away."""
+    # 1 + 2^-12 needs 13 bits of mantissa, bfloat16 has 8; large enough for the fast kernels.
+    x = torch.full((64, 64), 1 + 2.0**-12)
+    return bool((x @ torch.eye(64) == x).all())

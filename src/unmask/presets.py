@@ -1,0 +1,73 @@
+"""Published samplers by name: which `SamplingParams` reproduce them.
+
+A preset is nothing but values; anything set beside it wins. What a name promises is tested token for
+token against the recorded traces of the program it is named after, at temperature 0 where its draws
+cannot be repeated. Known bugs of those programs (tokens overwritten, crashes) are not reproduced;
+`docs/methods.md` lists them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from unmask.types import SamplingParams
+
+_SDAR = {"strategy": "dynamic", "threshold": 0.9, "schedule": "block", "confidence": "filtered"}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        # SDAR's and TraDo's `block_diffusion_generate`, and dLLM-RL's rollout engine.
+        "sdar": _SDAR,
+        "sdar_static": _SDAR | {"strategy": "static"},
+        "dllm_rl_jetengine": _SDAR,
+        # LLaDA's `generate.py` and MMaDA's: greedy, a fixed quota per step.
+        "llada_official": {"strategy": "static", "temperature": 0.0},
+        "mmada_official": {"strategy": "static", "temperature": 0.0},
+        # Fast-dLLM's parallel decoding of LLaDA, and the rule its paper proves.
+        "fastdllm_v1": {"strategy": "dynamic", "threshold": 0.9, "temperature": 0.0},
+        "fastdllm_factor": {"strategy": "factor", "factor": 1.0, "temperature": 0.0},
+        # Dream's `diffusion_generate`, and DiffuCoder's settings of it: the time grid over the
+        # whole response.
+        "dream_official": {
+            "strategy": "static",
+            "schedule": "linear",
+            "confidence": "filtered",
+            "temperature": 0.0,
+        },
+        "diffucoder_official": {
+            "strategy": "entropy",
+            "schedule": "linear",
+            "confidence": "filtered",
+            "temperature": 0.3,
+            "top_p": 0.95,
+        },
+        "llada2": {
+            "strategy": "dynamic",
+            "threshold": 0.95,
+            "schedule": "block",
+            "temperature": 0.0,
+        },
+        # LLaDA2.1 writes boldly and edits what it wrote: its quality mode.
+        "llada2_1": {
+            "strategy": "dynamic",
+            "threshold": 0.7,
+            "edit_threshold": 0.5,
+            "max_edit_steps": 16,
+            "temperature": 0.0,
+        },
+        "fastdllm_v2": {"strategy": "dynamic", "threshold": 0.9, "temperature": 0.0},
+        "sglang_lowconf": {"strategy": "dynamic", "threshold": 0.95, "temperature": 0.0},
+    }
+)
+
+
+def preset(name: str, **changes: Any) -> SamplingParams:
+    """Return a published sampler's parameters, with `changes` laid over them.
+
+    Raises:
+        ValueError: if no preset has that name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset = {name!r}: must be one of {', '.join(PRESETS)}")
+    return replace(SamplingParams(**PRESETS[name]), **changes)

@@ -1,0 +1,66 @@
+"""`[sampling]` holds every field of `SamplingParams`, and a preset stands below what is stated."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unmask.configs.eval import EvalConfig
+from unmask.configs.load import dump, load_config
+from unmask.configs.sampling import SamplingConfig
+from unmask.presets import PRESETS, preset
+from unmask.types import SamplingParams
+
+NEEDED = ["model.path=m", "task.kind=json", "task.test=t.json"]
+
+
+def load(tmp_path: Path, text: str = "", *words: str) -> SamplingConfig:
+    """Return the sampling of a file and some words."""
+    file = tmp_path / "eval.toml"
+    file.write_text(text)
+    config, _ = load_config(EvalConfig, [file], [*NEEDED, *words])
+    return config.sampling
+
+
+def test_every_field_is_a_key_with_the_same_default() -> None:
+    names = {field.name for field in fields(SamplingParams)} - {"seed", "n"}
+    assert SamplingConfig.model_fields.keys() == names | {"preset"}
+    assert SamplingConfig().to_params() == SamplingParams()
+    assert SamplingConfig().to_params(seed=3, n=2) == SamplingParams(seed=3, n=2)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_gives_its_values(name: str) -> None:
+    assert SamplingConfig(preset=name).to_params() == preset(name)
+    assert f"`{name}`" in (SamplingConfig.model_fields["preset"].description or "")
+
+
+def test_what_is_stated_wins_over_the_preset_wherever_it_is_stated(tmp_path: Path) -> None:
+    file = """sampling = { preset = "llada2_1", threshold = 0.9 }"""
+    expected = preset("llada2_1", threshold=0.9)
+    assert load(tmp_path, file).to_params() == expected
+    assert load(tmp_path, "", "sampling.threshold=0.9", "sampling.preset=llada2_1") == load(
+        tmp_path, file
+    )
+    # A default that is stated is stated, and so is none.
+    found = load(tmp_path, file, "sampling.temperature=1", "sampling.edit_threshold=none")
+    assert (found.temperature, found.edit_threshold) == (1, None)
+    assert load(tmp_path, file, "sampling.preset=none").to_params() == SamplingParams(threshold=0.9)
+
+
+def test_a_stored_configuration_says_the_same_again() -> None:
+    config = SamplingConfig(preset="dream_official", top_p=0.9)
+    assert SamplingConfig.model_validate(dump(config)) == config
+    other: dict[str, Any] = dump(config) | {"preset": "sdar"}
+    assert SamplingConfig.model_validate(other).schedule == "linear"
+
+
+def test_an_unknown_preset_is_refused_with_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"sampling\.preset \(command line\): 'sdra' must be one of sdar, sdar_static, .*lowconf",
+    ):
+        load(tmp_path, "", "sampling.preset=sdra")
+    with pytest.raises(ValueError, match=r"sampling\.preset = 3 \(command line\): must be string"):
+        load(tmp_path, "", "sampling.preset=3")

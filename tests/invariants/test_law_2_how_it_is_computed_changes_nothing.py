@@ -1,0 +1,103 @@
+"""Law 2: paged == dense, prefix-shared == not shared, preempted == not preempted, fused == separate commit.
+
+In fp32 to the bit. Each comparison also shows that the thing was done: pages were shared, somebody
+was interrupted, forwards were saved.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.bits import assert_same, bits_hold, unpriced
+from tests.engine.golden_traces import GOLDEN, SDAR
+from tests.engine.models import model_of
+from tests.engine.writers import by, by_engine, by_reference, sharing_asks, some_asks
+from unmask.engine.engine import Engine
+from unmask.engine.params import EngineParams
+from unmask.engine.prefix import PrefixIndex
+from unmask.engine.scheduler import Scheduler
+from unmask.models.checkpoint import load_model
+from unmask.models.transformer import Model
+
+# Where the CPU does not keep the bits of fp32, fp64 still tells the same tokens.
+WEIGHTS = (
+    ("blocks", "blocks, experts", "blocks, shifted", "golden", "golden, shifted", "float64")
+    if bits_hold()
+    else ("float64",)
+)
+
+
+@pytest.fixture(params=WEIGHTS, scope="module")
+def model(request: pytest.FixtureRequest) -> Model:
+    if request.param == "golden":
+        return load_model(SDAR)
+    if request.param == "golden, shifted":
+        return load_model(GOLDEN / "fast_dllm_v2", mask_id=310)
+    if request.param == "float64":
+        return model_of("blocks", torch.float64)
+    return model_of(request.param, torch.float32)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any]:
+    """Note what every call of a method returns."""
+    seen: list[Any] = []
+    inner: Callable[..., Any] = getattr(owner, name)
+
+    def noting(*arguments: Any, **named: Any) -> Any:
+        seen.append(inner(*arguments, **named))
+        return seen[-1]
+
+    monkeypatch.setattr(owner, name, noting)
+    return seen
+
+
+@pytest.mark.parametrize("max_slots", [2, 16])
+def test_fused_is_separate(model: Model, max_slots: int) -> None:
+    """A shifted model saves the prefill only: its commits write the next block's first token."""
+    asks = some_asks(12, 0, model)
+    fused = by_engine(model, asks, EngineParams(max_slots))
+    separate = by_engine(model, asks, EngineParams(max_slots, fuses_commit=False))
+    pairs = zip(separate, fused, strict=True)
+    expected = [replace(t, num_forwards=other.num_forwards) for t, other in pairs]
+    assert_same(fused, expected, exact=model.dtype == torch.float32)
+    pairs = zip(separate, fused, strict=True)
+    saved = [one.num_forwards - other.num_forwards for one, other in pairs]
+    assert set(saved) == {0, 1} if model.spec.is_shifted else max(saved) > 1
+
+
+def test_paged_is_dense(model: Model) -> None:
+    """Texts of up to three pages, against forwards that keep nothing."""
+    longest = min(130, model.spec.max_length - 20)
+    asks = some_asks(10, 6, model, longest)
+    dense = [by_reference(model, ask) for ask in asks]
+    engine = Engine(model)
+    assert_same(by(engine, asks), dense, exact=model.dtype == torch.float32)
+
+
+def test_prefix_shared_is_not_shared(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asks = sharing_asks(20, 1, model, min(100, model.spec.max_length - 20))
+    apart = by_engine(model, asks, EngineParams(shares_prefixes=False))
+    found = counted(monkeypatch, PrefixIndex, "find")
+    shared = by_engine(model, asks)
+    assert sum(one.length > 0 for one in found) >= 3
+    assert any(one.tail is not None for one in found)
+    assert_same(shared, apart, exact=model.dtype == torch.float32)
+
+
+@pytest.mark.parametrize("shares_prefixes", [True, False])
+def test_preempted_is_not_preempted(
+    model: Model, shares_prefixes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five requests grow over a page's end at about the same time, and there is no page for everyone."""
+    ids = [number % 19 + 2 for number in range(56)]
+    asks = some_asks(5, 8, model, block_size=4, max_tokens=24, stop_token_ids=())
+    asks = [(ids[: 50 + number], params) for number, (_, params) in enumerate(asks)]
+    free = by_engine(model, asks, EngineParams(shares_prefixes=shares_prefixes))
+    interrupted = counted(monkeypatch, Scheduler, "_interrupt")
+    small = EngineParams(cache_tokens=5 * 64, shares_prefixes=shares_prefixes)
+    tight = by_engine(model, asks, small)
+    assert interrupted
+    assert_same(unpriced(tight), unpriced(free), exact=model.dtype == torch.float32)

@@ -1,0 +1,99 @@
+"""How a LLaDA2 config reads: rotary half, groups of experts, fused projections."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.models.toy import GOLDEN
+from unmask.models.families.llada2 import LLADA2, read_spec
+from unmask.models.spec import MoESpec
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    return json.loads((GOLDEN / "llada2" / "config.json").read_text())
+
+
+def test_its_conventions(config: dict[str, Any]) -> None:
+    spec = read_spec(config)
+    assert (spec.attention, spec.is_shifted, spec.block_size) == ("block_causal", False, 32)
+    assert spec.has_qk_norm and not spec.has_qkv_bias and spec.mask_id is None
+    assert (spec.head_width, spec.rotary_width, spec.ffn_width) == (32, 16, 112)
+    assert spec.moe == MoESpec(
+        layers=(1, 2),
+        num_experts=16,
+        num_active=4,
+        width=24,
+        shared_width=24,
+        router="grouped_sigmoid",
+        renormalises=True,
+        scale=2.5,
+        num_groups=4,
+        num_active_groups=2,
+        has_bias=True,
+    )
+    assert LLADA2.default_mask_id == 156895
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [
+        ({"norm_topk_prob": False}, "renormalises", True),
+        ({"num_experts_per_tok": 1}, "renormalises", False),
+        ({"num_shared_experts": None}, "shared_width", 0),
+        ({"num_shared_experts": 2}, "shared_width", 48),
+        ({"first_k_dense_replace": 0}, "layers", (0, 1, 2)),
+        ({"first_k_dense_replace": 3}, "layers", ()),
+    ],
+)
+def test_experts(config: dict[str, Any], change: dict[str, Any], field: str, value: object) -> None:
+    assert getattr(read_spec(config | change).moe, field) == value
+
+
+def test_a_window_that_is_not_used_is_no_window(config: dict[str, Any]) -> None:
+    assert config["sliding_window"] == 4096 and not config["use_sliding_window"]
+
+
+def test_an_absent_bias_is_what_the_published_class_takes_it_for(config: dict[str, Any]) -> None:
+    del config["use_bias"]
+    with pytest.raises(ValueError, match="use_bias = True"):
+        read_spec(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"use_bias": True}, "use_bias = True"),
+        ({"use_qkv_bias": True}, "use_qkv_bias = True"),
+        ({"norm_head": True}, "norm_head = True"),
+        ({"norm_softmax": True}, "norm_softmax = True"),
+        ({"use_qk_norm": False}, "use_qk_norm = False"),
+        ({"use_rmsnorm": False}, "use_rmsnorm = False"),
+        ({"using_split_qkv_in_self_attention": True}, "using_split_qkv_in_self_attention = True"),
+        ({"score_function": "softmax"}, "score_function = 'softmax'"),
+        ({"router_dtype": "bf16"}, "router_dtype = 'bf16'"),
+        ({"moe_router_enable_expert_bias": False}, "moe_router_enable_expert_bias = False"),
+        ({"embedding_dropout": 0.1}, "embedding_dropout = 0.1"),
+        ({"output_dropout": 0.1}, "output_dropout = 0.1"),
+        ({"use_sliding_window": True}, "use_sliding_window = True"),
+    ],
+)
+def test_what_the_backbone_does_not_do_is_refused(
+    config: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_spec(config | change)
+
+
+def test_weight_names() -> None:
+    layer, stored = "backbone.layers.3", "model.layers.3"
+    named = {
+        f"{layer}.attention.q.weight": f"{stored}.attention.query_key_value.weight",
+        f"{layer}.attention.v.weight": f"{stored}.attention.query_key_value.weight",
+        f"{layer}.attention.k_norm.weight": f"{stored}.attention.key_layernorm.weight",
+        f"{layer}.ffn.router.expert_bias": f"{stored}.mlp.gate.expert_bias",
+        f"{layer}.ffn.shared.up.weight": f"{stored}.mlp.shared_experts.up_proj.weight",
+        "backbone.embedding.weight": "model.word_embeddings.weight",
+    }
+    assert {ours: LLADA2.weight_name(ours) for ours in named} == named

@@ -1,0 +1,143 @@
+"""Experts against a loop over tokens that is obviously right, and every token alone among its company."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.models.toy import SIGMOID, SOFTMAX
+from unmask.models.attention import ROW_TILE
+from unmask.models.moe import MixtureOfExperts
+from unmask.models.spec import MoESpec
+
+WIDTH = 12
+SPECS = {
+    "softmax": SOFTMAX,
+    "renormalised softmax": replace(SOFTMAX, renormalises=True),
+    "biased softmax and a shared one": replace(SOFTMAX, has_bias=True, shared_width=20),
+    "grouped sigmoid": SIGMOID,
+    "grouped sigmoid, one expert": replace(SIGMOID, num_active=1, renormalises=False),
+    "grouped sigmoid, one group": replace(SIGMOID, num_groups=1, num_active_groups=1),
+    "grouped sigmoid without a bias": replace(SIGMOID, has_bias=False, shared_width=0),
+    "every expert": replace(SOFTMAX, num_active=6, renormalises=True),
+}
+every_kind = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+
+
+def random_moe(
+    spec: MoESpec, width: int = WIDTH, dtype: torch.dtype = torch.float64
+) -> MixtureOfExperts:
+    generator = torch.Generator().manual_seed(7)
+    moe = MixtureOfExperts(width, spec).to(dtype)
+    with torch.no_grad():
+        for tensor in (*moe.parameters(), *moe.buffers()):
+            scale = 0.3 if tensor.dim() == 1 else width**-0.5
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * scale)
+    return moe
+
+
+def random_tokens(count: int, width: int = WIDTH, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, width, generator=generator, dtype=torch.float64).to(dtype) * 2
+
+
+def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    opened = gate @ x
+    return down @ (opened / (1 + (-opened).exp()) * (up @ x))
+
+
+def choose(values: list[float], count: int) -> list[int]:
+    return sorted(range(len(values)), key=lambda index: -values[index])[:count]
+
+
+def choose_experts(scores: list[float], spec: MoESpec) -> list[int]:
+    """Choose by score, from the groups whose two best scores have the largest sum."""
+    size = spec.num_experts // spec.num_groups
+    groups = [scores[start : start + size] for start in range(0, spec.num_experts, size)]
+    kept = choose([sum(sorted(group)[-2:]) for group in groups], spec.num_active_groups)
+    allowed = [s if i // size in kept else -math.inf for i, s in enumerate(scores)]
+    return choose(allowed, spec.num_active)
+
+
+def one_token(moe: MixtureOfExperts, x: Tensor, spec: MoESpec) -> Tensor:
+    logits = moe.router.weight @ x
+    is_sigmoid = spec.router == "grouped_sigmoid"
+    weights = logits.sigmoid() if is_sigmoid else logits.exp() / logits.exp().sum()
+    bias = moe.router.expert_bias if spec.has_bias else torch.zeros_like(logits)
+    chosen = choose_experts((weights + bias).tolist(), spec)
+    weights = weights if is_sigmoid else weights + bias
+    total = sum(weights[expert] for expert in chosen) if spec.renormalises else 1.0
+    mixed = torch.zeros_like(x)
+    for expert in chosen:
+        parts = (
+            part.weight[expert] for part in (moe.experts.gate, moe.experts.up, moe.experts.down)
+        )
+        mixed = mixed + weights[expert] / total * spec.scale * swiglu(x, *parts)
+    if moe.shared is not None:
+        shared = (moe.shared.gate, moe.shared.up, moe.shared.down)
+        mixed = mixed + swiglu(x, *(part.weight for part in shared))
+    return mixed
+
+
+@every_kind
+def test_it_is_a_loop_over_tokens(spec: MoESpec) -> None:
+    moe, x = random_moe(spec), random_tokens(23)
+    expected = torch.stack([one_token(moe, token, spec) for token in x])
+    torch.testing.assert_close(moe(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@every_kind
+def test_gradients_are_those_of_the_loop(spec: MoESpec) -> None:
+    def gradients(is_loop: bool) -> list[Tensor]:
+        moe, x = random_moe(spec), random_tokens(9).requires_grad_()
+        rows = [one_token(moe, token, spec) for token in x] if is_loop else list(moe(x))
+        (torch.stack(rows) * random_tokens(9).cos()).sum().backward()
+        return [
+            t.grad if t.grad is not None else torch.zeros_like(t) for t in (x, *moe.parameters())
+        ]
+
+    for ours, theirs in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@every_kind
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_the_bits_of_a_token_do_not_depend_on_its_company(
+    spec: MoESpec, dtype: torch.dtype
+) -> None:
+    """In packs of whole tiles, as the model pads them: other tokens, other places, other counts."""
+    moe, x = random_moe(spec, 32, dtype), random_tokens(5 * ROW_TILE, 32, dtype)
+    together = moe(x)
+    for start in range(0, len(x), ROW_TILE):
+        rows = slice(start, start + ROW_TILE)
+        assert moe(x[rows]).equal(together[rows])
+    assert moe(x.flip(0)).flip(0).equal(together)
+    crowd = x[:1].expand(ROW_TILE, -1)
+    assert moe(crowd)[5].equal(together[0])
+
+
+@torch.no_grad()
+def test_the_choice_is_made_in_fp32_and_the_result_has_the_tokens_format() -> None:
+    moe, x = random_moe(SIGMOID, dtype=torch.bfloat16), random_tokens(16, dtype=torch.bfloat16)
+    chosen, weights = moe.router(x)
+    assert weights.dtype == torch.float32 and moe(x).dtype == torch.bfloat16
+    wide = random_moe(SIGMOID, dtype=torch.bfloat16).float()
+    assert chosen.equal(wide.router(x.float())[0])
+
+
+@torch.no_grad()
+def test_tokens_may_all_choose_the_same_experts() -> None:
+    moe = random_moe(replace(SOFTMAX, has_bias=True))
+    moe.router.expert_bias.copy_(torch.tensor([9.0, 0.0, 9.0, 0.0, 9.0, 0.0]))
+    chosen, _ = moe.router(random_tokens(20))
+    assert set(chosen.flatten().tolist()) == {0, 2, 4}
+    assert moe(random_tokens(20)).isfinite().all()
+
+
+def test_the_bias_is_no_parameter() -> None:
+    moe = random_moe(SIGMOID)
+    assert "router.expert_bias" in moe.state_dict()
+    assert "router.expert_bias" not in dict(moe.named_parameters())

@@ -1,0 +1,59 @@
+"""Presets are values of fields that exist; what they reproduce is in the golden traces."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from tests.engine.golden_traces import compared
+from unmask.presets import PRESETS, preset
+from unmask.types import SamplingParams
+
+# Set by whoever asks: no published sampler is a matter of them.
+PER_REQUEST = {"seed", "n", "max_tokens", "stop_token_ids"}
+# What a recorded program was told.
+TOLD = {
+    *("block_size", "sub_block_size", "denoising_steps", "threshold", "temperature", "strategy"),
+    *("top_k", "top_p", "guidance", "confidence", "edit_threshold", "max_edit_steps"),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_names_fields_and_says_something(name: str) -> None:
+    names = {field.name for field in fields(SamplingParams)}
+    assert PRESETS[name].keys() <= names - PER_REQUEST
+    assert preset(name) == SamplingParams(**PRESETS[name])
+    assert PRESETS[name]["strategy"]
+
+
+@pytest.mark.parametrize("name", ["sdar", "sdar_static"])
+def test_the_presets_of_sdar_rank_by_the_tempered_proposal(name: str) -> None:
+    assert (preset(name).schedule, preset(name).confidence) == ("block", "filtered")
+
+
+def test_changes_win() -> None:
+    changed = preset("llada2_1", threshold=0.2, edit_threshold=None, max_tokens=7)
+    assert changed == replace(preset("llada2_1"), threshold=0.2, edit_threshold=None, max_tokens=7)
+    assert not changed.revises
+
+
+def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ValueError, match="preset = 'sdra': must be one of sdar, sdar_static, "):
+        preset("sdra")
+
+
+def test_presets_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        PRESETS["sdar"] = {}  # pyright: ignore[reportIndexIssue]
+
+
+def test_traces_are_recorded_by_presets_with_what_the_program_was_told() -> None:
+    """Every recorded request differs from one of the presets in nothing but what it states."""
+    published = [preset(name) for name in PRESETS]
+    for trace in compared():
+        for _, params in trace.asks:
+            plain = {
+                field.name: getattr(params, field.name)
+                for field in fields(params)
+                if field.name in TOLD | PER_REQUEST
+            }
+            assert params in [replace(other, **plain) for other in published]
