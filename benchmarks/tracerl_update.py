@@ -68,6 +68,7 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Document, Pack, assemble, lay_out, pack_views
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.engine.build import build_llm
+from unmask.engine.engine import conventions_of
 from unmask.models.attention import Attend, attend_rows, sees
 from unmask.models.heads import Targets
 from unmask.models.spec import ModelSpec
@@ -124,7 +125,7 @@ Layout = Callable[[Workload], Iterator[Pass]]
 
 def packed(work: Workload) -> Iterator[Pass]:
     """Lay an update out as the learner does."""
-    yield from map(plan, pack_views(work.views, work.mask_id, work.token_budget))
+    yield from map(plan, pack_views(work.views, conventions_of(work.model), work.token_budget))
 
 
 def packed_unsorted(work: Workload) -> Iterator[Pass]:
@@ -140,10 +141,11 @@ def packed_own_prompt(work: Workload) -> Iterator[Pass]:
 
 def documents(work: Workload) -> list[Document]:
     """Lay every trajectory out by itself."""
+    conventions = conventions_of(work.model)
     return [
         document
         for number, views in enumerate(work.views)
-        for document in lay_out(number, views, work.mask_id, work.token_budget)
+        for document in lay_out(number, views, conventions, work.token_budget)
     ]
 
 

@@ -58,6 +58,15 @@ def test_the_result_is_a_configuration() -> None:
     assert config.eval.sampling is not None
     assert (config.eval.split, config.eval.sampling.max_tokens) == ("test", 2000)
     assert lines["task.train"] == "data/MATH_train.json"
+    assert (config.value.enabled, config.value.path) == (True, "JetLM/SDAR-4B-Chat")
+    assert (lines["value.gamma"], "value.lam" in lines) == (1.0, False)
+
+
+def test_a_critic_is_trained_where_it_has_a_base() -> None:
+    table = rl_table()
+    del table["model"]["value_base_model"], table["training"]["gam"]
+    lines, _ = lines_and_comments(table, "rl")
+    assert not [key for key in lines if key.startswith("value.")]
 
 
 def test_no_key_is_dropped() -> None:
@@ -68,8 +77,6 @@ def test_no_key_is_dropped() -> None:
 
 def test_what_has_no_line_has_a_reason() -> None:
     _, comments = lines_and_comments(rl_table(), "rl")
-    assert "# model.value_base_model = " in comments
-    assert "# training.gam = 1.0: there is no value model yet" in comments
     assert "# rollout.reward_model.k_sample = 3: there is no process reward yet" in comments
     assert "# system.HTTP_PROXY = null: " in comments
     assert "a_key_of_a_later_version = 7: unknown here" in comments
@@ -100,6 +107,44 @@ def test_the_sampler_of_a_model_is_its_preset() -> None:
     config = RLConfig.model_validate(tomllib.loads(translate(rl_table(), "rl")))
     assert (config.sampling.schedule, config.sampling.confidence) == ("block", "filtered")
     assert (config.sampling.strategy, config.sampling.temperature) == ("dynamic", 1.0)
+
+
+def rl_with(base: str = "sdar", **training: Any) -> tuple[dict[str, Any], str]:
+    """Translate an RL file with these training keys, check the result, return lines and comments."""
+    table = rl_table()
+    table["model"]["model_base"] = base
+    table["training"] |= training
+    table["rollout"]["block_size"] = 4
+    RLConfig.model_validate(tomllib.loads(translate(table, "rl")))
+    return lines_and_comments(table, "rl")
+
+
+def test_method_and_estimator_have_our_names() -> None:
+    lines, _ = rl_with(method="TraceRL", use_kl_estimator_k3=False, num_train_epochs=2)
+    assert (lines["objective.method"], lines["objective.kl_estimator"]) == ("trace", "k1")
+    assert (lines["epochs"], lines["optimizer.reset_every_step"]) == (2, True)
+    assert "objective.mask_level" not in lines and "objective.train_block" not in lines
+
+
+def test_masks_are_drawn_as_its_two_kinds_of_models_do() -> None:
+    masks = {"lower_p": 0.2, "upper_p": "8e-1", "mask_times_per_sample": 35, "shrink": 8}
+    lines, comments = rl_with(method="random_masking", **masks)
+    assert (lines["objective.method"], lines["objective.mask_level"]) == ("random", "per_token")
+    assert (lines["objective.mask_low"], lines["objective.mask_high"]) == (0.2, 0.8)
+    assert "objective.mask_views" not in lines and "mask_times_per_sample = 35: " in comments
+    assert "# training.shrink = 8: only TraceRL merges reveals" in comments
+    assert lines["objective.reduction"] == "constant"
+
+    lines, _ = rl_with("llada", method="coupled", **masks)
+    assert (lines["objective.method"], lines["objective.mask_views"]) == ("coupled", 35)
+    assert "objective.mask_level" not in lines  # one level per view there
+    assert lines["objective.reduction"] == "view"
+
+
+def test_larger_training_blocks_are_lines() -> None:
+    lines, comments = rl_with(block_size=8)
+    assert lines["objective.train_block"] == 8
+    assert "# training.block_size = 8: written as objective.train_block" in comments
 
 
 LLADA = {"steps": 512, "max_gen_length": 512, "block_size": 32, "temperature": 0.1}
@@ -134,8 +179,10 @@ def test_every_preset_of_a_model_exists() -> None:
 
 
 def test_families_that_are_not_there_are_said_to_be() -> None:
-    table = {"model": {"pretrained_model": "m", "model_base": "llada"}}
-    assert "# llada models are not there yet" in translate(table, "rl")
+    table = {"model": {"pretrained_model": "m", "model_base": "lladav"}}
+    assert "# lladav models are not there yet" in translate(table, "rl")
+    table["model"]["model_base"] = "llada"
+    assert "models are not there yet" not in translate(table, "rl")
 
 
 @pytest.mark.parametrize(

@@ -6,30 +6,57 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.diffusion.trajectories import MASK, random_trajectory
-from unmask.diffusion.layout import Pack, pack_views
+from tests.diffusion.trajectories import (
+    CONVENTIONS,
+    MASK,
+    random_canvas,
+    random_trajectory,
+    trajectories,
+)
+from unmask.diffusion.layout import Pack, check_budget, pack_views
 from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.sample import Conventions
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
+from unmask.models.attention import sees
 
 LARGE = 10_000
+SHIFTED = replace(CONVENTIONS, is_shifted=True)
+FULL = replace(CONVENTIONS, is_full=True)
+FULL_SHIFTED = replace(SHIFTED, is_full=True)
+ALL = {
+    "block-causal": CONVENTIONS,
+    "block-causal, shifted": SHIFTED,
+    "full": FULL,
+    "full, shifted": FULL_SHIFTED,
+}
+every_convention = pytest.mark.parametrize("conventions", ALL.values(), ids=ALL)
 Origin = tuple[int, int, int]
+Text = list[tuple[int, int]]  # positions and token ids
 
 
-def some_views(count: int, seed: int = 0, block: int | None = None) -> list[Views]:
+def some_views(
+    count: int, seed: int = 0, block: int | None = None, conventions: Conventions = CONVENTIONS
+) -> list[Views]:
     """Return views of random trajectories with a number of its own for every slot."""
     rng = random.Random(seed)
     views: list[Views] = []
     for _ in range(count):
-        trajectory = random_trajectory(rng, block or rng.choice([2, 4]))
-        look = views_of_trajectory(trajectory, rng.random(), shrink=rng.choice([1, 2]))
+        size, num_prompt = block or rng.choice([2, 4]), rng.randrange(1, 12)
+        drawn = random_canvas(rng, num_prompt), random_trajectory(rng, size, num_prompt)
+        trajectory, shrink = drawn[not conventions.is_full], rng.choice([1, 2])
+        look = views_of_trajectory(trajectory, rng.random(), shrink, is_full=conventions.is_full)
         views.append(replace(look, weight=torch.rand(look.weight.shape)))
     return views
 
 
-def pack(views: list[Views], budget: int = LARGE) -> list[Pack]:
-    return pack_views(views, MASK, budget)
+def pack(
+    views: list[Views], budget: int = LARGE, conventions: Conventions = CONVENTIONS
+) -> list[Pack]:
+    return pack_views(views, conventions, budget)
 
 
 def origins(packs: list[Pack]) -> list[Origin]:
@@ -40,28 +67,130 @@ def targets(views: list[Views]) -> list[Origin]:
     return [(t, v, s) for t, look in enumerate(views) for v, s in look.target.nonzero().tolist()]
 
 
+@every_convention
 @pytest.mark.parametrize("budget", [LARGE, 120, 60, 40])
-def test_every_target_is_scored_once_within_the_budget(budget: int) -> None:
-    views = some_views(20)
-    packs = pack(views, budget)
+def test_every_target_is_scored_once_within_the_budget(
+    budget: int, conventions: Conventions
+) -> None:
+    views = some_views(20, conventions=conventions)
+    packs = pack(views, budget, conventions)
     assert sorted(origins(packs)) == targets(views)
     assert all(len(p.tokens) <= budget for p in packs)
     assert len(packs) >= sum(len(p.tokens) for p in packs) / budget
 
 
-def test_scored_rows_carry_the_numbers_of_their_slot() -> None:
-    views = some_views(8)
-    for p in pack(views, 60):
+@every_convention
+def test_scored_rows_carry_the_numbers_of_their_slot(conventions: Conventions) -> None:
+    views = some_views(8, conventions=conventions)
+    for p in pack(views, 60, conventions):
         for row, (t, v, s) in enumerate(p.origin.T.tolist()):
             look = views[t]
-            assert p.tokens[p.rows[row]] == MASK
-            assert p.positions[p.rows[row]] == len(look.prompt_ids) + s
+            assert p.tokens[p.rows[row]] == MASK or conventions.is_shifted
+            assert p.positions[p.rows[row]] == len(look.prompt_ids) + s - conventions.is_shifted
             assert p.targets[row] == look.canvas_ids[s]
             assert p.weights[row] == look.weight[v, s]
             assert p.advantages[row] == look.advantages[s]
             assert p.behavior_logprobs[row] == look.behavior_logprobs[s]
             assert p.old_logprobs[row] == look.old_logprobs[v, s]
             assert p.temperatures[row] == look.temperature
+
+
+def texts_around(look: Views, view: int, slot: int, conventions: Conventions) -> tuple[Text, int]:
+    """Say in plain words what a slot is predicted from: the text that is read, and the row's position."""
+    num_prompt = len(look.prompt_ids)
+    clean = [*look.prompt_ids.tolist(), *look.canvas_ids.tolist()]
+    hidden = [False] * num_prompt + look.hidden[view].tolist()
+    noisy = [MASK if is_hidden else token for token, is_hidden in zip(clean, hidden, strict=True)]
+    place = num_prompt + slot
+    row = place - conventions.is_shifted
+    if conventions.is_full:
+        return list(enumerate(noisy)), row
+    start = place // look.block * look.block
+    before = list(enumerate(clean))[:start]
+    if conventions.is_shifted and place == start:
+        return before, row
+    return before + list(enumerate(noisy))[start : start + look.block], row
+
+
+def check_what_is_seen(p: Pack, views: list[Views], conventions: Conventions) -> None:
+    """Compare what every scored row sees, and what everything that it sees sees, with the definition."""
+    allowed = sees(p.structure[:, :, None], p.structure[:, None])
+    tokens, positions = p.tokens.tolist(), p.positions.tolist()
+    seen = [
+        sorted((positions[key], tokens[key]) for key in row.nonzero()[:, 0].tolist())
+        for row in allowed
+    ]
+    for row, (t, v, s) in zip(p.rows.tolist(), p.origin.T.tolist(), strict=True):
+        text, position = texts_around(views[t], v, s, conventions)
+        assert (seen[row], positions[row]) == (text, position)
+        copy, block = p.structure[2, row], views[t].block
+        for key in allowed[row].nonzero()[:, 0].tolist():
+            end = (positions[key] // block + 1) * block
+            is_clean = p.structure[2, key] != copy or copy == 0
+            assert seen[key] == ([x for x in text if x[0] < end] if is_clean else text)
+
+
+@every_convention
+@given(st.data(), st.integers(1, 3))
+def test_a_scored_row_sees_what_its_view_shows_and_nothing_else(
+    conventions: Conventions, data: st.DataObject, shrink: int
+) -> None:
+    drawn = data.draw(st.lists(trajectories(conventions), min_size=1, max_size=3))
+    drawn.append(drawn[0])  # two on one prompt
+    views = [
+        views_of_trajectory(t, 1.0, shrink, post_num=1, is_full=conventions.is_full) for t in drawn
+    ]
+    largest = max(len(v.prompt_ids) + len(v.canvas_ids) for v in views)
+    for budget in (LARGE, largest, 2 * largest):
+        packs = pack(views, budget, conventions)
+        assert sorted(origins(packs)) == targets(views)
+        for p in packs:
+            assert len(p.tokens) <= budget
+            check_what_is_seen(p, views, conventions)
+            numbers = p.structure[0].unique().tolist()
+            assert numbers == list(range(len(numbers))), "an empty document takes no number"
+
+
+def test_a_shifted_block_alone_with_its_first_slot_takes_no_noisy_copy() -> None:
+    """Its row is the last of the prompt, which a second answer shares."""
+    rng = random.Random(0)
+    first = replace(random_trajectory(rng, 4, 8), step_map=(1, 2, 3, 4), num_response=1)
+    first = replace(first, canvas_ids=(5, 6, 7, 8), behavior_logprobs=(-1.0,) * 4)
+    looks = [views_of_trajectory(first, 1.0), views_of_trajectory(first, 2.0)]
+    (p,) = pack(looks, 8, SHIFTED)
+    assert p.tokens.tolist() == [*first.prompt.token_ids]
+    assert p.rows.tolist() == [7, 7] and p.targets.tolist() == [5, 5]
+    assert p.structure[0].unique().tolist() == [0]
+    whole = replace(first, num_response=4)
+    (p,) = pack([views_of_trajectory(whole, 1.0)], LARGE, SHIFTED)
+    assert len(p.tokens) == 8 + 3 * 4
+    assert p.positions[p.rows].tolist() == [7, 8, 9, 10]
+
+
+def test_views_of_full_attention_are_documents_of_their_own() -> None:
+    views = some_views(10, conventions=FULL)
+    (p,) = pack(views, conventions=FULL)
+    sizes = [len(v.prompt_ids) + len(v.canvas_ids) for v in views for _ in v.target]
+    assert sorted(len(rows) for rows in documents(p).values()) == sorted(sizes)
+    assert p.structure[3].unique().tolist() == [-1]
+
+
+@pytest.mark.parametrize("conventions", [FULL, FULL_SHIFTED])
+def test_a_view_above_the_budget_is_refused(conventions: Conventions) -> None:
+    look = max(some_views(10, conventions=conventions), key=lambda look: len(look.canvas_ids))
+    need = len(look.prompt_ids) + len(look.canvas_ids)
+    assert pack([look], need, conventions)
+    said = rf"optimizer.token_budget = {need - 1} is too small: one view takes {need}$"
+    with pytest.raises(ValueError, match=said):
+        pack([look], need - 1, conventions)
+    with pytest.raises(ValueError, match=said):
+        check_budget(need, None, need - 1)
+
+
+def test_the_row_before_the_first_slot_must_exist() -> None:
+    empty = views_of_trajectory(random_trajectory(random.Random(0), 4, 0), 1.0)
+    with pytest.raises(AssertionError, match="no row is before the first slot"):
+        pack([empty], LARGE, SHIFTED)
 
 
 def documents(p: Pack) -> dict[int, Tensor]:
@@ -122,8 +251,8 @@ def test_another_grid_shares_no_prompt() -> None:
 @pytest.mark.parametrize("budget", [36, 48])
 def test_a_trajectory_above_the_budget_is_split_and_repeats_its_clean_text(budget: int) -> None:
     rng = random.Random(0)
-    looks = [views_of_trajectory(random_trajectory(rng, 4, 14), 1.0) for _ in range(10)]
-    largest = max(looks, key=lambda look: look.target.sum())
+    looks = [views_of_trajectory(random_trajectory(rng, 4, 14), 1.0) for _ in range(30)]
+    largest = max(looks, key=lambda look: len(pack([look])[0].tokens))
     (whole,) = pack([largest])
     assert len(whole.tokens) > budget
     parts = pack([largest], budget)
@@ -153,8 +282,9 @@ def test_views_without_targets_take_no_space() -> None:
     assert set(p.origin[0].tolist()) == {1}
 
 
-def test_documents_are_numbered_from_zero_and_stand_together() -> None:
-    for p in pack(some_views(12), 80):
+@every_convention
+def test_documents_are_numbered_from_zero_and_stand_together(conventions: Conventions) -> None:
+    for p in pack(some_views(12, conventions=conventions), 80, conventions):
         document = p.structure[0]
         assert torch.equal(document, document.sort().values)
         assert document.unique().tolist() == list(range(int(document.max()) + 1))

@@ -111,8 +111,10 @@ def test_the_worked_example() -> None:
 
 
 def test_full_attention_is_one_block() -> None:
-    _, target = trace_views(torch.tensor([2, 1, 4, 3]), 4)
+    """Slots of later blocks of writing are hidden in every view of an earlier one."""
+    hidden, target = trace_views(torch.tensor([2, 1, 4, 3]), 4)
     assert slots_of(target) == [{1}, {0}, {3}, {2}]
+    assert slots_of(hidden) == [{0, 1, 2, 3}, {0, 2, 3}, {2, 3}, {2}]
 
 
 @pytest.mark.parametrize("shrink", [1, 2])

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.diffusion.trajectories import random_trajectory
+from tests.diffusion.trajectories import CONVENTIONS, random_trajectory, trajectories
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.trace import trace_views
 from unmask.diffusion.views import views_of_responses, views_of_trajectory
@@ -26,6 +28,8 @@ TRAJECTORY = Trajectory(
     num_forwards=6,
 )
 HALF = NoiseSchedule(low=0.4, high=0.6, is_per_token=False, is_elbo=False)
+ELBO = replace(HALF, is_elbo=True)
+FULL = replace(CONVENTIONS, is_full=True)
 
 
 def targets(views: torch.Tensor) -> list[list[int]]:
@@ -77,6 +81,25 @@ def test_every_response_slot_is_a_target_once() -> None:
             assert target.any(-1).all()
 
 
+@given(trajectories(FULL), st.integers(1, 3), st.integers(0, 2))
+def test_under_full_attention_a_view_is_the_whole_canvas_before_a_step(
+    trajectory: Trajectory, shrink: int, post_num: int
+) -> None:
+    """Blocks were only the order of writing: a slot of any of them is hidden until it is revealed."""
+    views = views_of_trajectory(trajectory, 1.0, shrink, post_num, is_full=True)
+    step_map, num_response = trajectory.step_map, trajectory.num_response
+    junk = [i for i, step in enumerate(step_map) if step and i >= num_response]
+    trained = {*range(num_response), *junk[: post_num * (trajectory.finish == "stop")]}
+    steps = sorted({*step_map} - {0})
+    expected = [
+        ([i for i, s in enumerate(step_map) if s == 0 or s >= group[0]], sorted(target))
+        for group in (steps[i : i + shrink] for i in range(0, len(steps), shrink))
+        if (target := trained & {i for i, s in enumerate(step_map) if s in group})
+    ]
+    assert list(zip(targets(views.hidden), targets(views.target), strict=True)) == expected
+    assert views.block == len(step_map)
+
+
 def test_log_probabilities_stand_at_their_slots() -> None:
     views = views_of_trajectory(TRAJECTORY, 1.0)
     assert views.behavior_logprobs.tolist() == list(TRAJECTORY.behavior_logprobs)
@@ -122,16 +145,40 @@ def test_a_response_is_padded_to_whole_blocks_hidden_and_unscored(
 
 def test_noise_is_drawn_per_block_of_the_grid() -> None:
     """With a prompt tail of one, the first block's level covers three slots."""
-    elbo = replace(HALF, is_elbo=True)
-    weight = views_of_responses([([9] * 5, [2] * 11)], 4, (elbo, 1), [0])[0].weight[0]
+    weight = views_of_responses([([9] * 5, [2] * 11)], 4, (ELBO, 1), [0])[0].weight[0]
     assert [len(part.unique()) for part in weight.split([3, 4, 4])] == [1, 1, 1]
     assert len(weight.unique()) == 3
 
 
-def test_a_response_is_noised_alone_as_in_company() -> None:
+def test_under_full_attention_a_response_has_one_noise_level_and_no_padding() -> None:
+    (views,) = views_of_responses([([9] * 5, [2] * 11)], None, (ELBO, 3), [0])
+    assert views.hidden.shape == (3, 11) and views.block == 11
+    assert torch.equal(views.hidden, views.target)
+    assert [len(row.unique()) for row in views.weight] == [1, 1, 1]
+    assert len(views.weight.unique()) == 3
+    per_token = replace(ELBO, is_per_token=True)
+    (views,) = views_of_responses([([9] * 5, [2] * 11)], None, (per_token, 1), [0])
+    assert len(views.weight.unique()) == 11
+
+
+@pytest.mark.parametrize(("canvas_tokens", "size"), [(0, 6), (4, 6), (9, 9)])
+def test_a_canvas_is_padded_with_what_a_sampler_would_find_there(
+    canvas_tokens: int, size: int
+) -> None:
+    noise = (HALF, 3)
+    (views,) = views_of_responses([([9] * 5, [2] * 6)], None, noise, [0], canvas_tokens)
+    assert views.block == views.canvas_ids.shape[0] == size
+    assert views.hidden[:, 6:].all() and not views.target[:, 6:].any()
+    assert not views.weight[:, 6:].any()
+    (alone,) = views_of_responses([([9] * 5, [2] * 6)], None, noise, [0])
+    assert torch.equal(views.target[:, :6], alone.target)
+
+
+@pytest.mark.parametrize("block", [4, None])
+def test_a_response_is_noised_alone_as_in_company(block: int | None) -> None:
     pairs = [([9] * num_prompt, [2] * length) for num_prompt, length in ((5, 3), (8, 11), (2, 7))]
-    together = views_of_responses(pairs, 4, (HALF, 3), [1, 2, 3])
+    together = views_of_responses(pairs, block, (HALF, 3), [1, 2, 3])
     for place, pair in enumerate(pairs):
-        (alone,) = views_of_responses([pair], 4, (HALF, 3), [place + 1])
+        (alone,) = views_of_responses([pair], block, (HALF, 3), [place + 1])
         for name in ("canvas_ids", "hidden", "target", "weight"):
             assert torch.equal(getattr(alone, name), getattr(together[place], name)), name

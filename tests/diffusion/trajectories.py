@@ -1,12 +1,16 @@
-"""Trajectories such as an engine makes: block after block, cut anywhere in the last."""
+"""Trajectories such as an engine makes: block after block, cut anywhere in the last; or a whole canvas."""
 
 import random
 
+import torch
+from hypothesis import strategies as st
+
 from tests.toy import SPEC
+from unmask.diffusion.sample import Conventions
 from unmask.types import Prompt, SamplingParams, Trajectory
 
-MASK = SPEC.mask_id
-assert MASK is not None
+MASK = SPEC.require_mask_id()
+CONVENTIONS = Conventions(MASK, drawable=torch.arange(SPEC.vocab_size) != MASK)
 
 
 def random_trajectory(
@@ -33,6 +37,50 @@ def random_trajectory(
     num_response = len(step_map) - rng.randrange(last)
     for slot in range(num_response, len(step_map)):
         step_map[slot] *= rng.randrange(2)
+    return _trajectory(rng, prompt_ids, step_map, num_response, block)
+
+
+def random_canvas(rng: random.Random, num_prompt: int) -> Trajectory:
+    """Draw a trajectory of full attention: a canvas of any size, written in blocks of four, cut anywhere."""
+    num_slots = rng.randrange(1, 15)
+    num_response = rng.randrange(1, num_slots + 1)
+    end = -(-num_response // 4) * 4  # where the last block that was opened ends
+    step_map = [1 + 4 * (slot // 4) + rng.randrange(4) for slot in range(num_slots)]
+    for slot in range(num_response, num_slots):
+        step_map[slot] *= rng.randrange(2) * (slot < end)
+    prompt_ids = tuple(rng.randrange(2, 20) for _ in range(num_prompt))
+    return _trajectory(rng, prompt_ids, step_map, num_response, 4)
+
+
+@st.composite
+def trajectories(draw: st.DrawFn, conventions: Conventions) -> Trajectory:
+    """Draw any step map on any grid: one token, all in one step, a stop first, slots never revealed."""
+    block = draw(st.integers(1, 5))
+    num_prompt = draw(st.integers(int(conventions.is_shifted), 2 * block + 1))
+    offset = num_prompt % block
+    num_slots = draw(st.integers(1, 3)) * block - offset
+    least = max(1, num_slots - block + 1)
+    if conventions.is_full:
+        num_slots, least = draw(st.integers(1, 10)), 1
+    num_response = draw(st.integers(least, num_slots))
+    num_steps = draw(st.integers(1, 5))
+    step_map = draw(st.lists(st.integers(1, num_steps), min_size=num_slots, max_size=num_slots))
+    for slot in range(num_response, num_slots):
+        step_map[slot] *= draw(st.integers(0, 1))
+    if not conventions.is_full:  # later blocks are written later
+        step_map = [s and s + (offset + i) // block * num_steps for i, s in enumerate(step_map)]
+    rng = random.Random(draw(st.integers(0, 99)))
+    prompt_ids = tuple(rng.randrange(2, 20) for _ in range(num_prompt))
+    return _trajectory(rng, prompt_ids, step_map, num_response, block)
+
+
+def _trajectory(
+    rng: random.Random,
+    prompt_ids: tuple[int, ...],
+    step_map: list[int],
+    num_response: int,
+    block: int,
+) -> Trajectory:
     ids = [rng.randrange(2, 20) if step else MASK for step in step_map]
     return Trajectory(
         prompt=Prompt("toy", 0, (), prompt_ids),
@@ -40,7 +88,7 @@ def random_trajectory(
         step_map=tuple(step_map),
         behavior_logprobs=tuple(-rng.random() if step else 0.0 for step in step_map),
         num_response=num_response,
-        finish="length",
+        finish=rng.choice(["stop", "length"]),
         policy_version=0,
         sampling=SamplingParams(
             block_size=block, stop_token_ids=(0,), temperature=rng.choice([0.5, 1.0])

@@ -7,21 +7,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.diffusion.trajectories import MASK, random_trajectory
+from tests.diffusion.trajectories import random_canvas, random_trajectory
+from tests.engine.writers import Ask, by_engine
+from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
 from tests.toy import toy_model
 from unmask.diffusion.layout import pack_views
-from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
+from unmask.engine.engine import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
+from unmask.types import SamplingParams, Trajectory
 
 Origin = tuple[int, int, int]  # trajectory, view, slot
+Logits = dict[Origin, Tensor]
 Gradients = dict[str, Tensor]
 
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return toy_model(2, torch.float64, is_tied=True)
+# How far a logit or a gradient may be off, of the largest: sums run in another order.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
+# In fp32 the dense gradients of LLaDA2's golden weights are themselves off by 1.5e-5 from those in fp64.
+ROUGH_TOLERANCE = 1e-4
 
 
 def doubled_mask(length: int, block: int) -> Tensor:
@@ -34,14 +40,22 @@ def doubled_mask(length: int, block: int) -> Tensor:
 
 
 def dense_logits(model: Model, views: Views, view: int) -> Tensor:
-    """Return the logits `(C, V)` of the canvas slots, in one dense forward of one view."""
-    clean = torch.cat((views.prompt_ids, views.canvas_ids))
-    canvas = views.canvas_ids.masked_fill(views.hidden[view], MASK)
-    both = torch.cat((clean, views.prompt_ids, canvas))[None]
-    length = len(clean)
+    """Return the logits `(C, V)` that predict the canvas slots, in one dense forward of one view."""
+    num_prompt, num_slots = len(views.prompt_ids), len(views.canvas_ids)
+    place = torch.arange(num_prompt, num_prompt + num_slots)
+    row = place - int(model.spec.is_shifted)
+    mask_id = model.spec.require_mask_id()
+    canvas = views.canvas_ids.masked_fill(views.hidden[view], mask_id)
+    noisy = torch.cat((views.prompt_ids, canvas))
+    if model.spec.attention == "full":
+        return model.logits(noisy[None])[0, row]
+    both = torch.cat((views.prompt_ids, views.canvas_ids, noisy))[None]
+    length = len(noisy)
     positions = torch.arange(length).repeat(2)
-    logits = model.logits(both, positions, doubled_mask(length, views.block)[None])
-    return logits[0, length + len(views.prompt_ids) :]
+    logits = model.logits(both, positions, doubled_mask(length, views.block)[None])[0]
+    # A row before the slot's own block is clean text.
+    is_clean = row // views.block < place // views.block
+    return logits[row + length * ~is_clean]
 
 
 def gradients(model: Model, loss: Tensor) -> Gradients:
@@ -50,9 +64,9 @@ def gradients(model: Model, loss: Tensor) -> Gradients:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def dense(model: Model, batch: list[Views]) -> tuple[dict[Origin, Tensor], Gradients]:
+def dense(model: Model, batch: list[Views]) -> tuple[Logits, Gradients]:
     """Return the logits of every target, and the gradients of the weighted log-likelihood."""
-    logits: dict[Origin, Tensor] = {}
+    logits: Logits = {}
     loss = torch.zeros((), dtype=torch.float64)
     for t, views in enumerate(batch):
         for v in range(len(views.target)):
@@ -66,13 +80,11 @@ def dense(model: Model, batch: list[Views]) -> tuple[dict[Origin, Tensor], Gradi
     return logits, gradients(model, loss)
 
 
-def packed(
-    model: Model, batch: list[Views], budget: int
-) -> tuple[dict[Origin, Tensor], Gradients, int]:
+def packed(model: Model, batch: list[Views], budget: int) -> tuple[Logits, Gradients, int]:
     """Return the same by packs of at most `budget` tokens, and how many packs there were."""
-    logits: dict[Origin, Tensor] = {}
+    logits: Logits = {}
     loss = torch.zeros((), dtype=torch.float64)
-    packs = pack_views(batch, MASK, budget)
+    packs = pack_views(batch, conventions_of(model), budget)
     for pack in packs:
         plan = plan_documents(pack.structure)
         rows = model(pack.tokens, pack.positions, plan, pack.rows)
@@ -84,37 +96,104 @@ def packed(
     return logits, gradients(model, loss), len(packs)
 
 
-def batch_of(seed: int, block: int, shrink: int) -> list[Views]:
+def largest_gap(found: dict, expected: dict) -> float:  # type: ignore[type-arg]
+    """Return the largest difference, relative to the largest number."""
+    assert found.keys() == expected.keys()
+    gap = max(float((found[key] - expected[key]).abs().max()) for key in expected)
+    return gap / max(float(numbers.abs().max()) for numbers in expected.values())
+
+
+def assert_packed_is_dense(model: Model, batch: list[Views], budget: int) -> int:
+    """Compare the two and return the number of packs."""
+    expected_logits, expected_gradients = dense(model, batch)
+    logits, found_gradients, num_packs = packed(model, batch, budget)
+    is_rough = model.spec.family == "llada2" and model.dtype == torch.float32
+    tolerance = ROUGH_TOLERANCE if is_rough else TOLERANCE[model.dtype]
+    assert largest_gap(logits, expected_logits) <= tolerance
+    assert largest_gap(found_gradients, expected_gradients) <= tolerance
+    return num_packs
+
+
+def weighted(views: list[Views], seed: int) -> list[Views]:
+    """Give every target a weight of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    return [replace(v, weight=torch.rand(v.weight.shape, generator=generator)) for v in views]
+
+
+def batch_of(model: Model, seed: int, block: int, shrink: int) -> list[Views]:
     """Draw views of six trajectories: two on one prompt, others on any."""
     rng = random.Random(seed)
-    generator = torch.Generator().manual_seed(seed)
-    trajectories = [random_trajectory(rng, block) for _ in range(5)]
-    shared = trajectories[0].prompt.token_ids
-    trajectories.append(random_trajectory(rng, block, prompt_ids=shared))
+    is_full, lengths = model.spec.is_full, [rng.randrange(1, 3 * block) for _ in range(5)]
+    if is_full:
+        trajectories = [random_canvas(rng, length) for length in (*lengths, lengths[0])]
+    else:
+        trajectories = [random_trajectory(rng, block, length) for length in lengths]
+        shared = trajectories[0].prompt.token_ids
+        trajectories.append(random_trajectory(rng, block, prompt_ids=shared))
     assert any(len(t.prompt.token_ids) % block for t in trajectories)
-    views = [views_of_trajectory(t, rng.uniform(-1, 1), shrink, post_num=1) for t in trajectories]
-    return [replace(v, weight=torch.rand(v.weight.shape, generator=generator)) for v in views]
+    return weighted(
+        [views_of_trajectory(t, rng.uniform(-1, 1), shrink, 1, is_full) for t in trajectories], seed
+    )
 
 
 @pytest.mark.parametrize(("block", "budget"), [(4, 10_000), (4, 60), (3, 36)])
 @pytest.mark.parametrize("shrink", [1, 2])
-@pytest.mark.parametrize("seed", range(3))
-def test_packed_is_view_by_view(
-    model: Model, seed: int, shrink: int, block: int, budget: int
-) -> None:
-    batch = batch_of(seed, block, shrink)
-    expected_logits, expected_gradients = dense(model, batch)
-    logits, found_gradients, num_packs = packed(model, batch, budget)
-    assert (num_packs == 1) == (budget == 10_000)
-    assert logits.keys() == expected_logits.keys()
-    for key, row in logits.items():
-        torch.testing.assert_close(row, expected_logits[key], rtol=0, atol=1e-11)
-    assert found_gradients.keys() == expected_gradients.keys()
-    for name, gradient in found_gradients.items():
-        torch.testing.assert_close(gradient, expected_gradients[name], rtol=0, atol=1e-10)
+@pytest.mark.parametrize("name", TOYS)
+def test_packed_is_view_by_view(name: str, shrink: int, block: int, budget: int) -> None:
+    model = toy_model(2, torch.float64, is_tied=True, **TOYS[name])
+    for seed in range(3):
+        batch = batch_of(model, seed, block, shrink)
+        assert (assert_packed_is_dense(model, batch, budget) == 1) == (budget == 10_000)
 
 
-def test_two_block_sizes_in_one_pack(model: Model) -> None:
+def written_by_engine(model: Model) -> list[Trajectory]:
+    """Let the engine answer eight requests that end in every way."""
+    rng = random.Random(3)
+    drawable = model.head.drawable.nonzero()[:, 0].tolist()
+    asks: list[Ask] = [
+        (
+            rng.choices(drawable, k=rng.randrange(1, 12)),
+            SamplingParams(
+                strategy=("static", "dynamic", "random", "left_to_right")[i % 4],
+                threshold=0.2,
+                block_size=4,
+                denoising_steps=rng.choice([None, 2]),
+                stop_token_ids=tuple(drawable[:: 5 if i % 2 else len(drawable)]),
+                max_tokens=rng.randrange(3, 11),
+                seed=i,
+            ),
+        )
+        for i in range(8)
+    ]
+    return by_engine(model, asks)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", EVERY_MODEL)
+def test_what_the_engine_wrote_is_packed_as_view_by_view(name: str, dtype: torch.dtype) -> None:
+    model = model_of(name, dtype)
+    trajectories = written_by_engine(model)
+    assert {t.finish for t in trajectories} == {"stop", "length"}
+    for shrink in (1, 3):
+        batch = [
+            views_of_trajectory(t, 1.0 - n / 3, shrink, 1, model.spec.is_full)
+            for n, t in enumerate(trajectories)
+        ]
+        assert_packed_is_dense(model, weighted(batch, shrink), 64)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_responses_under_noise_are_packed_as_view_by_view(name: str) -> None:
+    """Noise hides a block's first slot in some views and others in others, as no sampler would."""
+    model = toy_model(2, torch.float64, **TOYS[name])
+    pairs = [([3] * num_prompt, list(range(2, 2 + size))) for num_prompt, size in ((5, 9), (8, 1))]
+    noise = NoiseSchedule(0.2, 0.9, is_per_token=False, is_elbo=True), 4
+    canvas_tokens = 12 if model.spec.is_full else 0
+    batch = views_of_responses(pairs, model.spec.require_block(), noise, [1, 2], canvas_tokens)
+    assert_packed_is_dense(model, batch, 40)
+
+
+def test_two_block_sizes_in_one_pack() -> None:
     """The same prompt on two grids is two prompts."""
     rng = random.Random(0)
     prompt = tuple(range(2, 18))
@@ -122,8 +201,5 @@ def test_two_block_sizes_in_one_pack(model: Model) -> None:
         views_of_trajectory(random_trajectory(rng, block, prompt_ids=prompt), 1.0)
         for block in (4, 8)
     ]
-    expected, _ = dense(model, batch)
-    logits, _, num_packs = packed(model, batch, 10_000)
-    assert num_packs == 1
-    for key, row in logits.items():
-        torch.testing.assert_close(row, expected[key], rtol=0, atol=1e-11)
+    for name in ("block-causal", "block-causal, shifted"):
+        assert assert_packed_is_dense(model_of(name, torch.float64), batch, 10_000) == 1

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.golden_traces import SDAR
 from tests.engine.writers import STRATEGIES, Ask, by_engine
-from tests.toy import toy_model
+from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import views_of_trajectory
-from unmask.models.checkpoint import load_model
+from unmask.engine.engine import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
@@ -22,20 +21,22 @@ from unmask.types import SamplingParams, Trajectory
 TEMPERATURES = (0.0, 0.5, 1.0, 1.5)
 
 
-def asks(vocabulary: int) -> list[Ask]:
-    """Draw requests that end in every possible place of a block."""
+def asks(model: Model) -> list[Ask]:
+    """Draw requests that end in every possible place of a block, or of a canvas."""
     rng = random.Random(7)
+    vocabulary = 20 if model.spec.vocab_size < 200 else 200
+    shortest = int(model.spec.is_shifted)
     return [
         (
-            [rng.randrange(2, vocabulary) for _ in range(rng.randrange(24))],
+            [rng.randrange(2, vocabulary) for _ in range(rng.randrange(shortest, 24))],
             SamplingParams(
                 strategy=STRATEGIES[i % 4],
                 denoising_steps=rng.choice([None, 2, 3]),
                 threshold=0.4,
                 temperature=TEMPERATURES[i // 4 % 4],
-                block_size=rng.choice([None, 8]),
-                # A handful of ordinary ids, so that many responses stop before they are full.
-                stop_token_ids=tuple(range(2, vocabulary, 12)),
+                block_size=rng.choice([4, 8]),
+                # Many ordinary ids or one, so that responses stop before they are full, or do not.
+                stop_token_ids=tuple(range(2, vocabulary, 3 if i % 2 else vocabulary)),
                 max_tokens=rng.randrange(5, 24),
                 seed=i,
             ),
@@ -44,10 +45,17 @@ def asks(vocabulary: int) -> list[Ask]:
     ]
 
 
-def ends_inside_a_block(trajectory: Trajectory) -> bool:
+def num_before(trajectory: Trajectory, is_full: bool) -> int:
+    """Return the prompt's tokens in the first block: under full attention blocks start at the response."""
     block = trajectory.sampling.block_size
     assert block is not None
-    return (len(trajectory.prompt.token_ids) + trajectory.num_response) % block != 0
+    return 0 if is_full else len(trajectory.prompt.token_ids) % block
+
+
+def ends_inside_a_block(trajectory: Trajectory, is_full: bool) -> bool:
+    block = trajectory.sampling.block_size
+    assert block is not None
+    return (num_before(trajectory, is_full) + trajectory.num_response) % block != 0
 
 
 def junk(trajectory: Trajectory) -> int:
@@ -55,23 +63,25 @@ def junk(trajectory: Trajectory) -> int:
     return sum(step > 0 for step in trajectory.step_map[trajectory.num_response :])
 
 
-def assert_hard_cases_occur(trajectories: list[Trajectory]) -> None:
-    inside = [t for t in trajectories if ends_inside_a_block(t)]
+def assert_hard_cases_occur(trajectories: list[Trajectory], is_full: bool) -> None:
+    inside = [t for t in trajectories if ends_inside_a_block(t, is_full)]
     assert sum(t.finish == "stop" for t in inside) >= 5, "a stop inside a block"
     assert sum(t.finish == "length" for t in inside) >= 5, "max_tokens inside a block"
     assert sum(junk(t) > 0 for t in inside if t.finish == "stop") >= 5, "junk right of the stop"
     assert sum(0 in t.step_map for t in inside) >= 5, "slots never revealed"
-    sizes = [t.sampling.block_size or 0 for t in trajectories]
-    tails = [len(t.prompt.token_ids) % k for t, k in zip(trajectories, sizes, strict=True)]
-    assert sum(tail > 0 for tail in tails) >= 20 and 0 in tails, "P mod K != 0, and = 0"
+    assert sum(t.num_response < len(t.canvas_ids) for t in trajectories) >= 20, "a cut canvas"
+    tails = [num_before(t, is_full) for t in trajectories]
+    assert is_full or sum(tail > 0 for tail in tails) >= 20, "P mod K != 0"
+    assert 0 in tails, "P mod K = 0"
 
 
 @torch.no_grad()
 def gap(model: Model, trajectories: list[Trajectory], budget: int) -> Tensor:
     """Return learner minus engine for every token of every response."""
-    views = [views_of_trajectory(t, 1.0, post_num=99) for t in trajectories]
+    is_full = model.spec.is_full
+    views = [views_of_trajectory(t, 1.0, post_num=99, is_full=is_full) for t in trajectories]
     gaps: list[Tensor] = []
-    for pack in pack_views(views, model.spec.require_mask_id(), budget):
+    for pack in pack_views(views, conventions_of(model), budget):
         scores = model.score(
             pack.tokens,
             pack.positions,
@@ -83,37 +93,31 @@ def gap(model: Model, trajectories: list[Trajectory], budget: int) -> Tensor:
     return torch.cat(gaps)
 
 
-@pytest.mark.parametrize("budget", [100_000, 80])
-@pytest.mark.parametrize(
-    ("weights", "dtype", "tolerance"),
-    [
-        ("toy", torch.float64, 1e-12),
-        ("toy", torch.float32, 1e-4),
-        ("golden", torch.float64, 1e-12),
-        ("golden", torch.float32, 5e-4),
-    ],
-)
-def test_the_learner_agrees_with_the_engine(
-    weights: str, dtype: torch.dtype, tolerance: float, budget: int
-) -> None:
-    model = load_model(SDAR, dtype=dtype) if weights == "golden" else toy_model(1, dtype)
-    trajectories = by_engine(model, asks(300 if weights == "golden" else 20))
-    assert_hard_cases_occur(trajectories)
-    gaps = gap(model, trajectories, budget)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", EVERY_MODEL)
+def test_the_learner_agrees_with_the_engine(name: str, dtype: torch.dtype) -> None:
+    model = model_of(name, dtype)
+    in_fp32 = 1e-4 if name in TOYS else 5e-4
+    tolerance = 1e-12 if dtype == torch.float64 else in_fp32
+    trajectories = by_engine(model, asks(model))
+    assert_hard_cases_occur(trajectories, model.spec.is_full)
     scored = sum(
         step > 0
         for t in trajectories
         for slot, step in enumerate(t.step_map)
         if t.finish == "stop" or slot < t.num_response
     )
-    assert len(gaps) == scored
-    assert float(gaps.abs().max()) <= tolerance
+    for budget in (100_000, 80):
+        gaps = gap(model, trajectories, budget)
+        assert len(gaps) == scored
+        assert float(gaps.abs().max()) <= tolerance
 
 
-def test_the_gap_would_show_a_canvas_cut_at_the_stop() -> None:
+@pytest.mark.parametrize("name", TOYS)
+def test_the_gap_would_show_a_canvas_cut_at_the_stop(name: str) -> None:
     """Why slots right of the response stay in the canvas: what stood left of them had seen them."""
-    model = toy_model(1, torch.float64)
-    trajectories = [t for t in by_engine(model, asks(20)) if junk(t)]
+    model = model_of(name, torch.float64)
+    trajectories = [t for t in by_engine(model, asks(model)) if junk(t)]
     hidden_junk = [
         replace(
             t,

@@ -6,7 +6,14 @@ from torch import Tensor
 
 from tests.models.toy import toy_spec
 from unmask.models import heads
-from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets, drawable_ids
+from unmask.models.heads import (
+    LanguageHead,
+    RMSNorm,
+    Scores,
+    Targets,
+    ValueHead,
+    drawable_ids,
+)
 
 
 @pytest.fixture
@@ -77,3 +84,21 @@ def test_rms_norm_is_the_formula() -> None:
     expected = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
     torch.testing.assert_close(norm(x), expected)
     assert norm.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+
+
+def test_a_value_is_one_product_and_starts_at_zero() -> None:
+    hidden, _ = inputs(5)
+    head = ValueHead(toy_spec()).double()
+    assert [name for name, _ in head.named_parameters()] == ["weight"]
+    assert head(hidden).tolist() == [0.0] * 5
+    torch.nn.init.normal_(head.weight)
+    torch.testing.assert_close(head(hidden), (hidden * head.weight[0]).sum(-1))
+
+
+def test_values_are_at_least_fp32() -> None:
+    head = ValueHead(toy_spec()).bfloat16()
+    torch.nn.init.normal_(head.weight)
+    hidden = torch.randn(3, 32, dtype=torch.bfloat16)
+    found = head(hidden)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, hidden.float() @ head.weight[0].float())

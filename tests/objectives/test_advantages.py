@@ -1,12 +1,17 @@
 """Group advantages: mean 0, unit spread, and nothing where there is nothing to learn."""
 
 from statistics import fmean, pstdev
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.objectives.advantages import group_advantages
+from unmask.objectives.advantages import (
+    advantages_of_rewards,
+    group_advantages,
+    overlong_penalty,
+)
 
 # Multiples of 1/8 are exact in binary: rewards that look equal are equal.
 REWARDS = st.lists(st.integers(-80, 80).map(lambda n: n / 8), min_size=2, max_size=12)
@@ -39,3 +44,37 @@ def test_a_difference_of_rounding_is_no_signal() -> None:
 
 def test_one_right_answer_in_four_earns_the_root_of_three() -> None:
     assert group_advantages([1, 0, 0, 0], "group_std") == pytest.approx([3**0.5] + [-(3**-0.5)] * 3)
+
+
+@given(REWARDS)
+def test_leave_one_out_compares_with_the_mean_of_the_others(rewards: list[float]) -> None:
+    expected = [r - fmean([*rewards[:n], *rewards[n + 1 :]]) for n, r in enumerate(rewards)]
+    assert group_advantages(rewards, "leave_one_out") == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(REWARDS, min_size=1, max_size=4))
+def test_global_is_over_the_whole_step_and_keeps_the_groups(groups: list[list[float]]) -> None:
+    found = advantages_of_rewards(groups, "global")
+    assert [len(group) for group in found] == [len(group) for group in groups]
+    flat = [r for group in groups for r in group]
+    spread = pstdev(flat)
+    expected = [(r - fmean(flat)) / spread if spread else 0.0 for r in flat]
+    assert [a for group in found for a in group] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("baseline", ["group_std", "group", "leave_one_out"])
+def test_every_other_baseline_is_group_by_group(baseline: Any) -> None:
+    groups = [[1.0, 0.0, 0.5], [3.0, 3.0], [0.0, 1.0]]
+    expected = [group_advantages(group, baseline) for group in groups]
+    assert advantages_of_rewards(groups, baseline) == expected
+
+
+@pytest.mark.parametrize("baseline", ["group_std", "group", "leave_one_out", "global"])
+def test_no_groups_have_no_advantages(baseline: Any) -> None:
+    assert advantages_of_rewards([], baseline) == []
+
+
+def test_the_penalty_grows_over_the_last_tokens() -> None:
+    found = [overlong_penalty(n, 20, 4, 0.5) for n in (1, 15, 16, 17, 18, 19, 20)]
+    assert found == [0, 0, 0, 0.125, 0.25, 0.375, 0.5]
+    assert overlong_penalty(9, 8, 4, 1.0) == 1.0  # no more than all of it

@@ -35,3 +35,9 @@ def test_the_bounds_on_the_mean_belong_to_what_is_kept(
 
 def test_without_bounds_a_mean_may_be_anything() -> None:
     assert is_kept(group((-3.0, 7.5, 40.0)), FilterConfig())
+
+
+def test_groups_of_long_answers_are_dropped() -> None:
+    judged = group((0.0, 1.0), [(4, 2), (8, 2)])
+    kept = [is_kept(judged, FilterConfig(max_mean_tokens=most)) for most in (5.9, 6, 7)]
+    assert kept == [False, True, True]

@@ -10,7 +10,12 @@ from unmask.trainers.alarms import Alarms
 def test_a_gap_beyond_rounding_rings_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     alarms = Alarms(AlarmConfig(), torch.float32)
     quiet = alarms.check(1, {"logprob_gap_max": 1e-6, "groups_kept": 0.5})
-    assert quiet == {"alarm_logprob_gap": 0, "alarm_diversity": 0, "logprob_gap_bound": 1e-3}
+    assert quiet == {
+        "alarm_logprob_gap": 0,
+        "alarm_diversity": 0,
+        "alarm_empty": 0,
+        "logprob_gap_bound": 1e-3,
+    }
     assert capsys.readouterr().err == ""
     for step in (2, 3):
         assert alarms.check(step, {"logprob_gap_max": 0.1, "groups_kept": 0.5})["alarm_logprob_gap"]
@@ -30,4 +35,18 @@ def test_answers_all_alike_ring_until_they_differ_again(capsys: pytest.CaptureFi
     alarms = Alarms(AlarmConfig(groups_kept=0.1), torch.float32)
     rings = [alarms.check(n, {"groups_kept": kept}) for n, kept in enumerate([0.0, 0.05, 0.2, 0.0])]
     assert [ring["alarm_diversity"] for ring in rings] == [1, 1, 0, 1]
-    assert capsys.readouterr().err.count("alarm at step") == 2
+    assert capsys.readouterr().err.count("fewer than 10%") == 2
+
+
+def test_many_steps_in_a_row_without_a_group_end_the_run() -> None:
+    alarms = Alarms(AlarmConfig(empty_steps=3), torch.float32)
+    for step, kept in enumerate([0.0, 0.0, 0.5, 0.0, 0.0]):
+        assert alarms.check(step, {"groups_kept": kept})["alarm_empty"] == (kept == 0)
+        alarms.stop_if_stuck()
+    alarms.check(6, {"groups_kept": 0.0})
+    with pytest.raises(ValueError, match=r"alarm\.empty_steps = 3: that many steps in a row"):
+        alarms.stop_if_stuck()
+    patient = Alarms(AlarmConfig(empty_steps=0), torch.float32)
+    for step in range(99):
+        patient.check(step, {"groups_kept": 0.0})
+        patient.stop_if_stuck()

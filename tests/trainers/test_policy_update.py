@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from tests.toy import toy_model
-from tests.trainers.toy_runs import policy_views, rl_config
+from tests.trainers.toy_runs import policy_views, rl_config, toy_trajectories
+from unmask.configs.objective import ObjectiveConfig
+from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
 from unmask.models.transformer import Model
 from unmask.trainers.learner import Learner
-from unmask.trainers.policy_update import PolicyUpdate, minibatches
+from unmask.trainers.policy_update import PolicyUpdate, minibatches, order_seed
+from unmask.trainers.policy_views import policy_views as views_of_method
+from unmask.trainers.scorer import Scorer
 
 
 def update_of(model: Model, place: Path, *words: str) -> PolicyUpdate:
@@ -63,5 +67,90 @@ def test_without_views_nothing_happens(tmp_path: Path) -> None:
     model = toy_model()
     before = [p.detach().clone() for p in model.parameters()]
     for words in (["minibatches=1"], ["minibatches=2", "objective.shrink=2"]):
-        assert update_of(model, tmp_path, *words)([], seed=0, rate=1e-3) == {}
+        assert update_of(model, tmp_path, *words)([], seed=0, rate=1e-3) == {"updates": 0}
     assert all(map(torch.equal, model.parameters(), before))
+
+
+def test_an_epoch_is_another_pass_in_another_order(tmp_path: Path) -> None:
+    views = policy_views(toy_model())
+    orders = [lengths(minibatches(views, 2, order_seed(5, epoch))) for epoch in range(3)]
+    assert orders[0] == lengths(minibatches(views, 2, 5))
+    assert orders[0] != orders[1] != orders[2]
+    model = toy_model(dtype=torch.float64)
+    learner = Learner(model, rl_config(tmp_path).optimizer)
+    config = rl_config(tmp_path, "epochs=3", "minibatches=2")
+    numbers = PolicyUpdate(learner, config)(policy_views(model), seed=5, rate=1e-3)
+    assert numbers["updates"] == learner.num_updates == 6
+
+
+def test_every_epoch_measures_from_the_policy_that_started_the_step(tmp_path: Path) -> None:
+    """With several passes of one minibatch the ratio grows: old log-probabilities stay."""
+    ratios = []
+    for epochs in (2, 3, 4):
+        model = toy_model(dtype=torch.float64)
+        update = update_of(model, tmp_path, f"epochs={epochs}")
+        numbers = update(policy_views(model), seed=0, rate=1e-4)
+        ratios.append(numbers["ratio_max"])
+    assert 1 < ratios[0] < ratios[1] < ratios[2]
+
+
+def weights_after(config: RLConfig, passes: int) -> torch.Tensor:
+    model = toy_model(dtype=torch.float64)
+    views = policy_views(model)
+    update = PolicyUpdate(Learner(model, config.optimizer), config)
+    for step in range(passes):
+        update(views, seed=step, rate=1e-3)
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_the_optimizer_is_reset_at_every_step_if_asked(tmp_path: Path) -> None:
+    words = ["optimizer.reset_every_step=true", "minibatches=2"]
+    kept, reset = rl_config(tmp_path, "minibatches=2"), rl_config(tmp_path, *words)
+    assert torch.equal(weights_after(kept, 1), weights_after(reset, 1))
+    assert not torch.equal(weights_after(kept, 2), weights_after(reset, 2))
+
+
+METHODS = [
+    ObjectiveConfig(),
+    ObjectiveConfig(shrink=2, reduction="view"),
+    ObjectiveConfig(method="random", mask_views=2, reduction="sequence"),
+    ObjectiveConfig(method="coupled", mask_views=2, mask_level="per_token", reduction="constant"),
+]
+
+
+@pytest.mark.parametrize("config", METHODS, ids=lambda config: f"{config.method}-{config.shrink}")
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_microbatches_of_any_size_are_one_update(
+    config: ObjectiveConfig, epochs: int, tmp_path: Path
+) -> None:
+    """Law 4 with everything on: reference, importance, dual clip, several epochs and minibatches."""
+    on = {"kl": 0.3, "kl_to": "reference", "dual_clip": 1.01, "max_importance": 1.5}
+    objective = ObjectiveConfig.model_validate(config.model_dump() | on)
+    found = []
+    for budget in (8192, 96, 40):
+        model = toy_model(dtype=torch.float64)
+        written = toy_trajectories(model)
+        views = [views_of_method(t, 1.5 - n, objective) for n, t in enumerate(written)]
+        words = ["minibatches=2", f"epochs={epochs}", f"optimizer.token_budget={budget}"]
+        words += ["optimizer.eps=1", "optimizer.clip_norm=none"]
+        whole = rl_config(tmp_path, *words).model_copy(update={"objective": objective})
+        learner = Learner(model, whole.optimizer)
+        reference = Scorer(toy_model(seed=4, dtype=torch.float64), budget)
+        numbers = PolicyUpdate(learner, whole, reference)(views, seed=1, rate=1e-2)
+        del numbers["packed_tokens"]
+        found.append((numbers, torch.cat([p.detach().flatten() for p in model.parameters()])))
+    for numbers, weights in found[1:]:
+        assert numbers == pytest.approx(found[0][0], rel=1e-9, abs=1e-12)
+        torch.testing.assert_close(weights, found[0][1], rtol=0, atol=1e-10)
+    assert found[0][0]["kl"] > 0.01 and found[0][0]["importance_max"] <= 1.5
+
+
+@pytest.mark.parametrize("config", METHODS[1:], ids=lambda config: f"{config.method}")
+def test_the_first_ratio_is_1_under_every_method(config: ObjectiveConfig, tmp_path: Path) -> None:
+    model = toy_model(dtype=torch.float64)
+    views = [views_of_method(t, 1.0, config) for t in toy_trajectories(model)]
+    whole = rl_config(tmp_path, "epochs=2").model_copy(update={"objective": config})
+    update = PolicyUpdate(Learner(model, whole.optimizer), whole)
+    numbers = update(views, seed=0, rate=1e-12)
+    assert numbers["ratio_max"] == pytest.approx(1, abs=1e-6)
+    assert "logprob_gap" not in numbers

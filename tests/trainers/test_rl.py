@@ -1,16 +1,24 @@
 """`unmask rl` from config to checkpoint, on a random model and six questions."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.toy import toy_model
-from tests.trainers.toy_runs import metrics, rl_config, toy_trajectories
+import unmask.trainers.rl
+from tests.end_to_end.test_every_convention_trains import FAMILIES, checkpoint
+from tests.invariants.test_law_6_resume import interrupt, left_behind, short_rl
+from tests.runs.test_metrics import documented
+from tests.trainers.toy_runs import metrics, rl_config
 from unmask import load_model
-from unmask.trainers.rl import train_rl, trajectory_views
-from unmask.types import Group
+from unmask.engine.llm import LLM
+from unmask.rollouts.collect import grade_trajectories
+from unmask.tasks.task import Task
+from unmask.trainers.rl import train_rl
+from unmask.types import Group, Prompt, Score, Trajectory
 
 
 def weights(path: Path) -> torch.Tensor:
@@ -54,6 +62,24 @@ def test_every_reduction_trains(reduction: str, tmp_path: Path) -> None:
         ["sampling.strategy=static", "sampling.denoising_steps=2", "sampling.temperature=0.7"],
         ["sampling.block_size=2"],
         ["optimizer.token_budget=32"],
+        ["epochs=3", "minibatches=2"],
+        ["epochs=2", "optimizer.reset_every_step=true"],
+        ["objective.method=random", "objective.mask_views=2"],
+        ["objective.method=coupled", "minibatches=2", "objective.mask_level=per_token"],
+        ["objective.train_block=8", "minibatches=2"],
+        ["objective.train_block=8", "objective.method=coupled", "epochs=2"],
+        [
+            "objective.dual_clip=1.5",
+            "objective.max_importance=2",
+            "model.dtype=bfloat16",
+            "epochs=2",
+        ],
+        ["objective.kl=0.1", "objective.kl_to=reference", "objective.kl_estimator=k1"],
+        ["objective.kl=0.1", "epochs=2"],
+        ["advantage.baseline=leave_one_out"],
+        ["advantage.baseline=global", "filter.drop_uniform=false"],
+        ["advantage.overlong_penalty=0.5", "advantage.overlong_tokens=3"],
+        ["filter.refill=2", "filter.high=0.05"],
     ],
 )
 def test_every_setting_trains(words: list[str], tmp_path: Path) -> None:
@@ -61,6 +87,33 @@ def test_every_setting_trains(words: list[str], tmp_path: Path) -> None:
     (line,) = metrics(tmp_path / "run")
     assert line["gradient_norm"] > 0
     assert not torch.equal(weights(model), weights(tmp_path / "checkpoint"))
+
+
+@pytest.mark.parametrize("method", ["random", "coupled"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_random_masks_train_every_convention(method: str, family: str, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / family, family)
+    words = [f"model.path={path}", "model.mask_id=1", "sampling.block_size=4", "epochs=2"]
+    words += [
+        "optimizer.lr=1e-6"
+    ]  # the policy hardly moves, so old log-probabilities must be right
+    words += ["filter.drop_uniform=false", "objective.mask_views=2", f"objective.method={method}"]
+    train_rl(rl_config(tmp_path, *words))
+    lines = metrics(tmp_path / "run")
+    assert all(line["gradient_norm"] >= 0 and line["updates"] == 2 for line in lines)
+    assert any(line["gradient_norm"] > 0 for line in lines)
+    assert all(line["ratio_max"] < 1.01 and "logprob_gap" not in line for line in lines)
+
+
+def test_the_names_of_every_option_are_documented(tmp_path: Path) -> None:
+    words = ["objective.dual_clip=2", "objective.max_importance=2", "epochs=2", "objective.kl=0.1"]
+    words += ["advantage.overlong_penalty=0.5", "advantage.overlong_tokens=3", "filter.refill=1"]
+    train_rl(rl_config(tmp_path, "steps=1", "objective.kl_to=reference", *words))
+    (line,) = metrics(tmp_path / "run")
+    wanted = {"dual_clipped", "importance", "importance_max", "overlong", "overlong_penalty"}
+    assert wanted <= line.keys()
+    known = documented()
+    assert not [name for name in line if not known.fullmatch(name)]
 
 
 def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
@@ -71,28 +124,8 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
     for line in metrics(tmp_path / "run"):
         assert (line["groups_kept"], line["reward"], line["accuracy"]) == (0.0, 1.0, 1.0)
         assert "loss" not in line
+        assert (line["updates"], line["groups_trained"], line["alarm_empty"]) == (0, 0, 1)
     assert torch.equal(weights(model), weights(tmp_path / "checkpoint"))
-
-
-def test_views_carry_the_advantage_over_their_group_and_the_slots_asked_for(
-    tmp_path: Path,
-) -> None:
-    written = toy_trajectories(toy_model(), strategy="random", stop_token_ids=tuple(range(2, 12)))
-    groups = [
-        Group(written[0].prompt, written[:3], [1.0, 0.0, 0.0]),
-        Group(written[3].prompt, written[3:], [0.0, (0.5, 0.5), 1.0]),
-    ]
-    views = trajectory_views(groups, rl_config(tmp_path, "advantage.baseline=group"))
-    found = [float(v.advantages.unique()) for v in views]
-    assert found == pytest.approx([2 / 3, -1 / 3, -1 / 3, -2 / 3, 1 / 3, 1 / 3])
-    assert [int(v.target.sum()) for v in views] == [t.num_response for t in written]
-
-    views = trajectory_views(groups, rl_config(tmp_path, "objective.post_num=2"))
-    after = [min(2, sum(step > 0 for step in t.step_map[t.num_response :])) for t in written]
-    assert any(after)
-    assert [int(v.target.sum()) for v in views] == [
-        t.num_response + more for t, more in zip(written, after, strict=True)
-    ]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +136,7 @@ def test_views_carry_the_advantage_over_their_group_and_the_slots_asked_for(
         (["sampling.top_p=0.9"], r"sampling\.top_k, top_p and min_p must be off"),
         (["sampling.min_p=0.1"], r"sampling\.top_k, top_p and min_p must be off"),
         (["sampling.guidance=1.5"], r"sampling\.guidance = 1\.5 must be 0"),
+        (["engine.cache=dual"], r"engine\.cache = 'dual' must be 'exact'"),
         (["sampling.edit_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must be"),
         (["sampling.remask_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must"),
         (
@@ -110,6 +144,19 @@ def test_views_carry_the_advantage_over_their_group_and_the_slots_asked_for(
             r"sampling\.edit_threshold and remask_threshold must be off in RL",
         ),
         (["objective.kl=0.1", "minibatches=1"], r"objective\.kl = 0\.1 has no effect"),
+        (["reference.path=absent"], r"reference\.path = absent has no effect"),
+        (["objective.kl_to=reference", "reference.path=absent"], "absent"),
+        (["objective.train_block=6"], r"objective\.train_block = 6 is no multiple"),
+        (
+            ["advantage.overlong_penalty=1"],
+            r"advantage\.overlong_tokens = 64 is more than sampling",
+        ),
+        (["objective.method=random", "objective.shrink=2"], "shrink = 2 merges reveals"),
+        (["objective.mask_low=0.5", "objective.mask_high=0.4"], r"mask_low = 0\.5 is above"),
+        (
+            ["objective.train_block=48", "optimizer.token_budget=40"],
+            r"optimizer\.token_budget = 40",
+        ),
         (["task.train=none"], r"task\.train is not given"),
         (["sampling.max_tokens=200"], "lower max_tokens"),
         (["optimizer.token_budget=16", "sampling.max_tokens=40"], r"optimizer\.token_budget = 16"),
@@ -131,3 +178,80 @@ def test_a_run_does_not_write_over_another(tmp_path: Path) -> None:
     train_rl(rl_config(tmp_path, "steps=1"))
     with pytest.raises(ValueError, match="is not empty"):
         train_rl(rl_config(tmp_path, "steps=1"))
+
+
+def sevens_in_some(prompt: Prompt, response: str) -> float:
+    """Reward sevens, but only in the answers to half of the prompts."""
+    return response.count("7") / 8 if prompt.uid % 2 else 0.0
+
+
+REFILL = ["task.reward=tests.trainers.test_rl:sevens_in_some", "filter.refill=9", "steps=4"]
+
+
+def test_a_step_is_refilled_until_enough_groups_are_kept(tmp_path: Path) -> None:
+    train_rl(rl_config(tmp_path, *REFILL, "run.trajectories=99", run="filled"))
+    train_rl(rl_config(tmp_path, *REFILL, "filter.refill=0", run="short"))
+    filled, short = metrics(tmp_path / "filled"), metrics(tmp_path / "short")
+    assert [line["groups_trained"] for line in filled] == [3] * 4
+    assert all(line["rollout_rounds"] <= 10 for line in filled)
+    assert any(line["rollout_rounds"] > 1 for line in filled)
+    assert any(line["groups_trained"] < 3 for line in short)
+    for line in filled + short:
+        assert line["groups_kept"] == line["groups_trained"] / line["groups_drawn"]
+    # A prompt that comes again in the step's next round is answered anew.
+    lines = (tmp_path / "filled" / "trajectories.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    seeds = [(record["step"], record["sampling"]["seed"]) for record in records]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_a_refilled_run_that_is_interrupted_is_the_run_that_is_not(tmp_path: Path) -> None:
+    words = ["objective.method=coupled", "filter.refill=3", "filter.high=0.12", "epochs=2"]
+    words += ["objective.kl_to=reference", "optimizer.reset_every_step=true"]
+    for how in ("raise:40", "SIGTERM:50"):
+        interrupt(short_rl, tmp_path, "parts", how, *words)
+    whole = left_behind(short_rl(tmp_path, "whole", *words))
+    assert left_behind(short_rl(tmp_path, "parts", *words)) == whole
+    assert max(line["rollout_rounds"] for line in whole["metrics"]) > 1
+
+
+def test_many_steps_without_a_group_stop_the_run_with_its_state_kept(tmp_path: Path) -> None:
+    words = ["task.reward=tests.trainers.toy_runs:always_one", "alarm.empty_steps=2", "steps=9"]
+    for kept in (2, 4):
+        with pytest.raises(ValueError, match=r"alarm\.empty_steps = 2: that many steps") as it:
+            train_rl(rl_config(tmp_path, *words), resume=True)
+        notes = it.value.__notes__
+        assert notes == [f"the state of step {kept} is kept: go on by --resume"]
+        assert len(metrics(tmp_path / "run")) == kept
+    # The last step is the last step: such a run ends as it should.
+    assert train_rl(rl_config(tmp_path, *words, "steps=6"), resume=True).exists()
+
+
+def test_a_run_begins_at_its_reference(tmp_path: Path) -> None:
+    words = [
+        "objective.kl_to=reference",
+        "objective.kl=0.5",
+        "filter.drop_uniform=false",
+        "steps=3",
+    ]
+    train_rl(rl_config(tmp_path, *words))
+    kls = [line["kl"] for line in metrics(tmp_path / "run")]
+    assert kls[0] == pytest.approx(0, abs=1e-9)
+    assert kls[2] > 1e-5
+
+
+def test_the_state_is_kept_when_a_reward_has_the_wrong_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong_in_step_2(
+        llm: LLM, task: Task, written: Sequence[Trajectory], count: int
+    ) -> list[Group]:
+        rewards = (1.0,) * 99 if written[0].policy_version else 0.5
+        return grade_trajectories(
+            llm, replace(task, grade=lambda pairs: [Score(rewards)] * len(pairs)), written, count
+        )  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(unmask.trainers.rl, "grade_trajectories", wrong_in_step_2)
+    with pytest.raises(ValueError, match=r"has 99 numbers for \d+ response tokens") as it:
+        train_rl(rl_config(tmp_path, "filter.drop_uniform=false"))
+    assert it.value.__notes__ == ["the state of step 1 is kept: go on by --resume"]

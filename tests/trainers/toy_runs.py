@@ -44,12 +44,14 @@ def policy_views(model: Model, shrink: int = 1, **sampling: Any) -> list[Views]:
     return [views_of_trajectory(t, 1.5 - n, shrink) for n, t in enumerate(trajectories)]
 
 
-def supervised_views(count: int = 4, length: int = 10) -> list[Views]:
+def supervised_views(
+    count: int = 4, length: int = 10, block: int | None = SPEC.block_size
+) -> list[Views]:
     """Return two noisy views each of `count` responses to different prompts of one length."""
     schedule = NoiseSchedule(0.3, 0.9, is_per_token=False, is_elbo=True)
     responses = [[2 + (n * 7 + i * 3) % 18 for i in range(length)] for n in range(count)]
     pairs = [((2 + n, 3, 4, 5, 6), response) for n, response in enumerate(responses)]
-    return views_of_responses(pairs, SPEC.block_size, (schedule, 2), range(count))
+    return views_of_responses(pairs, block, (schedule, 2), range(count))
 
 
 def _write_checkpoint(place: Path) -> None:

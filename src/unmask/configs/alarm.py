@@ -14,3 +14,5 @@ class AlarmConfig(Section):
     groups_kept: float = Field(default=0.02, ge=0, le=1)
     """Fewest groups, as a share, with anything to learn from; fewer means the answers to a prompt
     all earn the same."""
+    empty_steps: int = Field(default=20, ge=0)
+    """Steps in a row without a single group to train on that stop the run, its state kept; 0 never."""

@@ -48,15 +48,22 @@ def _data_file(value: Any) -> str:
     return f"data/{first(value)}.json"
 
 
+def _method(value: Any) -> str:
+    found = str(value).lower()
+    return {"tracerl": "trace", "random_masking": "random"}.get(found, found)
+
+
+def _estimator(value: Any) -> str:
+    return "k3" if value else "k1"
+
+
 def _model_dtype(value: Any) -> str:
     return {"no": "float32", "fp32": "float32"}.get(str(value), "auto")
 
 
-NO_VALUE = "there is no value model yet"
 NO_JUDGE = "there is no process reward yet"
 NO_IMAGES = "text only so far"
 NO_EFFECT = "it has no effect in dLLM-RL either"
-NO_MASKING = "only for its random_masking and coupled methods, which are not there yet"
 NOT_STARTED = "no processes are started on other machines, and no environment is changed"
 
 EVERYWHERE = (
@@ -127,11 +134,11 @@ RL = (
     Rule("experiment.total_step", ("steps",)),
     Rule("experiment.save_every", ("save_every",)),
     Rule("experiment.eval_every", ("eval.every",)),
-    Rule("experiment.train_value_every", (), NO_VALUE),
+    Rule("experiment.train_value_every", ("value.train_every",)),
     Rule("model.pretrained_model", ("model.path",)),
-    Rule("model.value_base_model", (), NO_VALUE),
+    Rule("model.value_base_model", ("value.path",)),
     Rule("model.optimized_name", (), "the trained model is run.dir/model"),
-    Rule("model.optimized_value_name", (), NO_VALUE),
+    Rule("model.optimized_value_name", (), "the trained critic is run.dir/critic"),
     Rule("model.process_reward_model", (), NO_JUDGE),
     Rule("model.process_reward_chunk_size", (), NO_JUDGE),
     Rule("dataset.train_dataset", ("task.train",), "", _data_file),
@@ -142,20 +149,26 @@ RL = (
     ENGINE,
     *sampling_rules("rollout", "sampling"),
     Rule("rollout.reward_model.*", (), NO_JUDGE),
+    Rule("training.method", ("objective.method",), "", _method),
     Rule(
-        "training.method", (), "unmask rl is TraceRL; coupled and random_masking are not there yet"
+        "training.block_size",
+        (),
+        "written as objective.train_block where it is not the rollouts' blocks",
     ),
-    Rule("training.block_size", (), "training uses the rollouts' blocks: sampling.block_size"),
     Rule("training.shrink", ("objective.shrink",)),
     Rule("training.post_num", ("objective.post_num",)),
     Rule("training.eps", ("objective.clip_low", "objective.clip_high"), "", number),
     Rule("training.beta", ("objective.kl",), "", number),
-    Rule("training.use_kl_estimator_k3", (), "always k3"),
-    Rule("training.gam", (), NO_VALUE),
-    Rule("training.lam", (), NO_VALUE),
-    Rule("training.mask_times_per_sample", (), NO_MASKING),
-    Rule("training.lower_p", (), NO_MASKING),
-    Rule("training.upper_p", (), NO_MASKING),
+    Rule("training.use_kl_estimator_k3", ("objective.kl_estimator",), "", _estimator),
+    Rule("training.gam", ("value.gamma",), "", number),
+    Rule("training.lam", ("value.lam",), "", number),
+    Rule(
+        "training.mask_times_per_sample",
+        (),
+        "written as objective.mask_views; its block models draw one mask whatever it says",
+    ),
+    Rule("training.lower_p", ("objective.mask_low",), "of random_masking and coupled", number),
+    Rule("training.upper_p", ("objective.mask_high",), "of random_masking and coupled", number),
     Rule("training.max_gen_length", (), "responses are trained whole: sampling.max_tokens"),
     Rule("training.max_prompt_len", (), "a prompt that does not fit is an error, never dropped"),
     Rule(
@@ -164,9 +177,9 @@ RL = (
         "stands in minibatches, optimizer steps per RL step: a handful there, choose yours",
     ),
     Rule("training.batch_size_lm", (), "optimizer.token_budget says how much goes in a pass"),
-    Rule("training.num_train_epochs", (), "one pass over a step's trajectories"),
+    Rule("training.num_train_epochs", ("epochs",), "shuffled anew; not shuffled there"),
     Rule("optimizer.params.policy_learning_rate", ("optimizer.lr",), "", number),
-    Rule("optimizer.params.value_learning_rate", (), NO_VALUE),
+    Rule("optimizer.params.value_learning_rate", ("value.lr",), "", number),
     *OPTIMIZER,
     *EVALUATION,
 )
@@ -206,6 +219,7 @@ EVAL = (
 RULES: dict[Kind, tuple[Rule, ...]] = {"rl": RL, "sft": SFT, "eval": EVAL}
 
 EVAL_SET = "evaluation.eval_dataset"
+VALUE_BASE = "model.value_base_model"
 JSON_TASK = Implied("task.kind", "json", "question and ground_truth_answer")
 IMPLIED: dict[Kind, tuple[Implied, ...]] = {
     "rl": (
@@ -216,7 +230,9 @@ IMPLIED: dict[Kind, tuple[Implied, ...]] = {
         Implied(
             "objective.reduction", "constant", "its block models divide by the longest response"
         ),
+        Implied("optimizer.reset_every_step", True, "AdamW's moments start anew at every RL step"),
         Implied("optimizer.betas", [0.9, 0.999], "AdamW's usual"),
+        Implied("value.enabled", True, "a base for it is all it takes", VALUE_BASE),
         Implied("eval.split", "test", "where evaluation.eval_dataset goes", EVAL_SET),
         Implied("eval.problems", 1_000_000, "it measures the whole set", EVAL_SET),
     ),
@@ -260,7 +276,7 @@ def translate(table: Mapping[str, Any], kind: Kind) -> str:
     comments: list[str] = []
     for name, value in old.items():
         rule = _rule(name, kind)
-        reason = _reason_for_none(rule, value)
+        reason = _reason_for_none(rule, value) or _reason_of_method(name, old)
         if rule is None or reason:
             comments.append(_comment(name, value, reason))
             continue
@@ -291,12 +307,12 @@ def markdown_table(kind: Kind) -> str:
 
 
 def _head(old: Mapping[str, Any], kind: Kind) -> list[str]:
-    name, there = model_base(old), PRESET_OF if kind == "eval" else BLOCK_MODELS
-    warning = f"# {name} models are not there yet: supported are {' and '.join(there)}."
+    name = model_base(old)
+    warning = f"# {name} models are not there yet: supported are {' and '.join(PRESET_OF)}."
     return [
         f"# A configuration of dLLM-RL, for `unmask {kind}`; look through it, and check it with",
         f"# `unmask config {kind} FILE.toml`.",
-        *([] if name in there else [warning]),
+        *([] if name in PRESET_OF else [warning]),
         "",
     ]
 
@@ -308,6 +324,31 @@ def _reason_for_none(rule: Rule | None, value: Any) -> str:
     if not rule.new:
         return rule.note
     return "no value is given" if value is None else ""
+
+
+def _reason_of_method(name: str, old: Mapping[str, Any]) -> str:
+    """Say why a key has no line where the file's method does not look at it."""
+    is_masked = _method(old.get("training.method", "TraceRL")) in ("random", "coupled")
+    return "only TraceRL merges reveals" if name == "training.shrink" and is_masked else ""
+
+
+def _method_lines(old: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    """Return the lines of RL that depend on its method and on the kind of its model."""
+    is_block_model = model_base(old) in BLOCK_MODELS
+    blocks = [old.get(f"{section}.block_size") for section in ("training", "rollout")]
+    found: list[tuple[str, Any, str]] = []
+    if is_block_model and all(blocks) and blocks[0] != blocks[1]:
+        found.append(("objective.train_block", blocks[0], "training.block_size"))
+    if not is_block_model:
+        remark = "without a key there: its other models divide by a view's targets"
+        found.append(("objective.reduction", "view", remark))
+    if _method(old.get("training.method")) not in ("random", "coupled"):
+        return found
+    if is_block_model:
+        remark = "without a key there: each token draws its own level"
+        return [*found, ("objective.mask_level", "per_token", remark)]
+    times = old.get("training.mask_times_per_sample") or 1
+    return [*found, ("objective.mask_views", times, "training.mask_times_per_sample")]
 
 
 def _with_text_keys(table: Mapping[Any, Any]) -> dict[str, Any]:
@@ -355,6 +396,8 @@ def _implied(old: Mapping[str, Any], kind: Kind) -> list[tuple[str, Any, str]]:
         steps = old.get("training.gradient_accumulation_steps") or 1
         remark = "batch_size_lm * gradient_accumulation_steps; multiply by the devices it had"
         found.append(("data.batch_size", old["training.batch_size_lm"] * steps, remark))
+    if kind == "rl":
+        found += _method_lines(old)
     always = (i for i in IMPLIED[kind] if not i.when or old.get(i.when) is not None)
     found += sampling_lines(old, kind)
     return found + [(i.new, i.value, f"without a key there: {i.note}") for i in always]

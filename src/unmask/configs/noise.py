@@ -11,14 +11,18 @@ class NoiseConfig(Section):
     """Which tokens of a response SFT hides."""
 
     noise: Literal["per_block", "per_token"] = "per_block"
-    """`per_block` draws one noise level t per noisy block, `per_token` one per token (the published
-    variant)."""
+    """`per_block` draws one noise level t per noisy block (under full attention, per response),
+    `per_token` one per token (the published variant for blocks)."""
     low: float = Field(default=0.1, gt=0, le=1)
     """Lowest noise level t: the probability that a token is hidden."""
     high: float = Field(default=0.9, gt=0, le=1)
     """Highest noise level t."""
     views: int = Field(default=1, ge=1)
-    """Independent noisy views of each response per pass; they share its clean copy."""
+    """Independent noisy views of each response per pass; in blocks, they share its clean copy."""
+    canvas_tokens: int | None = Field(default=None, ge=1)
+    """Under full attention, fewest slots of a canvas: what a shorter response leaves free is hidden
+    and never scored, as when a sampler is given so many `max_tokens`. Without it a canvas ends where
+    its response does, and tells the model how long the answer is."""
     weight: Literal["one", "elbo"] = "one"
     """Weight of a hidden token: 1, or 1/t, which makes the loss a bound on the likelihood."""
 

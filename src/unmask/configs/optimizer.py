@@ -37,3 +37,10 @@ class OptimizerConfig(Section):
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"decay rates {betas} must lie from 0 to below 1")
         return betas
+
+
+class PolicyOptimizerConfig(OptimizerConfig):
+    """The optimizer of RL, which lives across its steps."""
+
+    reset_every_step: bool = False
+    """Forget AdamW's moments at the start of every RL step, as the published runs do."""

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
+from unmask.configs.lora import LoRAConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.noise import NoiseConfig
 from unmask.configs.optimizer import OptimizerConfig
@@ -35,6 +36,8 @@ class SFTConfig(Section):
     """Where the run keeps its files."""
     model: ModelConfig
     """Which checkpoint is trained."""
+    lora: LoRAConfig | None = None
+    """Train adapters beside the weights instead of the weights; without it every weight is trained."""
     task: TaskConfig | None = None
     """What is asked: the source of demonstrations if `data.path` is none, and what is evaluated."""
     engine: EngineConfig = EngineConfig()

@@ -7,8 +7,15 @@ views there are, where a row per view would take `views * (P + 2C)`. The clean b
 noisy one on are left out, because nobody reads them. The whole blocks of a prompt are a document of
 their own, laid once per pack and shared by every answer to it.
 
-A pack holds at most `token_budget` tokens. A trajectory that is larger by itself is split between
-noisy blocks and repeats its clean prefix.
+Under full attention everything depends on everything, and nothing can be shared: each view that has
+a target is a document of its own, prompt and canvas, `views * (P + C)` tokens.
+
+A shifted model predicts slot i in the row before it. That row is of the same view, but for the first
+slot of a block under block-causal attention: the row before it lies in the clean text, whatever the
+view, so that slot needs no noisy copy (and the sampler reveals it first and alone).
+
+A pack holds at most `token_budget` tokens. A block-causal trajectory that is larger by itself is
+split between noisy blocks and repeats its clean prefix; a view under full attention cannot be split.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.sample import Conventions
 from unmask.diffusion.views import Views
 
 
@@ -29,7 +37,7 @@ class Pack:
         tokens: `(T,)` token ids, the mask id where hidden.
         positions: `(T,)` absolute positions.
         structure: `(4, T)` document, block, copy and prefix of each token (`models/attention.py`).
-        rows: `(S,)` the scored rows, one per target.
+        rows: `(S,)` the scored rows, one per target; views may share the row of a target.
         targets: `(S,)` target ids.
         weights: `(S,)`.
         advantages: `(S,)`.
@@ -59,17 +67,18 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One trajectory, or a part of one, laid out before it has a place in a pack.
+    """One trajectory, a part of one, or one view of it, laid out before it has a place in a pack.
 
     Attributes:
         trajectory: index into the views given.
         block: `K`.
-        prefix_ids: `(P - P mod K,)` the prompt's whole blocks, which another document may share.
-        tokens: `(t,)` the clean copy after the prefix, then the noisy blocks.
+        prefix_ids: `(P - P mod K,)` the prompt's whole blocks, which another document may share; none
+            under full attention.
+        tokens: `(t,)` the clean copy after the prefix, then the noisy blocks; or one whole view.
         positions: `(t,)`.
-        blocks: `(t,)` block of each token, counted from position 0.
+        blocks: `(t,)` block of each token, counted from position 0; all 0 under full attention.
         copies: `(t,)` 0 for the clean copy, else the noisy copy's number.
-        rows: `(s,)` rows of the document that are scored.
+        rows: `(s,)` rows that are scored, counted from the first token; -1 is the last of the prefix.
         views: `(s,)` view of each scored row.
         slots: `(s,)` canvas slot of each scored row.
     """
@@ -96,88 +105,140 @@ class Document:
         return (self.block, *self.prefix_ids.tolist()) if len(self.prefix_ids) else ()
 
 
-def pack_views(views: Sequence[Views], mask_id: int, token_budget: int) -> list[Pack]:
+def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: int) -> list[Pack]:
     """Lay views out in as few packs as the budget allows.
 
     Args:
         views: one element per trajectory; those without a target take no space.
-        mask_id: id that stands for a hidden token.
+        conventions: of the model that will score them.
         token_budget: most tokens of a pack.
 
     Raises:
-        ValueError: if one noisy block and the clean text before it exceed the budget.
+        ValueError: if what cannot be split exceeds the budget: one noisy block and the clean text
+            before it, or one view under full attention.
     """
     documents = [
         document
         for trajectory, looks in enumerate(views)
-        for document in lay_out(trajectory, looks, mask_id, token_budget)
+        for document in lay_out(trajectory, looks, conventions, token_budget)
     ]
     documents.sort(key=lambda document: document.num_tokens)
     return [assemble(members, views) for members in _fill(documents, token_budget)]
 
 
-def check_budget(num_tokens: int, block: int, token_budget: int) -> None:
-    """Refuse a budget that could not hold the last block of a sequence and the text before it.
+def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
+    """Refuse a budget that could not hold the part of a sequence that cannot be split.
+
+    That is its last block and the text before it, or all of it under full attention.
 
     Args:
-        num_tokens: of the longest sequence, prompt included.
-        block: `K`.
+        num_tokens: of the longest sequence, prompt and canvas included.
+        block: `K`; `None` under full attention.
         token_budget: most tokens of a pack.
 
     Raises:
         ValueError: naming `optimizer.token_budget` and what is needed.
     """
-    needed = -(-num_tokens // block) * block
+    needed = -(-num_tokens // block) * block if block else num_tokens
+    what = f"block of {block} tokens and the clean text before it take" if block else "view takes"
     if needed > token_budget:
         raise ValueError(
-            f"optimizer.token_budget = {token_budget} is too small: one block of "
-            f"{block} tokens and the clean text before it take {needed}"
+            f"optimizer.token_budget = {token_budget} is too small: one {what} {needed}"
         )
 
 
-def lay_out(trajectory: int, looks: Views, mask_id: int, token_budget: int) -> Iterator[Document]:
-    """Lay one trajectory out as a document, or as several when it exceeds the budget."""
+def lay_out(
+    trajectory: int, looks: Views, conventions: Conventions, token_budget: int
+) -> Iterator[Document]:
+    """Lay one trajectory out: as one document, as several if it exceeds the budget, or view by view."""
+    assert not conventions.is_shifted or len(looks.prompt_ids), "no row is before the first slot"
+    if conventions.is_full:
+        return _lay_out_views(trajectory, looks, conventions, token_budget)
+    return _lay_out_blocks(trajectory, looks, conventions, token_budget)
+
+
+def _lay_out_views(
+    trajectory: int, looks: Views, conventions: Conventions, token_budget: int
+) -> Iterator[Document]:
+    """Lay every view that has a target out as a document in which all see all."""
+    num_prompt = looks.prompt_ids.shape[0]
+    positions = torch.arange(num_prompt + looks.canvas_ids.shape[0])
+    for view in looks.target.any(-1).nonzero()[:, 0].tolist():
+        check_budget(positions.shape[0], None, token_budget)
+        slots = looks.target[view].nonzero()[:, 0]
+        canvas = looks.canvas_ids.masked_fill(looks.hidden[view], conventions.mask_id)
+        yield Document(
+            trajectory=trajectory,
+            block=looks.block,
+            prefix_ids=looks.prompt_ids[:0],
+            tokens=torch.cat((looks.prompt_ids, canvas)),
+            positions=positions,
+            # One block of one copy, which sees itself: the canvas is not a block on a grid.
+            blocks=torch.zeros_like(positions),
+            copies=torch.ones_like(positions),
+            rows=num_prompt + slots - int(conventions.is_shifted),
+            views=torch.full_like(slots, view),
+            slots=slots,
+        )
+
+
+def _lay_out_blocks(
+    trajectory: int, looks: Views, conventions: Conventions, token_budget: int
+) -> Iterator[Document]:
+    """Lay clean text and noisy copies of blocks out, in as many documents as the budget asks for."""
     block, offset = looks.block, looks.prompt_ids.shape[0] % looks.block
+    shift = int(conventions.is_shifted)
     num_prefix = looks.prompt_ids.shape[0] - offset
     prefix_ids, tail_ids = looks.prompt_ids[:num_prefix], looks.prompt_ids[num_prefix:]
     clean = torch.cat((tail_ids, looks.canvas_ids)).view(-1, block)  # (blocks, K)
     hidden = F.pad(looks.hidden, (offset, 0)).unflatten(1, clean.shape)  # (N, blocks, K)
     target = F.pad(looks.target, (offset, 0)).unflatten(1, clean.shape)
-    # Noisy copies in the order of their blocks, so that a part needs as short a clean copy as possible.
-    noisy = target.any(-1).T.nonzero()  # (noisy, 2): block, view
-    within = torch.arange(block)
-    for part in _split(noisy, num_prefix, block, token_budget):
-        blocks, views = part.T
+    # Sorted by block, so that a part needs as short a clean copy as possible.
+    wanted = target.any(-1).T.nonzero()  # (wanted, 2): block, view
+    is_noisy = target[wanted[:, 1], wanted[:, 0], shift:].any(-1)
+    sizes = num_prefix + wanted[:, 0] * block, is_noisy * block
+    for part in _split(*sizes, block, token_budget):
+        (blocks, views), copied = wanted[part].T, is_noisy[part]
         num_clean = int(blocks[-1]) * block
-        noisy_ids = clean[blocks].masked_fill(hidden[views, blocks], mask_id)
-        noisy_positions = blocks[:, None] * block + within
-        positions = torch.cat((torch.arange(num_clean), noisy_positions.flatten())) + num_prefix
-        copy, column = target[views, blocks].nonzero(as_tuple=True)
+        noisy_ids = clean[blocks].masked_fill(hidden[views, blocks], conventions.mask_id)
+        noisy_positions = blocks[:, None] * block + torch.arange(block)
+        positions = torch.cat((torch.arange(num_clean), noisy_positions[copied].flatten()))
+        copies = torch.arange(1, int(copied.sum()) + 1).repeat_interleave(block)
+        pair, column = target[views, blocks].nonzero(as_tuple=True)
+        rows = num_clean + (copied.cumsum(0)[pair] - 1) * block + column - shift
         yield Document(
             trajectory=trajectory,
             block=block,
             prefix_ids=prefix_ids,
-            tokens=torch.cat((clean.flatten()[:num_clean], noisy_ids.flatten())),
-            positions=positions,
-            blocks=positions // block,
-            copies=F.pad(torch.arange(1, len(part) + 1).repeat_interleave(block), (num_clean, 0)),
-            rows=num_clean + copy * block + column,
-            views=views[copy],
-            slots=noisy_positions[copy, column] - offset,
+            tokens=torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten())),
+            positions=positions + num_prefix,
+            blocks=(positions + num_prefix) // block,
+            copies=F.pad(copies, (num_clean, 0)),
+            # The row before a block is the last of the clean text before it.
+            rows=rows.where(column >= shift, blocks[pair] * block - 1),
+            views=views[pair],
+            slots=noisy_positions[pair, column] - offset,
         )
 
 
-def _split(noisy: Tensor, num_prefix: int, block: int, token_budget: int) -> Iterator[Tensor]:
-    """Cut `(noisy, 2)` block-and-view pairs into parts that fit the budget with their clean text."""
-    while len(noisy):
-        # Tokens of a part that ends with each pair: the clean blocks before it, and all its copies.
-        copies = torch.arange(1, len(noisy) + 1)
-        sizes = num_prefix + (noisy[:, 0] + copies) * block
+def _split(num_clean: Tensor, num_noisy: Tensor, block: int, token_budget: int) -> Iterator[slice]:
+    """Cut what is wanted of a trajectory into parts that fit the budget.
+
+    Args:
+        num_clean: `(wanted,)` tokens of clean text before each, prefix included; ascending.
+        num_noisy: `(wanted,)` tokens of the noisy copy of each.
+        block: `K`.
+        token_budget: most tokens of a part.
+    """
+    start = 0
+    while start < len(num_clean):
+        # Tokens of a part that ends with each: the clean text before that one, and all the copies.
+        sizes = num_clean[start:] + num_noisy[start:].cumsum(0)
         count = int((sizes <= token_budget).sum())
         if count == 0:
             check_budget(int(sizes[0]), block, token_budget)
-        yield noisy[:count]
-        noisy = noisy[count:]
+        yield slice(start, start + count)
+        start += count
 
 
 def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Document]]:
@@ -210,8 +271,9 @@ class _Shelf:
     def put(self, piece: tuple[Tensor, Tensor, Tensor, Tensor], prefix: int) -> int:
         """Append a document's tokens, positions, blocks and copies; return its first row."""
         start = self.num_tokens
-        self.pieces.append(piece)
-        self.prefix_of.append(prefix)
+        if piece[0].shape[0]:  # all that is scored may be rows of its prefix
+            self.pieces.append(piece)
+            self.prefix_of.append(prefix)
         self.num_tokens += piece[0].shape[0]
         return start
 
@@ -219,32 +281,35 @@ class _Shelf:
 def assemble(documents: Sequence[Document], views: Sequence[Views]) -> Pack:
     """Join documents into one pack, each distinct prefix laid before the first document that needs it."""
     shelf = _Shelf([], [])
-    prefix_number: dict[tuple[int, ...], int] = {(): -1}
-    starts: list[int] = []
+    prefixes: dict[tuple[int, ...], tuple[int, int]] = {(): (-1, 0)}  # its number, and its end
+    rows: list[Tensor] = []
     for document in documents:
         key = document.prefix
-        if key not in prefix_number:
-            prefix_number[key] = len(shelf.pieces)
+        if key not in prefixes:
+            number = len(shelf.pieces)
             positions = torch.arange(len(document.prefix_ids))
             blocks = positions // document.block
             shelf.put((document.prefix_ids, positions, blocks, torch.zeros_like(positions)), -1)
+            prefixes[key] = number, shelf.num_tokens
+        number, end = prefixes[key]
         piece = (document.tokens, document.positions, document.blocks, document.copies)
-        starts.append(shelf.put(piece, prefix_number[key]))
+        start = shelf.put(piece, number)
+        rows.append(document.rows + torch.where(document.rows < 0, end, start))
 
     tokens, positions, blocks, copies = (
         torch.cat(part) for part in zip(*shelf.pieces, strict=True)
     )
     sizes = torch.tensor([piece[0].shape[0] for piece in shelf.pieces])
     numbers = torch.arange(len(shelf.pieces)).repeat_interleave(sizes)
-    prefixes = torch.tensor(shelf.prefix_of).repeat_interleave(sizes)
+    prefix = torch.tensor(shelf.prefix_of).repeat_interleave(sizes)
     looks = [views[document.trajectory] for document in documents]
     counts = torch.tensor([document.rows.shape[0] for document in documents])
     pairs = list(zip(looks, documents, strict=True))
     return Pack(
         tokens=tokens,
         positions=positions,
-        structure=torch.stack((numbers, blocks, copies, prefixes)),
-        rows=torch.cat([d.rows + start for d, start in zip(documents, starts, strict=True)]),
+        structure=torch.stack((numbers, blocks, copies, prefix)),
+        rows=torch.cat(rows),
         targets=torch.cat([v.canvas_ids[d.slots] for v, d in pairs]),
         weights=torch.cat([v.weight[d.views, d.slots] for v, d in pairs]),
         advantages=torch.cat([v.advantages[d.slots] for v, d in pairs]),

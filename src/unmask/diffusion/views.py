@@ -1,9 +1,10 @@
 """Views: all the noisy looks at one trajectory that a training step scores.
 
 Every training method is a function to this record. RL builds it from the trajectory the sampler
-really took (`views_of_trajectory`), SFT from a response and fresh noise (`views_of_response`). The
-canvas is always whole blocks on the grid that starts at absolute position 0, because the
-conditional of a token depends on everything its block held.
+really took (`views_of_trajectory`), SFT from responses and fresh noise (`views_of_responses`). The
+canvas is all that a token's conditional depends on beside the prompt: under block-causal attention
+whole blocks on the grid that starts at absolute position 0, under full attention all slots there
+are, as one block.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class Views:
 
     Attributes:
         prompt_ids: `(P,)`.
-        canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`.
+        canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
         hidden: `(N, C)` bool, slots that hold the mask token in each view.
         target: `(N, C)` bool, slots predicted in each view; a subset of `hidden`.
         weight: `(N, C)`, what each target counts in the loss.
@@ -35,7 +36,7 @@ class Views:
             own, unless the learner scores them again because its views are not those of the engine
             (`shrink > 1`).
         temperature: what log-probabilities are taken at.
-        block: `K`.
+        block: `K`; `C` under full attention.
     """
 
     prompt_ids: Tensor
@@ -55,6 +56,7 @@ def views_of_trajectory(
     advantage: float | Sequence[float],
     shrink: int = 1,
     post_num: int = 0,
+    is_full: bool = False,
 ) -> Views:
     """Return the views of the path a trajectory took.
 
@@ -65,6 +67,7 @@ def views_of_trajectory(
         advantage: one number, or one per response token.
         shrink: neighbouring reveals merged into one view.
         post_num: slots right of the response that are trained too.
+        is_full: whether the model's attention is full: blocks were then only the order of writing.
 
     Raises:
         ValueError: if a revealed token was changed later: no single step wrote it.
@@ -74,11 +77,12 @@ def views_of_trajectory(
             f"the trajectory of prompt {trajectory.prompt.uid} changed revealed tokens "
             f"(strategy = {trajectory.sampling.strategy!r}); train on a strategy that does not revise"
         )
-    block = trajectory.sampling.block_size
-    assert block is not None
     prompt_ids = torch.tensor(trajectory.prompt.token_ids, dtype=torch.int64)
     step_map = torch.tensor(trajectory.step_map)
-    hidden, target = trace_views(step_map, block, prompt_ids.shape[0] % block, shrink)
+    block = step_map.shape[0] if is_full else trajectory.sampling.block_size
+    assert block is not None
+    offset = 0 if is_full else prompt_ids.shape[0] % block
+    hidden, target = trace_views(step_map, block, offset, shrink)
     slot = torch.arange(step_map.shape[0])
     # Right of a stop only: what stands past `max_tokens` is cut off, not after the end.
     after = (slot >= trajectory.num_response) & (step_map > 0) & (trajectory.finish == "stop")
@@ -112,45 +116,49 @@ def _per_slot(advantage: float | Sequence[float], trajectory: Trajectory) -> Ten
 
 def views_of_responses(
     demonstrations: Sequence[tuple[Sequence[int], Sequence[int]]],
-    block: int,
+    block: int | None,
     noise: tuple[NoiseSchedule, int],
     seeds: Sequence[int],
+    canvas_tokens: int = 0,
 ) -> list[Views]:
     """Return fresh noisy views of given responses.
 
-    A response is padded to whole blocks with slots that are hidden in every view and never scored:
-    the model meets them as the sampler will, still masked.
+    A response is padded, to whole blocks or to `canvas_tokens`, with slots that are hidden in every
+    view and never scored: the model meets them as the sampler will, still masked.
 
     Args:
         demonstrations: prompts of `P` and responses of `R` token ids, end-of-text included.
-        block: `K`.
+        block: `K`; `None` under full attention, where a canvas is one block.
         noise: noise levels, and how many views are drawn of each response.
         seeds: keys of the draws, one each; a response's noise does not depend on the others.
+        canvas_tokens: fewest slots of a canvas under full attention.
     """
     if not demonstrations:
         return []
     schedule, num_views = noise
-    offsets = torch.tensor([len(prompt_ids) % block for prompt_ids, _ in demonstrations])
-    longest = max(len(response_ids) for _, response_ids in demonstrations)
+    lengths = [(len(prompt_ids), len(response_ids)) for prompt_ids, response_ids in demonstrations]
+    slot = torch.arange(max(num_response for _, num_response in lengths))
+    offsets = torch.tensor([num_prompt % block if block else 0 for num_prompt, _ in lengths])
+    blocks = (slot + offsets[:, None]) // (block or len(slot))
     # Drawn for all at once: the hash is many small operations.
-    blocks = (torch.arange(longest) + offsets[:, None]) // block
     targets, weights = draw_noise(torch.tensor(seeds), num_views, blocks, schedule)
+    sizes = [r + -(p + r) % block if block else max(r, canvas_tokens) for p, r in lengths]
     return [
-        _views_under_noise(*pair, block, target, weight)
-        for pair, target, weight in zip(demonstrations, targets, weights, strict=True)
+        _views_under_noise(*pair, size, block or size, target, weight)
+        for pair, size, target, weight in zip(demonstrations, sizes, targets, weights, strict=True)
     ]
 
 
 def _views_under_noise(
     prompt_ids: Sequence[int],
     response_ids: Sequence[int],
+    num_slots: int,
     block: int,
     target: Tensor,
     weight: Tensor,
 ) -> Views:
-    """Return the views of a response of `R` tokens that hide `target (N, >= R)`."""
+    """Return the views of a response of `R` tokens in `num_slots` slots that hide `target (N, >= R)`."""
     num_response = len(response_ids)
-    num_slots = num_response + -(len(prompt_ids) + num_response) % block
     padding = (0, num_slots - num_response)
     target = target[:, :num_response]
     return Views(

@@ -13,6 +13,7 @@ decides where a directory is put together and when it is moved into place.
 
 import shutil
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,13 +24,17 @@ from unmask.models.families import family_named, family_of
 from unmask.models.families.family import Family, token_ids
 from unmask.models.json_object import read_json, write_json
 from unmask.models.known_ids import KnownIds, read_known_ids
+from unmask.models.lora import merge_lora
 from unmask.models.spec import ModelSpec
 from unmask.models.tokenizer import has_tokenizer
 from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel
 from unmask.models.weights import (
     INDEX,
+    VALUE_HEAD,
     check_tensors,
     fill,
+    stored_names,
     stored_tensors,
     weight_files,
     write_tensors,
@@ -76,12 +81,65 @@ def load_model(
     spec = read_spec(directory, mask_id, block_size)
     with torch.device("meta"):
         model = Model(spec)
+    _fill_from(model, directory, device, dtype)
+    return model
+
+
+def _fill_from(
+    model: Model | ValueModel,
+    directory: Path,
+    device: str | torch.device,
+    dtype: DType,
+    absent: Collection[str] = (),
+) -> None:
+    """Give a model built on the meta device the weights of a directory, but for those that are `absent`."""
     files = weight_files(directory)
-    check_tensors(model, files)
+    check_tensors(model, files, absent)
     if dtype == "auto":
         dtype = stated_dtype(read_json(directory / "config.json"))
     fill(model, files, torch.device(device), dtype)
     model.source = directory
+
+
+def load_value_model(
+    path_or_hub_id: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: DType = torch.float32,
+    head: Literal["zero", "stored"] = "zero",
+    like: ModelSpec | None = None,
+) -> ValueModel:
+    """Load a critic: the backbone of a checkpoint, and a value head.
+
+    Args:
+        path_or_hub_id: a policy, or a critic that `save_model` wrote.
+        device: where the weights go.
+        dtype: number format in memory, as in `load_model`.
+        head: `zero` starts a new head on a policy's backbone, `stored` takes the checkpoint's.
+        like: spec of the policy it judges, whose mask id and block size it takes.
+
+    Raises:
+        ValueError: as `load_model`, and if there is no value head to take, or one that would be
+            thrown away.
+    """
+    directory = find_checkpoint(path_or_hub_id)
+    given = (None, None) if like is None else (like.mask_id, like.block_size)
+    with torch.device("meta"):
+        model = ValueModel(read_spec(directory, *given))
+    has_head = VALUE_HEAD in stored_names(directory)
+    if head == "stored" and not has_head:
+        raise ValueError(
+            f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
+            "start a new head on its backbone with value.head = zero"
+        )
+    if head == "zero" and has_head:
+        raise ValueError(
+            f"{directory} has a value head ({VALUE_HEAD}) already: it is a critic; "
+            "go on with it by value.head = stored, or name a policy in value.path"
+        )
+    _fill_from(model, directory, device, dtype, absent=() if has_head else (VALUE_HEAD,))
+    if not has_head:
+        zeros = model.backbone.embedding.weight.new_zeros(model.value_head.weight.shape)
+        model.value_head.weight = torch.nn.Parameter(zeros)
     return model
 
 
@@ -191,7 +249,7 @@ def stated_dtype(config: dict[str, Any]) -> torch.dtype | None:
 
 
 def save_model(
-    model: Model,
+    model: Model | ValueModel,
     directory: str | Path,
     source: str | Path | None = None,
     max_shard_bytes: int = 5 * 10**9,
@@ -199,7 +257,8 @@ def save_model(
     """Write a checkpoint directory.
 
     Args:
-        model: whose weights are written, in the number format it holds them in.
+        model: whose weights are written, in the number format it holds them in; of a critic, backbone
+            and value head. Adapters are merged into them.
         directory: made if it is not there; weights of an earlier checkpoint in it are replaced.
         source: directory whose config, tokenizer, generation and code files are kept; by default
             the one the model was loaded from. A source without `config.json`, or none, gives the
@@ -208,6 +267,7 @@ def save_model(
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    model = merge_lora(model)
     source = model.source if source is None else Path(source)
     family = family_named(model.spec.family)
     if source is not None and (source / "config.json").is_file():
@@ -222,12 +282,12 @@ def save_model(
     write_tensors(stored_tensors(model, source), directory, max_shard_bytes)
 
 
-def dtype_name(model: Model) -> str:
+def dtype_name(model: Model | ValueModel) -> str:
     """Return what `config.json` calls the model's number format."""
     return str(model.dtype).removeprefix("torch.")
 
 
-def restate(source: Path, model: Model, family: Family) -> dict[str, Any]:
+def restate(source: Path, model: Model | ValueModel, family: Family) -> dict[str, Any]:
     """Return a source's config, with the fields corrected that no longer hold for the model.
 
     These are a number format converted, and a block size or mask id that the caller put in place of

@@ -5,6 +5,8 @@ targets it returns the log-probability of each target and the entropy of its dis
 one definition both the engine and the learner use: fp32, at the trajectory's temperature, over the
 ids the engine may draw. Full `(T, V)` logits never exist in training: rows are scored in chunks,
 recomputed in the backward pass.
+
+The value head reads one number: what the rest of the response is expected to earn.
 """
 
 from typing import NamedTuple
@@ -83,6 +85,19 @@ class LanguageHead(nn.Module):
         logprobs = logits.masked_fill(~self.drawable, -torch.inf).log_softmax(-1)  # (rows, V)
         entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
         return logprobs.gather(1, ids[:, None])[:, 0], entropy
+
+
+class ValueHead(nn.Module):
+    """Hidden states to values: one bias-free row of weights."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        """Start from zero: an untrained critic says nothing, and the advantage is the return."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, spec.width))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the values `(S,)` of `hidden (S, D)`, in fp32 or wider."""
+        return F.linear(widen(hidden), widen(self.weight))[:, 0]
 
 
 class RMSNorm(nn.Module):

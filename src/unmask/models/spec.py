@@ -122,6 +122,11 @@ class ModelSpec:
     moe: MoESpec | None = None
     sub_block_size: int | None = None
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every token sees every other."""
+        return self.attention == "full"
+
     def require_mask_id(self) -> int:
         """Return the mask id.
 
@@ -135,16 +140,21 @@ class ModelSpec:
             )
         return self.mask_id
 
-    def require_trainable(self) -> int:
-        """Return the diffusion block that training lays the text out in.
+    def require_block(self, stated: int | None = None) -> int | None:
+        """Return the blocks that training lays a text out in: `None` under full attention, where it is one.
+
+        Args:
+            stated: goes before the model's own.
 
         Raises:
-            ValueError: for the conventions that training does not know yet.
+            ValueError: if attention is block-causal and nobody says in which blocks.
         """
-        if self.attention == "full" or self.is_shifted or self.block_size is None:
+        if self.is_full:
+            return None
+        block = stated or self.block_size
+        if block is None:
             raise ValueError(
-                f"training {self.family} is not there yet: only block-causal models whose logits are "
-                "not shifted can be trained (sdar, sdar_moe, llada2); it loads, generates and "
-                "exports"
+                "block_size is unknown: config.json does not name it; pass block_size=... to "
+                "load_model, or set model.block_size in the config"
             )
-        return self.block_size
+        return block

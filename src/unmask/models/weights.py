@@ -5,7 +5,7 @@ ours one below the other; where it stores experts one by one, each is a slice of
 parameter. Both follow from the family's names alone, for reading and for writing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,12 @@ from unmask.models.families import family_named
 from unmask.models.heads import drawable_ids
 from unmask.models.json_object import read_json, write_json
 from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+# The head of a critic: no published checkpoint names one, so every family has ours.
+VALUE_HEAD = "value_head.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +45,19 @@ class Part:
         return whole if self.expert is None else whole[self.expert]
 
 
-def held_tensors(model: Model) -> dict[str, Tensor]:
+def held_tensors(model: Model | ValueModel) -> dict[str, Tensor]:
     """Return the parameters and buffers that a checkpoint holds, by our names; a tied head is left out."""
     is_kept = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in is_kept}
     return {name: p.detach() for name, p in model.named_parameters()} | buffers
 
 
-def stored_parts(model: Model) -> dict[str, list[Part]]:
+def stored_parts(model: Model | ValueModel) -> dict[str, list[Part]]:
     """Return what each tensor of a checkpoint holds, from top to bottom."""
     family = family_named(model.spec.family)
     parts: dict[str, list[Part]] = {}
     for name, tensor in held_tensors(model).items():
-        stored = family.weight_name(name)
+        stored = name if name == VALUE_HEAD else family.weight_name(name)
         if "{e}" in stored:
             for expert in range(len(tensor)):
                 parts[stored.replace("{e}", str(expert))] = [Part(name, expert)]
@@ -62,9 +66,9 @@ def stored_parts(model: Model) -> dict[str, list[Part]]:
     return parts
 
 
-def tied_names(model: Model) -> set[str]:
-    """Return the names of tensors a checkpoint of a tied model may hold besides its own."""
-    if not model.spec.is_tied:
+def spare_names(model: Model | ValueModel) -> set[str]:
+    """Return the names of tensors a checkpoint may hold besides the model's: a tied head, or a critic's policy's."""
+    if isinstance(model, Model) and not model.spec.is_tied:
         return set()
     return {family_named(model.spec.family).weight_name("head.projection.weight")}
 
@@ -101,18 +105,26 @@ def open_tensors(file: Path) -> safe_open:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from error
 
 
-def check_tensors(model: Model, files: list[Path]) -> None:
+def check_tensors(
+    model: Model | ValueModel, files: list[Path], absent: Collection[str] = ()
+) -> None:
     """Compare the files' headers with the parameters of a model, before any weight is read.
 
     A tied checkpoint may hold its head a second time; the embedding counts, as in the published
-    code.
+    code. A critic may come from a policy, whose language head it leaves there.
+
+    Args:
+        model: on the meta device, as yet.
+        files: safetensors files.
+        absent: tensors of the model that the files must not hold.
 
     Raises:
         ValueError: naming the tensors that are missing, unexpected or of another shape, and their
             file.
     """
-    wanted, held = stored_parts(model), held_tensors(model)
-    ignored = tied_names(model)
+    held = held_tensors(model)
+    wanted = {name: p for name, p in stored_parts(model).items() if name not in absent}
+    ignored = spare_names(model)
     problems, found = [], set()
     for file in files:
         with open_tensors(file) as reader:
@@ -138,7 +150,9 @@ def _stored_shape(parts: list[Tensor]) -> tuple[int, ...]:
     return (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
 
 
-def fill(model: Model, files: list[Path], device: torch.device, dtype: torch.dtype | None) -> None:
+def fill(
+    model: Model | ValueModel, files: list[Path], device: torch.device, dtype: torch.dtype | None
+) -> None:
     """Give a model built on the meta device its weights, one tensor at a time.
 
     Buffers keep the number format of the file.
@@ -151,12 +165,13 @@ def fill(model: Model, files: list[Path], device: torch.device, dtype: torch.dty
                 heights = [len(part.of(held)) for part in wanted[name]]
                 for part, piece in zip(wanted[name], stored.split(heights), strict=True):
                     _put(model, part, piece, device, dtype)
-    model.tie()
-    model.head.drawable = drawable_ids(model.spec).to(device)
+    if isinstance(model, Model):
+        model.tie()
+        model.head.drawable = drawable_ids(model.spec).to(device)
 
 
 def _put(
-    model: Model, part: Part, piece: Tensor, device: torch.device, dtype: torch.dtype | None
+    model: nn.Module, part: Part, piece: Tensor, device: torch.device, dtype: torch.dtype | None
 ) -> None:
     """Copy a piece of a mapped file into its place; a mapped tensor would change with its file.
 
@@ -186,7 +201,7 @@ def _put(
     stacked.detach()[part.expert].copy_(piece)
 
 
-def stored_tensors(model: Model, source: Path | None) -> dict[str, Tensor]:
+def stored_tensors(model: Model | ValueModel, source: Path | None) -> dict[str, Tensor]:
     """Return the tensors a checkpoint of this model holds, by the checkpoint's names.
 
     Args:
@@ -198,7 +213,8 @@ def stored_tensors(model: Model, source: Path | None) -> dict[str, Tensor]:
     for name, parts in stored_parts(model).items():
         pieces = [part.of(held) for part in parts]
         tensors[name] = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
-    for name in tied_names(model) & stored_names(source):
+    spare = spare_names(model) if isinstance(model, Model) else set()
+    for name in spare & stored_names(source):
         tensors[name] = held["backbone.embedding.weight"].clone()
     return tensors
 

@@ -1,28 +1,77 @@
 """Advantages: what a response earned beyond its siblings.
 
-All answers to one prompt are each other's baseline (GRPO, arXiv 2402.03300). The group's population
-standard deviation divides, as published for TraceRL; a group in which all earned the same has no
-signal and gets zeros.
+All answers to one prompt are each other's baseline (GRPO, arXiv 2402.03300). Of `G` rewards r with
+mean m and population standard deviation s:
+
+    group_std      (r - m) / s                         published for TraceRL
+    group          r - m                               (Dr. GRPO, arXiv 2503.20783)
+    leave_one_out  r - mean of the others = G / (G - 1) (r - m)      (RLOO, arXiv 2402.14740)
+    global         (r - M) / S, mean and standard deviation over all rewards of the step
+
+Where all that are compared earned the same there is no signal, and the advantages are zero.
 """
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from statistics import fmean, pstdev
 from typing import Literal
 
+Baseline = Literal["group_std", "group", "leave_one_out", "global"]
+
+
+def advantages_of_rewards(
+    rewards: Sequence[Sequence[float]], baseline: Baseline
+) -> list[list[float]]:
+    """Return the advantage of every reward of a step, group by group.
+
+    Args:
+        rewards: the `G` rewards of each group; groups may differ in size.
+        baseline: see above.
+    """
+    if baseline != "global":
+        return [group_advantages(group, baseline) for group in rewards]
+    together = group_advantages(list(chain.from_iterable(rewards)), "group_std") if rewards else []
+    values = iter(together)
+    return [[next(values) for _ in group] for group in rewards]
+
 
 def group_advantages(
-    rewards: Sequence[float], baseline: Literal["group_std", "group"]
+    rewards: Sequence[float], baseline: Literal["group_std", "group", "leave_one_out"]
 ) -> list[float]:
     """Return the advantage of each of `G` rewards over their mean.
 
     Args:
-        rewards: `G` rewards of answers to one prompt.
-        baseline: `group_std` divides by the population standard deviation, `group` does not.
+        rewards: `G` rewards that are compared with each other.
+        baseline: see above.
     """
     # Rewards added up in different orders differ in their last bits; dividing by that is noise.
     if math.isclose(min(rewards), max(rewards), rel_tol=1e-9):
         return [0.0] * len(rewards)
     mean = fmean(rewards)
-    scale = pstdev(rewards) if baseline == "group_std" else 1.0
+    match baseline:
+        case "group_std":
+            scale = pstdev(rewards)
+        case "group":
+            scale = 1.0
+        case "leave_one_out":
+            scale = (len(rewards) - 1) / len(rewards)
     return [(reward - mean) / scale for reward in rewards]
+
+
+def overlong_penalty(
+    num_tokens: int, max_tokens: int, overlong_tokens: int, penalty: float
+) -> float:
+    """Return what is taken off the reward of a long response (DAPO, arXiv 2503.14476, equation 13).
+
+    Nothing up to `max_tokens - overlong_tokens`, then linearly more, all of `penalty` at
+    `max_tokens`: `penalty * clip((R - (max_tokens - overlong_tokens)) / overlong_tokens, 0, 1)`.
+
+    Args:
+        num_tokens: `R` of the response.
+        max_tokens: most tokens a response may have.
+        overlong_tokens: over how many of them the penalty grows.
+        penalty: the whole of it.
+    """
+    excess = num_tokens - (max_tokens - overlong_tokens)
+    return penalty * min(max(excess / overlong_tokens, 0.0), 1.0)

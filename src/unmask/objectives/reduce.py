@@ -30,16 +30,21 @@ def reduction_weights(
         length: the constant length of `constant`.
 
     Returns:
-        One `(N,)` tensor of weights per trajectory, and the denominator.
+        One `(N,)` fp64 tensor of weights per trajectory, and the denominator.
     """
     num_views = sum(len(views) for views in counts)
     match reduction:
         case "tokens":
-            return [torch.ones(len(v)) for v in counts], float(sum(int(v.sum()) for v in counts))
+            return [_ones(v) for v in counts], float(sum(int(v.sum()) for v in counts))
         case "sequence":
-            weights = [torch.full((len(v),), 1 / max(int(v.sum()), 1)) for v in counts]
+            weights = [_ones(v) / max(int(v.sum()), 1) for v in counts]
             return weights, float(len(counts))
         case "view":
-            return [1 / v.float() for v in counts], float(num_views)
+            return [1 / v.double() for v in counts], float(num_views)
         case "constant":
-            return [torch.ones(len(v)) for v in counts], float(num_views * length)
+            return [_ones(v) for v in counts], float(num_views * length)
+
+
+def _ones(views: Tensor) -> Tensor:
+    # fp64: 1/3 in fp32 would be the least exact number of a loss.
+    return torch.ones(len(views), dtype=torch.float64)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
+from unmask.rollouts.checks import check_scores, check_trajectory
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
 from unmask.types import Group, Prompt, SamplingParams, Score, Trajectory
@@ -55,10 +56,18 @@ def check_room(llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams) ->
 def grade_trajectories(
     llm: LLM, task: Task, trajectories: Sequence[Trajectory], count: int
 ) -> list[Group]:
-    """Judge trajectories as `write_trajectories` returns them: groups of `count`, in order."""
+    """Judge trajectories as `write_trajectories` returns them: groups of `count`, in order.
+
+    Raises:
+        ValueError: naming the prompt, for a step map that disagrees with its response and for a
+            reward that is not finite or not one number per response token.
+    """
+    for trajectory in trajectories:
+        check_trajectory(trajectory)
     texts = [llm.decode(trajectory.response_ids) for trajectory in trajectories]
     pairs = [(t.prompt, text) for t, text in zip(trajectories, texts, strict=True)]
     scores = task.grade(pairs)
+    check_scores(scores, trajectories)
     return [
         _group(trajectories[start : start + count], scores[start : start + count])
         for start in range(0, len(trajectories), count)

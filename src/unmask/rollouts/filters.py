@@ -14,4 +14,6 @@ def is_kept(group: Group, config: FilterConfig) -> bool:
     is_low = config.low is not None and mean < config.low
     is_high = config.high is not None and mean > config.high
     is_dropped = config.drop_uniform and len(set(rewards)) == 1
-    return not (is_low or is_high or is_dropped)
+    num_tokens = fmean(trajectory.num_response for trajectory in group.trajectories)
+    is_long = config.max_mean_tokens is not None and num_tokens > config.max_mean_tokens
+    return not (is_low or is_high or is_dropped or is_long)

@@ -3,7 +3,7 @@
 Two things ruin an RL run without stopping it. If engine and learner disagree on the log-probability of
 the same token in the same view, the policy trained is not the one that wrote. If all answers to a
 prompt earn the same, their advantages are zero and nothing is learnt. Both are logged at every step as 0
-or 1, and said once when they begin.
+or 1, and said once when they begin. Many steps in a row without anything to train on end the run.
 """
 
 from collections.abc import Mapping
@@ -29,6 +29,7 @@ class Alarms:
         """
         self._gap = config.logprob_gap or (EXACT_GAP if is_wide(dtype) else ROUNDED_GAP)
         self._kept = config.groups_kept
+        self._most_empty, self._num_empty = config.empty_steps, 0
         self._ringing: set[str] = set()
         self._console = Console(stderr=True)
 
@@ -44,10 +45,27 @@ class Alarms:
             f"than {self._kept:.0%} (alarm.groups_kept): the answers to a prompt all earn the same"
             if kept < self._kept
             else "",
+            "alarm_empty": "no group was left to train on, so there was no update (see filter.*)"
+            if kept == 0
+            else "",
         }
+        self._num_empty = self._num_empty + 1 if kept == 0 else 0
         for name, sentence in found.items():
             if sentence and name not in self._ringing:
                 self._console.print(f"alarm at step {step}: {sentence}", soft_wrap=True)
         self._ringing = {name for name, sentence in found.items() if sentence}
         rings = {name: float(bool(sentence)) for name, sentence in found.items()}
         return {**rings, "logprob_gap_bound": self._gap}
+
+    def stop_if_stuck(self) -> None:
+        """End a run that has had nothing to train on for too long.
+
+        Raises:
+            ValueError: after `alarm.empty_steps` such steps in a row; a resumed run counts anew.
+        """
+        if self._most_empty and self._num_empty >= self._most_empty:
+            raise ValueError(
+                f"alarm.empty_steps = {self._most_empty}: that many steps in a row had no group to "
+                "train on. Widen filter.low and filter.high, or give filter.refill; look at `reward` "
+                "in metrics.jsonl: if all answers earn the same, the task is too hard or too easy"
+            )

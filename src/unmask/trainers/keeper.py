@@ -9,6 +9,16 @@ renamed, so a checkpoint that has its name is whole.
     best/                      the model of the best evaluation so far
     model/                     the model of the last step
 
+A run that trains adapters (`[lora]`) keeps those in place of the weights, which stay what they are in
+`model.path`; its models are whole ones all the same, the adapters merged.
+
+    checkpoints/step-000040/   adapter/  optimizer.safetensors  state.json
+    adapter/                   the adapters of the last step, as peft reads them
+
+A run with a critic (`[value]`) keeps it beside the policy, and leaves the last one as `critic/`.
+
+    checkpoints/step-000040/   ...  critic/  critic.safetensors
+
 A run that ends early, by an error or by a signal, keeps the state of its last complete step; only
 one that ends inside an update cannot, and then the checkpoint before stands.
 """
@@ -29,15 +39,25 @@ from safetensors.torch import load_file, save_file
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
+from unmask.configs.value import ValueConfig
 from unmask.data.shuffled import Shuffled
+from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.checkpoint import save_model
+from unmask.models.lora import LoRAParams, adapters, add_lora
+from unmask.models.lora_files import load_adapter, save_adapter
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
 from unmask.runs.stopped import Stopped
+from unmask.seeds import derive_seed
+from unmask.trainers.critic import Critic
 from unmask.trainers.learner import Learner
 
 STATE, OPTIMIZER, MODEL = "state.json", "optimizer.safetensors", "model"
+ADAPTER = "adapter"
+CRITIC, CRITIC_OPTIMIZER, CRITIC_UPDATES = "critic", "critic.safetensors", "critic_updates"
+# Keeps the seed of fresh adapters apart from those of the steps, which begin at 1.
+ADAPTER_DRAW = 0
 STATE_KEYS = {"step", "num_updates", "policy_version", "source", "best"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -55,6 +75,7 @@ class Keeper:
         llm: LLM,
         learner: Learner,
         source: Shuffled[Any],
+        critic: Critic | None = None,
     ) -> None:
         """Go on from the run's last checkpoint if it has one.
 
@@ -64,9 +85,11 @@ class Keeper:
             llm: weights, already those of the last checkpoint, and policy version.
             learner: masters and optimizer.
             source: what is dealt next.
+            critic: its weights, already those of the last checkpoint, masters and optimizer.
         """
         self._run, self._config = run, config
         self._llm, self._learner, self._source = llm, learner, source
+        self._critic = critic
         self._best = -inf
         self._signal: int | None = None
         self._saved_step = 0
@@ -94,22 +117,37 @@ class Keeper:
             raise Stopped(self._signal, self.step)
 
     def finish(self) -> Path:
-        """Save the model of the last step as `model/`, and return where it is."""
+        """Save the model of the last step as `model/`, and return where it is; adapters as `adapter/`."""
         self._save_model(MODEL)
+        if self._has_adapters:
+            with _saving(self._run.path / ADAPTER) as place:
+                save_adapter(self._llm.model, place, self._config.model.path)
+        if self._critic is not None:
+            with _saving(self._run.path / CRITIC) as place:
+                save_model(self._critic.model, place)
         return self._run.model
 
     def save(self) -> None:
         """Write a checkpoint of the last complete step, and drop the oldest ones."""
         path = self._run.path / "checkpoints" / f"step-{self.step:06d}"
         with _saving(path) as place:
-            save_model(self._llm.model, place / MODEL)
+            if self._has_adapters:
+                save_adapter(self._llm.model, place / ADAPTER, self._config.model.path)
+            else:
+                save_model(self._llm.model, place / MODEL)
             save_file(self._learner.state(), place / OPTIMIZER)
+            if self._critic is not None:
+                save_model(self._critic.model, place / CRITIC)
+                save_file(self._critic.state(), place / CRITIC_OPTIMIZER)
             write_json(place / STATE, self._state)
             # First what the checkpoint follows on: a resumed run must find the lines before it.
             self._run.sync()
         self._saved_step = self.step
-        # The next export copies tokenizer and config from here: what it was loaded from may go.
-        self._llm.model.source = path / MODEL
+        if not self._has_adapters:
+            # The next export copies tokenizer and config from here: what it was loaded from may go.
+            self._llm.model.source = path / MODEL
+        if self._critic is not None:
+            self._critic.model.source = path / CRITIC
         for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
             remove_directory(old)
 
@@ -147,15 +185,27 @@ class Keeper:
             error.add_note(f"the state of step {self._saved_step} is kept: go on by --resume")
 
     @property
+    def _has_adapters(self) -> bool:
+        """Whether the run trains adapters beside weights that stay as they are."""
+        return bool(adapters(self._llm.model))
+
+    @property
     def _is_dirty(self) -> bool:
         """Whether the weights are no longer those of the last complete step."""
-        return self._learner.num_updates != self._state["num_updates"]
+        return any(self._state[name] != count for name, count in self._num_updates().items())
+
+    def _num_updates(self) -> dict[str, int]:
+        """Return the optimizer steps taken, by their key in `state.json`."""
+        counts = {"num_updates": self._learner.num_updates}
+        if self._critic is not None:
+            counts[CRITIC_UPDATES] = self._critic.num_updates
+        return counts
 
     def _remember(self, step: int) -> None:
         self.step = step
         self._state = {
             "step": step,
-            "num_updates": self._learner.num_updates,
+            **self._num_updates(),
             "policy_version": self._llm.engine.policy_version,
             "source": self._source.state(),
             "best": self._best if self._best > -inf else None,
@@ -166,14 +216,10 @@ class Keeper:
         if not found:
             return
         state = _read_state(found[-1])
-        try:
-            tensors = load_file(found[-1] / OPTIMIZER)
-        except (OSError, SafetensorError) as error:
-            raise _unreadable(found[-1] / OPTIMIZER, error) from error
-        try:
-            self._learner.restore(tensors, state["num_updates"])
-        except ValueError as error:
-            raise ValueError(f"{found[-1] / OPTIMIZER}: {error}") from error
+        _restore_optimizer(self._learner, found[-1] / OPTIMIZER, state["num_updates"])
+        if self._critic is not None:
+            count = state.get(CRITIC_UPDATES, 0)
+            _restore_optimizer(self._critic, found[-1] / CRITIC_OPTIMIZER, count)
         self._llm.engine.policy_version = state["policy_version"]
         self._source.restore(state["source"])
         if state["best"] is not None:
@@ -199,6 +245,22 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=_step_of)
 
 
+def _restore_optimizer(owner: Learner | Critic, path: Path, num_updates: int) -> None:
+    """Give a learner back what it had.
+
+    Raises:
+        ValueError: naming the file, if it is not there or is another model's.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        owner.restore(tensors, num_updates)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _read_state(checkpoint: Path) -> dict[str, Any]:
     """Read a checkpoint's `state.json`.
 
@@ -210,7 +272,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
-    if not isinstance(state, dict) or state.keys() != STATE_KEYS:
+    if not isinstance(state, dict) or state.keys() - {CRITIC_UPDATES} != STATE_KEYS:
         raise _unreadable(path, f"its keys must be {', '.join(sorted(STATE_KEYS))}")
     return state
 
@@ -226,8 +288,28 @@ def _step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def starting_llm(config: SFTConfig | RLConfig) -> LLM:
+    """Load the model a run starts from; where the config has `[lora]`, with adapters.
+
+    They are those of the run's last checkpoint, else fresh ones.
+
+    Raises:
+        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`.
+    """
+    llm = build_llm(starting_model(config), config.engine)
+    if config.lora is None:
+        return llm
+    found = checkpoints(config.run.dir)
+    if found:
+        load_adapter(llm.model, found[-1] / ADAPTER)
+    else:
+        params = LoRAParams(**config.lora.model_dump())
+        add_lora(llm.model, params, derive_seed(config.run.seed, ADAPTER_DRAW))
+    return llm
+
+
 def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
-    """Return the model a run starts from: its last checkpoint's, else the config's own.
+    """Return the weights a run starts from: its last checkpoint's, else, and beside adapters, the config's own.
 
     Raises:
         ValueError: the run is past the config's last step.
@@ -243,7 +325,18 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
             f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "
             f"give {step} or more"
         )
+    if config.lora is not None:
+        return config.model
     return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
+
+
+def starting_critic(config: RLConfig) -> ValueConfig:
+    """Return what the critic starts from: its last checkpoint's weights and head, else the config's own."""
+    found = checkpoints(config.run.dir)
+    if not found:
+        return config.value
+    path = str(found[-1] / CRITIC)
+    return config.value.model_copy(update={"path": path, "head": "stored"})
 
 
 @contextmanager

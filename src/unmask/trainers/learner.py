@@ -9,17 +9,20 @@ the learner, across RL steps.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.layout import Pack, pack_views
+from unmask.diffusion.sample import Conventions
 from unmask.diffusion.views import Views
-from unmask.models.heads import Scores, Targets
+from unmask.models.heads import Scores, Targets, drawable_ids
+from unmask.models.spec import ModelSpec
 from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel
 from unmask.trainers.masters import MasterWeights
 
 
@@ -38,7 +41,8 @@ class Terms:
     maxima: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-Objective = Callable[[Scores, Pack], Terms]
+# What the model says of a pack's targets comes first: `Scores`, or a critic's values `(S,)`.
+Objective = Callable[[Any, Pack], Terms]
 
 # What AdamW remembers of a parameter.
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -54,17 +58,16 @@ class Update(NamedTuple):
 class Learner:
     """A model under training, with its optimizer."""
 
-    def __init__(self, model: Model, config: OptimizerConfig) -> None:
+    def __init__(self, model: Model | ValueModel, config: OptimizerConfig) -> None:
         """Build the optimizer of a model that is trained in place.
 
         Raises:
-            ValueError: if training does not know the model's conventions.
+            ValueError: if the model's mask id is unknown.
         """
-        model.spec.require_trainable()
         self.model = model
         self.num_updates = 0
         self._config = config
-        self._mask_id = model.spec.require_mask_id()
+        self._conventions = _conventions_of(model.spec)
         self._masters = MasterWeights(model)
         weights = [w for _, w in self._masters.named if w.dim() >= 2]
         others = [w for _, w in self._masters.named if w.dim() < 2]
@@ -118,6 +121,10 @@ class Learner:
         extra = {"gradient_norm": gradient_norm, "learning_rate": rate, "packed_tokens": tokens}
         return Update(totals.loss, {**totals.statistics(), **extra})
 
+    def reset_optimizer(self) -> None:
+        """Forget the optimizer's moments; masters and the count of updates stay."""
+        self._optimizer.state.clear()
+
     def state(self) -> dict[str, Tensor]:
         """Return masters and optimizer moments by parameter: all that the weights do not hold."""
         tensors = {f"master/{name}": master.detach() for name, master in self._masters.copies}
@@ -162,7 +169,10 @@ class Learner:
 
     @torch.no_grad()
     def score(self, views: Sequence[Views]) -> list[Tensor]:
-        """Return the log-probabilities `(N, C)` of every trajectory's targets under the current weights."""
+        """Return what the current weights say of every trajectory's targets, `(N, C)`.
+
+        Log-probabilities; values, if the model is a critic.
+        """
         shapes = [v.target.shape for v in views]
         starts = torch.tensor([0, *(shape.numel() for shape in shapes)]).cumsum(0)
         num_slots = torch.tensor([shape[1] for shape in shapes])
@@ -170,15 +180,17 @@ class Learner:
         for pack in self._packs(views):
             trajectory, view, slot = pack.origin.cpu()
             place = starts[trajectory] + view * num_slots[trajectory] + slot
-            flat[place] = self._score(pack).logprobs.double().cpu()
+            scores = self._score(pack)
+            found = scores if isinstance(scores, Tensor) else scores.logprobs
+            flat[place] = found.double().cpu()
         parts = flat.split([shape.numel() for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def _packs(self, views: Sequence[Views]) -> list[Pack]:
-        packs = pack_views(views, self._mask_id, self._config.token_budget)
+        packs = pack_views(views, self._conventions, self._config.token_budget)
         return [pack.to(self.model.device) for pack in packs]
 
-    def _score(self, pack: Pack) -> Scores:
+    def _score(self, pack: Pack) -> Scores | Tensor:
         return self.model.score(
             pack.tokens,
             pack.positions,
@@ -198,6 +210,12 @@ class Learner:
                 "Lower optimizer.lr, or look at the rewards of this step"
             )
         return norm
+
+
+def _conventions_of(spec: ModelSpec) -> Conventions:
+    """Return what the layout must know of a model, which need not have a language head."""
+    drawable = drawable_ids(spec)
+    return Conventions(spec.require_mask_id(), drawable, spec.is_full, spec.is_shifted)
 
 
 class _Totals:

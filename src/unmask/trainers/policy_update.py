@@ -1,26 +1,41 @@
-"""One RL step's updates: the same trajectories, shuffled into minibatches, one optimizer step each."""
+"""One RL step's updates: the same trajectories, shuffled into minibatches, one optimizer step each.
+
+Old and reference log-probabilities are taken once, before the first update, and kept per trajectory,
+view and slot; epochs and minibatches only change the order in which they are used.
+"""
 
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from torch import Tensor
 
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
 from unmask.objectives.reduce import reduction_weights
+from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner, Update
+from unmask.trainers.scorer import RowTable, Scorer
 from unmask.trainers.terms import build_policy_terms, needs_rescoring
+
+T = TypeVar("T")
+# A trajectory's views, and what the reference says of their targets, `(N, C)`, if there is one.
+Scored = tuple[Views, Tensor | None]
 
 
 class PolicyUpdate:
     """Views of a step's trajectories to changed weights."""
 
-    def __init__(self, learner: Learner, config: RLConfig) -> None:
-        """Build the objective the config describes."""
-        is_single_update = config.minibatches == 1
+    def __init__(self, learner: Learner, config: RLConfig, reference: Scorer | None = None) -> None:
+        """Build the objective the config describes; `reference` is what the KL is measured from."""
+        is_single = config.is_single_update
         self._learner = learner
         self._config = config
-        self._terms = build_policy_terms(config.objective, is_single_update)
-        self._rescores = needs_rescoring(config.objective, is_single_update, learner.model.dtype)
+        self._reference = reference
+        self._terms = build_policy_terms(config.objective, is_single)
+        self._rescores = needs_rescoring(config.objective, is_single, learner.model.dtype)
 
     def __call__(self, views: Sequence[Views], seed: int, rate: float) -> dict[str, float]:
         """Update the weights and return the step's statistics; nothing happens without views.
@@ -30,42 +45,71 @@ class PolicyUpdate:
             seed: of the order of the minibatches.
             rate: learning rate.
         """
-        if self._rescores:
-            scored = self._learner.score(views)
-            views = [replace(v, old_logprobs=old) for v, old in zip(views, scored, strict=True)]
-        parts = minibatches(views, self._config.minibatches, seed)
-        updates = [self._update(part, rate) for part in parts]
-        return _merge(updates) if updates else {}
+        views = [v for v in views if len(v.target)]
+        if not views:
+            return {"updates": 0}
+        if self._config.optimizer.reset_every_step:
+            self._learner.reset_optimizer()
+        scored = self._score(views)
+        updates = [
+            self._update(part, rate)
+            for epoch in range(self._config.epochs)
+            for part in minibatches(scored, self._config.minibatches, order_seed(seed, epoch))
+        ]
+        return _merge(updates)
 
-    def _update(self, views: Sequence[Views], rate: float) -> Update:
+    def _score(self, views: Sequence[Views]) -> list[Scored]:
+        if self._rescores:
+            old = self._learner.score(views)
+            views = [replace(v, old_logprobs=o) for v, o in zip(views, old, strict=True)]
+        if self._reference is None:
+            return [(v, None) for v in views]
+        return list(zip(views, self._reference.score(views), strict=True))
+
+    def _update(self, part: Sequence[Scored], rate: float) -> Update:
         weights, denominator = reduction_weights(
-            [v.target.sum(-1) for v in views],
+            [v.target.sum(-1) for v, _ in part],
             self._config.objective.reduction,
             self._config.sampling.max_tokens,
         )
         weighted = [
-            replace(v, weight=v.weight * w[:, None]) for v, w in zip(views, weights, strict=True)
+            replace(v, weight=v.weight * w[:, None])
+            for (v, _), w in zip(part, weights, strict=True)
         ]
-        return self._learner.update(weighted, self._terms, denominator, rate)
+        tables = [table for _, table in part if table is not None]
+        reference = RowTable(tables, self._learner.model.device) if tables else None
+        terms = partial(self._terms, reference=reference)
+        return self._learner.update(weighted, terms, denominator, rate)
 
 
-def minibatches(views: Sequence[Views], count: int, seed: int) -> list[list[Views]]:
+def order_seed(seed: int, epoch: int) -> int:
+    """Return the seed of an epoch's order; the first is the step's own."""
+    return derive_seed(seed, epoch) if epoch else seed
+
+
+def minibatches(items: Sequence[T], count: int, seed: int) -> list[list[T]]:
     """Shuffle trajectories and share them out evenly over `count` minibatches, none of them empty."""
-    shuffled = list(views)
+    shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
     count = min(count, len(shuffled))
     return [shuffled[index::count] for index in range(count)]
 
 
 def _merge(updates: Sequence[Update]) -> dict[str, float]:
-    """Average the statistics over a step's updates, and add their tokens up.
+    """Average the statistics over a step's updates, take the largest of maxima, and add tokens up.
 
     The gap between engine and learner is that of the first update: later ones have moved away on
     purpose.
     """
     first = updates[0].statistics
-    sums = {name: sum(update.statistics[name] for update in updates) for name in first}
-    merged = {name: total / len(updates) for name, total in sums.items()}
-    merged |= {name: first[name] for name in first if name.startswith("logprob_gap")}
-    loss = sum(update.loss for update in updates) / len(updates)
-    return {"loss": loss, **merged, "packed_tokens": sums["packed_tokens"]}
+    merged: dict[str, float] = {"loss": sum(update.loss for update in updates) / len(updates)}
+    for name in first:
+        values = [update.statistics[name] for update in updates]
+        if name.startswith("logprob_gap"):
+            merged[name] = values[0]
+        elif name.endswith("_max"):
+            merged[name] = max(values)
+        else:
+            merged[name] = sum(values) / len(values)
+    merged["packed_tokens"] = sum(update.statistics["packed_tokens"] for update in updates)
+    return {**merged, "updates": len(updates)}

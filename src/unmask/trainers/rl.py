@@ -1,4 +1,4 @@
-"""Reinforcement learning along the trajectory (TraceRL): the loop of `unmask rl`.
+"""Reinforcement learning along the trajectory, or under random masks: the loop of `unmask rl`.
 
     prompts -> engine -> trajectories -> rewards -> advantages -> views -> surrogate -> update
                  ^                                                                        |
@@ -17,35 +17,34 @@ import torch
 from unmask.configs.rl import RLConfig
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
-from unmask.diffusion.views import Views, views_of_trajectory
-from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
-from unmask.objectives.advantages import group_advantages
+from unmask.rollouts.batch import Batch
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
-from unmask.rollouts.filters import is_kept
 from unmask.rollouts.numbers import rollout_numbers
 from unmask.rollouts.records import rollout_records
 from unmask.runs.clock import Clock
 from unmask.runs.directory import check_run, open_run
 from unmask.runs.metrics import check_metrics, open_metrics
 from unmask.runs.progress import Progress
-from unmask.runs.trajectories import total_reward
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.alarms import Alarms
+from unmask.trainers.critic import build_critic
 from unmask.trainers.evaluator import Evaluator
-from unmask.trainers.keeper import Keeper, starting_model
+from unmask.trainers.keeper import Keeper, starting_critic, starting_llm
 from unmask.trainers.learner import Learner
 from unmask.trainers.policy_update import PolicyUpdate
+from unmask.trainers.policy_views import check_train_block, penalty_numbers, trajectory_views
 from unmask.trainers.schedule import learning_rate
-from unmask.types import Group, Prompt, SamplingParams
+from unmask.trainers.scorer import build_reference
+from unmask.types import Prompt, SamplingParams
 from unmask.viewer.live import LiveReport
 
 SHOWN = ("reward", "accuracy", "tokens_per_s", "eval_accuracy")
 
 
 def train_rl(config: RLConfig, resume: bool = False) -> Path:
-    """Train by TraceRL and return the directory of the trained model.
+    """Train by RL (`objective.method` says how) and return the directory of the trained model.
 
     Args:
         config: the run.
@@ -58,15 +57,16 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     check_run(config, resume)
     check_metrics(config)
     torch.set_num_threads(config.run.threads)
-    llm = build_llm(starting_model(config), config.engine)
+    llm = starting_llm(config)
     task = build_task(config.task)
     prompts = llm.tokenize(task.prompts("train"))
     count = config.rollout.responses
     sampling = config.sampling.to_params(n=count)
-    check_fit(llm, prompts, sampling, config.optimizer.token_budget)
+    check_fit(llm, prompts, sampling, config)
     source = Shuffled(prompts, config.run.seed)
     learner = Learner(llm.model, config.optimizer)
-    policy_update = PolicyUpdate(learner, config)
+    policy_update = PolicyUpdate(learner, config, build_reference(config, llm.model))
+    critic = build_critic(config, starting_critic(config), llm.model)
     alarms = Alarms(config.alarm, llm.model.dtype)
     evaluator = Evaluator(llm, task, config.eval, config.sampling, config.run.seed)
     run = open_run(config, resume)  # last: a mistake above must leave nothing in the way
@@ -75,29 +75,36 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
         closing(task),
         open_metrics(run, config) as metrics,
         LiveReport(run.path) as report,
-        Keeper(run, config, llm, learner, source) as keeper,
+        Keeper(run, config, llm, learner, source, critic) as keeper,
         Progress(config.steps, "RL", keeper.step) as bar,
     ):
         metrics.cut_back(keeper.step)
         for step in range(keeper.step + 1, config.steps + 1):
             seed, clock = derive_seed(config.run.seed, step), Clock()
             rate = learning_rate(config.optimizer, step - 1, config.steps)
-            with clock("rollout"):
-                prompts = source.draw(config.rollout.prompts)
-                trajectories = write_trajectories(llm, prompts, sampling, seed)
-            with clock("reward"):
-                groups = grade_trajectories(llm, task, trajectories, count)
+            batch = Batch(config.rollout.prompts, config.filter)
+            alarms.stop_if_stuck()
+            while batch.is_open:
+                with clock("rollout"):
+                    prompts = source.draw(batch.missing)
+                    trajectories = write_trajectories(llm, prompts, sampling, batch.seed(seed))
+                with clock("reward"):
+                    batch.add(grade_trajectories(llm, task, trajectories, count))
             with clock("update"):
-                kept = [group for group in groups if is_kept(group, config.filter)]
-                numbers = policy_update(trajectory_views(kept, config), seed, rate)
+                views = trajectory_views(batch.kept, config, llm.model.spec.is_full, step)
+                judged: dict[str, float] = {}
+                if critic is not None:
+                    views, judged = critic(batch.kept, views, step, seed)
+                numbers = policy_update(views, seed, rate) | judged
                 llm.engine.update_weights()
-            numbers |= rollout_numbers(groups, kept, clock.stages["rollout"].wall)
+            numbers |= rollout_numbers(batch.groups, batch.kept, clock.stages["rollout"].wall)
+            numbers |= batch.numbers() | penalty_numbers(batch.groups, config.advantage)
             numbers |= alarms.check(step, numbers)
             if evaluator.is_due(step, config.steps):
                 with clock("eval"):
                     numbers |= evaluator.measure()
             metrics.log(step=step, **numbers, **clock.numbers())
-            run.record(rollout_records(groups, llm, config.run.trajectories, step))
+            run.record(rollout_records(batch.groups, llm, config.run.trajectories, step))
             bar.advance(1, **{name: numbers[name] for name in SHOWN if name in numbers})
             report.refresh()
             keeper.after(step, numbers)
@@ -132,15 +139,41 @@ def check_trainable(config: RLConfig) -> None:
             "sampling.edit_threshold and remask_threshold must be off in RL: no single denoising "
             "step wrote a token that was changed later"
         )
-    if config.objective.kl > 0 and config.minibatches == 1:
+    if config.engine.cache != "exact":
         raise ValueError(
-            f"objective.kl = {config.objective.kl} has no effect with minibatches = 1: the only "
-            "update starts at the policy it is measured from; set minibatches = 2 or kl = 0"
+            f"engine.cache = {config.engine.cache!r} must be 'exact' in RL: an approximate cache "
+            "writes from other log-probabilities than the learner's"
+        )
+    check_objective(config)
+
+
+def check_objective(config: RLConfig) -> None:
+    """Refuse settings of the objective that would do nothing, or something else than they say.
+
+    Raises:
+        ValueError: naming the keys.
+    """
+    objective, advantage = config.objective, config.advantage
+    if objective.kl > 0 and objective.kl_to == "step" and config.is_single_update:
+        raise ValueError(
+            f"objective.kl = {objective.kl} has no effect with minibatches = 1 and epochs = 1: the "
+            "only update starts at the policy it is measured from; set minibatches = 2, kl = 0 or "
+            'kl_to = "reference"'
+        )
+    if config.reference.path and objective.kl_to != "reference":
+        raise ValueError(
+            f"reference.path = {config.reference.path} has no effect: set "
+            'objective.kl_to = "reference"'
+        )
+    if advantage.overlong_penalty and advantage.overlong_tokens > config.sampling.max_tokens:
+        raise ValueError(
+            f"advantage.overlong_tokens = {advantage.overlong_tokens} is more than "
+            f"sampling.max_tokens = {config.sampling.max_tokens}"
         )
 
 
 def check_fit(
-    llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams, token_budget: int
+    llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams, config: RLConfig
 ) -> None:
     """Refuse prompts whose longest trajectory the model or the learner could not hold.
 
@@ -148,20 +181,8 @@ def check_fit(
         ValueError: naming the key and the numbers.
     """
     check_room(llm, prompts, sampling)
+    spec = llm.model.spec
+    check_train_block(config.objective, sampling.block_size, spec)
     longest = max(len(prompt.token_ids) for prompt in prompts) + sampling.max_tokens
-    check_budget(longest, sampling.block_size or llm.model.spec.require_trainable(), token_budget)
-
-
-def trajectory_views(groups: Sequence[Group], config: RLConfig) -> list[Views]:
-    """Return the views of every trajectory, weighted by its advantage over its group."""
-    return [
-        views_of_trajectory(
-            trajectory, advantage, config.objective.shrink, config.objective.post_num
-        )
-        for group in groups
-        for trajectory, advantage in zip(
-            group.trajectories,
-            group_advantages([total_reward(r) for r in group.rewards], config.advantage.baseline),
-            strict=True,
-        )
-    ]
+    for block in (spec.require_block(sampling.block_size), *config.objective.train_blocks):
+        check_budget(longest, block, config.optimizer.token_budget)

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning by block diffusion: the loop of `unmask sft`."""
+"""Supervised fine-tuning by masked diffusion, in blocks or of whole responses: the loop of `unmask sft`."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,8 +17,8 @@ from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses
-from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
+from unmask.models.spec import ModelSpec
 from unmask.runs.clock import Clock
 from unmask.runs.directory import check_run, open_run
 from unmask.runs.metrics import check_metrics, open_metrics
@@ -27,7 +27,7 @@ from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.trainers.evaluator import Evaluator
-from unmask.trainers.keeper import Keeper, starting_model
+from unmask.trainers.keeper import Keeper, starting_llm
 from unmask.trainers.learner import Learner
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.terms import supervised_terms
@@ -51,7 +51,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     if config.task is None and config.eval.every > 0:
         raise ValueError(f"eval.every = {config.eval.every}: there is no [task] to measure on")
     torch.set_num_threads(config.run.threads)
-    llm = build_llm(starting_model(config), config.engine)
+    llm = starting_llm(config)
     task = build_task(config.task)
     source = Shuffled(read_demonstrations(config, task, llm), config.run.seed)
     learner = Learner(llm.model, config.optimizer)
@@ -102,14 +102,35 @@ def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonst
         found = demonstrations_of_answers(answers, tokenizer, drawable)
     if not found:
         raise ValueError(f"task {task.name!r} has no demonstrations: give data.path")
-    longest = max(len(d.prompt_ids) + len(d.response_ids) for d in found)
-    if longest > llm.model.spec.max_length:
+    check_fit(found, config, llm.model.spec)
+    return found
+
+
+def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec) -> None:
+    """Refuse demonstrations that the model or the learner could not hold, and a canvas for nothing.
+
+    Raises:
+        ValueError: naming the key and the numbers.
+    """
+    fewest = config.noise.canvas_tokens or 0
+    if fewest and not spec.is_full:
+        raise ValueError(
+            f"noise.canvas_tokens = {fewest} is for models with full attention: {spec.family} sees "
+            "nothing right of a block"
+        )
+    if spec.is_shifted and not all(d.prompt_ids for d in found):
+        raise ValueError(
+            f"a demonstration has an empty prompt: {spec.family} predicts a token from the one "
+            "before it, so it needs at least one"
+        )
+    longest = max(len(d.prompt_ids) + max(len(d.response_ids), fewest) for d in found)
+    if longest > spec.max_length:
         raise ValueError(
             f"the longest demonstration has {longest} tokens, but the model has "
-            f"{llm.model.spec.max_length} positions: shorten it or leave it out"
+            f"{spec.max_length} positions: shorten it or leave it out"
+            + (", or lower noise.canvas_tokens" if fewest else "")
         )
-    check_budget(longest, llm.model.spec.require_trainable(), config.optimizer.token_budget)
-    return found
+    check_budget(longest, spec.require_block(), config.optimizer.token_budget)
 
 
 def noisy_views(
@@ -122,9 +143,10 @@ def noisy_views(
     )
     return views_of_responses(
         [(demonstration.prompt_ids, demonstration.response_ids) for demonstration in batch],
-        llm.model.spec.require_trainable(),
+        llm.model.spec.require_block(),
         (schedule, noise.views),
         [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
+        noise.canvas_tokens or 0,
     )
 
 

@@ -1,0 +1,97 @@
+"""Random views: looks at a written response that no sampler ever had.
+
+Random-masking RL and coupled RL (DiffuCoder, arXiv 2506.20639) train a response under fresh random
+masks instead of along its trajectory. A mask hides each token of the response with probability t,
+`t ~ U(low, high)`, drawn once per block, which under full attention is once per view (published
+there), or once per token (published for block models). The hidden tokens are the targets.
+
+    random   one view per mask
+    coupled  two views per mask: the mask, and its complement in the response. Each token is a target
+             exactly once per pair, so `num_masks` times in all.
+
+Both kinds of attention hold the same rule right of the response: those slots are hidden in every view
+and never targets, but for the first `post_num`, which are masked like the response. Published for full
+attention; under blocks the trajectory has no answer either (what stood there when depends on the
+step, and a random view has none), and it is how SFT pads. A slot the sampler never revealed stays
+hidden as well.
+
+A mask that hides nothing is no view: it hides the one slot that came nearest instead, so there are
+as many views as were asked for. A complement that is empty (a response of one token) is left out.
+
+The sampler never saw these views, so its log-probabilities do not belong to them: the learner scores
+the old policy under the same masks. Draws are keyed by the trajectory's own seed, which stands for
+(seed, step, prompt, sample).
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from unmask.diffusion.draws import NOISE, NOISE_LEVEL, uniform
+from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.views import Views
+
+
+def masked_views(
+    traced: Views,
+    seed: int,
+    num_masks: int,
+    schedule: NoiseSchedule,
+    is_coupled: bool,
+    is_full: bool = False,
+) -> Views:
+    """Return random views of the response that a trajectory's views are of.
+
+    Args:
+        traced: its views along the trajectory, unmerged: what is a target there is what is trained.
+        seed: key of the draws; `trajectory.sampling.seed`.
+        num_masks: masks drawn.
+        schedule: how likely a token is hidden; every target weighs one.
+        is_coupled: whether the complement of every mask is a view too.
+        is_full: whether the model's attention is full.
+
+    Returns:
+        `num_masks` views, or up to twice as many: masks first, each followed by its complement.
+    """
+    is_trained = traced.target.any(0)  # (C,)
+    num_slots = is_trained.shape[0]
+    offset = 0 if is_full else traced.prompt_ids.shape[0] % traced.block
+    blocks = (offset + torch.arange(num_slots)) // traced.block
+    target = draw_masks(seed, num_masks, blocks, is_trained, schedule)
+    if is_coupled:
+        target = torch.stack((target, is_trained & ~target), 1).flatten(0, 1)
+        target = target[target.any(-1)]
+    return replace(
+        traced,
+        hidden=target | ~is_trained,
+        target=target,
+        weight=torch.ones(target.shape),
+        old_logprobs=traced.behavior_logprobs.expand(len(target), -1),
+    )
+
+
+def draw_masks(
+    seed: int, num_masks: int, blocks: Tensor, is_trained: Tensor, schedule: NoiseSchedule
+) -> Tensor:
+    """Draw which of the trained slots each mask hides: at least one.
+
+    Args:
+        seed: key of the draws.
+        num_masks: masks drawn.
+        blocks: `(C,)` the block of each slot.
+        is_trained: `(C,)` bool, the slots that may be hidden; at least one.
+        schedule: noise levels.
+
+    Returns:
+        `(num_masks, C)` bool.
+    """
+    key = torch.tensor(seed)
+    view = torch.arange(num_masks)[:, None]
+    slot = torch.arange(blocks.shape[0])
+    unit = slot if schedule.is_per_token else blocks
+    level = uniform(key, unit, view, NOISE_LEVEL) * (schedule.high - schedule.low) + schedule.low
+    # How far each slot is from being hidden; below zero it is.
+    distance = (uniform(key, slot, view, NOISE) - level).masked_fill(~is_trained, torch.inf)
+    is_nearest = slot == distance.argmin(-1, keepdim=True)
+    return (distance < 0) | (is_nearest & ~(distance < 0).any(-1, keepdim=True))

@@ -1,0 +1,255 @@
+"""LoRA: a frozen model that learns through a pair of small matrices beside each projection.
+
+    y = W x + b + (alpha / r) B A x        A (r, in) random, B (out, r) zero at the start
+
+Every projection is an `nn.Linear` found by name, so an adapter takes its place and nothing else knows
+of it. `W` keeps its name and its bits, which makes the start of the training a frozen reference at no
+cost: `adapters_off`. Adapters are held in the number format of the weights they stand beside; the
+optimizer keeps fp32 masters of both alike. There is no dropout. Training and the engine run them
+unmerged; `merge_lora` rounds `W + (alpha / r) B A` once, for an export.
+
+Experts are stacked in one tensor and are no `nn.Linear`: asked for by name they are refused, and `all`
+is every projection but theirs. Embedding and head are not adapted.
+
+Where a family stores projections fused (LLaDA2's queries, keys and values), they are adapted together or
+not at all: one adapter beside the stored tensor must be able to say the same (`lora_files`).
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021).
+"""
+
+import copy
+import math
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unmask.models.families import family_named
+from unmask.models.heads import widen
+from unmask.models.transformer import Model
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True)
+class LoRAParams:
+    """What is adapted, and how far.
+
+    Attributes:
+        rank: `r`, of each adapter.
+        alpha: adapters are scaled by `alpha / rank`.
+        targets: module names as in `attention.q` (every layer) or `backbone.layers.3.ffn.down` (one),
+            or what such names begin with: `attention`, `ffn`; `all` is every projection of every
+            layer.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ("all",)
+
+
+class LoRALinear(nn.Module):
+    """A linear projection with an adapter; `weight` and `bias` are the projection's own.
+
+    Attributes:
+        alpha: the adapter is scaled by `alpha / rank`.
+        is_on: whether the adapter is added.
+    """
+
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear, lora_a: Tensor, lora_b: Tensor, alpha: float) -> None:
+        """Stand in for a projection.
+
+        Args:
+            linear: the projection.
+            lora_a: `(r, in)`.
+            lora_b: `(out, r)`.
+            alpha: of the scale.
+        """
+        super().__init__()
+        self.weight = linear.weight
+        self.register_parameter("bias", linear.bias)
+        self.lora_a = nn.Parameter(lora_a.to(linear.weight))
+        self.lora_b = nn.Parameter(lora_b.to(linear.weight))
+        self.alpha = alpha
+        self.is_on = True
+
+    @property
+    def rank(self) -> int:
+        """Rank of the adapter."""
+        return self.lora_a.shape[0]
+
+    @property
+    def scale(self) -> float:
+        """What the adapter's output is multiplied by."""
+        return self.alpha / self.rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project `x (..., in)`."""
+        y = F.linear(x, self.weight, self.bias)
+        if not self.is_on:
+            return y
+        return y + self.scale * F.linear(F.linear(x, self.lora_a), self.lora_b)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """Return the projection this one computes, rounded once to the weight's number format."""
+        out, width = self.weight.shape
+        linear = nn.Linear(width, out, bias=self.bias is not None, device="meta")
+        change = self.scale * (widen(self.lora_b) @ widen(self.lora_a))
+        linear.weight = nn.Parameter((widen(self.weight) + change).to(self.weight.dtype))
+        if self.bias is not None:
+            linear.bias = nn.Parameter(self.bias.detach())
+        return linear
+
+
+def adapters(model: nn.Module) -> dict[str, LoRALinear]:
+    """Return the adapted projections by name; none of a model without adapters."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
+
+
+def add_lora(model: Model, params: LoRAParams, seed: int = 0) -> None:
+    """Freeze a model, in place, and put adapters on its projections; its outputs stay as they are.
+
+    Args:
+        model: without adapters.
+        params: what is adapted, and how far.
+        seed: of the random A, uniform as a fresh `nn.Linear` (and as in peft).
+
+    Raises:
+        ValueError: naming a target that is no projection, is one that cannot be adapted, or is only
+            a part of what the family stores as one tensor.
+    """
+    found = plain_projections(model)
+    chosen = choose_targets(model, params.targets)
+    if params.rank < 1:
+        raise ValueError(f"lora.rank = {params.rank}: must be at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    model.requires_grad_(False)
+    for name in chosen:
+        out, width = found[name].weight.shape
+        drawn = torch.rand(params.rank, width, generator=generator)
+        lora_a = (2 * drawn - 1) / math.sqrt(width)
+        lora_b = torch.zeros(out, params.rank)
+        model.set_submodule(name, LoRALinear(found[name], lora_a, lora_b, params.alpha))
+
+
+def choose_targets(model: Model, targets: Sequence[str]) -> list[str]:
+    """Return the names of the projections that targets mean, in the model's order.
+
+    Raises:
+        ValueError: as `add_lora`.
+    """
+    names = list(projections(model))
+    wanted: set[str] = set()
+    for target in targets:
+        meant = {name for name in names if _is_meant(target, name)}
+        if not meant:
+            raise ValueError(f"lora.targets: {target!r} {_refusal(model, target)}")
+        wanted |= meant
+    for stored, parts in stored_projections(model).items():
+        missing = [_within(part) for part in parts if part not in wanted]
+        if missing and len(missing) < len(parts):
+            raise ValueError(
+                f"lora.targets: {model.spec.family} stores {stored} as one tensor: adapt all of "
+                f"{', '.join(_within(part) for part in parts)}, or none; "
+                f"{' and '.join(missing)} is missing"
+            )
+    return [name for name in names if name in wanted]
+
+
+@contextmanager
+def adapters_off(model: Model) -> Generator[Model, None, None]:
+    """Let a model compute what it did before it had adapters: a frozen reference policy.
+
+    For scoring without gradients. Gradients asked for inside must also be taken inside, and an
+    engine that holds captured graphs does not notice.
+
+    Raises:
+        ValueError: if the model has no adapters, and so would be its own reference.
+    """
+    found = adapters(model).values()
+    if not found:
+        raise ValueError("the model has no adapters that could be off: add_lora first")
+    before = [adapter.is_on for adapter in found]
+    try:
+        for adapter in found:
+            adapter.is_on = False
+        yield model
+    finally:
+        for adapter, is_on in zip(found, before, strict=True):
+            adapter.is_on = is_on
+
+
+def merge_lora(model: M) -> M:
+    """Return a model without adapters that computes the same, for an export.
+
+    The model itself is left as it is. What was not adapted is shared with it, not copied: clone
+    before training the result. A model without adapters is returned as it is.
+    """
+    if not adapters(model):
+        return model
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach()) for p in model.parameters()}
+    shared |= {id(buffer): buffer for buffer in model.buffers()}
+    merged = copy.deepcopy(model, shared)
+    for name, adapter in adapters(merged).items():
+        merged.set_submodule(name, adapter.merged())
+    return merged
+
+
+def projections(model: Model) -> dict[str, nn.Linear | LoRALinear]:
+    """Return the linear projections of all layers by name, adapted or not."""
+    return {
+        f"backbone.layers.{name}": module
+        for name, module in model.backbone.layers.named_modules()
+        if isinstance(module, nn.Linear | LoRALinear)
+    }
+
+
+def plain_projections(model: Model) -> dict[str, nn.Linear]:
+    """Return the linear projections of a model that has no adapters.
+
+    Raises:
+        ValueError: it has.
+    """
+    if adapters(model):
+        raise ValueError("the model has adapters already: merge_lora first")
+    return {n: m for n, m in projections(model).items() if isinstance(m, nn.Linear)}
+
+
+def stored_projections(model: Model) -> dict[str, list[str]]:
+    """Return the checkpoint's module names, each with ours that it holds, from top to bottom."""
+    family = family_named(model.spec.family)
+    found: dict[str, list[str]] = {}
+    for name in projections(model):
+        stored = family.weight_name(f"{name}.weight").removesuffix(".weight")
+        found.setdefault(stored, []).append(name)
+    return found
+
+
+def _within(name: str) -> str:
+    """Return what a projection is called in its layer."""
+    return re.sub(r"^backbone\.layers\.\d+\.", "", name)
+
+
+def _is_meant(target: str, name: str) -> bool:
+    return target == "all" or any(
+        f"{called}.".startswith(f"{target}.") for called in (name, _within(name))
+    )
+
+
+def _refusal(model: Model, target: str) -> str:
+    """Say why a target means no projection."""
+    others = [_within(name) for name, _ in model.named_modules()]
+    known = ", ".join(dict.fromkeys(_within(name) for name in projections(model)))
+    if "experts" in target or (target == "ffn" and model.spec.moe is not None):
+        return f"is experts, which are stacked and cannot be adapted; what can: {known}"
+    if any(_is_meant(target, other) for other in others):
+        return f"is no linear projection of a layer; those are {known}"
+    return f"is no module of this model; what can be adapted: all, attention, ffn, {known}"

@@ -1,0 +1,173 @@
+"""Law 3 for the whole objective: packed loss and gradient are those of plain loops over views and targets."""
+
+import math
+import random
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.diffusion.trajectories import random_canvas, random_trajectory
+from tests.invariants.conventions import TOYS, model_of
+from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits, gradients
+from unmask.configs.objective import ObjectiveConfig
+from unmask.diffusion.layout import pack_views
+from unmask.diffusion.views import Views
+from unmask.engine.engine import conventions_of
+from unmask.models.heads import Targets
+from unmask.models.tiles import plan_documents
+from unmask.models.transformer import Model
+from unmask.objectives.reduce import reduction_weights
+from unmask.trainers.policy_views import enlarge_blocks, policy_views
+from unmask.trainers.scorer import RowTable, Scorer
+from unmask.trainers.terms import build_policy_terms
+
+LENGTH = 16
+METHODS: dict[str, dict[str, Any]] = {
+    "trace": {},
+    "merged": {"shrink": 2, "reduction": "view", "post_num": 1},
+    "random": {"method": "random", "mask_views": 2, "reduction": "constant"},
+    "coupled": {"method": "coupled", "mask_views": 2, "reduction": "sequence"},
+    "coupled, per token": {"method": "coupled", "mask_level": "per_token", "kl_estimator": "k1"},
+    "larger blocks": {"train_block": 8, "reduction": "constant"},
+}
+ON = {"kl": 0.3, "kl_to": "reference", "dual_clip": 1.2, "max_importance": 1.1, "clip_high": 0.3}
+
+
+def batch_of(model: Model, config: ObjectiveConfig) -> list[Views]:
+    """Draw trajectories of every phase, with advantages of both signs, in the views of a method."""
+    rng = random.Random(3)
+    is_full = model.spec.is_full
+    lengths = (1, 3, 4, 6, 9)
+    drawn = [random_canvas(rng, n) if is_full else random_trajectory(rng, 4, n) for n in lengths]
+    if isinstance(config.train_block, int):
+        drawn = [enlarge_blocks(trajectory, config.train_block) for trajectory in drawn]
+    return [policy_views(t, 1.5 - n, config, is_full) for n, t in enumerate(drawn)]
+
+
+def tables_near(scored: list[Tensor], seed: int) -> list[Tensor]:
+    """Draw a log-probability for every view and slot, near those of the model."""
+    generator = torch.Generator().manual_seed(seed)
+    return [t + torch.randn(t.shape, generator=generator).double() / 3 for t in scored]
+
+
+def naive_term(
+    logprob: Tensor,
+    old: float,
+    behavior: float,
+    anchor: float,
+    advantage: float,
+    config: ObjectiveConfig,
+) -> Tensor:
+    """Say one target's loss in scalars."""
+    ratio = (logprob - old).exp()
+    low, high = 1 - config.clip_low, 1 + config.clip_high
+    gain = torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
+    if advantage < 0 and config.dual_clip:
+        gain = torch.maximum(gain, logprob.new_tensor(config.dual_clip * advantage))
+    gain = min(math.exp(old - behavior), config.max_importance or math.inf) * gain
+    delta = logprob - anchor
+    kl = delta if config.kl_estimator == "k1" else (-delta).exp() - 1 + delta
+    return config.kl * kl - gain
+
+
+def naive_loss(
+    model: Model,
+    batch: list[Views],
+    old: list[Tensor],
+    anchor: list[Tensor],
+    config: ObjectiveConfig,
+) -> Tensor:
+    """Return the loss by loops: one dense forward per view, one term per target."""
+    terms: list[list[list[Tensor]]] = []  # trajectory, view, target
+    for t, views in enumerate(batch):
+        terms.append([])
+        for v in range(len(views.target)):
+            rows = dense_logits(model, views, v) / views.temperature
+            logprobs = rows.masked_fill(~model.head.drawable, -torch.inf).log_softmax(-1)
+            terms[-1].append(
+                [
+                    naive_term(
+                        logprobs[s, views.canvas_ids[s]],
+                        float(old[t][v, s]),
+                        float(views.behavior_logprobs[s]),
+                        float(anchor[t][v, s]),
+                        float(views.advantages[s]),
+                        config,
+                    )
+                    for s in views.target[v].nonzero()[:, 0].tolist()
+                ]
+            )
+    of_views = [view for trajectory in terms for view in trajectory]
+    flat = [term for view in of_views for term in view]
+    match config.reduction:
+        case "tokens":
+            return sum(flat, torch.zeros(())) / len(flat)
+        case "sequence":
+            means = [torch.stack([x for view in t for x in view]).mean() for t in terms]
+            return torch.stack(means).mean()
+        case "view":
+            return torch.stack([torch.stack(view).mean() for view in of_views]).mean()
+        case "constant":
+            return sum(flat, torch.zeros(())) / (len(of_views) * LENGTH)
+
+
+def packed_loss(
+    model: Model,
+    batch: list[Views],
+    old: list[Tensor],
+    anchor: list[Tensor],
+    config: ObjectiveConfig,
+    budget: int,
+) -> Tensor:
+    """Return it as the learner computes it."""
+    weights, denominator = reduction_weights(
+        [v.target.sum(-1) for v in batch], config.reduction, LENGTH
+    )
+    views = [
+        replace(v, weight=v.weight * w[:, None], old_logprobs=o)
+        for v, w, o in zip(batch, weights, old, strict=True)
+    ]
+    objective, reference = build_policy_terms(config, is_single_update=False), RowTable(anchor)
+    loss = torch.zeros((), dtype=torch.float64)
+    for pack in pack_views(views, conventions_of(model), budget):
+        plan = plan_documents(pack.structure)
+        targets = Targets(pack.targets, pack.temperatures)
+        scores = model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
+        terms = objective(scores, pack, reference)
+        loss = loss + (terms.loss * pack.weights).sum() / denominator
+    return loss
+
+
+# Under full attention there are no blocks that could be larger.
+CASES = [
+    (method, kind)
+    for method in METHODS
+    for kind in TOYS
+    if method != "larger blocks" or "block" in kind
+]
+
+
+@pytest.mark.parametrize(("method", "kind"), CASES)
+def test_loss_and_gradient_are_those_of_plain_loops(method: str, kind: str) -> None:
+    model = model_of(kind, torch.float64)
+    config = ObjectiveConfig.model_validate(ON | METHODS[method])
+    batch = batch_of(model, config)
+    assert fmean(len(v.target) for v in batch) > 1
+    scored = Scorer(model_of(kind, torch.float64), 8192).score(batch)
+    old, anchor = tables_near(scored, 0), tables_near(scored, 1)
+    expected = naive_loss(model, batch, old, anchor, config)
+    wanted = gradients(model, expected)
+    largest = max(float(g.abs().max()) for g in wanted.values())
+    for budget in (8192, 64):
+        found = packed_loss(model, batch, old, anchor, config, budget)
+        assert float(found.detach()) == pytest.approx(
+            float(expected.detach()), rel=1e-10, abs=1e-10
+        )
+        got = gradients(model, found)
+        assert got.keys() == wanted.keys()
+        for name, gradient in wanted.items():
+            assert float((got[name] - gradient).abs().max()) <= 1e-10 * largest, name

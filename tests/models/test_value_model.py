@@ -1,0 +1,121 @@
+"""A critic: a policy's backbone under a value head, on disk as a checkpoint of its family."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.models.toy import FAMILY_CHANGES, family_model, toy_model
+from tests.toy import toy_checkpoint
+from unmask.models.attention import plan_rows
+from unmask.models.checkpoint import load_model, load_value_model, save_model
+from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel
+from unmask.trainers.masters import MasterWeights
+
+TOKENS = torch.arange(2, 18)
+
+
+def plan_all() -> object:
+    return plan_rows(torch.ones(1, 16, 16, dtype=torch.bool), 16)
+
+
+def hidden_states(model: Model | ValueModel) -> Tensor:
+    return model.backbone(TOKENS, torch.arange(16), plan_all(), torch.arange(16))
+
+
+def values(model: ValueModel) -> Tensor:
+    return model(TOKENS, torch.arange(16), plan_all(), torch.arange(16))
+
+
+@pytest.mark.parametrize("family", FAMILY_CHANGES)
+def test_every_family_has_a_critic_that_is_saved_and_loaded_again(
+    family: str, tmp_path: Path
+) -> None:
+    policy = family_model(family)
+    save_model(policy, tmp_path / "policy")
+    critic = load_value_model(tmp_path / "policy")
+    assert torch.equal(hidden_states(critic), hidden_states(load_model(tmp_path / "policy")))
+    assert not values(critic).any()
+    torch.nn.init.normal_(critic.value_head.weight)
+    save_model(critic, tmp_path / "critic")
+    again = load_value_model(tmp_path / "critic", head="stored")
+    assert torch.equal(values(again), values(critic))
+    assert values(again).std() > 0.1
+    assert again.spec == critic.spec
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_on_disk_it_is_the_backbone_and_one_more_tensor(is_tied: bool, tmp_path: Path) -> None:
+    save_model(toy_model(is_tied=is_tied), tmp_path / "policy")
+    save_model(load_value_model(tmp_path / "policy"), tmp_path / "critic")
+    policy = load_file(tmp_path / "policy" / "model.safetensors")
+    critic = load_file(tmp_path / "critic" / "model.safetensors")
+    assert critic["value_head.weight"].shape == (1, 32)
+    assert critic.keys() - policy.keys() == {"value_head.weight"}
+    assert policy.keys() - critic.keys() == (set() if is_tied else {"lm_head.weight"})
+
+
+def test_a_tied_head_that_a_policy_holds_twice_is_left_there(tmp_path: Path) -> None:
+    save_model(toy_model(), tmp_path / "policy")  # both matrices on disk
+    config = tmp_path / "policy" / "config.json"
+    config.write_text(
+        config.read_text().replace('"tie_word_embeddings": false', '"tie_word_embeddings": true')
+    )
+    critic = load_value_model(tmp_path / "policy")
+    assert critic.spec.is_tied
+    save_model(critic, tmp_path / "critic")
+    assert "lm_head.weight" not in load_file(tmp_path / "critic" / "model.safetensors")
+
+
+def test_it_comes_in_the_number_format_asked_for_and_with_the_policys_conventions(
+    tmp_path: Path,
+) -> None:
+    place = toy_checkpoint(tmp_path / "policy")
+    policy = load_model(place, mask_id=5, block_size=8)
+    critic = load_value_model(place, dtype=torch.bfloat16, like=policy.spec)
+    assert {p.dtype for p in critic.parameters()} == {critic.dtype} == {torch.bfloat16}
+    assert critic.spec == policy.spec
+    assert critic.device == torch.device("cpu")
+
+
+def test_its_masters_are_wide_and_named_as_its_weights(tmp_path: Path) -> None:
+    save_model(toy_model(), tmp_path)
+    critic = load_value_model(tmp_path, dtype=torch.bfloat16)
+    masters = MasterWeights(critic)
+    assert [name for name, _ in masters.copies] == [name for name, _ in critic.named_parameters()]
+    assert "value_head.weight" in dict(masters.copies)
+
+
+def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
+    save_model(toy_model(), tmp_path)
+    found: list[list[Tensor]] = []
+    for is_on in (False, True):
+        critic = load_value_model(tmp_path, dtype=torch.float64)
+        torch.nn.init.ones_(critic.value_head.weight)
+        critic.backbone.gradient_checkpointing = is_on
+        values(critic).square().sum().backward()
+        found.append([p.grad.clone() for p in critic.parameters() if p.grad is not None])
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_policy_is_not_taken_for_a_critic_nor_a_critic_for_a_policy(tmp_path: Path) -> None:
+    save_model(toy_model(), tmp_path / "policy")
+    save_model(load_value_model(tmp_path / "policy"), tmp_path / "critic")
+    with pytest.raises(ValueError, match=r"policy has no value head .* value\.head = zero"):
+        load_value_model(tmp_path / "policy", head="stored")
+    with pytest.raises(ValueError, match=r"critic has a value head .* value\.head = stored"):
+        load_value_model(tmp_path / "critic")
+    with pytest.raises(ValueError, match=r"unexpected tensor 'value_head\.weight'"):
+        load_model(tmp_path / "critic")
+
+
+def test_a_torn_checkpoint_is_named_all_the_same(tmp_path: Path) -> None:
+    save_model(toy_model(num_layers=1), tmp_path / "small")
+    save_model(toy_model(), tmp_path / "large")
+    small = (tmp_path / "small" / "model.safetensors").read_bytes()
+    (tmp_path / "large" / "model.safetensors").write_bytes(small)
+    with pytest.raises(ValueError, match=r"missing tensor 'model\.layers\.1"):
+        load_value_model(tmp_path / "large")
