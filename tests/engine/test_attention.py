@@ -108,15 +108,17 @@ def test_a_long_prefill_does_not_pad_the_others() -> None:
     """Four sequences feed four rows, one feeds sixty: a group each, and its keys end where it ends."""
     fed = [(0, 4), (8, 4), (64, 60), (4, 4), (12, 4)]
     rows = rows_of(fed, [[c + n] * n for c, n in fed])
-    groups, _ = plan_groups(rows, torch.arange(1, 11).view(5, 2))
+    groups, _ = plan_groups(rows, torch.arange(1, 11).view(5, 2), 2)
     assert [group.queries.shape for group in groups] == [(4, 4), (1, 60)]
     assert [group.mask.shape[-1] for group in groups] == [64, 128]
-    assert groups[0].pages.tolist() == [[1, 3, 7, 9]] and groups[1].pages.tolist() == [[5], [6]]
+    first, second = groups  # of every page, the rows of its two heads
+    assert first.pages.tolist() == [[[2], [3]], [[6], [7]], [[14], [15]], [[18], [19]]]
+    assert second.pages.tolist() == [[[10, 12], [11, 13]]]
 
 
 def test_single_rows_are_padded_to_the_kernels_smallest_tile() -> None:
     rows = rows_of([(3, 1), (5, 2)], [[4], [6, 7]])
-    (group,), place = plan_groups(rows, torch.tensor([[1], [2]]))
+    (group,), place = plan_groups(rows, torch.tensor([[1], [2]]), 1)
     assert group.queries.shape == (2, QUERY_TILE)
     assert group.queries.tolist() == [[0, 0, 0, 0], [1, 2, 2, 2]]
     assert place.tolist() == [1, 5, 6], "the first place is for padding"
@@ -126,7 +128,7 @@ def test_sequences_of_many_lengths_are_few_groups() -> None:
     """Page counts are rounded up, so that a tick is not one call per length."""
     fed = [(64 * pages, 4) for pages in range(40)]
     rows = rows_of(fed, [[c + 4] * 4 for c, _ in fed])
-    groups, _ = plan_groups(rows, torch.arange(40 * 40).view(40, 40))
+    groups, _ = plan_groups(rows, torch.arange(40 * 40).view(40, 40), 1)
     assert len(groups) <= 17
     assert sum(g.pages.numel() for g in groups) <= 1.25 * sum(range(1, 41))
 

@@ -42,7 +42,7 @@ class RowGroup:
 
     Attributes:
         queries: `(B, Lq)` packed index of their rows; short ones repeat their last row.
-        pages: `(pages, B)` the pages they read, by their place in the text.
+        pages: `(B, Hk, pages)` the pages they read, in order: rows of the layer's keys, `(M * Hk)`.
         mask: `(B, Lq, Lk)` bool, keys below each row's limit.
     """
 
@@ -79,14 +79,19 @@ class PlainAttend:
         outputs = [
             attend_chunks(
                 gather_rows(q, group.queries),
-                gather_rows(keys, group.pages).unbind(),
-                gather_rows(values, group.pages).unbind(),
+                _read(keys, group.pages),
+                _read(values, group.pages),
                 group.mask,
             ).flatten(0, 1)
             for group in self.groups
         ]
         # Padding rows stand in the first place, where nothing is.
         return torch.cat((torch.zeros_like(q[:1]), *outputs)).index_select(0, self.place)
+
+
+def _read(cache: Tensor, pages: Tensor) -> Tensor:
+    """Return `(B, Hk, pages * W, E)` of one layer's pages `(M, Hk, W, E)`, in one gather."""
+    return gather_rows(cache.flatten(0, 1), pages).flatten(2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +174,14 @@ def plan_plain(rows: Rows, table: Tensor, keys: Tensor, values: Tensor) -> Plain
         keys: `(layers, M, Hk, W, E)`.
         values: the same.
     """
-    groups, place = plan_groups(rows, table)
+    groups, place = plan_groups(rows, table, keys.shape[2])
     written = _written(rows, table)
     return PlainAttend(keys, values, written // KEY_CHUNK, written % KEY_CHUNK, groups, place)
 
 
-def plan_groups(rows: Rows, table: Tensor) -> tuple[tuple[RowGroup, ...], Tensor]:
+def plan_groups(
+    rows: Rows, table: Tensor, num_kv_heads: int
+) -> tuple[tuple[RowGroup, ...], Tensor]:
     """Group the sequences by rows and pages, and place every row in the groups' outputs.
 
     Grouping keeps one sequence's long prompt from padding everybody else's four rows.
@@ -202,7 +209,8 @@ def plan_groups(rows: Rows, table: Tensor) -> tuple[tuple[RowGroup, ...], Tensor
         pages_of = table[members, :length]
         # Past its pages a sequence reads its first one, masked: the scrap page may hold NaN.
         pages_of = torch.where(pages_of == SCRAP, pages_of[:, :1], pages_of)
-        groups.append(RowGroup(queries, pages_of.T.contiguous(), mask))
+        head = torch.arange(num_kv_heads, device=device)[:, None]
+        groups.append(RowGroup(queries, pages_of[:, None] * num_kv_heads + head, mask))
         is_own = column < own[:, None]
         flat = offset + torch.arange(queries.numel(), device=device).view(queries.shape)
         place[queries[is_own]] = flat[is_own]

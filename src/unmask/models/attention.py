@@ -18,7 +18,7 @@ to multiples of `ROW_TILE`, queries to `QUERY_TILE`, and keys are summed in chun
 after the other: a masked chunk adds an exact zero.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -113,16 +113,14 @@ def attend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return mixed.transpose(1, 2)
 
 
-def attend_chunks(
-    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], mask: Tensor
-) -> Tensor:
-    """Softmax attention over keys in chunks, each row's bits its own.
+def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention, each row's bits its own.
 
-    Scores of a key never depend on other keys; the weighted values are summed chunk by chunk.
+    A key's score does not depend on the other keys; the weighted values are summed in chunks.
 
     Args:
         q: `(B, Lq, H, E)`, `Lq` a multiple of `QUERY_TILE`.
-        keys: chunks `(B, Hk, KEY_CHUNK, E)`.
+        keys: `(B, Hk, Lk, E)`, `Lk` a multiple of `KEY_CHUNK`.
         values: the same.
         mask: `(B, Lq, Lk)` bool; a row that sees nothing gives NaN.
 
@@ -130,23 +128,20 @@ def attend_chunks(
         `(B, Lq, H, E)`.
     """
     batch, length, num_heads, width = q.shape
-    num_kv, ratio = keys[0].shape[1], num_heads // keys[0].shape[1]
+    num_kv, ratio = keys.shape[1], num_heads // keys.shape[1]
     # (B, Lq, Hk * r, E) -> (B * Hk, r * Lq, E): heads that share keys are rows of one product.
     folded = widen(q).unflatten(2, (num_kv, ratio)).permute(0, 2, 3, 1, 4)
     folded = folded.reshape(batch * num_kv, ratio * length, width) * width**-0.5
-    scores = torch.cat([torch.bmm(folded, _fold(k).transpose(1, 2)) for k in keys], -1)
+    scores = torch.bmm(folded, widen(keys).flatten(0, 1).transpose(1, 2))
     scores = scores.view(batch, num_kv * ratio, length, -1)
     weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
-    weights = weights.view(batch * num_kv, ratio * length, -1)
-    mixed = torch.zeros_like(folded)
-    for weight, value in zip(weights.split(KEY_CHUNK, -1), values, strict=True):
-        mixed = torch.baddbmm(mixed, weight, _fold(value))
+    weights = weights.view(batch * num_kv, ratio * length, -1).split(KEY_CHUNK, -1)
+    first, *others = zip(weights, widen(values).flatten(0, 1).split(KEY_CHUNK, 1), strict=True)
+    mixed = torch.bmm(*first)
+    for weight, value in others:
+        mixed = torch.baddbmm(mixed, weight, value)
     mixed = mixed.view(batch, num_kv, ratio, length, width).permute(0, 3, 1, 2, 4)
     return mixed.reshape(q.shape).to(q.dtype)
-
-
-def _fold(chunk: Tensor) -> Tensor:
-    return widen(chunk).flatten(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +162,7 @@ class ChunkedAttend:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within rows; `layer` is not needed, because nothing is cached."""
-        keys, values = (
-            gather_rows(x, self.keys).transpose(1, 2).split(KEY_CHUNK, 2) for x in (k, v)
-        )
+        keys, values = (gather_rows(x, self.keys).transpose(1, 2) for x in (k, v))
         mixed = attend_chunks(gather_rows(q, self.queries), keys, values, self.mask)
         return mixed.flatten(0, 1).index_select(0, self.place)
 

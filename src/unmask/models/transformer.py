@@ -71,9 +71,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, tables: RotaryTables, attend: Attend, layer: int) -> Tensor:
         """Mix `x (T, D)` over the tokens that `attend` lets each one see."""
         heads = (-1, self.head_width)
-        q = rotate(self.q_norm(self.q(x).unflatten(-1, heads)), tables)  # (T, H, E)
-        k = rotate(self.k_norm(self.k(x).unflatten(-1, heads)), tables)  # (T, Hk, E)
+        q = self.q_norm(self.q(x).unflatten(-1, heads))  # (T, H, E)
+        k = self.k_norm(self.k(x).unflatten(-1, heads))  # (T, Hk, E)
         v = self.v(x).unflatten(-1, heads)
+        q, k = rotate(torch.cat((q, k), 1), tables).split((q.shape[1], k.shape[1]), 1)
         return self.out(attend(layer, q, k, v).flatten(-2))
 
 
