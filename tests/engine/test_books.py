@@ -98,7 +98,7 @@ def test_who_has_just_begun_counts_before_any_report() -> None:
     books = Books()
     request = request_of(0, ask(50))
     books.begin([Start(0, request, [1], 0, None, True)])
-    assert books.bound(10**6, is_full=False) == (64, 16), "60 rows of one page"
+    assert books.bound(10**6, is_full=False) == (64, ROW_TILE), "60 rows of one page"
     slots, _ = running(ask(50))
     early = books.send(slots)
     books.begin([Start(1, request_of(1, ask(50)), [2], 0, None, True)])

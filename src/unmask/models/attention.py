@@ -29,7 +29,7 @@ from unmask.models.heads import widen
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
-ROW_TILE = 16
+ROW_TILE = 8
 QUERY_TILE = 4
 KEY_TILE = 32  # what training pads keys to
 KEY_CHUNK = 64  # keys of one sum, and tokens of a page of the engine's cache
