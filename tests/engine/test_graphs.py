@@ -107,6 +107,18 @@ def test_a_step_that_was_captured_is_replayed(monkeypatch: pytest.MonkeyPatch) -
     assert len(captures) == 3
 
 
+def test_graphs_last_as_long_as_what_they_point_into_stays() -> None:
+    graphs, state, pages = Graphs(), object(), object()
+    for home, lasts in (
+        ((state, pages), False),
+        ((state, pages), True),
+        ((state, object()), False),
+    ):
+        graphs._graphs["captured"] = graphs  # type: ignore[assignment]
+        graphs.stay_at(*home)
+        assert ("captured" in graphs._graphs) == lasts
+
+
 def test_stop_texts_are_found_when_reports_are_read_late() -> None:
     model = toy_model(1)
     sampling = SamplingParams(max_tokens=40, stop_token_ids=(), temperature=1)

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from unmask.diffusion.rules import SCHEDULES, STRATEGIES
-from unmask.diffusion.sample import LogitsFn, sample
+from unmask.diffusion.sample import sample
 from unmask.engine.engine import Engine, conventions_of
 from unmask.engine.params import EngineParams
 from unmask.engine.request import resolve
-from unmask.models.transformer import Model, block_causal
+from unmask.evaluation.agreement import dense_logits
+from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 BOTH = {"edit_threshold": 0.3, "remask_threshold": 0.1}
@@ -22,17 +21,6 @@ Ask = tuple[Sequence[int], SamplingParams]  # prompt ids, how to answer
 
 def prompt_of(token_ids: Sequence[int]) -> Prompt:
     return Prompt("toy", 0, (), tuple(token_ids))
-
-
-def dense_logits(model: Model, block: int) -> LogitsFn:
-    """Return the dense forward pass: under blocks of `block` tokens, unless attention is full."""
-
-    def logits(ids: Tensor) -> Tensor:
-        if model.spec.attention == "full":
-            return model.logits(ids)
-        return model.logits(ids, allowed=block_causal(ids.shape[1], block)[None])
-
-    return logits
 
 
 def by_reference(model: Model, ask: Ask) -> Trajectory:

@@ -96,7 +96,7 @@ class Books:
         """Return how many positions interrupted sequences need pages for, from the state itself."""
         if slots is None or not interrupted:
             return {}
-        wanted = torch.minimum(slots.start + 2 * slots.block, slots.canvas_end).tolist()
+        wanted = _next_block_end(slots.start, slots.block, slots.canvas_end).tolist()
         return {slot: wanted[slot] for slot in interrupted}
 
     def short(self, running: Mapping[int, Running]) -> dict[int, int]:
@@ -104,9 +104,7 @@ class Books:
 
         That is up to the end of the block after the current one.
         """
-        wanted = torch.minimum(
-            self._column("start") + 2 * self._column("block"), self._column("canvas_end")
-        )
+        wanted = _next_block_end(*map(self._column, ("start", "block", "canvas_end")))
         crosses = (wanted - 1) // KEY_CHUNK != (self._column("start") - 1) // KEY_CHUNK
         near = (crosses & (self._column("active") > 0)).nonzero()[:, 0].tolist()
         lengths = {slot: int(wanted[slot]) for slot in near if self.knows(slot, running)}
@@ -133,13 +131,17 @@ class Books:
         return first + length if length > 0 else int(self._column("start")[slot])
 
 
+def _next_block_end(start: Tensor, block: Tensor, canvas_end: Tensor) -> Tensor:
+    """Return where the block after the current one ends: up to there a sequence needs pages."""
+    return torch.minimum(start + 2 * block, canvas_end)
+
+
 def _size(count: int) -> int:
     """Round up to a power of two, or one and a half of one: few sizes, little padding."""
     size = ROW_TILE
     while size < count:
-        size = (
-            size * 3 // 2 if size * 3 // 2 >= count and size * 3 // 2 % ROW_TILE == 0 else size * 2
-        )
+        half_more = size * 3 // 2
+        size = half_more if half_more >= count and half_more % ROW_TILE == 0 else size * 2
     return size
 
 

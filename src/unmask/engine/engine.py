@@ -39,7 +39,7 @@ def conventions_of(model: Model) -> Conventions:
     return Conventions(
         mask_id=spec.require_mask_id(),
         drawable=model.head.drawable,
-        is_full=spec.attention == "full",
+        is_full=spec.is_full,
         is_shifted=spec.is_shifted,
     )
 
@@ -169,8 +169,8 @@ class Engine:
         if not self._uses_graphs:
             self._runner.step(slots, sizes)
             return
-        key = (sizes, slots.rules.needs, self._pages.keys.data_ptr(), slots.tokens.data_ptr())
-        self._graphs.run(key, lambda: self._runner.step(slots, sizes))
+        self._graphs.stay_at(slots, self._pages.keys)
+        self._graphs.run((sizes, slots.rules.needs), lambda: self._runner.step(slots, sizes))
 
     @torch.inference_mode()
     def abort(self, number: int | None = None) -> None:

@@ -18,11 +18,23 @@ class Graphs:
         """Hold none yet."""
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._memory: Any = None  # the pool that all graphs share
+        self._home: tuple[object, ...] = ()
 
     def clear(self) -> None:
         """Forget every graph: what they point to has moved."""
         self._graphs = {}
         self._memory = None
+
+    def stay_at(self, *home: object) -> None:
+        """Forget every graph if one of the things they point into is another one than at the last step.
+
+        By identity: an address may be given to something else.
+        """
+        if len(home) != len(self._home) or any(
+            now is not before for now, before in zip(home, self._home, strict=True)
+        ):
+            self.clear()
+        self._home = home
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
         """Take a step: replay it where its shape is known, else run it, and capture it for the next time.

@@ -69,7 +69,7 @@ def num_shareable(num_prompt: int, block: int, spec: ModelSpec) -> int:
 
     A shifted model reads a block's first slot off the row before, which must then be fed.
     """
-    if spec.attention == "full":
+    if spec.is_full:
         return 0
     length = (num_prompt - int(spec.is_shifted)) // block * block
     return length if length >= MIN_SHARED else 0
@@ -96,7 +96,7 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
         )
     stops = spec.eos_ids if sampling.stop_token_ids is None else sampling.stop_token_ids
     block = sampling.block_size or spec.block_size or sampling.max_tokens
-    if spec.attention == "full":
+    if spec.is_full:
         block = min(block, sampling.max_tokens)
     return replace(
         sampling,

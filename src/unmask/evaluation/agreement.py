@@ -45,7 +45,7 @@ def dense_logits(model: Model, block: int) -> LogitsFn:
     """Return the dense forward pass of whole texts: under blocks of `block` tokens, unless attention is full."""
 
     def logits(ids: Tensor) -> Tensor:
-        if model.spec.attention == "full":
+        if model.spec.is_full:
             return model.logits(ids)
         return model.logits(ids, allowed=block_causal(ids.shape[1], block, ids.device)[None])
 

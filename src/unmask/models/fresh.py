@@ -9,7 +9,6 @@ family itself (attention pattern, shift, norms, kind of router) is in `TRAITS`; 
 Its tokenizer has one token per byte, so that it reads any text, or one per character of an alphabet.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,8 @@ from unmask.models.tokenizer import (
     MASK,
     Tokenizer,
     character_tokenizer,
-    load_tokenizer,
     num_tokens,
+    write_tokenizer,
 )
 from unmask.models.transformer import Model, initialise
 
@@ -283,22 +282,8 @@ def byte_tokenizer(directory: str | Path, has_mask: bool = True) -> Tokenizer:
     from tokenizers.models import BPE
     from tokenizers.pre_tokenizers import ByteLevel
 
-    special = [EOS, MASK] if has_mask else [EOS]
-    tokens = [*special, *sorted(ByteLevel.alphabet())]
+    tokens = [EOS, *([MASK] if has_mask else []), *sorted(ByteLevel.alphabet())]
     backend = Backend(BPE({token: index for index, token in enumerate(tokens)}, []))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = ByteDecoder()
-    backend.add_special_tokens(special)
-
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    backend.save(str(directory / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": EOS,
-        "pad_token": EOS,
-        **({"mask_token": MASK} if has_mask else {}),
-        "clean_up_tokenization_spaces": False,
-    }
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    return load_tokenizer(directory)
+    return write_tokenizer(backend, directory, has_mask)

@@ -167,8 +167,13 @@ def character_tokenizer(alphabet: str, directory: str | Path) -> Tokenizer:
     backend = Backend(WordLevel(vocabulary))
     backend.pre_tokenizer = Split(Regex("(?m)."), "isolated")  # Oniguruma: m lets . match newlines
     backend.decoder = Fuse()
-    backend.add_special_tokens([EOS, MASK])
+    return write_tokenizer(backend, directory)
 
+
+def write_tokenizer(backend: Any, directory: str | Path, has_mask: bool = True) -> Tokenizer:
+    """Write a `tokenizers` tokenizer that holds `<eos>`, and `<mask>` if it has one, and return it loaded."""
+    mask = {"mask_token": MASK} if has_mask else {}
+    backend.add_special_tokens([EOS, *mask.values()])
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     backend.save(str(directory / "tokenizer.json"))
@@ -176,7 +181,7 @@ def character_tokenizer(alphabet: str, directory: str | Path) -> Tokenizer:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": EOS,
         "pad_token": EOS,
-        "mask_token": MASK,
+        **mask,
         "clean_up_tokenization_spaces": False,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -223,7 +223,7 @@ class Model(nn.Module):
 
 def attention_pattern(spec: ModelSpec, length: int, device: torch.device | None = None) -> Tensor:
     """Return the `(L, L)` bool pattern of a model over a text of `L` tokens."""
-    if spec.attention == "full":
+    if spec.is_full:
         return torch.ones(length, length, dtype=torch.bool, device=device)
     assert spec.block_size is not None
     return block_causal(length, spec.block_size, device)
