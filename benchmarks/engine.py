@@ -20,7 +20,8 @@ Reading the table: seconds are CPU seconds of this process. `speed` is the engin
 over the loop's, `of bound` the share of the engine's time that its matrix products alone take.
 `group` is one prompt of 512 tokens with sixteen answers: the rows of the prompt fed, over its length.
 
-With `--matmul onednn` the engine's side uses torch's oneDNN kernels, the loop torch's default.
+With `--matmul onednn` the engine's side uses torch's oneDNN kernels, with `packed` on weights laid out
+for them, and so does its bound; the loop uses torch's default.
 Writes `benchmarks/results/engine.json`, with the settings and the machine.
 """
 
@@ -33,15 +34,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, write_result
-from torch import Tensor
+from torch import Tensor, nn
 
 from unmask.engine.engine import Engine
+from unmask.engine.params import EngineParams
 from unmask.models.attention import attend_rows
 from unmask.models.matmul import use_matmul
+from unmask.models.packed import packed_twin
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
 from unmask.types import Prompt, SamplingParams, Trajectory
@@ -158,10 +160,10 @@ def recorded(engine: Engine, passes: list[tuple[int, int]]):
 
 
 def run_engine(
-    model: Model, prompts: Sequence[tuple[int, ...]], sampling: SamplingParams
+    model: Model, prompts: Sequence[tuple[int, ...]], sampling: SamplingParams, packs: bool
 ) -> tuple[list[Trajectory], float, list[tuple[int, int]]]:
     """Return what was written, the CPU seconds, and the rows fed and scored by each pass."""
-    engine, passes = Engine(model), []
+    engine, passes = Engine(model, EngineParams(packs_weights=packs)), []
     with recorded(engine, passes):
         began = time.process_time()
         numbers = [
@@ -175,14 +177,12 @@ def run_engine(
 
 
 @torch.inference_mode()
-def time_products(model: Model, passes: Sequence[tuple[int, int]]) -> float:
+def time_products(model: Model, passes: Sequence[tuple[int, int]], packs: bool) -> float:
     """Return CPU seconds of the matrix products of these passes, and nothing else."""
-    weights = [
-        parameter
-        for name, parameter in model.named_parameters()
-        if parameter.dim() == 2 and "embedding" not in name and "head" not in name.split(".")[0]
-    ]
-    head = model.head.projection.weight
+    run = packed_twin(model) if packs else model
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    widths = [model.get_submodule(name).in_features for name in names]
+    *layers, (head, head_width) = zip(map(run.get_submodule, names), widths, strict=True)
     inputs: dict[tuple[int, int], Tensor] = {}
 
     def rows(count: int, width: int) -> Tensor:
@@ -191,21 +191,20 @@ def time_products(model: Model, passes: Sequence[tuple[int, int]]) -> float:
         return inputs[count, width]
 
     for count, scored in passes:
-        rows(count, head.shape[1]), rows(scored, head.shape[1])
-        for weight in weights:
-            rows(count, weight.shape[1])
+        for width in widths:
+            rows(count, width), rows(scored, width)
     began = time.process_time()
     for count, scored in passes:
-        for weight in weights:
-            F.linear(rows(count, weight.shape[1]), weight)
-        F.linear(rows(scored, head.shape[1]), head)
+        for layer, width in layers:
+            layer(rows(count, width))
+        head(rows(scored, head_width))
     return time.process_time() - began
 
 
 def usable() -> list[str]:
     """Return the kernels this processor can be asked for."""
     kinds: list[str] = []
-    for kind in ("default", "onednn"):
+    for kind in ("default", "onednn", "packed"):
         try:
             use_matmul(kind)
         except ValueError as refusal:
@@ -234,10 +233,11 @@ def compare(
     loop_s = sum(prefill + decode * count / few for _, prefill, decode in written)
     loop_rate = len(written) * count / loop_s
     use_matmul(matmul)
-    results, seconds, passes = run_engine(model, prompts, sampling)
-    bound = time_products(model, passes)
-    _, one_s, one_passes = run_engine(model, prompts[:1], sampling)
-    one_bound = time_products(model, one_passes)
+    packs = matmul == "packed"
+    results, seconds, passes = run_engine(model, prompts, sampling, packs)
+    bound = time_products(model, passes, packs)
+    _, one_s, one_passes = run_engine(model, prompts[:1], sampling, packs)
+    one_bound = time_products(model, one_passes, packs)
     use_matmul("default")
     own = written[0][1] + written[0][2] * count / few
     same = [
@@ -283,7 +283,7 @@ def main() -> None:
     )
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--matmul", choices=["default", "onednn", "both"], default="both")
+    parser.add_argument("--matmul", choices=["default", "onednn", "packed", "all"], default="all")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "engine.json")
     options = parser.parse_args()
@@ -291,7 +291,7 @@ def main() -> None:
     model = build_model(SMOKE if options.smoke else FULL)
     requests, count = (6, 16) if options.smoke else (options.requests, options.tokens)
     prompts = make_prompts(requests, 64, 256, model.spec.vocab_size)
-    kinds = usable() if options.matmul == "both" else [options.matmul]
+    kinds = usable() if options.matmul == "all" else [options.matmul]
     result: dict[str, Any] = {
         "machine": describe_machine(),
         "settings": {"requests": requests, "tokens": count, "block": BLOCK, "prompts": [64, 256]},

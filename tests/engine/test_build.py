@@ -10,6 +10,7 @@ from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.engine.build import build_llm
 from unmask.engine.params import EngineParams
+from unmask.models.matmul import use_matmul
 from unmask.types import SamplingParams
 
 
@@ -69,3 +70,14 @@ def test_a_gpu_is_refused_where_there_is_none(directory: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.device = cuda: torch finds cpu here"):
         build_llm(ModelConfig(path=str(directory), device="cuda"), EngineConfig())
     assert build_llm(ModelConfig(path=str(directory)), EngineConfig()).model.device.type == "cpu"
+
+
+def test_packed_weights_are_asked_of_the_engine(directory: Path) -> None:
+    model = ModelConfig(path=str(directory), device="cpu", matmul="packed")
+    try:
+        llm = build_llm(model, EngineConfig())
+    except ValueError as error:
+        pytest.skip(str(error))
+    finally:
+        use_matmul("default")
+    assert llm.engine.params == EngineParams(packs_weights=True)

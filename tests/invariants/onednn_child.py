@@ -6,11 +6,13 @@ import tests.conftest  # noqa: F401  one thread, before torch is used
 from tests.engine.bits import assert_same, bits_hold
 from tests.engine.models import model_of
 from tests.engine.writers import by_engine, by_reference, sharing_asks
+from unmask.engine.params import EngineParams
 from unmask.models.matmul import use_matmul
+from unmask.models.packed import packed_twin
 
 
 def main() -> int:
-    """Compare engine and reference sampler on three kinds of model."""
+    """Compare engine and reference sampler on two kinds of model, weights as they are and packed."""
     import torch
 
     try:
@@ -25,6 +27,9 @@ def main() -> int:
         model = model_of(kind, torch.float32)
         asks = sharing_asks(6, 4, model)
         assert_same(by_engine(model, asks), [by_reference(model, ask) for ask in asks])
+        twin = packed_twin(model)
+        packed = by_engine(model, asks, EngineParams(packs_weights=True))
+        assert_same(packed, [by_reference(twin, ask) for ask in asks])
     return 0
 
 

@@ -66,7 +66,9 @@ def test_a_torch_without_onednn_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_kernels_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(ValueError, match="matmul = 'magic': must be one of default, onednn"):
+    with pytest.raises(
+        ValueError, match="matmul = 'magic': must be one of default, onednn, packed"
+    ):
         use_matmul("magic")
 
 

@@ -21,11 +21,13 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
         ValueError: as `load_model`, or for a device that this machine has not.
     """
     device = _device(model.device)
+    packs = device == "cpu" and model.matmul == "packed"
     if device == "cpu":
         use_matmul(model.matmul)
     loaded = load_model(model.path, device, _dtype(model, device), model.mask_id, model.block_size)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
-    return LLM(loaded, params=engine_params(engine, loaded))
+    params = replace(engine_params(engine, loaded), packs_weights=packs)
+    return LLM(loaded, params=params)
 
 
 def engine_params(engine: EngineConfig, model: Model) -> EngineParams:

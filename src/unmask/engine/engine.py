@@ -25,6 +25,7 @@ from unmask.engine.request import Request, num_shareable, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.slots import TEXTS, Slots, open_slots
+from unmask.models.packed import packed_twin
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 
@@ -77,6 +78,7 @@ class Engine:
         self._pages = PagePool(model, self.params.cache_tokens)
         planner = build_planner(self.params.attention, model.spec, model.device)
         self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
+        self._lay_out_weights()
         on_cuda = model.device.type == "cuda"
         late = self.params.reads_late
         self._reads_late = on_cuda if late is None else late
@@ -224,8 +226,14 @@ class Engine:
                         f"{tuple(parameter.shape)}"
                     )
                 parameter.copy_(tensor)
+        self._lay_out_weights()
         self._scheduler.clear()
         self.policy_version = self.policy_version + 1 if version is None else version
+
+    def _lay_out_weights(self) -> None:
+        self._runner.model = self.model  # lets go of the old twin before there is a new one
+        if self.params.packs_weights:
+            self._runner.model = packed_twin(self.model)
 
     def release_memory(self) -> None:
         """Give back the memory of the cache until the next request comes.

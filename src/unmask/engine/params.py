@@ -36,6 +36,8 @@ class EngineParams:
             a pass before it knows what there is to do; `None` is on CUDA only. No result depends
             on it.
         uses_graphs: on CUDA, capture a step of each size once and replay it.
+        packs_weights: on CPU in fp32, keep a second copy of the linear weights in the layout oneDNN
+            multiplies fastest (`models/packed.py`).
     """
 
     max_slots: int = 256
@@ -48,6 +50,7 @@ class EngineParams:
     attention: AttentionKind = "auto"
     reads_late: bool | None = None
     uses_graphs: bool = True
+    packs_weights: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no engine could be."""

@@ -1,7 +1,8 @@
 """Which kernels multiply fp32 matrices on CPU.
 
 torch sends them to MKL, which on AMD processors reaches less than half of what the oneDNN kernels in
-the same torch do. One public switch routes them there. It is named after bf16 because a processor
+the same torch do. One public switch routes them there; with `packed`, the engine multiplies by weights
+laid out for them beforehand as well (`models/packed.py`). The switch is named after bf16 because a processor
 with matrix units may really round to bf16; where it does, the switch is refused, because numbers come
 before speed. The laws of bits hold under either, not across the two.
 """
@@ -10,7 +11,7 @@ from typing import Literal, get_args
 
 import torch
 
-Matmul = Literal["default", "onednn"]
+Matmul = Literal["default", "onednn", "packed"]
 
 
 def use_matmul(kind: Matmul | str) -> None:

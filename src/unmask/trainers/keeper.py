@@ -305,6 +305,7 @@ def starting_llm(config: SFTConfig | RLConfig) -> LLM:
     else:
         params = LoRAParams(**config.lora.model_dump())
         add_lora(llm.model, params, derive_seed(config.run.seed, ADAPTER_DRAW))
+    llm.engine.update_weights(version=0)  # it may have laid out a model without adapters
     return llm
 
 
