@@ -1,5 +1,6 @@
 """Records come one by one with the place of each, from either form of file."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -33,3 +34,12 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, text: str | None, words: s
     with pytest.raises(ValueError, match=words) as caught:
         list(read_records(path, "task.train"))
     assert f"task.train = {path}" in str(caught.value)
+
+
+def test_a_compressed_file_holds_what_it_was_made_from(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl.gz"
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, RECORDS)).encode()))
+    assert [record for _, record in read_records(path, "key")] == RECORDS
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(ValueError, match="cannot be read"):
+        list(read_records(path, "key"))

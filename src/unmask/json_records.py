@@ -1,10 +1,12 @@
 """Records of a JSON list or a JSON Lines file, each with the words that name it in an error.
 
 Which of the two a file is, its content decides: a JSON list begins with `[`. Nothing is skipped but
-empty lines.
+empty lines. A name that ends in `.gz` is a compressed file.
 """
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,9 @@ def read_records(path: Path, key: str) -> Iterator[tuple[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{key} = {path}: no such file")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(f"{key} = {path}: cannot be read: {error}") from error
     if text.lstrip().startswith("["):
         for number, record in enumerate(_parse(text, f"{key} = {path}"), start=1):

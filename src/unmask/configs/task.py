@@ -1,11 +1,18 @@
 """`[task]`: what is asked, and how answers are judged. One class per kind of task."""
 
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unmask.configs.section import Section
+
+BOXED_TEMPLATE = (
+    "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
+)
+# Every name is a file of `unmask.tasks` and a line of `tasks.published.dataset_by_name`.
+DatasetName = Literal["gsm8k"]
 
 
 class VerifierConfig(Section):
@@ -59,9 +66,7 @@ class JsonTaskConfig(Section):
     """File of problems for choosing hyper-parameters."""
     test: Path | None = None
     """File of problems for the reported numbers."""
-    template: str = (
-        "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
-    )
+    template: str = BOXED_TEMPLATE
     """What the model is asked; `{question}` stands for the problem's text."""
     reward: str | None = None
     """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
@@ -70,4 +75,39 @@ class JsonTaskConfig(Section):
     """How the verifier is run."""
 
 
-TaskConfig = Annotated[ReasoningGymConfig | JsonTaskConfig, Field(discriminator="kind")]
+class DatasetTaskConfig(Section):
+    """A published data set by name, with the grader its answers need."""
+
+    kind: Literal["dataset"] = "dataset"
+    """Which kind of task this is."""
+    name: DatasetName
+    """Name of the data set."""
+    path: Path | None = None
+    """Your copy: a file of one split, or a directory of files; when not given, the directory
+    `$UNMASK_DATA`, then the hub by the `datasets` package."""
+    template: str | None = None
+    """What the model is asked; `{question}` stands for the problem's text; the data set's own wording
+    when not given."""
+    validation_share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the training problems held out as validation, where none was published."""
+    reward: str | None = None
+    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
+    place of the grader."""
+    verifier: VerifierConfig = VerifierConfig()
+    """How the verifier is run."""
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _is_known(cls, name: Any) -> Any:
+        names = get_args(DatasetName)
+        if name not in names:
+            near = ", ".join(get_close_matches(str(name), names)) or "nothing"
+            raise ValueError(
+                f"{name!r} is no data set here; near it: {near}; there are {', '.join(names)}"
+            )
+        return name
+
+
+TaskConfig = Annotated[
+    ReasoningGymConfig | JsonTaskConfig | DatasetTaskConfig, Field(discriminator="kind")
+]

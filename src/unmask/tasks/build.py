@@ -1,7 +1,8 @@
 """From a `[task]` section to its task: the one place that knows every kind."""
 
-from unmask.configs.task import JsonTaskConfig, ReasoningGymConfig, TaskConfig
+from unmask.configs.task import DatasetTaskConfig, JsonTaskConfig, ReasoningGymConfig, TaskConfig
 from unmask.tasks.json_files import build_json_task
+from unmask.tasks.published import build_dataset_task
 from unmask.tasks.reasoning_gym import build_reasoning_gym_task
 from unmask.tasks.task import NO_TASK, Task
 
@@ -19,3 +20,5 @@ def build_task(config: TaskConfig | None) -> Task:
             return build_reasoning_gym_task(config)
         case JsonTaskConfig():
             return build_json_task(config)
+        case DatasetTaskConfig():
+            return build_dataset_task(config)

@@ -13,10 +13,10 @@ from functools import cache
 from typing import Any
 
 from unmask.configs.task import ReasoningGymConfig
-from unmask.rewards.custom import load_reward
 from unmask.rewards.reasoning_gym import FACTORY
 from unmask.rewards.workers import VerifierPool, score_from_verdict
 from unmask.tasks import chain_sum, countdown, mini_sudoku
+from unmask.tasks.grader import own_grader
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.wording import VERBATIM, Entry, Wording
 from unmask.types import Prompt, Score, Split
@@ -45,13 +45,9 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
         return wording.demonstration(prompt.reference)
 
     if config.reward is not None:
-        reward = load_reward(config.reward)
+        grader = own_grader(config.reward)
         return Task(
-            config.name,
-            prompts,
-            demonstration,
-            grade=lambda items: [Score(reward(prompt, response)) for prompt, response in items],
-            alphabet=wording.alphabet,
+            config.name, prompts, demonstration, grader.grade, grader.close, wording.alphabet
         )
 
     args = {"name": config.name, "args": {**config.args, "size": config.size, "seed": config.seed}}

@@ -1,0 +1,46 @@
+"""What judges the responses of a task, and what ends the processes that it holds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from unmask.configs.task import VerifierConfig
+from unmask.rewards.custom import load_reward
+from unmask.rewards.math import FACTORY
+from unmask.rewards.workers import VerifierPool, score_from_verdict
+from unmask.types import Prompt, Score
+
+
+def _nothing_to_close() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Grader:
+    """A grader of `(prompt, response)` pairs.
+
+    Attributes:
+        grade: the scores of the pairs, in their order.
+        close: ends the processes the grader holds; grading again starts them again.
+    """
+
+    grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
+    close: Callable[[], None] = _nothing_to_close
+
+
+def own_grader(reward: str) -> Grader:
+    """Make the grader of a user's own `module:function`, which runs in this process."""
+    function = load_reward(reward)
+    return Grader(lambda items: [Score(function(prompt, response)) for prompt, response in items])
+
+
+def math_grader(verifier: VerifierConfig) -> Grader:
+    """Make the grader that compares with the text `reference["answer"]` by `math-verify`, in worker processes."""
+    pool = VerifierPool(FACTORY, {}, verifier.workers, verifier.time_limit_s)
+
+    def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
+        verdicts = pool.judge(
+            [{"response": text, "gold": prompt.reference["answer"]} for prompt, text in items]
+        )
+        return [score_from_verdict(verdict, exact=True) for verdict in verdicts]
+
+    return Grader(grade, pool.close)

@@ -1,0 +1,122 @@
+"""Where the records of a published data set come from.
+
+Three places, and the first that has the split is taken: `task.path`, the directory `$UNMASK_DATA`,
+the hub by way of the optional `datasets` package. In a directory a file is known by how its name
+begins (`Source.file`); two that fit are an error, because nobody could tell which one was measured.
+Nothing is downloaded where a path was given.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from unmask.json_records import read_records
+from unmask.tasks.dataset import Dataset, Source
+from unmask.tasks.record import Record, record_from_json
+from unmask.types import Split
+
+VARIABLE = "UNMASK_DATA"
+ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+
+
+def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Record]:
+    """Read the records of one published split.
+
+    Args:
+        dataset: what is read; it has a source for `split`.
+        split: which split.
+        path: `task.path`.
+
+    Raises:
+        ValueError: the split is in none of the three places, or cannot be read there.
+    """
+    source = dataset.sources[split]
+    if path is not None:
+        yield from _read_file(_file_at(path, dataset, split), "task.path")
+        return
+    folder = os.environ.get(VARIABLE)
+    local = _file_in(Path(folder), source) if folder else None
+    if local is not None:
+        yield from _read_file(local, f"${VARIABLE}")
+        return
+    if importlib.util.find_spec("datasets") is None:
+        raise ValueError(
+            f"the {split} problems of {dataset.hub} are not here: give task.path, or set "
+            f"{VARIABLE} to a directory with {source.file}.jsonl, or `pip install 'unmask[datasets]'` "
+            "to load them from the hub"
+        )
+    yield from _read_hub(dataset, source)
+
+
+def check_path(path: Path) -> None:
+    """Refuse a `task.path` where nothing is, before anything is asked of it."""
+    if not path.exists():
+        raise ValueError(f"task.path = {path}: there is no such file or directory")
+
+
+def _file_at(path: Path, dataset: Dataset, split: Split) -> Path:
+    source = dataset.sources[split]
+    if path.is_dir():
+        found = _file_in(path, source)
+        if found is None:
+            raise ValueError(
+                f"task.path = {path}: no file of the {split} problems in it; name it {source.file}.jsonl "
+                f"({', '.join(ENDINGS)} are read)"
+            )
+        return found
+    if len(dataset.sources) == 1 or _is_of(path, source):
+        return path
+    raise ValueError(
+        f"task.path = {path}: asked for {split} problems, and the name of the file must begin with "
+        f"{source.file} to tell that it holds them; rename it, or give a directory of such files"
+    )
+
+
+def _file_in(folder: Path, source: Source) -> Path | None:
+    if not folder.is_dir():
+        raise ValueError(f"{VARIABLE} = {folder}: there is no such directory")
+    found = sorted(path for path in folder.iterdir() if _is_of(path, source))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder}: which one is meant of {names}? Give it as task.path")
+    return found[0] if found else None
+
+
+def _is_of(path: Path, source: Source) -> bool:
+    rest = path.name.removeprefix(source.file)
+    return rest != path.name and rest[:1] in ("-", ".") and rest.endswith(ENDINGS)
+
+
+def _read_file(path: Path, key: str) -> Iterator[Record]:
+    records = _parquet_records(path) if path.suffix == ".parquet" else read_records(path, key)
+    for place, value in records:
+        yield record_from_json(place, value)
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(
+            f"{path}: a parquet file is read by pyarrow: `pip install 'unmask[datasets]'`, or give "
+            "JSON Lines"
+        )
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    rows: Iterable[Any] = parquet.read_table(path).to_pylist()
+    for number, row in enumerate(rows, start=1):
+        yield f"{path}, row {number}", row
+
+
+def _read_hub(dataset: Dataset, source: Source) -> Iterator[Record]:
+    datasets: Any = importlib.import_module("datasets")
+    try:
+        rows: Iterable[Any] = datasets.load_dataset(
+            dataset.hub, dataset.subset, split=source.hub_split
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{dataset.hub} cannot be loaded from the hub ({error}): give task.path, or set "
+            f"{VARIABLE} to a directory with {source.file}.jsonl"
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield record_from_json(f"{dataset.hub} {source.hub_split}, row {number}", row)

@@ -1,0 +1,19 @@
+"""What a data set's record promises, for every data set there is."""
+
+from typing import get_args
+
+import pytest
+
+from unmask.configs.task import DatasetName
+from unmask.tasks.published import dataset_by_name
+from unmask.tasks.template import check_template
+
+
+@pytest.mark.parametrize("name", get_args(DatasetName))
+def test_every_name_has_splits_whose_files_cannot_be_mistaken(name: DatasetName) -> None:
+    dataset = dataset_by_name(name)
+    check_template(dataset.template)
+    assert "/" in dataset.hub
+    files = [source.file for source in dataset.sources.values()]
+    assert files
+    assert not [(a, b) for a in files for b in files if a != b and f"{a}-".startswith(f"{b}-")]
