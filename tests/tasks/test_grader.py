@@ -24,7 +24,7 @@ def test_the_users_own_function_is_called_in_order(
 
 
 def test_math_is_compared_with_the_reference_and_grades_again_after_close() -> None:
-    grader = math_grader(VerifierConfig())
+    grader = math_grader(VerifierConfig(), "boxed")
     for _ in range(2):
         scores = grader.grade([(HALF, r"\boxed{0.5}"), (HALF, r"\boxed{2}")])
         assert [score.reward for score in scores] == [1.0, 0.0]

@@ -11,8 +11,9 @@ from unmask.configs.section import Section
 BOXED_TEMPLATE = (
     "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 )
+Extraction = Literal["boxed", "stated", "anywhere"]
 # Every name is a file of `unmask.tasks` and a line of `tasks.published.dataset_by_name`.
-DatasetName = Literal["gsm8k"]
+DatasetName = Literal["gsm8k", "math500", "math_train", "aime24", "aime25", "livebench_math"]
 
 
 class VerifierConfig(Section):
@@ -68,6 +69,9 @@ class JsonTaskConfig(Section):
     """File of problems for the reported numbers."""
     template: str = BOXED_TEMPLATE
     """What the model is asked; `{question}` stands for the problem's text."""
+    extraction: Extraction = "boxed"
+    """What counts in a response without a closed `\\boxed{}`: nothing (`boxed`), a `stated` answer ("The
+    answer is 18."), or the last expression `anywhere`."""
     reward: str | None = None
     """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
     place of `math-verify`."""
@@ -88,6 +92,10 @@ class DatasetTaskConfig(Section):
     template: str | None = None
     """What the model is asked; `{question}` stands for the problem's text; the data set's own wording
     when not given."""
+    extraction: Extraction | None = None
+    """Where the answer is mathematics: what counts in a response without a closed `\\boxed{}`: nothing
+    (`boxed`), a `stated` answer ("The answer is 18."), or the last expression `anywhere`; the data
+    set decides when not given."""
     validation_share: float = Field(default=0.05, gt=0, lt=1)
     """Share of the training problems held out as validation, where none was published."""
     reward: str | None = None

@@ -4,40 +4,50 @@ A response is everything the model wrote; the answer is the part that is judged.
 `\boxed{...}` counts, and `<answer>...</answer>` where a prompt asked for it. A box that is never
 closed is no box: the response was cut there. Nothing is guessed beyond that, so a response without
 either is its own answer.
+
+Every search is one pass: a response is foreign text, and a megabyte of opening braces must not hold
+up the process that reads it.
 """
 
 import re
 
-BOX = re.compile(r"\\boxed\s*\{")
-TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+# The look-behind and the possessive repeats keep a long run of backslashes from being read once per
+# backslash. What follows any other backslash is no brace.
+TOKEN = re.compile(
+    r"(?P<box>(?<!\\)\\++boxed\s*+\{)|\\.|(?P<opening>\{)|(?P<closing>\})", re.DOTALL
+)
+OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
 
 
 def last_boxed(text: str) -> str | None:
     r"""Return what stands in the last closed `\boxed{...}`, or None; escaped braces do not count."""
-    for match in reversed(list(BOX.finditer(text))):
-        end = _closing_brace(text, match.end())
-        if end is not None:
-            return text[match.end() : end]
-    return None
+    opened: list[int] = []  # where the content of a box starts; -1 for any other brace
+    last = (-1, -1)
+    for token in TOKEN.finditer(text):
+        match token.lastgroup:
+            case "box":
+                opened.append(token.end())
+            case "opening":
+                opened.append(-1)
+            case "closing" if opened:
+                last = max(last, (opened.pop(), token.start()))
+            case _:  # an escaped character, or a brace that nothing opened
+                pass
+    start, end = last
+    return None if start < 0 else text[start:end]
 
 
 def answer_from_response(response: str) -> str:
     """Return the last tagged part, in it the last boxed part, in any case without outer whitespace."""
-    tagged = TAGGED.findall(response)
-    text = tagged[-1] if tagged else response
+    tagged = _last_tagged(response)
+    text = response if tagged is None else tagged
     boxed = last_boxed(text)
     return (text if boxed is None else boxed).strip()
 
 
-def _closing_brace(text: str, start: int) -> int | None:
-    depth = 1
-    position = start
-    while position < len(text):
-        if text[position] == "\\":
-            position += 2
-            continue
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return position
-        position += 1
-    return None
+def _last_tagged(text: str) -> str | None:
+    start = text.rfind(OPEN_TAG, 0, max(text.rfind(CLOSE_TAG), 0))
+    if start < 0:
+        return None
+    start += len(OPEN_TAG)
+    return text[start : text.find(CLOSE_TAG, start)]

@@ -46,7 +46,13 @@ class Source:
 
 def math_grader_of(config: DatasetTaskConfig) -> Grader:
     """Make the grader of problems whose reference is `{"answer": text}`."""
-    return math_grader(config.verifier)
+    return math_grader(config.verifier, config.extraction or "boxed")
+
+
+def problem_and_answer(record: Record) -> Problem:
+    """Read `problem` and `answer`, as most sets of mathematics name them, and the `solution` if there is one."""
+    solution = record.text("solution") if record.values.get("solution") else None
+    return Problem(record.text("problem"), {"answer": record.text("answer")}, solution)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from unmask.configs.task import VerifierConfig
+from unmask.configs.task import Extraction, VerifierConfig
 from unmask.rewards.custom import load_reward
 from unmask.rewards.math import FACTORY
 from unmask.rewards.workers import VerifierPool, score_from_verdict
@@ -33,9 +33,11 @@ def own_grader(reward: str) -> Grader:
     return Grader(lambda items: [Score(function(prompt, response)) for prompt, response in items])
 
 
-def math_grader(verifier: VerifierConfig) -> Grader:
+def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:
     """Make the grader that compares with the text `reference["answer"]` by `math-verify`, in worker processes."""
-    pool = VerifierPool(FACTORY, {}, verifier.workers, verifier.time_limit_s)
+    pool = VerifierPool(
+        FACTORY, {"extraction": extraction}, verifier.workers, verifier.time_limit_s
+    )
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
         verdicts = pool.judge(

@@ -11,7 +11,7 @@ from functools import cache
 from typing import assert_never
 
 from unmask.configs.task import DatasetName, DatasetTaskConfig
-from unmask.tasks import gsm8k
+from unmask.tasks import aime24, aime25, gsm8k, livebench_math, math500, math_train
 from unmask.tasks.dataset import Dataset, Problem
 from unmask.tasks.grader import own_grader
 from unmask.tasks.sources import check_path, read_split
@@ -25,6 +25,16 @@ def dataset_by_name(name: DatasetName) -> Dataset:
     match name:
         case "gsm8k":
             return gsm8k.DATASET
+        case "math500":
+            return math500.DATASET
+        case "math_train":
+            return math_train.DATASET
+        case "aime24":
+            return aime24.DATASET
+        case "aime25":
+            return aime25.DATASET
+        case "livebench_math":
+            return livebench_math.DATASET
         case _:
             assert_never(name)
 

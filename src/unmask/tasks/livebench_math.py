@@ -1,0 +1,72 @@
+r"""The mathematics of LiveBench (White et al., arXiv 2406.19314): three tasks, each with a form of its own.
+
+The question itself says how to answer, so the template adds nothing. `AMPS_Hard` wants a box.
+`math_comp` wants three digits at the end, or a letter five times in a row (`CCCCC`). `olympiad` wants
+the missing formulae of a proof, `Answer: 3,1,2`, and earns the share of places that are right, as
+its authors count it.
+"""
+
+import re
+from collections.abc import Sequence
+
+from unmask.configs.task import DatasetTaskConfig
+from unmask.tasks.dataset import Dataset, Problem, Source
+from unmask.tasks.grader import Grader, math_grader
+from unmask.tasks.record import Record
+from unmask.types import Prompt, Score
+
+LETTERS = re.compile(r"([A-E])\1{3,}")
+LIST = re.compile(r"\d+(?:\s*,\s*\d+)*")
+ORDERED = "olympiad"
+
+
+def problem(record: Record) -> Problem:
+    """Read `turns`, of which there is one, `ground_truth` and `task`."""
+    turns = record.values.get("turns")
+    if not isinstance(turns, list | tuple) or len(turns) != 1:  # pyright: ignore[reportUnknownArgumentType]
+        raise record.error("turns", "must be a list of one text")
+    question = Record(record.place, {"turns": turns[0]}).text("turns")
+    return Problem(question, {"answer": record.text("ground_truth"), "task": record.text("task")})
+
+
+def answer_in_a_box(response: str) -> str:
+    """Put a letter that stands at least four times in a row into a box; return other responses as they are."""
+    letters = LETTERS.findall(response)
+    return f"\\boxed{{{letters[-1]}}}" if letters else response
+
+
+def share_in_order(response: str, gold: str) -> float:
+    """Return the share of places of a comma-separated list that the list after the last `Answer:` has right."""
+    _, marker, tail = response.lower().rpartition("answer:")
+    found = LIST.search(tail) if marker else None
+    if found is None:
+        return 0.0
+    given, wanted = (re.findall(r"\d+", text) for text in (found.group(), gold))
+    right = sum(int(a) == int(b) for a, b in zip(given, wanted, strict=False))
+    return right / max(len(given), len(wanted))
+
+
+def build_grader(config: DatasetTaskConfig) -> Grader:
+    """Make the grader that reads each task's own form of answer."""
+    verified = math_grader(config.verifier, config.extraction or "anywhere")
+
+    def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
+        plain = [(p, answer_in_a_box(r)) for p, r in items if p.reference["task"] != ORDERED]
+        scores = iter(verified.grade(plain))
+        return [
+            Score(share_in_order(response, prompt.reference["answer"]))
+            if prompt.reference["task"] == ORDERED
+            else next(scores)
+            for prompt, response in items
+        ]
+
+    return Grader(grade, verified.close)
+
+
+DATASET = Dataset(
+    hub="livebench/math",
+    sources={"test": Source("livebench-math", "test")},
+    problem=problem,
+    template="{question}",
+    build_grader=build_grader,
+)
