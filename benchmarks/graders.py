@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -46,11 +46,12 @@ def main() -> int:
     arguments = parser.parse_args()
     golds = gold_answers(arguments.data)
     golds = golds[:60] if arguments.smoke else golds
-    forms = {name: judge_form(golds, *form) for name, form in FORMS.items()}
+    pools = {e: VerifierPool(FACTORY, {"extraction": e}) for e in get_args(Extraction)}
+    forms = {name: judge_form(pools[e], golds, form) for name, (e, form) in FORMS.items()}
     show(forms)
-    result = {"machine": describe_machine(), "dataset": "gsm8k", "problems": len(golds)}
+    result = {"machine": describe_machine(), "math": {"problems": len(golds), "forms": forms}}
     out = arguments.out or (None if arguments.smoke else RESULTS / "graders.json")
-    write_result(out, result | {"math": forms})
+    write_result(out, result)
     return int(any(form["gold_right"] < 1 or form["plus_one_right"] > 0 for form in forms.values()))
 
 
@@ -64,16 +65,15 @@ def gold_answers(folder: Path) -> list[str]:
     ]
 
 
-def judge_form(golds: list[str], extraction: Extraction, form: Form) -> dict[str, Any]:
+def judge_form(pool: VerifierPool, golds: list[str], form: Form) -> dict[str, Any]:
     """Judge one form of the gold answers, and of the gold answers plus one."""
     values = [Decimal(gold.replace(",", "")) for gold in golds]
     right = [{"response": form(v), "gold": g} for v, g in zip(values, golds, strict=True)]
     wrong = [{"response": form(v + 1), "gold": g} for v, g in zip(values, golds, strict=True)]
-    with VerifierPool(FACTORY, {"extraction": extraction}) as pool:
-        pool.judge(right[:1])  # starts the worker
-        start = time.perf_counter()
-        verdicts = pool.judge(right + wrong)
-        seconds = time.perf_counter() - start
+    pool.judge(right[:1])  # starts the worker, where it is the first
+    start = time.perf_counter()
+    verdicts = pool.judge(right + wrong)
+    seconds = time.perf_counter() - start
     half = len(golds)
     return {
         "gold_right": sum(v.score for v in verdicts[:half]) / half,

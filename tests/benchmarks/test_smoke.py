@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.real_data import real_file
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -36,6 +38,18 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
             assert 0 < run["of_bound"] < 1.5 and run["passes"] >= 8
     else:
         assert set(result["workloads"]) == {"chain_sum", "lengths"}
+
+
+def test_graders_are_right_on_sixty_problems(tmp_path: Path) -> None:
+    data, out = real_file("gsm8k-test-400.jsonl").parent, tmp_path / "result.json"
+    command = [sys.executable, str(BENCHMARKS / "graders.py"), "--smoke"]
+    command += ["--data", str(data), "--out", str(out)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    math = json.loads(out.read_text())["math"]
+    assert math["problems"] == 60
+    assert {form["gold_right"] for form in math["forms"].values()} == {1.0}
+    assert {form["plus_one_right"] for form in math["forms"].values()} == {0.0}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures where there is a GPU")

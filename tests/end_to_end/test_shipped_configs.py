@@ -12,9 +12,10 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.configs.task import JsonTaskConfig
+from unmask.configs.task import DatasetName, DatasetTaskConfig, JsonTaskConfig
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.tasks.build import build_task
+from unmask.tasks.published import dataset_by_name
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
 
@@ -22,7 +23,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 TRAINING = ["steps=1", "eval.problems=2", "optimizer.token_budget=2048"]
 SMALLER: Mapping[str, list[str]] = {
     "sft": [*TRAINING, "data.batch_size=2"],
-    "rl": [*TRAINING, "rollout.prompts=2", "rollout.responses=2"],
+    "rl": [*TRAINING, "rollout.prompts=2", "rollout.responses=2", "sampling.max_tokens=12"],
     "eval": ["problems=2", "sampling.max_tokens=8"],
 }
 CLASSES = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
@@ -39,7 +40,22 @@ def load(path: Path, place: Path, *words: str) -> SFTConfig | RLConfig | EvalCon
         given = config.task.model_dump(include={"train", "validation", "test"}, exclude_none=True)
         files = [f"task.{split}={place / 'problems.json'}" for split in given]
         return load_config(CLASSES[kind], [path], settings + files)[0]
+    if isinstance(config.task, DatasetTaskConfig):
+        copy = [f"task.path={place}", *write_dataset(place, config.task.name)]
+        return load_config(CLASSES[kind], [path], settings + copy)[0]
     return load_config(CLASSES[kind], [path], [*settings, "task.size=40"])[0]
+
+
+def write_dataset(place: Path, name: DatasetName) -> list[str]:
+    """Write a few records of a published data set; return the settings that suit so few."""
+    match name:
+        case "gsm8k":
+            items = [{"question": f"{n} + 1", "answer": f"#### {n + 1}"} for n in range(20)]
+        case _:
+            raise NotImplementedError(f"a shipped config names {name}: write records of it here")
+    for source in dataset_by_name(name).sources.values():
+        (place / f"{source.file}.json").write_text(json.dumps(items))
+    return ["task.validation_share=0.5"]
 
 
 @pytest.mark.parametrize(

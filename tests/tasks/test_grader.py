@@ -19,8 +19,10 @@ def test_the_users_own_function_is_called_in_order(
     )
     monkeypatch.syspath_prepend(tmp_path)
     grader = own_grader("own_reward:score")
+    assert grader is not None
     assert grader.grade([(HALF, "ab"), (HALF, "")]) == [Score(3.0), Score(1.0)]
     grader.close()
+    assert own_grader(None) is None
 
 
 def test_math_is_compared_with_the_reference_and_grades_again_after_close() -> None:

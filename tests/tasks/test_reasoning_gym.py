@@ -109,6 +109,16 @@ def test_the_packages_own_wording_and_graded_scores_when_exact_is_off():
     assert 0 < scores[3].reward < 1
 
 
+@pytest.mark.parametrize("name", ["countdown", "sudoku"])
+def test_puzzles_in_the_packages_own_wording_are_right_or_wrong(name: str):
+    with closing(build_task(config(name, size=10, validation_share=0, test_share=0))) as task:
+        first, second = task.prompts("train")[:2]
+        gold = task.demonstration(first) or ""
+        responses = [f"So <answer>{gold}</answer>", task.demonstration(second) or "", gold[:-1], ""]
+        scores = task.grade([(first, response) for response in responses])
+    assert [score.reward for score in scores] == [1.0, 0.0, 0.0, 0.0]
+
+
 def test_the_users_own_reward_takes_the_verifiers_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -57,6 +57,10 @@ def _estimator(value: Any) -> str:
     return "k3" if value else "k1"
 
 
+def _extraction(value: Any) -> str:
+    return "boxed" if value else "anywhere"
+
+
 def _model_dtype(value: Any) -> str:
     return {"no": "float32", "fp32": "float32"}.get(str(value), "auto")
 
@@ -89,7 +93,7 @@ EVERYWHERE = (
     Rule("dataset.add_think_prompt", (), "write the opening into task.template"),
     Rule("wandb.*", (), f'{NO_EFFECT}; run.wandb = "project" here'),
     Rule("execute.num_chunk", (), "code is not executed yet"),
-    Rule("reward.answer_must_in_box", (), "math-verify also reads answers outside a box"),
+    Rule("reward.answer_must_in_box", ("task.extraction",), "boxed is the default", _extraction),
     Rule("reward.strict_len_check", (), "a response cut at max_tokens is judged as it stands"),
 )
 

@@ -27,8 +27,10 @@ class Grader:
     close: Callable[[], None] = _nothing_to_close
 
 
-def own_grader(reward: str) -> Grader:
-    """Make the grader of a user's own `module:function`, which runs in this process."""
+def own_grader(reward: str | None) -> Grader | None:
+    """Make the grader of a user's own `module:function`, which runs in this process; None where none is named."""
+    if reward is None:
+        return None
     function = load_reward(reward)
     return Grader(lambda items: [Score(function(prompt, response)) for prompt, response in items])
 

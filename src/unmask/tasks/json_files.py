@@ -44,11 +44,7 @@ def build_json_task(config: JsonTaskConfig) -> Task:
             )
         return splits[split]
 
-    grader = (
-        own_grader(config.reward)
-        if config.reward
-        else math_grader(config.verifier, config.extraction)
-    )
+    grader = own_grader(config.reward) or math_grader(config.verifier, config.extraction)
     return Task(config.name, prompts, lambda prompt: None, grader.grade, grader.close)
 
 

@@ -19,6 +19,9 @@ from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.template import check_template, fill
 from unmask.types import Prompt, Split
 
+# Where a prompt keeps what SFT imitates: beside what the grader needs, and like it never shown.
+DEMONSTRATION = "demonstration"
+
 
 def dataset_by_name(name: DatasetName) -> Dataset:
     """Return what is known of a data set."""
@@ -51,12 +54,16 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         check_path(config.path)
     template = dataset.template if config.template is None else config.template
     check_template(template)
-    grader = own_grader(config.reward) if config.reward else dataset.build_grader(config)
+    grader = own_grader(config.reward) or dataset.build_grader(config)
 
     @cache
     def prompts(split: Split) -> Sequence[Prompt]:
         found = tuple(
-            prompt_from_text(config.name, fill(template, problem.question), _reference(problem))
+            prompt_from_text(
+                config.name,
+                fill(template, problem.question),
+                {**problem.reference, DEMONSTRATION: problem.demonstration},
+            )
             for problem in _problems(config, dataset, split)
         )
         if not found:
@@ -67,13 +74,6 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         return prompt.reference[DEMONSTRATION]
 
     return Task(config.name, prompts, demonstration, grader.grade, grader.close)
-
-
-DEMONSTRATION = "demonstration"
-
-
-def _reference(problem: Problem) -> dict[str, object]:
-    return {**problem.reference, DEMONSTRATION: problem.demonstration}
 
 
 def _problems(config: DatasetTaskConfig, dataset: Dataset, split: Split) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from unmask.configs.task import ReasoningGymConfig
 from unmask.rewards.reasoning_gym import FACTORY
 from unmask.rewards.workers import VerifierPool, score_from_verdict
 from unmask.tasks import chain_sum, countdown, mini_sudoku
-from unmask.tasks.grader import own_grader
+from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.wording import VERBATIM, Entry, Wording
 from unmask.types import Prompt, Score, Split
@@ -44,23 +44,8 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     def demonstration(prompt: Prompt) -> str | None:
         return wording.demonstration(prompt.reference)
 
-    if config.reward is not None:
-        grader = own_grader(config.reward)
-        return Task(
-            config.name, prompts, demonstration, grader.grade, grader.close, wording.alphabet
-        )
-
-    args = {"name": config.name, "args": {**config.args, "size": config.size, "seed": config.seed}}
-    pool = VerifierPool(FACTORY, args, config.verifier.workers, config.verifier.time_limit_s)
-    exact = is_exact_by_default(config.name) if config.exact is None else config.exact
-
-    def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        verdicts = pool.judge(
-            [{"entry": p.reference, "answer": wording.answer(response)} for p, response in items]
-        )
-        return [score_from_verdict(verdict, exact) for verdict in verdicts]
-
-    return Task(config.name, prompts, demonstration, grade, pool.close, wording.alphabet)
+    grader = own_grader(config.reward) or _package_grader(config, wording)
+    return Task(config.name, prompts, demonstration, grader.grade, grader.close, wording.alphabet)
 
 
 def compact_wording(name: str) -> Wording:
@@ -81,7 +66,21 @@ def compact_wording(name: str) -> Wording:
 
 def is_exact_by_default(name: str) -> bool:
     """Whether this dataset's graded scores are no partial success: a wrong sum, sudoku or expression."""
-    return name in ("chain_sum", "countdown", "mini_sudoku")
+    return name in ("chain_sum", "countdown", "mini_sudoku", "sudoku")
+
+
+def _package_grader(config: ReasoningGymConfig, wording: Wording) -> Grader:
+    args = {"name": config.name, "args": {**config.args, "size": config.size, "seed": config.seed}}
+    pool = VerifierPool(FACTORY, args, config.verifier.workers, config.verifier.time_limit_s)
+    exact = is_exact_by_default(config.name) if config.exact is None else config.exact
+
+    def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
+        verdicts = pool.judge(
+            [{"entry": p.reference, "answer": wording.answer(response)} for p, response in items]
+        )
+        return [score_from_verdict(verdict, exact) for verdict in verdicts]
+
+    return Grader(grade, pool.close)
 
 
 def _create_dataset(config: ReasoningGymConfig) -> Any:
