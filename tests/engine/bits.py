@@ -23,15 +23,15 @@ def bits_hold() -> bool:
 def _attention_holds() -> bool:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(1, 64, 4, 16, generator=generator)
-    keys, values = (torch.randn(1, 2, 12 * KEY_CHUNK, 16, generator=generator) for _ in range(2))
+    keys, values = (torch.randn(2, 12 * KEY_CHUNK, 16, generator=generator) for _ in range(2))
     for visible in (20, 64, 100, 200, 700):
         least = -(-visible // KEY_CHUNK)
         outputs = []
         for rows, chunks in ((4, least), (16, least + 1), (64, 12)):
-            mask = (torch.arange(chunks * KEY_CHUNK) < visible).expand(1, rows, -1)
+            hidden = (torch.arange(chunks * KEY_CHUNK) >= visible).expand(1, 1, rows, -1)
             some = slice(chunks * KEY_CHUNK)
-            mixed = attend_chunks(q[:, :rows], keys[:, :, some], values[:, :, some], mask)
-            outputs.append(mixed[:, :4])
+            mixed = attend_chunks(q[:, :rows], keys[:, some], values[:, some], hidden)
+            outputs.append(mixed[:4])
         if not all(torch.equal(outputs[0], other) for other in outputs):
             return False
     return True

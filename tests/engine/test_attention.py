@@ -110,10 +110,10 @@ def test_a_long_prefill_does_not_pad_the_others() -> None:
     rows = rows_of(fed, [[c + n] * n for c, n in fed])
     groups, _ = plan_groups(rows, torch.arange(1, 11).view(5, 2), 2)
     assert [group.queries.shape for group in groups] == [(4, 4), (1, 60)]
-    assert [group.mask.shape[-1] for group in groups] == [64, 128]
+    assert [group.hidden.shape[-1] for group in groups] == [64, 128]
     first, second = groups  # of every page, the rows of its two heads
-    assert first.pages.tolist() == [[[2], [3]], [[6], [7]], [[14], [15]], [[18], [19]]]
-    assert second.pages.tolist() == [[[10, 12], [11, 13]]]
+    assert first.pages.tolist() == [[2], [3], [6], [7], [14], [15], [18], [19]]
+    assert second.pages.tolist() == [[10, 12], [11, 13]]
 
 
 def test_single_rows_are_padded_to_the_kernels_smallest_tile() -> None:

@@ -27,8 +27,8 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 def in_heads(x: Tensor) -> Tensor:
-    """Return `(Lk, Hk, E)` as one row of keys, `(1, Hk, Lk, E)`."""
-    return x[None].transpose(1, 2)
+    """Return `(Lk, Hk, E)` as one row of keys, `(Hk, Lk, E)`."""
+    return x.transpose(0, 1)
 
 
 @settings(max_examples=30)
@@ -42,8 +42,8 @@ def test_chunks_are_softmax_attention(tiles: int, count: int, heads: tuple[int, 
     generator = torch.Generator().manual_seed(draw.randrange(2**31))
     mask = torch.rand(length, num_keys, generator=generator) < 0.3
     mask[:, draw.randrange(num_keys)] = True
-    mixed = attend_chunks(q[None], in_heads(k), in_heads(v), mask[None])
-    torch.testing.assert_close(mixed[0], softmax_attention(q, k, v, mask))
+    mixed = attend_chunks(q[None], in_heads(k), in_heads(v), ~mask[None, None])
+    torch.testing.assert_close(mixed, softmax_attention(q, k, v, mask))
 
 
 def test_masked_chunks_and_other_rows_change_no_bit() -> None:
@@ -52,27 +52,27 @@ def test_masked_chunks_and_other_rows_change_no_bit() -> None:
     q, k, v = (x.float() for x in random_heads(8 * KEY_CHUNK, 4, 2))
     for visible in (1, 20, KEY_CHUNK, KEY_CHUNK + 1, 200):
         least = round_up(visible, KEY_CHUNK)
-        mask = torch.arange(8 * KEY_CHUNK) < visible
+        hidden = torch.arange(8 * KEY_CHUNK) >= visible
         alone = attend_chunks(
             q[None, :QUERY_TILE],
             in_heads(k[:least]),
             in_heads(v[:least]),
-            mask[:least].expand(1, QUERY_TILE, -1),
+            hidden[:least].expand(1, 1, QUERY_TILE, -1),
         )
         company = attend_chunks(
             torch.stack((q[:64], q[64:128])),
-            *(in_heads(x).expand(2, -1, -1, -1) for x in (k, v)),
-            mask.expand(2, 64, -1),
+            *(in_heads(x).repeat(2, 1, 1) for x in (k, v)),
+            hidden.expand(2, 1, 64, -1),
         )
-        assert torch.equal(alone[0], company[0, :QUERY_TILE])
+        assert torch.equal(alone, company[:QUERY_TILE])
 
 
 def test_what_is_masked_does_not_count() -> None:
     q, k, v = random_heads(2 * KEY_CHUNK, 4, 2)
-    mask = (torch.arange(2 * KEY_CHUNK) < 70).expand(1, QUERY_TILE, -1)
-    plain = attend_chunks(q[None, :QUERY_TILE], in_heads(k), in_heads(v), mask)
+    hidden = (torch.arange(2 * KEY_CHUNK) >= 70).expand(1, 1, QUERY_TILE, -1)
+    plain = attend_chunks(q[None, :QUERY_TILE], in_heads(k), in_heads(v), hidden)
     k[70:], v[70:] = 1e6, -1e6
-    assert torch.equal(attend_chunks(q[None, :QUERY_TILE], in_heads(k), in_heads(v), mask), plain)
+    assert torch.equal(attend_chunks(q[None, :QUERY_TILE], in_heads(k), in_heads(v), hidden), plain)
 
 
 @settings(max_examples=30)
@@ -106,12 +106,12 @@ def test_rows_that_see_nothing_see_themselves() -> None:
 
 def test_narrow_numbers_are_summed_in_wide_ones() -> None:
     q, k, v = random_heads(KEY_CHUNK, 4, 2)
-    mask = torch.ones(1, QUERY_TILE, KEY_CHUNK, dtype=torch.bool)
+    mask = torch.ones(QUERY_TILE, KEY_CHUNK, dtype=torch.bool)
     narrow = [x.bfloat16() for x in (q[:QUERY_TILE], k, v)]
-    mixed = attend_chunks(narrow[0][None], in_heads(narrow[1]), in_heads(narrow[2]), mask)
-    exact = softmax_attention(*(x.double() for x in narrow), mask[0])
+    mixed = attend_chunks(narrow[0][None], in_heads(narrow[1]), in_heads(narrow[2]), ~mask)
+    exact = softmax_attention(*(x.double() for x in narrow), mask)
     assert mixed.dtype == torch.bfloat16
-    torch.testing.assert_close(mixed[0].double(), exact, rtol=2**-8, atol=1e-6)
+    torch.testing.assert_close(mixed.double(), exact, rtol=2**-8, atol=1e-6)
 
 
 def test_round_up() -> None:

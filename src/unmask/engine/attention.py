@@ -42,13 +42,13 @@ class RowGroup:
 
     Attributes:
         queries: `(B, Lq)` packed index of their rows; short ones repeat their last row.
-        pages: `(B, Hk, pages)` the pages they read, in order: rows of the layer's keys, `(M * Hk)`.
-        mask: `(B, Lq, Lk)` bool, keys below each row's limit.
+        pages: `(B * Hk, pages)` the pages they read, in order: rows of the layer's keys, `(M * Hk)`.
+        hidden: `(B, 1, Lq, Lk)` bool, keys at or behind each row's limit.
     """
 
     queries: Tensor
     pages: Tensor
-    mask: Tensor
+    hidden: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +58,39 @@ class PlainAttend:
     Attributes:
         keys: `(layers, M, Hk, W, E)`, written in place.
         values: the same.
-        page: `(T,)` where each row writes.
-        offset: `(T,)` its place in that page.
+        written: `(T * Hk,)` where each row's heads write: rows of the layer's keys, `(M * Hk * W)`.
         groups: the sequences.
         place: `(T,)` where each row stands in the groups' concatenated outputs; 0 for padding.
     """
 
     keys: Tensor
     values: Tensor
-    page: Tensor
-    offset: Tensor
+    written: Tensor
     groups: tuple[RowGroup, ...]
     place: Tensor
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Write `k, v (T, Hk, E)` to the pages of `layer`, then let `q (T, H, E)` attend."""
         keys, values = self.keys[layer], self.values[layer]
-        keys[self.page, :, self.offset] = k
-        values[self.page, :, self.offset] = v
+        width = k.shape[-1]
+        keys.view(-1, width).index_copy_(0, self.written, k.reshape(-1, width))
+        values.view(-1, width).index_copy_(0, self.written, v.reshape(-1, width))
         outputs = [
             attend_chunks(
                 gather_rows(q, group.queries),
                 _read(keys, group.pages),
                 _read(values, group.pages),
-                group.mask,
-            ).flatten(0, 1)
+                group.hidden,
+            )
             for group in self.groups
         ]
-        # Padding rows stand in the first place, where nothing is.
-        return torch.cat((torch.zeros_like(q[:1]), *outputs)).index_select(0, self.place)
+        # Padding rows stand in the first place, which is nobody's.
+        return torch.cat((q[:1], *outputs)).index_select(0, self.place)
 
 
 def _read(cache: Tensor, pages: Tensor) -> Tensor:
-    """Return `(B, Hk, pages * W, E)` of one layer's pages `(M, Hk, W, E)`, in one gather."""
-    return gather_rows(cache.flatten(0, 1), pages).flatten(2, 3)
+    """Return `(B * Hk, pages * W, E)` of one layer's pages `(M, Hk, W, E)`, in one gather."""
+    return gather_rows(cache.flatten(0, 1), pages).flatten(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +173,13 @@ def plan_plain(rows: Rows, table: Tensor, keys: Tensor, values: Tensor) -> Plain
         keys: `(layers, M, Hk, W, E)`.
         values: the same.
     """
-    groups, place = plan_groups(rows, table, keys.shape[2])
-    written = _written(rows, table)
-    return PlainAttend(keys, values, written // KEY_CHUNK, written % KEY_CHUNK, groups, place)
+    num_kv_heads = keys.shape[2]
+    groups, place = plan_groups(rows, table, num_kv_heads)
+    written = _written(rows, table)[:, None]
+    head = torch.arange(num_kv_heads, device=table.device)
+    page, offset = written // KEY_CHUNK, written % KEY_CHUNK
+    written = (page * num_kv_heads + head) * KEY_CHUNK + offset  # (T, Hk)
+    return PlainAttend(keys, values, written.flatten(), groups, place)
 
 
 def plan_groups(
@@ -205,12 +208,13 @@ def plan_groups(
         own = rows.counts[members]
         queries = rows.starts[members, None] + torch.minimum(column, own[:, None] - 1)
         key = torch.arange(length * KEY_CHUNK, device=device)
-        mask = key < rows.limit[queries][..., None]
+        hidden = key >= rows.limit[queries][..., None]
         pages_of = table[members, :length]
         # Past its pages a sequence reads its first one, masked: the scrap page may hold NaN.
         pages_of = torch.where(pages_of == SCRAP, pages_of[:, :1], pages_of)
         head = torch.arange(num_kv_heads, device=device)[:, None]
-        groups.append(RowGroup(queries, pages_of[:, None] * num_kv_heads + head, mask))
+        heads = pages_of[:, None] * num_kv_heads + head  # (B, Hk, pages)
+        groups.append(RowGroup(queries, heads.flatten(0, 1), hidden[:, None]))
         is_own = column < own[:, None]
         flat = offset + torch.arange(queries.numel(), device=device).view(queries.shape)
         place[queries[is_own]] = flat[is_own]

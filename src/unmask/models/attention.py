@@ -113,35 +113,33 @@ def attend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return mixed.transpose(1, 2)
 
 
-def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:
     """Softmax attention, each row's bits its own.
 
     A key's score does not depend on the other keys; the weighted values are summed in chunks.
 
     Args:
         q: `(B, Lq, H, E)`, `Lq` a multiple of `QUERY_TILE`.
-        keys: `(B, Hk, Lk, E)`, `Lk` a multiple of `KEY_CHUNK`.
+        keys: `(B * Hk, Lk, E)`, `Lk` a multiple of `KEY_CHUNK`.
         values: the same.
-        mask: `(B, Lq, Lk)` bool; a row that sees nothing gives NaN.
+        hidden: `(B, 1, Lq, Lk)` bool, the keys a row does not see; one that sees nothing gives NaN.
 
     Returns:
-        `(B, Lq, H, E)`.
+        `(B * Lq, H, E)`.
     """
     batch, length, num_heads, width = q.shape
-    num_kv, ratio = keys.shape[1], num_heads // keys.shape[1]
+    rows = (keys.shape[0], batch * num_heads * length // keys.shape[0])
     # (B, Lq, Hk * r, E) -> (B * Hk, r * Lq, E): heads that share keys are rows of one product.
-    folded = widen(q).unflatten(2, (num_kv, ratio)).permute(0, 2, 3, 1, 4)
-    folded = folded.reshape(batch * num_kv, ratio * length, width) * width**-0.5
-    scores = torch.bmm(folded, widen(keys).flatten(0, 1).transpose(1, 2))
-    scores = scores.view(batch, num_kv * ratio, length, -1)
-    weights = scores.masked_fill(~mask[:, None], -torch.inf).softmax(-1)
-    weights = weights.view(batch * num_kv, ratio * length, -1).split(KEY_CHUNK, -1)
-    first, *others = zip(weights, widen(values).flatten(0, 1).split(KEY_CHUNK, 1), strict=True)
+    folded = widen(q).transpose(1, 2).reshape(*rows, width) * width**-0.5
+    scores = torch.bmm(folded, widen(keys).transpose(1, 2)).view(batch, num_heads, length, -1)
+    weights = scores.masked_fill_(hidden, -torch.inf).softmax(-1)
+    chunks = weights.view(*rows, -1).split(KEY_CHUNK, -1)
+    first, *others = zip(chunks, widen(values).split(KEY_CHUNK, 1), strict=True)
     mixed = torch.bmm(*first)
     for weight, value in others:
         mixed = torch.baddbmm(mixed, weight, value)
-    mixed = mixed.view(batch, num_kv, ratio, length, width).permute(0, 3, 1, 2, 4)
-    return mixed.reshape(q.shape).to(q.dtype)
+    mixed = mixed.view(batch, num_heads, length, width).transpose(1, 2)
+    return mixed.reshape(-1, num_heads, width).to(q.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +149,20 @@ class ChunkedAttend:
     Attributes:
         queries: `(B, Lq)` packed index of the queries.
         keys: `(B, Lk)` packed index of the keys, whole chunks.
-        mask: `(B, Lq, Lk)` bool, who sees whom; every query sees at least one key.
+        hidden: `(B, 1, Lq, Lk)` bool, who does not see whom; every query sees at least one key.
         place: `(T,)` where each packed token stands in `queries`.
     """
 
     queries: Tensor
     keys: Tensor
-    mask: Tensor
+    hidden: Tensor
     place: Tensor
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within rows; `layer` is not needed, because nothing is cached."""
-        keys, values = (gather_rows(x, self.keys).transpose(1, 2) for x in (k, v))
-        mixed = attend_chunks(gather_rows(q, self.queries), keys, values, self.mask)
-        return mixed.flatten(0, 1).index_select(0, self.place)
+        keys, values = (gather_rows(x, self.keys).transpose(1, 2).flatten(0, 1) for x in (k, v))
+        mixed = attend_chunks(gather_rows(q, self.queries), keys, values, self.hidden)
+        return mixed.index_select(0, self.place)
 
 
 def plan_rows(allowed: Tensor, num_rows: int) -> ChunkedAttend:
@@ -187,7 +185,7 @@ def plan_rows(allowed: Tensor, num_rows: int) -> ChunkedAttend:
     return ChunkedAttend(
         queries=index[:, repeated],
         keys=F.pad(index, more_keys),
-        mask=F.pad(allowed[:, repeated], more_keys),
+        hidden=~F.pad(allowed[:, repeated], more_keys)[:, None],
         place=(row * len(repeated) + column).where(row < batch, 0),
     )
 

@@ -20,6 +20,7 @@ from unmask.models.spec import ModelSpec
 
 # Logits held at a time when scoring: 2**24 fp32 numbers are 64 MiB.
 CHUNK_ELEMENTS = 2**24
+NARROW = (torch.bfloat16, torch.float16)
 
 
 class Targets(NamedTuple):
@@ -43,7 +44,7 @@ class Scores(NamedTuple):
 
 def widen(tensor: Tensor) -> Tensor:
     """Return `tensor` in fp32, or in its own format if that is wider."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.float() if tensor.dtype in NARROW else tensor
 
 
 def drawable_ids(spec: ModelSpec) -> Tensor:
@@ -111,5 +112,5 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Norm the last dimension."""
-        wide = widen(x)
-        return F.rms_norm(wide, self.weight.shape, self.weight.to(wide.dtype), self.eps).to(x.dtype)
+        weight = widen(self.weight)
+        return F.rms_norm(widen(x), weight.shape, weight, self.eps).to(x.dtype)

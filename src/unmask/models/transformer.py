@@ -7,6 +7,7 @@ sampler and the engine run this very module and differ in that argument alone.
 
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,19 @@ from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
 from unmask.models.moe import MixtureOfExperts
 from unmask.models.spec import ModelSpec
 
-RotaryTables = tuple[Tensor, Tensor]
+
+class RotaryTables(NamedTuple):
+    """What `rotate` multiplies by, in fp32 or wider.
+
+    Attributes:
+        cos: `(T, 1, E)` cosines of every position's angles, for both halves of what is rotated; 1 behind.
+        sin: `(T, 1, E)` sines, negative for the first half; 0 behind.
+        half: dimensions that pair with as many behind them.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    half: int
 
 
 def rotary_frequencies(spec: ModelSpec, wide: torch.dtype, device: torch.device) -> Tensor:
@@ -37,19 +50,24 @@ def rotary_frequencies(spec: ModelSpec, wide: torch.dtype, device: torch.device)
 
 
 def rotary_tables(positions: Tensor, spec: ModelSpec, dtype: torch.dtype) -> RotaryTables:
-    """Return cosine and sine `(T, 1, rotary width / 2)` of every position's angles, in fp32 or wider."""
+    """Return the tables of `positions (T,)`."""
     wide = torch.promote_types(dtype, torch.float32)
     angles = positions[:, None].to(wide) * rotary_frequencies(spec, wide, positions.device)
-    return angles.cos()[:, None], angles.sin()[:, None]
+    cos, sin = angles.cos(), angles.sin()
+    half = angles.shape[-1]
+    rest = (0, spec.head_width - 2 * half)
+    return RotaryTables(
+        F.pad(torch.cat((cos, cos), -1), rest, value=1.0)[:, None],
+        F.pad(torch.cat((-sin, sin), -1), rest)[:, None],
+        half,
+    )
 
 
 def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
     """Rotate the leading dimensions of `x (T, heads, E)`: the first half of them pairs with the second."""
-    cos, sin = tables
-    half = cos.shape[-1]
+    half = tables.half
     first, second, rest = x.tensor_split((half, 2 * half), dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
-    return turned.to(x.dtype)
+    return (x * tables.cos + torch.cat((second, first, rest), dim=-1) * tables.sin).to(x.dtype)
 
 
 class Attention(nn.Module):
