@@ -229,9 +229,12 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a grader says of one response: the reward, and named parts of it for the log."""
+    """What a grader says of one response: the reward, and named parts of it for the log.
 
-    reward: float
+    The reward is a number, or one number per response token.
+    """
+
+    reward: Reward
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -243,8 +246,9 @@ class Group:
         prompt: the question.
         trajectories: `G` answers to it.
         rewards: `G` rewards: a number, or one number per response token (the reward of a denoising
-            step stands on each of its tokens).
-        parts: named parts of the rewards, `G` numbers each, for the log.
+            step stands on each of its tokens; what a step earned is the mean over its tokens).
+        parts: named parts of the rewards, `G` numbers each, for the log; in RL `outcome` is what the
+            task's grader said, whatever the reward makes of it.
     """
 
     prompt: Prompt

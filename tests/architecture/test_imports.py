@@ -15,11 +15,11 @@ MAY_IMPORT = {
     "diffusion": {"types"},
     "objectives": {"types"},
     "engine": {"types", "configs", "models", "diffusion"},
-    "rewards": {"types", "configs", "models"},
+    "rewards": {"types", "configs", "models", "runs"},
     "tasks": {"types", "configs", "rewards"},
     "runs": {"types", "configs"},
     "data": {"types", "configs", "models.tokenizer"},
-    "rollouts": {"types", "configs", "engine", "tasks", "runs"},
+    "rollouts": {"types", "configs", "engine", "tasks", "rewards", "runs"},
     "distributed": {"configs", "models"},
     "evaluation": {
         *("types", "configs", "models", "diffusion", "objectives"),

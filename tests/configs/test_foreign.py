@@ -77,7 +77,10 @@ def test_no_key_is_dropped() -> None:
 
 def test_what_has_no_line_has_a_reason() -> None:
     _, comments = lines_and_comments(rl_table(), "rl")
-    assert "# rollout.reward_model.k_sample = 3: there is no process reward yet" in comments
+    assert (
+        "# rollout.reward_model.k_sample = 3: write a [[reward]] table of kind process (docs/rewards.md)"
+        in comments
+    )
     assert "# system.HTTP_PROXY = null: " in comments
     assert "a_key_of_a_later_version = 7: unknown here" in comments
     assert "# training.block_size = 4: " in comments  # the reference was followed

@@ -56,6 +56,8 @@ class Garden(Section):
     """Strings."""
     extra: dict[str, Any] = {}
     """Anything."""
+    basket: tuple[Annotated[Apple | Pear, Field(discriminator="kind")], ...] = (Pear(),)
+    """A list of sections."""
 
 
 def listed() -> dict[str, Key]:
@@ -74,6 +76,9 @@ def listed() -> dict[str, Key]:
         ("ids", "[int, ...]", "[]"),
         ("names", "[string, ...]", "[]"),
         ("extra", "table", "{}"),
+        ("basket", "[table, ...]", '[{kind = "pear", shared = true}]'),
+        ("basket[].kind", '"apple" | "pear"', REQUIRED),
+        ("basket[].seeds", "int >= 0, < 9", "5"),
     ],
 )
 def test_type_and_default(name: str, type_: str, default: str) -> None:
@@ -103,7 +108,14 @@ def test_real_keys_are_unique_and_explained(cls: type[Section]) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, '"none"'), (True, "true"), ("é\n", '"é\\n"'), ((1, 2), "[1, 2]"), (1e-5, "1e-05")],
+    [
+        (None, '"none"'),
+        (True, "true"),
+        ({"a b": [{"c": None, "d": 1}]}, '{"a b" = [{d = 1}]}'),
+        ("é\n", '"é\\n"'),
+        ((1, 2), "[1, 2]"),
+        (1e-5, "1e-05"),
+    ],
 )
 def test_values_are_toml(value: object, text: str) -> None:
     assert to_toml(value) == text

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from unmask.configs.keys import to_toml
 from unmask.configs.load import dump, flatten, load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -128,7 +129,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
             "rollout=3",
             "rollout = 3 (command line): must be a table with keys such as rollout.prompts",
         ),
-        ("run.dir.x=1", 'run.dir = {"x": 1} (command line): must be path'),
+        ("run.dir.x=1", "run.dir = {x = 1} (command line): must be path"),
         (
             "task.kind=jsn",
             'task.kind = "jsn" (command line): must be "reasoning_gym" | "json" | "dataset"',
@@ -190,3 +191,49 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     assert complaint(files=(lost,)) == [
         f"{lost}: no such file; there is no directory {lost.parent}"
     ]
+
+
+def test_a_list_of_tables_is_one_key(tmp_path: Path) -> None:
+    first = write(tmp_path, '[[reward]]\nkind = "outcome"\n[[reward]]\nkind = "speed"', "a.toml")
+    config, origins = load_config(RLConfig, [first], NEEDED)
+    assert [(term.kind, term.weight) for term in config.reward] == [("outcome", 1), ("speed", 0.1)]
+    assert origins["reward"] == str(first)
+    written = to_toml(dict(flatten(dump(config)))["reward"])
+    again, _ = load_config(RLConfig, [], [*NEEDED, f"reward={written}"])
+    assert again.reward == config.reward
+
+
+@pytest.mark.parametrize(
+    ("tables", "line"),
+    [
+        (
+            '[{kind="speed", wieght=2}]',
+            "unknown key reward[0].wieght (command line); did you mean reward[].weight?",
+        ),
+        (
+            '[{kind="speed", pattern="a"}]',
+            'unknown key reward[0].pattern (command line); it exists only when reward[].kind = "form',
+        ),
+        (
+            '[{kind="speed"}, {kind="speed", weight="a"}]',
+            'reward[1].weight = "a" (command line): must be float',
+        ),
+        ('[{kind="speed", full_at=1}]', "reward[0].full_at = 1 (command line): must be float > 1"),
+        ('[{kind="judge"}]', "missing key reward[0].endpoint.model (string): Name of the model"),
+        ('[{kind="judge", endpoint={}}]', "missing key reward[0].endpoint.model (string): Name"),
+        ("[{weight=1}]", "missing key reward[0].kind ("),
+        ('[{kind="sped"}]', 'reward[0].kind = "sped" (command line): must be "outcome" | "speed"'),
+        ("[3]", "reward = [3] (command line): must be [table, ...]"),
+        (
+            '[{kind="format", pattern="("}]',
+            "reward[0].pattern (command line): pattern = '(' is no regular expression",
+        ),
+        (
+            '[{kind="judge", endpoint={model="m"}, low=9, high=1}]',
+            "reward[0] (command line): low = 9.0 must be below high = 1.0",
+        ),
+    ],
+)
+def test_a_mistake_in_a_list_of_tables_names_its_place(tables: str, line: str) -> None:
+    (found,) = complaint(*NEEDED, f"reward={tables}")
+    assert found.startswith(line)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from unmask.models import convert as module
 from unmask.models.checkpoint import load_model, save_model
-from unmask.models.convert import SOURCES, Target, convert, source_of, with_mask_row
+from unmask.models.convert import Target, convert, with_mask_row
 from unmask.models.fresh import byte_tokenizer
 from unmask.models.mask_token import MaskToken
 from unmask.models.tokenizer import encode, load_tokenizer
@@ -307,9 +307,3 @@ def test_an_interrupted_conversion_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
     convert(tmp_path / "source", tmp_path / "made", "sdar")
     assert not (tmp_path / "made" / "junk").exists()
-
-
-def test_sources_by_name() -> None:
-    for source in SOURCES:
-        assert source_of({"architectures": [source.architecture]}) is source
-        assert source_of({"model_type": source.model_type}) is source

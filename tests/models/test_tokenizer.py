@@ -17,6 +17,7 @@ from unmask.models.tokenizer import (
     num_tokens,
     render,
     render_text,
+    text_ends,
     token_pieces,
 )
 from unmask.types import Message
@@ -167,3 +168,42 @@ def test_characters_stand_whole_on_their_last_token() -> None:
 def test_special_tokens_are_pieces_too(tmp_path: Path) -> None:
     tokenizer = character_tokenizer("0123456789", tmp_path)
     assert token_pieces([3, 1, 0], tokenizer) == ["1", "<mask>", "<eos>"]
+
+
+@pytest.mark.parametrize("text", ["", "a", "aé€😀b\r\n", "漢字", "e\u0301"])
+def test_a_prefix_of_tokens_is_a_prefix_of_the_text(text: str) -> None:
+    tokenizer = byte_tokenizer()
+    ids = encode(text, tokenizer)
+    ends = text_ends(ids, tokenizer)
+    bytes_of = [len(text[:end].encode()) for end in ends]
+    whole = {len(text[:count].encode()) for count in range(len(text) + 1)}
+    assert bytes_of == [max(n for n in whole if n <= count) for count in range(1, len(ids) + 1)]
+
+
+def test_special_tokens_write_nothing(tmp_path: Path) -> None:
+    tokenizer = character_tokenizer("0123456789", tmp_path)
+    assert text_ends([0, 3, 1, 4, 0], tokenizer) == [0, 1, 1, 2, 2]
+
+
+def test_bytes_that_are_no_text_still_end_where_the_text_does() -> None:
+    tokenizer = byte_tokenizer()
+    first, *others = encode("é😀ab", tokenizer)
+    for ids in ([first], [first, first, *others], [*others[:3], first], others[1:] + [first] * 5):
+        text, ends = decode(ids, tokenizer), text_ends(ids, tokenizer)
+        assert ends == sorted(ends)
+        assert (len(ends), ends[-1]) == (len(ids), len(text))
+        for count, end in enumerate(ends[:-1], start=1):
+            assert decode(ids[:count], tokenizer).startswith(text[:end])
+
+
+def test_a_decoder_that_drops_the_first_space_is_followed() -> None:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.decoders import Metaspace
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Backend(WordLevel({"▁the": 0, "▁cat": 1, "s": 2}))
+    backend.decoder = Metaspace()
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert decode([0, 1, 2, 0], tokenizer) == "the cats the"
+    assert text_ends([0, 1, 2, 0], tokenizer) == [3, 7, 8, 12]

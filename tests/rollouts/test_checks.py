@@ -48,10 +48,10 @@ def test_a_trajectory_whose_parts_disagree_is_refused(changes: Any, said: str) -
 def test_a_reward_that_cannot_stand_on_its_response_is_refused(reward: Reward, said: str) -> None:
     whose = "the reward of a response to prompt 42 of task 'toy'"
     with pytest.raises(ValueError, match=f"{whose} {said}"):
-        check_scores([Score(1.0), Score(reward)], [TRAJECTORY] * 2)  # pyright: ignore[reportArgumentType]
+        check_scores([Score(1.0), Score(reward)], [TRAJECTORY] * 2)
 
 
 def test_rewards_are_one_each() -> None:
-    check_scores([Score(1.0), Score((0.0,) * 4)], [TRAJECTORY] * 2)  # pyright: ignore[reportArgumentType]
+    check_scores([Score(1.0), Score((0.0,) * 4)], [TRAJECTORY] * 2)
     with pytest.raises(ValueError, match="task 'toy' returned 1 rewards for 2 responses"):
         check_scores([Score(1.0)], [TRAJECTORY] * 2)

@@ -8,6 +8,7 @@ import pytest
 from tests.toy import toy_checkpoint
 from unmask.engine.llm import LLM
 from unmask.engine.params import EngineParams
+from unmask.rewards.combine import Answer, AnswerGroup
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Prompt, SamplingParams, Score, Trajectory
@@ -82,6 +83,22 @@ def test_groups_hold_each_answer_with_its_own_reward(llm: LLM, prompts: list[Pro
     for number, found in enumerate(groups):
         counts = [text.count("a") for text in texts[number * 3 : number * 3 + 3]]
         assert found.parts == ({"a": tuple(counts)} if any(counts) else {})
+
+
+def test_a_reward_sees_whole_groups_with_their_verdicts_and_its_parts_are_kept(
+    llm: LLM, prompts: list[Prompt]
+) -> None:
+    trajectories = write_trajectories(llm, prompts, SAMPLING, seed=0)
+    seen: list[Answer] = []
+
+    def rank(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
+        seen.extend(answer for group in groups for answer in group)
+        return [[Score(place, {"rank": place}) for place, _ in enumerate(g)] for g in groups]
+
+    groups = grade_trajectories(llm, counting_task(), trajectories, 3, rank)
+    assert [answer.trajectory for answer in seen] == trajectories
+    assert all(answer.outcome.reward == len(answer.text) for answer in seen)
+    assert all(g.rewards == (0, 1, 2) and g.parts == {"rank": (0, 1, 2)} for g in groups)
 
 
 def test_a_prompt_without_room_for_its_answer_is_refused(llm: LLM, prompts: list[Prompt]) -> None:

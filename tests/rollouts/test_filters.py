@@ -9,8 +9,9 @@ from unmask.runs.trajectories import total_reward
 from unmask.types import Reward
 
 
-def test_a_reward_per_token_counts_as_its_sum() -> None:
-    assert (total_reward(0.5), total_reward((0.5, 0.25, -1.0))) == (0.5, -0.25)
+def test_a_reward_per_token_counts_as_what_its_steps_earned() -> None:
+    assert total_reward(0.5, (1, 2, 2)) == 0.5
+    assert total_reward((0.5, 0.25, -1.0), (1, 2, 2)) == 0.5 - 0.375
 
 
 @pytest.mark.parametrize(

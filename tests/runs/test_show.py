@@ -71,9 +71,9 @@ def test_control_characters_are_pictures() -> None:
         assert "[bold]c[/bold]" in out
 
 
-def test_rewards_per_token_are_summed_and_none_is_said() -> None:
+def test_rewards_per_token_are_what_the_steps_earned_and_none_is_said() -> None:
     record = trajectory() | {"reward": [0.5, 0.25, 0.0, 0.0, 0.0]}
-    assert "reward 0.75," in printed(record)
+    assert "reward 0.5," in printed(record)
     assert "no reward," in printed(trajectory() | {"reward": None})
 
 

@@ -83,5 +83,6 @@ def test_spread_of_a_short_file_is_the_file(tmp_path: Path) -> None:
 
 
 def test_total_reward() -> None:
-    assert total_reward(0.5) == 0.5
-    assert total_reward([0.5, 1.0]) == 1.5
+    assert total_reward(0.5, [1, 1]) == 0.5
+    assert total_reward([0.5, 1.0], [1, 2]) == 1.5
+    assert total_reward([0.5, 1.0, 4.0], [1, 1, 2]) == 4.75

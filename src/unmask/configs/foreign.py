@@ -65,7 +65,7 @@ def _model_dtype(value: Any) -> str:
     return {"no": "float32", "fp32": "float32"}.get(str(value), "auto")
 
 
-NO_JUDGE = "there is no process reward yet"
+NO_JUDGE = "write a [[reward]] table of kind process (docs/rewards.md)"
 NO_IMAGES = "text only so far"
 NO_EFFECT = "it has no effect in dLLM-RL either"
 NOT_STARTED = "no processes are started on other machines, and no environment is changed"

@@ -4,7 +4,8 @@ The sections are the only source. A key that is listed here can be set, a key th
 error, and an error about a value quotes the type written here. Nothing is registered anywhere.
 
 A union of sections (`[task]`) is told apart by its key `kind`; a key that only some kinds have says
-so in `when`.
+so in `when`. A list of sections (`[[reward]]`) is one key, given as a whole; what may stand in its
+tables is listed below it as `reward[].weight`.
 """
 
 import json
@@ -61,9 +62,23 @@ def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = No
 def to_toml(value: object) -> str:
     """Return a value as TOML text.
 
-    TOML has no null, so None is the word `"none"`, which `load_config` reads as None again.
+    TOML has no null, so None is the word `"none"`, which `load_config` reads as None again; inside a
+    table, where no such word is known, a key without a value is left out.
     """
+    if isinstance(value, BaseModel):
+        return to_toml(value.model_dump(mode="json"))
+    if isinstance(value, dict):
+        pairs = [(key, inner) for key, inner in value.items() if inner is not None]
+        inside = ", ".join(f"{_bare(str(key))} = {to_toml(inner)}" for key, inner in pairs)
+        return f"{{{inside}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(to_toml, value))}]"
     return json.dumps("none" if value is None else value, ensure_ascii=False, default=str)
+
+
+def _bare(key: str) -> str:
+    is_bare = all(character.isalnum() or character in "-_" for character in key)
+    return key if key.isascii() and is_bare and key else json.dumps(key, ensure_ascii=False)
 
 
 def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
@@ -77,6 +92,8 @@ def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
         " ".join((field.description or "").split()),
         is_optional,
     )
+    if items := _item_sections(alternatives):
+        return [own, *_variant_keys(f"{name}[]", items)]
     if not sections:
         return [own]
     head = [own] if is_optional else []
@@ -110,6 +127,13 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
+def _item_sections(alternatives: list[Any]) -> list[type[BaseModel]]:
+    """Return the sections that may be items of a list, where there are several kinds of them."""
+    lists = [part for part in alternatives if get_origin(part) in (tuple, list)]
+    found = [part for one in lists for item in get_args(one) for part in _alternatives(item)]
+    return [part for part in found if _is_section(part)]
+
+
 def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
@@ -128,7 +152,7 @@ def _field_type(field: FieldInfo) -> str:
 
 
 def _type_text(annotation: Any) -> str:
-    if _is_section(annotation):
+    if any(map(_is_section, _alternatives(annotation))):
         return "table"
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:

@@ -8,6 +8,7 @@ Every mistake is one line that names the key, the value, where it was written an
 allowed. Nothing unknown is ignored.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
@@ -23,6 +24,8 @@ from unmask.configs.keys import REQUIRED, Key, keys, to_toml
 C = TypeVar("C", bound=BaseModel)
 Assigned = dict[str, tuple[Any, str]]  # dotted key -> (value, where it was written)
 
+# In a key of a table that is one of a list.
+INDEX = re.compile(r"\[\d+\]")
 DEFAULT = "default"
 COMMAND_LINE = "command line"
 
@@ -132,7 +135,8 @@ def _nest(assigned: Assigned) -> dict[str, Any]:
 
 
 def _origin(name: str, assigned: Assigned) -> str:
-    """Return where a key, or the first key of a table, was written."""
+    """Return where a key, or the first key of a table, was written; a list is written as a whole."""
+    name = name.partition("[")[0]
     written = (s for key, (_, s) in assigned.items() if f"{key}.".startswith(f"{name}."))
     return next(written, DEFAULT)
 
@@ -146,15 +150,16 @@ def _explain(
     if problem.startswith("union_tag"):
         name, value = f"{name}.kind", value.get("kind")
     origin = _origin(name, assigned)
+    name_in_lists = INDEX.sub("[]", name)
     if problem == "extra_forbidden":
-        return f"unknown key {name} ({origin}); {_way_out(name, listed)}"
-    if problem in ("missing", "union_tag_not_found") and origin == DEFAULT:
-        return _missing(name, listed)
+        return f"unknown key {name} ({origin}); {_way_out(name_in_lists, listed)}"
+    if problem in ("missing", "union_tag_not_found") and (origin == DEFAULT or "[" in name):
+        return _missing(name, name_in_lists, listed)
     if problem == "value_error":
         where = f"{name} ({origin})" if name else "configuration"
         return f"{where}: {details.get('ctx', {})['error']}"
-    types = list(dict.fromkeys(key.type for key in listed if key.name == name))
-    inside = (key.name for key in listed if key.name.startswith(f"{name}."))
+    types = list(dict.fromkeys(key.type for key in listed if key.name == name_in_lists))
+    inside = (key.name for key in listed if key.name.startswith(f"{name_in_lists}."))
     allowed = " or ".join(types) or f"a table with keys such as {next(inside)}"
     return f"{name} = {to_toml(value)} ({origin}): must be {allowed}"
 
@@ -162,30 +167,35 @@ def _explain(
 def _locate(loc: Sequence[int | str], values: Any) -> tuple[str, Any]:
     """Find the dotted key, and its value, that a pydantic location means.
 
-    A location also holds tags of unions and indices of lists, which are no part of a key.
+    A location also holds tags of unions, which are no part of a key, and indices: those of a list of
+    tables are, those of other lists are not.
     """
     names: list[str] = []
     for depth, part in enumerate(loc, start=1):
         if isinstance(part, int):
-            break
-        if part in values:
+            item = next(iter(values[part : part + 1]), None)
+            if not isinstance(item, dict):
+                break
+            names[-1] += f"[{part}]"
+            values = item
+        elif part in values:
             names.append(part)
             values = values[part]
-        elif depth == len(loc):
+        elif depth == len(loc) and values.get("kind") != part:
             names.append(part)
             values = None
     return ".".join(names), values
 
 
-def _missing(name: str, listed: Sequence[Key]) -> str:
+def _missing(name: str, name_in_lists: str, listed: Sequence[Key]) -> str:
     key = next(
         key
         for key in listed
-        if key.default == REQUIRED
-        and (key.name == name or (key.name.startswith(f"{name}.") and not key.when))
+        if key.default == REQUIRED and f"{key.name}.".startswith(f"{name_in_lists}.")
     )
-    way_out = f"Give {key.name}=... or set it in a file"
-    return f"missing key {key.name} ({key.type}): {key.sentence} {way_out}"
+    found = name + key.name.removeprefix(name_in_lists)
+    way_out = "Set it in that table" if "[" in name else f"Give {found}=... or set it in a file"
+    return f"missing key {found} ({key.type}): {key.sentence} {way_out}"
 
 
 def _way_out(name: str, listed: Sequence[Key]) -> str:

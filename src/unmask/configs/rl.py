@@ -1,6 +1,6 @@
 """The configuration of `unmask rl`."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unmask.configs.alarm import AlarmConfig
 from unmask.configs.engine import EngineConfig
@@ -14,6 +14,7 @@ from unmask.configs.objective import (
     ReferenceConfig,
 )
 from unmask.configs.optimizer import PolicyOptimizerConfig
+from unmask.configs.reward import OutcomeTerm, RewardTerm, check_terms
 from unmask.configs.rollout import RolloutConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.sampling import SamplingConfig
@@ -42,6 +43,9 @@ class RLConfig(Section):
     """Train adapters beside the weights instead of the weights; without it every weight is trained."""
     task: TaskConfig
     """What is asked, and how answers are judged."""
+    reward: tuple[RewardTerm, ...] = (OutcomeTerm(),)
+    """What an answer earns: the weighted sum of these terms, in TOML one `[[reward]]` table each;
+    what the task's grader says, when none is given."""
     engine: EngineConfig = EngineConfig()
     """How many responses are written at the same time."""
     rollout: RolloutConfig = RolloutConfig()
@@ -64,6 +68,11 @@ class RLConfig(Section):
     """When the model is measured."""
     value: ValueConfig = ValueConfig()
     """The critic, if there is one."""
+
+    @model_validator(mode="after")
+    def _trainable_rewards(self) -> "RLConfig":
+        check_terms(self.reward, self.value.enabled)
+        return self
 
     @property
     def is_single_update(self) -> bool:

@@ -21,7 +21,7 @@ from unmask.rollouts.records import rollout_records
 from unmask.runs.directory import check_run, open_run
 from unmask.runs.files import write_json
 from unmask.runs.progress import Progress
-from unmask.runs.trajectories import total_reward
+from unmask.runs.trajectories import group_totals
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
@@ -74,8 +74,7 @@ def summarize(groups: Sequence[Group]) -> Summary:
     return Summary(
         accuracy=sum(correct) / count,
         ci95=wilson_interval(sum(correct), count) if samples == 1 else mean_interval(correct),
-        reward=sum(total_reward(reward) for group in groups for reward in group.rewards)
-        / (count * samples),
+        reward=sum(total for group in groups for total in group_totals(group)) / (count * samples),
         n=count,
         samples=samples,
         tokens_per_denoising_step=sum(tokens) / sum(steps),

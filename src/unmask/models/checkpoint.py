@@ -28,10 +28,9 @@ from unmask.models.lora import merge_lora
 from unmask.models.spec import ModelSpec
 from unmask.models.tokenizer import has_tokenizer
 from unmask.models.transformer import Model
-from unmask.models.value_model import ValueModel
+from unmask.models.value_model import VALUE_HEAD, ValueModel
 from unmask.models.weights import (
     INDEX,
-    VALUE_HEAD,
     check_tensors,
     fill,
     stored_names,
@@ -81,11 +80,11 @@ def load_model(
     spec = read_spec(directory, mask_id, block_size)
     with torch.device("meta"):
         model = Model(spec)
-    _fill_from(model, directory, device, dtype)
+    fill_from(model, directory, device, dtype)
     return model
 
 
-def _fill_from(
+def fill_from(
     model: Model | ValueModel,
     directory: Path,
     device: str | torch.device,
@@ -136,7 +135,7 @@ def load_value_model(
             f"{directory} has a value head ({VALUE_HEAD}) already: it is a critic; "
             "go on with it by value.head = stored, or name a policy in value.path"
         )
-    _fill_from(model, directory, device, dtype, absent=() if has_head else (VALUE_HEAD,))
+    fill_from(model, directory, device, dtype, absent=() if has_head else (VALUE_HEAD,))
     if not has_head:
         zeros = model.backbone.embedding.weight.new_zeros(model.value_head.weight.shape)
         model.value_head.weight = torch.nn.Parameter(zeros)

@@ -38,8 +38,8 @@ from torch import Tensor
 
 from unmask.models.checkpoint import COMPANIONS, find_checkpoint, read_spec
 from unmask.models.families import family_named
-from unmask.models.families.family import Config, require
-from unmask.models.families.qwen import read_fields
+from unmask.models.families.autoregressive import read_source_spec, source_of
+from unmask.models.families.family import Config
 from unmask.models.json_object import read_json, write_json
 from unmask.models.mask_token import MaskToken, choose_mask_token, write_mask_token
 from unmask.models.spec import ModelSpec
@@ -64,30 +64,6 @@ KEPT_FIELDS = ("bos_token_id", "pad_token_id", "initializer_range")
 DEFAULT_BLOCK = 4
 # Rows of an embedding that are averaged at a time: the sum runs in fp64.
 ROWS_AT_A_TIME = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A kind of autoregressive checkpoint.
-
-    Attributes:
-        architecture: its class.
-        model_type: its `model_type`, asked when no class is named.
-        has_qkv_bias: whether queries, keys and values have biases.
-        has_qk_norm: whether queries and keys are normed per head.
-    """
-
-    architecture: str
-    model_type: str
-    has_qkv_bias: bool
-    has_qk_norm: bool
-
-
-SOURCES = (
-    Source("Qwen2ForCausalLM", "qwen2", has_qkv_bias=True, has_qk_norm=False),
-    Source("Qwen3ForCausalLM", "qwen3", has_qkv_bias=False, has_qk_norm=True),
-    Source("LlamaForCausalLM", "llama", has_qkv_bias=False, has_qk_norm=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +108,8 @@ def convert(
         raise ValueError(f"{destination} is there already: give a directory that is new or empty")
     directory = find_checkpoint(source)
     config = read_json(directory / "config.json")
-    kind = source_of(config)
-    before = _source_spec(directory, config, kind, to)
+    kind = source_of(config, "CausalLM")
+    before = read_source_spec(directory, config, kind, to)
     files = weight_files(directory)
     _check_source(before, files)
     mask = choose_mask_token(directory, before.vocab_size, mask_id, f"<|{_mask_word(to)}|>")
@@ -157,43 +133,8 @@ def convert(
     )
 
 
-def source_of(config: Config) -> Source:
-    """Return the kind of an autoregressive checkpoint.
-
-    Raises:
-        ValueError: naming what the config says and what can be converted.
-    """
-    stated = (config.get("architectures") or [config.get("model_type")])[0]
-    for source in SOURCES:
-        if stated in (source.architecture, source.model_type):
-            return source
-    known = ", ".join(source.architecture for source in SOURCES)
-    raise ValueError(f"config.json: {stated!r} cannot be converted; known: {known}")
-
-
 def _mask_word(to: Target) -> str:
     return "MASK" if to == "sdar" else "mask"  # as the published tokenizers spell it
-
-
-def _source_spec(directory: Path, config: Config, kind: Source, to: Target) -> ModelSpec:
-    """Read a source's config; the family named is the target's, whose tensor names it shares."""
-    require(config, attention_bias=False, mlp_bias=False)
-    for layer in config.get("layer_types") or ():
-        require({"layer_types": layer}, layer_types="full_attention")
-    try:
-        heads = config["num_attention_heads"]
-        # Configs of the first Llamas leave these out.
-        config = {"rope_theta": 10000.0, "num_key_value_heads": heads, **config}
-        return ModelSpec(
-            **read_fields(config),
-            family=to,
-            ffn_width=config["intermediate_size"],
-            has_qkv_bias=kind.has_qkv_bias,
-            has_qk_norm=kind.has_qk_norm,
-            block_size=DEFAULT_BLOCK,
-        )
-    except KeyError as error:
-        raise ValueError(f"{directory / 'config.json'} lacks the key {error}") from None
 
 
 def _target_spec(

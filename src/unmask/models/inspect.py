@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unmask.models.checkpoint import find_checkpoint, read_spec
-from unmask.models.convert import SOURCES
 from unmask.models.families import family_named, family_of
+from unmask.models.families.autoregressive import SOURCES
 from unmask.models.json_object import read_json
 from unmask.models.memory import (
     Serving,
@@ -193,7 +193,7 @@ def _spec(directory: Path, config: dict[str, Any], problems: list[Problem]) -> M
     """Read the spec as `load_model` does, and turn its warnings into problems."""
     stated = (config.get("architectures") or [config.get("model_type")])[0]
     way_out = "correct config.json"
-    if stated in {name for s in SOURCES for name in (s.architecture, s.model_type)}:
+    if stated in {name for s in SOURCES for name in (s.architecture("CausalLM"), s.model_type)}:
         way_out = f"make it a diffusion model: unmask convert {directory} DESTINATION --to sdar"
     if any(p.subject == "tokenizer" and p.prevents_loading for p in problems):
         return _attempt("config", lambda: _config_spec(directory, config), problems, way_out)

@@ -8,6 +8,8 @@ without one are prompted with plain text.
 
 import json
 from collections.abc import Sequence
+from itertools import accumulate
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -97,8 +99,10 @@ def decode(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
     )
 
 
-def token_pieces(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
-    """Return the text each token adds, special tokens included.
+def token_pieces(
+    token_ids: Sequence[int], tokenizer: Tokenizer, has_special: bool = True
+) -> list[str]:
+    """Return the text each token adds, special tokens included unless told otherwise.
 
     A character may be spread over several tokens; it stands whole on the last one of them, and the
     others are empty.
@@ -108,7 +112,7 @@ def token_pieces(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
     for token_id in token_ids:
         waiting.append(token_id)
         text = tokenizer.decode(
-            waiting, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            waiting, skip_special_tokens=not has_special, clean_up_tokenization_spaces=False
         )
         # Four bytes are the longest character; what is broken after that stays so.
         is_open = text.endswith(REPLACEMENT) and len(waiting) < 4
@@ -117,6 +121,22 @@ def token_pieces(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
     if waiting:
         pieces[-1] = REPLACEMENT
     return pieces
+
+
+def text_ends(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """Return how much of `decode(token_ids)` is written after each token, in characters.
+
+    A prefix of the tokens thus stands for a prefix of the very text that is graded; a character that
+    a prefix holds in part is left out of it.
+    """
+    text = decode(token_ids, tokenizer)
+    pieces = token_pieces(token_ids, tokenizer, has_special=False)
+    if "".join(pieces) == text:
+        return list(accumulate(map(len, pieces)))
+    # A decoder for which a token's text depends on those before it, or bytes that are no text.
+    prefixes = (decode(token_ids[:count], tokenizer) for count in range(1, len(token_ids) + 1))
+    agreed = [len(commonprefix((prefix, text))) for prefix in prefixes]  # noqa: RUF071 - no paths
+    return list(accumulate([*agreed[:-1], len(text)], max))
 
 
 def render_text(

@@ -14,14 +14,25 @@ from unmask.models.heads import Targets, ValueHead
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Backbone
 
+# The head of a critic: no published checkpoint names one, so every family has ours.
+VALUE_HEAD = "value_head.weight"
+
 
 class ValueModel(nn.Module):
     """A critic: the backbone of a policy under a head that reads values; no language head is kept."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        """Build an uninitialised critic; `load_value_model` gives it a policy's backbone."""
+    stored_head: str
+
+    def __init__(self, spec: ModelSpec, stored_head: str = VALUE_HEAD) -> None:
+        """Build an uninitialised critic; `load_value_model` gives it a policy's backbone.
+
+        Args:
+            spec: of the backbone.
+            stored_head: what a checkpoint calls the head.
+        """
         super().__init__()
         self.spec = spec
+        self.stored_head = stored_head
         self.backbone = Backbone(spec)
         self.value_head = ValueHead(spec)
         self.source: Path | None = None  # directory it was loaded from, whose files an export keeps

@@ -19,12 +19,9 @@ from unmask.models.families import family_named
 from unmask.models.heads import drawable_ids
 from unmask.models.json_object import read_json, write_json
 from unmask.models.transformer import Model
-from unmask.models.value_model import ValueModel
+from unmask.models.value_model import VALUE_HEAD, ValueModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-
-# The head of a critic: no published checkpoint names one, so every family has ours.
-VALUE_HEAD = "value_head.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,11 @@ def stored_parts(model: Model | ValueModel) -> dict[str, list[Part]]:
     family = family_named(model.spec.family)
     parts: dict[str, list[Part]] = {}
     for name, tensor in held_tensors(model).items():
-        stored = name if name == VALUE_HEAD else family.weight_name(name)
+        stored = (
+            model.stored_head
+            if isinstance(model, ValueModel) and name == VALUE_HEAD
+            else family.weight_name(name)
+        )
         if "{e}" in stored:
             for expert in range(len(tensor)):
                 parts[stored.replace("{e}", str(expert))] = [Part(name, expert)]

@@ -8,7 +8,8 @@ is an error that names the prompt, while the state of the last complete step is 
 import math
 from collections.abc import Sequence
 
-from unmask.types import Reward, Score, Trajectory
+from unmask.rewards.combine import check_reward
+from unmask.types import Score, Trajectory
 
 
 def check_trajectory(trajectory: Trajectory) -> None:
@@ -50,18 +51,4 @@ def check_scores(scores: Sequence[Score], trajectories: Sequence[Trajectory]) ->
             f"{len(trajectories)} responses"
         )
     for score, trajectory in zip(scores, trajectories, strict=True):
-        _check_reward(score.reward, trajectory)
-
-
-def _check_reward(reward: Reward, trajectory: Trajectory) -> None:
-    prompt = trajectory.prompt
-    whose = f"the reward of a response to prompt {prompt.uid} of task {prompt.task!r}"
-    values = reward if isinstance(reward, Sequence) else (reward,)
-    if isinstance(reward, Sequence) and len(reward) != trajectory.num_response:
-        raise ValueError(
-            f"{whose} has {len(reward)} numbers for {trajectory.num_response} response tokens: "
-            "give one number, or one per token"
-        )
-    wrong = [value for value in values if not math.isfinite(value)]
-    if wrong:
-        raise ValueError(f"{whose} is {wrong[0]}: a reward must be finite")
+        check_reward(score.reward, trajectory)

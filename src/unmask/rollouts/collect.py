@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
+from unmask.rewards.combine import Answer, Term, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
@@ -54,9 +55,20 @@ def check_room(llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams) ->
 
 
 def grade_trajectories(
-    llm: LLM, task: Task, trajectories: Sequence[Trajectory], count: int
+    llm: LLM,
+    task: Task,
+    trajectories: Sequence[Trajectory],
+    count: int,
+    rewards: Term = outcome_alone,
 ) -> list[Group]:
     """Judge trajectories as `write_trajectories` returns them: groups of `count`, in order.
+
+    Args:
+        llm: whose tokens they are.
+        task: judges first; its verdict is what all terms may look at.
+        trajectories: of whole groups.
+        count: answers to a prompt.
+        rewards: makes of that what is trained on; evaluation looks at the verdict alone.
 
     Raises:
         ValueError: naming the prompt, for a step map that disagrees with its response and for a
@@ -66,19 +78,18 @@ def grade_trajectories(
         check_trajectory(trajectory)
     texts = [llm.decode(trajectory.response_ids) for trajectory in trajectories]
     pairs = [(t.prompt, text) for t, text in zip(trajectories, texts, strict=True)]
-    scores = task.grade(pairs)
-    check_scores(scores, trajectories)
-    return [
-        _group(trajectories[start : start + count], scores[start : start + count])
-        for start in range(0, len(trajectories), count)
-    ]
+    outcomes = task.grade(pairs)
+    check_scores(outcomes, trajectories)
+    answers = list(map(Answer, trajectories, texts, outcomes))
+    groups = [answers[start : start + count] for start in range(0, len(answers), count)]
+    return [_group(*pair) for pair in zip(groups, rewards(groups), strict=True)]
 
 
-def _group(trajectories: Sequence[Trajectory], scores: Sequence[Score]) -> Group:
+def _group(answers: Sequence[Answer], scores: Sequence[Score]) -> Group:
     names = sorted({name for score in scores for name in score.parts})
     return Group(
-        prompt=trajectories[0].prompt,
-        trajectories=tuple(trajectories),
+        prompt=answers[0].prompt,
+        trajectories=tuple(answer.trajectory for answer in answers),
         rewards=tuple(score.reward for score in scores),
         parts={name: tuple(score.parts.get(name, 0.0) for score in scores) for name in names},
     )

@@ -3,13 +3,13 @@
 from statistics import fmean
 
 from unmask.configs.objective import FilterConfig
-from unmask.runs.trajectories import total_reward
+from unmask.runs.trajectories import group_totals
 from unmask.types import Group
 
 
 def is_kept(group: Group, config: FilterConfig) -> bool:
     """Say whether a group is trained on."""
-    rewards = [total_reward(reward) for reward in group.rewards]
+    rewards = group_totals(group)
     mean = fmean(rewards)
     is_low = config.low is not None and mean < config.low
     is_high = config.high is not None and mean > config.high

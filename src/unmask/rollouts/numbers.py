@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from unmask.runs.trajectories import total_reward
+from unmask.runs.trajectories import group_totals
 from unmask.types import Group
 
 
@@ -12,12 +12,14 @@ def rollout_numbers(
 ) -> dict[str, float]:
     """Return reward, accuracy, lengths and parallelism of all groups, and how many are trained on."""
     trajectories = [t for group in groups for t in group.trajectories]
-    rewards = [total_reward(reward) for group in groups for reward in group.rewards]
+    totals = [group_totals(group) for group in groups]
+    rewards = [total for of_group in totals for total in of_group]
+    verdicts = [group.parts.get("outcome", own) for group, own in zip(groups, totals, strict=True)]
     tokens = sum(t.num_response for t in trajectories)
     parts = {name for group in groups for name in group.parts}
     return {
         "reward": fmean(rewards),
-        "accuracy": fmean(reward == 1.0 for reward in rewards),
+        "accuracy": fmean(verdict == 1.0 for of_group in verdicts for verdict in of_group),
         "groups_kept": len(kept) / len(groups),
         "response_tokens": tokens / len(trajectories),
         "truncated": fmean(t.finish == "length" for t in trajectories),

@@ -111,7 +111,7 @@ def visible(text: str) -> str:
 
 
 def _reward(record: Record) -> float:
-    return float(total_reward(record["reward"]))
+    return float(total_reward(record["reward"], record["step_map"]))
 
 
 def _heading(number: int, record: Record) -> Text:

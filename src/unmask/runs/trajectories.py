@@ -6,11 +6,13 @@ plays a trajectory has no tokenizer, and a text cannot be cut into its tokens af
 reference answer is left out: graders keep arbitrary objects in it, and the task and uid name it.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
-from unmask.types import Reward, Trajectory
+from unmask.types import Group, Reward, Trajectory
 
 
 def trajectory_record(
@@ -47,9 +49,30 @@ def trajectory_record(
     }
 
 
-def total_reward(reward: Reward | Sequence[float]) -> float:
-    """Return a reward as one number; a per-token one, which JSON keeps as a list, is summed."""
-    return sum(reward) if isinstance(reward, Sequence) else reward
+def total_reward(reward: Reward | Sequence[float], step_map: Sequence[int]) -> float:
+    """Return a reward as one number.
+
+    Of one number per token, which JSON keeps as a list, it is what the denoising steps earned in
+    all: the mean over each step's tokens, summed over the steps, as the critic reads it.
+
+    Args:
+        reward: a number, or one per response token.
+        step_map: of the trajectory, at least as long.
+    """
+    if not isinstance(reward, Sequence):
+        return reward
+    by_step: defaultdict[int, list[float]] = defaultdict(list)
+    for value, step in zip(reward, step_map, strict=False):
+        by_step[step].append(value)
+    return sum(map(fmean, by_step.values()))
+
+
+def group_totals(group: Group) -> list[float]:
+    """Return the rewards of a group, each as one number."""
+    return [
+        total_reward(reward, trajectory.step_map)
+        for reward, trajectory in zip(group.rewards, group.trajectories, strict=True)
+    ]
 
 
 def grid_ids(trajectory: Trajectory) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.models.spec import ModelSpec
 from unmask.objectives.advantages import advantages_of_rewards, overlong_penalty
-from unmask.runs.trajectories import total_reward
+from unmask.runs.trajectories import group_totals
 from unmask.types import Group, Trajectory
 
 
@@ -138,10 +138,10 @@ def step_advantages(groups: Sequence[Group], config: AdvantageConfig) -> list[li
 
 
 def shaped_rewards(group: Group, config: AdvantageConfig) -> list[float]:
-    """Return the rewards of a group as advantages see them: summed, less the over-length penalty."""
+    """Return the rewards of a group as advantages see them: one number each, less the over-length penalty."""
     return [
-        total_reward(reward) - _penalty(trajectory, config)
-        for reward, trajectory in zip(group.rewards, group.trajectories, strict=True)
+        total - _penalty(trajectory, config)
+        for total, trajectory in zip(group_totals(group), group.trajectories, strict=True)
     ]
 
 

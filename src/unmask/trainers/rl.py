@@ -18,6 +18,7 @@ from unmask.configs.rl import RLConfig
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
 from unmask.engine.llm import LLM
+from unmask.rewards.build import build_rewards
 from unmask.rollouts.batch import Batch
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
 from unmask.rollouts.numbers import rollout_numbers
@@ -59,6 +60,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     torch.set_num_threads(config.run.threads)
     llm = starting_llm(config)
     task = build_task(config.task)
+    rewards = build_rewards(config, llm.require_tokenizer(), llm.model.device)
     prompts = llm.tokenize(task.prompts("train"))
     count = config.rollout.responses
     sampling = config.sampling.to_params(n=count)
@@ -89,7 +91,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
                     prompts = source.draw(batch.missing)
                     trajectories = write_trajectories(llm, prompts, sampling, batch.seed(seed))
                 with clock("reward"):
-                    batch.add(grade_trajectories(llm, task, trajectories, count))
+                    batch.add(grade_trajectories(llm, task, trajectories, count, rewards))
             with clock("update"):
                 views = trajectory_views(batch.kept, config, llm.model.spec.is_full, step)
                 judged: dict[str, float] = {}

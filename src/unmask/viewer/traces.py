@@ -45,7 +45,7 @@ def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
     recent = read_tail(path, is_playable)
     latest = recent[-NUM_LATEST:]
     newest_first = recent[::-1]
-    lowest = sorted(newest_first, key=lambda record: total_reward(record["reward"]))[:NUM_LOWEST]
+    lowest = sorted(newest_first, key=_total)[:NUM_LOWEST]
     spread = read_spread(path, NUM_SPREAD, is_playable)
     chosen: dict[str, tuple[Record, set[str]]] = {}
     for why, record in _in_turns(latest=latest[::-1], lowest=lowest, spread=spread[::-1]):
@@ -94,6 +94,10 @@ def _in_turns(**lists: Sequence[Record]) -> Iterator[tuple[str, Record]]:
     return (pair for pair in chain.from_iterable(zip_longest(*named)) if pair)
 
 
+def _total(record: Record) -> float:
+    return total_reward(record["reward"], record["step_map"])
+
+
 def _key(record: Record) -> str:
     """What names a trajectory for good: its request's seed is derived from run, step, prompt and sample."""
     return f"{record.get('step')}.{record['sampling'].get('seed')}"
@@ -120,7 +124,7 @@ def _shown(record: Record, why: list[str]) -> dict[str, Any]:
             if isinstance(message, dict)
         ],
         "text": _cut(record["text"]),
-        "reward": total_reward(reward),
+        "reward": _total(record),
         "token_rewards": reward if isinstance(reward, list) else None,
         "parts": {
             str(name): value

@@ -1,0 +1,91 @@
+"""From the `[[reward]]` tables of a run to its reward: the one place that knows every kind of term."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from unmask.configs.model import DType
+from unmask.configs.reward import (
+    EndpointConfig,
+    FormatTerm,
+    JudgeTerm,
+    OutcomeTerm,
+    PreferenceTerm,
+    ProcessTerm,
+    RewardModelTerm,
+    RewardTerm,
+    SpeedTerm,
+    term_name,
+)
+from unmask.configs.rl import RLConfig
+from unmask.models.reward_model import load_reward_model
+from unmask.models.tokenizer import Tokenizer
+from unmask.rewards.combine import Combination, NamedTerm, Term, score_outcome
+from unmask.rewards.format import score_format
+from unmask.rewards.judge import Judge
+from unmask.rewards.pointwise import PointwiseJudge
+from unmask.rewards.preference import Preference
+from unmask.rewards.process import ProcessReward
+from unmask.rewards.reward_model import RewardModelScores
+from unmask.rewards.speed import score_speed
+
+# Below `run.dir`: what judges have replied.
+REPLIES = "judge"
+
+
+def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) -> Combination:
+    """Make the reward a run trains on.
+
+    Args:
+        config: the run's; judges keep their replies below its directory.
+        tokenizer: whose tokens responses are.
+        device: of the policy, where a reward model stands unless its term says otherwise.
+
+    Raises:
+        ValueError: naming the key, for a term that cannot be made.
+    """
+    terms = tuple(
+        NamedTerm(term_name(term), term.weight, build_term(term, config.run.dir, tokenizer, device))
+        for term in config.reward
+    )
+    return Combination(terms, has_critic=config.value.enabled)
+
+
+def build_term(term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device) -> Term:
+    """Make one term of a reward; see `build_rewards`."""
+
+    def judge(endpoint: EndpointConfig) -> Judge:
+        return Judge(endpoint, run / REPLIES)
+
+    match term:
+        case OutcomeTerm():
+            return score_outcome
+        case SpeedTerm():
+            return partial(score_speed, right_from=term.right_from, full_at=term.full_at)
+        case FormatTerm():
+            return partial(score_format, pattern=term.pattern)
+        case JudgeTerm():
+            return PointwiseJudge(term, judge(term.endpoint))
+        case PreferenceTerm():
+            return Preference(term, judge(term.endpoint))
+        case ProcessTerm():
+            return ProcessReward(term, judge(term.endpoint), tokenizer)
+        case RewardModelTerm():
+            at = device if term.device is None else _device(term.device)
+            model = load_reward_model(term.path, at, _dtype(term.dtype, at))
+            return RewardModelScores(model, term.token_budget)
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        raise ValueError(f"reward: device = {name}: torch finds {num_gpus} GPUs here")
+    return device
+
+
+def _dtype(name: DType, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)

@@ -1,0 +1,19 @@
+"""Format as a reward: 1 for a response that matches a regular expression as a whole, else 0.
+
+The expression is the user's own; one that backtracks without end on some response holds up the run.
+"""
+
+import re
+from collections.abc import Sequence
+
+from unmask.rewards.combine import AnswerGroup
+from unmask.types import Score
+
+
+def score_format(groups: Sequence[AnswerGroup], pattern: str) -> list[list[Score]]:
+    """Return which responses have the format."""
+    whole = re.compile(pattern, re.DOTALL)
+    return [
+        [Score(float(whole.fullmatch(answer.text) is not None)) for answer in group]
+        for group in groups
+    ]

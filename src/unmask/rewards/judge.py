@@ -1,0 +1,276 @@
+"""A language model that judges, behind an OpenAI-compatible API.
+
+A question is asked `votes` times. What may be mended by asking again is asked again, after a wait
+that doubles, with jitter, and is never shorter than the server's own Retry-After: a connection that
+fails, a slow reply, 408, 425, 429, 5xx, a body that is no chat completion, a reply that cannot be
+read. What may not (another status) stops at once. When the tries are used up the run stops and keeps
+its state: a judge that is down is never a reward of zero. Replies are kept on disk as they come
+(`reply_cache`), so the questions of the step are not asked again by `--resume`.
+
+Requests run in daemon threads: a signal ends the run at once, not when the last reply has come. The
+key goes from the environment into the request's header and nowhere else; redirects are refused,
+because they would carry it to another address.
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import IO, Any
+from urllib.error import HTTPError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from unmask.configs.reward import EndpointConfig, check_address
+from unmask.rewards.reply_cache import ReplyCache
+
+ADDRESS = "OPENAI_BASE_URL"
+READ_BYTES = 2**16
+MAX_REPLY_BYTES = 2**24
+AGAIN = {408, 425, 429}
+
+Read = Callable[[str], float | None]
+
+
+class JudgeError(ConnectionError):
+    """The judge cannot be asked, or does not answer: the run stops with its state kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a try gave no reply, and how many seconds the server asks to wait."""
+
+    reason: str
+    wait_s: float = 0.0
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        """Follow nowhere: the status is an error like others."""
+        return
+
+
+class Judge:
+    """An endpoint, its key and what it has replied so far."""
+
+    def __init__(self, config: EndpointConfig, cache: Path) -> None:
+        """Find address and key; nothing is asked yet.
+
+        Args:
+            config: the endpoint.
+            cache: directory of replies.
+
+        Raises:
+            ValueError: naming the environment variable that is not set.
+        """
+        address = config.base_url or os.environ.get(ADDRESS)
+        if not address:
+            raise ValueError(
+                f"reward: the judge {config.model!r} has no address: give endpoint.base_url, or set "
+                f"the environment variable {ADDRESS}"
+            )
+        check_address(ADDRESS, address)
+        self._url = f"{address.rstrip('/')}/chat/completions"
+        self._key = _key(config.api_key_env)
+        self._headers = {"Content-Type": "application/json"}
+        if self._key is not None:
+            self._headers["Authorization"] = f"Bearer {self._key}"
+        self._config = config
+        self._cache = ReplyCache(cache)
+        self._opener = build_opener(_NoRedirect())
+
+    def ask(self, questions: Sequence[str], read: Read) -> list[list[float]]:
+        """Return `votes` numbers per question, in the order of the questions.
+
+        Args:
+            questions: what is asked, as the user's turn of a conversation.
+            read: a reply to its number; None if it holds none.
+
+        Raises:
+            JudgeError: a question got no reply that could be read.
+        """
+        votes = self._config.votes
+        asked = [(question, vote) for question in dict.fromkeys(questions) for vote in range(votes)]
+        found = dict(zip(asked, self._ask_all(asked, read), strict=True))
+        return [[found[question, vote] for vote in range(votes)] for question in questions]
+
+    def _ask_all(self, asked: Sequence[tuple[str, int]], read: Read) -> list[float]:
+        """Ask at most `concurrency` at a time; the first that fails ends all."""
+        jobs: SimpleQueue[int] = SimpleQueue()
+        done: SimpleQueue[tuple[int, float | Exception]] = SimpleQueue()
+        stopped = Event()
+
+        def work() -> None:
+            while not stopped.is_set():
+                try:
+                    number = jobs.get_nowait()
+                except Empty:
+                    return
+                try:
+                    done.put((number, self._vote(*asked[number], read, stopped)))
+                except Exception as error:  # raised again by the thread that waits for it
+                    done.put((number, error))
+
+        for number in range(len(asked)):
+            jobs.put(number)
+        for _ in range(min(self._config.concurrency, len(asked))):
+            Thread(target=work, daemon=True).start()
+        numbers: dict[int, float] = {}
+        try:
+            while len(numbers) < len(asked):
+                number, vote = done.get()
+                if isinstance(vote, Exception):
+                    raise vote
+                numbers[number] = vote
+        finally:
+            stopped.set()
+        return [numbers[number] for number in range(len(asked))]
+
+    def _vote(self, question: str, vote: int, read: Read, stopped: Event) -> float:
+        body = self._body(question)
+        # A vote is a draw of its own, so its number is part of what shapes the reply.
+        key = {"body": body, "vote": vote}
+        kept = self._cache.get(key)
+        if kept is not None and (number := read(kept)) is not None:
+            return number
+        failure = _Failure("it was not asked")
+        for attempt in range(self._config.retries + 1):
+            if attempt and stopped.wait(self._wait_s(attempt, failure)):
+                break
+            reply = self._try(body)
+            if isinstance(reply, str):
+                number = read(reply)
+                if number is not None:
+                    self._cache.put(key, reply)
+                    return number
+                reply = _Failure(f"its reply cannot be read: ... {reply[-120:]!r}")
+            failure = reply
+        raise self._error(f"{failure.reason} ({self._config.retries + 1} tries)")
+
+    def _body(self, question: str) -> dict[str, Any]:
+        config = self._config
+        return {
+            "model": config.model,
+            "messages": [{"role": "user", "content": question}],
+            "temperature": config.temperature,
+            "top_p": config.top_p,
+            "max_tokens": config.max_tokens,
+            **config.extra,
+        }
+
+    def _wait_s(self, attempt: int, failure: _Failure) -> float:
+        """Return how long to wait before a try.
+
+        Raises:
+            JudgeError: the server asks for more than the config allows.
+        """
+        most = self._config.max_wait_s
+        if failure.wait_s > most:
+            raise self._error(
+                f"{failure.reason}; it asks to wait {failure.wait_s:.0f} s, and "
+                f"endpoint.max_wait_s = {most:g}"
+            )
+        longest = min(self._config.backoff_s * 2.0 ** (attempt - 1), most)
+        # Jitter, so that threads that failed together do not come back together.
+        return max(failure.wait_s, longest * random.uniform(0.5, 1.0))
+
+    def _try(self, body: dict[str, Any]) -> "str | _Failure":
+        """Send one request.
+
+        Raises:
+            JudgeError: the server refused it for good.
+        """
+        request = Request(self._url, json.dumps(body).encode(), self._headers, method="POST")
+        try:
+            return _content(self._read(request))
+        except HTTPError as error:
+            reason = f"it answered {error.code}: {_said(error)}"
+            if error.code in AGAIN or error.code >= 500:
+                return _Failure(reason, _retry_after(error.headers.get("Retry-After")))
+            raise self._error(reason) from None
+        except TimeoutError:
+            return _Failure(f"no reply in endpoint.timeout_s = {self._config.timeout_s:g}")
+        except (OSError, HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            return _Failure(f"{type(error).__name__}: {reason}")
+
+    def _read(self, request: Request) -> bytes:
+        """Return a reply's body; the limit is on the whole of it, however slowly it drips."""
+        until = time.monotonic() + self._config.timeout_s
+        received = bytearray()
+        with self._opener.open(request, timeout=self._config.timeout_s) as response:
+            while chunk := response.read1(READ_BYTES):
+                received += chunk
+                if time.monotonic() > until:
+                    raise TimeoutError
+                if len(received) > MAX_REPLY_BYTES:
+                    raise ValueError(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+            # `read1` ends quietly where a connection does.
+            missing = response.length
+        if missing:
+            raise ValueError(f"the connection ended {missing} bytes before the reply did")
+        return bytes(received)
+
+    def _error(self, reason: str) -> JudgeError:
+        if self._key is not None:
+            reason = reason.replace(self._key, "[the key]")  # servers quote what they refuse
+        return JudgeError(f"reward: the judge {self._config.model!r} at {self._url}: {reason}")
+
+
+def _key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(
+            f"endpoint.api_key_env = {variable}: that environment variable is not set; put the "
+            "judge's key into it"
+        )
+    return key
+
+
+def _content(body: bytes) -> str:
+    """Return the text of a chat completion.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        content = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError):
+        content = None
+    if not isinstance(content, str):
+        raise ValueError(f"not a chat completion: {body[:120]!r}")
+    return content
+
+
+def _said(error: HTTPError) -> str:
+    """Return the beginning of what a server says beside a status, as one line."""
+    try:
+        with error:
+            return " ".join(error.read(300).decode(errors="replace").split())
+    except (OSError, HTTPException):
+        return "(and no more)"
+
+
+def _retry_after(header: str | None) -> float:
+    """Return the seconds a Retry-After asks for, in either of its forms; 0 where it cannot be read."""
+    if header is None:
+        return 0.0
+    if header.replace(".", "", 1).isdecimal():
+        return float(header)
+    try:
+        when = parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max((when - datetime.now(UTC)).total_seconds(), 0.0)

@@ -1,0 +1,145 @@
+r"""Process reward: a judge's label of every chunk of a response, as one number per token.
+
+A response of `R` tokens is cut into chunks of `chunk_tokens`. The judge sees the question and the text
+up to the end of a chunk, cut out of the very text that is graded, and says `\boxed{1}` or
+`\boxed{-1}`. Votes that agree are the label; where they differ it is their mean, or, as published, 1
+or -1 as the whole answer is right or wrong. Then the k-th chunks of a prompt's answers are compared
+with each other:
+
+    reward of chunk k = (label - mean of the k-th labels) / their standard deviation
+
+0 where they are all alike, the label itself where only one answer is that long. It stands on the
+denoising step with which the judged prefix was complete, the latest step of any token up to the end of
+the chunk: on each token of that step, so that the mean over the step's tokens, which the critic
+reads, is the reward. (Published, arXiv 2509.06949: the latest step among the last `block_size` tokens
+of the chunk, on those of its tokens alone. Between block borders that is the same step.)
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from statistics import fmean, pstdev
+
+from unmask.configs.reward import ProcessTerm
+from unmask.models.tokenizer import Tokenizer, text_ends
+from unmask.rewards.answers import last_boxed
+from unmask.rewards.combine import Answer, AnswerGroup
+from unmask.rewards.judge import Judge
+from unmask.rewards.question import fill
+from unmask.types import Score
+
+LABELS = {"1": 1.0, "+1": 1.0, "-1": -1.0}
+
+
+class ProcessReward:
+    """Chunk labels of a judge, as rewards of denoising steps."""
+
+    def __init__(self, config: ProcessTerm, judge: Judge, tokenizer: Tokenizer) -> None:
+        """Remember what is asked, of whom, and whose tokens the responses are."""
+        self._config, self._judge, self._tokenizer = config, judge, tokenizer
+
+    def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
+        """Return one number per response token for each answer, and how often votes differed."""
+        most = self._config.chunk_tokens
+        ends = [[chunk_ends(a.trajectory.num_response, most) for a in group] for group in groups]
+        questions = [
+            question
+            for group, of_group in zip(groups, ends, strict=True)
+            for answer, stops in zip(group, of_group, strict=True)
+            for question in self._questions(answer, stops)
+        ]
+        votes = iter(self._judge.ask(questions, read_label))
+        scores: list[list[Score]] = []
+        for group, of_group in zip(groups, ends, strict=True):
+            judged = [[next(votes) for _ in stops] for stops in of_group]
+            labels = [
+                [self._label(chunk, answer) for chunk in chunks]
+                for answer, chunks in zip(group, judged, strict=True)
+            ]
+            rewards = compare_chunks(labels) if self._config.is_compared else labels
+            scores.append(
+                [
+                    Score(
+                        rewards_on_steps(rewards[i], of_group[i], answer.trajectory.step_map),
+                        {"label": fmean(labels[i]), "split_votes": fmean(map(_differ, judged[i]))},
+                    )
+                    for i, answer in enumerate(group)
+                ]
+            )
+        return scores
+
+    def _questions(self, answer: Answer, stops: Sequence[int]) -> list[str]:
+        written = text_ends(answer.trajectory.response_ids, self._tokenizer)
+        cuts = [0, *(written[stop - 1] for stop in stops)]
+        return [
+            fill(
+                self._config.template,
+                answer,
+                prefix=answer.text[:end],
+                chunk=answer.text[start:end],
+            )
+            for start, end in pairwise(cuts)
+        ]
+
+    def _label(self, votes: Sequence[float], answer: Answer) -> float:
+        if _differ(votes) and self._config.split_votes == "outcome":
+            return 1.0 if answer.outcome_reward == 1.0 else -1.0
+        return fmean(votes)
+
+
+def read_label(reply: str) -> float | None:
+    """Return the label a reply gives a chunk; None if it gives none."""
+    return LABELS.get((last_boxed(reply) or "").strip())
+
+
+def chunk_ends(num_response: int, chunk_tokens: int) -> list[int]:
+    """Return how many of `num_response` tokens there are up to the end of each chunk."""
+    return [*range(chunk_tokens, num_response, chunk_tokens), num_response]
+
+
+def compare_chunks(labels: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Return (label - mean) / std of each chunk over the answers that have it.
+
+    Args:
+        labels: of each answer to a prompt, chunk by chunk.
+    """
+    columns: defaultdict[int, list[float]] = defaultdict(list)
+    for of_answer in labels:
+        for chunk, label in enumerate(of_answer):
+            columns[chunk].append(label)
+    return [
+        [_standardised(label, columns[chunk]) for chunk, label in enumerate(of_answer)]
+        for of_answer in labels
+    ]
+
+
+def _standardised(label: float, others: Sequence[float]) -> float:
+    if len(others) == 1:
+        return label
+    spread = pstdev(others)
+    return (label - fmean(others)) / spread if spread > 1e-9 else 0.0
+
+
+def rewards_on_steps(
+    rewards: Sequence[float], ends: Sequence[int], step_map: Sequence[int]
+) -> tuple[float, ...]:
+    """Lay the rewards of a response's chunks on the tokens of the steps that completed them.
+
+    Args:
+        rewards: one per chunk.
+        ends: response tokens up to the end of each chunk; the last is `R`.
+        step_map: of the trajectory, at least `R` long.
+
+    Returns:
+        `R` numbers; chunks that one step completed add up there.
+    """
+    steps = step_map[: ends[-1]]
+    complete = list(accumulate(steps, max))  # the step with which each prefix was there
+    by_step: defaultdict[int, float] = defaultdict(float)
+    for reward, end in zip(rewards, ends, strict=True):
+        by_step[complete[end - 1]] += reward
+    return tuple(by_step.get(step, 0.0) for step in steps)
+
+
+def _differ(votes: Sequence[float]) -> bool:
+    return len(set(votes)) > 1

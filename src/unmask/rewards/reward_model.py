@@ -1,0 +1,28 @@
+"""A scalar reward model as a term: the score it gives question and answer, in its own words and tokens.
+
+It stands beside the policy, frozen, on a device of its own or on the policy's.
+"""
+
+from collections.abc import Sequence
+
+from unmask.models.reward_model import RewardModel
+from unmask.rewards.combine import Answer, AnswerGroup
+from unmask.types import Message, Score
+
+
+class RewardModelScores:
+    """Scores of a reward model."""
+
+    def __init__(self, model: RewardModel, token_budget: int) -> None:
+        """Remember the model and how many tokens it may read at a time."""
+        self._model, self._token_budget = model, token_budget
+
+    def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
+        """Return the score of each answer."""
+        texts = [self._model.tokenize(_messages(answer)) for group in groups for answer in group]
+        scores = iter(self._model.score(texts, self._token_budget))
+        return [[Score(next(scores)) for _ in group] for group in groups]
+
+
+def _messages(answer: Answer) -> list[Message]:
+    return [*answer.prompt.messages, Message("assistant", answer.text)]

@@ -1,0 +1,152 @@
+"""Process rewards: chunks, labels, and the denoising steps they stand on."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.rewards.judge_server import JudgeServer, endpoint, judge_server
+from tests.rewards.toy_answers import with_steps
+from unmask.configs.reward import ProcessTerm
+from unmask.models.fresh import byte_tokenizer
+from unmask.models.tokenizer import Tokenizer, decode, encode
+from unmask.rewards.combine import Answer
+from unmask.rewards.judge import Judge
+from unmask.rewards.process import (
+    ProcessReward,
+    chunk_ends,
+    compare_chunks,
+    read_label,
+    rewards_on_steps,
+)
+from unmask.runs.trajectories import total_reward
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return byte_tokenizer(tmp_path_factory.mktemp("bytes"))
+
+
+def written(
+    text: str, tokenizer: Tokenizer, steps: Sequence[int] | None = None, outcome: float = 1.0
+) -> Answer:
+    ids = encode(text, tokenizer)
+    found = with_steps(steps or range(1, len(ids) + 1), decode(ids, tokenizer), outcome)
+    return replace(found, trajectory=replace(found.trajectory, canvas_ids=(*ids, 1)))
+
+
+def field(name: str, question: str) -> str:
+    (text,) = re.findall(rf"<{name}-\w+>\n(.*?)\n</{name}-", question, re.DOTALL)
+    return text
+
+
+def without_b(question: str) -> str:
+    return r"\boxed{-1}" if "b" in field("chunk", question) else r"\boxed{1}"
+
+
+def process(
+    server: JudgeServer, tokenizer: Tokenizer, place: Path, **changes: Any
+) -> ProcessReward:
+    votes = changes.pop("votes", 1)
+    config = endpoint(server, votes=votes, concurrency=1)
+    term = ProcessTerm(endpoint=config, **{"chunk_tokens": 3, **changes})
+    return ProcessReward(term, Judge(config, place), tokenizer)
+
+
+def test_a_label_stands_on_the_step_that_completed_its_chunk(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    answer = written("aaabbba", tokenizer, [1, 3, 2, 4, 4, 5, 5])
+    with judge_server(without_b) as server:
+        ((score,),) = process(server, tokenizer, tmp_path)([[answer]])
+        prefixes = [field("prefix", question) for question in server.questions]
+    assert prefixes == ["aaa", "aaabbb", "aaabbba"]
+    assert score.reward == (0, 1, 0, 0, 0, 0, 0)  # at step 5 a bad chunk and a good one end
+    assert score.parts == {"label": pytest.approx(1 / 3), "split_votes": 0.0}
+
+
+def test_chunks_are_compared_with_the_same_chunk_of_the_siblings(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    group = [written("aaab", tokenizer), written("bbb", tokenizer), written("aaaaaab", tokenizer)]
+    with judge_server(without_b) as server:
+        (scores,) = process(server, tokenizer, tmp_path)([group])
+    high, low = (1 - 1 / 3) / (8 / 9) ** 0.5, (-1 - 1 / 3) / (8 / 9) ** 0.5
+    assert scores[0].reward == pytest.approx((0, 0, high, -1))
+    assert scores[1].reward == pytest.approx((0, 0, low))
+    assert scores[2].reward == pytest.approx((0, 0, high, 0, 0, 1, -1))  # nobody else is as long
+
+
+@pytest.mark.parametrize(
+    ("rule", "outcome", "label"), [("mean", 1.0, 1 / 3), ("outcome", 1.0, 1), ("outcome", 0.0, -1)]
+)
+def test_votes_that_differ_are_averaged_or_follow_the_outcome(
+    rule: str, outcome: float, label: float, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    answer = written("aa", tokenizer, outcome=outcome)
+    with judge_server(without_b) as server:
+        server.plan = [r"\boxed{1}", r"\boxed{1}", r"\boxed{-1}"]
+        judge = process(server, tokenizer, tmp_path, votes=3, split_votes=rule)
+        ((score,),) = judge([[answer]])
+    assert score.reward == pytest.approx((0, label))
+    assert score.parts["split_votes"] == 1.0
+
+
+def test_a_character_that_a_chunk_cuts_is_left_to_the_next(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    answer = written("aé€b", tokenizer)  # 1 + 2 + 3 + 1 bytes
+    with judge_server(without_b) as server:
+        process(server, tokenizer, tmp_path, chunk_tokens=2)([[answer]])
+        prefixes = [field("prefix", question) for question in server.questions]
+        chunks = [field("chunk", question) for question in server.questions]
+    assert prefixes == ["a", "aé", "aé€", "aé€b"]
+    assert "".join(chunks) == "aé€b"
+
+
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_chunks_cover_the_response(num_response: int, chunk: int) -> None:
+    ends = chunk_ends(num_response, chunk)
+    assert ends[-1] == num_response
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    assert all(size == chunk for size in sizes[:-1])
+    assert 1 <= sizes[-1] <= chunk
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=20), st.integers(1, 7), st.data())
+def test_what_steps_earn_is_what_chunks_earned_and_nothing_stands_before_its_chunk_is_there(
+    steps: list[int], chunk: int, data: Any
+) -> None:
+    ends = chunk_ends(len(steps), chunk)
+    rewards = data.draw(
+        st.lists(st.integers(-3, 3).map(float), min_size=len(ends), max_size=len(ends))
+    )
+    laid = rewards_on_steps(rewards, ends, steps)
+    assert total_reward(laid, steps) == pytest.approx(sum(rewards))
+    for index, end in enumerate(ends):
+        alone = rewards_on_steps([float(i == index) for i in range(len(ends))], ends, steps)
+        assert {s for s, reward in zip(steps, alone, strict=True) if reward} == {max(steps[:end])}
+
+
+def test_labels_that_are_all_alike_say_nothing() -> None:
+    assert compare_chunks([[1.0, -1.0], [1.0], [1.0, -1.0]]) == [[0.0, 0.0], [0.0], [0.0, 0.0]]
+    assert compare_chunks([[0.3], [0.1 + 0.2]]) == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        (r"\boxed{1}", 1.0),
+        (r"\boxed{ -1 }", -1.0),
+        (r"\boxed{+1}", 1.0),
+        (r"\boxed{0}", None),
+        ("1", None),
+    ],
+)
+def test_a_label_is_read_strictly(reply: str, label: float | None) -> None:
+    assert read_label(reply) == label

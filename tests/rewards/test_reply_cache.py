@@ -1,0 +1,26 @@
+"""Replies on disk come back as they were, and only for what was asked."""
+
+from pathlib import Path
+
+import pytest
+
+from unmask.rewards.reply_cache import ReplyCache
+
+
+@pytest.mark.parametrize("reply", ["", "a\r\nb", "naïve ✓", "\ud800", "x" * 10_000])
+def test_a_reply_comes_back_as_it_was(reply: str, tmp_path: Path) -> None:
+    cache = ReplyCache(tmp_path / "judge")
+    asked = {"a": 1, "b": [2.5, "\ud800"]}
+    assert cache.get(asked) is None
+    assert not (tmp_path / "judge").exists()
+    cache.put(asked, reply)
+    assert ReplyCache(tmp_path / "judge").get({"b": [2.5, "\ud800"], "a": 1}) == reply
+    assert cache.get({"a": 1, "b": [2.5, "?"]}) is None
+
+
+def test_what_a_killed_process_left_is_no_reply(tmp_path: Path) -> None:
+    cache = ReplyCache(tmp_path)
+    cache.put("asked", "reply")
+    (path,) = tmp_path.rglob("*.json")
+    path.rename(path.with_name(f"{path.name}.tmp-00112233"))
+    assert cache.get("asked") is None
