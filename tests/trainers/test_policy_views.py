@@ -126,7 +126,7 @@ def test_schedules_that_are_none_are_refused(words: str, tmp_path: Path) -> None
 
 def test_long_answers_lose_reward_before_it_becomes_an_advantage() -> None:
     config = AdvantageConfig(baseline="group", overlong_penalty=1.0, overlong_tokens=4)
-    judged = group([1.0, (0.5, *[0.0] * 253, 0.5), 0.0], [(4, 2), (255, 9), (256, 9)])
+    judged = group([1.0, (0.5, 0.5, *[0.0] * 253), 0.0], [(4, 2), (255, 9), (256, 9)])
     assert shaped_rewards(judged, config) == [1.0, 0.25, -1.0]
     (found,) = step_advantages([judged], config)
     assert found == pytest.approx([r - fmean([1.0, 0.25, -1.0]) for r in (1.0, 0.25, -1.0)])
@@ -153,9 +153,11 @@ def test_views_carry_the_advantage_over_their_group_and_the_slots_asked_for(
     tmp_path: Path,
 ) -> None:
     written = toy_trajectories(toy_model(), strategy="random", stop_token_ids=tuple(range(2, 12)))
+    steps = written[4].step_map[: written[4].num_response]
+    per_token = tuple(float(step == steps[0]) for step in steps)  # one step earns 1
     groups = [
         Group(written[0].prompt, written[:3], [1.0, 0.0, 0.0]),
-        Group(written[3].prompt, written[3:], [0.0, (0.5, 0.5), 1.0]),
+        Group(written[3].prompt, written[3:], [0.0, per_token, 1.0]),
     ]
     views = trajectory_views(groups, rl_config(tmp_path, "advantage.baseline=group"))
     found = [float(v.advantages.unique()) for v in views]

@@ -32,7 +32,7 @@ def test_everything_of_a_trajectory_arrives(path: Path) -> None:
     assert (trace["block"], trace["tail"]) == (4, [9, 10])
     assert (trace["ids"], trace["steps"]) == ([14, 18, 15, 14, 20, 0], [1, 2, 1, 3, 3, 0])
     assert trace["logprobs"] == [-0.5, -0.25, 0.0, -1.0, -2.0, 0.0]
-    assert (trace["reward"], trace["token_rewards"]) == (0.75, [0.5, 0.0, 0.0, 0.25])
+    assert (trace["reward"], trace["token_rewards"]) == (0.5, [0.5, 0.0, 0.0, 0.25])
     assert (trace["num_response"], trace["finish"], trace["step"]) == (4, "stop", 4)
     assert trace["messages"] == [{"role": "user", "content": "2-7-2="}]
     assert (trace["parts"], trace["key"]) == ({"format": 0.5}, "4.11")
