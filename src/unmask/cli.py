@@ -1,4 +1,4 @@
-"""The one entry point: `unmask quickstart | sft | rl | eval | generate | config | runs | show | doctor`.
+"""The one entry point: `unmask quickstart | sft | rl | generate | config | runs | show | doctor`.
 
 A command reads its words, calls one function and prints what it returns; nothing is decided here
 that a program could not ask for as well. Heavy packages are imported inside the commands, so that
@@ -8,29 +8,24 @@ Exit codes: 0 done, 2 the user can mend it (one line per mistake says how), 130 
 Anything else is a traceback, and a bug of ours. `docs/cli.md` has the whole story.
 """
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unmask import cli_models
+from unmask import cli_eval, cli_models
+from unmask.cli_words import Resume, ShowPrompt, Words, load, print_first_prompt
 from unmask.presets import preset as published_sampler
 from unmask.types import Message, SamplingParams, Strategy
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from unmask.configs.eval import EvalConfig
     from unmask.configs.foreign import Kind
-    from unmask.configs.rl import RLConfig
-    from unmask.configs.sft import SFTConfig
     from unmask.runs.show import Order, Pieces
-
-    C = TypeVar("C", bound=BaseModel)
 
 KINDS = ("sft", "rl", "eval")
 SAMPLING = SamplingParams()
@@ -46,22 +41,6 @@ app = typer.Typer(
     epilog="Start with: unmask quickstart. Exit codes: 0 done, 2 you can mend it (one line says how, "
     "--debug anywhere adds the traceback), 130 and 143 stopped by Ctrl-C and SIGTERM, 1 a bug of ours.",
 )
-
-Words = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="CONFIG|KEY=VALUE",
-        help="TOML files, later ones win, and single values laid over them.",
-        show_default=False,
-    ),
-]
-ShowPrompt = Annotated[
-    bool,
-    typer.Option("--show-prompt", help="Only print the first prompt as the model will read it."),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the last checkpoint of run.dir, to the bit.")
-]
 
 
 @app.command(epilog="Example: unmask quickstart --task countdown --seed 3")
@@ -88,9 +67,9 @@ def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -
     from unmask.configs.sft import SFTConfig
     from unmask.runs.directory import check_run
 
-    config, _ = _load(SFTConfig, words)
+    config, _ = load(SFTConfig, words)
     if show_prompt:
-        _print_first_prompt(config)
+        print_first_prompt(config)
         return
     check_run(config, resume)  # before torch is loaded, which takes seconds
     from unmask.trainers.sft import train_sft
@@ -106,35 +85,14 @@ def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) ->
     from unmask.configs.rl import RLConfig
     from unmask.runs.directory import check_run
 
-    config, _ = _load(RLConfig, words)
+    config, _ = load(RLConfig, words)
     if show_prompt:
-        _print_first_prompt(config)
+        print_first_prompt(config)
         return
     check_run(config, resume)  # before torch is loaded, which takes seconds
     from unmask.trainers.rl import train_rl
 
     _train(lambda: train_rl(config, resume))
-
-
-@app.command(
-    "eval",
-    no_args_is_help=True,
-    epilog="Example: unmask eval configs/eval/chain_sum.toml model.path=runs/mine/model",
-)
-def evaluate(words: Words, show_prompt: ShowPrompt = False) -> None:
-    """Measure a model on a task and print the numbers as JSON."""
-    from unmask.configs.eval import EvalConfig
-
-    config, _ = _load(EvalConfig, words)
-    if show_prompt:
-        _print_first_prompt(config)
-        return
-    from unmask.evaluation.evaluate import evaluate_model
-    from unmask.viewer.report import write_report
-
-    summary = evaluate_model(config)
-    write_report(config.run.dir)
-    typer.echo(json.dumps(summary.to_dict(), indent=2))
 
 
 @app.command(
@@ -239,7 +197,7 @@ def config(
     if keys:
         _list_keys(cls)
         return
-    resolved, origins = _load(cls, rest)
+    resolved, origins = load(cls, rest)
     lines = [(f"{name} = {to_toml(value)}", name) for name, value in flatten(dump(resolved))]
     width = min(max(len(line) for line, _ in lines), 60)
     for line, name in lines:
@@ -323,7 +281,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-app.registered_commands += cli_models.app.registered_commands
+app.registered_commands += [*cli_eval.app.registered_commands, *cli_models.app.registered_commands]
 
 
 def main() -> None:
@@ -357,28 +315,6 @@ def _sentences(error: ValueError | OSError) -> list[str]:
     if isinstance(error, OSError) and error.strerror:
         lines = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
     return [*lines, *getattr(error, "__notes__", ())]
-
-
-def _load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
-    """Load a configuration from words: those with `=` are overrides, the others are files."""
-    from unmask.configs.load import load_config
-
-    files = [Path(word) for word in words if "=" not in word]
-    return load_config(cls, files, [word for word in words if "=" in word])
-
-
-def _print_first_prompt(config: "SFTConfig | RLConfig | EvalConfig") -> None:
-    from unmask.configs.sft import SFTConfig
-    from unmask.evaluation.reading import describe_prompt, first_prompt, tokenizer_of
-
-    if isinstance(config, SFTConfig) and config.data.path is not None:
-        from unmask.data.demonstrations import demonstrations_of_file
-
-        tokenizer = tokenizer_of(config.model.path)
-        ids = demonstrations_of_file(config.data.path, tokenizer)[0].prompt_ids
-        typer.echo(describe_prompt(f"{config.data.path}, first prompt", ids, tokenizer))
-        return
-    typer.echo(first_prompt(config))
 
 
 def _pieces(run: Path) -> "Pieces | None":

@@ -23,14 +23,16 @@ MAY_IMPORT = {
     "distributed": {"configs", "models"},
     "evaluation": {
         *("types", "configs", "models", "diffusion", "objectives"),
-        *("engine", "tasks", "rollouts", "runs"),
+        *("rewards.answers", "engine", "tasks", "rollouts", "runs"),
     },
     "server": {"types", "configs", "engine", "runs"},
     "viewer": {"types", "runs"},
 }
 MAY_IMPORT["doctor"] = {"runs"}
 MAY_IMPORT["cli_models"] = {"models", "runs", "evaluation"}
-MAY_IMPORT["trainers"] = set(MAY_IMPORT) - {"doctor", "cli_models"}
+MAY_IMPORT["cli_words"] = {"configs", "data", "evaluation"}
+MAY_IMPORT["cli_eval"] = {"cli_words", "configs", "evaluation", "runs", "viewer"}
+MAY_IMPORT["trainers"] = set(MAY_IMPORT) - {"doctor", "cli_words", "cli_eval", "cli_models"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["__init__"] = {"types", "models.checkpoint", "engine.llm"}
@@ -39,7 +41,7 @@ MAY_IMPORT["__init__"] = {"types", "models.checkpoint", "engine.llm"}
 LEAVES = {"types", "seeds", "json_records", "presets", "__version__"}
 
 # Their other imports of unmask must wait until something is asked for.
-LAZY = {"cli", "cli_models", "__init__"}
+LAZY = {"cli", "cli_words", "cli_eval", "cli_models", "__init__"}
 
 
 def is_allowed(module: Module, target: str) -> bool:

@@ -1,17 +1,27 @@
-"""Evaluation: summaries worked out by hand, and a model measured from its config."""
+"""A model measured from its config: every response kept, resumed to the bit, judged again."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.rollouts.toy_groups import group, trajectory
+from tests.end_to_end.real_command import start
 from tests.toy import toy_checkpoint
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
-from unmask.evaluation.evaluate import evaluate_model, summarize
-from unmask.evaluation.metrics import mean_interval, ratio_interval, wilson_interval
-from unmask.types import Group, Prompt
+from unmask.engine.llm import LLM
+from unmask.evaluation.evaluate import Evaluation, conclude, evaluate, evaluate_model
+from unmask.evaluation.grading import rescore
+from unmask.evaluation.responses import FAILURES
+from unmask.evaluation.summary import Summary
+from unmask.models.checkpoint import load_model, save_model
+from unmask.tasks.task import Task, prompt_from_text
+from unmask.types import Prompt, SamplingParams, Score
+
+SUMMARY, RESPONSES = "summary.json", "trajectories.jsonl"
+TWO = ("variations.static.strategy=static", "variations.greedy.temperature=0")
 
 
 def half_right(prompt: Prompt, response: str) -> float:
@@ -19,34 +29,12 @@ def half_right(prompt: Prompt, response: str) -> float:
     return 1.0 if prompt.reference["answer"] == "yes" else len(response) / 100
 
 
-def test_one_sample_per_problem_is_summarised_with_wilson() -> None:
-    groups = [group([1.0], [(4, 2)]), group([0.99], [(8, 3)]), group([1.0], [(6, 1)])]
-    summary = summarize(groups)
-    assert (summary.n, summary.samples) == (3, 1)
-    assert summary.accuracy == pytest.approx(2 / 3)
-    assert summary.ci95 == wilson_interval(2, 3)
-    assert summary.tokens_per_denoising_step == 18 / 6
-    assert summary.tokens_per_denoising_step_ci95 == ratio_interval([4, 8, 6], [2, 3, 1])
-    assert summary.response_tokens == 6.0
-    assert summary.truncated == 0.0
+def all_right(prompt: Prompt, response: str) -> float:
+    """Reward everything."""
+    return 1.0
 
 
-def test_several_samples_are_averaged_per_problem_and_bootstrapped() -> None:
-    groups = [group([1.0, 0.0, 1.0, 1.0]), group([0.0] * 4), group([1.0] * 4)]
-    summary = summarize(groups)
-    assert (summary.n, summary.samples) == (3, 4)
-    assert summary.accuracy == pytest.approx((0.75 + 0 + 1) / 3)
-    assert summary.ci95 == mean_interval([0.75, 0.0, 1.0])
-
-
-def test_answers_that_max_tokens_ended_are_counted() -> None:
-    prompt = Prompt("toy", 1, (), (2,))
-    cut = [trajectory(prompt, 4, 2, "length"), trajectory(prompt, 4, 2)]
-    groups = [Group(prompt, cut, [0.0, 1.0]), group([0.0, 0.0])]
-    assert summarize(groups).truncated == 0.25
-
-
-def config(place: Path, *words: str) -> EvalConfig:
+def words(place: Path, *more: str) -> list[str]:
     """Write a checkpoint and ten questions once, and return how a model is measured on them."""
     if not (place / "checkpoint").exists():
         toy_checkpoint(place / "checkpoint")
@@ -55,45 +43,185 @@ def config(place: Path, *words: str) -> EvalConfig:
             for n in range(10)
         ]
         (place / "test.json").write_text(json.dumps(items))
-    settings = [
+    return [
         f"model.path={place / 'checkpoint'}",
         "task.kind=json",
         "task.template={question}",
         "task.reward=tests.evaluation.test_evaluate:half_right",
         f"task.test={place / 'test.json'}",
         "sampling.max_tokens=6",
+        f"run.dir={place / 'run'}",
+        *more,
     ]
-    return load_config(EvalConfig, [], settings + list(words))[0]
 
 
-def test_a_model_is_measured_and_every_answer_written(tmp_path: Path) -> None:
+def measure(place: Path, *more: str, resume: bool = False) -> Evaluation:
+    return evaluate_model(load_config(EvalConfig, [], words(place, *more))[0], resume)
+
+
+def only(evaluation: Evaluation) -> Summary:
+    (summary,) = evaluation.summaries.values()
+    return summary
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_model_is_measured_and_everything_is_written(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    summary = evaluate_model(config(tmp_path, f"run.dir={run}", "samples=2"))
+    evaluation = measure(tmp_path, "samples=2")
+    summary = only(evaluation)
     assert (summary.accuracy, summary.n, summary.samples) == (0.5, 10, 2)
-    assert json.loads((run / "summary.json").read_text()) == json.loads(
-        json.dumps(summary.to_dict())
-    )
-    lines = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
-    assert len(lines) == 20
-    assert sum(line["reward"] == 1.0 for line in lines) == 10
-    assert (run / "config.json").exists()
-    assert (run / "environment.json").exists()
+    assert summary.outcomes["correct"] == summary.outcomes["wrong"] == 10
+    stored = json.loads((run / SUMMARY).read_text())["samplings"]
+    assert stored == json.loads(json.dumps({"dynamic": summary.to_dict()}))
+    written = lines(run / RESPONSES)
+    assert len({(r["variation"], r["problem"], r["sample"]) for r in written}) == 20
+    assert all(r["step_map"] and r["text"] is not None and r["wall_s"] for r in written)
+    assert sum(v["outcome"] == "correct" for v in lines(run / "gradings/1/verdicts.jsonl")) == 10
+    protocol = json.loads((run / "protocol.json").read_text())
+    assert (protocol["samples"], protocol["seed"], protocol["chat_template"]) == (2, 0, None)
+    assert protocol["samplings"]["dynamic"]["block_size"] == 4
+    assert {"config.json", "environment.json", "speed.json"} <= {p.name for p in run.iterdir()}
+
+
+def test_every_variation_is_measured_like_the_base_where_it_says_nothing(tmp_path: Path) -> None:
+    evaluation = measure(tmp_path, *TWO, "samples=2")
+    assert list(evaluation.summaries) == ["static", "greedy"]
+    greedy = [r["text"] for r in lines(tmp_path / "run" / RESPONSES) if r["variation"] == "greedy"]
+    assert len(greedy) == 20 and len(set(greedy)) <= 10
+    assert evaluation.summaries["static"].tokens_per_denoising_step <= 1.0
+    assert evaluation.speeds["static"].tokens_per_forward <= 1.0
+    assert evaluation.to_dict()["static"]["speed"]["wall_s"] > 0
+    assert [line.split()[0] for line in evaluation.table().splitlines()[1:]] == ["static", "greedy"]
 
 
 def test_the_same_seed_gives_the_same_summary(tmp_path: Path) -> None:
     first, again, other = (
-        evaluate_model(config(tmp_path, f"run.dir={tmp_path / name}", f"run.seed={seed}"))
+        only(measure(tmp_path, f"run.dir={tmp_path / name}", f"run.seed={seed}"))
         for name, seed in [("first", 1), ("again", 1), ("other", 2)]
     )
     assert first == again != other
 
 
+def test_in_memory_and_in_a_run_directory_it_is_the_same(tmp_path: Path) -> None:
+    summary = only(measure(tmp_path, "samples=2", "sampling.max_tokens=5"))
+    llm = LLM(tmp_path / "checkpoint")
+    problems = [
+        prompt_from_text("math", f"{n}+{n}=", {"answer": ("yes", "no")[n % 2]}) for n in range(10)
+    ]
+    task = Task(
+        "math",
+        prompts=lambda _: problems,
+        demonstration=lambda _: None,
+        grade=lambda items: [Score(half_right(*item)) for item in items],
+    )
+    sampling = SamplingParams(max_tokens=5, n=2)
+    assert evaluate(llm, task, llm.tokenize(problems), sampling)[0] == summary
+
+
+def test_a_run_cut_anywhere_ends_with_the_same_summary(tmp_path: Path) -> None:
+    measure(tmp_path, *TWO)
+    whole = (tmp_path / "run" / SUMMARY).read_bytes()
+    complete = (tmp_path / "run" / RESPONSES).read_bytes()
+    for kept in (0, 1, len(complete) // 3, len(complete) - 1):
+        cut = tmp_path / f"cut{kept}"
+        shutil.copytree(tmp_path / "run", cut)
+        shutil.rmtree(cut / "gradings")
+        (cut / SUMMARY).unlink()
+        (cut / RESPONSES).write_bytes(complete[:kept])
+        measure(tmp_path, *TWO, f"run.dir={cut}", resume=True)
+        assert (cut / SUMMARY).read_bytes() == whole
+        assert len(lines(cut / RESPONSES)) == 20
+
+
+def test_a_killed_process_is_gone_on_with(tmp_path: Path) -> None:
+    more = ["samples=40", *TWO]
+    measure(tmp_path, *more)
+    killed = tmp_path / "killed"
+    command = ["eval", *words(tmp_path, *more, f"run.dir={killed}")]
+    process = start(command)
+    while process.poll() is None:
+        if (killed / RESPONSES).is_file() and (killed / RESPONSES).stat().st_size > 30_000:
+            process.kill()
+            break
+    process.communicate()
+    assert process.returncode == -9 and not (killed / SUMMARY).exists()
+    code = (process := start([*command, "--resume"])).communicate(timeout=120)
+    assert process.returncode == 0, code
+    assert (killed / SUMMARY).read_bytes() == (tmp_path / "run" / SUMMARY).read_bytes()
+    assert len(lines(killed / RESPONSES)) == 800
+
+
+def test_resuming_another_model_or_other_problems_is_refused(tmp_path: Path) -> None:
+    measure(tmp_path)
+    items = json.loads((tmp_path / "test.json").read_text())
+    items[0]["question"] = "9-9="
+    (tmp_path / "test.json").write_text(json.dumps(items))
+    with pytest.raises(ValueError, match="problems_sha256 is not what it was"):
+        measure(tmp_path, resume=True)
+    with pytest.raises(ValueError, match="not empty.*--resume"):
+        measure(tmp_path)
+    with pytest.raises(ValueError, match=r"^samples = 3"):
+        measure(tmp_path, "samples=3", resume=True)
+
+
 def test_problems_takes_the_first_ones(tmp_path: Path) -> None:
-    assert evaluate_model(config(tmp_path, f"run.dir={tmp_path / 'run'}", "problems=4")).n == 4
+    assert only(measure(tmp_path, "problems=4")).n == 4
 
 
 def test_what_is_refused_leaves_no_directory_behind(tmp_path: Path) -> None:
     for word, said in [("split=train", "task.train"), ("sampling.max_tokens=500", "max_tokens")]:
         with pytest.raises(ValueError, match=said):
-            evaluate_model(config(tmp_path, f"run.dir={tmp_path / 'run'}", word))
+            measure(tmp_path, word)
         assert not (tmp_path / "run").exists()
+
+
+def test_problems_without_room_count_as_wrong_when_asked_to(tmp_path: Path) -> None:
+    long = {"question": "1" * 125, "ground_truth_answer": "yes"}
+    items = [{"question": "1+1=", "ground_truth_answer": "yes"}, long]
+    words(tmp_path)
+    (tmp_path / "test.json").write_text(json.dumps(items))
+    summary = only(measure(tmp_path, "unfit=wrong", "samples=2"))
+    assert (summary.accuracy, summary.outcomes["failed"]) == (0.5, 2)
+    assert 0 < summary.response_tokens <= 6
+    assert "lower max_tokens" in str(lines(tmp_path / "run" / FAILURES)[0]["error"])
+
+
+def test_a_model_that_is_broken_for_some_problems_fails_there_and_is_counted(
+    tmp_path: Path,
+) -> None:
+    words(tmp_path)
+    model = load_model(tmp_path / "checkpoint")
+    with torch.no_grad():
+        model.backbone.embedding.weight[9] = torch.nan  # the token "7"
+    save_model(model, tmp_path / "checkpoint")
+    summary = only(measure(tmp_path, "sampling.temperature=0"))
+    failed = lines(tmp_path / "run" / FAILURES)
+    assert summary.outcomes["failed"] == len(failed) > 0
+    assert all("not numbers" in str(record["error"]) for record in failed)
+    assert summary.n == 10
+    with torch.no_grad():
+        model.backbone.embedding.weight.fill_(torch.nan)
+    save_model(model, tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match="dynamic: not one response could be written: request 0"):
+        measure(tmp_path, f"run.dir={tmp_path / 'none'}")
+
+
+def test_a_better_grader_judges_the_same_responses_and_the_old_verdicts_stay(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    measure(tmp_path)
+    before = (run / "gradings/1/verdicts.jsonl").read_bytes()
+    responses = (run / RESPONSES).read_bytes()
+    shutil.rmtree(tmp_path / "checkpoint")  # nothing is generated
+    place = rescore(run, ["task.reward=tests.evaluation.test_evaluate:all_right"])
+    assert place == run / "gradings/2"
+    assert only(conclude(run)).accuracy == 1.0
+    assert json.loads((run / SUMMARY).read_text())["samplings"]["dynamic"]["accuracy"] == 1.0
+    assert (run / "gradings/1/verdicts.jsonl").read_bytes() == before
+    first = json.loads((run / "gradings/1/summary.json").read_text())
+    assert first["samplings"]["dynamic"]["accuracy"] == 0.5
+    assert (run / RESPONSES).read_bytes() == responses

@@ -1,10 +1,18 @@
 """Estimates and intervals against published values and brute force."""
 
+import itertools
 import random
 
 import pytest
 
-from unmask.evaluation.metrics import mean_interval, ratio_interval, wilson_interval
+from unmask.evaluation.metrics import (
+    majority_at,
+    mean_interval,
+    pass_at,
+    ratio_interval,
+    sizes_up_to,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +54,39 @@ def test_the_same_data_give_the_same_interval() -> None:
     assert mean_interval(values) == mean_interval(values)
     low, high = mean_interval(values)
     assert min(values) <= low < sum(values) / 4 < high <= max(values)
+
+
+def test_a_bootstrap_never_divides_by_nothing() -> None:
+    low, high = ratio_interval([0, 0, 0, 6], [0, 0, 0, 2])
+    assert low == high == 3
+
+
+@pytest.mark.parametrize("num_right", range(6))
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_pass_at_k_is_the_mean_over_all_subsets(k: int, num_right: int) -> None:
+    right = [place < num_right for place in range(5)]
+    subsets = list(itertools.combinations(right, k))
+    assert pass_at(k, num_right, 5) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+def test_the_most_frequent_answer_wins_and_ties_are_shared() -> None:
+    assert majority_at(3, ["7", "7", "8"], [True, True, False]) == 1.0
+    assert majority_at(3, ["7", "8", "8"], [True, False, False]) == 0.0
+    assert majority_at(3, ["7", "8", "9"], [True, False, False]) == pytest.approx(1 / 3)
+    assert majority_at(4, list("aabb"), [True, True, False, False]) == 0.5
+    # Of the three pairs one agrees on 7, two are split.
+    assert majority_at(2, ["7", "7", "8"], [True, True, False]) == pytest.approx(2 / 3)
+
+
+def test_with_too_many_subsets_some_are_drawn_the_same_ones_each_time() -> None:
+    answers, right = ["7"] * 12 + ["8"] * 8, [True] * 12 + [False] * 8
+    drawn = majority_at(11, answers, right)
+    assert 0.6 < drawn < 0.99
+    assert drawn == majority_at(11, answers, right)
+
+
+@pytest.mark.parametrize(
+    ("samples", "sizes"), [(1, []), (2, [2]), (3, [2, 3]), (8, [2, 4, 8]), (10, [2, 4, 8, 10])]
+)
+def test_sizes_double_up_to_all_samples(samples: int, sizes: list[int]) -> None:
+    assert sizes_up_to(samples) == sizes

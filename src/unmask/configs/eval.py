@@ -1,13 +1,18 @@
-"""The configuration of `unmask eval`."""
+"""The configuration of `unmask eval`.
 
-from typing import Literal
+Variations are laid over `[sampling]` here and now, so that the configuration that is stored with the
+results holds every value of every sampling that was measured.
+"""
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
 
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.run import RunConfig
-from unmask.configs.sampling import SamplingConfig
+from unmask.configs.sampling import SamplingConfig, with_preset
 from unmask.configs.section import Section
 from unmask.configs.task import TaskConfig
 
@@ -24,10 +29,40 @@ class EvalConfig(Section):
     split: Literal["train", "validation", "test"] = "test"
     """Which problems."""
     problems: int | None = Field(default=None, ge=1)
-    """Most problems of the split; none is all."""
+    """Most problems of the split, the first ones; none is all."""
     samples: int = Field(default=1, ge=1)
     """Responses per problem; accuracy is their mean (avg@n)."""
+    unfit: Literal["refuse", "wrong"] = "refuse"
+    """What becomes of a problem that leaves no room for `sampling.max_tokens`: the run is refused, or
+    its answers count as wrong and are shown as failed."""
     engine: EngineConfig = EngineConfig()
     """How many responses are written at the same time."""
     sampling: SamplingConfig = SamplingConfig()
     """How responses are unmasked."""
+    variations: dict[str, SamplingConfig] = {}
+    """Samplings that are measured in place of `[sampling]`, each under its name (without dots) and
+    like `[sampling]` where it says nothing: `variations.static.strategy=static`."""
+
+    @property
+    def samplings(self) -> dict[str, SamplingConfig]:
+        """What is measured, by name: the variations, or `sampling` under its strategy's name."""
+        return self.variations or {self.sampling.strategy: self.sampling}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_sampling_below(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        stated: dict[str, Any] = {**values}
+        base, variations = stated.get("sampling", {}), stated.get("variations")
+        if isinstance(base, Mapping) and isinstance(variations, Mapping):
+            stated["variations"] = {name: _over(base, table) for name, table in variations.items()}
+        return stated
+
+
+def _over(base: Mapping[str, Any], variation: Any) -> Any:
+    if not isinstance(variation, Mapping):
+        return variation
+    # TOML has no null: a stored configuration says "none", and no listed key stands here to tell.
+    plain = {key: None if value == "none" else value for key, value in variation.items()}
+    return {**base, **with_preset(plain)}

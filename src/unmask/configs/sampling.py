@@ -14,6 +14,11 @@ from unmask.presets import PRESETS
 from unmask.types import Confidence, SamplingParams, Schedule, Strategy
 
 
+def with_preset(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the stated keys, with the values of the preset they name below them."""
+    return {**PRESETS.get(str(stated.get("preset")), {}), **stated}
+
+
 class SamplingConfig(Section):
     """How responses are unmasked."""
 
@@ -74,10 +79,7 @@ class SamplingConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _lay_preset_below(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        stated: dict[str, Any] = {**values}
-        return {**PRESETS.get(str(stated.get("preset")), {}), **stated}
+        return with_preset(values) if isinstance(values, Mapping) else values
 
     @field_validator("preset")
     @classmethod

@@ -144,12 +144,12 @@ def views_of_responses(
     targets, weights = draw_noise(torch.tensor(seeds), num_views, blocks, schedule)
     sizes = [r + -(p + r) % block if block else max(r, canvas_tokens) for p, r in lengths]
     return [
-        _views_under_noise(*pair, size, block or size, target, weight)
+        views_under_noise(*pair, size, block or size, target, weight)
         for pair, size, target, weight in zip(demonstrations, sizes, targets, weights, strict=True)
     ]
 
 
-def _views_under_noise(
+def views_under_noise(
     prompt_ids: Sequence[int],
     response_ids: Sequence[int],
     num_slots: int,

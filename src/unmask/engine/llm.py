@@ -213,7 +213,7 @@ class LLM:
     def _generation(self, trajectory: Trajectory) -> Generation:
         length = trajectory.num_response
         return Generation(
-            text=self._text(trajectory),
+            text=self.text(trajectory),
             token_ids=trajectory.response_ids,
             step_map=trajectory.step_map[:length],
             logprobs=trajectory.behavior_logprobs[:length],
@@ -224,8 +224,8 @@ class LLM:
             policy_version=trajectory.policy_version,
         )
 
-    def _text(self, trajectory: Trajectory) -> str:
-        """Return a response's text up to the first stop text in it."""
+    def text(self, trajectory: Trajectory) -> str:
+        """Return a response's text up to the first stop text in it; empty without a tokenizer."""
         text = self.decode(trajectory.response_ids) if self.tokenizer else ""
         found = [text.index(stop) for stop in trajectory.sampling.stop if stop in text]
         return text[: min(found)] if found else text

@@ -1,13 +1,23 @@
 """Evaluation: a model's answers to held-out problems, and what they amount to.
 
-Accuracy is the share of answers whose score is 1.0, over all problems and samples (avg@n). Tokens
-per denoising step is the number of response tokens, stop token included, over the number of
-denoising passes; prefill and commits are not passes.
+`evaluate` measures in memory, in the course of training. `evaluate_model` is `unmask eval`: a run
+directory that holds everything a number came from, can be gone on with after any kill, and be judged
+again without generating again.
+
+    protocol.json        chat template, resolved samplings, hash of the problems, seed
+    trajectories.jsonl   every response with its step map; failures.jsonl what could not be written
+    gradings/N/          verdicts, what judged, and the summary under that grading
+    summary.json         the last grading's; the same to the bit whether or not the run was interrupted
+    speed.json           forward passes and seconds, which are measurements
 """
 
+import hashlib
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +25,19 @@ import torch
 from unmask.configs.eval import EvalConfig
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
-from unmask.evaluation.metrics import Interval, mean_interval, ratio_interval, wilson_interval
+from unmask.engine.request import resolve
+from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
+from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
+from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
+from unmask.rewards.answers import answer_from_response
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
-from unmask.rollouts.records import rollout_records
-from unmask.runs.directory import check_run, open_run
+from unmask.runs.columns import align
+from unmask.runs.directory import TRAJECTORIES, check_run, open_run
 from unmask.runs.files import write_json
+from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
-from unmask.runs.trajectories import group_totals
+from unmask.runs.trajectories import total_reward
+from unmask.runs.verdicts import gradings, key_of, read_verdicts
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
@@ -32,56 +48,39 @@ EVALUATION = 2**32
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """What an evaluation found.
+class Evaluation:
+    """What `unmask eval` found, by the name of each sampling."""
 
-    Attributes:
-        accuracy: share of answers whose score is 1.0.
-        ci95: its 95 % interval: Wilson for one sample per problem, bootstrap over problems for
-            more.
-        reward: mean reward of an answer.
-        n: problems.
-        samples: answers per problem.
-        tokens_per_denoising_step: response tokens over denoising passes.
-        tokens_per_denoising_step_ci95: bootstrap over problems.
-        response_tokens: mean response length.
-        truncated: share of answers that `max_tokens` ended.
-    """
-
-    accuracy: float
-    ci95: Interval
-    reward: float
-    n: int
-    samples: int
-    tokens_per_denoising_step: float
-    tokens_per_denoising_step_ci95: Interval
-    response_tokens: float
-    truncated: float
+    summaries: Mapping[str, Summary]
+    speeds: Mapping[str, Speed]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers for JSON."""
-        return asdict(self)
+        """Return plain numbers for JSON: what was found, and under `speed` what was measured beside."""
+        return {
+            name: {**summary.to_dict(), "speed": asdict(self.speeds[name])}
+            for name, summary in self.summaries.items()
+        }
 
-
-def summarize(groups: Sequence[Group]) -> Summary:
-    """Return the summary of one group of answers per problem."""
-    samples = len(groups[0].trajectories)
-    correct = [sum(reward == 1.0 for reward in group.rewards) / samples for group in groups]
-    tokens = [sum(t.num_response for t in group.trajectories) for group in groups]
-    steps = [sum(t.num_denoising_steps for t in group.trajectories) for group in groups]
-    cut = sum(t.finish == "length" for group in groups for t in group.trajectories)
-    count = len(groups)
-    return Summary(
-        accuracy=sum(correct) / count,
-        ci95=wilson_interval(sum(correct), count) if samples == 1 else mean_interval(correct),
-        reward=sum(total for group in groups for total in group_totals(group)) / (count * samples),
-        n=count,
-        samples=samples,
-        tokens_per_denoising_step=sum(tokens) / sum(steps),
-        tokens_per_denoising_step_ci95=ratio_interval(tokens, steps),
-        response_tokens=sum(tokens) / (count * samples),
-        truncated=cut / (count * samples),
-    )
+    def table(self) -> str:
+        """Return the numbers one looks for first, a line per sampling."""
+        rows = [
+            ("", "accuracy", "95 % interval", "tokens/forward", "tokens/s", "not judged", "failed")
+        ]
+        for name, summary in self.summaries.items():
+            low, high = summary.ci95
+            speed, outcomes = self.speeds[name], summary.outcomes
+            rows.append(
+                (
+                    name,
+                    f"{summary.accuracy:.1%}",
+                    f"{low:.1%} .. {high:.1%}",
+                    f"{speed.tokens_per_forward:.2f}",
+                    f"{speed.tokens_per_s:.0f}",
+                    str(outcomes["timeout"] + outcomes["crash"]),
+                    str(outcomes["failed"]),
+                )
+            )
+        return align(rows, right=range(1, len(rows[0])))
 
 
 def evaluate(
@@ -111,23 +110,141 @@ def evaluate(
 
         trajectories = write_trajectories(llm, prompts, sampling, key, show)
     groups = grade_trajectories(llm, task, trajectories, sampling.n)
-    return summarize(groups), groups
+    return summarize([responses_of_group(group, llm) for group in groups]), groups
 
 
-def evaluate_model(config: EvalConfig) -> Summary:
-    """Run `unmask eval`: measure a checkpoint and write `summary.json` and every answer to the run directory."""
-    check_run(config)
+def responses_of_group(group: Group, llm: LLM) -> list[Response]:
+    """Return what a summary needs of the answers to one prompt."""
+    found: list[Response] = []
+    for place, trajectory in enumerate(group.trajectories):
+        reward = total_reward(group.rewards[place], trajectory.step_map)
+        found.append(
+            Response(
+                reward=reward,
+                outcome=outcome_of(reward, {name: v[place] for name, v in group.parts.items()}),
+                answer=answer_from_response(llm.decode(trajectory.response_ids)),
+                tokens=trajectory.num_response,
+                denoising_steps=trajectory.num_denoising_steps,
+                forwards=trajectory.num_forwards,
+                is_truncated=trajectory.finish == "length",
+            )
+        )
+    return found
+
+
+def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
+    """Run `unmask eval`: measure a checkpoint and write every answer, verdict and number to the run directory.
+
+    Args:
+        config: the run's.
+        resume: whether to go on with what is there.
+
+    Raises:
+        ValueError: as `check_run`; a problem leaves no room and `unfit` says refuse; no response at
+            all could be written; or the run that is resumed asked something else.
+    """
+    check_run(config, resume)
     torch.set_num_threads(config.run.threads)
     llm = build_llm(config.model, config.engine)
-    task = build_task(config.task)
-    try:
-        prompts = llm.tokenize(task.prompts(config.split)[: config.problems])
-        sampling = config.sampling.to_params(n=config.samples)
-        check_room(llm, prompts, sampling)
-        run = open_run(config)
-        summary, groups = evaluate(llm, task, prompts, sampling, config.run.seed)
-    finally:
-        task.close()
-    run.record(rollout_records(groups, llm, len(prompts) * config.samples, step=0))
-    write_json(run.path / "summary.json", summary.to_dict())
-    return summary
+    with closing(build_task(config.task)) as task:
+        problems = problems_of(config, task)
+        prompts = llm.tokenize(problems)
+        if config.unfit == "refuse":
+            for sampling in config.samplings.values():
+                check_room(llm, prompts, sampling.to_params())
+        seed = derive_seed(config.run.seed, EVALUATION)
+        asks = plan_responses(prompts, config.samplings, config.samples, seed)
+        run = open_run(config, resume)
+        _keep_protocol(run.path / PROTOCOL, _protocol(config, llm, prompts))
+        write_missing(run, llm, asks)
+        if not gradings(run.path):
+            grade_run(run.path, config, task, problems)
+    return conclude(run.path)
+
+
+def conclude(run: Path) -> Evaluation:
+    """Sum up an evaluation under its last grading, and write `summary.json` and `speed.json`.
+
+    Raises:
+        ValueError: no response of a sampling could be written; names the first reason.
+    """
+    found = _read_responses(run)
+    for name, problems in found.items():
+        if all(r.outcome == "failed" for responses in problems for r in responses):
+            first = next(r["error"] for r in read_objects(run / FAILURES) if r["variation"] == name)
+            raise ValueError(f"{name}: not one response could be written: {first}")
+    evaluation = Evaluation(
+        {name: summarize(problems) for name, problems in found.items()},
+        {name: speed_of(problems) for name, problems in found.items()},
+    )
+    summaries = {name: summary.to_dict() for name, summary in evaluation.summaries.items()}
+    write_json(gradings(run)[-1] / "summary.json", {"samplings": summaries})
+    write_json(run / "summary.json", {"samplings": summaries})
+    speeds = {name: asdict(speed) for name, speed in evaluation.speeds.items()}
+    write_json(run / "speed.json", {"samplings": speeds})
+    return evaluation
+
+
+def _read_responses(run: Path) -> dict[str, list[list[Response]]]:
+    """Return the responses of a run by sampling and problem, in the order they were asked for."""
+    verdicts = read_verdicts(run)
+    records = {key_of(r): _measured(r) for r in read_objects(run / TRAJECTORIES)}
+    found: dict[str, dict[int, list[Response]]] = {}
+    for variation in json.loads((run / PROTOCOL).read_text())["samplings"]:
+        found[variation] = {}
+    for key in sorted(verdicts):
+        variation, problem, _ = key
+        judged = {name: verdicts[key][name] for name in ("reward", "outcome", "answer")}
+        response = Response(**judged, **records.get(key, {}))
+        found[variation].setdefault(problem, []).append(response)
+    return {name: list(problems.values()) for name, problems in found.items()}
+
+
+def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "tokens": record["num_response"],
+        "denoising_steps": record["num_denoising_steps"],
+        "forwards": record["num_forwards"],
+        "is_truncated": record["finish"] == "length",
+        "wall_s": record["wall_s"],
+    }
+
+
+def _protocol(config: EvalConfig, llm: LLM, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Return what was asked of which model how, beyond what the configuration says."""
+    token_ids = json.dumps([prompt.token_ids for prompt in prompts])
+    shortest = min(prompts, key=lambda prompt: len(prompt.token_ids))
+    return {
+        "task": config.task.name,
+        "split": config.split,
+        "problems": len(prompts),
+        "problems_sha256": digest(prompts),
+        "prompts_sha256": hashlib.sha256(token_ids.encode()).hexdigest(),
+        "samples": config.samples,
+        "seed": config.run.seed,
+        "chat_template": llm.require_tokenizer().chat_template,
+        "block_size": llm.model.spec.block_size,
+        "samplings": {
+            name: asdict(resolve(shortest, sampling.to_params(), llm.model.spec))
+            for name, sampling in config.samplings.items()
+        },
+    }
+
+
+def _keep_protocol(place: Path, protocol: Mapping[str, Any]) -> None:
+    """Write the protocol of a run, or hold the run that is resumed to its own.
+
+    Raises:
+        ValueError: naming the entry that differs.
+    """
+    now = json.loads(json.dumps(protocol))
+    if not place.is_file():
+        write_json(place, now)
+        return
+    before = json.loads(place.read_text())
+    for name in before:
+        if before[name] != now.get(name):
+            raise ValueError(
+                f"{place}: {name} is not what it was when the run began: the model's files or the "
+                "task's have changed since; start anew in another run.dir"
+            )

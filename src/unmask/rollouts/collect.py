@@ -34,6 +34,14 @@ def write_trajectories(
         seed: first part of every response's seed.
         on_finish: told of every trajectory as it ends.
     """
+    asked, params = seeded_requests(prompts, sampling, seed)
+    return llm.complete(asked, params, on_finish)
+
+
+def seeded_requests(
+    prompts: Sequence[Prompt], sampling: SamplingParams, seed: int
+) -> tuple[list[Prompt], list[SamplingParams]]:
+    """Return every response's prompt and settings, `sampling.n` per prompt; arguments as `write_trajectories`."""
     asked = [prompt for prompt in prompts for _ in range(sampling.n)]
     samples: Counter[int] = Counter()  # a prompt asked twice goes on counting: new answers
     params: list[SamplingParams] = []
@@ -41,7 +49,7 @@ def write_trajectories(
         number = samples[prompt.uid]
         params.append(replace(sampling, seed=derive_seed(seed, prompt.uid, number), n=1))
         samples[prompt.uid] += 1
-    return llm.complete(asked, params, on_finish)
+    return asked, params
 
 
 def check_room(llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams) -> None:

@@ -29,7 +29,13 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.runs.files import force_to_disk, is_leftover, remove_leftovers, write_json
+from unmask.runs.files import (
+    append_lines,
+    force_to_disk,
+    is_leftover,
+    remove_leftovers,
+    write_json,
+)
 
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
@@ -58,11 +64,11 @@ class RunDirectory:
         left out.
         """
         finite = {name: _finite(value) for name, value in numbers.items()}
-        self._append(METRICS, [{"step": step, **finite}])
+        append_lines(self.path / METRICS, [{"step": step, **finite}])
 
     def record(self, trajectories: Iterable[Mapping[str, Any]]) -> None:
         """Append records made by `trajectory_record` to `trajectories.jsonl`."""
-        self._append(TRAJECTORIES, trajectories)
+        append_lines(self.path / TRAJECTORIES, trajectories)
 
     def sync(self) -> None:
         """Force what was logged and recorded to the disk."""
@@ -70,11 +76,6 @@ class RunDirectory:
             if path.exists():
                 force_to_disk(path)
         force_to_disk(self.path)
-
-    def _append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
-        lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
-        with (self.path / name).open("ab") as file:
-            file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> None:
@@ -92,10 +93,9 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     _check_writable(path)
     if not resume:
         if path.exists() and not is_empty(path):
-            way_on = "" if isinstance(config, EvalConfig) else "go on with it by --resume, "
             raise ValueError(
                 f"run.dir = {path}: is not empty, and a run never writes over another; "
-                f"{way_on}give another run.dir=..., or move it away"
+                "go on with it by --resume, give another run.dir=..., or move it away"
             )
         return
     if not path.exists() or is_empty(path):

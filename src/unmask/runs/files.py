@@ -7,10 +7,11 @@ the name that was asked for.
 """
 
 import json
+import mmap
 import os
 import re
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -44,6 +45,27 @@ def write_json(path: Path, value: Any) -> None:
         OSError: as `write_text`.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append records to a JSON Lines file, all of them in one write.
+
+    Raises:
+        ValueError: a record holds NaN or an infinity, which JSON has not.
+    """
+    lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
+    with path.open("ab") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def cut_unfinished_line(path: Path) -> None:
+    """Cut off what a killed writer left after the last line break; a file that is not there has nothing."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with path.open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            kept = content.rfind(b"\n") + 1
+        file.truncate(kept)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ A run is recognised by `config.json` and `environment.json` together; a model's 
 first one only. A line that does not end yet is being written (or its writer was killed), so it is
 not there; a broken line anywhere else is a broken file, and said so.
 
-An evaluation writes a `summary.json` where a training run writes metrics. Its numbers are read
+An evaluation writes `summary.json` and `speed.json` where a training run writes metrics. Its numbers are read
 under the names that training gives them (`eval_accuracy` and so on), so that the two compare.
 """
 
@@ -104,9 +104,10 @@ def read_run(path: Path) -> PastRun:
         wall_s += sum(value or 0.0 for name, value in line.items() if name.endswith("_wall_s"))
     numbers.pop("step", None)
     if (path / "summary.json").is_file() and not numbers:
-        numbers = _numbers_of_summary(_read_object(path / "summary.json"))
-        start = datetime.fromisoformat(environment["start_time"]).timestamp()
-        wall_s = max(0.0, (path / "summary.json").stat().st_mtime - start)
+        summaries = _read_object(path / "summary.json")["samplings"]
+        speeds = _read_object(path / "speed.json")["samplings"]
+        numbers = _numbers_of_samplings(summaries, speeds)
+        wall_s = sum(speed["wall_s"] for speed in speeds.values())
     return PastRun(path, _read_object(path / "config.json"), environment, numbers, steps, wall_s)
 
 
@@ -116,16 +117,25 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: a finished line is not a JSON object with a `step`; names file and line.
     """
+    for number, record in enumerate(read_objects(path), start=1):
+        if not isinstance(record.get("step"), int):
+            raise ValueError(f"{path}, line {number}: has no step")
+        yield record
+
+
+def read_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the finished lines of a JSON Lines file; a file that is not there has none.
+
+    Raises:
+        ValueError: a finished line is not a JSON object; names file and line.
+    """
     if not path.is_file():
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            record = _object(line, f"{path}, line {number}")
-            if not isinstance(record.get("step"), int):
-                raise ValueError(f"{path}, line {number}: has no step")
-            yield record
+            yield _object(line, f"{path}, line {number}")
 
 
 def _run_directories(directory: Path, depth: int) -> Iterator[Path]:
@@ -138,13 +148,19 @@ def _run_directories(directory: Path, depth: int) -> Iterator[Path]:
             yield from _run_directories(directory / name, depth - 1)
 
 
-def _numbers_of_summary(summary: dict[str, Any]) -> dict[str, float | None]:
+def _numbers_of_samplings(
+    summaries: Mapping[str, Mapping[str, Any]], speeds: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float | None]:
+    """Return the numbers of an evaluation; where there are several samplings, each under its name."""
     numbers: dict[str, float | None] = {}
-    for name, value in summary.items():
-        if name == "ci95":
-            numbers["eval_accuracy_low"], numbers["eval_accuracy_high"] = value
-        elif isinstance(value, int | float) and name not in ("n", "samples"):
-            numbers[f"eval_{name}"] = value
+    for sampling, summary in summaries.items():
+        prefix = f"{sampling} eval_" if len(summaries) > 1 else "eval_"
+        low, high = summary["ci95"]
+        found = {"accuracy": summary["accuracy"], "accuracy_low": low, "accuracy_high": high}
+        for name, value in (*summary.items(), *speeds[sampling].items()):
+            if isinstance(value, int | float) and name not in ("n", "samples"):
+                found[name] = value
+        numbers |= {f"{prefix}{name}": value for name, value in found.items()}
     return numbers
 
 

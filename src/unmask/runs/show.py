@@ -21,6 +21,7 @@ from rich.text import Text
 
 from unmask.runs.history import read_lines
 from unmask.runs.trajectories import total_reward
+from unmask.runs.verdicts import judged, read_verdicts
 
 Record = Mapping[str, Any]
 # Token ids to the piece of text that each of them adds.
@@ -52,12 +53,13 @@ def read_step(path: Path, step: int | None = None) -> list[Record]:
         raise ValueError(f"{path}: no such file; a run writes it unless run.trajectories = 0")
     found: list[Record] = []
     seen: list[int] = []
+    verdicts = read_verdicts(path.parent)
     for record in read_lines(path):
         if not seen or record["step"] != seen[-1]:
             seen.append(record["step"])
             found = [] if step is None else found
         if step is None or record["step"] == step:
-            found.append(record)
+            found.append(judged(record, verdicts))
     if not found:
         known = f"it has steps {min(seen)} to {max(seen)}" if seen else "it is empty"
         raise ValueError(f"--step {step}: {path} has no trajectory of that step; {known}")
@@ -116,7 +118,9 @@ def _reward(record: Record) -> float:
 
 def _heading(number: int, record: Record) -> Text:
     prompt, facts = record["prompt"], []
-    if record["step"] is not None:
+    if "variation" in record:
+        facts.append(f"{visible(record['variation'])}, problem {record['problem']}")
+    elif record["step"] is not None:
         facts.append(f"step {record['step']}")
     facts.append("no reward" if record["reward"] is None else f"reward {_reward(record):.4g}")
     facts += [f"{visible(name)} {value:.4g}" for name, value in record["parts"].items()]

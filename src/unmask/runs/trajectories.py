@@ -18,7 +18,7 @@ from unmask.types import Group, Reward, Trajectory
 def trajectory_record(
     trajectory: Trajectory,
     text: str,
-    reward: Reward,
+    reward: Reward | None,
     parts: Mapping[str, float] | None = None,
     step: int | None = None,
     pieces: Sequence[str] | None = None,
@@ -28,7 +28,8 @@ def trajectory_record(
     Args:
         trajectory: the response and the order in which it was revealed.
         text: the response as text, as the grader read it.
-        reward: what it earned: a number, or one number per response token.
+        reward: what it earned: a number, or one number per response token; None where verdicts are kept
+            apart (`runs.verdicts`).
         parts: named parts of the reward.
         step: the optimizer step it was written for.
         pieces: the text of each of `grid_ids(trajectory)`, special tokens spelled out; half a

@@ -110,25 +110,26 @@ def _grid(chart: Chart, scale: Scale) -> Iterator[str]:
     for tick, label in zip(ticks, numbers.tick_labels(ticks, chart.is_share), strict=True):
         y = _y(scale, tick)
         yield f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
-        yield _label(LEFT - 6, y + 3.5, "end", label)
+        yield tick_text(LEFT - 6, y + 3.5, "end", label)
 
 
 def _step_labels(first: int, last: int, across: Scale) -> Iterator[str]:
     """Yield the first and the last step, and round ones where they have room."""
     y, start, end = HEIGHT - 6, f"step {first:,}", f"{last:,}"
-    yield _label(LEFT, y, "start", start)
+    yield tick_text(LEFT, y, "start", start)
     if last == first:
         return
-    yield _label(WIDTH - RIGHT, y, "end", end)
+    yield tick_text(WIDTH - RIGHT, y, "end", end)
     free_from, free_to = CHARACTER * len(start), across.length - CHARACTER * len(end)
     for tick in across.ticks():
         label, x = f"{tick:,.0f}", across(tick)
         half = CHARACTER * (len(label) / 2 + 1)
         if tick.is_integer() and free_from < x - half and x + half < free_to:
-            yield _label(LEFT + x, y, "middle", label)
+            yield tick_text(LEFT + x, y, "middle", label)
 
 
-def _label(x: float, y: float, anchor: str, text: str) -> str:
+def tick_text(x: float, y: float, anchor: str, text: str) -> str:
+    """Return the label of a tick."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
     return f'<text class="tick" {place}>{escape(text)}</text>'
 

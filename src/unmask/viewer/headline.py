@@ -57,13 +57,13 @@ def state(files: RunFiles, is_running: bool) -> str:
     if is_running:
         return f"running, {place}" if files.num_steps is not None else "running"
     if files.num_steps is None:
-        return "finished" if files.summary else "no result yet"
+        return "finished" if files.samplings else "no result yet"
     return f"finished, {place}" if files.step >= files.num_steps else f"stopped at {place}"
 
 
 def tiles(files: RunFiles, is_running: bool) -> list[Tile]:
     """Return the headline numbers, most telling first."""
-    found = [*_evaluation(files), *_summary(files), *_training(files), *_time(files, is_running)]
+    found = [*_evaluation(files), *_samplings(files), *_training(files), *_time(files, is_running)]
     return found[:6]
 
 
@@ -81,21 +81,35 @@ def _evaluation(files: RunFiles) -> Iterator[Tile]:
     yield Tile("held-out accuracy", share(last["eval_accuracy"]), note)
 
 
-def _summary(files: RunFiles) -> Iterator[Tile]:
-    """Tiles of an evaluation's `summary.json`."""
-    summary = files.summary
-    if is_number(accuracy := summary.get("accuracy")):
-        note = _between(summary.get("ci95"), share)
-        yield Tile("accuracy", share(accuracy), note)
-    if is_number(tokens := summary.get("tokens_per_denoising_step")):
-        note = _between(summary.get("tokens_per_denoising_step_ci95"), short)
-        yield Tile("tokens per denoising step", short(tokens), note)
-    if is_number(problems := summary.get("n")):
-        samples = summary.get("samples", 1)
+def _samplings(files: RunFiles) -> Iterator[Tile]:
+    """Tiles of an evaluation: of one sampling its numbers, of several the accuracy of each."""
+    if len(files.samplings) > 1:
+        for name, found in files.samplings.items():
+            yield from _accuracy(f"accuracy, {name}", found)
+    elif files.samplings:
+        yield from _sampling(*files.samplings.values())
+
+
+def _accuracy(label: str, found: Mapping[str, Any]) -> Iterator[Tile]:
+    if is_number(accuracy := found.get("accuracy")):
+        yield Tile(label, share(accuracy), _between(found.get("ci95"), share))
+
+
+def _sampling(found: Mapping[str, Any]) -> Iterator[Tile]:
+    yield from _accuracy("accuracy", found)
+    speed = _section(found, "speed")
+    for label, table, name in (
+        ("tokens per denoising step", found, "tokens_per_denoising_step"),
+        ("tokens per forward", speed, "tokens_per_forward"),
+    ):
+        if is_number(tokens := table.get(name)):
+            yield Tile(label, short(tokens), _between(table.get(f"{name}_ci95"), short))
+    if is_number(problems := found.get("n")):
+        samples = found.get("samples", 1)
         yield Tile("problems", f"{problems:,}", f"{samples} response{'s'[: samples != 1]} each")
-    if is_number(tokens := summary.get("response_tokens")):
+    if is_number(tokens := found.get("response_tokens")):
         yield Tile("response tokens", short(tokens), "mean")
-    if is_number(truncated := summary.get("truncated")):
+    if is_number(truncated := found.get("truncated")):
         yield Tile("truncated", share(truncated), "ended by max_tokens")
 
 

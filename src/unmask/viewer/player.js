@@ -161,6 +161,7 @@ const Player = (() => {
       ["denoising steps", `${current.last}`, ""],
       ["tokens per step", current.last ? number(written / current.last) : "-", ""],
     ];
+    if (current.variation) chips.push(["variation", current.variation, ""]);
     if (current.step) chips.push(["step", `${current.step}`, ""]);
     if (current.policy_version) chips.push(["policy version", `${current.policy_version}`, ""]);
     const sampling = current.sampling;

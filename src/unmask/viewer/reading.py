@@ -29,7 +29,8 @@ class RunFiles:
         path: the run directory.
         config: resolved configuration; empty if there is none.
         environment: versions, machine, command line; empty if there is none.
-        summary: what an evaluation found; empty if there is none.
+        samplings: what an evaluation found, by the name of the sampling, what was measured beside it
+            under `speed`; empty if there is none.
         metrics: lines of `metrics.jsonl`, steps ascending.
         num_unreadable: lines of `metrics.jsonl` before the last that are no record.
     """
@@ -37,7 +38,7 @@ class RunFiles:
     path: Path
     config: Record = field(default_factory=dict)
     environment: Record = field(default_factory=dict)
-    summary: Record = field(default_factory=dict)
+    samplings: Mapping[str, Record] = field(default_factory=dict)
     metrics: tuple[Record, ...] = ()
     num_unreadable: int = 0
 
@@ -69,7 +70,7 @@ def read_run(directory: Path) -> RunFiles:
         path=directory,
         config=_read_object(directory / "config.json"),
         environment=_read_object(directory / "environment.json"),
-        summary=_read_object(directory / "summary.json"),
+        samplings=_read_samplings(directory),
         metrics=metrics,
         num_unreadable=num_unreadable,
     )
@@ -103,6 +104,21 @@ def read_spread(path: Path, count: int, is_wanted: Callable[[Record], bool]) -> 
             if place not in lines:
                 lines[place] = file.readline()
     return list(filter(is_wanted, _records(lines.values())))
+
+
+def _read_samplings(directory: Path) -> dict[str, Record]:
+    summaries, speeds = (
+        _section(_read_object(directory / f"{name}.json"), "samplings")
+        for name in ("summary", "speed")
+    )
+    return {
+        name: {**_section(summaries, name), "speed": _section(speeds, name)} for name in summaries
+    }
+
+
+def _section(table: Record, name: str) -> Record:
+    value = table.get(name)
+    return cast(Record, value) if isinstance(value, dict) else {}
 
 
 def _read_object(path: Path) -> Record:

@@ -22,6 +22,7 @@ from unmask.runs.files import write_text
 from unmask.viewer import headline, numbers
 from unmask.viewer.charts import draw_chart
 from unmask.viewer.curves import MORE, OUTCOME, TIME, charts
+from unmask.viewer.evaluation import samplings_section
 from unmask.viewer.markup import csp_hash, escape, json_island, json_text
 from unmask.viewer.reading import RunFiles, read_run
 from unmask.viewer.series import History, history
@@ -64,6 +65,7 @@ def report_html(run_directory: Path, is_running: bool = False) -> str:
     body = [
         _header(files, is_running),
         figures.pop(OUTCOME, ""),
+        samplings_section(files.samplings),
         "" if files.kind == "sft" and not traces.islands else _trajectories(traces),
         *figures.values(),
         _table("configuration", "Configuration", files.config),

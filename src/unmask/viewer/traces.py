@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from unmask.runs.trajectories import total_reward
+from unmask.runs.verdicts import judged, read_verdicts
 from unmask.viewer.markup import json_text
 from unmask.viewer.numbers import is_number
 from unmask.viewer.reading import Record, read_spread, read_tail
@@ -42,11 +43,16 @@ def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
         path: the file; it need not be there.
         max_bytes: most bytes of JSON in the page; one trajectory is always taken.
     """
-    recent = read_tail(path, is_playable)
+    verdicts = read_verdicts(path.parent)
+
+    def is_wanted(record: Record) -> bool:
+        return is_playable(judged(record, verdicts))
+
+    recent = [judged(record, verdicts) for record in read_tail(path, is_wanted)]
     latest = recent[-NUM_LATEST:]
     newest_first = recent[::-1]
     lowest = sorted(newest_first, key=_total)[:NUM_LOWEST]
-    spread = read_spread(path, NUM_SPREAD, is_playable)
+    spread = [judged(record, verdicts) for record in read_spread(path, NUM_SPREAD, is_wanted)]
     chosen: dict[str, tuple[Record, set[str]]] = {}
     for why, record in _in_turns(latest=latest[::-1], lowest=lowest, spread=spread[::-1]):
         chosen.setdefault(_key(record), (record, set()))[1].add(why)
@@ -99,8 +105,11 @@ def _total(record: Record) -> float:
 
 
 def _key(record: Record) -> str:
-    """What names a trajectory for good: its request's seed is derived from run, step, prompt and sample."""
-    return f"{record.get('step')}.{record['sampling'].get('seed')}"
+    """What names a trajectory for good: its request's seed is derived from run, step, prompt and sample.
+
+    The samplings of an evaluation share their seeds.
+    """
+    return f"{record.get('variation', record.get('step'))}.{record['sampling'].get('seed')}"
 
 
 def _shown(record: Record, why: list[str]) -> dict[str, Any]:
@@ -116,6 +125,7 @@ def _shown(record: Record, why: list[str]) -> dict[str, Any]:
         "key": _key(record),
         "why": why,
         "step": record.get("step"),
+        "variation": str(record.get("variation", "")),
         "task": str(prompt.get("task", "")),
         "uid": str(prompt.get("uid", "")),
         "messages": [

@@ -1,0 +1,124 @@
+"""The commands about measuring models: `unmask eval | rescore | compare | lm-eval`.
+
+They hang beside the others of `cli.py`, which takes over what is registered here: a command reads its
+words, calls one function of `evaluation` and prints what it returns. As there, whatever is heavy is
+imported inside the command.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unmask.cli_words import Resume, ShowPrompt, Words, load, print_first_prompt
+
+if TYPE_CHECKING:
+    from unmask.evaluation.evaluate import Evaluation
+
+INTERRUPTED = 130
+
+app = typer.Typer()
+
+
+@app.command(
+    "eval",
+    no_args_is_help=True,
+    epilog="Examples: unmask eval configs/eval/chain_sum.toml model.path=runs/mine/model; "
+    "unmask eval configs/eval/chain_sum.toml variations.static.strategy=static "
+    "variations.dynamic.threshold=0.8",
+)
+def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
+    """Measure a model on a task, under one sampling or several, and print the numbers as JSON."""
+    from unmask.configs.eval import EvalConfig
+    from unmask.runs.directory import check_run
+
+    config, _ = load(EvalConfig, words)
+    if show_prompt:
+        print_first_prompt(config)
+        return
+    check_run(config, resume)  # before torch is loaded, which takes seconds
+    from unmask.evaluation.evaluate import evaluate_model
+
+    try:
+        evaluation = evaluate_model(config, resume)
+    except KeyboardInterrupt:
+        again = shlex.join(word for word in sys.argv[1:] if word != "--resume")
+        sys.stderr.write(f"stopped, what is written is kept; go on with: unmask {again} --resume\n")
+        raise typer.Exit(INTERRUPTED) from None
+    _print(config.run.dir, evaluation)
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog="Example: unmask rescore runs/gsm8k task.verifier.time_limit_s=20",
+)
+def rescore(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of an evaluation.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TASK.KEY=VALUE]", help="What the new grader does otherwise."),
+    ] = None,
+) -> None:
+    """Judge the responses of an evaluation again without writing any; earlier verdicts are kept."""
+    from unmask.evaluation.grading import rescore as judge_again
+
+    judge_again(run, words or [])
+    from unmask.evaluation.evaluate import conclude
+
+    _print(run, conclude(run))
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog="Examples: unmask compare runs/before runs/after; "
+    "unmask compare runs/gsm8k@static runs/gsm8k@dynamic",
+)
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN[@SAMPLING]", help="An evaluation.")],
+    second: Annotated[str, typer.Argument(metavar="RUN[@SAMPLING]", help="Another one.")],
+) -> None:
+    """Say whether one evaluation is better than another on the same problems, with a paired test."""
+    from unmask.evaluation.compare import compare_evaluations
+
+    typer.echo(compare_evaluations(first, second))
+
+
+@app.command(
+    "lm-eval",
+    no_args_is_help=True,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+    epilog="Example: unmask lm-eval run --model unmask --model_args pretrained=runs/mine/model "
+    "--tasks gsm8k. `unmask lm-eval run --help` lists the package's own options.",
+)
+def lm_eval(
+    words: Annotated[
+        list[str], typer.Argument(metavar="ARGS", help="As for the command `lm_eval`.")
+    ],
+) -> None:
+    """Run lm-evaluation-harness with the model class `unmask` registered (extra: lm-eval)."""
+    from importlib.util import find_spec
+
+    if find_spec("lm_eval") is None:
+        raise ValueError(
+            "unmask lm-eval: the package lm_eval is not installed; `unmask doctor` says how to "
+            "install the extra lm-eval"
+        )
+    from unmask.evaluation.harness import run_harness
+
+    run_harness(words)
+
+
+def _print(run: Path, evaluation: "Evaluation") -> None:
+    """Draw the report, and print a table for the eye and JSON for programs."""
+    from unmask.viewer.report import write_report
+
+    page = write_report(run)
+    sys.stderr.write(f"{evaluation.table()}\n{page}\n")
+    typer.echo(json.dumps(evaluation.to_dict(), indent=2))

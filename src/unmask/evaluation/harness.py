@@ -1,0 +1,224 @@
+"""lm-evaluation-harness: a model class for the `lm_eval` package, under the name `unmask`.
+
+    unmask lm-eval --model unmask --model_args pretrained=PATH,strategy=dynamic,threshold=0.9 --tasks gsm8k
+
+`generate_until` is the engine's own sampling. `loglikelihood` is a lower bound (`likelihood.py`), since a
+diffusion model has no exact one: good for ranking the choices of a question, as the published
+evaluations of such models do. `loglikelihood_rolling` is refused: a perplexity made of bounds would stand in
+a table beside perplexities. A generation setting that no sampler of ours has is refused by name.
+
+The package is imported with this module, so nothing but the command imports it.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from importlib import import_module
+from typing import Any
+
+from unmask.configs.engine import EngineConfig
+from unmask.configs.model import DType, ModelConfig
+from unmask.configs.sampling import SamplingConfig
+from unmask.engine.build import build_llm
+from unmask.evaluation.likelihood import Pair, bound_loglikelihoods
+from unmask.models.tokenizer import encode, render_text
+from unmask.runs.progress import Progress
+from unmask.seeds import derive_seed
+from unmask.types import Message, Prompt, SamplingParams, Trajectory
+
+# Left untyped: the package is an extra.
+LM: Any = import_module("lm_eval.api.model").LM
+register_model: Any = import_module("lm_eval.api.registry").register_model
+
+CHUNK = 32
+# What the package's command says where no --device is given, also on machines without a GPU.
+NO_DEVICE_GIVEN = "cuda:0"
+LENGTHS = ("max_gen_toks", "max_new_tokens")
+OURS = {field.name for field in fields(SamplingParams)} - {"n", "stop", "max_tokens"}
+
+
+@register_model("unmask")
+class HarnessModel(LM):
+    """A diffusion language model as the harness asks one."""
+
+    def __init__(  # noqa: PLR0913 - one argument per key of --model_args
+        self,
+        pretrained: str,
+        device: str = "auto",
+        dtype: DType = "auto",
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        mc_num: int = 128,
+        check_greedy: bool = True,
+        seed: int = 0,
+        **sampling: Any,
+    ) -> None:
+        """Load a checkpoint; the arguments are those of `--model_args`.
+
+        Args:
+            pretrained: directory in Hugging Face layout, or a hub id.
+            device: as `model.device`.
+            dtype: as `model.dtype`.
+            batch_size: responses written at the same time; `auto` is the engine's default.
+            max_batch_size: the harness's, where `batch_size` is `auto`.
+            mc_num: masks per block of a log-likelihood.
+            check_greedy: whether log-likelihoods also say if greedy decoding writes the continuation;
+                without it they say it does not.
+            seed: key of all draws.
+            sampling: keys of `[sampling]`.
+
+        Raises:
+            ValueError: an argument is unknown or wrong.
+        """
+        super().__init__()
+        slots = batch_size if str(batch_size).isdecimal() else max_batch_size
+        engine = EngineConfig() if slots is None else EngineConfig(slots=int(slots))
+        device = "auto" if device == NO_DEVICE_GIVEN else device
+        self._path = pretrained
+        self._llm = build_llm(ModelConfig(path=pretrained, device=device, dtype=dtype), engine)
+        self._tokenizer = self._llm.require_tokenizer()
+        self._sampling = SamplingConfig(**sampling).to_params(seed=seed)
+        self._mc_num, self._check_greedy = mc_num, check_greedy
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name of the tokenizer, for the harness's own caches."""
+        return self._path.replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """Return the chat template; asked with False, none."""
+        return (self._tokenizer.chat_template or "") if chat_template else ""
+
+    def apply_chat_template(
+        self, chat_history: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
+    ) -> str:
+        """Return a conversation as text; without a generation prompt, its last turn is left open.
+
+        Raises:
+            ValueError: the model has no chat template.
+        """
+        if self._tokenizer.chat_template is None:
+            raise ValueError(f"{self._path} has no chat template: leave --apply_chat_template out")
+        messages = [Message(turn["role"], turn["content"]) for turn in chat_history]
+        is_open = not add_generation_prompt
+        return render_text(
+            messages, self._tokenizer, add_generation_prompt, continue_final_message=is_open
+        )
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        """Answer every request; one that comes again gets another draw."""
+        seen: Counter[str] = Counter()
+        prompts: list[Prompt] = []
+        params: list[SamplingParams] = []
+        for context, settings in (request.args for request in requests):
+            prompt = Prompt("lm_eval", 0, (), self._encode(context))
+            seed = derive_seed(self._sampling.seed, seen[context], *prompt.token_ids)
+            seen[context] += 1
+            prompts.append(prompt)
+            params.append(sampling_of(settings, self._sampling, seed))
+        written = self._write(prompts, params, "generate_until")
+        texts = [self._llm.text(trajectory) for trajectory in written]
+        for request, text in zip(requests, texts, strict=True):
+            self.cache_hook.add_partial("generate_until", request.args, text)
+        return texts
+
+    def loglikelihood(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Return a lower bound of each continuation's log-probability, and whether it is the greedy one."""
+        pairs = [self._pair(*request.args) for request in requests]
+        bounds: list[float] = []
+        with Progress(len(pairs), "loglikelihood") as bar:
+            for start in range(0, len(pairs), CHUNK):
+                chunk = pairs[start : start + CHUNK]
+                model, seed = self._llm.model, self._sampling.seed
+                bounds += bound_loglikelihoods(model, chunk, self._mc_num, seed)
+                bar.advance(len(chunk))
+        greedy = self._are_greedy(pairs) if self._check_greedy else [False] * len(pairs)
+        answers = list(zip(bounds, greedy, strict=True))
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request.args, answer)
+        return answers
+
+    def loglikelihood_rolling(
+        self, requests: Sequence[Any], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Refuse.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "loglikelihood_rolling: a diffusion model gives a bound of the likelihood, and a "
+            "perplexity made of it compares with no other; leave tasks of this kind out"
+        )
+
+    def _pair(self, context: str, continuation: str) -> Pair:
+        """Return prompt and response ids, split where the context's own tokens end."""
+        kept = context.rstrip()
+        prompt_ids = self._encode(kept)
+        whole = self._encode(context + continuation)
+        response_ids = whole[len(prompt_ids) :]
+        if not response_ids:
+            raise ValueError(f"the continuation {continuation!r} has no token of its own")
+        if not prompt_ids and self._llm.model.spec.is_shifted:
+            prompt_ids = self._llm.model.spec.eos_ids[:1]  # it predicts a token from the one before
+        return prompt_ids, response_ids
+
+    def _are_greedy(self, pairs: Sequence[Pair]) -> list[bool]:
+        prompts = [Prompt("lm_eval", 0, (), tuple(prompt_ids)) for prompt_ids, _ in pairs]
+        params = [
+            SamplingParams(
+                strategy="static",
+                temperature=0,
+                stop_token_ids=(),
+                max_tokens=len(response_ids),
+            )
+            for _, response_ids in pairs
+        ]
+        written = self._write(prompts, params, "greedy")
+        return [t.response_ids == tuple(ids) for t, (_, ids) in zip(written, pairs, strict=True)]
+
+    def _write(
+        self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], label: str
+    ) -> list[Trajectory]:
+        with Progress(len(prompts), label) as bar:
+            return self._llm.complete(prompts, params, lambda _: bar.advance())
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(encode(text, self._tokenizer))
+
+
+def sampling_of(settings: Mapping[str, Any], base: SamplingParams, seed: int) -> SamplingParams:
+    """Return how a request is unmasked: its own generation settings laid over the model's.
+
+    Args:
+        settings: `until`, `max_gen_toks`, `do_sample`, and any field of `SamplingParams`.
+        base: of the model.
+        seed: of the request.
+
+    Raises:
+        ValueError: a setting is none of these; names it.
+    """
+    unknown = settings.keys() - OURS - {"until", "do_sample", *LENGTHS}
+    if unknown:
+        raise ValueError(
+            f"generation settings {', '.join(sorted(unknown))}: no sampler here has them; known are "
+            f"until, do_sample, max_gen_toks, {', '.join(sorted(OURS))}"
+        )
+    changes: dict[str, Any] = {name: settings[name] for name in OURS & settings.keys()}
+    if settings.get("do_sample") is False:
+        changes["temperature"] = 0.0
+    if (until := settings.get("until")) is not None:
+        changes["stop"] = (until,) if isinstance(until, str) else tuple(until)
+    for name in LENGTHS:
+        if name in settings:
+            changes["max_tokens"] = int(settings[name])
+    return replace(base, **{**changes, "seed": seed})
+
+
+def run_harness(words: Sequence[str]) -> None:
+    """Hand a command line to the harness's own main."""
+    sys.argv = ["lm_eval", *words]
+    import_module("lm_eval.__main__").cli_evaluate()
