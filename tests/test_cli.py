@@ -165,16 +165,6 @@ def test_commands_hand_over_their_words(rl_file: Path, monkeypatch: pytest.Monke
     assert quickstart == ("chain_sum", 3, Path("x"))
 
 
-def test_eval_prints_its_summary(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    summary = SimpleNamespace(to_dict=lambda: {"accuracy": 0.5})
-    stand_in(monkeypatch, "unmask.evaluation.evaluate", evaluate_model=lambda config: summary)
-    stand_in(monkeypatch, "unmask.viewer.report", write_report=lambda directory: directory)
-    assert run(monkeypatch, "eval", "model.path=m", "task.kind=json") == 0
-    assert capsys.readouterr().out == '{\n  "accuracy": 0.5\n}\n'
-
-
 def test_generate_has_the_defaults_of_sampling(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

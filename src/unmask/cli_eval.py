@@ -107,8 +107,8 @@ def lm_eval(
 
     if find_spec("lm_eval") is None:
         raise ValueError(
-            "unmask lm-eval: the package lm_eval is not installed; `unmask doctor` says how to "
-            "install the extra lm-eval"
+            "unmask lm-eval: the package lm_eval is not installed; install the extra: "
+            "pip install 'unmask[lm-eval]'"
         )
     from unmask.evaluation.harness import run_harness
 

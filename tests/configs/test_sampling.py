@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from unmask.configs.eval import EvalConfig
-from unmask.configs.load import dump, load_config
+from unmask.configs.keys import to_toml
+from unmask.configs.load import dump, flatten, load_config
 from unmask.configs.sampling import SamplingConfig
 from unmask.presets import PRESETS, preset
 from unmask.types import SamplingParams
@@ -64,3 +65,47 @@ def test_an_unknown_preset_is_refused_with_those_that_exist(tmp_path: Path) -> N
         load(tmp_path, "", "sampling.preset=sdra")
     with pytest.raises(ValueError, match=r"sampling\.preset = 3 \(command line\): must be string"):
         load(tmp_path, "", "sampling.preset=3")
+
+
+def variations(tmp_path: Path, text: str, *words: str) -> EvalConfig:
+    file = tmp_path / "eval.toml"
+    file.write_text(text)
+    return load_config(EvalConfig, [file], [*NEEDED, *words])[0]
+
+
+def test_variations_are_the_base_where_they_say_nothing(tmp_path: Path) -> None:
+    text = "sampling.max_tokens = 9\nvariations.low.threshold = 0.5\n[variations.static]\n"
+    config = variations(tmp_path, text + "strategy = 'static'", "variations.low.top_k=3")
+    assert list(config.samplings) == ["low", "static"]
+    assert config.samplings["low"] == SamplingConfig(max_tokens=9, threshold=0.5, top_k=3)
+    assert config.samplings["static"] == SamplingConfig(max_tokens=9, strategy="static")
+    assert EvalConfig.model_validate(dump(config)) == config
+
+
+def test_a_variations_preset_wins_over_the_base_and_its_own_keys_over_that(tmp_path: Path) -> None:
+    text = "sampling = { temperature = 0.7, max_tokens = 9 }\n"
+    words = ("variations.a.preset=llada2_1", "variations.a.threshold=0.9")
+    found = variations(tmp_path, text, *words).samplings["a"]
+    assert found.to_params() == preset("llada2_1", threshold=0.9, max_tokens=9)
+
+
+def test_without_variations_the_base_is_measured_under_its_strategys_name(tmp_path: Path) -> None:
+    config = variations(tmp_path, "sampling.strategy = 'static'")
+    assert config.samplings == {"static": config.sampling}
+
+
+def test_a_variation_can_be_stored_and_said_again_as_words(tmp_path: Path) -> None:
+    config = variations(tmp_path, "variations.a.block_size = 4")
+    words = [f"{name}={to_toml(value)}" for name, value in flatten(dump(config))]
+    assert load_config(EvalConfig, [], words)[0] == config
+    again = variations(tmp_path, "variations.a.block_size = 4", "variations.a.block_size=none")
+    assert again.samplings["a"].block_size is None
+
+
+def test_a_misspelt_key_of_a_variation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^unknown key variations\.a\.thresold .*threshold"):
+        variations(tmp_path, "variations.a.thresold = 0.5")
+    with pytest.raises(ValueError, match=r"a = 3 .*: must be a table with keys such as .*preset"):
+        variations(tmp_path, "variations.a = 3")
+    with pytest.raises(ValueError, match=r"a\.threshold = 7 .*: must be float > 0, <= 1$"):
+        variations(tmp_path, "variations.a.threshold = 7")

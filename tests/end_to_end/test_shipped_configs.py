@@ -24,7 +24,7 @@ TRAINING = ["steps=1", "eval.problems=2", "optimizer.token_budget=2048"]
 SMALLER: Mapping[str, list[str]] = {
     "sft": [*TRAINING, "data.batch_size=2"],
     "rl": [*TRAINING, "rollout.prompts=2", "rollout.responses=2", "sampling.max_tokens=12"],
-    "eval": ["problems=2", "sampling.max_tokens=8"],
+    "eval": ["problems=2", "samples=2", "sampling.max_tokens=8"],
 }
 CLASSES = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
 
@@ -71,7 +71,8 @@ def test_a_shipped_config_runs_one_step(path: Path, tmp_path: Path) -> None:
         case RLConfig():
             assert (train_rl(config) / "model.safetensors").is_file()
         case EvalConfig():
-            assert evaluate_model(config).n == 2
+            summaries = evaluate_model(config).summaries
+            assert {summary.n for summary in summaries.values()} == {2}
     if not isinstance(config, EvalConfig):
         (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         assert "eval_accuracy" in json.loads(line)

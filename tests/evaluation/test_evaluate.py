@@ -161,7 +161,7 @@ def test_resuming_another_model_or_other_problems_is_refused(tmp_path: Path) -> 
     (tmp_path / "test.json").write_text(json.dumps(items))
     with pytest.raises(ValueError, match="problems_sha256 is not what it was"):
         measure(tmp_path, resume=True)
-    with pytest.raises(ValueError, match="not empty.*--resume"):
+    with pytest.raises(ValueError, match=r"not empty.*--resume"):
         measure(tmp_path)
     with pytest.raises(ValueError, match=r"^samples = 3"):
         measure(tmp_path, "samples=3", resume=True)

@@ -143,7 +143,7 @@ def test_the_chat_template_is_the_models(path: Path, tmp_path: Path) -> None:
 
 
 def test_what_has_no_honest_answer_is_refused(path: Path) -> None:
-    with pytest.raises(ValueError, match="loglikelihood_rolling: .* bound"):
+    with pytest.raises(ValueError, match=r"loglikelihood_rolling: .* bound"):
         HarnessModel(str(path)).loglikelihood_rolling([Request("1")])
     with pytest.raises(ValueError, match="stratgy"):
         HarnessModel(str(path), stratgy="static")

@@ -30,7 +30,9 @@ def by_definition(model: Model, prompt: tuple[int, ...], response: tuple[int, ..
             for subset in itertools.combinations(members, size):
                 ids = torch.tensor([*prompt, *response])
                 ids[[len(prompt) + slot for slot in subset]] = conventions.mask_id
-                if not model.spec.is_full:  # what is right of the block is not seen; its own rest is masked
+                if (
+                    not model.spec.is_full
+                ):  # what is right of the block is not seen; its own rest is masked
                     ids = ids[: len(prompt) + members[-1] + 1]
                     missing = -len(ids) % block
                     ids = torch.cat((ids, torch.full((missing,), conventions.mask_id)))
@@ -65,7 +67,7 @@ def test_drawn_masks_hide_as_many_as_they_weigh(num_slots: int, num_views: int) 
     hidden, weight = masks_of_block(num_slots, num_views, torch.Generator().manual_seed(0))
     assert hidden.shape == weight.shape == (num_views, num_slots)
     counts = hidden.sum(-1)
-    assert 1 <= counts.min() and counts.max() <= num_slots
+    assert counts.min() >= 1 and counts.max() <= num_slots
     # l slots of weight L / (l N) each: every view weighs L / N.
     assert (hidden * weight).sum(-1).tolist() == pytest.approx([num_slots / num_views] * num_views)
     if num_views >= num_slots:
@@ -80,7 +82,7 @@ def test_drawn_masks_estimate_the_bound_without_bias() -> None:
         for seed in range(40)
     ]
     mean, spread = sum(drawn) / 40, float(torch.tensor(drawn).std())
-    assert 0 < spread
+    assert spread > 0
     assert abs(mean - exact) < 4 * spread / 40**0.5
     assert drawn[3] == bound_loglikelihoods(model, [(PROMPT, RESPONSE)], num_views=16, seed=3)[0]
 
@@ -93,5 +95,5 @@ def test_a_pair_does_not_depend_on_the_others() -> None:
 
 
 def test_what_is_longer_than_the_model_is_refused() -> None:
-    with pytest.raises(ValueError, match="120 and a response of 9 tokens are longer than .* 128"):
+    with pytest.raises(ValueError, match=r"120 and a response of 9 tokens are longer than .* 128"):
         bound_loglikelihoods(toy_model(), [((5,) * 120, (6,) * 9)])

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from unmask.runs.files import (
+    append_lines,
     atomic_directory,
+    cut_unfinished_line,
     is_leftover,
     remove_leftovers,
     write_json,
@@ -95,3 +97,28 @@ def test_only_names_of_our_own_making_are_leftovers(tmp_path: Path) -> None:
 def test_there_may_be_nothing_to_clean(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "absent")
     assert names(tmp_path) == []
+
+
+def test_lines_are_appended_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    append_lines(path, [{"a": "ä\n"}])
+    append_lines(path, [{"b": 1}, {"b": 2}])
+    assert path.read_text(encoding="utf-8") == '{"a": "ä\\n"}\n{"b": 1}\n{"b": 2}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        append_lines(path, [{"b": 3}, {"b": float("nan")}])
+    assert path.read_text(encoding="utf-8").count("\n") == 3  # all of a call's lines, or none
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [("", ""), ("a\n", "a\n"), ("a\nb\nc", "a\nb\n"), ("abc", ""), ("a\n\n", "a\n\n")],
+)
+def test_what_a_killed_writer_left_of_a_line_is_cut_off(
+    found: str, kept: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(found)
+    cut_unfinished_line(path)
+    assert path.read_text() == kept
+    cut_unfinished_line(tmp_path / "absent")
+    assert names(tmp_path) == ["a.jsonl"]

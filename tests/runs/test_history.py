@@ -43,14 +43,30 @@ def test_an_evaluation_is_read_under_the_names_of_training(tmp_path: Path) -> No
     path = past_run(tmp_path / "a")
     (path / "config.json").write_text('{"split": "test", "task": {"name": "gsm8k"}}')
     summary = {"accuracy": 0.5, "ci95": [0.4, 0.6], "n": 10, "samples": 1, "truncated": 0.1}
-    (path / "summary.json").write_text(json.dumps(summary))
+    speed = {"wall_s": 3.0, "tokens_per_forward": 1.5, "tokens_per_forward_ci95": [1, 2]}
+
+    def write(*names: str) -> None:
+        for file, found in (("summary", summary), ("speed", speed)):
+            text = json.dumps({"samplings": dict.fromkeys(names, found)})
+            (path / f"{file}.json").write_text(text)
+
+    write("dynamic")
     run = read_run(path)
-    assert (run.kind, run.task) == ("eval", "gsm8k")
-    assert run.numbers == {
+    assert (run.kind, run.task, run.wall_s) == ("eval", "gsm8k", 3.0)
+    expected = {
         "eval_accuracy": 0.5,
         "eval_accuracy_low": 0.4,
         "eval_accuracy_high": 0.6,
         "eval_truncated": 0.1,
+        "eval_wall_s": 3.0,
+        "eval_tokens_per_forward": 1.5,
+    }
+    assert run.numbers == expected
+    write("dynamic", "static")
+    assert read_run(path).numbers == {
+        f"{sampling} {name}": value
+        for sampling in ("dynamic", "static")
+        for name, value in expected.items()
     }
 
 

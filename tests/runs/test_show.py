@@ -104,3 +104,15 @@ def test_a_step_is_found(tmp_path: Path) -> None:
         read_step(path)
     with pytest.raises(ValueError, match=r"no such file; .* run.trajectories = 0"):
         read_step(tmp_path / "absent.jsonl")
+
+
+def test_responses_of_an_evaluation_say_which_sampling_and_how_they_were_judged(
+    tmp_path: Path,
+) -> None:
+    name = {"variation": "static", "problem": 3, "sample": 0}
+    write_lines(tmp_path / "trajectories.jsonl", [trajectory(0, reward=None, **name)])  # type: ignore[arg-type]
+    (tmp_path / "gradings" / "1").mkdir(parents=True)
+    verdict = {**name, "reward": 0.25, "parts": {}}
+    write_lines(tmp_path / "gradings" / "1" / "verdicts.jsonl", [verdict])
+    (record,) = read_step(tmp_path / "trajectories.jsonl")
+    assert printed(record).startswith("#1  static, problem 3, reward 0.25, 5 tokens")

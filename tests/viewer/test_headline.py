@@ -59,9 +59,20 @@ def test_tiles_of_training(tmp_path: Path) -> None:
 
 def test_tiles_of_an_evaluation(tmp_path: Path) -> None:
     files = read_run(write_run(tmp_path, kind="eval"))
-    shown = {tile.name: tile for tile in tiles(files, is_running=False)}
-    assert (shown["accuracy"].value, shown["accuracy"].note) == ("75 %", "95 %: 70 % to 80 %")
-    assert shown["problems"].note == "1 response each"
+    assert [(tile.name, tile.value, tile.note) for tile in tiles(files, is_running=False)] == [
+        ("accuracy", "75 %", "95 %: 70 % to 80 %"),
+        ("tokens per denoising step", "1.5", "95 %: 1.25 to 1.75"),
+        ("tokens per forward", "1.4", "95 %: 1.2 to 1.6"),
+        ("problems", "636", "2 responses each"),
+        ("response tokens", "12.5", "mean"),
+        ("truncated", "2 %", "ended by max_tokens"),
+    ]
+
+
+def test_of_several_samplings_the_tiles_are_the_accuracies(tmp_path: Path) -> None:
+    samplings = {name: {"accuracy": value} for name, value in (("a", 0.5), ("b", 0.25))}
+    found = tiles(RunFiles(tmp_path, samplings=samplings), is_running=False)
+    assert [(t.name, t.value) for t in found] == [("accuracy, a", "50 %"), ("accuracy, b", "25 %")]
 
 
 def test_time_to_go(tmp_path: Path) -> None:

@@ -51,7 +51,10 @@ def test_broken_configuration_is_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     (tmp_path / "summary.json").write_text("[1]")
     files = read_run(tmp_path)
-    assert not files.config and not files.summary
+    assert not files.config and not files.samplings
+    for name, text in (("summary", '{"samplings": {"a": {"n": 3}, "b": 4}}'), ("speed", "{")):
+        (tmp_path / f"{name}.json").write_text(text)
+    assert read_run(tmp_path).samplings == {"a": {"n": 3, "speed": {}}, "b": {"speed": {}}}
 
 
 def test_tail_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,3 +110,16 @@ def test_what_cannot_be_played_is_left_out(change: dict[str, Any]) -> None:
     whole = json.loads(json.dumps(record()))
     assert is_playable(whole)
     assert not is_playable(whole | change)
+
+
+def test_responses_of_an_evaluation_get_their_verdicts(path: Path) -> None:
+    asked = [{"variation": name, "problem": 0, "sample": 0} for name in ("static", "dynamic")]
+    write_lines(path, [{**record(step=0), **name, "reward": None, "parts": {}} for name in asked])
+    assert read_traces(path).islands == ()  # not judged yet
+    grading = path.parent / "gradings" / "1"
+    grading.mkdir(parents=True)
+    verdicts = [{**name, "reward": 0.5 + i, "parts": {"p": 1.0}} for i, name in enumerate(asked)]
+    write_lines(grading / "verdicts.jsonl", verdicts)
+    found = shown(path)  # alike but for the sampling: both are there
+    assert {(t["variation"], t["reward"]) for t in found} == {("static", 0.5), ("dynamic", 1.5)}
+    assert found[0]["parts"] == {"p": 1.0}

@@ -22,6 +22,31 @@ HOSTILE = (
     "",
 )
 
+SUMMARY: dict[str, Any] = {
+    "accuracy": 0.75,
+    "ci95": [0.7, 0.8],
+    "pass_at": {"2": {"value": 0.9, "ci95": [0.8, 0.95]}},
+    "majority_at": {"2": {"value": 0.8, "ci95": [0.7, 0.9]}},
+    "n": 636,
+    "samples": 2,
+    "outcomes": {"correct": 954, "wrong": 300, "timeout": 11, "crash": 3, "failed": 4},
+    "tokens_per_denoising_step": 1.5,
+    "tokens_per_denoising_step_ci95": [1.25, 1.75],
+    "response_tokens": 12.5,
+    "truncated": 0.02,
+    "lengths": [
+        {"first": 1, "last": 10, "right": 500, "others": 20},
+        {"first": 11, "last": 20, "right": 454, "others": 294},
+    ],
+}
+SPEED: dict[str, Any] = {
+    "tokens_per_forward": 1.4,
+    "tokens_per_forward_ci95": [1.2, 1.6],
+    "forwards": 9.0,
+    "wall_s": 75.0,
+    "tokens_per_s": 212.0,
+}
+
 # Two prompt tokens stand in the first block of four; the last two slots are past the stop.
 TRAJECTORY = Trajectory(
     prompt=Prompt("sum", 7, (Message("user", "2-7-2="),), (5, 6, 7, 8, 9, 10)),
@@ -118,8 +143,9 @@ def write_run(
         **mark,
     }
     if kind == "eval":
-        summary = {"accuracy": 0.75, "ci95": [0.7, 0.8], "n": 636, "samples": 1}
-        (directory / "summary.json").write_text(json.dumps(summary))
+        for name, found in (("summary", SUMMARY), ("speed", SPEED)):
+            text = json.dumps({"samplings": {"dynamic": found}})
+            (directory / f"{name}.json").write_text(text)
     else:
         config["steps"] = num_steps
         write_lines(directory / "metrics.jsonl", metrics(num_steps))

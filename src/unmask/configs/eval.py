@@ -63,6 +63,4 @@ class EvalConfig(Section):
 def _over(base: Mapping[str, Any], variation: Any) -> Any:
     if not isinstance(variation, Mapping):
         return variation
-    # TOML has no null: a stored configuration says "none", and no listed key stands here to tell.
-    plain = {key: None if value == "none" else value for key, value in variation.items()}
-    return {**base, **with_preset(plain)}
+    return {**base, **with_preset(variation)}

@@ -5,7 +5,8 @@ error, and an error about a value quotes the type written here. Nothing is regis
 
 A union of sections (`[task]`) is told apart by its key `kind`; a key that only some kinds have says
 so in `when`. A list of sections (`[[reward]]`) is one key, given as a whole; what may stand in its
-tables is listed below it as `reward[].weight`.
+tables is listed below it as `reward[].weight`. The keys of a table of named sections
+(`[variations.static]`) stand under the name `NAME`.
 """
 
 import json
@@ -20,6 +21,8 @@ from pydantic_core import PydanticUndefined
 
 REQUIRED = "required"
 BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+# Stands for any name in the keys of a table of sections.
+ANY_NAME = "NAME"
 TYPE_NAMES: dict[Any, str] = {str: "string", Path: "path", NoneType: "none", Any: "value"}
 
 
@@ -42,6 +45,12 @@ class Key:
     sentence: str
     is_optional: bool = False
     when: str = ""
+
+    def names(self, name: str) -> bool:
+        """Whether this is the key of that name; `NAME` in its own stands for any."""
+        own, other = self.name.split("."), name.split(".")
+        pairs = zip(own, other, strict=False)
+        return len(own) == len(other) and all(a in (b, ANY_NAME) for a, b in pairs)
 
 
 def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = None) -> list[Key]:
@@ -94,6 +103,9 @@ def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
     )
     if items := _item_sections(alternatives):
         return [own, *_variant_keys(f"{name}[]", items)]
+    named = [get_args(part)[1] for part in alternatives if _is_table_of_sections(part)]
+    if named:
+        return [own, *keys(named[0], f"{name}.{ANY_NAME}.")]
     if not sections:
         return [own]
     head = [own] if is_optional else []
@@ -136,6 +148,10 @@ def _item_sections(alternatives: list[Any]) -> list[type[BaseModel]]:
 
 def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _is_table_of_sections(annotation: Any) -> bool:
+    return get_origin(annotation) is dict and _is_section(get_args(annotation)[1])
 
 
 def _field_type(field: FieldInfo) -> str:

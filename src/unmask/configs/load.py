@@ -49,13 +49,13 @@ def load_config(
             allowed; one line per mistake.
     """
     listed = keys(cls)
-    optional = {key.name for key in listed if key.is_optional}
+    optional = [key for key in listed if key.is_optional]
     assigned: Assigned = {}
     sources = [(str(file), _read(file)) for file in files]
     sources += [(COMMAND_LINE, _parse(override)) for override in overrides]
     for source, table in sources:
         for name, value in flatten(table):
-            is_none = value == "none" and name in optional
+            is_none = value == "none" and any(key.names(name) for key in optional)
             _assign(assigned, name, None if is_none else value, source)
     values = _nest(assigned)
     try:
@@ -158,8 +158,8 @@ def _explain(
     if problem == "value_error":
         where = f"{name} ({origin})" if name else "configuration"
         return f"{where}: {details.get('ctx', {})['error']}"
-    types = list(dict.fromkeys(key.type for key in listed if key.name == name_in_lists))
-    inside = (key.name for key in listed if key.name.startswith(f"{name_in_lists}."))
+    types = list(dict.fromkeys(key.type for key in listed if key.names(name_in_lists)))
+    inside = (k.name for k in listed if k.names(f"{name_in_lists}.{k.name.rpartition('.')[2]}"))
     allowed = " or ".join(types) or f"a table with keys such as {next(inside)}"
     return f"{name} = {to_toml(value)} ({origin}): must be {allowed}"
 

@@ -45,6 +45,7 @@ from unmask.types import Group, Prompt, SamplingParams, Trajectory
 
 # Keeps evaluation draws apart from training draws of the same run seed.
 EVALUATION = 2**32
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +179,10 @@ def conclude(run: Path) -> Evaluation:
         {name: speed_of(problems) for name, problems in found.items()},
     )
     summaries = {name: summary.to_dict() for name, summary in evaluation.summaries.items()}
-    write_json(gradings(run)[-1] / "summary.json", {"samplings": summaries})
-    write_json(run / "summary.json", {"samplings": summaries})
     speeds = {name: asdict(speed) for name, speed in evaluation.speeds.items()}
+    write_json(gradings(run)[-1] / SUMMARY, {"samplings": summaries})
     write_json(run / "speed.json", {"samplings": speeds})
+    write_json(run / SUMMARY, {"samplings": summaries})  # last: it says that the run is finished
     return evaluation
 
 

@@ -104,8 +104,8 @@ def read_run(path: Path) -> PastRun:
         wall_s += sum(value or 0.0 for name, value in line.items() if name.endswith("_wall_s"))
     numbers.pop("step", None)
     if (path / "summary.json").is_file() and not numbers:
-        summaries = _read_object(path / "summary.json")["samplings"]
-        speeds = _read_object(path / "speed.json")["samplings"]
+        summaries = _read_object(path / "summary.json").get("samplings", {})
+        speeds = _read_object(path / "speed.json").get("samplings", {})
         numbers = _numbers_of_samplings(summaries, speeds)
         wall_s = sum(speed["wall_s"] for speed in speeds.values())
     return PastRun(path, _read_object(path / "config.json"), environment, numbers, steps, wall_s)

@@ -69,7 +69,7 @@ def _figures(samplings: Mapping[str, Found]) -> Iterator[str]:
         note = "Accuracy over response tokens per forward pass; bars are 95 % intervals."
         yield draw_scatter("Accuracy against speed", note, marks)
     for name, found in samplings.items():
-        bars = [bar for entry in found.get("lengths") or () for bar in _bars(entry)]
+        bars = [bar for entry in _list(found, "lengths") for bar in _bars(entry)]
         if any(right + others for *_, right, others in bars):
             yield draw_bars(
                 f"Response length, {name}", "Responses by their number of tokens.", bars
@@ -110,6 +110,11 @@ def _is_pair(value: object) -> TypeGuard[tuple[float, float]]:
         return False
     ends = cast(list[object], value)
     return len(ends) == 2 and all(map(is_number, ends))
+
+
+def _list(found: Found, name: str) -> list[object]:
+    value = found.get(name)
+    return cast(list[object], value) if isinstance(value, list) else []
 
 
 def _table(found: Found, name: str) -> Found:
