@@ -29,13 +29,17 @@ from unmask.trainers.sft import train_sft
 SUMMARY = Summary(
     accuracy=0.25,
     ci95=(0.2, 0.3),
+    pass_at={},
+    majority_at={},
     reward=0.25,
     n=512,
     samples=1,
+    outcomes={"correct": 128, "wrong": 384},
     tokens_per_denoising_step=1.5,
     tokens_per_denoising_step_ci95=(1.4, 1.6),
     response_tokens=5.0,
     truncated=0.0,
+    lengths=(),
 )
 
 
