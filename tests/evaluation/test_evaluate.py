@@ -172,7 +172,12 @@ def test_problems_takes_the_first_ones(tmp_path: Path) -> None:
 
 
 def test_what_is_refused_leaves_no_directory_behind(tmp_path: Path) -> None:
-    for word, said in [("split=train", "task.train"), ("sampling.max_tokens=500", "max_tokens")]:
+    refused = {
+        "split=train": "task.train",
+        "sampling.max_tokens=500": "max_tokens",
+        "sampling.guidance=1": "guidance",
+    }
+    for word, said in refused.items():
         with pytest.raises(ValueError, match=said):
             measure(tmp_path, word)
         assert not (tmp_path / "run").exists()

@@ -30,7 +30,7 @@ from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
 from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
 from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
 from unmask.rewards.answers import answer_from_response
-from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.runs.columns import align
 from unmask.runs.directory import TRAJECTORIES, check_run, open_run
 from unmask.runs.files import write_json
@@ -150,11 +150,11 @@ def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
     with closing(build_task(config.task)) as task:
         problems = problems_of(config, task)
         prompts = llm.tokenize(problems)
-        if config.unfit == "refuse":
-            for sampling in config.samplings.values():
-                check_room(llm, prompts, sampling.to_params())
         seed = derive_seed(config.run.seed, EVALUATION)
         asks = plan_responses(prompts, config.samplings, config.samples, seed)
+        if config.unfit == "refuse":
+            for ask in asks:
+                llm.engine.resolve(ask.prompt, ask.sampling)
         run = open_run(config, resume)
         _keep_protocol(run.path / PROTOCOL, _protocol(config, llm, prompts))
         write_missing(run, llm, asks)

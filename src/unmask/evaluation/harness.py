@@ -32,8 +32,10 @@ LM: Any = import_module("lm_eval.api.model").LM
 register_model: Any = import_module("lm_eval.api.registry").register_model
 
 CHUNK = 32
-# What the package's command says where no --device is given, also on machines without a GPU.
+# What the package's command says where no --device is given, also on machines without a GPU, and where no
+# --batch_size is: here the size changes no answer, and 1 would only be slow.
 NO_DEVICE_GIVEN = "cuda:0"
+NO_BATCH_SIZE_GIVEN = 1
 LENGTHS = ("max_gen_toks", "max_new_tokens")
 OURS = {field.name for field in fields(SamplingParams)} - {"n", "stop", "max_tokens"}
 
@@ -47,7 +49,7 @@ class HarnessModel(LM):
         pretrained: str,
         device: str = "auto",
         dtype: DType = "auto",
-        batch_size: int | str | None = None,
+        batch_size: int | str = NO_BATCH_SIZE_GIVEN,
         max_batch_size: int | None = None,
         mc_num: int = 128,
         check_greedy: bool = True,
@@ -60,7 +62,7 @@ class HarnessModel(LM):
             pretrained: directory in Hugging Face layout, or a hub id.
             device: as `model.device`.
             dtype: as `model.dtype`.
-            batch_size: responses written at the same time; `auto` is the engine's default.
+            batch_size: responses written at the same time; 1 and `auto` are the engine's default.
             max_batch_size: the harness's, where `batch_size` is `auto`.
             mc_num: masks per block of a log-likelihood.
             check_greedy: whether log-likelihoods also say if greedy decoding writes the continuation;
@@ -72,8 +74,10 @@ class HarnessModel(LM):
             ValueError: an argument is unknown or wrong.
         """
         super().__init__()
-        slots = batch_size if str(batch_size).isdecimal() else max_batch_size
-        engine = EngineConfig() if slots is None else EngineConfig(slots=int(slots))
+        is_number = str(batch_size).isdecimal()
+        slots = int(batch_size) if is_number else max_batch_size or NO_BATCH_SIZE_GIVEN
+        is_given = slots > NO_BATCH_SIZE_GIVEN
+        engine = EngineConfig(slots=slots) if is_given else EngineConfig()
         device = "auto" if device == NO_DEVICE_GIVEN else device
         self._path = pretrained
         self._llm = build_llm(ModelConfig(path=pretrained, device=device, dtype=dtype), engine)
