@@ -2,29 +2,36 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.diffusion.trajectories import random_canvas, random_trajectory
 from tests.invariants.conventions import TOYS, model_of
-from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits, gradients
+from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits
+from tests.trainers.toy_critics import dense_values
 from unmask.configs.objective import ObjectiveConfig
-from unmask.diffusion.layout import pack_views
+from unmask.configs.value import ValueConfig
+from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
 from unmask.engine.engine import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
+from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.objectives.reduce import reduction_weights
 from unmask.trainers.policy_views import enlarge_blocks, policy_views
 from unmask.trainers.scorer import RowTable, Scorer
-from unmask.trainers.terms import build_policy_terms
+from unmask.trainers.terms import build_joint_terms, build_policy_terms
 
+# By trajectory, view and target.
+Terms = list[list[list[Tensor]]]
 LENGTH = 16
 METHODS: dict[str, dict[str, Any]] = {
     "trace": {},
@@ -33,7 +40,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "coupled": {"method": "coupled", "mask_views": 2, "reduction": "sequence"},
     "coupled, per token": {"method": "coupled", "mask_level": "per_token", "kl_estimator": "k1"},
     "larger blocks": {"train_block": 8, "reduction": "constant"},
+    "kept near": {"max_log_ratio": 0.2},
 }
+TRACED = ("trace", "merged", "larger blocks", "kept near")
 ON = {"kl": 0.3, "kl_to": "reference", "dual_clip": 1.2, "max_importance": 1.1, "clip_high": 0.3}
 
 
@@ -63,26 +72,27 @@ def naive_term(
     config: ObjectiveConfig,
 ) -> Tensor:
     """Say one target's loss in scalars."""
-    ratio = (logprob - old).exp()
+    most = config.max_log_ratio or math.inf
+    ratio = (logprob - old).clamp(-most, most).exp()
     low, high = 1 - config.clip_low, 1 + config.clip_high
     gain = torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
     if advantage < 0 and config.dual_clip:
         gain = torch.maximum(gain, logprob.new_tensor(config.dual_clip * advantage))
     gain = min(math.exp(old - behavior), config.max_importance or math.inf) * gain
-    delta = logprob - anchor
+    delta = (logprob - anchor).clamp(-most, most)
     kl = delta if config.kl_estimator == "k1" else (-delta).exp() - 1 + delta
     return config.kl * kl - gain
 
 
-def naive_loss(
+def naive_terms(
     model: Model,
     batch: list[Views],
     old: list[Tensor],
     anchor: list[Tensor],
     config: ObjectiveConfig,
-) -> Tensor:
-    """Return the loss by loops: one dense forward per view, one term per target."""
-    terms: list[list[list[Tensor]]] = []  # trajectory, view, target
+) -> Terms:
+    """Return one dense forward per view as one term per target."""
+    terms: Terms = []
     for t, views in enumerate(batch):
         terms.append([])
         for v in range(len(views.target)):
@@ -101,6 +111,31 @@ def naive_loss(
                     for s in views.target[v].nonzero()[:, 0].tolist()
                 ]
             )
+    return terms
+
+
+def naive_value_terms(
+    model: ActorCritic, batch: list[Views], old: list[Tensor], returns: list[Tensor], clip: float
+) -> Terms:
+    """Return the same of the values, in the same order."""
+    critic = ValueModel(model.spec)
+    critic.backbone, critic.value_head = model.policy.backbone, model.value_head
+    terms: Terms = []
+    for t, views in enumerate(batch):
+        terms.append([])
+        for v in range(len(views.target)):
+            values = dense_values(critic, views, v)
+            found = []
+            for s in views.target[v].nonzero()[:, 0].tolist():
+                near = old[t][v, s] + (values[s] - old[t][v, s]).clamp(-clip, clip)
+                errors = [(value - returns[t][v, s]) ** 2 for value in (values[s], near)]
+                found.append(torch.maximum(*errors) / 2)
+            terms[-1].append(found)
+    return terms
+
+
+def reduced(terms: Terms, config: ObjectiveConfig) -> Tensor:
+    """Average terms as the config says."""
     of_views = [view for trajectory in terms for view in trajectory]
     flat = [term for view in of_views for term in view]
     match config.reduction:
@@ -116,14 +151,15 @@ def naive_loss(
 
 
 def packed_loss(
-    model: Model,
+    model: Model | ActorCritic,
     batch: list[Views],
     old: list[Tensor],
-    anchor: list[Tensor],
     config: ObjectiveConfig,
     budget: int,
+    objective: Callable[[Any, Pack], Any],
 ) -> Tensor:
     """Return it as the learner computes it."""
+    policy = model.policy if isinstance(model, ActorCritic) else model
     weights, denominator = reduction_weights(
         [v.target.sum(-1) for v in batch], config.reduction, LENGTH
     )
@@ -131,15 +167,36 @@ def packed_loss(
         replace(v, weight=v.weight * w[:, None], old_logprobs=o)
         for v, w, o in zip(batch, weights, old, strict=True)
     ]
-    objective, reference = build_policy_terms(config, is_single_update=False), RowTable(anchor)
     loss = torch.zeros((), dtype=torch.float64)
-    for pack in pack_views(views, conventions_of(model), budget):
+    for pack in pack_views(views, conventions_of(policy), budget):
         plan = plan_documents(pack.structure)
         targets = Targets(pack.targets, pack.temperatures)
         scores = model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
-        terms = objective(scores, pack, reference)
-        loss = loss + (terms.loss * pack.weights).sum() / denominator
+        loss = loss + (objective(scores, pack).loss * pack.weights).sum() / denominator
     return loss
+
+
+def assert_same(
+    model: Model | ActorCritic, expected: Tensor, packed: Callable[[int], Tensor]
+) -> None:
+    """Hold a packed loss, under two budgets, and its gradients to an expected one."""
+    wanted = gradients_of(model, expected)
+    largest = max(float(g.abs().max()) for g in wanted.values())
+    for budget in (8192, 64):
+        found = packed(budget)
+        assert float(found.detach()) == pytest.approx(
+            float(expected.detach()), rel=1e-10, abs=1e-10
+        )
+        got = gradients_of(model, found)
+        assert got.keys() == wanted.keys()
+        for name, gradient in wanted.items():
+            assert float((got[name] - gradient).abs().max()) <= 1e-10 * largest, name
+
+
+def gradients_of(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 # Under full attention there are no blocks that could be larger.
@@ -159,15 +216,32 @@ def test_loss_and_gradient_are_those_of_plain_loops(method: str, kind: str) -> N
     assert fmean(len(v.target) for v in batch) > 1
     scored = Scorer(model_of(kind, torch.float64), 8192).score(batch)
     old, anchor = tables_near(scored, 0), tables_near(scored, 1)
-    expected = naive_loss(model, batch, old, anchor, config)
-    wanted = gradients(model, expected)
-    largest = max(float(g.abs().max()) for g in wanted.values())
-    for budget in (8192, 64):
-        found = packed_loss(model, batch, old, anchor, config, budget)
-        assert float(found.detach()) == pytest.approx(
-            float(expected.detach()), rel=1e-10, abs=1e-10
-        )
-        got = gradients(model, found)
-        assert got.keys() == wanted.keys()
-        for name, gradient in wanted.items():
-            assert float((got[name] - gradient).abs().max()) <= 1e-10 * largest, name
+    expected = reduced(naive_terms(model, batch, old, anchor, config), config)
+    terms = build_policy_terms(config, is_single_update=False)
+    objective = partial(terms, known={"reference": RowTable(anchor)})
+    assert_same(
+        model, expected, lambda budget: packed_loss(model, batch, old, config, budget, objective)
+    )
+
+
+@pytest.mark.parametrize(("method", "kind"), [case for case in CASES if case[0] in TRACED])
+def test_so_are_those_of_policy_and_critic_on_one_backbone(method: str, kind: str) -> None:
+    model = ActorCritic(model_of(kind, torch.float64))
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.value_head.weight, std=0.3)
+    config = ObjectiveConfig.model_validate(ON | METHODS[method])
+    value = ValueConfig(shares_backbone=True, weight=0.7)
+    batch = batch_of(model.policy, config)
+    scored = Scorer(model_of(kind, torch.float64), 8192).score(batch)
+    old, anchor = tables_near(scored, 0), tables_near(scored, 1)
+    values, returns = (tables_near([torch.zeros_like(t) for t in scored], n) for n in (2, 3))
+    policy_terms = naive_terms(model.policy, batch, old, anchor, config)
+    value_terms = naive_value_terms(model, batch, values, returns, value.clip)
+    expected = reduced(policy_terms, config) + value.weight * reduced(value_terms, config)
+    terms = build_joint_terms(build_policy_terms(config, is_single_update=False), value)
+    known = {"reference": anchor, "values": values, "returns": returns}
+    tables = {name: RowTable(rows) for name, rows in known.items()}
+    objective = partial(terms, known=tables)
+    assert_same(
+        model, expected, lambda budget: packed_loss(model, batch, old, config, budget, objective)
+    )

@@ -11,8 +11,10 @@ from tests.models.toy import FAMILY_CHANGES, family_model, toy_model
 from tests.toy import toy_checkpoint
 from unmask.models.attention import plan_rows
 from unmask.models.checkpoint import load_model, load_value_model, save_model
+from unmask.models.heads import Targets
+from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.transformer import Model
-from unmask.models.value_model import ValueModel
+from unmask.models.value_model import ActorCritic, ValueModel, critic_beside
 from unmask.trainers.masters import MasterWeights
 
 TOKENS = torch.arange(2, 18)
@@ -119,3 +121,42 @@ def test_a_torn_checkpoint_is_named_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "large" / "model.safetensors").write_bytes(small)
     with pytest.raises(ValueError, match=r"missing tensor 'model\.layers\.1"):
         load_value_model(tmp_path / "large")
+
+
+def test_two_heads_say_what_a_policy_and_a_critic_say() -> None:
+    policy = toy_model(dtype=torch.float64)
+    both = ActorCritic(policy)
+    torch.nn.init.normal_(both.value_head.weight)
+    critic = ValueModel(policy.spec).double()
+    critic.backbone, critic.value_head = policy.backbone, both.value_head
+    rows, targets = torch.arange(16), Targets(TOKENS, torch.ones(16))
+    found = both.score(TOKENS, rows, plan_all(), rows, targets)
+    alone = policy.score(TOKENS, rows, plan_all(), rows, targets)
+    assert torch.equal(found.logprobs, alone.logprobs) and torch.equal(found.entropy, alone.entropy)
+    assert torch.equal(found.values, values(critic))
+    assert (both.spec, both.device, both.dtype) == (policy.spec, policy.device, policy.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fresh_second_head_says_nothing_and_copies_nothing(dtype: torch.dtype) -> None:
+    policy = toy_model(dtype=dtype)
+    both = ActorCritic(policy)
+    assert not both.value_head.weight.any() and both.value_head.weight.dtype == dtype
+    held = {p.data_ptr() for p in policy.parameters()}
+    assert {p.data_ptr() for p in both.parameters()} - held == {both.value_head.weight.data_ptr()}
+
+
+@pytest.mark.parametrize("family", ["sdar", "llada2"])
+def test_a_critic_beside_a_frozen_policy_holds_no_weight_of_its_own(family: str) -> None:
+    policy = family_model(family)
+    untouched = hidden_states(policy)
+    add_lora(policy, LoRAParams(2, 4))
+    for adapter in adapters(policy).values():
+        torch.nn.init.normal_(adapter.lora_b)
+    critic = critic_beside(policy)
+    assert torch.equal(hidden_states(critic), untouched)  # the policy's adapters are not its own
+    assert not torch.equal(hidden_states(policy), untouched)
+    held = {p.data_ptr() for p in policy.parameters()}
+    assert {p.data_ptr() for p in critic.backbone.parameters()} <= held
+    assert not any(p.requires_grad for p in critic.backbone.parameters())
+    assert critic.value_head.weight.requires_grad and not values(critic).any()

@@ -31,7 +31,7 @@ def test_a_table_is_read_where_it_was_written() -> None:
 
 def test_a_table_of_nothing_is_empty() -> None:
     assert RowTable([]).tables() == []
-    assert score_views([], [], lambda pack: pack.weights) == []
+    assert score_views([], [], lambda pack: pack, [lambda pack: pack.weights]) == [[]]
 
 
 def test_a_scorer_says_what_a_learner_of_the_same_weights_says() -> None:

@@ -95,7 +95,7 @@ def test_the_kl_is_measured_from_the_reference_where_there_is_one(pack: Pack) ->
     for estimator, expected in (("k1", 0.25), ("k3", math.exp(-0.25) - 1 + 0.25)):
         config = ObjectiveConfig(kl=2.0, kl_to="reference", kl_estimator=estimator)
         for is_single in (False, True):
-            terms = build_policy_terms(config, is_single)(scores, pack, reference)
+            terms = build_policy_terms(config, is_single)(scores, pack, {"reference": reference})
             kl = terms.means["kl"]
             torch.testing.assert_close(kl, torch.full_like(kl, expected))
             plain = build_policy_terms(ObjectiveConfig(), is_single)(scores, pack)

@@ -68,6 +68,9 @@ class ObjectiveConfig(Section):
     max_importance: float | None = Field(default=None, gt=0)
     """Weigh targets by old over behavior probability, up to this; none is no weight. For when the
     learner's old log-probabilities are not the engine's (bfloat16, merged or random views)."""
+    max_log_ratio: float | None = Field(default=None, gt=0)
+    """Log-probabilities count as at most this far from the old ones, and in the KL from the anchor's,
+    without gradient beyond; published: 10 for block models, none for full attention."""
     kl: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the policy that `kl_to` names."""
     kl_estimator: Literal["k1", "k3"] = "k3"

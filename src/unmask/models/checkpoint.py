@@ -33,6 +33,7 @@ from unmask.models.weights import (
     INDEX,
     check_tensors,
     fill,
+    require_value_head,
     stored_names,
     stored_tensors,
     weight_files,
@@ -124,12 +125,9 @@ def load_value_model(
     given = (None, None) if like is None else (like.mask_id, like.block_size)
     with torch.device("meta"):
         model = ValueModel(read_spec(directory, *given))
+    if head == "stored":
+        require_value_head(directory)
     has_head = VALUE_HEAD in stored_names(directory)
-    if head == "stored" and not has_head:
-        raise ValueError(
-            f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
-            "start a new head on its backbone with value.head = zero"
-        )
     if head == "zero" and has_head:
         raise ValueError(
             f"{directory} has a value head ({VALUE_HEAD}) already: it is a critic; "

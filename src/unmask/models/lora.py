@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from unmask.models.families import family_named
 from unmask.models.heads import widen
 from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -114,7 +115,7 @@ def adapters(model: nn.Module) -> dict[str, LoRALinear]:
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
 
 
-def add_lora(model: Model, params: LoRAParams, seed: int = 0) -> None:
+def add_lora(model: Model | ValueModel, params: LoRAParams, seed: int = 0) -> None:
     """Freeze a model, in place, and put adapters on its projections; its outputs stay as they are.
 
     Args:
@@ -140,7 +141,7 @@ def add_lora(model: Model, params: LoRAParams, seed: int = 0) -> None:
         model.set_submodule(name, LoRALinear(found[name], lora_a, lora_b, params.alpha))
 
 
-def choose_targets(model: Model, targets: Sequence[str]) -> list[str]:
+def choose_targets(model: Model | ValueModel, targets: Sequence[str]) -> list[str]:
     """Return the names of the projections that targets mean, in the model's order.
 
     Raises:
@@ -203,7 +204,7 @@ def merge_lora(model: M) -> M:
     return merged
 
 
-def projections(model: Model) -> dict[str, nn.Linear | LoRALinear]:
+def projections(model: Model | ValueModel) -> dict[str, nn.Linear | LoRALinear]:
     """Return the linear projections of all layers by name, adapted or not."""
     return {
         f"backbone.layers.{name}": module
@@ -212,7 +213,7 @@ def projections(model: Model) -> dict[str, nn.Linear | LoRALinear]:
     }
 
 
-def plain_projections(model: Model) -> dict[str, nn.Linear]:
+def plain_projections(model: Model | ValueModel) -> dict[str, nn.Linear]:
     """Return the linear projections of a model that has no adapters.
 
     Raises:
@@ -223,7 +224,7 @@ def plain_projections(model: Model) -> dict[str, nn.Linear]:
     return {n: m for n, m in projections(model).items() if isinstance(m, nn.Linear)}
 
 
-def stored_projections(model: Model) -> dict[str, list[str]]:
+def stored_projections(model: Model | ValueModel) -> dict[str, list[str]]:
     """Return the checkpoint's module names, each with ours that it holds, from top to bottom."""
     family = family_named(model.spec.family)
     found: dict[str, list[str]] = {}
@@ -244,7 +245,7 @@ def _is_meant(target: str, name: str) -> bool:
     )
 
 
-def _refusal(model: Model, target: str) -> str:
+def _refusal(model: Model | ValueModel, target: str) -> str:
     """Say why a target means no projection."""
     others = [_within(name) for name, _ in model.named_modules()]
     known = ", ".join(dict.fromkeys(_within(name) for name in projections(model)))

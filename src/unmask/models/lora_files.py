@@ -24,6 +24,7 @@ from unmask.models.families import family_named
 from unmask.models.json_object import read_json, write_json
 from unmask.models.lora import LoRALinear, adapters, plain_projections, stored_projections
 from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel
 from unmask.models.weights import open_tensors
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -37,7 +38,7 @@ UNKNOWN_HERE = (
 )
 
 
-def save_adapter(model: Model, directory: str | Path, base: str | None = None) -> None:
+def save_adapter(model: Model | ValueModel, directory: str | Path, base: str | None = None) -> None:
     """Write the adapters as `peft` does.
 
     Args:
@@ -69,7 +70,7 @@ def save_adapter(model: Model, directory: str | Path, base: str | None = None) -
     write_json(directory / CONFIG, _peft_config(model, shapes, base or source))
 
 
-def load_adapter(model: Model, directory: str | Path) -> None:
+def load_adapter(model: Model | ValueModel, directory: str | Path) -> None:
     """Freeze a model, in place, and put the adapters of a `peft` directory on it.
 
     The adapter's dropout, if it was trained with any, is not applied here.
@@ -110,13 +111,15 @@ class _Pair(NamedTuple):
 
 
 def _peft_config(
-    model: Model, shapes: Mapping[str, tuple[int, float]], base: str | None
+    model: Model | ValueModel, shapes: Mapping[str, tuple[int, float]], base: str | None
 ) -> dict[str, Any]:
     """Return an `adapter_config.json`: `shapes` are rank and alpha of the checkpoint's modules."""
     # Those of a fused tensor are the exception, so the most frequent go into the plain fields.
     ((rank, alpha), _), *_ = Counter(shapes.values()).most_common(1)
     family = family_named(model.spec.family)
-    weights = [name for name, p in model.named_parameters() if ".lora_" not in name and p.dim() > 1]
+    ours = (".lora_", "value_head.")  # which the published model has not
+    held = [(name, p) for name, p in model.named_parameters() if p.dim() > 1]
+    weights = [name for name, _ in held if not any(part in name for part in ours)]
     stored = {family.weight_name(name).removesuffix(".weight") for name in weights}
     return {
         "alpha_pattern": {n: _plain(a) for n, (_, a) in shapes.items() if a != alpha},

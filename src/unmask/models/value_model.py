@@ -1,18 +1,22 @@
-"""The critic's model: `Model`'s sibling, the same backbone under a head that reads values.
+"""The critic's models: a head that reads values, on a backbone of its own or on the policy's.
 
-It keeps no language head and no number that only one has a use for, so the two are two classes; what
-trains, places and saves a model (`Learner`, `MasterWeights`, `save_model`) takes either.
+`ValueModel` is `Model`'s sibling: it keeps no language head and no number that only one has a use for,
+so the two are two classes; what trains, places and saves a model (`Learner`, `MasterWeights`,
+`save_model`) takes either. `ActorCritic` is a policy with a value head beside its language head: one
+forward pass gives log-probabilities and values of the same rows, and one gradient moves both. The
+policy inside stays what it is, so the engine samples from it and knows of no second head.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from unmask.models.attention import Attend
-from unmask.models.heads import Targets, ValueHead
+from unmask.models.heads import Scores, Targets, ValueHead
 from unmask.models.spec import ModelSpec
-from unmask.models.transformer import Backbone
+from unmask.models.transformer import Backbone, Model
 
 # The head of a critic: no published checkpoint names one, so every family has ours.
 VALUE_HEAD = "value_head.weight"
@@ -56,3 +60,61 @@ class ValueModel(nn.Module):
     ) -> Tensor:
         """Return the values of rows `scored`: of the states before a reveal, whatever its `targets` are."""
         return self(tokens, positions, attend, scored)
+
+
+class JudgedScores(NamedTuple):
+    """What two heads say of the scored rows: `logprobs (S,)`, `entropy (S,)` and `values (S,)`."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    values: Tensor
+
+
+class ActorCritic(nn.Module):
+    """A policy and its critic on one backbone: only the value head is the critic's own."""
+
+    def __init__(self, policy: Model) -> None:
+        """Put a head that says 0 of everything beside a policy's; no weight is copied."""
+        super().__init__()
+        self.policy = policy
+        self.value_head = ValueHead(policy.spec).to(policy.device, policy.dtype)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of the policy."""
+        return self.policy.spec
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.policy.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        return self.policy.dtype
+
+    def score(
+        self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor, targets: Targets
+    ) -> JudgedScores:
+        """Return scores of `targets` and values of their rows, from one pass through the backbone."""
+        hidden = self.policy.backbone(tokens, positions, attend, scored)
+        scores = self.policy.head(hidden, targets)
+        assert isinstance(scores, Scores)
+        return JudgedScores(*scores, self.value_head(hidden))
+
+
+def critic_beside(policy: Model) -> ValueModel:
+    """Return a critic on the memory of a policy's backbone, without the policy's adapters, head zero.
+
+    For a policy whose own weights are frozen: what trained them would change the critic.
+    """
+    with torch.device("meta"):
+        critic = ValueModel(policy.spec)
+    held = policy.backbone.state_dict()
+    own = {name: weight for name, weight in held.items() if ".lora_" not in name}
+    critic.backbone.load_state_dict(own, assign=True)
+    critic.backbone.requires_grad_(False)
+    critic.value_head = ValueHead(policy.spec).to(policy.device, policy.dtype)
+    critic.source = policy.source
+    return critic

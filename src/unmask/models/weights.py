@@ -231,6 +231,22 @@ def stored_names(directory: Path | None) -> set[str]:
     return names
 
 
+def require_value_head(directory: Path) -> Path:
+    """Return the file of a checkpoint that holds its value head.
+
+    Raises:
+        ValueError: none does.
+    """
+    for file in weight_files(directory):
+        with open_tensors(file) as reader:
+            if VALUE_HEAD in reader.keys():  # noqa: SIM118 (no mapping, only a method of that name)
+                return file
+    raise ValueError(
+        f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
+        "start a new head on its backbone with value.head = zero"
+    )
+
+
 def write_tensors(tensors: dict[str, Tensor], directory: Path, max_shard_bytes: int) -> None:
     """Write tensors as one file, or as shards and their index; other weight files are removed."""
     # Not the variant for torch: it counts the experts of a stack, which share a storage, as one.

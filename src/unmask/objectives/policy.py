@@ -19,6 +19,17 @@ import torch
 from torch import Tensor
 
 
+def keep_near(logprobs: Tensor, anchor_logprobs: Tensor, limit: float) -> Tensor:
+    """Return log-probabilities `(S,)` that are at most `limit` from an anchor's, without gradient beyond.
+
+    Args:
+        logprobs: `(S,)` of the targets under the policy being trained.
+        anchor_logprobs: `(S,)` of what they are measured from.
+        limit: most nats between the two, so that no exponential of their difference overflows.
+    """
+    return logprobs.clamp(anchor_logprobs - limit, anchor_logprobs + limit)
+
+
 def clipped_surrogate(
     logprobs: Tensor,
     old_logprobs: Tensor,

@@ -15,7 +15,9 @@ A run that trains adapters (`[lora]`) keeps those in place of the weights, which
     checkpoints/step-000040/   adapter/  optimizer.safetensors  state.json
     adapter/                   the adapters of the last step, as peft reads them
 
-A run with a critic (`[value]`) keeps it beside the policy, and leaves the last one as `critic/`.
+A run with a critic (`[value]`) keeps what it trains of it beside the policy (`models/critic_files.py`);
+the last one is left as `critic/`, a whole checkpoint if it has a backbone of its own. The optimizer of a
+critic on the policy's backbone is the policy's.
 
     checkpoints/step-000040/   ...  critic/  critic.safetensors
 
@@ -39,23 +41,25 @@ from safetensors.torch import load_file, save_file
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.configs.value import ValueConfig
 from unmask.data.shuffled import Shuffled
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.checkpoint import save_model
+from unmask.models.critic_files import export_critic, is_whole, save_critic
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.lora_files import load_adapter, save_adapter
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
 from unmask.runs.stopped import Stopped
 from unmask.seeds import derive_seed
-from unmask.trainers.critic import Critic
+from unmask.trainers.critic import Critic, SharedCritic
 from unmask.trainers.learner import Learner
 
 STATE, OPTIMIZER, MODEL = "state.json", "optimizer.safetensors", "model"
 ADAPTER = "adapter"
 CRITIC, CRITIC_OPTIMIZER, CRITIC_UPDATES = "critic", "critic.safetensors", "critic_updates"
+# Where a learner's state stands, by the key that counts its updates.
+OPTIMIZERS = {"num_updates": OPTIMIZER, CRITIC_UPDATES: CRITIC_OPTIMIZER}
 # Keeps the seed of fresh adapters apart from those of the steps, which begin at 1.
 ADAPTER_DRAW = 0
 STATE_KEYS = {"step", "num_updates", "policy_version", "source", "best"}
@@ -75,7 +79,7 @@ class Keeper:
         llm: LLM,
         learner: Learner,
         source: Shuffled[Any],
-        critic: Critic | None = None,
+        critic: Critic | SharedCritic | None = None,
     ) -> None:
         """Go on from the run's last checkpoint if it has one.
 
@@ -88,8 +92,11 @@ class Keeper:
             critic: its weights, already those of the last checkpoint, masters and optimizer.
         """
         self._run, self._config = run, config
-        self._llm, self._learner, self._source = llm, learner, source
+        self._llm, self._source = llm, source
         self._critic = critic
+        self._learners = {"num_updates": learner}
+        if isinstance(critic, Critic):
+            self._learners[CRITIC_UPDATES] = critic.learner
         self._best = -inf
         self._signal: int | None = None
         self._saved_step = 0
@@ -124,7 +131,7 @@ class Keeper:
                 save_adapter(self._llm.model, place, self._config.model.path)
         if self._critic is not None:
             with _saving(self._run.path / CRITIC) as place:
-                save_model(self._critic.model, place)
+                export_critic(self._critic.model, place)
         return self._run.model
 
     def save(self) -> None:
@@ -135,10 +142,10 @@ class Keeper:
                 save_adapter(self._llm.model, place / ADAPTER, self._config.model.path)
             else:
                 save_model(self._llm.model, place / MODEL)
-            save_file(self._learner.state(), place / OPTIMIZER)
+            for key, learner in self._learners.items():
+                save_file(learner.state(), place / OPTIMIZERS[key])
             if self._critic is not None:
-                save_model(self._critic.model, place / CRITIC)
-                save_file(self._critic.state(), place / CRITIC_OPTIMIZER)
+                save_critic(self._critic.model, place / CRITIC)
             write_json(place / STATE, self._state)
             # First what the checkpoint follows on: a resumed run must find the lines before it.
             self._run.sync()
@@ -146,7 +153,7 @@ class Keeper:
         if not self._has_adapters:
             # The next export copies tokenizer and config from here: what it was loaded from may go.
             self._llm.model.source = path / MODEL
-        if self._critic is not None:
+        if self._critic is not None and is_whole(self._critic.model):
             self._critic.model.source = path / CRITIC
         for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
             remove_directory(old)
@@ -196,10 +203,7 @@ class Keeper:
 
     def _num_updates(self) -> dict[str, int]:
         """Return the optimizer steps taken, by their key in `state.json`."""
-        counts = {"num_updates": self._learner.num_updates}
-        if self._critic is not None:
-            counts[CRITIC_UPDATES] = self._critic.num_updates
-        return counts
+        return {key: learner.num_updates for key, learner in self._learners.items()}
 
     def _remember(self, step: int) -> None:
         self.step = step
@@ -216,10 +220,8 @@ class Keeper:
         if not found:
             return
         state = _read_state(found[-1])
-        _restore_optimizer(self._learner, found[-1] / OPTIMIZER, state["num_updates"])
-        if self._critic is not None:
-            count = state.get(CRITIC_UPDATES, 0)
-            _restore_optimizer(self._critic, found[-1] / CRITIC_OPTIMIZER, count)
+        for key, learner in self._learners.items():
+            _restore_optimizer(learner, found[-1] / OPTIMIZERS[key], state.get(key, 0))
         self._llm.engine.policy_version = state["policy_version"]
         self._source.restore(state["source"])
         if state["best"] is not None:
@@ -245,7 +247,7 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=_step_of)
 
 
-def _restore_optimizer(owner: Learner | Critic, path: Path, num_updates: int) -> None:
+def _restore_optimizer(owner: Learner, path: Path, num_updates: int) -> None:
     """Give a learner back what it had.
 
     Raises:
@@ -331,13 +333,10 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
     return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
 
 
-def starting_critic(config: RLConfig) -> ValueConfig:
-    """Return what the critic starts from: its last checkpoint's weights and head, else the config's own."""
+def kept_critic(config: RLConfig) -> Path | None:
+    """Return what the run's last checkpoint holds of its critic; nothing in a new run."""
     found = checkpoints(config.run.dir)
-    if not found:
-        return config.value
-    path = str(found[-1] / CRITIC)
-    return config.value.model_copy(update={"path": path, "head": "stored"})
+    return found[-1] / CRITIC if found else None
 
 
 @contextmanager

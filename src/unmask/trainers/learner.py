@@ -22,8 +22,9 @@ from unmask.models.heads import Scores, Targets, drawable_ids
 from unmask.models.spec import ModelSpec
 from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
-from unmask.models.value_model import ValueModel
+from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
 from unmask.trainers.masters import MasterWeights
+from unmask.trainers.scorer import score_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Terms:
     maxima: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-# What the model says of a pack's targets comes first: `Scores`, or a critic's values `(S,)`.
+# What the model says of a pack's targets comes first: `Scores`, a critic's values `(S,)`, or both.
 Objective = Callable[[Any, Pack], Terms]
 
 # What AdamW remembers of a parameter.
@@ -58,8 +59,19 @@ class Update(NamedTuple):
 class Learner:
     """A model under training, with its optimizer."""
 
-    def __init__(self, model: Model | ValueModel, config: OptimizerConfig) -> None:
+    def __init__(
+        self,
+        model: Model | ValueModel | ActorCritic,
+        config: OptimizerConfig,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
         """Build the optimizer of a model that is trained in place.
+
+        Args:
+            model: of any kind.
+            config: of the optimizer.
+            rates: parameters that have a learning rate of their own in place of `config.lr`, on the
+                same schedule.
 
         Raises:
             ValueError: if the model's mask id is unknown.
@@ -69,13 +81,8 @@ class Learner:
         self._config = config
         self._conventions = _conventions_of(model.spec)
         self._masters = MasterWeights(model)
-        weights = [w for _, w in self._masters.named if w.dim() >= 2]
-        others = [w for _, w in self._masters.named if w.dim() < 2]
         self._optimizer = torch.optim.AdamW(
-            [
-                {"params": weights, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            _parameter_groups(self._masters.named, config, rates or {}),
             lr=config.lr,
             betas=config.betas,
             eps=config.eps,
@@ -111,7 +118,7 @@ class Learner:
         gradient_norm = self._clip()
         rate = self._config.lr if rate is None else rate
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         # Counted first: a signal that comes now must not take half an update for none.
         self.num_updates += 1
         self._optimizer.step()
@@ -167,30 +174,32 @@ class Learner:
             self._optimizer.state[master][kind] = tensors[key].to(master.device)
         self.num_updates = num_updates
 
-    @torch.no_grad()
     def score(self, views: Sequence[Views]) -> list[Tensor]:
         """Return what the current weights say of every trajectory's targets, `(N, C)`.
 
         Log-probabilities; values, if the model is a critic.
         """
-        shapes = [v.target.shape for v in views]
-        starts = torch.tensor([0, *(shape.numel() for shape in shapes)]).cumsum(0)
-        num_slots = torch.tensor([shape[1] for shape in shapes])
-        flat = torch.zeros(int(starts[-1]), dtype=torch.float64)
-        for pack in self._packs(views):
-            trajectory, view, slot = pack.origin.cpu()
-            place = starts[trajectory] + view * num_slots[trajectory] + slot
-            scores = self._score(pack)
-            found = scores if isinstance(scores, Tensor) else scores.logprobs
-            flat[place] = found.double().cpu()
-        parts = flat.split([shape.numel() for shape in shapes])
-        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        (found,) = self.read(views, _main_number)
+        return found
+
+    @torch.no_grad()
+    def read(self, views: Sequence[Views], *columns: Callable[[Any], Tensor]) -> list[list[Tensor]]:
+        """Read several numbers off one forward pass.
+
+        Args:
+            views: what is scored.
+            columns: what the model says of a pack's targets to one number `(S,)` each.
+
+        Returns:
+            For each column its `(N, C)`, trajectory by trajectory.
+        """
+        return score_views(views, self._packs(views), self._score, columns)
 
     def _packs(self, views: Sequence[Views]) -> list[Pack]:
         packs = pack_views(views, self._conventions, self._config.token_budget)
         return [pack.to(self.model.device) for pack in packs]
 
-    def _score(self, pack: Pack) -> Scores | Tensor:
+    def _score(self, pack: Pack) -> Scores | JudgedScores | Tensor:
         return self.model.score(
             pack.tokens,
             pack.positions,
@@ -210,6 +219,25 @@ class Learner:
                 "Lower optimizer.lr, or look at the rewards of this step"
             )
         return norm
+
+
+def _parameter_groups(
+    named: Sequence[tuple[str, Tensor]], config: OptimizerConfig, rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Return what decays apart from what does not, and apart what has a learning rate of its own."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, weight in named:
+        decay = config.weight_decay if weight.dim() >= 2 else 0.0
+        share = rates[name] / config.lr if name in rates else 1.0
+        groups.setdefault((decay, share), []).append(weight)
+    return [
+        {"params": weights, "weight_decay": decay, "share": share}
+        for (decay, share), weights in groups.items()
+    ]
+
+
+def _main_number(scores: Scores | JudgedScores | Tensor) -> Tensor:
+    return scores if isinstance(scores, Tensor) else scores.logprobs
 
 
 def _conventions_of(spec: ModelSpec) -> Conventions:

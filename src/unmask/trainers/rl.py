@@ -30,14 +30,10 @@ from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.alarms import Alarms
-from unmask.trainers.critic import build_critic
 from unmask.trainers.evaluator import Evaluator
-from unmask.trainers.keeper import Keeper, starting_critic, starting_llm
-from unmask.trainers.learner import Learner
-from unmask.trainers.policy_update import PolicyUpdate
+from unmask.trainers.keeper import Keeper, kept_critic, starting_llm
 from unmask.trainers.policy_views import check_train_block, penalty_numbers, trajectory_views
-from unmask.trainers.schedule import learning_rate
-from unmask.trainers.scorer import build_reference
+from unmask.trainers.rl_update import build_update
 from unmask.types import Prompt, SamplingParams
 from unmask.viewer.live import LiveReport
 
@@ -66,9 +62,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     sampling = config.sampling.to_params(n=count)
     check_fit(llm, prompts, sampling, config)
     source = Shuffled(prompts, config.run.seed)
-    learner = Learner(llm.model, config.optimizer)
-    policy_update = PolicyUpdate(learner, config, build_reference(config, llm.model))
-    critic = build_critic(config, starting_critic(config), llm.model)
+    update = build_update(config, llm.model, kept_critic(config))
     alarms = Alarms(config.alarm, llm.model.dtype)
     evaluator = Evaluator(llm, task, config.eval, config.sampling, config.run.seed)
     run = open_run(config, resume)  # last: a mistake above must leave nothing in the way
@@ -77,13 +71,12 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
         closing(task),
         open_metrics(run, config) as metrics,
         LiveReport(run.path) as report,
-        Keeper(run, config, llm, learner, source, critic) as keeper,
+        Keeper(run, config, llm, update.learner, source, update.critic) as keeper,
         Progress(config.steps, "RL", keeper.step) as bar,
     ):
         metrics.cut_back(keeper.step)
         for step in range(keeper.step + 1, config.steps + 1):
             seed, clock = derive_seed(config.run.seed, step), Clock()
-            rate = learning_rate(config.optimizer, step - 1, config.steps)
             batch = Batch(config.rollout.prompts, config.filter)
             alarms.stop_if_stuck()
             while batch.is_open:
@@ -94,10 +87,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
                     batch.add(grade_trajectories(llm, task, trajectories, count, rewards))
             with clock("update"):
                 views = trajectory_views(batch.kept, config, llm.model.spec.is_full, step)
-                judged: dict[str, float] = {}
-                if critic is not None:
-                    views, judged = critic(batch.kept, views, step, seed)
-                numbers = policy_update(views, seed, rate) | judged
+                numbers = update.step(batch.kept, views, step, seed)
                 llm.engine.update_weights()
             numbers |= rollout_numbers(batch.groups, batch.kept, clock.stages["rollout"].wall)
             numbers |= batch.numbers() | penalty_numbers(batch.groups, config.advantage)

@@ -5,8 +5,10 @@ origin (trajectory, view, slot) and not by place in a pack, so it survives shuff
 minibatches and several epochs.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
 from unmask.engine.engine import conventions_of
 from unmask.models.checkpoint import load_model
-from unmask.models.heads import Targets
+from unmask.models.heads import Scores, Targets
 from unmask.models.lora import adapters_off
 from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
@@ -61,20 +63,43 @@ class RowTable:
         return self._starts[trajectory] + view * self._num_slots[trajectory] + slot
 
 
+def tables_of(
+    known: Sequence[Mapping[str, Tensor]], device: torch.device | None = None
+) -> dict[str, RowTable]:
+    """Return a table for each name of what is known of some trajectories, `(N, C)` each.
+
+    Args:
+        known: of each trajectory, all under the same names.
+        device: where they are read.
+    """
+    names = known[0].keys() if known else ()
+    return {name: RowTable([row[name] for row in known], device) for name in names}
+
+
 def score_views(
-    views: Sequence[Views], packs: Iterable[Pack], score: Callable[[Pack], Tensor]
-) -> list[Tensor]:
-    """Return a number for every target of every trajectory, `(N, C)` each and 0 elsewhere.
+    views: Sequence[Views],
+    packs: Iterable[Pack],
+    score: Callable[[Pack], Any],
+    columns: Sequence[Callable[[Any], Tensor]],
+) -> list[list[Tensor]]:
+    """Return numbers for every target of every trajectory, `(N, C)` each and 0 elsewhere.
 
     Args:
         views: what is scored.
         packs: all of it, laid out.
-        score: a pack to the numbers `(S,)` of its scored rows.
+        score: a pack to what a model says of its scored rows.
+        columns: that to one number `(S,)` each.
+
+    Returns:
+        For each column its tables, trajectory by trajectory.
     """
-    table = RowTable([torch.zeros(v.target.shape, dtype=torch.float64) for v in views])
+    zeros = [torch.zeros(v.target.shape, dtype=torch.float64) for v in views]
+    tables = [RowTable(zeros) for _ in columns]
     for pack in packs:
-        table.write(pack.origin, score(pack))
-    return table.tables()
+        scores = score(pack)
+        for table, column in zip(tables, columns, strict=True):
+            table.write(pack.origin, column(scores))
+    return [table.tables() for table in tables]
 
 
 class Scorer:
@@ -102,13 +127,14 @@ class Scorer:
         """Return the log-probabilities `(N, C)` of every trajectory's targets."""
         packs = pack_views(views, self._conventions, self._token_budget)
         with self._frozen(self.model):
-            return score_views(views, packs, self._logprobs)
+            (logprobs,) = score_views(views, packs, self._score, [attrgetter("logprobs")])
+            return logprobs
 
-    def _logprobs(self, pack: Pack) -> Tensor:
+    def _score(self, pack: Pack) -> Scores:
         pack = pack.to(self.model.device)
         targets = Targets(pack.targets, pack.temperatures)
         plan = plan_documents(pack.structure)
-        return self.model.score(pack.tokens, pack.positions, plan, pack.rows, targets).logprobs
+        return self.model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
 
 
 def build_reference(config: RLConfig, model: Model) -> Scorer | None:

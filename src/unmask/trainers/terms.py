@@ -4,22 +4,28 @@ The branches of a method are chosen here, once, when its objective is built; the
 none.
 """
 
-from typing import Protocol
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from unmask.configs.objective import ObjectiveConfig
+from unmask.configs.value import ValueConfig
 from unmask.diffusion.layout import Pack
 from unmask.models.heads import Scores
+from unmask.models.value_model import JudgedScores
 from unmask.objectives.likelihood import negative_log_likelihood
 from unmask.objectives.policy import (
     clipped_surrogate,
     is_clipped,
     is_dual_clipped,
+    keep_near,
     kl_penalty,
     truncated_importance,
 )
+from unmask.objectives.value import clipped_value_loss, is_value_clipped
 from unmask.trainers.learner import Terms
 from unmask.trainers.masters import is_wide
 from unmask.trainers.scorer import RowTable
@@ -31,15 +37,21 @@ def supervised_terms(scores: Scores, pack: Pack) -> Terms:
     return Terms(nll, {"nll": nll, "entropy": scores.entropy})
 
 
-class PolicyObjective(Protocol):
-    """The objective of RL; `reference` holds a frozen model's log-probabilities, if there is one."""
+# What was said of a step's targets before its first update, by name: a frozen `reference`'s
+# log-probabilities, a critic's `values`, and the `returns` they should have been.
+Known = Mapping[str, RowTable]
+NOTHING: Known = {}
 
-    def __call__(self, scores: Scores, pack: Pack, reference: RowTable | None = None) -> Terms:
+
+class KnownObjective(Protocol):
+    """An objective that measures from what is known of the targets."""
+
+    def __call__(self, scores: Any, pack: Pack, known: Known = NOTHING) -> Terms:
         """Return the terms of a pack's targets."""
         ...
 
 
-def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> PolicyObjective:
+def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> KnownObjective:
     """Return the objective of RL.
 
     Args:
@@ -49,24 +61,26 @@ def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> Polic
             the old ones.
     """
     clip = (config.clip_low, config.clip_high)
+    limit = config.max_log_ratio or math.inf
 
-    def terms(scores: Scores, pack: Pack, reference: RowTable | None = None) -> Terms:
+    def terms(scores: Scores | JudgedScores, pack: Pack, known: Known = NOTHING) -> Terms:
         logprobs = scores.logprobs
         old = logprobs.detach() if is_single_update else pack.old_logprobs.to(logprobs.dtype)
         advantages = pack.advantages.to(logprobs.dtype)
-        gain = clipped_surrogate(logprobs, old, advantages, *clip, config.dual_clip)
-        ratio = (logprobs - old).exp()
-        anchor = old if reference is None else reference.read(pack.origin).to(old)
-        kl = kl_penalty(logprobs, anchor, config.kl_estimator)
+        near = keep_near(logprobs, old, limit)
+        gain = clipped_surrogate(near, old, advantages, *clip, config.dual_clip)
+        ratio = (near - old).exp()
+        anchor = known["reference"].read(pack.origin).to(old) if "reference" in known else old
+        kl = kl_penalty(keep_near(logprobs, anchor, limit), anchor, config.kl_estimator)
         means = {
             "ratio": ratio,
-            "clipped": is_clipped(logprobs, old, advantages, *clip),
+            "clipped": is_clipped(near, old, advantages, *clip),
             "kl": kl,
             "entropy": scores.entropy,
         }
         maxima = {"ratio_max": ratio}
         if config.dual_clip is not None:
-            means["dual_clipped"] = is_dual_clipped(logprobs, old, advantages, config.dual_clip)
+            means["dual_clipped"] = is_dual_clipped(near, old, advantages, config.dual_clip)
         if config.max_importance is not None:
             behavior = pack.behavior_logprobs.to(old)
             importance = truncated_importance(old, behavior, config.max_importance)
@@ -77,6 +91,35 @@ def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> Polic
         # Not 0 * kl: far from the old policy k3 overflows, and 0 * inf is no number.
         loss = config.kl * kl - gain if config.kl else -gain
         return Terms(loss, means, maxima)
+
+    return terms
+
+
+def build_value_terms(clip: float) -> KnownObjective:
+    """Return the critic's objective.
+
+    Args:
+        clip: how far a value may move from what it was when the step began.
+    """
+
+    def terms(scores: Tensor, pack: Pack, known: Known = NOTHING) -> Terms:
+        old, target = (known[name].read(pack.origin).to(scores) for name in ("values", "returns"))
+        loss = clipped_value_loss(scores, old, target, clip)
+        clipped = is_value_clipped(scores.detach(), old, target, clip)
+        return Terms(loss, {"value_mean": scores, "value_clipped": clipped})
+
+    return terms
+
+
+def build_joint_terms(policy: KnownObjective, value: ValueConfig) -> KnownObjective:
+    """Return the objective of a policy and a critic on one backbone: the first, and a share of the second."""
+    judge = build_value_terms(value.clip)
+
+    def terms(scores: JudgedScores, pack: Pack, known: Known = NOTHING) -> Terms:
+        spoken, told = policy(scores, pack, known), judge(scores.values, pack, known)
+        loss = spoken.loss + value.weight * told.loss
+        means = {**spoken.means, **told.means, "value_loss": told.loss}
+        return Terms(loss, means, spoken.maxima)
 
     return terms
 
