@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from unmask.rewards.custom import load_reward
+from unmask.rewards.custom import load_process_reward, load_reward
 from unmask.runs.stopped import Stopped
-from unmask.types import Message, Prompt
+from unmask.types import Message, Prompt, Reward, SamplingParams, Trajectory
 
 PROMPT = Prompt("toy", 1, (Message("user", "2+2="),), reference={"answer": "4"})
 MODULE = """
@@ -24,11 +24,45 @@ def buggy(prompt, response):
 
 number = 3
 """
+PROCESS = """
+import torch
+
+def of_response(prompt, response, trajectory):
+    return response == prompt.reference["answer"]
+
+def of_tokens(prompt, response, trajectory):
+    return list(trajectory.response_ids)
+
+def of_array(prompt, response, trajectory):
+    return torch.tensor(trajectory.response_ids).numpy()
+
+def of_steps(prompt, response, trajectory):
+    return {2: 0.5}
+
+def too_many(prompt, response, trajectory):
+    return [1.0] * len(trajectory.canvas_ids)
+
+def no_such_step(prompt, response, trajectory):
+    return {3: 0.5}
+
+def nan_token(prompt, response, trajectory):
+    return [0.0, float("nan"), 0.0]
+
+def nan_step(prompt, response, trajectory):
+    return {2: float("nan")}
+
+def text(prompt, response, trajectory):
+    return "good"
+
+def buggy(prompt, response, trajectory):
+    return 1 / 0
+"""
 
 
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy_reward.py").write_text(MODULE)
+    (tmp_path / "toy_process.py").write_text(PROCESS)
     (tmp_path / "toy_import.py").write_text("import no_such_package")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")
@@ -90,3 +124,60 @@ def test_what_ends_the_run_is_not_taken_for_an_error_of_the_function(
     assert reward(PROMPT, "4") == 1.0  # found once, when it was loaded
     with pytest.raises(type(ending)):
         load_reward("toy_reward:right")(PROMPT, "4")
+
+
+def trajectory() -> Trajectory:
+    """Return three tokens written in two steps."""
+    return Trajectory(
+        prompt=PROMPT,
+        canvas_ids=(5, 6, 7, 1),
+        step_map=(1, 2, 1, 0),
+        behavior_logprobs=(0.0,) * 4,
+        num_response=3,
+        finish="stop",
+        policy_version=0,
+        sampling=SamplingParams(block_size=4),
+        num_forwards=2,
+    )
+
+
+def process_reward(name: str) -> Reward:
+    return load_process_reward(f"toy_process:{name}", "reward")(PROMPT, "4", trajectory())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("of_response", 1.0),
+        ("of_tokens", (5.0, 6.0, 7.0)),
+        ("of_array", (5.0, 6.0, 7.0)),
+        ("of_steps", (0.0, 0.5, 0.0)),
+    ],
+)
+def test_a_process_reward_pays_response_tokens_or_steps(name: str, expected: Reward):
+    assert process_reward(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("too_many", "returned 4 numbers for a response to prompt 1 .* has 3 tokens"),
+        ("no_such_step", "a reward for denoising step 3 of a response to prompt 1 .*, 1 to 2"),
+        ("nan_token", "returned nan for token 1 for a response to prompt 1 .*finite"),
+        ("nan_step", "returned nan for step 2 for a response to prompt 1 .*finite"),
+        ("text", "returned 'good' for a response to prompt 1 .*finite"),
+        ("buggy", r"raised ZeroDivisionError\(.*toy_process\.py:"),
+    ],
+)
+def test_a_process_reward_of_the_wrong_shape_is_named(name: str, said: str):
+    with pytest.raises(ValueError, match=rf"^reward = 'toy_process:{name}' .*{said}"):
+        process_reward(name)
+
+
+def test_what_a_function_takes_is_checked_before_the_run():
+    said = r"'toy_process:of_tokens': it is called as f\(prompt, response\), but takes .*trajectory"
+    with pytest.raises(ValueError, match=said):
+        load_reward("toy_process:of_tokens")
+    said = r"'toy_reward:right': it is called as f\(prompt, response, trajectory\), but takes"
+    with pytest.raises(ValueError, match=said):
+        load_process_reward("toy_reward:right", "reward")

@@ -1,21 +1,33 @@
 """A user's own reward: `module:function` in the config.
 
+An *outcome* is a number for a prompt and a response; it judges in training and in evaluation alike
+(`load_reward`). A *process reward* is given the trajectory as well, and may pay tokens or denoising
+steps (`load_process_reward`):
+
+    a number                        for the response
+    one number per response token   a list, an array: `trajectory.response_ids` are the tokens
+    {step: number}                  for denoising steps of `trajectory.step_map`; 0 for the others
+
 It runs in the training process, with whatever the user's module holds, because it is the user's own
 code and not a verifier of foreign text. What it raises ends the run with a line that names key,
-prompt and error; so does a result that is no number, before it turns a gradient into NaN.
+prompt and error; so does a result that is no number, or not as many as there are tokens, before it
+turns a gradient into NaN or pays the wrong token.
 """
 
+import inspect
 import math
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
-from unmask.types import Prompt
+from unmask.types import Prompt, Reward, Trajectory
 
 RewardFunction = Callable[[Prompt, str], float]
+ProcessFunction = Callable[[Prompt, str, Trajectory], Reward]
 
 
 def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
@@ -26,31 +38,95 @@ def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
         key: the config key that `path` stands under, for messages.
 
     Raises:
-        ValueError: there is no such function; or, when called, it raised something or did not
-            return a finite number.
+        ValueError: there is no such function, or it takes other arguments; or, when called, it raised
+            something or did not return a finite number.
     """
-    function = _find(path, key)
+    function = _find(path, key, "prompt, response")
 
     def reward(prompt: Prompt, response: str) -> float:
-        asked = f"a response to prompt {prompt.uid} of task {prompt.task!r}"
-        try:
-            value: object = function(prompt, response)
-        except Exception as error:  # the user's code may raise anything
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise ValueError(
-                f"{key} = {path!r} raised {' '.join(repr(error).split())} at {place.filename}:"
-                f"{place.lineno} for {asked}; mend it, or run with --debug for the traceback"
-            ) from error
-        if not isinstance(value, Real) or not math.isfinite(value):
-            raise ValueError(
-                f"{key} = {path!r} returned {value!r} for {asked}: a reward must be a finite number"
-            )
-        return float(value)
+        value = _call(function, f"{key} = {path!r}", prompt, response)
+        return _finite(value, f"{key} = {path!r} returned {value!r}", prompt)
 
     return reward
 
 
-def _find(path: str, key: str) -> Callable[[Prompt, str], object]:
+def load_process_reward(path: str, key: str) -> ProcessFunction:
+    """Load `module:function` that judges a trajectory, and check what it returns.
+
+    Args:
+        path: where the function is; called as `function(prompt, response, trajectory)`.
+        key: the config key that `path` stands under, for messages.
+
+    Raises:
+        ValueError: as `load_reward`; or it returned another number of rewards than the response has
+            tokens, or a reward for a denoising step that wrote none of them.
+    """
+    function = _find(path, key, "prompt, response, trajectory")
+
+    def reward(prompt: Prompt, response: str, trajectory: Trajectory) -> Reward:
+        said = f"{key} = {path!r}"
+        value = _call(function, said, prompt, response, trajectory)
+        if isinstance(value, Mapping):
+            return _of_steps(value, trajectory, said)
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            return _of_tokens(list(value), trajectory, said)
+        return _finite(value, f"{said} returned {value!r}", prompt)
+
+    return reward
+
+
+def _call(function: Callable[..., object], said: str, prompt: Prompt, *rest: object) -> object:
+    try:
+        return function(prompt, *rest)
+    except Exception as error:  # the user's code may raise anything
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{said} raised {' '.join(repr(error).split())} at {place.filename}:{place.lineno} "
+            f"for {_asked(prompt)}; mend it, or run with --debug for the traceback"
+        ) from error
+
+
+def _of_tokens(values: list[Any], trajectory: Trajectory, said: str) -> tuple[float, ...]:
+    """Return one reward per response token."""
+    if len(values) != trajectory.num_response:
+        raise ValueError(
+            f"{said} returned {len(values)} numbers for {_asked(trajectory.prompt)}, which has "
+            f"{trajectory.num_response} tokens: give one number, or one per token"
+        )
+    return tuple(
+        _finite(value, f"{said} returned {value!r} for token {slot}", trajectory.prompt)
+        for slot, value in enumerate(values)
+    )
+
+
+def _of_steps(values: Mapping[Any, Any], trajectory: Trajectory, said: str) -> tuple[float, ...]:
+    """Return what each token's denoising step earned: it stands on every token of the step."""
+    steps = trajectory.step_map[: trajectory.num_response]
+    unknown = [step for step in values if step not in steps]
+    if unknown:
+        raise ValueError(
+            f"{said} returned a reward for denoising step {unknown[0]!r} of "
+            f"{_asked(trajectory.prompt)}, which wrote none of its tokens: "
+            f"trajectory.step_map names those that did, {min(steps)} to {max(steps)}"
+        )
+    given = {
+        step: _finite(value, f"{said} returned {value!r} for step {step}", trajectory.prompt)
+        for step, value in values.items()
+    }
+    return tuple(given.get(step, 0.0) for step in steps)
+
+
+def _finite(value: object, said: str, prompt: Prompt) -> float:
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{said} for {_asked(prompt)}: a reward must be a finite number")
+    return float(value)
+
+
+def _asked(prompt: Prompt) -> str:
+    return f"a response to prompt {prompt.uid} of task {prompt.task!r}"
+
+
+def _find(path: str, key: str, arguments: str) -> Callable[..., object]:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise ValueError(f"{key} = {path!r}: write it as `module:function`")
@@ -69,4 +145,18 @@ def _find(path: str, key: str) -> Callable[[Prompt, str], object]:
     function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(f"{key} = {path!r}: module {module_name!r} has no function {name!r}")
+    _check_arguments(function, f"{key} = {path!r}", arguments)
     return function
+
+
+def _check_arguments(function: Callable[..., object], said: str, arguments: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # written in C, and silent about itself
+        return
+    try:
+        signature.bind(*arguments.split(", "))
+    except TypeError as error:
+        raise ValueError(
+            f"{said}: it is called as f({arguments}), but takes {signature}: {error}"
+        ) from error
