@@ -194,6 +194,9 @@ def test_generate_has_the_defaults_of_sampling(
     assert capsys.readouterr().out == "a\nb\n"
     assert Echo.asked == SamplingParams()
     assert asked == [(ModelConfig(path="m"), EngineConfig())]
+    assert run(monkeypatch, "generate", "m", "a", "--adapter", "there") == 0
+    assert asked[-1][0] == ModelConfig(path="m", adapter="there")
+    capsys.readouterr()
     assert run(monkeypatch, "generate", "m", "a", "--strategy", "random", "--seed", "4") == 0
     assert capsys.readouterr().out == "user: a\n"
     assert Echo.asked == SamplingParams(strategy="random", seed=4)

@@ -125,6 +125,10 @@ def generate(  # noqa: PLR0913 - one argument per option
         str | None,
         typer.Option(help="A published sampler (llada_official); options given beside it win."),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="LoRA adapters, in peft's files, laid over the model."),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")
     ] = "auto",
@@ -147,7 +151,8 @@ def generate(  # noqa: PLR0913 - one argument per option
     from unmask.configs.model import ModelConfig
     from unmask.engine.build import build_llm
 
-    llm = build_llm(ModelConfig(path=model, device=device), EngineConfig())
+    config = ModelConfig(path=model, adapter=adapter, device=device)
+    llm = build_llm(config, EngineConfig())
     if chat:
         results = llm.chat([[Message("user", prompt)] for prompt in prompts], sampling)
     else:

@@ -4,7 +4,9 @@ import json
 import resource
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from safetensors.torch import load_file, save_file
 from tests.end_to_end.real_command import end, errors, rl_words, start, train
 from tests.toy import toy_checkpoint
 from tests.trainers.breaking import VARIABLE
+from unmask.rollouts.collect import write_trajectories
 from unmask.trainers.keeper import checkpoints
+from unmask.types import Trajectory
 
 
 def refused(place: Path, *words: str) -> str:
@@ -150,10 +154,51 @@ def test_a_reward_that_breaks_loses_nothing(tmp_path: Path) -> None:
     assert line.startswith("task.reward = 'tests.trainers.breaking:reward' returned nan for a resp")
     assert kept == "the state of step 3 is kept: go on by --resume"
 
+    line, kept = errors(words, **{VARIABLE: "shape:14"})
+    assert line.startswith("task.reward = 'tests.trainers.breaking:reward' returned [0.5, 0.5] for")
+    assert kept == "the state of step 4 is kept: go on by --resume"
+
     code, said = end(start([*words, "--debug"], **{VARIABLE: "raise:3"}))
     assert code != 0
     assert "KeyError: 'no such answer'\n" in said
     assert (train(words) / "model.safetensors").is_file()
+
+
+def test_steps_in_which_every_group_is_filtered_lose_nothing(tmp_path: Path) -> None:
+    words = [*rl_words(tmp_path, "filter.low=2", "alarm.empty_steps=2"), "--resume"]
+    line, kept = errors([*words, "steps=5"])
+    assert line.startswith("alarm.empty_steps = 2: that many steps in a row had no group to train")
+    assert kept == "the state of step 2 is kept: go on by --resume"
+    assert (train([*words, "steps=4"]) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("word", ["value.shares_backbone=false", "value.shares_backbone=true"])
+def test_a_checkpoint_without_the_value_head_that_is_asked_for(word: str, tmp_path: Path) -> None:
+    line = refused(tmp_path, "value.enabled=true", "value.head=stored", word)
+    assert line.startswith("checkpoint has no value head (value_head.weight): it is a policy; ")
+    assert line.endswith("value.head = zero")
+
+
+def test_a_step_map_that_disagrees_with_its_response_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*args: Any) -> list[Trajectory]:
+        first, *others = write_trajectories(*args)
+        is_second_step = first.policy_version > 0
+        return [
+            replace(first, step_map=(0, *first.step_map[1:])) if is_second_step else first,
+            *others,
+        ]
+
+    words = rl_words(tmp_path, "steps=3", "filter.drop_uniform=false")
+    with monkeypatch.context() as patch:
+        patch.setattr("unmask.trainers.rl.write_trajectories", torn)
+        with pytest.raises(ValueError, match="step_map disagrees with the response") as it:
+            train(words)
+    assert it.value.__notes__ == ["the state of step 1 is kept: go on by --resume"]
+    whole = train(rl_words(tmp_path, "steps=3", "filter.drop_uniform=false", run="whole"))
+    torn_model = train(words) / "model.safetensors"
+    assert torn_model.read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
 def test_a_disk_that_fills_up_during_a_save_loses_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from unmask.objectives.policy import (
     clipped_surrogate,
     is_clipped,
     is_dual_clipped,
+    keep_near,
     kl_penalty,
     truncated_importance,
 )
@@ -120,3 +121,19 @@ def test_importance_is_the_ratio_up_to_its_cap_and_has_no_gradient() -> None:
     weight = truncated_importance(old, behavior, 2.0)
     assert weight.tolist() == pytest.approx([1.0, math.exp(-1), 2.0])
     assert not weight.requires_grad
+
+
+def test_what_is_kept_near_moves_no_further_and_has_no_gradient_there() -> None:
+    anchor = torch.tensor([-1.0, -1.0, -1.0, -1.0])
+    logprobs = torch.tensor([-1.5, -12.0, 10.0, -1.0], requires_grad=True)
+    near = keep_near(logprobs, anchor, 10.0)
+    assert near.tolist() == [-1.5, -11.0, 9.0, -1.0]
+    near.sum().backward()
+    assert logprobs.grad is not None and logprobs.grad.tolist() == [1, 0, 0, 1]
+    assert torch.equal(keep_near(logprobs, anchor, math.inf), logprobs)
+
+
+def test_the_clamp_keeps_a_far_k3_finite() -> None:
+    far, anchor = torch.tensor([-200.0]), torch.tensor([0.0])
+    assert kl_penalty(far, anchor).isinf()
+    assert kl_penalty(keep_near(far, anchor, 10.0), anchor).isfinite()

@@ -157,7 +157,9 @@ def test_nobody_there_stops_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", ["120", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)]
+    "asked",
+    ["120", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)],
+    ids=["seconds", "date"],
 )
 def test_a_server_that_asks_for_too_much_patience_stops_it(asked: str, tmp_path: Path) -> None:
     with judge_server(length, plan=[status(429, "later", Retry_After=asked)]) as server:

@@ -3,6 +3,7 @@
 import os
 import signal
 from itertools import count
+from typing import Any
 
 from tests.trainers.toy_runs import share_of_sevens
 from unmask.types import Prompt
@@ -17,12 +18,14 @@ def start_counting() -> None:
     CALLS["count"] = count(1)
 
 
-def reward(prompt: Prompt, response: str) -> float:
-    """Reward sevens; at the call that is named raise, return NaN or send this process a signal."""
+def reward(prompt: Prompt, response: str) -> Any:
+    """Reward sevens; at the call that is named raise, return what is no number or send this process a signal."""
     how, _, when = os.environ.get(VARIABLE, "").partition(":")
     if when and next(CALLS["count"]) == int(when):
         if how == "nan":
             return float("nan")
+        if how == "shape":
+            return [0.5, 0.5]
         if how == "raise":
             raise KeyError("no such answer")
         signal.raise_signal(signal.Signals[how])

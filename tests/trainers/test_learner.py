@@ -162,3 +162,15 @@ def test_bf16_learns_from_steps_below_its_own_resolution() -> None:
         learner.update(views, supervised_terms, 30.0)
     assert first < 0.1
     assert (weights(model) != before).float().mean() > 3 * first
+
+
+def test_a_parameter_may_have_a_learning_rate_of_its_own_on_the_same_schedule() -> None:
+    """AdamW's first step is the learning rate, whatever the gradient."""
+    model, name = toy_model(dtype=torch.float64), "backbone.layers.0.attention.q.weight"
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    own = {name: 3e-3}
+    learner = Learner(model, OptimizerConfig(lr=1e-3, eps=1e-30, clip_norm=None), own)
+    learner.update(supervised_views(), supervised_terms, 30.0, rate=5e-4)  # half of the config's
+    for other, weight in model.named_parameters():
+        most = float((weight.detach() - before[other]).abs().max())
+        assert most == pytest.approx(1.5e-3 if other == name else 5e-4)

@@ -13,7 +13,12 @@ from tests.toy import toy_model
 from tests.trainers.breaking import REWARD, VARIABLE, start_counting
 from tests.trainers.toy_runs import metrics, policy_views, rl_config, sft_config, supervised_views
 from unmask import load_model
+from unmask.configs.engine import EngineConfig
+from unmask.configs.eval import EvalConfig
+from unmask.configs.load import load_config
 from unmask.configs.optimizer import OptimizerConfig
+from unmask.engine.build import build_llm
+from unmask.evaluation.evaluate import evaluate_model
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
 from unmask.models.lora_files import load_adapter
 from unmask.models.transformer import Model
@@ -24,6 +29,7 @@ from unmask.trainers.rl import train_rl
 from unmask.trainers.scorer import build_reference
 from unmask.trainers.sft import train_sft
 from unmask.trainers.terms import supervised_terms
+from unmask.types import SamplingParams
 
 LORA = ["lora.rank=3", "lora.alpha=6", "optimizer.lr=1e-2"]
 SHARED = [*LORA, "save_every=2", "eval.problems=4", "eval.every=2", REWARD]
@@ -176,3 +182,31 @@ def test_a_penalty_towards_the_start_holds_the_adapters_back(tmp_path: Path) -> 
         trained = weights(load_model(run / "model")) - weights(load_model(tmp_path / "checkpoint"))
         moved.append(float(trained.norm()))
     assert 0 < moved[1] < moved[0]
+
+
+def test_adapters_answer_and_are_measured_as_the_merged_model(tmp_path: Path) -> None:
+    run = short_sft(tmp_path, "run")
+    config = sft_config(tmp_path)
+    laid = config.model.model_copy(update={"adapter": str(run / "adapter")})
+    merged = config.model.model_copy(update={"path": str(run / "model")})
+    sampling = SamplingParams(temperature=0, max_tokens=16)
+    texts = [
+        [
+            result.text
+            for result in build_llm(model, EngineConfig()).generate(["1+2=", "7="], sampling)
+        ]
+        for model in (laid, merged, config.model)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    words = [f"model.path={config.model.path}", f"model.adapter={run / 'adapter'}", "split=train"]
+    words += [f"run.dir={tmp_path / 'eval'}", "task.kind=json", "task.template={question}", REWARD]
+    words += [f"task.train={tmp_path / 'questions.json'}", "sampling.max_tokens=8"]
+    measured = evaluate_model(load_config(EvalConfig, [], words)[0])
+    assert measured.n == 6
+
+
+@pytest.mark.parametrize("train", [short_rl, short_sft])
+def test_training_starts_from_whole_weights(train: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^model\.adapter = there: training starts from whole"):
+        train(tmp_path, "run", "model.adapter=there")
+    assert not (tmp_path / "run").exists()

@@ -17,6 +17,7 @@ from unmask.diffusion.views import views_of_trajectory
 from unmask.trainers.policy_views import (
     check_train_block,
     enlarge_blocks,
+    forfeit_overlong,
     penalty_numbers,
     policy_views,
     shaped_rewards,
@@ -137,6 +138,23 @@ def test_long_answers_lose_reward_before_it_becomes_an_advantage() -> None:
     off = AdvantageConfig(baseline="group")
     assert shaped_rewards(judged, off) == [1.0, 1.0, 0.0]
     assert penalty_numbers([judged], off) == {}
+
+
+@pytest.mark.parametrize(("within", "forfeit"), [(0, [2]), (5, [1, 2]), (6, [0, 1, 2]), (None, [])])
+def test_answers_that_are_all_but_cut_off_earn_nothing(
+    within: int | None, forfeit: list[int]
+) -> None:
+    config = AdvantageConfig(forfeit_tokens=within)
+    tokens = (0.5, *[0.0] * 249, 0.5)
+    judged = group([1.0, tokens, 2.0], [(250, 2), (251, 9), (256, 9)])
+    (found,) = forfeit_overlong([judged], config)
+    expected = [1.0, tokens, 2.0]
+    for place in forfeit:
+        expected[place] = (0.0,) * 251 if place == 1 else 0.0
+    assert list(found.rewards) == expected
+    assert found.trajectories == judged.trajectories
+    numbers = {} if within is None else {"forfeited": pytest.approx(len(forfeit) / 3)}
+    assert penalty_numbers([found], config) == numbers
 
 
 def test_the_global_baseline_compares_across_groups() -> None:

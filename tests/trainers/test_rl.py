@@ -109,10 +109,12 @@ def test_random_masks_train_every_convention(method: str, family: str, tmp_path:
 def test_the_names_of_every_option_are_documented(tmp_path: Path) -> None:
     words = ["objective.dual_clip=2", "objective.max_importance=2", "epochs=2", "objective.kl=0.1"]
     words += ["advantage.overlong_penalty=0.5", "advantage.overlong_tokens=3", "filter.refill=1"]
+    words += ["advantage.forfeit_tokens=0", "value.enabled=true", "value.shares_backbone=true"]
+    words.append("filter.drop_uniform=false")
     train_rl(rl_config(tmp_path, "steps=1", "objective.kl_to=reference", *words))
     (line,) = metrics(tmp_path / "run")
     wanted = {"dual_clipped", "importance", "importance_max", "overlong", "overlong_penalty"}
-    assert wanted <= line.keys()
+    assert wanted | {"forfeited", "value_loss", "value_explained_variance"} <= line.keys()
     known = documented()
     assert not [name for name in line if not known.fullmatch(name)]
 

@@ -234,6 +234,10 @@ IMPLIED: dict[Kind, tuple[Implied, ...]] = {
         Implied(
             "objective.reduction", "constant", "its block models divide by the longest response"
         ),
+        Implied("objective.max_log_ratio", 10, "its block models clamp the log-ratio"),
+        Implied(
+            "advantage.forfeit_tokens", 5, "a maths answer within 5 tokens of the end is wrong"
+        ),
         Implied("optimizer.reset_every_step", True, "AdamW's moments start anew at every RL step"),
         Implied("optimizer.betas", [0.9, 0.999], "AdamW's usual"),
         Implied("value.enabled", True, "a base for it is all it takes", VALUE_BASE),

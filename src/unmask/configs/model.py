@@ -14,6 +14,9 @@ class ModelConfig(Section):
 
     path: str
     """Directory in Hugging Face layout, or a hub id."""
+    adapter: str | None = None
+    """Directory of LoRA adapters, in peft's files, laid over the checkpoint; for `generate` and `eval`.
+    Training starts from whole weights."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` is the GPU if there is one."""
     dtype: DType = "auto"

@@ -22,6 +22,9 @@ class AdvantageConfig(Section):
     shorter ones lose less (DAPO's soft punishment)."""
     overlong_tokens: int = Field(default=64, ge=1)
     """The last tokens before `sampling.max_tokens` over which the penalty grows linearly from 0."""
+    forfeit_tokens: int | None = Field(default=None, ge=0)
+    """Responses that come within this many tokens of `sampling.max_tokens` earn 0, whatever they say,
+    before filters and baseline; published: 5 for mathematics."""
 
 
 class FilterConfig(Section):

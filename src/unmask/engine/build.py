@@ -10,15 +10,16 @@ from unmask.engine.llm import LLM
 from unmask.engine.params import EngineParams
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.checkpoint import load_model
+from unmask.models.lora_files import load_adapter
 from unmask.models.matmul import use_matmul
 from unmask.models.transformer import Model
 
 
 def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
-    """Load the checkpoint a config names and put an engine around it.
+    """Load the checkpoint a config names, lay its adapters over it, and put an engine around it.
 
     Raises:
-        ValueError: as `load_model`, or for a device that this machine has not.
+        ValueError: as `load_model` and `load_adapter`, or for a device that this machine has not.
     """
     device = _device(model.device)
     packs = device == "cpu" and model.matmul == "packed"
@@ -26,6 +27,8 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
         use_matmul(model.matmul)
     loaded = load_model(model.path, device, _dtype(model, device), model.mask_id, model.block_size)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
+    if model.adapter is not None:
+        load_adapter(loaded, model.adapter)
     params = replace(engine_params(engine, loaded), packs_weights=packs)
     return LLM(loaded, params=params)
 

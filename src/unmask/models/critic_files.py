@@ -16,7 +16,8 @@ from unmask.models.heads import ValueHead
 from unmask.models.lora import adapters
 from unmask.models.lora_files import save_adapter
 from unmask.models.value_model import ActorCritic, ValueModel
-from unmask.models.weights import VALUE_HEAD, open_tensors, require_value_head
+from unmask.models.value_model import VALUE_HEAD
+from unmask.models.weights import open_tensors, require_value_head
 
 HEAD = "value_head.safetensors"
 

@@ -296,8 +296,14 @@ def starting_llm(config: SFTConfig | RLConfig) -> LLM:
     They are those of the run's last checkpoint, else fresh ones.
 
     Raises:
-        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`.
+        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`; or `model.adapter`
+            is given.
     """
+    if config.model.adapter is not None:
+        raise ValueError(
+            f"model.adapter = {config.model.adapter}: training starts from whole weights; give "
+            "model.path = the model/ that the run of these adapters left, in which they are merged"
+        )
     llm = build_llm(starting_model(config), config.engine)
     if config.lora is None:
         return llm

@@ -14,6 +14,7 @@ token) lays them over `Views.advantages (C,)` afterwards.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from unmask.configs.objective import AdvantageConfig, ObjectiveConfig
 from unmask.configs.rl import RLConfig
@@ -23,7 +24,7 @@ from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.models.spec import ModelSpec
 from unmask.objectives.advantages import advantages_of_rewards, overlong_penalty
 from unmask.runs.trajectories import group_totals
-from unmask.types import Group, Trajectory
+from unmask.types import Group, Reward, Trajectory
 
 
 def trajectory_views(
@@ -145,15 +146,46 @@ def shaped_rewards(group: Group, config: AdvantageConfig) -> list[float]:
     ]
 
 
+def forfeit_overlong(groups: Sequence[Group], config: AdvantageConfig) -> list[Group]:
+    """Return groups in which responses that are all but cut off earn 0 (`advantage.forfeit_tokens`).
+
+    A maths answer that long was cut off before its end, or stopped by chance on the way.
+    """
+    if config.forfeit_tokens is None:
+        return list(groups)
+    return [
+        replace(
+            group,
+            rewards=tuple(
+                _nothing(reward) if _is_forfeit(trajectory, config) else reward
+                for reward, trajectory in zip(group.rewards, group.trajectories, strict=True)
+            ),
+        )
+        for group in groups
+    ]
+
+
+def _nothing(reward: Reward) -> Reward:
+    """Return no reward, of the shape of one."""
+    return tuple(0.0 for _ in reward) if isinstance(reward, Sequence) else 0.0
+
+
+def _is_forfeit(trajectory: Trajectory, config: AdvantageConfig) -> bool:
+    within = config.forfeit_tokens
+    return within is not None and trajectory.num_response >= trajectory.sampling.max_tokens - within
+
+
 def penalty_numbers(groups: Sequence[Group], config: AdvantageConfig) -> dict[str, float]:
-    """Return what the over-length penalty took, as it stands in `metrics.jsonl`; nothing if it is off."""
-    if not config.overlong_penalty:
-        return {}
-    penalties = [_penalty(t, config) for group in groups for t in group.trajectories]
-    return {
-        "overlong_penalty": sum(penalties) / len(penalties),
-        "overlong": sum(penalty > 0 for penalty in penalties) / len(penalties),
-    }
+    """Return what length cost, as it stands in `metrics.jsonl`; nothing where it costs nothing."""
+    trajectories = [t for group in groups for t in group.trajectories]
+    numbers: dict[str, float] = {}
+    if config.overlong_penalty:
+        penalties = [_penalty(t, config) for t in trajectories]
+        numbers["overlong_penalty"] = fmean(penalties)
+        numbers["overlong"] = fmean(penalty > 0 for penalty in penalties)
+    if config.forfeit_tokens is not None:
+        numbers["forfeited"] = fmean(_is_forfeit(t, config) for t in trajectories)
+    return numbers
 
 
 def _penalty(trajectory: Trajectory, config: AdvantageConfig) -> float:

@@ -32,7 +32,12 @@ from unmask.tasks.build import build_task
 from unmask.trainers.alarms import Alarms
 from unmask.trainers.evaluator import Evaluator
 from unmask.trainers.keeper import Keeper, kept_critic, starting_llm
-from unmask.trainers.policy_views import check_train_block, penalty_numbers, trajectory_views
+from unmask.trainers.policy_views import (
+    check_train_block,
+    forfeit_overlong,
+    penalty_numbers,
+    trajectory_views,
+)
 from unmask.trainers.rl_update import build_update
 from unmask.types import Prompt, SamplingParams
 from unmask.viewer.live import LiveReport
@@ -84,7 +89,8 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
                     prompts = source.draw(batch.missing)
                     trajectories = write_trajectories(llm, prompts, sampling, batch.seed(seed))
                 with clock("reward"):
-                    batch.add(grade_trajectories(llm, task, trajectories, count, rewards))
+                    graded = grade_trajectories(llm, task, trajectories, count, rewards)
+                    batch.add(forfeit_overlong(graded, config.advantage))
             with clock("update"):
                 views = trajectory_views(batch.kept, config, llm.model.spec.is_full, step)
                 numbers = update.step(batch.kept, views, step, seed)
