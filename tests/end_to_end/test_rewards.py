@@ -13,6 +13,7 @@ from tests.rewards.judge_server import KEY, JudgeServer, Reply, judge_server, st
 from tests.rewards.test_preference import texts_of
 from tests.runs.test_metrics import documented
 from tests.trainers.toy_runs import metrics
+from unmask.types import Prompt, Trajectory
 
 ENDPOINT = '{model="toy-judge", api_key_env="TOY_KEY", backoff_s=0.001, retries=1}'
 TERMS = ",".join(
@@ -122,3 +123,16 @@ def test_a_run_learns_from_preferences(
     for line in metrics(tmp_path / "run"):
         assert line["reward"] == pytest.approx(0.5)  # every win is a loss
         assert line["gradient_norm"] > 0
+
+
+def pay_steps(prompt: Prompt, response: str, trajectory: Trajectory) -> dict[int, float]:
+    """Pay every denoising step but the first, the later the more."""
+    return {step: step - 1.0 for step in trajectory.step_map[: trajectory.num_response]}
+
+
+def test_a_run_learns_from_a_function_that_pays_denoising_steps(tmp_path: Path) -> None:
+    term = f'{{kind="function", name="own", function="{__name__}:pay_steps"}}'
+    train(rl_words(tmp_path, "steps=2", "value.enabled=true", f"reward=[{term}]"))
+    for line in metrics(tmp_path / "run"):
+        assert line["reward"] == line["reward_own"] > 0
+        assert line["gradient_norm"] > 0 and line["value_gradient_norm"] > 0

@@ -19,6 +19,7 @@ from unmask.rewards.pointwise import PointwiseJudge
 from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
 from unmask.rewards.reward_model import RewardModelScores
+from unmask.types import Prompt, Trajectory
 
 CPU = torch.device("cpu")
 ENDPOINT = {"model": "m", "base_url": "http://127.0.0.1:1/v1"}
@@ -30,12 +31,17 @@ def built(place: Path, **fields: Any) -> Any:
     return build_term(ADAPTER.validate_python(fields), place / "run", tokenizer, CPU)
 
 
+def pay_steps(prompt: Prompt, response: str, trajectory: Trajectory) -> dict[int, float]:
+    return {trajectory.step_map[0]: 1.0}
+
+
 def test_every_kind_has_its_term(tmp_path: Path) -> None:
     write_reward_model(tmp_path / "model", "Qwen2")
     made = {
         "outcome": built(tmp_path, kind="outcome"),
         "speed": built(tmp_path, kind="speed"),
         "format": built(tmp_path, kind="format", pattern="a*"),
+        "function": built(tmp_path, kind="function", function=f"{__name__}:pay_steps"),
         "judge": built(tmp_path, kind="judge", endpoint=ENDPOINT),
         "preference": built(tmp_path, kind="preference", endpoint=ENDPOINT),
         "process": built(tmp_path, kind="process", endpoint=ENDPOINT),

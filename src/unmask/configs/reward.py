@@ -165,6 +165,16 @@ class FormatTerm(Term):
         return value
 
 
+class FunctionTerm(Term):
+    """What a function of yours says of the trajectory: a number, or what each token or denoising step earned."""
+
+    kind: Literal["function"] = "function"
+    """Which kind of term this is."""
+    function: str
+    """`module:function`, called as `function(prompt, response, trajectory)`; returns a number, one
+    number per response token, or `{denoising step: number}`."""
+
+
 class JudgeTerm(Term):
     """One number per answer from a judge, brought between 0 and 1."""
 
@@ -260,6 +270,7 @@ RewardTerm = Annotated[
     OutcomeTerm
     | SpeedTerm
     | FormatTerm
+    | FunctionTerm
     | JudgeTerm
     | PreferenceTerm
     | ProcessTerm

@@ -134,7 +134,7 @@ def _verdicts(run: Path, task: Task, problems: Sequence[Prompt]) -> list[dict[st
 
 
 def _verdict(problem: Prompt, text: str, score: Score) -> dict[str, Any]:
-    if not math.isfinite(score.reward):
+    if isinstance(score.reward, Sequence) or not math.isfinite(score.reward):
         raise ValueError(
             f"the reward of a response to prompt {problem.uid} of task {problem.task!r} is "
             f"{score.reward}: an evaluation needs one finite number"

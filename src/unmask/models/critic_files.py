@@ -15,8 +15,7 @@ from unmask.models.checkpoint import find_checkpoint, save_model
 from unmask.models.heads import ValueHead
 from unmask.models.lora import adapters
 from unmask.models.lora_files import save_adapter
-from unmask.models.value_model import ActorCritic, ValueModel
-from unmask.models.value_model import VALUE_HEAD
+from unmask.models.value_model import VALUE_HEAD, ActorCritic, ValueModel
 from unmask.models.weights import open_tensors, require_value_head
 
 HEAD = "value_head.safetensors"

@@ -9,6 +9,7 @@ from unmask.configs.model import DType
 from unmask.configs.reward import (
     EndpointConfig,
     FormatTerm,
+    FunctionTerm,
     JudgeTerm,
     OutcomeTerm,
     PreferenceTerm,
@@ -22,6 +23,7 @@ from unmask.configs.rl import RLConfig
 from unmask.models.reward_model import load_reward_model
 from unmask.models.tokenizer import Tokenizer
 from unmask.rewards.combine import Combination, NamedTerm, Term, score_outcome
+from unmask.rewards.custom import load_process_reward, score_custom
 from unmask.rewards.format import score_format
 from unmask.rewards.judge import Judge
 from unmask.rewards.pointwise import PointwiseJudge
@@ -65,6 +67,9 @@ def build_term(term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.
             return partial(score_speed, right_from=term.right_from, full_at=term.full_at)
         case FormatTerm():
             return partial(score_format, pattern=term.pattern)
+        case FunctionTerm():
+            function = load_process_reward(term.function, "reward.function")
+            return partial(score_custom, function=function)
         case JudgeTerm():
             return PointwiseJudge(term, judge(term.endpoint))
         case PreferenceTerm():

@@ -2,7 +2,7 @@
 
 An *outcome* is a number for a prompt and a response; it judges in training and in evaluation alike
 (`load_reward`). A *process reward* is given the trajectory as well, and may pay tokens or denoising
-steps (`load_process_reward`):
+steps (`load_process_reward`), as a term of the run's reward:
 
     a number                        for the response
     one number per response token   a list, an array: `trajectory.response_ids` are the tokens
@@ -18,13 +18,14 @@ import inspect
 import math
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from unmask.types import Prompt, Reward, Trajectory
+from unmask.rewards.combine import AnswerGroup
+from unmask.types import Prompt, Reward, Score, Trajectory
 
 RewardFunction = Callable[[Prompt, str], float]
 ProcessFunction = Callable[[Prompt, str, Trajectory], Reward]
@@ -73,6 +74,11 @@ def load_process_reward(path: str, key: str) -> ProcessFunction:
         return _finite(value, f"{said} returned {value!r}", prompt)
 
     return reward
+
+
+def score_custom(groups: Sequence[AnswerGroup], function: ProcessFunction) -> list[list[Score]]:
+    """Return what a function says of every answer, as a term of the reward."""
+    return [[Score(function(a.prompt, a.text, a.trajectory)) for a in group] for group in groups]
 
 
 def _call(function: Callable[..., object], said: str, prompt: Prompt, *rest: object) -> object:
