@@ -29,7 +29,6 @@ from unmask.engine.request import resolve
 from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
 from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
 from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
-from unmask.rewards.answers import answer_from_response
 from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.runs.columns import align
 from unmask.runs.directory import TRAJECTORIES, check_run, open_run
@@ -111,10 +110,10 @@ def evaluate(
 
         trajectories = write_trajectories(llm, prompts, sampling, key, show)
     groups = grade_trajectories(llm, task, trajectories, sampling.n)
-    return summarize([responses_of_group(group, llm) for group in groups]), groups
+    return summarize([responses_of_group(group, llm, task) for group in groups]), groups
 
 
-def responses_of_group(group: Group, llm: LLM) -> list[Response]:
+def responses_of_group(group: Group, llm: LLM, task: Task) -> list[Response]:
     """Return what a summary needs of the answers to one prompt."""
     found: list[Response] = []
     for place, trajectory in enumerate(group.trajectories):
@@ -123,7 +122,7 @@ def responses_of_group(group: Group, llm: LLM) -> list[Response]:
             Response(
                 reward=reward,
                 outcome=outcome_of(reward, {name: v[place] for name, v in group.parts.items()}),
-                answer=answer_from_response(llm.decode(trajectory.response_ids)),
+                answer=task.answer(llm.text(trajectory)),
                 tokens=trajectory.num_response,
                 denoising_steps=trajectory.num_denoising_steps,
                 forwards=trajectory.num_forwards,

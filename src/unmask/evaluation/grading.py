@@ -23,7 +23,6 @@ from unmask.configs.keys import to_toml
 from unmask.configs.load import dump, flatten, load_config
 from unmask.evaluation.responses import FAILURES
 from unmask.evaluation.summary import outcome_of
-from unmask.rewards.answers import answer_from_response
 from unmask.runs.directory import CONFIG, TRAJECTORIES
 from unmask.runs.files import append_lines, atomic_directory, write_json
 from unmask.runs.history import read_objects
@@ -128,12 +127,12 @@ def _verdicts(run: Path, task: Task, problems: Sequence[Prompt]) -> list[dict[st
             chunk = items[start : start + CHUNK]
             scores = task.grade([(problem, text) for _, problem, text in chunk])
             for (name, problem, text), score in zip(chunk, scores, strict=True):
-                found.append({**name, **_verdict(problem, text, score)})
+                found.append({**name, **_verdict(problem, task.answer(text), score)})
             bar.advance(len(chunk))
     return [*found, *_failures(run)]
 
 
-def _verdict(problem: Prompt, text: str, score: Score) -> dict[str, Any]:
+def _verdict(problem: Prompt, answer: str, score: Score) -> dict[str, Any]:
     if isinstance(score.reward, Sequence) or not math.isfinite(score.reward):
         raise ValueError(
             f"the reward of a response to prompt {problem.uid} of task {problem.task!r} is "
@@ -143,7 +142,7 @@ def _verdict(problem: Prompt, text: str, score: Score) -> dict[str, Any]:
         "outcome": outcome_of(score.reward, score.parts),
         "reward": float(score.reward),
         "parts": dict(score.parts),
-        "answer": answer_from_response(text),
+        "answer": answer,
     }
 
 

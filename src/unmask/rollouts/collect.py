@@ -84,7 +84,7 @@ def grade_trajectories(
     """
     for trajectory in trajectories:
         check_trajectory(trajectory)
-    texts = [llm.decode(trajectory.response_ids) for trajectory in trajectories]
+    texts = [llm.text(trajectory) for trajectory in trajectories]
     pairs = [(t.prompt, text) for t, text in zip(trajectories, texts, strict=True)]
     outcomes = task.grade(pairs)
     check_scores(outcomes, trajectories)

@@ -18,7 +18,7 @@ def rollout_records(
         trajectory = group.trajectories[index]
         yield trajectory_record(
             trajectory,
-            llm.decode(trajectory.response_ids),
+            llm.text(trajectory),
             group.rewards[index],
             {name: values[index] for name, values in group.parts.items()},
             step,

@@ -45,7 +45,15 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
         return wording.demonstration(prompt.reference)
 
     grader = own_grader(config.reward) or _package_grader(config, wording)
-    return Task(config.name, prompts, demonstration, grader.grade, grader.close, wording.alphabet)
+    return Task(
+        config.name,
+        prompts,
+        demonstration,
+        grader.grade,
+        grader.close,
+        wording.alphabet,
+        wording.answer,
+    )
 
 
 def compact_wording(name: str) -> Wording:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.rewards.answers import answer_from_response
 from unmask.types import Message, Prompt, Score, Split
 
 
@@ -30,6 +31,7 @@ class Task:
         grade: the scores of `(prompt, response)` pairs, in their order.
         close: ends the processes the grader holds; grading again starts them again.
         alphabet: every character of the compact prompts and responses; None where the text is free.
+        answer: the part of a response that is judged; responses with one answer agree (maj@k).
     """
 
     name: str
@@ -38,6 +40,7 @@ class Task:
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
     close: Callable[[], None] = _nothing_to_close
     alphabet: str | None = None
+    answer: Callable[[str], str] = answer_from_response
 
 
 NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade=lambda _: [])
