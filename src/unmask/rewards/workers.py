@@ -13,9 +13,14 @@ down is a `Verdict` that says so, so that callers can count it. A verifier that 
 missing import, an exception it lets through) is no verdict: `judge` raises, because a reward of
 zero would train on it.
 
+Processor time decides what is late, so a verdict does not depend on what else the machine does; a
+generous limit by the clock stands behind it for a verifier that sleeps.
+
 Parent and worker speak JSON over pipes: nothing is pickled, and a worker ends when its pipe closes,
-hence also when the parent is killed. This bounds time and memory; it is no sandbox: a verifier that
-executes an answer must be shielded by an alphabet (`rewards.reasoning_gym`).
+hence also when the parent is killed. Where the machine gives namespaces, a worker stands behind the
+walls of the sandbox: it sees Python and the packages, read-only, and no network, no home and none of
+our environment. Where it gives none, only time and memory are bounded, so a verifier that executes
+an answer is shielded by an alphabet as well (`rewards.reasoning_gym`).
 """
 
 import contextlib
@@ -34,8 +39,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import IO, Any, Literal
 
+from unmask.rewards.sandbox_command import (
+    ENVIRONMENT,
+    Bind,
+    interpreter,
+    python_command,
+    walled,
+)
+from unmask.rewards.sandbox_level import best_walls
 from unmask.types import Score
 
 CHUNK = 64
@@ -46,8 +60,9 @@ BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.path[:] = setup.pop('path');"
     "from unmask.rewards.workers import serve; serve(**setup)"
 )
-# One thread per worker; sympy walks sets, so a fixed hash seed makes a verdict repeatable.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+# Seconds by the clock for each second of processor time.
+PATIENCE = 6.0
+TMP_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +93,38 @@ class VerifierPool:
     """Worker processes that judge items, started at the first call and kept until `close`."""
 
     def __init__(
-        self, factory: str, args: Mapping[str, Any], workers: int = 1, time_limit_s: float = 5.0
+        self,
+        factory: str,
+        args: Mapping[str, Any],
+        workers: int = 1,
+        time_limit_s: float = 5.0,
+        *,
+        wall_limit_s: float | None = None,
+        is_walled: bool = True,
     ) -> None:
         """Describe the workers; none is started yet.
 
         Args:
             factory: `module:function`; called once in every worker as `function(**args)`, it
-                returns the verifier: a function from an item to a finite score.
+                returns the verifier: a function from an item to a finite score, or to a `Verdict`.
             args: its arguments, JSON values.
             workers: how many processes.
-            time_limit_s: seconds one item may take from its own start.
+            time_limit_s: seconds of processor time one item may take.
+            wall_limit_s: seconds by the clock from its own start; several times that when not given.
+            is_walled: whether the workers stand behind the walls this machine gives.
         """
-        setup = {"path": sys.path, "factory": factory, "args": args, "time_limit_s": time_limit_s}
-        self._command = [sys.executable, "-W", "ignore", "-c", BOOT, json.dumps(setup)]
+        self._wall_limit_s = PATIENCE * time_limit_s if wall_limit_s is None else wall_limit_s
+        self._is_walled = is_walled
+        self._setup = {
+            # Where links lead: what a link points to is not seen behind the walls.
+            "path": [str(Path(path).resolve()) for path in sys.path if path],
+            "factory": factory,
+            "args": args,
+            "time_limit_s": time_limit_s,
+            "wall_limit_s": self._wall_limit_s,
+        }
         self._factory = factory
         self._num_workers = workers
-        self._time_limit_s = time_limit_s
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _stop_all, self._workers)
 
@@ -102,6 +133,11 @@ class VerifierPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """The process id of every worker, as it is seen from here."""
+        return [worker.process.pid for worker in self._workers]
 
     def close(self) -> None:
         """Kill the workers; a later `judge` starts new ones."""
@@ -134,12 +170,12 @@ class VerifierPool:
             if worker.process.poll() is not None:
                 self._drop(worker)
         while len(self._workers) < self._num_workers:
-            self._workers.append(_Worker(self._command))
+            self._workers.append(_Worker(_command(self._setup, self._is_walled)))
         size = min(CHUNK, math.ceil(len(pending) / self._num_workers))
         for worker in self._workers:
             if worker.is_ready and not worker.given and pending:
                 chunk = [pending.popleft() for _ in range(min(size, len(pending)))]
-                worker.give(chunk, [items[index] for index in chunk], self._time_limit_s)
+                worker.give(chunk, [items[index] for index in chunk], self._wall_limit_s)
 
     def _await(self) -> list["_Worker"]:
         """Wait until a worker has something to say or has run out of time."""
@@ -161,9 +197,9 @@ class VerifierPool:
             if isinstance(message, dict):
                 raise RuntimeError(f"verifier {self._factory} cannot run:\n{message['error']}")
             if worker.is_ready:
-                verdicts[worker.given.popleft()] = Verdict(float(message))
+                verdicts[worker.given.popleft()] = Verdict(*message)
             worker.is_ready = True
-            worker.deadline = time.monotonic() + self._time_limit_s
+            worker.deadline = time.monotonic() + self._wall_limit_s
         if not messages:
             self._bury(worker, is_late, verdicts, pending)
 
@@ -178,8 +214,7 @@ class VerifierPool:
                 f"{'hung' if is_late else f'ended with status {worker.process.returncode}'} while "
                 "it started; what it wrote stands on standard error"
             )
-        # The kernel was quicker than a parent that was kept waiting for the processor.
-        is_late = is_late or worker.process.returncode == -signal.SIGALRM
+        is_late = is_late or worker.process.returncode in LATE
         if worker.given:
             verdicts[worker.given.popleft()] = Verdict(0.0, "timeout" if is_late else "crash")
             pending.extendleft(reversed(worker.given))
@@ -187,6 +222,10 @@ class VerifierPool:
     def _drop(self, worker: "_Worker") -> None:
         worker.kill()
         self._workers.remove(worker)
+
+
+# Processor time is the kernel's to watch; a launcher passes a signal on as 128 + its number.
+LATE = {status for n in (signal.SIGPROF, signal.SIGALRM) for status in (-n, 128 + n)}
 
 
 class _Worker:
@@ -198,7 +237,7 @@ class _Worker:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **ENVIRONMENT},
+            env=ENVIRONMENT,
             start_new_session=True,
             bufsize=0,
         )
@@ -211,7 +250,7 @@ class _Worker:
         self.given: deque[int] = deque()
         self.unread = b""
 
-    def give(self, indices: Sequence[int], items: Sequence[Any], time_limit_s: float) -> None:
+    def give(self, indices: Sequence[int], items: Sequence[Any], wall_limit_s: float) -> None:
         # One line, which the worker reads to its end before it judges: a write never waits for a verdict.
         line = memoryview(json.dumps(items).encode() + b"\n")
         # A worker that has just died is found by `read`.
@@ -219,7 +258,7 @@ class _Worker:
             while line:
                 line = line[self.questions.write(line) :]
         self.given.extend(indices)
-        self.deadline = time.monotonic() + time_limit_s
+        self.deadline = time.monotonic() + wall_limit_s
 
     def read(self) -> list[Any] | None:
         """The complete messages that have arrived; None at the end of the pipe."""
@@ -245,13 +284,26 @@ def _stop_all(workers: list[_Worker]) -> None:
         workers.pop().kill()
 
 
-def serve(factory: str, args: Mapping[str, Any], time_limit_s: float) -> None:
+def _command(setup: Mapping[str, Any], is_walled: bool) -> list[str]:
+    """Return the command of a worker, behind the strongest walls there are if it is to be walled."""
+    python = interpreter()
+    command = python_command(python, BOOT, setup)
+    if not is_walled:
+        return command
+    packages = [Bind(Path(path), Path(path)) for path in setup["path"]]
+    return walled(
+        best_walls(), command, [*python.binds, *packages], TMP_BYTES, may_change_user=False
+    )
+
+
+def serve(factory: str, args: Mapping[str, Any], time_limit_s: float, wall_limit_s: float) -> None:
     """Judge chunks from standard input until it closes; the whole life of a worker process.
 
     Args:
         factory: `module:function` that makes the verifier.
         args: its arguments.
-        time_limit_s: seconds one item may take; the parent enforces it.
+        time_limit_s: seconds of processor time one item may take.
+        wall_limit_s: seconds it may take by the clock, which the parent enforces.
     """
     # What a verifier prints must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
@@ -268,20 +320,23 @@ def serve(factory: str, args: Mapping[str, Any], time_limit_s: float) -> None:
         say("ready")
         for line in sys.stdin:
             for item in json.loads(line):
-                # The kernel ends an item that outlives a killed parent, even one that holds the GIL.
-                signal.setitimer(signal.ITIMER_REAL, time_limit_s + 1)
-                score = float(verify(item))
+                # The kernel ends an item that is late, even one that holds the GIL or has lost its parent.
+                signal.setitimer(signal.ITIMER_PROF, time_limit_s)
+                signal.setitimer(signal.ITIMER_REAL, wall_limit_s + 1)
+                found = verify(item)
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                if not math.isfinite(score):
-                    raise ValueError(f"the verifier returned {score} for {item!r}")
-                say(score)
+                verdict = found if isinstance(found, Verdict) else Verdict(float(found))
+                if not math.isfinite(verdict.score):
+                    raise ValueError(f"the verifier returned {verdict.score} for {item!r}")
+                say([verdict.score, verdict.error])
     except BrokenPipeError:
         pass
     except Exception:
         say({"error": traceback.format_exc()})
 
 
-def _load(factory: str, args: Mapping[str, Any]) -> Callable[[Any], float]:
+def _load(factory: str, args: Mapping[str, Any]) -> Callable[[Any], float | Verdict]:
     module, _, name = factory.partition(":")
     return getattr(import_module(module), name)(**args)
 

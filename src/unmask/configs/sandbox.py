@@ -1,0 +1,39 @@
+"""`sandbox`: how programs that a model wrote are locked in, and what they may use up."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from unmask.configs.section import Section
+
+Isolation = Literal["best", "namespaces", "process"]
+
+
+class SandboxConfig(Section):
+    """The sandbox of model-written programs; every limit holds for one test of one program."""
+
+    isolation: Isolation = "best"
+    """How programs are locked in: `namespaces` (no network, no files but Python's, no other processes),
+    `process` (limits and an unprivileged user only), or `best`, the strongest this machine gives
+    (`unmask doctor` names it)."""
+    python: Path | None = None
+    """Interpreter that runs the programs; the one that runs this when not given."""
+    workers: int = Field(default=2, ge=1)
+    """Tests that run at the same time."""
+    cpu_s: int = Field(default=6, ge=1)
+    """Seconds of processor time a test may take; it decides, so that a busy machine fails no right
+    program."""
+    wall_s: float = Field(default=60.0, gt=0)
+    """Seconds a test may take by the clock; it ends programs that sleep."""
+    memory_mb: int = Field(default=1024, ge=64)
+    """MiB of address space of each process of a program."""
+    file_mb: int = Field(default=64, ge=1)
+    """MiB a file may grow to, and of all temporary files together under `namespaces`."""
+    output_mb: int = Field(default=16, ge=1)
+    """MiB a program may print, and a result may take."""
+    processes: int = Field(default=8, ge=1)
+    """Processes and threads a program may have at the same time, itself included."""
+    credit: Literal["all", "share"] = "all"
+    """What passing some tests earns: `all` nothing (and the tests after a failed first one are not run),
+    `share` their share."""

@@ -1,0 +1,160 @@
+"""Walls by our own system calls, for machines that allow namespaces but have no bubblewrap.
+
+A script of the standard library alone: `main` takes a JSON description and a command, walls this
+process in and becomes the command. The order:
+
+1. New namespaces for mounts, processes, network, IPC and host name; where we are not root, a user
+   namespace first, which is what allows the others.
+2. A fork, because only a child is in the new process namespace. It is number 1 there: when it
+   ends, the kernel ends every process of the namespace.
+3. A new root on a tmpfs: what may be seen is bound read-only, then the old root is let go.
+4. Another fork: number 1 watches and buries, its child gives up its privileges and becomes the
+   command.
+
+Every call is checked: a wall that cannot be built ends the process before the command starts.
+"""
+
+import ctypes
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
+PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+CAP_SETGID, CAP_SETUID, NUM_CAPS = 6, 7, 64
+# Mounted over, in our namespace only: a folder that every Linux has and that nothing shown lies below.
+ROOT = "/sys"
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main(argv: list[str]) -> None:
+    """Wall this process in and become the command.
+
+    Args:
+        argv: a JSON object (`binds`: pairs of outside and inside, `devices`, `tmp_bytes`,
+            `may_change_user`), then the command.
+    """
+    spec, command = json.loads(argv[0]), argv[1:]
+    is_root = os.geteuid() == 0
+    die_with_parent()
+    unshare(is_root)
+    first = os.fork()
+    if first:
+        let_go()
+        os._exit(bury(first))
+    die_with_parent()
+    build_root(spec)
+    second = os.fork()
+    if second:
+        let_go()
+        os._exit(bury(second))
+    drop_privileges({CAP_SETGID, CAP_SETUID} if is_root and spec["may_change_user"] else set())
+    os.execv(command[0], command)
+
+
+def let_go() -> None:
+    """Close what the command speaks through: held open here, it would not close with the command."""
+    for stream in (0, 1):
+        os.close(stream)
+
+
+def unshare(is_root: bool) -> None:
+    """Leave the machine's namespaces; that of the processes is left by the next child."""
+    uid, gid = os.geteuid(), os.getegid()
+    if not is_root:
+        check(libc.unshare(CLONE_NEWUSER), "unshare(user)")
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    spaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+    check(libc.unshare(spaces), "unshare")
+
+
+def build_root(spec: Mapping[str, Any]) -> None:
+    """Make a root that shows the binds and an empty temporary directory, and move into it."""
+    os.umask(0o022)
+    mount("", "/", "", MS_REC | MS_PRIVATE)
+    mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    for name in ("/proc", "/tmp", "/.outside"):
+        Path(ROOT + name).mkdir(parents=True, exist_ok=True)
+    mount("proc", ROOT + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    size = f"size={spec['tmp_bytes']},mode=1777"
+    mount("tmpfs", ROOT + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, size)
+    for outside, inside in spec["binds"]:
+        bind(outside, ROOT + inside)
+        forbid_writing(ROOT + inside, AT_RECURSIVE)
+    for device in spec["devices"]:
+        bind(device, ROOT + device)
+    check(libc.pivot_root(ROOT.encode(), f"{ROOT}/.outside".encode()), "pivot_root")
+    os.chdir("/")
+    check(libc.umount2(b"/.outside", MNT_DETACH), "umount")
+    Path("/.outside").rmdir()
+    forbid_writing("/", 0)
+    os.chdir("/tmp")
+
+
+def bind(outside: str, inside: str) -> None:
+    """Show a file or folder at another place."""
+    target = Path(inside)
+    if Path(outside).is_dir():
+        target.mkdir(parents=True, exist_ok=True)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    mount(outside, inside, "", MS_BIND | MS_REC)
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """Mount something somewhere."""
+    words = [word.encode() for word in (source, target, kind)]
+    check(libc.mount(*words, ctypes.c_ulong(flags), data.encode()), f"mount {source} {target}")
+
+
+def forbid_writing(path: str, flags: int) -> None:
+    """Make a mount read-only; with `AT_RECURSIVE` every mount below it too."""
+    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, 0, 0)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    done = libc.syscall(MOUNT_SETATTR, AT_FDCWD, path.encode(), flags, attributes, size)
+    check(done, f"mount_setattr {path}")
+
+
+def drop_privileges(kept: set[int]) -> None:
+    """Give up, for whatever is executed from here on, every capability but these."""
+    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(no new privileges)")
+    for capability in set(range(NUM_CAPS)) - kept:
+        # Past the last one this kernel knows, the call fails and there is nothing to drop.
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def bury(child: int) -> int:
+    """Be number 1: wait for whoever ends, and return the child's status when it does."""
+    while True:
+        ended, status = os.wait()
+        if ended == child:
+            return status_from_wait(status)
+
+
+def status_from_wait(status: int) -> int:
+    """Return an exit status that names a signal as 128 + its number."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent ends."""
+    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(parent's death)")
+
+
+def check(result: int, call: str) -> None:
+    """Raise what the kernel said against a call."""
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{call}: {os.strerror(error)}")

@@ -1,0 +1,24 @@
+"""The program in a response."""
+
+import re
+
+# A fence opens at the start of a line; what stands behind its backticks names the language.
+FENCE = re.compile(
+    r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+)
+PYTHON = {"python", "python3", "py"}
+
+
+def program_from_response(response: str) -> str:
+    """Return the program a response holds.
+
+    The last fenced block marked as Python; without one, the last fenced block of no language;
+    without one, the whole response, which is what a model that completes code writes. A block that
+    is never closed goes to the end.
+    """
+    blocks = FENCE.findall(response)
+    for wanted in (PYTHON, {""}):
+        found = [text for language, text in blocks if language.lower() in wanted]
+        if found:
+            return found[-1]
+    return response

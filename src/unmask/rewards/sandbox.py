@@ -1,0 +1,383 @@
+"""One program, locked in: started blank, given its program, called, and gone without a trace.
+
+Here is the trusted end of the wall. What comes through is text of limited size, read as literals
+(`inside.literals`), one answer per call, carrying the random number of that call: an answer written
+beforehand, a second answer, or anything else is a breach, and a breach fails the test whatever the
+test makes of it. What a program can do is return whatever it likes, and stop answering.
+
+Three ends are kept apart: `timeout` (processor time decides, as the kernel counts it; the clock
+stands behind it for sleepers), `crash` (the process ended, broke the protocol or said too much) and
+`wrong`, which is the test's to find. A sandbox that does not even come up is no verdict on the
+program: that raises.
+"""
+
+import builtins
+import contextlib
+import json
+import math
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, NoReturn
+
+from unmask.configs.sandbox import SandboxConfig
+from unmask.rewards.inside.literals import pack, unpack
+from unmask.rewards.sandbox_command import (
+    CODE,
+    ENVIRONMENT,
+    Bind,
+    Means,
+    interpreter,
+    python_command,
+    walled,
+)
+
+MIB = 2**20
+START_LIMIT_S = 60.0
+# An honest program ends on its own once its channel is closed; a hostile one is helped.
+END_LIMIT_S = 1.0
+# How long the watcher of a program without walls may take to end what the program has started.
+WATCH_LIMIT_S = 10.0
+INSIDE_CODE, INSIDE_PACKAGES = Path("/unmask/code"), Path("/unmask/packages")
+BOOT = (
+    "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
+    "from unmask.rewards.inside.host import main; main(setup)"
+)
+ENDS_A_LOOP = (StopIteration, StopAsyncIteration)
+Failure = Literal["timeout", "crash"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one test of one program may use up; sizes in bytes."""
+
+    cpu_s: int = 6
+    wall_s: float = 60.0
+    memory: int = 1024 * MIB
+    file: int = 64 * MIB
+    output: int = 16 * MIB
+    processes: int = 8
+
+
+def limits_from_config(config: SandboxConfig) -> Limits:
+    """Read the limits of a config."""
+    return Limits(
+        config.cpu_s,
+        config.wall_s,
+        config.memory_mb * MIB,
+        config.file_mb * MIB,
+        config.output_mb * MIB,
+        config.processes,
+    )
+
+
+class ProgramFailedError(BaseException):
+    """The program has ended or broken the protocol; no `except Exception` of a test may hide it."""
+
+
+class ProgramRaisedError(Exception):
+    """The program raised something that is no builtin exception, or ended itself by one."""
+
+
+class UnfitTestError(RuntimeError):
+    """The test itself cannot run; that is no verdict on any program."""
+
+
+class Sandbox:
+    """A process that waits for a program, holds it, and is killed with all it started.
+
+    Attributes:
+        failure: why the program can answer no more; None while it can.
+        breach: whether a result was no literal, which fails the test even if the test hides it.
+        raised: the exception that stands for the last one of the program.
+    """
+
+    def __init__(
+        self,
+        means: Means,
+        limits: Limits,
+        python: Path | None = None,
+        stderr: IO[bytes] | None = None,
+        scratch: str | None = None,
+    ) -> None:
+        """Start the process; it is ready when `wait_until_ready` returns.
+
+        Args:
+            means: the walls around it.
+            limits: what its program may use up.
+            python: the interpreter; `None` is the one that runs this.
+            stderr: takes what it says on standard error, which is thrown away otherwise.
+            scratch: where its folder is made if there are no namespaces; None is the system's place.
+        """
+        self.failure: Failure | None = None
+        self.breach = False
+        self.raised: Exception | None = None
+        self._limits = limits
+        self._deadline = math.inf
+        self._folder: str | None = None
+        uid = 40_000 + secrets.randbelow(20_000) if os.geteuid() == 0 else None
+        if means == "limits":
+            self._folder = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
+            if uid is not None:
+                os.chown(self._folder, uid, uid)
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                _command(means, limits, uid, python),
+                stdin=theirs.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=stderr or subprocess.DEVNULL,
+                env={
+                    **ENVIRONMENT,
+                    "HOME": self._folder or "/tmp",
+                    "TMPDIR": self._folder or "/tmp",
+                },
+                cwd=self._folder or "/",
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        self._stdout = self._process.stdout.fileno()
+        os.set_blocking(self._stdout, False)
+        self._ended = os.pidfd_open(self._process.pid)
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the process and all it started, and remove its files."""
+        self._end()
+        self._channel.close()
+        if self._ended >= 0:
+            os.close(self._ended)
+            self._ended = -1
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        if self._folder is not None:
+            _remove(self._folder)
+            self._folder = None
+
+    def wait_until_ready(self) -> None:
+        """Wait for the blank process, and start the program's clock.
+
+        Raises:
+            RuntimeError: it does not come up, which is no program's fault.
+        """
+        self._deadline = time.monotonic() + START_LIMIT_S
+        try:
+            line = self._read_line()
+        except ProgramFailedError:
+            line = b""
+        if line != b"ready":
+            status = self._process.returncode
+            raise RuntimeError(
+                f"the sandbox did not start (status {status}); `unmask doctor` says what this machine can do"
+            )
+        self._deadline = time.monotonic() + self._limits.wall_s
+
+    def load(self, program: str) -> None:
+        """Hand the program over and let it define what it defines.
+
+        Raises:
+            Exception: what it raised while it did.
+            ProgramFailedError: it ended, or broke the protocol.
+        """
+        self._send({"program": program, "stdin": None})
+        self.call(None)
+
+    def call(self, target: str | None, *args: object, **kwargs: object) -> Any:
+        """Call a function of the program and return its result.
+
+        Args:
+            target: `f`, or `Solution().f` for a method of a fresh object.
+            *args: literals, which cross by value: what the program does to them is not seen here.
+            **kwargs: the same.
+
+        Raises:
+            Exception: what the program raised, if it is an exception of Python itself.
+            ProgramRaisedError: it raised something else, or its result is no literal.
+            ProgramFailedError: it has ended or broken the protocol.
+        """
+        if self.failure:
+            raise ProgramFailedError(self.failure)
+        number = secrets.token_hex(8)
+        try:
+            packed = {"args": pack(list(args)), "kwargs": pack(kwargs)}
+        except (TypeError, ValueError) as error:
+            raise UnfitTestError(
+                f"a test gives {target} an argument that cannot cross: {error}"
+            ) from error
+        self._send({"number": number, "target": target} | packed)
+        return self._understand(number, self._read_line())
+
+    def run(self, program: str, stdin: str) -> str | None:
+        """Run a program to its end with this standard input.
+
+        Returns:
+            What it printed; None where it failed, with the reason in `failure`.
+        """
+        try:
+            self._send({"program": program, "stdin": stdin})
+            output = self._read_output()
+        except ProgramFailedError:
+            return None
+        if status := self._end():
+            self.failure = self._reason(status)
+            return None
+        return output.decode("utf-8", "replace")
+
+    def _understand(self, number: str, line: bytes) -> Any:
+        """Turn an answer into the value it holds, or into what it says was raised."""
+        match _parsed(line):
+            case [given, "value", packed] if given == number:
+                with contextlib.suppress(ValueError):
+                    return unpack(packed)
+            case [given, "raise", str(name), str(message)] if given == number:
+                self.raised = _exception(name, message)
+                raise self.raised
+            case [given, "foreign", str(name)] if given == number:
+                self.breach = True
+                raise ProgramRaisedError(
+                    f"the result is of type {name[:100]!r}, which is no literal"
+                )
+            case _:
+                pass
+        return self._fail("crash")
+
+    def _send(self, message: object) -> None:
+        self._channel.settimeout(max(0.001, self._deadline - time.monotonic()))
+        try:
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+        except TimeoutError:
+            self._fail("timeout")
+        except OSError:
+            self._find_out_why()
+
+    def _read_line(self) -> bytes:
+        """Read one line and no byte more, within the limits."""
+        line, data = bytearray(), b""
+        while b"\n" not in data:
+            self._channel.settimeout(max(0.001, self._deadline - time.monotonic()))
+            try:
+                data = self._channel.recv(1 << 20)
+            except TimeoutError:
+                self._fail("timeout")
+            except OSError:
+                data = b""
+            if not data:
+                self._find_out_why()
+            line += data
+            if len(line) > self._limits.output:
+                self._fail("crash")
+        answer, _, rest = bytes(line).partition(b"\n")
+        return answer if not rest else self._fail("crash")
+
+    def _read_output(self) -> bytes:
+        """Read what the program prints until it has ended; what it left behind may not print on."""
+        output = bytearray()
+        is_open, has_ended = True, False
+        while not has_ended:
+            heard, *_ = select.select(
+                [self._ended, *([self._stdout] if is_open else [])],
+                *([], [], max(0.0, self._deadline - time.monotonic())),
+            )
+            if not heard:
+                self._fail("timeout")
+            # Looked at before the pipe is emptied: what an ended program printed is all there.
+            has_ended = self._ended in heard
+            is_open = is_open and self._drain(output)
+        return bytes(output)
+
+    def _drain(self, output: bytearray) -> bool:
+        """Take what lies in the pipe, and say whether more may come."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._stdout, 1 << 16):
+                output += data
+                if len(output) > self._limits.output:
+                    self._fail("crash")
+            return False
+        return True
+
+    def _find_out_why(self) -> NoReturn:
+        """The channel is closed: wait for the end that must be near, and name its reason."""
+        has_ended, *_ = select.select([self._ended], [], [], END_LIMIT_S)
+        status = self._end()
+        self._fail(self._reason(status) if has_ended else "crash")
+
+    def _reason(self, status: int) -> Failure:
+        """Say why the process ended: its processor time was used up, or anything else."""
+        # A launcher passes a signal on as 128 + its number. Who ignores the first is killed a second later.
+        number = -status if status < 0 else status - 128
+        elapsed_s = time.monotonic() - self._deadline + self._limits.wall_s
+        is_killed_late = number == signal.SIGKILL and elapsed_s >= self._limits.cpu_s
+        return "timeout" if number == signal.SIGXCPU or is_killed_late else "crash"
+
+    def _fail(self, failure: Failure) -> NoReturn:
+        self.failure = self.failure or failure
+        self._end()
+        raise ProgramFailedError(self.failure)
+
+    def _end(self) -> int:
+        """End what still runs, and return the status the process ended with."""
+        if self._process.returncode is None:
+            if self._folder is not None:
+                os.kill(self._process.pid, signal.SIGTERM)
+                select.select([self._ended], [], [], WATCH_LIMIT_S)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+def _command(means: Means, limits: Limits, uid: int | None, path: Path | None) -> list[str]:
+    """Return the command of a blank process behind walls."""
+    python = interpreter(path)
+    is_bare = means == "limits"
+    setup = {
+        "path": [str(python.packages), str(CODE.parent)]
+        if is_bare
+        else [str(INSIDE_PACKAGES), str(INSIDE_CODE)],
+        "limits": asdict(limits),
+        "uid": uid,
+        "is_bare": is_bare,
+    }
+    binds = [
+        *python.binds,
+        Bind(python.packages, INSIDE_PACKAGES),
+        Bind(CODE, INSIDE_CODE / "unmask"),
+    ]
+    command = python_command(python, BOOT, setup)
+    return walled(means, command, binds, limits.file, may_change_user=True)
+
+
+def _parsed(line: bytes) -> Any:
+    """Parse a line of JSON that anyone may have written; None where it is none."""
+    with contextlib.suppress(ValueError, RecursionError, MemoryError):
+        return json.loads(line)
+    return None
+
+
+def _exception(name: str, message: str) -> Exception:
+    """Make the exception the program raised, where a test could have expected it.
+
+    One that ends an iteration is not raised again: in the loop of a test it would end the test.
+    """
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind not in ENDS_A_LOOP:
+        with contextlib.suppress(TypeError):
+            return kind(message)
+    return ProgramRaisedError(f"{name[:100]}: {message}")
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder whose owner was hostile: nested past any recursion, closed to its reader."""
+    subprocess.run(["chmod", "-R", "u+rwX", folder], capture_output=True, check=False)
+    subprocess.run(["rm", "-rf", "--one-file-system", folder], capture_output=True, check=True)

@@ -1,0 +1,101 @@
+"""What this machine can lock a program into, found out by doing it.
+
+A kernel may offer namespaces and a container still forbid them, so nothing is read off version
+numbers: a means is tried with the very command that will be used, once per process, and what it
+must keep out is looked for from inside.
+"""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Literal
+
+from unmask.configs.sandbox import Isolation
+from unmask.rewards.sandbox import Limits, ProgramFailedError, Sandbox
+from unmask.rewards.sandbox_command import Means, interpreter
+
+MEANS: tuple[Means, ...] = ("bubblewrap", "unshare", "limits")
+INSTALL = "install the package bubblewrap of your distribution, as root"
+ALLOW = (
+    "allow user namespaces (sysctl user.max_user_namespaces, or the settings of the container), "
+    f"or {INSTALL}"
+)
+# It is loaded by no process at its start, so the program's own user must find and read it.
+TRIAL = "import decimal"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of trying one means.
+
+    Attributes:
+        means: which.
+        works: whether a program could be locked in by it.
+        said: what was said instead.
+    """
+
+    means: Means
+    works: bool
+    said: str = ""
+
+
+def level_of(means: Means) -> Literal["namespaces", "process"]:
+    """Return the level that a means gives."""
+    return "process" if means == "limits" else "namespaces"
+
+
+def choose_means(
+    isolation: Isolation, python: Path | None = None, key: str = "task.sandbox.isolation"
+) -> Means:
+    """Return the strongest means of this machine that the config admits.
+
+    Raises:
+        ValueError: there is none; the message says what was tried and the way out.
+    """
+    tried: list[str] = []
+    for means in MEANS:
+        if isolation in ("best", level_of(means)):
+            trial = try_means(means, python)
+            if trial.works:
+                return means
+            tried.append(f"{means}: {trial.said}")
+    weaker = f', or set {key} = "best"' if isolation == "namespaces" else ""
+    raise ValueError(
+        f"{key} = {isolation!r}: programs cannot be locked in like that here ({'; '.join(tried)}); "
+        f"{ALLOW}{weaker}"
+    )
+
+
+def best_walls() -> Means:
+    """Return the strongest means there is for a process that is foreign, not hostile; `limits` always is one."""
+    for means in MEANS:
+        if means != "limits" and try_means(means).works:
+            return means
+    return "limits"
+
+
+@cache
+def try_means(means: Means, python: Path | None = None) -> Trial:
+    """Lock a program in by a means, once, and call it."""
+    if sys.platform != "linux":
+        return Trial(means, False, "programs run on Linux only")
+    if means == "bubblewrap" and not shutil.which("bwrap"):
+        return Trial(means, False, "bubblewrap is not installed")
+    try:
+        with TemporaryFile() as said, Sandbox(means, Limits(), python, said) as sandbox:
+            try:
+                sandbox.wait_until_ready()
+                sandbox.load(TRIAL)
+            except RuntimeError:
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                return Trial(means, False, lines[-1] if lines else "it does not start")
+            except (ProgramFailedError, ImportError) as error:
+                at = interpreter(python).executable
+                return Trial(means, False, f"{at} does not work for an unprivileged user ({error})")
+    except OSError as error:
+        return Trial(means, False, str(error))
+    return Trial(means, True)

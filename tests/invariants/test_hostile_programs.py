@@ -1,0 +1,633 @@
+"""Programs that try to be counted as right, or to do harm, gain nothing and leave nothing; one test per trick.
+
+Each runs behind the best walls of this machine and behind none (level `process`); what only walls
+keep out is tried against every kind of walls.
+"""
+
+import os
+import tempfile
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sandboxes import WALLED, python_for, ready, skip_unless_it_is_another_user
+from unmask.rewards.code_tests import SourceTest, StdioTest, run_test
+from unmask.rewards.sandbox import Limits
+from unmask.rewards.sandbox_command import Means
+from unmask.rewards.sandbox_level import best_walls, level_of
+
+MIB = 2**20
+# Limits are part of the command line of every process of a program, forked ones included.
+LIMITS = Limits(
+    cpu_s=1,
+    wall_s=8 + os.getpid() / 10**7,
+    memory=256 * MIB,
+    file=8 * MIB,
+    output=MIB,
+    processes=8,
+)
+MARK = f'"wall_s": {LIMITS.wall_s}'
+SECRET = "the_answer_is_1729"
+# Two calls, so that a program may answer the second one before it is asked.
+TEST = SourceTest(
+    f"assert f(2) == 4\nassert f(3) == 9  # {SECRET}\nassert sorted(g([3, 1])) == [1, 3]",
+    ("f", "g"),
+)
+RIGHT = """
+def f(x):
+    return x * x
+
+def g(xs):
+    return xs[::-1]
+"""
+
+
+@pytest.fixture(params=["namespaces", "process"])
+def means(request: pytest.FixtureRequest) -> Means:
+    means = best_walls() if request.param == "namespaces" else "limits"
+    if level_of(means) != request.param:
+        pytest.skip("no namespaces here: `unmask doctor` says why")
+    python_for(means)
+    return means
+
+
+@pytest.fixture(params=WALLED)
+def walls(request: pytest.FixtureRequest) -> Means:
+    python_for(request.param)
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No process and no file outlives a test."""
+    scratch = Path(tempfile.mkdtemp(prefix="unmask-hostile-"))
+    scratch.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    yield
+    deadline = time.monotonic() + 10
+    while descendants() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not descendants()
+    scratch.rmdir()  # which fails where something is left in it
+
+
+def descendants() -> list[str]:
+    """Return the command lines of living processes that carry this process's mark."""
+    found: list[str] = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if MARK.encode() in (folder / "cmdline").read_bytes():
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                found += [] if state == "Z" else [folder.name]
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def outcome(means: Means, program: str, test: SourceTest | StdioTest = TEST) -> str:
+    with ready(means, LIMITS) as sandbox:
+        return run_test(sandbox, textwrap.dedent(program), test)
+
+
+def returned(means: Means, program: str) -> object:
+    """Return what `f(0)` of a program says: how the tests look around from inside."""
+    with ready(means, LIMITS) as sandbox:
+        sandbox.load(textwrap.dedent(program))
+        return sandbox.call("f", 0)
+
+
+def test_a_right_program_passes(means: Means):
+    assert outcome(means, RIGHT) == "passed"
+
+
+def test_printing_passed_is_no_answer(means: Means):
+    assert outcome(means, "print('passed', '1.0', 'ok')") == "wrong"
+
+
+@pytest.mark.parametrize("where", ["at once", "when called"])
+@pytest.mark.parametrize(
+    "way_out",
+    ["exit(0)", "import os; os._exit(0)", "raise SystemExit", "import sys; sys.exit(0)", "quit()"],
+)
+def test_ending_early_is_no_pass(means: Means, way_out: str, where: str):
+    program = way_out if where == "at once" else f"def f(x):\n    {way_out}"
+    assert outcome(means, program) in ("wrong", "crash")
+
+
+def test_patched_builtins_stay_inside(means: Means):
+    program = """
+        import builtins
+        for name in ("isinstance", "sorted", "len", "all", "any", "compile", "exec"):
+            setattr(builtins, name, lambda *args, **kwargs: True)
+        builtins.AssertionError = type("Quiet", (Exception,), {})
+        def f(x): return True
+        g = f
+    """
+    assert outcome(means, program) in ("wrong", "crash")
+
+
+def test_a_patched_assertion_machinery_stays_inside(means: Means):
+    program = """
+        import sys, unittest
+        AssertionError = None
+        sys.excepthook = lambda *args: None
+        unittest.TestCase.assertEqual = lambda *args: None
+        def f(x): raise AssertionError
+    """
+    assert outcome(means, program) == "wrong"
+
+
+def test_patched_modules_stay_inside(means: Means):
+    program = """
+        import json, sys
+        class Yes:
+            def __getattr__(self, name): return Yes()
+            def __call__(self, *args, **kwargs): return Yes()
+            def __eq__(self, other): return True
+        for name in list(sys.modules):
+            if name not in ("json", "sys", "builtins"):
+                sys.modules[name] = Yes()
+        json.dumps = json.loads = Yes()
+        def f(x): return Yes()
+    """
+    assert outcome(means, program) in ("wrong", "crash")
+
+
+def test_a_patched_channel_can_only_return_values(means: Means):
+    program = """
+        import unmask.rewards.inside.host as host
+        host.pack = host.describe = lambda value: ["value", ["tuple", True]]
+        def f(x): return 0
+    """
+    assert outcome(means, program) == "wrong"
+
+
+def test_an_object_that_equals_everything_is_no_result(means: Means):
+    program = """
+        class Yes:
+            def __eq__(self, other): return True
+            def __iter__(self): return iter([1, 3])
+        def f(x): return Yes()
+        g = f
+    """
+    assert outcome(means, program) == "wrong"
+
+
+@pytest.mark.parametrize("kind", ["int", "str", "list", "float", "tuple", "dict"])
+def test_a_subclass_with_a_lying_comparison_is_no_result(means: Means, kind: str):
+    program = f"""
+        class Yes({kind}):
+            def __eq__(self, other): return True
+            __hash__ = None
+        def f(x): return Yes()
+        g = f
+    """
+    assert outcome(means, program) == "wrong"
+
+
+def test_an_object_inside_a_list_is_no_result(means: Means):
+    program = """
+        class Yes:
+            def __eq__(self, other): return True
+        def f(x): return [Yes()]
+    """
+    assert outcome(means, program, SourceTest("assert f(0) == [1]", ("f",))) == "wrong"
+
+
+def test_a_test_that_swallows_everything_still_fails_a_program_that_breaks_the_protocol(
+    means: Means,
+):
+    hiding = SourceTest("try:\n    f(1)\nexcept:\n    pass", ("f",))
+    assert outcome(means, "def f(x): return object()", hiding) == "wrong"
+    assert outcome(means, "import os\ndef f(x): os._exit(0)", hiding) == "crash"
+
+
+def test_ending_the_loop_of_a_test_is_no_pass(means: Means):
+    loop = SourceTest("for y in map(f, [1, 2]):\n    assert y == 3", ("f",))
+    assert outcome(means, "def f(x): raise StopIteration", loop) == "wrong"
+
+
+def test_emptying_an_argument_is_no_pass(means: Means):
+    program = """
+        def f(x): return x * x
+        def g(xs):
+            xs.clear()
+            return xs
+    """
+    test = SourceTest("xs = [3, 1]\nassert g(xs) == xs", ("f", "g"))
+    assert outcome(means, program, test) == "wrong"
+
+
+def test_killing_the_parent_harms_nobody(means: Means):
+    skip_unless_it_is_another_user(means)
+    program = """
+        import os, signal
+        for signum in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
+            for pid in (os.getppid(), 1):
+                try: os.kill(pid, signum)
+                except OSError: pass
+        def f(x): return "alive"
+    """
+    assert outcome(means, program) in ("wrong", "crash")
+
+
+def test_killing_everybody_harms_nobody(means: Means):
+    skip_unless_it_is_another_user(means)
+    program = "import os, signal\nos.kill(-1, signal.SIGKILL)\ndef f(x): return 0"
+    assert outcome(means, program) in ("wrong", "crash")
+
+
+def test_a_fork_bomb_is_bounded(means: Means):
+    program = """
+        import os
+        while True:
+            try: os.fork()
+            except OSError: pass
+    """
+    assert outcome(means, program) in ("timeout", "crash")
+
+
+def test_processes_are_counted_for_root_too(means: Means):
+    program = """
+        import os, time
+        def f(x):
+            for count in range(100):
+                try: pid = os.fork()
+                except OSError: return count
+                if pid == 0:
+                    time.sleep(20)
+                    os._exit(0)
+            return count
+    """
+    assert 0 < returned(means, program) < LIMITS.processes  # type: ignore[operator]
+
+
+def test_filling_the_memory_ends_in_an_error(means: Means):
+    program = "def f(x):\n    hoard = []\n    while True: hoard.append(bytearray(2**24))"
+    assert outcome(means, program) in ("wrong", "crash")
+
+
+def test_filling_the_disk_ends_in_an_error(means: Means):
+    program = """
+        import os
+        def f(x):
+            sizes = []
+            for n in range(100):
+                try:
+                    with open(f"file{n}", "wb") as file:
+                        file.write(bytes(2**20)); file.flush()
+                        while True: file.write(bytes(2**20))
+                except OSError: pass
+                sizes.append(os.path.getsize(f"file{n}"))
+                if n >= 3: break
+            return max(sizes)
+    """
+    assert returned(means, program) <= LIMITS.file  # type: ignore[operator]
+
+
+def test_many_files_fill_no_disk(walls: Means):
+    program = """
+        import os
+        def f(x):
+            total = 0
+            for n in range(100):
+                try:
+                    with open(f"file{n}", "wb", buffering=0) as file:
+                        total += file.write(bytes(2**20))
+                except OSError: return total
+            return total
+    """
+    assert returned(walls, program) <= LIMITS.file  # type: ignore[operator]
+
+
+def test_sleeping_for_ever_is_a_timeout(means: Means):
+    limits = Limits(cpu_s=1, wall_s=1.0)
+    with ready(means, limits) as sandbox:
+        assert run_test(sandbox, "import time\ntime.sleep(10**6)", TEST) == "timeout"
+
+
+def test_a_busy_loop_is_a_timeout(means: Means):
+    assert outcome(means, "while True: pass") == "timeout"
+
+
+def test_ignoring_the_signals_of_the_limits_does_not_help(means: Means):
+    program = """
+        import signal
+        for signum in range(1, 65):
+            try: signal.signal(signum, signal.SIG_IGN)
+            except (OSError, ValueError): pass
+        import resource
+        try: resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000))
+        except ValueError: pass
+        while True: pass
+    """
+    assert outcome(means, program) == "timeout"
+
+
+def test_the_tests_are_in_no_frame_and_no_object(means: Means):
+    program = f"""
+        import gc, sys
+        def f(x):
+            frame, found = sys._getframe(), []
+            while frame:
+                found.append(repr(frame.f_globals) + repr(frame.f_locals))
+                frame = frame.f_back
+            found += [repr(thing)[:10**6] for thing in gc.get_objects() if type(thing) in (dict, list, str)]
+            return any("{SECRET[:7]}" + "{SECRET[7:]}" in text for text in found)
+    """
+    with ready(means, Limits(cpu_s=30)) as sandbox:
+        sandbox.load(textwrap.dedent(program))
+        assert sandbox.call("f", 0) is False
+
+
+def test_the_tests_are_in_no_command_line_and_no_environment(means: Means):
+    program = f"""
+        import glob
+        def f(x):
+            for name in ("cmdline", "environ", "maps"):
+                for path in glob.glob(f"/proc/[0-9]*/{{name}}"):
+                    try: text = open(path, "rb").read()
+                    except OSError: continue
+                    if b"{SECRET[:7]}" + b"{SECRET[7:]}" in text: return True
+            return False
+    """
+    assert returned(means, program) is False
+
+
+def test_no_file_of_the_machine_is_seen(walls: Means, tmp_path: Path):
+    (tmp_path / "tests.py").write_text(SECRET)
+    program = f"""
+        import os
+        def f(x):
+            seen = sorted(os.listdir("/"))
+            there = [p for p in ("{tmp_path}/tests.py", "/etc/passwd", "/home", "/work", "/root/.ssh",
+                                 "/var", "/sys/class", "/run", "/bin", "/usr/bin") if os.path.exists(p)]
+            return seen, there, os.listdir("/tmp")
+    """
+    seen, there, tmp = returned(walls, program)  # type: ignore[misc]
+    assert set(seen) <= {
+        "dev",
+        "etc",
+        "lib",
+        "lib64",
+        "proc",
+        "root",
+        "tmp",
+        "unmask",
+        "usr",
+        "opt",
+    }
+    assert there == [] and tmp == []
+
+
+def test_nothing_outside_the_temporary_directory_can_be_written(walls: Means):
+    program = """
+        import os, sys
+        def f(x):
+            written = []
+            for folder in ["/", "/dev", "/etc", "/usr/lib", "/unmask", "/unmask/code", *sys.path, sys.prefix]:
+                try: open(os.path.join(folder, "mine"), "w").close()
+                except OSError: continue
+                written.append(folder)
+            return written
+    """
+    assert returned(walls, program) == []
+
+
+def test_no_other_process_is_seen(walls: Means):
+    program = "import os\ndef f(x): return [int(n) for n in os.listdir('/proc') if n.isdigit()]"
+    assert max(returned(walls, program)) < 20  # type: ignore[call-overload]
+
+
+def test_flooding_stdout_ends_the_program(means: Means):
+    flood = "import os\nwhile True: os.write(1, b'x' * 2**16)"
+    assert outcome(means, flood, StdioTest("", "x")) == "crash"
+    assert outcome(means, flood) == "timeout"
+
+
+def test_flooding_stderr_fills_nothing(means: Means):
+    assert outcome(means, "import os\nwhile True: os.write(2, b'x' * 2**16)") == "timeout"
+
+
+def test_forged_answers_on_every_descriptor_are_a_breach(means: Means):
+    program = """
+        import os
+        for fd in range(64):
+            try: os.write(fd, b'["0123456789abcdef", "value", 4]\\n' * 3)
+            except OSError: pass
+        def f(x): return x * x
+        def g(xs): return xs
+    """
+    assert outcome(means, program) == "crash"
+
+
+def test_an_answer_given_twice_is_a_breach(means: Means):
+    program = """
+        import os, unmask.rewards.inside.host as host
+        once = host.write_all
+        host.write_all = lambda channel, data: once(channel, data * 2)
+        def f(x): return x * x
+        def g(xs): return xs
+    """
+    assert outcome(means, program) == "crash"
+
+
+def test_an_answer_to_an_earlier_call_is_a_breach(means: Means):
+    program = """
+        import unmask.rewards.inside.host as host
+        once, first = host.write_all, []
+        def write_all(channel, data):
+            first.append(data)
+            once(channel, first[0])
+        host.write_all = write_all
+        def f(x): return 4 if x == 2 else 9
+        def g(xs): return xs
+    """
+    assert outcome(means, program) == "crash"
+
+
+def test_closing_every_descriptor_is_no_answer(means: Means):
+    program = "import os\nos.closerange(0, 1024)\nimport time\ntime.sleep(60)"
+    assert outcome(means, program) in ("crash", "timeout")
+
+
+def test_tracing_and_the_memory_of_others_are_closed(walls: Means):
+    program = """
+        import ctypes, os
+        def f(x):
+            libc, opened = ctypes.CDLL(None), []
+            for pid in {1, os.getppid()} - {os.getpid()}:
+                if libc.ptrace(16, pid, 0, 0) == 0: opened.append(pid)
+                try: open(f"/proc/{pid}/mem", "r+b"); opened.append(pid)
+                except OSError: pass
+            return opened
+    """
+    if os.geteuid() != 0:
+        pytest.skip("without root, number 1 of the namespace is the same user; it holds nothing")
+    assert returned(walls, program) == []
+
+
+def test_the_environment_holds_nothing_of_ours(means: Means, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UNMASK_TEST_API_KEY", SECRET)
+    names = returned(means, "import os\ndef f(x): return sorted(os.environ)")
+    assert "UNMASK_TEST_API_KEY" not in names  # type: ignore[operator]
+    assert set(names) <= {  # type: ignore[call-overload]
+        *("HOME", "LANG", "LC_CTYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PWD"),
+        *("PYTHONHASHSEED", "TMPDIR"),
+    }
+
+
+def test_there_is_no_network(walls: Means):
+    program = """
+        import socket
+        def f(x):
+            reached = []
+            for address in (("127.0.0.1", PORT), ("10.0.0.1", 80), ("8.8.8.8", 53)):
+                try: socket.create_connection(address, 2).close()
+                except OSError: continue
+                reached.append(address)
+            return reached
+    """
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert returned(walls, program.replace("PORT", str(port))) == []
+
+
+def test_a_daemon_is_ended_with_its_program(means: Means):
+    program = """
+        import os, time
+        def f(x):
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    os.closerange(0, 1024)
+                    time.sleep(1000)
+                os._exit(0)
+            return x * x
+        def g(xs): return xs
+    """
+    assert outcome(means, program) == "passed"  # and `nothing_is_left` finds no daemon
+
+
+def test_a_daemon_cannot_hold_the_output_open(means: Means):
+    program = """
+        import os, time
+        print(4)
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(1000)
+    """
+    assert outcome(means, program, StdioTest("", "4\n")) == "passed"
+
+
+def test_threads_that_answer_later_calls_can_only_break_them(means: Means):
+    program = """
+        import os, threading, time
+        def spam():
+            while True:
+                for fd in range(3, 16):
+                    try: os.write(fd, b'["x", "value", 9]\\n')
+                    except OSError: pass
+                time.sleep(0.001)
+        threading.Thread(target=spam, daemon=True).start()
+        time.sleep(0.1)
+        def f(x): return x * x
+        def g(xs): return xs
+    """
+    assert outcome(means, program) == "crash"
+
+
+def test_a_huge_result_is_cut_off(means: Means):
+    assert outcome(means, "def f(x): return 'x' * 2**26") in ("crash", "wrong")
+
+
+def test_a_deeply_nested_result_is_no_result(means: Means):
+    program = """
+        def f(x):
+            for _ in range(500): x = [x]
+            return x
+    """
+    assert outcome(means, program) == "wrong"
+
+
+def test_a_deeply_nested_answer_breaks_no_parser(means: Means):
+    program = """
+        import json, unmask.rewards.inside.host as host
+        once = host.write_all
+        host.write_all = lambda channel, data: once(channel, b"[" * 100_000 + b"\\n")
+        def f(x): return 4
+    """
+    assert outcome(means, program) == "crash"
+
+
+def test_a_repr_that_never_ends_is_never_asked_for(means: Means):
+    program = """
+        class Bomb:
+            def __repr__(self):
+                while True: pass
+            __str__ = __hash__ = __repr__
+        class Error(Exception):
+            def __str__(self): raise SystemExit
+        def f(x): return Bomb()
+        def g(x): raise Error
+    """
+    assert outcome(means, program) == "wrong"
+    assert outcome(means, program, SourceTest("g(1)", ("g",))) == "wrong"
+
+
+def test_a_number_with_a_million_digits_blocks_nobody(means: Means):
+    program = "def f(x): return 7 ** 10**5\ndef g(x): return 7 ** 10**5"
+    assert outcome(means, program) == "wrong"
+    assert outcome(means, program, SourceTest("assert f(0) == 7 ** 10**5", ("f",))) == "passed"
+
+
+def test_links_out_of_the_temporary_directory_harm_no_file(means: Means, tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").write_text("whole")
+    program = f"""
+        import os
+        os.symlink("{victim}", "link")
+        os.symlink("/", "root")
+        os.makedirs("a/" * 200)
+        os.chmod("a", 0)
+        def f(x): return x * x
+        def g(xs): return xs
+    """
+    assert outcome(means, program) == "passed"
+    assert (victim / "file").read_text() == "whole"
+
+
+def test_a_higher_limit_is_refused(means: Means):
+    program = """
+        import resource
+        def f(x):
+            raised = []
+            for name in ("CPU", "AS", "FSIZE", "NPROC"):
+                kind = getattr(resource, f"RLIMIT_{name}")
+                hard = resource.getrlimit(kind)[1]
+                try: resource.setrlimit(kind, (hard, hard * 2))
+                except ValueError: continue
+                raised.append(name)
+            return raised
+    """
+    assert returned(means, program) == []
+
+
+def test_it_is_no_root_and_cannot_become_it(means: Means):
+    skip_unless_it_is_another_user(means)
+    program = """
+        import os
+        def f(x):
+            for change in (os.setuid, os.setgid, os.seteuid):
+                try: change(0)
+                except OSError: pass
+            groups = os.getgroups()
+            return [*os.getresuid(), *os.getresgid(), *groups]
+    """
+    assert 0 not in returned(means, program)  # type: ignore[operator]
