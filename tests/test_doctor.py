@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from unmask import doctor
 from unmask.doctor import Finding, examine, is_fit, report
+from unmask.rewards.sandbox_command import Means
+from unmask.rewards.sandbox_level import Trial
 
 REQUIRES = [
     "pydantic>=2",
@@ -77,23 +80,22 @@ class _Metadata:
 
 
 @pytest.mark.parametrize(
-    ("works", "is_installed", "found"),
+    ("works", "found"),
     [
-        ({"bwrap", "unshare"}, True, "bubblewrap: no network"),
-        ({"unshare"}, True, "does not start; user namespaces: allowed"),
-        (set(), True, "does not start; user namespaces: not allowed"),
-        ({"unshare"}, False, "not installed; user namespaces: allowed"),
-        (set(), False, "not installed; user namespaces: not allowed"),
+        ({"bubblewrap", "unshare", "limits"}, "namespaces, by bubblewrap: no network"),
+        ({"unshare", "limits"}, "namespaces, by our own system calls"),
+        ({"limits"}, "process: limits.*bubblewrap: it said no; unshare: it said no"),
+        (set(), "none: programs that a model wrote cannot be run"),
     ],
 )
-def test_isolation_is_tried(
-    works: set[str], is_installed: bool, found: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "_works", lambda command: command[0] in works)
-    monkeypatch.setattr(shutil, "which", lambda name: name if is_installed else None)
+def test_isolation_is_tried(works: set[str], found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tried(means: Means) -> Trial:
+        return Trial(means, means in works, "it said no")
+
+    monkeypatch.setattr(doctor, "try_means", tried)
     isolation = by_subject(examine(Path()))["isolation"]
-    assert found in isolation.found
-    assert bool(isolation.way_out) == ("bwrap" not in works)
+    assert re.search(found, isolation.found)
+    assert ("bubblewrap" in isolation.way_out) == works.isdisjoint({"bubblewrap", "unshare"})
     assert not isolation.is_required
 
 

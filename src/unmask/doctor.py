@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,14 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unmask import __version__
+from unmask.rewards.sandbox_level import ALLOW, MEANS, level_of, try_means
 from unmask.runs.columns import align
 
 if TYPE_CHECKING:
     from packaging.markers import Marker
 
-# Where the sandbox is tried: nothing but the system read-only, no network, no other processes.
-BUBBLEWRAP = ("bwrap", "--ro-bind", "/", "/", "--unshare-all", "--die-with-parent", "true")
-NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "true")
 # What a user asks for first when something differs; the other packages follow from these.
 SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "math-verify")
 GIB = 2**30
@@ -188,29 +185,21 @@ def _threads() -> Finding:
 
 def _isolation() -> Finding:
     """Try what programs written by a model could be locked into."""
-    if _works(BUBBLEWRAP):
-        return Finding("isolation", "bubblewrap: no network, own processes, read-only files")
-    can_unshare = _works(NAMESPACES)
-    spaces = "allowed" if can_unshare else "not allowed"
-    if shutil.which(BUBBLEWRAP[0]):
+    trials = [try_means(means) for means in MEANS]
+    best = next((trial.means for trial in trials if trial.works), None)
+    if best and level_of(best) == "namespaces":
+        by = "bubblewrap" if best == "bubblewrap" else "our own system calls"
         return Finding(
             "isolation",
-            f"bubblewrap is installed but does not start; user namespaces: {spaces}",
-            "allow user namespaces (sysctl user.max_user_namespaces, or the container's settings)",
+            f"namespaces, by {by}: no network, no other processes, no files but Python's",
         )
-    return Finding(
-        "isolation",
-        f"limits on time and memory only, bubblewrap is not installed; user namespaces: {spaces}",
-        "install the package bubblewrap of your distribution, as root; "
-        "needed only to run programs that a model wrote",
+    tried = "; ".join(f"{trial.means}: {trial.said}" for trial in trials if not trial.works)
+    found = (
+        "process: limits and an unprivileged user; a program sees files and network"
+        if best
+        else "none: programs that a model wrote cannot be run"
     )
-
-
-def _works(command: tuple[str, ...]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=5, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; needed only to run such programs")
 
 
 def _storage(directory: Path) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
+from unmask.configs.sandbox import SandboxConfig
 from unmask.configs.section import Section
 
 BOXED_TEMPLATE = (
@@ -13,7 +14,17 @@ BOXED_TEMPLATE = (
 )
 Extraction = Literal["boxed", "stated", "anywhere"]
 # Every name is a file of `unmask.tasks` and a line of `tasks.published.dataset_by_name`.
-DatasetName = Literal["gsm8k", "math500", "math_train", "aime24", "aime25", "livebench_math"]
+DatasetName = Literal[
+    "gsm8k",
+    "math500",
+    "math_train",
+    "aime24",
+    "aime25",
+    "livebench_math",
+    "humaneval",
+    "mbpp",
+    "livecodebench",
+]
 
 
 class VerifierConfig(Section):
@@ -103,6 +114,8 @@ class DatasetTaskConfig(Section):
     place of the grader."""
     verifier: VerifierConfig = VerifierConfig()
     """How the verifier is run."""
+    sandbox: SandboxConfig = SandboxConfig()
+    """How programs are run, where the answers are programs."""
 
     @field_validator("name", mode="before")
     @classmethod

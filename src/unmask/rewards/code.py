@@ -17,7 +17,7 @@ from typing import Literal
 
 from unmask.configs.sandbox import SandboxConfig
 from unmask.rewards.code_tests import FACTORY, CodeTest, Outcome, record_from_test
-from unmask.rewards.sandbox import START_LIMIT_S, limits_from_config
+from unmask.rewards.sandbox import START_LIMIT_S, limits_from_config, remove_folder
 from unmask.rewards.sandbox_level import choose_means
 from unmask.rewards.workers import Verdict, VerifierPool
 from unmask.types import Score
@@ -85,6 +85,9 @@ class CodeGrader:
     def close(self) -> None:
         """End the workers and remove their files; a later `judge` starts new ones."""
         self._pool.close()
+        # A worker that was killed could not tidy up after the program it held.
+        for folder in Path(self._scratch.name).iterdir():
+            remove_folder(folder)
 
     def judge(self, items: Sequence[tuple[str, Sequence[CodeTest]]]) -> list[CodeVerdict]:
         """Judge programs, each by its tests; the verdicts come in the order of the items.

@@ -73,7 +73,7 @@ def record_from_test(test: CodeTest) -> dict[str, Any]:
     return {"kind": type(test).__name__, **asdict(test)}
 
 
-def test_from_record(record: Mapping[str, Any]) -> CodeTest:
+def read_test(record: Mapping[str, Any]) -> CodeTest:
     """Turn what `record_from_test` made back into the test."""
     fields = {name: value for name, value in record.items() if name != "kind"}
     match record["kind"]:
@@ -182,7 +182,7 @@ def load_code_verifier(
         with spare.pop() as sandbox:
             sandbox.wait_until_ready()
             spare.append(Sandbox(means, Limits(**limits), path, scratch=scratch))
-            outcome = run_test(sandbox, item["program"], test_from_record(item["test"]))
+            outcome = run_test(sandbox, item["program"], read_test(item["test"]))
         error = outcome if outcome in ("timeout", "crash") else None
         return Verdict(float(outcome == "passed"), error)
 

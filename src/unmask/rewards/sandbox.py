@@ -155,6 +155,7 @@ class Sandbox:
 
     def close(self) -> None:
         """Kill the process and all it started, and remove its files."""
+        self.failure = self.failure or "crash"
         self._end()
         self._channel.close()
         if self._ended >= 0:
@@ -163,7 +164,7 @@ class Sandbox:
         assert self._process.stdout is not None
         self._process.stdout.close()
         if self._folder is not None:
-            _remove(self._folder)
+            remove_folder(Path(self._folder))
             self._folder = None
 
     def wait_until_ready(self) -> None:
@@ -377,7 +378,7 @@ def _exception(name: str, message: str) -> Exception:
     return ProgramRaisedError(f"{name[:100]}: {message}")
 
 
-def _remove(folder: str) -> None:
+def remove_folder(folder: Path) -> None:
     """Remove a folder whose owner was hostile: nested past any recursion, closed to its reader."""
     subprocess.run(["chmod", "-R", "u+rwX", folder], capture_output=True, check=False)
     subprocess.run(["rm", "-rf", "--one-file-system", folder], capture_output=True, check=True)

@@ -22,13 +22,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import unmask
-
 Means = Literal["bubblewrap", "unshare", "limits"]
 # Shared libraries and time zones; of /etc only what the loader reads.
 SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
-CODE = Path(unmask.__file__).parent
+CODE = Path(__file__).parents[1]
 TMP = Path("/tmp")
 ENCLOSE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from enclose import main; main(sys.argv[2:])"

@@ -11,7 +11,17 @@ from functools import cache
 from typing import assert_never
 
 from unmask.configs.task import DatasetName, DatasetTaskConfig
-from unmask.tasks import aime24, aime25, gsm8k, livebench_math, math500, math_train
+from unmask.tasks import (
+    aime24,
+    aime25,
+    gsm8k,
+    humaneval,
+    livebench_math,
+    livecodebench,
+    math500,
+    math_train,
+    mbpp,
+)
 from unmask.tasks.dataset import Dataset, Problem
 from unmask.tasks.grader import own_grader
 from unmask.tasks.sources import check_path, read_split
@@ -38,6 +48,12 @@ def dataset_by_name(name: DatasetName) -> Dataset:
             return aime25.DATASET
         case "livebench_math":
             return livebench_math.DATASET
+        case "humaneval":
+            return humaneval.DATASET
+        case "mbpp":
+            return mbpp.DATASET
+        case "livecodebench":
+            return livecodebench.DATASET
         case _:
             assert_never(name)
 

@@ -1,0 +1,75 @@
+"""HumanEval's own solutions, broken ones and ones that exit, under full processor load.
+
+`python -m benchmarks.code_grader` runs all 164 problems four ways: the canonical solution must pass,
+and `return None`, the canonical solution with every result wrapped into another type, and
+`raise SystemExit` must fail. Beside it as many busy processes run as there are cores.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from benchmarks.setting import RESULTS, describe_machine, write_result
+from unmask.configs.task import DatasetTaskConfig
+from unmask.tasks.build import build_task
+from unmask.types import Prompt
+
+BUSY = "while True: pass"
+WAYS = ("canonical", "return None", "another object", "raise SystemExit")
+
+
+def response(prompt: Prompt, way: str) -> str:
+    """Return a whole program for a problem."""
+    stub, name = prompt.reference["stub"], prompt.reference["entry_point"]
+    canonical = str(prompt.reference["demonstration"])
+    if way == "canonical":
+        return canonical
+    if way == "another object":
+        wrap = f"\nright_{name} = {name}\nclass Yes:\n    __eq__ = lambda *_: True\n    __lt__ = __gt__ = __le__ = __ge__ = __eq__\n"
+        return canonical.removesuffix("```") + f"{wrap}def {name}(*args): return Yes()\n```"
+    return f"```python\n{stub}    {way}\n```"
+
+
+def measure(path: Path, num_busy: int) -> dict[str, Any]:
+    """Grade every problem every way, and return the figures."""
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(num_busy)]
+    result: dict[str, Any] = {"machine": describe_machine(), "busy_processes": num_busy}
+    try:
+        with closing(build_task(DatasetTaskConfig(name="humaneval", path=path))) as task:
+            prompts = task.prompts("test")
+            for way in WAYS:
+                start = time.perf_counter()
+                scores = task.grade([(prompt, response(prompt, way)) for prompt in prompts])
+                result[way] = {
+                    "problems": len(prompts),
+                    "passed": int(sum(score.reward for score in scores)),
+                    "timeouts": int(sum(score.parts["code_timeout"] for score in scores)),
+                    "crashes": int(sum(score.parts["code_crash"] for score in scores)),
+                    "seconds": round(time.perf_counter() - start, 1),
+                }
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    return result
+
+
+def main() -> None:
+    """Measure, print and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path", type=Path, help="HumanEval.jsonl.gz")
+    parser.add_argument("--busy", type=int, default=2, help="busy processes beside it")
+    parser.add_argument("--out", type=Path, default=RESULTS / "code_grader.json")
+    arguments = parser.parse_args()
+    result = measure(arguments.path, arguments.busy)
+    for name, value in result.items():
+        print(f"{name:>16}  {value}")
+    write_result(arguments.out, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""LiveCodeBench: contest problems (Jain et al., arXiv 2403.07974), by standard input or by a method.
+
+The private tests ship as a compressed pickle of a JSON text. Unpickling can run code, so it is done
+in the sandbox, by an unpickler that knows no class at all, and what comes back is a text. Public and
+private tests together are the tests.
+"""
+
+import json
+from typing import Any
+
+from unmask.rewards.code_tests import CallTest, CodeTest, StdioTest
+from unmask.rewards.sandbox import MIB, Limits, ProgramFailedError, Sandbox
+from unmask.rewards.sandbox_level import choose_means
+from unmask.tasks.code_problems import code_grader, code_reference
+from unmask.tasks.dataset import Dataset, Problem, Source
+from unmask.tasks.record import Record
+
+# Private tests of some problems are hundreds of megabytes.
+LIMITS = Limits(cpu_s=60, memory=8192 * MIB, output=2048 * MIB)
+UNPICKLER = """
+import base64, io, pickle, zlib
+
+class Unpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"{module}.{name} is no builtin container")
+
+def convert(text):
+    return Unpickler(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
+"""
+# What the published runner puts before every program.
+MODULES = (
+    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
+    *(
+        "statistics",
+        "itertools",
+        "functools",
+        "operator",
+        "io",
+        "sys",
+        "json",
+        "builtins",
+        "typing",
+    ),
+)
+PRELUDE = "\n".join(
+    [
+        *(f"from {name} import *" for name in MODULES),
+        f"import {', '.join(MODULES)}",
+        "sys.setrecursionlimit(50000)",
+    ]
+)
+
+
+def problem(record: Record) -> Problem:
+    """Read `question_content`, `starter_code`, both `*_test_cases` and `metadata`."""
+    metadata = _json(record, "metadata", record.values.get("metadata") or "{}")
+    cases = [
+        *_json(record, "public_test_cases", record.text("public_test_cases")),
+        *_private_cases(record),
+    ]
+    if not cases:
+        raise record.error("private_test_cases", "and public_test_cases must not both be empty")
+    try:
+        tests = [_test(case, metadata) for case in cases]
+    except (KeyError, TypeError, ValueError) as error:
+        raise record.error("public_test_cases", f"hold what is no test ({error!r})") from error
+    starter = str(record.values.get("starter_code") or "")
+    form = (
+        "Use this starter code, and answer with the program in one ```python block.\n\n"
+        f"```python\n{starter}\n```"
+        if starter
+        else "Read the inputs from standard input, write the answer to standard output, and answer "
+        "with the program in one ```python block."
+    )
+    question = f"{record.text('question_content')}\n\n{form}"
+    return Problem(question, code_reference(tests, prelude=PRELUDE))
+
+
+def _private_cases(record: Record) -> list[Any]:
+    text = record.values.get("private_test_cases") or "[]"
+    if not isinstance(text, str):
+        raise record.error("private_test_cases", "must be a text")
+    if text.lstrip().startswith("["):
+        return _json(record, "private_test_cases", text)
+    try:
+        converted = unpickle(text)
+    except (Exception, ProgramFailedError) as error:
+        raise record.error("private_test_cases", f"cannot be unpacked ({error!r})") from None
+    return (
+        _json(record, "private_test_cases", converted) if isinstance(converted, str) else converted
+    )
+
+
+def unpickle(text: str) -> Any:
+    """Unpack base64 of a compressed pickle, in a sandbox and without any class.
+
+    Raises:
+        Exception: it is something else.
+        ProgramFailedError: it is too large.
+    """
+    with Sandbox(choose_means("best"), LIMITS) as sandbox:
+        sandbox.wait_until_ready()
+        sandbox.load(UNPICKLER)
+        return sandbox.call("convert", text)
+
+
+def _json(record: Record, name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise record.error(name, f"must be JSON ({error})") from error
+
+
+def _test(case: dict[str, Any], metadata: dict[str, Any]) -> CodeTest:
+    """Read one case: `testtype`, `input` and `output`; of a method, one JSON value per line of `input`."""
+    if case["testtype"] == "stdin":
+        return StdioTest(case["input"], case["output"])
+    args = tuple(json.loads(line) for line in case["input"].split("\n") if line.strip())
+    return CallTest(f"Solution().{metadata['func_name']}", args, json.loads(case["output"]))
+
+
+DATASET = Dataset(
+    hub="livecodebench/code_generation_lite",
+    sources={"test": Source("livecodebench", "test")},
+    problem=problem,
+    template="{question}",
+    build_grader=code_grader,
+)

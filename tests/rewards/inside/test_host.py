@@ -1,0 +1,126 @@
+"""The process that holds a program: what it says to whom, seen through its own channel."""
+
+import builtins
+from collections.abc import Iterator
+
+import pytest
+
+from tests.sandboxes import ready
+from unmask.rewards.inside.host import describe, find, message_of
+from unmask.rewards.sandbox import ProgramRaisedError, Sandbox
+from unmask.rewards.sandbox_level import best_walls
+
+PROGRAM = """
+from dataclasses import dataclass
+from typing import List
+import typing
+
+@dataclass
+class Point:
+    x: int
+
+def module():
+    return __name__, typing.get_type_hints(Point) == {"x": int}, Point.__module__
+
+def add(a, b=1, *rest, c=0, **more):
+    return a + b + sum(rest) + c + sum(more.values())
+
+class Solution:
+    def __init__(self):
+        self.calls = 0
+    def solve(self, nums: List[int]) -> int:
+        self.calls += 1
+        return sum(nums) * self.calls
+
+def fails(name):
+    raise getattr(__import__("builtins"), name)("as it must")
+
+class Own(Exception):
+    pass
+
+def fails_in_its_own_way():
+    raise Own("reason")
+
+def reads():
+    return input()
+
+def prints():
+    print("noise")
+    return 1
+
+def deep(n):
+    return 0 if n == 0 else 1 + deep(n - 1)
+"""
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with ready(best_walls()) as sandbox:
+        sandbox.load(PROGRAM)
+        yield sandbox
+
+
+def test_a_program_is_a_module_of_its_own(sandbox: Sandbox):
+    assert sandbox.call("module") == ("program", True, "program")
+
+
+def test_defaults_and_keywords_are_those_of_the_function(sandbox: Sandbox):
+    assert sandbox.call("add", 1) == 2
+    assert sandbox.call("add", 1, 2, 3, c=4, d=5) == 15
+
+
+def test_a_method_is_called_on_a_fresh_object(sandbox: Sandbox):
+    assert sandbox.call("Solution().solve", [1, 2]) == 3
+    assert sandbox.call("Solution().solve", [1, 2]) == 3
+
+
+@pytest.mark.parametrize("name", ["ValueError", "KeyError", "ZeroDivisionError", "AssertionError"])
+def test_an_exception_of_python_is_raised_by_its_name(sandbox: Sandbox, name: str):
+    with pytest.raises(getattr(builtins, name), match="as it must"):
+        sandbox.call("fails", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration"]
+)
+def test_what_would_end_the_test_instead_is_an_ordinary_exception(sandbox: Sandbox, name: str):
+    with pytest.raises(ProgramRaisedError, match=name):
+        sandbox.call("fails", name)
+
+
+def test_an_exception_of_its_own_keeps_its_name(sandbox: Sandbox):
+    with pytest.raises(ProgramRaisedError, match="Own: reason"):
+        sandbox.call("fails_in_its_own_way")
+
+
+def test_a_missing_function_is_a_name_error(sandbox: Sandbox):
+    with pytest.raises(NameError, match="'missing' is not defined"):
+        sandbox.call("missing")
+    with pytest.raises(NameError, match="'Missing' is not defined"):
+        sandbox.call("Missing().method")
+
+
+def test_a_called_program_reads_and_prints_nothing(sandbox: Sandbox):
+    assert sandbox.call("prints") == 1
+    with pytest.raises(EOFError):
+        sandbox.call("reads")
+
+
+def test_recursion_is_pythons_own(sandbox: Sandbox):
+    assert sandbox.call("deep", 500) == 500
+    with pytest.raises(RecursionError):
+        sandbox.call("deep", 10_000)
+
+
+@pytest.mark.parametrize("error", ["SyntaxError", "ImportError", "NameError"])
+def test_a_program_that_does_not_load_says_why(error: str):
+    source = {"SyntaxError": "def f(:", "ImportError": "import no_such", "NameError": "f(1)"}[error]
+    with ready(best_walls()) as sandbox, pytest.raises(getattr(builtins, error)):
+        sandbox.load(source)
+
+
+def test_results_are_described_and_never_shown():
+    assert describe([1, (2,)]) == ["value", ["list", 1, ["tuple", 2]]]
+    assert describe({1: object()}) == ["foreign", "object"]
+    assert find({"f": len}, "f") is len
+    assert message_of(ValueError("x" * 10**6)) == "x" * 1000

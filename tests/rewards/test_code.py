@@ -1,0 +1,98 @@
+"""Programs in, verdicts out: order, credit, ends told apart, nothing left behind."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.sandboxes import python_for
+from unmask.configs.sandbox import SandboxConfig
+from unmask.rewards.code import CodeGrader, CodeVerdict, score_from_code_verdict
+from unmask.rewards.code_tests import CodeTest, SourceTest, StdioTest
+
+SQUARE = [SourceTest(f"assert f({n}) == {n * n}", ("f",)) for n in range(4)]
+LIMITS = {"cpu_s": 1, "wall_s": 10.0}
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[CodeGrader]:
+    with closing(CodeGrader(SandboxConfig(credit="share", **LIMITS))) as grader:
+        yield grader
+
+
+def test_three_hundred_programs_keep_their_order_and_leave_nothing(
+    grader: CodeGrader,
+):
+    items: list[tuple[str, list[CodeTest]]] = [
+        (f"print(int(input()) + {n % 7})", [StdioTest(str(n), str(n + n % 5))]) for n in range(300)
+    ]
+    verdicts = grader.judge(items)
+    assert [v.share for v in verdicts] == [float(n % 7 == n % 5) for n in range(300)]
+    assert {v.outcomes for v in verdicts} == {("passed",), ("wrong",)}
+
+
+def test_ends_are_told_apart(grader: CodeGrader):
+    programs = [
+        "def f(x): return x * x",
+        "def f(x): return x",
+        "def f(x):\n    while x == 2: pass\n    return x * x",
+        "import os\ndef f(x): return x * x if x < 3 else os._exit(0)",
+    ]
+    right, half, late, gone = grader.judge([(program, SQUARE) for program in programs])
+    assert right == CodeVerdict(("passed",) * 4, 4)
+    assert half.outcomes == ("passed", "passed", "wrong", "wrong")
+    assert late.outcomes == ("passed", "passed", "timeout", "passed")
+    assert gone.outcomes == ("passed", "passed", "passed", "crash")
+
+
+def test_all_or_nothing_stops_at_a_failed_first_test():
+    with closing(CodeGrader(SandboxConfig(credit="all", **LIMITS))) as grader:
+        first, last, right = grader.judge(
+            [
+                ("def f(x): return 1", SQUARE),
+                ("def f(x): return x", SQUARE),
+                ("def f(x): return x * x", SQUARE),
+            ]
+        )
+    assert first.outcomes == ("wrong",)
+    assert last.outcomes == ("passed", "passed", "wrong", "wrong")
+    assert [score_from_code_verdict(v, "all").reward for v in (first, last, right)] == [0, 0, 1]
+
+
+def test_a_score_names_its_parts():
+    verdict = CodeVerdict(("passed", "timeout"), 4)
+    assert score_from_code_verdict(verdict, "share").reward == 0.25
+    assert score_from_code_verdict(verdict, "all").reward == 0.0
+    assert score_from_code_verdict(verdict, "all").parts == {
+        "graded": 0.25,
+        "code_timeout": 1.0,
+        "code_crash": 0.0,
+    }
+
+
+def test_a_test_that_cannot_run_stops_the_caller(grader: CodeGrader):
+    with pytest.raises(RuntimeError, match=r"(?s)cannot run.*no_such_package"):
+        grader.judge([("def f(): pass", [SourceTest("import no_such_package", ("f",))])])
+    with pytest.raises(ValueError, match="without tests"):
+        grader.judge([("def f(): pass", [])])
+    assert grader.judge([("def f(x): return x * x", SQUARE)])[0].share == 1.0
+
+
+def test_without_namespaces_programs_have_a_folder_that_is_gone_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    python = python_for("limits")
+    folder = Path(tempfile.mkdtemp(prefix="unmask-test-", dir="/tmp"))
+    folder.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    program = "import os\nopen('mine', 'w').write('x')\ndef f(x): return len(os.listdir())"
+    config = SandboxConfig(isolation="process", python=python, **LIMITS)
+    with closing(CodeGrader(config)) as grader:
+        verdicts = grader.judge([(program, [SourceTest("assert f(0) == 1", ("f",))])] * 3)
+        assert [verdict.share for verdict in verdicts] == [1.0] * 3
+        assert list(folder.glob("*/*"))  # the next program's
+    assert list(folder.glob("*/*")) == []
+    del grader
+    folder.rmdir()
