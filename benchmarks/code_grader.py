@@ -1,7 +1,7 @@
 """HumanEval's own solutions, broken ones and ones that exit, under full processor load.
 
 `python -m benchmarks.code_grader` runs all 164 problems four ways: the canonical solution must pass,
-and `return None`, the canonical solution with every result wrapped into another type, and
+and `return None`, the canonical solution with an object that equals everything for every result, and
 `raise SystemExit` must fail. Beside it as many busy processes run as there are cores.
 """
 
@@ -19,6 +19,11 @@ from unmask.tasks.build import build_task
 from unmask.types import Prompt
 
 BUSY = "while True: pass"
+YES = """
+class Yes:
+    __eq__ = __lt__ = __gt__ = __le__ = __ge__ = lambda *_: True
+
+"""
 WAYS = ("canonical", "return None", "another object", "raise SystemExit")
 
 
@@ -29,8 +34,7 @@ def response(prompt: Prompt, way: str) -> str:
     if way == "canonical":
         return canonical
     if way == "another object":
-        wrap = f"\nright_{name} = {name}\nclass Yes:\n    __eq__ = lambda *_: True\n    __lt__ = __gt__ = __le__ = __ge__ = __eq__\n"
-        return canonical.removesuffix("```") + f"{wrap}def {name}(*args): return Yes()\n```"
+        return f"{canonical.removesuffix('```')}{YES}def {name}(*args): return Yes()\n```"
     return f"```python\n{stub}    {way}\n```"
 
 

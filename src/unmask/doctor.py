@@ -186,9 +186,9 @@ def _threads() -> Finding:
 def _isolation() -> Finding:
     """Try what programs written by a model could be locked into."""
     trials = [try_means(means) for means in MEANS]
-    best = next((trial.means for trial in trials if trial.works), None)
-    if best and level_of(best) == "namespaces":
-        by = "bubblewrap" if best == "bubblewrap" else "our own system calls"
+    working = [trial for trial in trials if trial.works]
+    if working and level_of(working[0].means) == "namespaces":
+        by = "bubblewrap" if working[0].means == "bubblewrap" else "our own system calls"
         return Finding(
             "isolation",
             f"namespaces, by {by}: no network, no other processes, no files but Python's",
@@ -196,7 +196,7 @@ def _isolation() -> Finding:
     tried = "; ".join(f"{trial.means}: {trial.said}" for trial in trials if not trial.works)
     found = (
         "process: limits and an unprivileged user; a program sees files and network"
-        if best
+        if working
         else "none: programs that a model wrote cannot be run"
     )
     return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; needed only to run such programs")

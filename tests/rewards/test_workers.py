@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from unmask.rewards.sandbox_level import best_walls
 from unmask.rewards.workers import Verdict, VerifierPool, score_from_verdict
 
 TOY = """
-    import os, time
+    import os, socket, time
+    from unmask.rewards.workers import Verdict
 
     def make(offset=0):
         def verify(item):
@@ -23,6 +26,23 @@ TOY = """
                 time.sleep(60)
             if item == "hold the lock":
                 (9**9)**(9**9)
+            if item == "rest":
+                time.sleep(1)
+            if item == "spin":
+                while True: pass
+            if item == "late":
+                return Verdict(0.0, "timeout")
+            match str(item).split():
+                case ["exists", path]:
+                    return os.path.exists(path)
+                case ["environ", name]:
+                    return name in os.environ
+                case ["reach", port]:
+                    try:
+                        socket.create_connection(("127.0.0.1", int(port)), 2).close()
+                    except OSError:
+                        return 0.0
+                    return 1.0
             if item == "die":
                 os._exit(3)
             if item == "leave":
@@ -83,6 +103,33 @@ def has_ended(pid: int, within_s: float) -> bool:
 def pid_of(pool: VerifierPool) -> int:
     pool.judge([0])
     return pool.pids[0]
+
+
+def test_a_verifier_behind_walls_sees_packages_and_nothing_else(
+    pool: VerifierPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if best_walls() == "limits":
+        pytest.skip("no namespaces here: `unmask doctor` says why")
+    (tmp_path / "secret").write_text("x")
+    monkeypatch.setenv("UNMASK_TEST_API_KEY", "x")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        reach = f"reach {server.getsockname()[1]}"
+        places = [str(tmp_path / "secret"), str(Path.home() / ".ssh"), "/etc/passwd", "/home"]
+        questions = [reach, "environ UNMASK_TEST_API_KEY", *(f"exists {place}" for place in places)]
+        with VerifierPool("toy_verifier:make", {}) as fresh:
+            assert {verdict.score for verdict in fresh.judge(questions)} == {0.0}
+        with VerifierPool("toy_verifier:make", {}, is_walled=False) as open_to_all:
+            assert open_to_all.judge([reach, f"exists {places[0]}"]) == [Verdict(1.0)] * 2
+
+
+def test_processor_time_decides_and_the_clock_stands_behind_it():
+    with VerifierPool("toy_verifier:make", {}, time_limit_s=0.3, wall_limit_s=3.0) as pool:
+        assert pool.judge(["rest", "spin"]) == [Verdict(4.0), Verdict(0.0, "timeout")]
+
+
+def test_a_verifier_may_say_that_it_ran_out_of_time_itself():
+    with VerifierPool("toy_verifier:make", {}) as pool:
+        assert pool.judge(["late"]) == [Verdict(0.0, "timeout")]
 
 
 def test_verdicts_come_in_the_order_of_the_items(pool: VerifierPool):
