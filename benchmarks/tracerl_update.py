@@ -1,39 +1,35 @@
 """The packed layout against one padded row per denoising round: same trajectories, same gradient.
 
-    python benchmarks/tracerl_update.py              # about four minutes on one core
-    python benchmarks/tracerl_update.py --workloads lengths --repeats 5
+    python benchmarks/tracerl_update.py                 # about fifteen minutes on one core
+    python benchmarks/tracerl_update.py --workloads "block 4" --rounds 5 --share 1
+    python benchmarks/tracerl_update.py --device cuda   # shapes of 1.7B and 4B, FlexAttention
 
-TraceRL scores every token given what was revealed when it was. The published code
-(arXiv 2509.06949) lays a trajectory out as rows, one for each round k: the k-th reveal of every
-block at once,
+TraceRL scores every token given what was revealed when it was. The published layout is a padded row for
+each denoising round under a dense mask, with logits at every token (`published_rows.py`). unmask packs
+one clean copy and the noisy *blocks* that carry a target (`diffusion/layout.py`). Both are run with this
+package's model and objective, forward and backward of one update without the optimizer.
 
-    [ prompt | clean response | noisy response ]      L0 + 2 * L1 tokens
+    rows           as published, padded to the longest of the step
+    rows, sorted   the same, sorted by length and padded to the longest of their pass only: what is left
+                   of the ratio when all lengths are equal
+    packed         `pack_views`, as the learner calls it
+    old pass       the published pass without gradient over all rows, for the old log-probabilities; it
+                   comes on top of `rows`
 
-padded to the longest prompt and response of the batch, under a dense mask, with logits at the whole
-noisy copy. unmask packs one clean copy and the noisy *blocks* that carry a target
-(`diffusion/layout.py`). Both are run here with this package's model, objective and attention, on
-blocks that start at absolute position 0, forward and backward of one update without the optimizer.
-The rows get what costs nothing: batches of them under the same token budget, one mask for the whole
-batch, no gather in attention. The published pass without gradient over all rows, for the old
-log-probabilities, is left out; it would add about a third to the rows.
-
-    rows               as published
-    rows, sorted       the same, sorted by length and padded to the longest of their pass only
-    packed             `pack_views`, as the learner calls it
-    packed, unsorted   trajectories in the order they came
-    packed, own prompt every answer lays its prompt out again
-
-Workloads: `chain_sum`, the trajectories that one RL step of the quickstart trains on; `lengths`,
-drawn at realistic lengths, for a model of realistic proportions that a core can train.
+Workloads (`update_workloads.py`): `chain_sum`, the trajectories that one RL step of the quickstart trains
+on; `block 4` .. `block 32`, trajectories of lognormal lengths under a model of 100M parameters; `full`,
+the same under full attention, four views of each, where nothing is shared and only padding and
+logits can be saved.
 
 Reading the table: layouts run in turn, and `speed` is the median over rounds of the quotient rows /
-layout of CPU seconds (the JSON also has wall, and the range). At `lengths` only `rows` and `packed`
-run in every round, the others in the first. `tokens` and `TFLOP` are counted,
-not measured: matrix products of layers and head, and the query-key pairs that attention computes,
-masked or not. Where `speed` is below the quotient of TFLOP, the layout loses to overhead. `layout`
-is the share of its seconds that goes to building it. `gradient` is the relative difference of the
-whole gradient to that of `rows`; above 1e-5 the program fails. `peak` is what an update adds to
-resident memory (Linux).
+layout of seconds: CPU seconds of one thread, or wall seconds on a GPU. Where `share` is n, a round
+runs every n-th pass of a layout of rows, another one each round, and its seconds are scaled up by tokens;
+rows of one shape cost the same. `packed` always runs whole. `TFLOP` is counted, not measured: matrix
+products of layers and head, and the query-key pairs that attention computes, masked or not. Where
+`speed` is below the quotient of TFLOP, the layout loses to overhead. `gradient` is the relative
+difference of the whole gradient to that of `rows`, over all trajectories of `chain_sum` and the
+shortest elsewhere; above `TOLERANCE` the program fails. `peak` is what a pass takes beside weights
+and gradients, with gradient checkpointing: one published row, and the trajectory of mean lengths.
 
 Writes `benchmarks/results/tracerl_update.json`, with the settings and the machine.
 """
@@ -41,322 +37,108 @@ Writes `benchmarks/results/tracerl_update.json`, with the settings and the machi
 import argparse
 import ctypes
 import gc
-import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
+from published_rows import rows, rows_sorted
 from rich.console import Console
 from rich.table import Table
-from setting import (
-    RESULTS,
-    describe_machine,
-    quickstart_config,
-    train_quickstart_model,
-    write_result,
-)
+from setting import RESULTS, describe_machine, write_result
 from torch import Tensor
+from update_workloads import (
+    MEANS,
+    Pass,
+    Workload,
+    chain_sum,
+    drawn,
+    lognormal_lengths,
+    model_spec,
+    packed,
+    random_model,
+)
 
-from unmask.configs.objective import ObjectiveConfig
-from unmask.configs.rl import RLConfig
-from unmask.diffusion.layout import Document, Pack, assemble, lay_out, pack_views
-from unmask.diffusion.views import Views, views_of_trajectory
-from unmask.engine.build import build_llm
-from unmask.engine.engine import conventions_of
-from unmask.models.attention import Attend, attend_rows, sees
-from unmask.models.heads import Targets
-from unmask.models.spec import ModelSpec
-from unmask.models.tiles import plan_documents
-from unmask.models.transformer import Model, initialise
-from unmask.rollouts.collect import grade_trajectories, write_trajectories
-from unmask.rollouts.filters import is_kept
-from unmask.tasks.build import build_task
-from unmask.trainers.learner import Objective
-from unmask.trainers.rl import trajectory_views
-from unmask.trainers.terms import build_policy_terms
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.engine.engine import Engine
+from unmask.models.matmul import use_matmul
+from unmask.models.transformer import Model
 
-TOLERANCE = 1e-5  # of the whole gradient, in fp32
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # of the whole gradient
+BLOCKS = {"block 4": 4, "block 8": 8, "block 16": 16, "block 32": 32, "full": None}
 
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """One update: what is trained, on what.
-
-    Attributes:
-        name: of the workload.
-        model: the weights.
-        views: the trajectories' views; the same for every layout.
-        objective: scores and pack to per-target terms.
-        token_budget: most tokens of a forward and backward pass.
-    """
-
-    name: str
-    model: Model
-    views: Sequence[Views]
-    objective: Objective
-    token_budget: int
-
-    @property
-    def mask_id(self) -> int:
-        """Return what hidden tokens read."""
-        return self.model.spec.require_mask_id()
-
-
-class Pass(NamedTuple):
-    """One forward and backward pass: what goes in, and how many query-key pairs attention computes."""
-
-    pack: Pack
-    attend: Attend
-    num_pairs: int
-
+# Shapes of Qwen3, whose layers SDAR has; prompt and response; tokens of a pass.
+QWEN3 = {"num_kv_heads": 8, "head_width": 128, "is_tied": True}
+SHAPES = {
+    "1.7B": (2048, 28, {"num_heads": 16, "ffn_width": 6144}),
+    "4B": (2560, 36, {"num_heads": 32, "ffn_width": 9728}),
+}
+SIZES = {"784 + 2000": (784, 2000, 8192), "1024 + 8192": (1024, 8192, 32768)}
+ON_GPU = {f"{shape}, {size}": (shape, size) for shape in SHAPES for size in SIZES}
 
 Layout = Callable[[Workload], Iterator[Pass]]
-
-
-# --- packed ---------------------------------------------------------------------------------------
-
-
-def packed(work: Workload) -> Iterator[Pass]:
-    """Lay an update out as the learner does."""
-    yield from map(plan, pack_views(work.views, conventions_of(work.model), work.token_budget))
-
-
-def packed_unsorted(work: Workload) -> Iterator[Pass]:
-    """Pack the trajectories in the order they came, still with shared prompts."""
-    yield from pack_in_order(documents(work), work)
-
-
-def packed_own_prompt(work: Workload) -> Iterator[Pass]:
-    """Pack sorted trajectories that share nothing."""
-    alone = [with_own_prompt(document) for document in documents(work)]
-    yield from pack_in_order(sorted(alone, key=lambda document: document.num_tokens), work)
-
-
-def documents(work: Workload) -> list[Document]:
-    """Lay every trajectory out by itself."""
-    conventions = conventions_of(work.model)
-    return [
-        document
-        for number, views in enumerate(work.views)
-        for document in lay_out(number, views, conventions, work.token_budget)
-    ]
-
-
-def pack_in_order(members: Sequence[Document], work: Workload) -> Iterator[Pass]:
-    """Fill passes up to the budget, in order, as if no prompt were shared."""
-    start, used = 0, 0
-    for end, document in enumerate(members):
-        if end > start and used + document.num_tokens > work.token_budget:
-            yield plan(assemble(members[start:end], work.views))
-            start, used = end, 0
-        used += document.num_tokens
-    yield plan(assemble(members[start:], work.views))
-
-
-def with_own_prompt(document: Document) -> Document:
-    """Return the document with its prompt in its own clean copy."""
-    length = document.prefix_ids.shape[0]
-    positions = torch.cat((torch.arange(length), document.positions))
-    return replace(
-        document,
-        prefix_ids=document.prefix_ids[:0],
-        tokens=torch.cat((document.prefix_ids, document.tokens)),
-        positions=positions,
-        blocks=positions // document.block,
-        copies=F.pad(document.copies, (length, 0)),
-        rows=document.rows + length,
-    )
-
-
-def plan(pack: Pack) -> Pass:
-    """Plan a pack's attention."""
-    attend = plan_documents(pack.structure)
-    return Pass(pack, attend, sum(mask.numel() for mask in attend.masks))
-
-
-# --- rows -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RowAttend:
-    """Dense attention within rows that stand side by side: `mask (B, 1, N, N)`."""
-
-    mask: Tensor
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend within rows; nothing is gathered, because every row has the same length."""
-        shape = (self.mask.shape[0], self.mask.shape[-1])
-        q, k, v = (x.unflatten(0, shape) for x in (q, k, v))
-        return attend_rows(q, k, v, self.mask).flatten(0, 1)
-
-
-class RowShape(NamedTuple):
-    """The padded lengths of a batch: `L0` of whole prompt blocks, `L1` of the rest, and the grid."""
-
-    prompt: int
-    response: int
-    block: int
-
-    @property
-    def length(self) -> int:
-        """Return the tokens of a row."""
-        return self.prompt + 2 * self.response
-
-
-class Row(NamedTuple):
-    """One round of one trajectory."""
-
-    trajectory: int
-    view: int
-
-
-def rows(work: Workload) -> Iterator[Pass]:
-    """Lay an update out as published: rows in order, all padded to the longest of the batch."""
-    everything = rounds(work.views)
-    shape = shape_of(everything, work.views)
-    count = max(1, work.token_budget // shape.length)
-    for start in range(0, len(everything), count):
-        yield lay_rows(everything[start : start + count], shape, work)
-
-
-def rows_sorted(work: Workload) -> Iterator[Pass]:
-    """Sort rows by length, and pad them to the longest of their pass."""
-    waiting = sorted(rounds(work.views), key=lambda row: shape_of([row], work.views).length)
-    while waiting:
-        count = 1
-        while count < len(waiting):
-            length = shape_of(waiting[: count + 1], work.views).length
-            if (count + 1) * length > work.token_budget:
-                break
-            count += 1
-        yield lay_rows(waiting[:count], shape_of(waiting[:count], work.views), work)
-        waiting = waiting[count:]
-
-
-def rounds(views: Sequence[Views]) -> list[Row]:
-    """Return every round of every trajectory: a view stands at the k-th reveal of all its blocks."""
-    return [Row(number, view) for number, v in enumerate(views) for view in range(len(v.target))]
-
-
-def shape_of(members: Sequence[Row], views: Sequence[Views]) -> RowShape:
-    """Return the padded lengths of some rows."""
-    found = [views[number] for number in dict.fromkeys(row.trajectory for row in members)]
-    offsets = [v.prompt_ids.shape[0] % v.block for v in found]
-    return RowShape(
-        max(v.prompt_ids.shape[0] - offset for v, offset in zip(found, offsets, strict=True)),
-        max(v.canvas_ids.shape[0] + offset for v, offset in zip(found, offsets, strict=True)),
-        found[0].block,
-    )
-
-
-def lay_rows(members: Sequence[Row], shape: RowShape, work: Workload) -> Pass:
-    """Lay rows side by side; every slot of the noisy copy is scored, and counts where it is a target."""
-    batch, length = len(members), shape.length
-    tokens = torch.zeros(batch, length, dtype=torch.int64)
-    positions = torch.zeros_like(tokens)
-    is_token = torch.ones(batch, length, dtype=torch.bool)
-    scored = {name: torch.zeros(batch, shape.response) for name in ("weights", "advantages")}
-    for name in ("behavior_logprobs", "old_logprobs"):
-        scored[name] = torch.zeros(batch, shape.response, dtype=torch.float64)
-    drawable = int(work.model.head.drawable.nonzero()[0])  # any id whose log-probability is finite
-    targets = torch.full((batch, shape.response), drawable)
-    temperatures = torch.ones(batch, shape.response, dtype=torch.float64)
-    for place, (number, view) in enumerate(members):
-        v = work.views[number]
-        num_prompt, num_canvas = v.prompt_ids.shape[0], v.canvas_ids.shape[0]
-        offset = num_prompt % shape.block
-        first = shape.prompt - (num_prompt - offset)
-        noisy = shape.prompt + shape.response
-        clean = torch.cat((v.prompt_ids, v.canvas_ids))
-        tokens[place, first : first + len(clean)] = clean
-        tail = clean[num_prompt - offset :].clone()
-        tail[offset:].masked_fill_(v.hidden[view], work.mask_id)
-        tokens[place, noisy : noisy + len(tail)] = tail
-        positions[place, first:noisy] = torch.arange(noisy - first)
-        positions[place, noisy:] = positions[place, shape.prompt : noisy]
-        is_token[place, :first] = False
-        slots = slice(offset, offset + num_canvas)
-        target = v.target[view]
-        scored["weights"][place, slots] = v.weight[view] * target
-        scored["advantages"][place, slots] = v.advantages
-        scored["behavior_logprobs"][place, slots] = v.behavior_logprobs
-        scored["old_logprobs"][place, slots] = v.old_logprobs[view]
-        targets[place, slots] = torch.where(target, v.canvas_ids, drawable)
-        temperatures[place] = v.temperature
-    mask = row_pattern(shape) & is_token[:, None] | torch.eye(length, dtype=torch.bool)
-    in_row = torch.arange(shape.prompt + shape.response, length)
-    return Pass(
-        Pack(
-            tokens=tokens.flatten(),
-            positions=positions.flatten(),
-            structure=torch.empty(4, 0, dtype=torch.int64),
-            rows=(torch.arange(batch)[:, None] * length + in_row).flatten(),
-            targets=targets.flatten(),
-            temperatures=temperatures.flatten(),
-            origin=torch.empty(3, 0, dtype=torch.int64),
-            **{name: values.flatten() for name, values in scored.items()},
-        ),
-        RowAttend(mask[:, None]),
-        mask.numel(),
-    )
-
-
-def row_pattern(shape: RowShape) -> Tensor:
-    """Return `(N, N)` who sees whom in a row without padding; prompts are padded by whole blocks."""
-    clean = torch.arange(shape.prompt + shape.response) // shape.block
-    blocks = torch.cat((clean, clean[shape.prompt :]))
-    copies = (torch.arange(shape.length) >= len(clean)).long()
-    nothing = torch.zeros_like(blocks)
-    structure = torch.stack((nothing, blocks, copies, nothing - 1))
-    return sees(structure[:, :, None], structure[:, None, :])
-
-
-LAYOUTS: dict[str, Layout] = {
-    "rows": rows,
-    "packed": packed,
-    "rows, sorted": rows_sorted,
-    "packed, unsorted": packed_unsorted,
-    "packed, own prompt": packed_own_prompt,
-}
+LAYOUTS: dict[str, Layout] = {"rows": rows, "packed": packed, "rows, sorted": rows_sorted}
 
 
 # --- measuring ------------------------------------------------------------------------------------
 
 
-class Seconds(NamedTuple):
-    """Of one update: CPU, wall, and the wall part that went to the layout."""
+def clock(device: torch.device) -> float:
+    """Return CPU seconds of this process, or wall seconds once the GPU is done."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
-    cpu: float
-    wall: float
-    layout: float
 
+def seconds(
+    work: Workload, layout: Layout, share: int = 1, turn: int = 0, is_old_pass: bool = False
+) -> float:
+    """Return the seconds of one update, whose gradient is added to the model's `grad`.
 
-def backward(work: Workload, layout: Layout) -> Seconds:
-    """Take the gradient of one update, into the model's `grad`."""
-    work.model.zero_grad(set_to_none=True)
+    Args:
+        work: the update.
+        layout: how it is laid out; the seconds that takes are counted.
+        share: run every `share`-th pass only, and scale up by tokens.
+        turn: which of them.
+        is_old_pass: forward only.
+    """
     denominator = float(sum(int(v.target.sum()) for v in work.views))
-    cpu, wall, in_layout = time.process_time(), time.perf_counter(), 0.0
-    mark = wall
-    for pack, attend, _ in layout(work):
-        in_layout += time.perf_counter() - mark
-        targets = Targets(pack.targets, pack.temperatures)
-        scores = work.model.score(pack.tokens, pack.positions, attend, pack.rows, targets)
-        terms = work.objective(scores, pack)
-        ((terms.loss * pack.weights).sum() / denominator).backward()
-        mark = time.perf_counter()
-    return Seconds(time.process_time() - cpu, time.perf_counter() - wall, in_layout)
+    spent, tokens, all_tokens = 0.0, 0, 0
+    mark = clock(work.model.device)
+    for index, step in enumerate(layout(work)):
+        all_tokens += step.pack.tokens.shape[0]
+        if index % share == turn % share:
+            tokens += step.pack.tokens.shape[0]
+            run_pass(work, step, denominator, is_old_pass)
+            spent += clock(work.model.device) - mark
+        mark = clock(work.model.device)
+    return spent * all_tokens / tokens
 
 
-def gradient(model: Model) -> Tensor:
-    """Return the whole gradient as one vector."""
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+def run_pass(work: Workload, step: Pass, denominator: float, is_old_pass: bool = False) -> None:
+    """Run one pass, backward too unless it is for the old log-probabilities."""
+    if is_old_pass:
+        with torch.no_grad():
+            step.score(work.model, step)
+        return
+    terms = work.objective(step.score(work.model, step), step.pack)
+    ((terms.loss * step.pack.weights).sum() / denominator).backward()
+
+
+def gradient_difference(work: Workload) -> float:
+    """Return `|packed - rows| / |rows|` of the whole gradient, Euclidean."""
+    found: list[Tensor] = []
+    for layout in (packed, rows):
+        work.model.zero_grad(set_to_none=True)
+        seconds(work, layout)
+        parts = [p.grad.flatten() for p in work.model.parameters() if p.grad is not None]
+        found.append(torch.cat(parts).float())
+    ours, expected = found
+    return float((ours - expected).norm() / expected.norm())
 
 
 class Count(NamedTuple):
@@ -364,8 +146,7 @@ class Count(NamedTuple):
 
     tokens: int
     scored: int
-    matmul_flop: float
-    attention_flop: float
+    tflop: float
 
 
 def count_work(work: Workload, layout: Layout) -> Count:
@@ -375,206 +156,137 @@ def count_work(work: Workload, layout: Layout) -> Count:
     to input and weight); attention four per pair and channel forward, ten backward, because scores
     are computed again.
     """
-    passes = [(p.pack.tokens.shape[0], p.pack.rows.shape[0], p.num_pairs) for p in layout(work)]
+    passes = [(p.pack.tokens.shape[0], p.num_scored, p.num_pairs) for p in layout(work)]
     tokens, scored, pairs = (sum(column) for column in zip(*passes, strict=True))
     spec, layers = work.model.spec, work.model.backbone.layers
     weights = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
     head = spec.vocab_size * spec.width
     channels = spec.num_heads * spec.head_width * spec.num_layers
-    return Count(tokens, scored, 6.0 * (tokens * weights + scored * head), 14.0 * pairs * channels)
+    flop = 6.0 * (tokens * weights + scored * head) + 14.0 * pairs * channels
+    return Count(tokens, scored, flop / 1e12)
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_mib(action: Callable[[], object]) -> float | None:
-    """Return by how much an action raises resident memory at its highest; `None` where Linux does not say."""
-    gc.collect()
+def peak_mib(work: Workload, layout: Layout) -> float | None:
+    """Return what the layout's first pass takes beside weights and gradients, with checkpointing.
+
+    `None` where neither a GPU nor Linux says it.
+    """
+    step = next(layout(work))
+    work.model.backbone.gradient_checkpointing = True
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # or freed memory that is still held hides a part
-        CLEAR.write_text("5")
-        before = _resident_kib("VmRSS")
-        action()
-        return (_resident_kib("VmHWM") - before) / 1024
+        run_pass(work, step, 1.0)  # so that the gradients are there
+        gc.collect()
+        before = _memory_mib(work.model.device, is_peak=False)
+        run_pass(work, step, 1.0)
+        return _memory_mib(work.model.device, is_peak=True) - before
     except OSError:
         return None
+    finally:
+        work.model.backbone.gradient_checkpointing = False
 
 
-def _resident_kib(name: str) -> int:
+def _memory_mib(device: torch.device, is_peak: bool) -> float:
+    """Return the memory in use, which starts the count of the peak, or that peak."""
+    if device.type == "cuda":
+        if is_peak:
+            return torch.cuda.max_memory_allocated(device) / 2**20
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device) / 2**20
+    if not is_peak:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # or freed memory that is still held hides a part
+        CLEAR.write_text("5")
+    name = "VmHWM" if is_peak else "VmRSS"
     (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1])
+    return int(line.split()[1]) / 1024
 
 
-def measure(
-    work: Workload, names: Sequence[str], repeats: int, num_full: int
-) -> dict[str, dict[str, Any]]:
-    """Run layouts in turn, `repeats` times: the first two always, the others in the first `num_full` rounds.
+def sync_seconds(model: Model) -> float:
+    """Return the wall seconds of a weight sync to an engine that shares the module, as RL has it."""
+    engine = Engine(model)
+    began = time.perf_counter()
+    engine.update_weights()
+    return time.perf_counter() - began
 
-    The first round also compares gradients and memory.
-    """
-    seconds: dict[str, list[Seconds]] = {name: [] for name in names}
-    gradients: dict[str, Tensor] = {}
-    peaks: dict[str, float | None] = {}
-    for repeat in range(repeats):
-        for name in names if repeat < num_full else names[:2]:
-            run = lambda name=name: seconds[name].append(backward(work, LAYOUTS[name]))  # noqa: E731
-            if repeat:
-                run()
-            else:
-                work.model.zero_grad(set_to_none=True)
-                peaks[name] = peak_mib(run)
-                gradients[name] = gradient(work.model)
+
+def measure(work: Workload, rounds: int, share: int) -> dict[str, Any]:
+    """Run the layouts in turn, and compare gradients and memory once."""
+    runs: dict[str, list[float]] = {name: [] for name in LAYOUTS}
+    old_pass: list[float] = []
+    shortest = min(work.views, key=lambda v: len(v.prompt_ids) + len(v.canvas_ids))
+    checked = work if work.mean is None else replace(work, views=[shortest])
+    difference = gradient_difference(checked)
+    for turn in range(rounds):
+        for name, layout in LAYOUTS.items():
             work.model.zero_grad(set_to_none=True)
-    return {
-        name: _result(
-            seconds["rows"],
-            seconds[name],
-            count_work(work, LAYOUTS[name]),
-            relative_difference(gradients[name], gradients["rows"]),
-            peaks[name],
-        )
-        for name in names
+            runs[name].append(seconds(work, layout, 1 if name == "packed" else share, turn))
+        old_pass.append(seconds(work, rows, share, turn, is_old_pass=True))
+    found = {
+        name: {
+            "speed": round(
+                median(row / own for row, own in zip(runs["rows"], own_runs, strict=True)), 3
+            ),
+            "seconds": [round(own, 3) for own in own_runs],
+            **count_work(work, LAYOUTS[name])._asdict(),
+        }
+        for name, own_runs in runs.items()
     }
-
-
-def relative_difference(found: Tensor, expected: Tensor) -> float:
-    """Return `|found - expected| / |expected|`, Euclidean, in float64."""
-    return float((found.double() - expected.double()).norm() / expected.double().norm())
-
-
-def _result(
-    baseline: Sequence[Seconds],
-    found: Sequence[Seconds],
-    count: Count,
-    difference: float,
-    peak: float | None,
-) -> dict[str, Any]:
-    pairs = list(zip(baseline, found, strict=False))  # a layout may have had fewer rounds
+    pairs = list(zip(runs["rows"], runs["packed"], old_pass, strict=True))
     return {
-        "speed": round(median(row.cpu / own.cpu for row, own in pairs), 3),
-        "speed_wall": round(median(row.wall / own.wall for row, own in pairs), 3),
-        "speed_range": [
-            round(edge(row.cpu / own.cpu for row, own in pairs), 3) for edge in (min, max)
-        ],
-        "cpu_s": round(median(own.cpu for own in found), 4),
-        "wall_s": round(median(own.wall for own in found), 4),
-        "layout_share": round(median(own.layout / own.wall for own in found), 4),
-        "tokens": count.tokens,
-        "scored": count.scored,
-        "tflop": round((count.matmul_flop + count.attention_flop) / 1e12, 5),
-        "attention_share_of_flop": round(
-            count.attention_flop / (count.matmul_flop + count.attention_flop), 4
-        ),
+        "layouts": found,
+        "old_pass_seconds": [round(old, 3) for old in old_pass],
+        "speed_with_old_pass": round(median((row + old) / own for row, own, old in pairs), 3),
         "gradient_difference": difference,
-        "peak_mib": peak if peak is None else round(peak, 1),
+        "peak_mib": measure_peaks(work),
     }
 
 
-# --- workloads ------------------------------------------------------------------------------------
-
-
-def chain_sum_workload(arguments: argparse.Namespace, directory: Path) -> Workload:
-    """Return what one RL step of the quickstart trains on: the kept groups of 64 prompts, 8 answers each."""
-    path = arguments.model or train_quickstart_model(
-        "chain_sum", directory, [f"steps={arguments.sft_steps}", *arguments.task_size]
-    )
-    overrides = [f"rollout.prompts={arguments.prompts}", f"run.seed={arguments.seed}"]
-    overrides += arguments.task_size
-    if arguments.smoke:
-        overrides.append("filter.drop_uniform=false")
-    config = quickstart_config(RLConfig, "chain_sum", directory / "rl", path, overrides)
-    llm, task = build_llm(config.model, config.engine), build_task(config.task)
-    prompts = llm.tokenize(task.prompts("train"))[: config.rollout.prompts]
-    sampling = config.sampling.to_params(n=config.rollout.responses)
-    trajectories = write_trajectories(llm, prompts, sampling, arguments.seed)
-    groups = grade_trajectories(llm, task, trajectories, config.rollout.responses)
-    task.close()
-    kept = [group for group in groups if is_kept(group, config.filter)]
-    objective = build_policy_terms(config.objective, is_single_update=False)
-    views = trajectory_views(kept, config)
-    if arguments.smoke:  # an untrained model earns nothing, and no advantage is no gradient
-        views = [replace(v, advantages=torch.ones_like(v.advantages)) for v in views]
-    return Workload("chain_sum", llm.model, views, objective, config.optimizer.token_budget)
-
-
-def lengths_workload(arguments: argparse.Namespace) -> Workload:
-    """Return trajectories of prompts of 100-200 and responses of 200-800 tokens, 1-4 steps per block."""
-    rng = random.Random(arguments.seed)
-    model = Model(realistic_spec(arguments))
-    initialise(model, arguments.seed)
-    count = arguments.groups * arguments.responses
-    lengths = [200 + 600 * (2 * n + 1) // (2 * count) for n in range(count)]  # evenly spread
-    rng.shuffle(lengths)
-    views = []
-    for uid in range(arguments.groups):
-        prompt_ids = draw_ids(rng, rng.randint(100, 200), model.spec)
-        for num_response in lengths[uid :: arguments.groups]:
-            trajectory = draw_trajectory(rng, uid, prompt_ids, num_response, model.spec)
-            views.append(views_of_trajectory(trajectory, rng.choice((-1.0, 1.0))))
-    # Nobody sampled these tokens: the policy's own log-probabilities are the old ones.
-    objective = build_policy_terms(ObjectiveConfig(), is_single_update=True)
-    return Workload("lengths", model, views, objective, arguments.token_budget)
-
-
-def realistic_spec(arguments: argparse.Namespace) -> ModelSpec:
-    """Return a model of usual proportions: head width 64, grouped queries, feed-forward three times as wide."""
-    width = arguments.width
-    return ModelSpec(
-        family="sdar",
-        num_layers=arguments.layers,
-        width=width,
-        num_heads=width // 64,
-        num_kv_heads=max(1, width // 128),
-        head_width=64,
-        ffn_width=3 * width,
-        vocab_size=arguments.vocabulary,
-        max_length=4096,
-        rope_theta=1e6,
-        norm_eps=1e-6,
-        has_qkv_bias=False,
-        has_qk_norm=True,
-        is_tied=False,
-        mask_id=0,
-        block_size=arguments.block,
-        num_drawable=arguments.vocabulary,
-        eos_ids=(1,),
-    )
-
-
-def draw_ids(rng: random.Random, count: int, spec: ModelSpec) -> tuple[int, ...]:
-    """Draw ordinary token ids."""
-    return tuple(rng.randrange(2, spec.vocab_size) for _ in range(count))
-
-
-def draw_trajectory(
-    rng: random.Random, uid: int, prompt_ids: tuple[int, ...], num_response: int, spec: ModelSpec
-) -> Trajectory:
-    """Draw a trajectory whose blocks took one to four denoising steps each, in any order of slots."""
-    block = spec.block_size
-    num_canvas = num_response + -(len(prompt_ids) + num_response) % block
-    step_map: list[int] = []
-    while len(step_map) < num_canvas:
-        size = block - (len(prompt_ids) + len(step_map)) % block
-        num_steps = min(size, rng.randint(1, 4))
-        # Every step reveals a slot; the others are spread over the steps.
-        steps = [*range(num_steps), *(rng.randrange(num_steps) for _ in range(size - num_steps))]
-        rng.shuffle(steps)
-        taken = max(step_map, default=0)
-        step_map += [taken + 1 + step for step in steps]
-    return Trajectory(
-        prompt=Prompt("lengths", uid, (), prompt_ids),
-        canvas_ids=draw_ids(rng, num_canvas, spec),
-        step_map=tuple(step_map),
-        behavior_logprobs=(0.0,) * num_canvas,
-        num_response=num_response,
-        finish="length",
-        policy_version=0,
-        sampling=SamplingParams(block_size=block, stop_token_ids=(1,)),
-        num_forwards=max(step_map),
-    )
+def measure_peaks(work: Workload) -> dict[str, float | None]:
+    """Return the peaks of a published row, and of the trajectory of mean lengths in both layouts."""
+    if work.mean is None:
+        return {}
+    alone = replace(work, views=[work.mean])
+    peaks = {
+        "rows": peak_mib(work, rows),
+        "rows, own length": peak_mib(alone, rows),
+        "packed": peak_mib(alone, packed),
+    }
+    return {name: peak if peak is None else round(peak, 1) for name, peak in peaks.items()}
 
 
 # --- the program ----------------------------------------------------------------------------------
+
+
+def build_workload(name: str, arguments: argparse.Namespace, directory: Path) -> Workload:
+    """Return the workload of a name."""
+    if name == "chain_sum":
+        return chain_sum(arguments, directory)
+    if name in ON_GPU:
+        return gpu_workload(*ON_GPU[name], arguments)
+    spec = model_spec(arguments.width, arguments.layers, arguments.vocabulary, BLOCKS[name])
+    model = random_model(spec, arguments.seed, arguments.device, torch.float32)
+    columns = [
+        lognormal_lengths(arguments.trajectories, mean, arguments.seed + place)
+        for place, mean in enumerate(arguments.means)
+    ]
+    lengths = list(zip(*columns, strict=True))
+    return drawn(model, lengths, tuple(arguments.means), arguments.token_budget, arguments.seed)
+
+
+def gpu_workload(shape: str, size: str, arguments: argparse.Namespace) -> Workload:
+    """Return two trajectories of one length under a model of a published shape, in bfloat16."""
+    width, layers, changes = SHAPES[shape]
+    num_prompt, num_response, budget = SIZES[size]
+    vocabulary, dtype = 151936, torch.bfloat16
+    if arguments.smoke:
+        width, layers, changes, vocabulary = 256, 1, {"num_heads": 16, "ffn_width": 512}, 64
+        num_prompt, num_response, dtype = num_prompt // 64, num_response // 64, torch.float32
+    spec = model_spec(width, layers, vocabulary, 4, **(QWEN3 | changes))
+    model = random_model(spec, arguments.seed, arguments.device, dtype)
+    lengths = (num_prompt, num_response)
+    return drawn(model, [lengths] * 2, lengths, budget, arguments.seed)
 
 
 def describe(work: Workload) -> dict[str, Any]:
@@ -585,7 +297,6 @@ def describe(work: Workload) -> dict[str, Any]:
     return {
         "trajectories": len(work.views),
         "rounds": sum(len(v.target) for v in work.views),
-        "noisy_blocks": sum(_count_noisy_blocks(v) for v in work.views),
         "targets": sum(int(v.target.sum()) for v in work.views),
         "prompt_tokens": [min(prompts), max(prompts)],
         "canvas_tokens": [min(canvases), max(canvases)],
@@ -594,36 +305,42 @@ def describe(work: Workload) -> dict[str, Any]:
     }
 
 
-def _count_noisy_blocks(views: Views) -> int:
-    offset = views.prompt_ids.shape[0] % views.block
-    grid = F.pad(views.target, (offset, 0)).unflatten(1, (-1, views.block))
-    return int(grid.any(-1).sum())
-
-
-def show(work: Workload, size: dict[str, Any], results: dict[str, Any]) -> None:
+def show(name: str, size: dict[str, Any], found: dict[str, Any]) -> None:
     """Print one workload's table."""
+    layouts, peaks = found["layouts"], found["peak_mib"]
     title = (
-        f"{work.name}: {size['trajectories']} trajectories, {size['rounds']} rounds, "
-        f"{size['noisy_blocks']} noisy blocks, {size['parameters'] / 1e6:.1f}M parameters"
+        f"{name}: {size['trajectories']} trajectories, {size['rounds']} rounds, "
+        f"{size['parameters'] / 1e6:.1f}M parameters"
     )
     table = Table(title=title)
-    headings = ("layout", "speed", "cpu s", "tokens", "TFLOP", "layout", "gradient", "peak MiB")
+    headings = ("layout", "speed", "seconds", "tokens", "scored", "TFLOP", "peak MiB")
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)
-    baseline = results["rows"]
-    for name, found in results.items():
-        peak = found["peak_mib"]
+    baseline = layouts["rows"]
+    for layout, own in layouts.items():
+        peak = peaks.get("rows, own length" if layout == "rows, sorted" else layout)
         table.add_row(
-            name,
-            f"{found['speed']:.2f}x",
-            f"{found['cpu_s']:.2f}",
-            f"{found['tokens']:,} ({baseline['tokens'] / found['tokens']:.2f}x)",
-            f"{found['tflop']:.3f} ({baseline['tflop'] / found['tflop']:.2f}x)",
-            f"{found['layout_share']:.0%}",
-            f"{found['gradient_difference']:.0e}",
+            layout,
+            f"{own['speed']:.2f}x",
+            f"{median(own['seconds']):.2f}",
+            f"{own['tokens']:,} ({baseline['tokens'] / own['tokens']:.2f}x)",
+            f"{own['scored']:,}",
+            f"{own['tflop']:.3f} ({baseline['tflop'] / own['tflop']:.2f}x)",
             "-" if peak is None else f"{peak:.0f}",
         )
+    table.add_row("old pass", "", f"{median(found['old_pass_seconds']):.2f}", "", "", "", "")
     Console(width=max(Console().width, 110)).print(table)
+    print_line(
+        f"gradient differs by {found['gradient_difference']:.0e}; with the old pass "
+        f"{found['speed_with_old_pass']:.2f}x; packed against sorted rows "
+        f"{layouts['packed']['speed'] / layouts['rows, sorted']['speed']:.2f}x"
+        + (f"; peak {peaks['packed'] / peaks['rows']:.0%} of a row's" if peaks.get("rows") else "")
+    )
+
+
+def print_line(text: str) -> None:
+    """Print a line below the tables."""
+    Console(width=max(Console().width, 110)).print(text)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -631,38 +348,40 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = ("chain_sum", "lengths")
-    parser.add_argument("--workloads", nargs="+", choices=names, default=list(names))
-    parser.add_argument("--layouts", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    names = ("chain_sum", *BLOCKS, *ON_GPU)
     parser.add_argument(
-        "--repeats",
-        type=int,
-        default=3,
-        help="of rows and the first layout; chain_sum: 5 times as many, of all",
+        "--workloads", nargs="+", choices=names, help="all that are made for the device by default"
     )
+    parser.add_argument("--rounds", type=int, default=3, help="of block 4; chain_sum takes 15")
+    parser.add_argument("--other-rounds", type=int, default=1, help="of the other workloads")
+    parser.add_argument("--share", type=int, default=4, help="of the passes of rows that are run")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--matmul", choices=("default", "onednn"), default="default")
     small = parser.add_argument_group("chain_sum")
-    small.add_argument("--model", type=Path, help="this checkpoint instead of a short SFT")
     small.add_argument("--sft-steps", type=int, default=200)
     small.add_argument("--prompts", type=int, default=64)
-    large = parser.add_argument_group("lengths")
-    large.add_argument("--groups", type=int, default=2, help="prompts")
-    large.add_argument("--responses", type=int, default=3, help="trajectories per prompt")
-    large.add_argument("--block", type=int, default=4)
-    large.add_argument("--width", type=int, default=256)
-    large.add_argument("--layers", type=int, default=4)
-    large.add_argument("--vocabulary", type=int, default=2000)
-    large.add_argument("--token-budget", type=int, default=8192)
+    large = parser.add_argument_group("block 4 .. full")
+    large.add_argument("--trajectories", type=int, default=8)
+    large.add_argument("--means", type=int, nargs=2, default=MEANS, help="of prompt and response")
+    large.add_argument("--width", type=int, default=640)
+    large.add_argument("--layers", type=int, default=12)
+    large.add_argument("--vocabulary", type=int, default=32000)
+    large.add_argument("--token-budget", type=int, default=3072)
     parser.add_argument("--out", type=Path, default=RESULTS / "tracerl_update.json")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and arguments.out == parser.get_default("out"):
+        arguments.out = RESULTS / "tracerl_update-cuda.json"
     if arguments.smoke:
-        arguments.repeats, arguments.sft_steps, arguments.prompts = 1, 2, 4
-        arguments.groups, arguments.responses, arguments.width, arguments.layers = 1, 2, 64, 1
+        arguments.rounds, arguments.sft_steps, arguments.prompts = 1, 2, 4
+        arguments.trajectories, arguments.means = 2, (15, 50)
+        arguments.width, arguments.layers, arguments.vocabulary = 64, 1, 64
         if arguments.out == parser.get_default("out"):
             arguments.out = None
+    if arguments.workloads is None:
+        arguments.workloads = names[:-4] if arguments.device == "cpu" else [*ON_GPU]
     arguments.task_size = ["task.size=400"] if arguments.smoke else []
-    arguments.layouts = list(dict.fromkeys(["rows", *arguments.layouts]))
     return arguments
 
 
@@ -670,31 +389,28 @@ def main() -> None:
     """Measure every workload, print the tables, write the JSON, and fail if gradients differ."""
     arguments = read_arguments()
     torch.set_num_threads(1)
-    settings = {key: value for key, value in vars(arguments).items() if key not in ("out", "model")}
+    use_matmul(arguments.matmul)
+    settings = {key: value for key, value in vars(arguments).items() if key != "out"}
     result: dict[str, Any] = {"settings": settings, "machine": describe_machine(), "workloads": {}}
+    wrong: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         for name in arguments.workloads:
-            is_small = name == "chain_sum"
-            work = (
-                chain_sum_workload(arguments, Path(place))
-                if is_small
-                else lengths_workload(arguments)
+            work = build_workload(name, arguments, Path(place))
+            rounds = {"chain_sum": 15, "block 4": arguments.rounds}.get(
+                name, arguments.other_rounds
             )
-            repeats = arguments.repeats * (5 if is_small else 1)
-            layouts = measure(work, arguments.layouts, repeats, repeats if is_small else 1)
+            found = measure(work, rounds, 1 if name == "chain_sum" else arguments.share)
+            found["sync_seconds"] = sync_seconds(work.model)
             size = describe(work)
-            show(work, size, layouts)
-            result["workloads"][name] = {"size": size, "repeats": repeats, "layouts": layouts}
+            show(name, size, found)
+            print_line(f"weight sync to the engine: {found['sync_seconds'] * 1000:.2f} ms")
+            result["workloads"][name] = {"size": size, **found}
+            if not found["gradient_difference"] <= TOLERANCE[work.model.dtype]:
+                wrong.append(f"{name}: {found['gradient_difference']:.1e}")
+            del work
     write_result(arguments.out, result)
-    differences = [
-        found["gradient_difference"]
-        for workload in result["workloads"].values()
-        for found in workload["layouts"].values()
-    ]
-    if not all(difference <= TOLERANCE for difference in differences):
-        raise SystemExit(
-            f"gradients differ by {max(differences):.1e}: the layouts are not the same"
-        )
+    if wrong:
+        raise SystemExit(f"gradients differ, the layouts are not the same: {'; '.join(wrong)}")
 
 
 if __name__ == "__main__":

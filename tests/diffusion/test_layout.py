@@ -17,11 +17,14 @@ from tests.diffusion.trajectories import (
     random_trajectory,
     trajectories,
 )
+from tests.toy import toy_model
 from unmask.diffusion.layout import Pack, check_budget, pack_views
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.sample import Conventions
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.models.attention import sees
+from unmask.models.heads import Targets
+from unmask.models.tiles import plan_documents
 
 LARGE = 10_000
 SHIFTED = replace(CONVENTIONS, is_shifted=True)
@@ -289,3 +292,29 @@ def test_documents_are_numbered_from_zero_and_stand_together(conventions: Conven
         assert torch.equal(document, document.sort().values)
         assert document.unique().tolist() == list(range(int(document.max()) + 1))
         assert (p.structure[3] < document).all()
+
+
+@every_convention
+def test_a_filled_pack_scores_the_same(conventions: Conventions) -> None:
+    """What a GPU adds to have packs of one shape changes no score and no gradient."""
+    attention = "full" if conventions.is_full else "block_causal"
+    model = toy_model(dtype=torch.float64, attention=attention, is_shifted=conventions.is_shifted)
+    found: list[Tensor] = []
+    (plain,) = pack(some_views(3, conventions=conventions), 600, conventions)
+    for p in (plain, plain.filled()):
+        model.zero_grad()
+        targets = Targets(p.targets, p.temperatures)
+        plan = plan_documents(p.structure)
+        logprobs = model.score(p.tokens, p.positions, plan, p.rows, targets).logprobs
+        logprobs.square().sum().backward()
+        grads = [x.grad.flatten() for x in model.parameters() if x.grad is not None]
+        found += [logprobs.detach(), torch.cat(grads)]
+    assert len(plain.filled().tokens) == plain.capacity == 600 > len(plain.tokens)
+    torch.testing.assert_close(found[2:], found[:2], rtol=0, atol=1e-10)
+
+
+def test_a_full_pack_is_filled_already() -> None:
+    (plain,) = pack(some_views(3), 600)
+    full = replace(plain, capacity=len(plain.tokens)).filled()
+    assert torch.equal(full.structure, plain.structure)
+    assert torch.equal(full.tokens, plain.tokens)

@@ -7,39 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.models.heads import random_heads
+from tests.models.structures import Token, allowed_pairs, packs
 from unmask.models import tiles
 from unmask.models.attention import KEY_TILE
-from unmask.models.tiles import plan_documents
-
-Token = tuple[int, int, int, int]  # document, block, copy, prefix
-
-
-@st.composite
-def packs(draw: st.DrawFn) -> list[Token]:
-    """Draw the structure of a pack: documents of clean blocks and noisy copies, some on a shared prefix."""
-    pack: list[Token] = []
-    prefixes: dict[int, int] = {}  # document without a prefix of its own: its clean blocks
-    for document in range(draw(st.integers(1, 4))):
-        prefix = draw(st.sampled_from([-1, *prefixes]))
-        first = prefixes.get(prefix, 0)
-        num_clean = draw(st.integers(0 if prefix >= 0 else 1, 3))
-        noisy = draw(st.lists(st.integers(first, first + num_clean), max_size=3))
-        copies = [(first + block, 0) for block in range(num_clean)]
-        copies += [(block, copy + 1) for copy, block in enumerate(noisy)]
-        for block, copy in draw(st.permutations(copies)) or [(first, 0)]:
-            pack += [(document, block, copy, prefix)] * draw(st.integers(1, 3))
-        if prefix < 0:
-            prefixes[document] = num_clean
-    return pack
-
-
-def may_see(query: Token, key: Token) -> bool:
-    """Say in plain words what `sees` says in tensors."""
-    document, block, copy, prefix = query
-    key_document, key_block, key_copy, _ = key
-    if key_document == document and key_block == block:
-        return key_copy == copy
-    return key_copy == 0 and key_block < block and key_document in (document, prefix)
+from unmask.models.tiles import plan_documents, plan_tiles
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
@@ -55,11 +26,11 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor) -> Tensor:
 @given(packs(), st.sampled_from([1, 3, tiles.QUERY_ROWS]))
 def test_a_planned_pack_is_its_dense_mask(pack: list[Token], query_rows: int) -> None:
     structure = torch.tensor(pack).T.contiguous()
-    allowed = torch.tensor([[may_see(query, key) for key in pack] for query in pack])
+    allowed = allowed_pairs(pack)
     q, k, v = random_heads(len(pack), 4, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "QUERY_ROWS", query_rows)
-        plan = plan_documents(structure)
+        plan = plan_tiles(structure)
     assert all(mask.shape[-1] % KEY_TILE == 0 for mask in plan.masks)
     assert all(mask.sum(-1).min() >= 1 for mask in plan.masks)
     torch.testing.assert_close(plan(0, q, k, v), dense_attention(q, k, v, allowed))
@@ -84,5 +55,5 @@ def test_long_documents_do_not_pay_for_keys_nobody_sees() -> None:
     """One clean copy of 100 blocks and a noisy copy of each: the dense mask would be 800 x 800."""
     clean = [(0, block, 0, -1) for block in range(100) for _ in range(4)]
     noisy = [(0, block, block + 1, -1) for block in range(100) for _ in range(4)]
-    plan = plan_documents(torch.tensor(clean + noisy).T)
+    plan = plan_tiles(torch.tensor(clean + noisy).T)
     assert sum(mask.numel() for mask in plan.masks) < 0.7 * 800**2

@@ -19,7 +19,7 @@ split between noisy blocks and repeats its clean prefix; a view under full atten
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ from torch import Tensor
 
 from unmask.diffusion.sample import Conventions
 from unmask.diffusion.views import Views
+
+# Tokens of a dead document that see each other: about what attention handles at a time.
+DEAD_COPY = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Pack:
         temperatures: `(S,)`.
         origin: `(3, S)` trajectory (index into the views given), view and canvas slot of each
             target.
+        capacity: tokens that a GPU fills it up to, so that one compiled kernel serves every pack.
     """
 
     tokens: Tensor
@@ -59,10 +63,28 @@ class Pack:
     old_logprobs: Tensor
     temperatures: Tensor
     origin: Tensor
+    capacity: int = 0
 
     def to(self, device: torch.device) -> "Pack":
-        """Return the pack on another device."""
-        return Pack(**{name: getattr(self, name).to(device) for name in self.__slots__})
+        """Return the pack on another device; on a GPU it is filled."""
+        pack = self.filled() if device.type == "cuda" else self
+        names = [name for name in self.__slots__ if name != "capacity"]
+        return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
+
+    def filled(self) -> "Pack":
+        """Return the pack filled to its capacity with a dead document: nobody else sees it, nobody scores it."""
+        fill = torch.arange(self.capacity - self.tokens.shape[0])
+        document = torch.full_like(fill, int(self.structure[0, -1]) + 1)
+        # Copies that see themselves alone, or attention over the dead would be the dearest of all.
+        dead = torch.stack(
+            (document, torch.zeros_like(fill), 1 + fill // DEAD_COPY, torch.full_like(fill, -1))
+        )
+        return replace(
+            self,
+            tokens=torch.cat((self.tokens, torch.zeros_like(fill))),
+            positions=torch.cat((self.positions, torch.zeros_like(fill))),
+            structure=torch.cat((self.structure, dead), 1),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +145,8 @@ def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: i
         for document in lay_out(trajectory, looks, conventions, token_budget)
     ]
     documents.sort(key=lambda document: document.num_tokens)
-    return [assemble(members, views) for members in _fill(documents, token_budget)]
+    packs = [assemble(members, views) for members in _fill(documents, token_budget)]
+    return [replace(pack, capacity=token_budget) for pack in packs]
 
 
 def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:

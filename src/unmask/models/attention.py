@@ -18,7 +18,7 @@ to multiples of `ROW_TILE`, queries to `QUERY_TILE`, and keys are summed in chun
 after the other: a masked chunk adds an exact zero.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +40,7 @@ def round_up(count: int, tile: int) -> int:
     return -(-count // tile) * tile
 
 
-def sees(query: Tensor, key: Tensor) -> Tensor:
+def sees(query: Tensor | Sequence[Tensor], key: Tensor | Sequence[Tensor]) -> Tensor:
     """Say which keys a query may attend to.
 
     A clean token of block j sees the clean blocks up to j of its document and of its prefix; a

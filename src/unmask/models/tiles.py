@@ -12,13 +12,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.models.attention import KEY_TILE, DenseAttend, round_up, sees
+from unmask.models.attention import KEY_TILE, Attend, DenseAttend, round_up, sees
 
 # Queries of a document that share one set of keys: fewer see less, more gather less.
 QUERY_ROWS = 256
 
 
-def plan_documents(structure: Tensor) -> DenseAttend:
+def plan_documents(structure: Tensor) -> Attend:
+    """Plan attention for a pack: FlexAttention on a GPU, tiles elsewhere.
+
+    Args:
+        structure: `(4, T)`, in any order.
+    """
+    if not structure.is_cuda:
+        return plan_tiles(structure)
+    from unmask.models.flex import plan_flex  # torch's compiler takes a second to import
+
+    return plan_flex(structure)
+
+
+def plan_tiles(structure: Tensor) -> DenseAttend:
     """Plan attention for a pack: documents are cut into tiles of queries, each with just the keys it may see.
 
     A tile of clean text has the clean text up to its last block for keys; a tile of noisy copies

@@ -1,0 +1,214 @@
+"""What `tracerl_update.py` trains: trajectories of stated lengths under models of stated shapes."""
+
+import argparse
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from setting import quickstart_config, train_quickstart_model
+
+from unmask.configs.objective import ObjectiveConfig
+from unmask.configs.rl import RLConfig
+from unmask.diffusion.layout import Pack, pack_views
+from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.engine.build import build_llm
+from unmask.engine.engine import conventions_of
+from unmask.models.attention import Attend
+from unmask.models.heads import Scores, Targets
+from unmask.models.spec import ModelSpec
+from unmask.models.tiles import plan_documents
+from unmask.models.transformer import Model, initialise
+from unmask.rollouts.collect import grade_trajectories, write_trajectories
+from unmask.rollouts.filters import is_kept
+from unmask.tasks.build import build_task
+from unmask.trainers.learner import Objective
+from unmask.trainers.rl import trajectory_views
+from unmask.trainers.terms import build_policy_terms
+from unmask.types import Prompt, SamplingParams, Trajectory
+
+# Denoising steps that a block took, and how often; means of prompt and response; the longest, in means.
+STEPS, SHARES = (1, 2, 3, 4), (0.35, 0.35, 0.2, 0.1)
+MEANS = (150, 500)
+LONGEST = 1.7
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One update: what is trained, on what.
+
+    Attributes:
+        model: the weights.
+        views: the trajectories' views; the same for every layout.
+        objective: scores and pack to per-target terms.
+        token_budget: most tokens of a forward and backward pass.
+        mean: the one trajectory of mean lengths, whose memory is measured.
+    """
+
+    model: Model
+    views: Sequence[Views]
+    objective: Objective
+    token_budget: int
+    mean: Views | None = None
+
+    @property
+    def mask_id(self) -> int:
+        """Return what hidden tokens read."""
+        return self.model.spec.require_mask_id()
+
+
+class Pass(NamedTuple):
+    """One forward and backward pass: what goes in, and what it costs on paper.
+
+    Attributes:
+        pack: what goes in.
+        attend: who sees whom.
+        num_pairs: query-key pairs that attention computes, masked or not; 0 where they are not known.
+        num_scored: rows the head is run on.
+        score: model and pass to scores.
+    """
+
+    pack: Pack
+    attend: Attend
+    num_pairs: int
+    num_scored: int
+    score: "Callable[[Model, Pass], Scores]"
+
+
+def packed(work: Workload) -> Iterator[Pass]:
+    """Lay an update out as the learner does."""
+    for pack in pack_views(work.views, conventions_of(work.model), work.token_budget):
+        moved = pack.to(work.model.device)
+        attend = plan_documents(moved.structure)
+        pairs = sum(mask.numel() for mask in getattr(attend, "masks", ()))
+        yield Pass(moved, attend, pairs, len(moved.rows), score_targets)
+
+
+def score_targets(model: Model, step: Pass) -> Scores:
+    """Score as the learner does."""
+    pack = step.pack
+    targets = Targets(pack.targets, pack.temperatures)
+    return model.score(pack.tokens, pack.positions, step.attend, pack.rows, targets)
+
+
+def chain_sum(arguments: argparse.Namespace, directory: Path) -> Workload:
+    """Return what one RL step of the quickstart trains on: the kept groups of 64 prompts, 8 answers each."""
+    path = train_quickstart_model(
+        "chain_sum", directory, [f"steps={arguments.sft_steps}", *arguments.task_size]
+    )
+    overrides = [f"rollout.prompts={arguments.prompts}", f"run.seed={arguments.seed}"]
+    overrides += arguments.task_size
+    if arguments.smoke:
+        overrides.append("filter.drop_uniform=false")
+    config = quickstart_config(RLConfig, "chain_sum", directory / "rl", path, overrides)
+    llm, task = build_llm(config.model, config.engine), build_task(config.task)
+    prompts = llm.tokenize(task.prompts("train"))[: config.rollout.prompts]
+    sampling = config.sampling.to_params(n=config.rollout.responses)
+    trajectories = write_trajectories(llm, prompts, sampling, arguments.seed)
+    groups = grade_trajectories(llm, task, trajectories, config.rollout.responses)
+    task.close()
+    kept = [group for group in groups if is_kept(group, config.filter)]
+    objective = build_policy_terms(config.objective, is_single_update=False)
+    views = trajectory_views(kept, config)
+    if arguments.smoke:  # an untrained model earns nothing, and no advantage is no gradient
+        views = [replace(v, advantages=torch.ones_like(v.advantages)) for v in views]
+    return Workload(llm.model, views, objective, config.optimizer.token_budget)
+
+
+def drawn(
+    model: Model, lengths: Sequence[tuple[int, int]], mean: tuple[int, int], budget: int, seed: int
+) -> Workload:
+    """Return an update on trajectories of given prompt and response lengths, which share no prompt."""
+    rng = random.Random(seed)
+    views = [_draw_views(rng, uid, pair, model.spec) for uid, pair in enumerate([*lengths, mean])]
+    # Nobody sampled these tokens: the policy's own log-probabilities are the old ones.
+    objective = build_policy_terms(ObjectiveConfig(), is_single_update=True)
+    return Workload(model, views[:-1], objective, budget, views[-1])
+
+
+def lognormal_lengths(count: int, mean: int, seed: int) -> list[int]:
+    """Draw lengths of a mean whose longest is `LONGEST` times the mean; `count` of 2 or more."""
+    noise = torch.randn(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    low, high = 0.0, 10.0
+    for _ in range(50):  # the longest, in means, grows with sigma
+        sigma = (low + high) / 2
+        lengths = (sigma * noise).exp()
+        low, high = (sigma, high) if lengths.max() < LONGEST * lengths.mean() else (low, sigma)
+    return (lengths * mean / lengths.mean()).round().long().clamp(min=1).tolist()
+
+
+def random_model(spec: ModelSpec, seed: int, device: str, dtype: torch.dtype) -> Model:
+    """Return random weights."""
+    model = Model(spec)
+    initialise(model, seed)
+    return model.to(device, dtype)
+
+
+def model_spec(width: int, layers: int, vocabulary: int, block: int | None, **changes) -> ModelSpec:
+    """Return a model of usual proportions: head width 64, grouped queries, feed-forward three times as wide."""
+    usual = {
+        "num_heads": width // 64,
+        "num_kv_heads": max(1, width // 128),
+        "head_width": 64,
+        "ffn_width": 3 * width,
+        "is_tied": False,
+    }
+    return ModelSpec(
+        family="sdar" if block else "llada",
+        num_layers=layers,
+        width=width,
+        vocab_size=vocabulary,
+        max_length=32768,
+        rope_theta=1e6,
+        norm_eps=1e-6,
+        has_qkv_bias=False,
+        has_qk_norm=True,
+        mask_id=0,
+        block_size=block,
+        attention="block_causal" if block else "full",
+        num_drawable=vocabulary,
+        eos_ids=(1,),
+        **(usual | changes),
+    )
+
+
+def _draw_views(rng: random.Random, uid: int, lengths: tuple[int, int], spec: ModelSpec) -> Views:
+    trajectory = _draw_trajectory(rng, uid, lengths, spec)
+    # Under full attention a view costs a whole row: as many views as a block of four has at most.
+    shrink = -(-max(trajectory.step_map) // STEPS[-1]) if spec.is_full else 1
+    return views_of_trajectory(trajectory, rng.choice((-1.0, 1.0)), shrink, is_full=spec.is_full)
+
+
+def _draw_trajectory(
+    rng: random.Random, uid: int, lengths: tuple[int, int], spec: ModelSpec
+) -> Trajectory:
+    """Draw a trajectory whose blocks took one to four denoising steps each, in any order of slots."""
+    block = spec.block_size or STEPS[-1]
+    num_prompt, num_response = lengths
+    num_canvas = num_response + -(num_prompt + num_response) % block
+    step_map: list[int] = []
+    while len(step_map) < num_canvas:
+        size = block - (num_prompt + len(step_map)) % block
+        num_steps = min(size, rng.choices(STEPS, SHARES)[0])
+        # Every step reveals a slot; the others are spread over the steps.
+        steps = [*range(num_steps), *(rng.randrange(num_steps) for _ in range(size - num_steps))]
+        rng.shuffle(steps)
+        taken = max(step_map, default=0)
+        step_map += [taken + 1 + step for step in steps]
+    prompt_ids, canvas_ids = (
+        tuple(rng.randrange(2, spec.vocab_size) for _ in range(count))
+        for count in (num_prompt, num_canvas)
+    )
+    return Trajectory(
+        prompt=Prompt("lengths", uid, (), prompt_ids),
+        canvas_ids=canvas_ids,
+        step_map=tuple(step_map),
+        behavior_logprobs=(0.0,) * num_canvas,
+        num_response=num_response,
+        finish="length",
+        policy_version=0,
+        sampling=SamplingParams(block_size=block, stop_token_ids=(1,)),
+        num_forwards=max(step_map),
+    )
