@@ -1,7 +1,7 @@
 """The packed layout against one padded row per denoising round: same trajectories, same gradient.
 
-    python benchmarks/tracerl_update.py                 # about fifteen minutes on one core
-    python benchmarks/tracerl_update.py --workloads "block 4" --rounds 5 --share 1
+    python benchmarks/tracerl_update.py                 # a quarter of an hour on a quiet core
+    python benchmarks/tracerl_update.py --workloads "block 4" --rounds 1 --keep
     python benchmarks/tracerl_update.py --device cuda   # shapes of 1.7B and 4B, FlexAttention
 
 TraceRL scores every token given what was revealed when it was. The published layout is a padded row for
@@ -37,9 +37,10 @@ Writes `benchmarks/results/tracerl_update.json`, with the settings and the machi
 import argparse
 import ctypes
 import gc
+import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -80,7 +81,27 @@ SIZES = {"784 + 2000": (784, 2000, 8192), "1024 + 8192": (1024, 8192, 32768)}
 ON_GPU = {f"{shape}, {size}": (shape, size) for shape in SHAPES for size in SIZES}
 
 Layout = Callable[[Workload], Iterator[Pass]]
-LAYOUTS: dict[str, Layout] = {"rows": rows, "packed": packed, "rows, sorted": rows_sorted}
+
+
+class Run(NamedTuple):
+    """What is timed: a layout; forward only, if it is the pass for the old log-probabilities."""
+
+    layout: Layout
+    is_old_pass: bool = False
+
+
+# Every workload runs the first two, the whole table is for those named below.
+RUNS = {
+    "rows": Run(rows),
+    "packed": Run(packed),
+    "rows, sorted": Run(rows_sorted),
+    "old pass": Run(rows, is_old_pass=True),
+}
+WHOLE = {"chain_sum", "block 4", *ON_GPU}
+
+
+# Arguments that say nothing about one workload.
+OF_PROGRAM = ("out", "keep", "workloads")
 
 
 # --- measuring ------------------------------------------------------------------------------------
@@ -94,26 +115,23 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def seconds(
-    work: Workload, layout: Layout, share: int = 1, turn: int = 0, is_old_pass: bool = False
-) -> float:
+def seconds(work: Workload, run: Run, share: int = 1, turn: int = 0) -> float:
     """Return the seconds of one update, whose gradient is added to the model's `grad`.
 
     Args:
         work: the update.
-        layout: how it is laid out; the seconds that takes are counted.
+        run: how it is laid out; the seconds that takes are counted.
         share: run every `share`-th pass only, and scale up by tokens.
         turn: which of them.
-        is_old_pass: forward only.
     """
     denominator = float(sum(int(v.target.sum()) for v in work.views))
     spent, tokens, all_tokens = 0.0, 0, 0
     mark = clock(work.model.device)
-    for index, step in enumerate(layout(work)):
+    for index, step in enumerate(run.layout(work)):
         all_tokens += step.pack.tokens.shape[0]
         if index % share == turn % share:
             tokens += step.pack.tokens.shape[0]
-            run_pass(work, step, denominator, is_old_pass)
+            run_pass(work, step, denominator, run.is_old_pass)
             spent += clock(work.model.device) - mark
         mark = clock(work.model.device)
     return spent * all_tokens / tokens
@@ -132,9 +150,9 @@ def run_pass(work: Workload, step: Pass, denominator: float, is_old_pass: bool =
 def gradient_difference(work: Workload) -> float:
     """Return `|packed - rows| / |rows|` of the whole gradient, Euclidean."""
     found: list[Tensor] = []
-    for layout in (packed, rows):
+    for name in ("packed", "rows"):
         work.model.zero_grad(set_to_none=True)
-        seconds(work, layout)
+        seconds(work, RUNS[name])
         parts = [p.grad.flatten() for p in work.model.parameters() if p.grad is not None]
         found.append(torch.cat(parts).float())
     ours, expected = found
@@ -163,10 +181,11 @@ def count_work(work: Workload, layout: Layout) -> Count:
     head = spec.vocab_size * spec.width
     channels = spec.num_heads * spec.head_width * spec.num_layers
     flop = 6.0 * (tokens * weights + scored * head) + 14.0 * pairs * channels
-    return Count(tokens, scored, flop / 1e12)
+    return Count(tokens, scored, round(flop / 1e12, 5))
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MMAP_THRESHOLD = -3  # of `mallopt`
 
 
 def peak_mib(work: Workload, layout: Layout) -> float | None:
@@ -175,7 +194,8 @@ def peak_mib(work: Workload, layout: Layout) -> float | None:
     `None` where neither a GPU nor Linux says it.
     """
     step = next(layout(work))
-    work.model.backbone.gradient_checkpointing = True
+    backbone = work.model.backbone
+    was_on, backbone.gradient_checkpointing = backbone.gradient_checkpointing, True
     try:
         run_pass(work, step, 1.0)  # so that the gradients are there
         gc.collect()
@@ -185,7 +205,7 @@ def peak_mib(work: Workload, layout: Layout) -> float | None:
     except OSError:
         return None
     finally:
-        work.model.backbone.gradient_checkpointing = False
+        backbone.gradient_checkpointing = was_on
 
 
 def _memory_mib(device: torch.device, is_peak: bool) -> float:
@@ -196,7 +216,9 @@ def _memory_mib(device: torch.device, is_peak: bool) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device) / 2**20
     if not is_peak:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # or freed memory that is still held hides a part
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(MMAP_THRESHOLD, 2**16)  # or freed memory is held, and hides a part
+        libc.malloc_trim(0)
         CLEAR.write_text("5")
     name = "VmHWM" if is_peak else "VmRSS"
     (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
@@ -211,42 +233,39 @@ def sync_seconds(model: Model) -> float:
     return time.perf_counter() - began
 
 
-def measure(work: Workload, rounds: int, share: int) -> dict[str, Any]:
-    """Run the layouts in turn, and compare gradients and memory once."""
-    runs: dict[str, list[float]] = {name: [] for name in LAYOUTS}
-    old_pass: list[float] = []
+def measure(work: Workload, names: Sequence[str], rounds: int, share: int) -> dict[str, Any]:
+    """Time `names` of `RUNS` in turn, and compare gradients once."""
     shortest = min(work.views, key=lambda v: len(v.prompt_ids) + len(v.canvas_ids))
     checked = work if work.mean is None else replace(work, views=[shortest])
     difference = gradient_difference(checked)
+    times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
-        for name, layout in LAYOUTS.items():
+        for name in names:
             work.model.zero_grad(set_to_none=True)
-            runs[name].append(seconds(work, layout, 1 if name == "packed" else share, turn))
-        old_pass.append(seconds(work, rows, share, turn, is_old_pass=True))
-    found = {
-        name: {
-            "speed": round(
-                median(row / own for row, own in zip(runs["rows"], own_runs, strict=True)), 3
-            ),
-            "seconds": [round(own, 3) for own in own_runs],
-            **count_work(work, LAYOUTS[name])._asdict(),
-        }
-        for name, own_runs in runs.items()
-    }
-    pairs = list(zip(runs["rows"], runs["packed"], old_pass, strict=True))
+            of_run = 1 if name == "packed" else share
+            times[name].append(seconds(work, RUNS[name], of_run, turn))
+    counts = {name: count_work(work, RUNS[name].layout) for name in names if name != "old pass"}
     return {
-        "layouts": found,
-        "old_pass_seconds": [round(old, 3) for old in old_pass],
-        "speed_with_old_pass": round(median((row + old) / own for row, own, old in pairs), 3),
+        "layouts": {
+            name: {
+                "speed": _quotient(times["rows"], times[name]),
+                "seconds": [round(own, 3) for own in times[name]],
+                **count._asdict(),
+            }
+            for name, count in counts.items()
+        },
+        "old_pass_seconds": [round(own, 3) for own in times.get("old pass", ())],
         "gradient_difference": difference,
-        "peak_mib": measure_peaks(work),
     }
+
+
+def _quotient(baseline: Sequence[float], own: Sequence[float]) -> float:
+    return round(median(row / mine for row, mine in zip(baseline, own, strict=True)), 3)
 
 
 def measure_peaks(work: Workload) -> dict[str, float | None]:
     """Return the peaks of a published row, and of the trajectory of mean lengths in both layouts."""
-    if work.mean is None:
-        return {}
+    assert work.mean is not None
     alone = replace(work, views=[work.mean])
     peaks = {
         "rows": peak_mib(work, rows),
@@ -285,6 +304,9 @@ def gpu_workload(shape: str, size: str, arguments: argparse.Namespace) -> Worklo
         num_prompt, num_response, dtype = num_prompt // 64, num_response // 64, torch.float32
     spec = model_spec(width, layers, vocabulary, 4, **(QWEN3 | changes))
     model = random_model(spec, arguments.seed, arguments.device, dtype)
+    model.backbone.gradient_checkpointing = (
+        True  # as published; 36 layers of 32k tokens are 100 GiB
+    )
     lengths = (num_prompt, num_response)
     return drawn(model, [lengths] * 2, lengths, budget, arguments.seed)
 
@@ -328,14 +350,17 @@ def show(name: str, size: dict[str, Any], found: dict[str, Any]) -> None:
             f"{own['tflop']:.3f} ({baseline['tflop'] / own['tflop']:.2f}x)",
             "-" if peak is None else f"{peak:.0f}",
         )
-    table.add_row("old pass", "", f"{median(found['old_pass_seconds']):.2f}", "", "", "", "")
     Console(width=max(Console().width, 110)).print(table)
-    print_line(
-        f"gradient differs by {found['gradient_difference']:.0e}; with the old pass "
-        f"{found['speed_with_old_pass']:.2f}x; packed against sorted rows "
-        f"{layouts['packed']['speed'] / layouts['rows, sorted']['speed']:.2f}x"
-        + (f"; peak {peaks['packed'] / peaks['rows']:.0%} of a row's" if peaks.get("rows") else "")
-    )
+    print_line(f"gradient differs by {found['gradient_difference']:.0e}")
+    if "rows, sorted" in layouts:
+        old, of_sorted = median(found["old_pass_seconds"]), layouts["rows, sorted"]["speed"]
+        print_line(
+            f"packed against sorted rows {layouts['packed']['speed'] / of_sorted:.2f}x; the old pass "
+            f"takes {old:.2f} s more, with it {1 + old / median(baseline['seconds']):.2f} times that of rows"
+        )
+    if peaks.get("rows"):
+        print_line(f"peak of the mean trajectory: {peaks['packed'] / peaks['rows']:.0%} of a row's")
+    print_line(f"weight sync to the engine: {found['sync_seconds'] * 1000:.2f} ms")
 
 
 def print_line(text: str) -> None:
@@ -353,8 +378,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workloads", nargs="+", choices=names, help="all that are made for the device by default"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of block 4; chain_sum takes 15")
-    parser.add_argument("--other-rounds", type=int, default=1, help="of the other workloads")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="chain_sum takes 5 times as many, blocks 8 .. full one",
+    )
     parser.add_argument("--share", type=int, default=4, help="of the passes of rows that are run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--matmul", choices=("default", "onednn"), default="default")
@@ -368,6 +397,9 @@ def read_arguments() -> argparse.Namespace:
     large.add_argument("--layers", type=int, default=12)
     large.add_argument("--vocabulary", type=int, default=32000)
     large.add_argument("--token-budget", type=int, default=3072)
+    parser.add_argument(
+        "--keep", action="store_true", help="keep other workloads' results that stand in --out"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "tracerl_update.json")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     arguments = parser.parse_args()
@@ -380,7 +412,9 @@ def read_arguments() -> argparse.Namespace:
         if arguments.out == parser.get_default("out"):
             arguments.out = None
     if arguments.workloads is None:
-        arguments.workloads = names[:-4] if arguments.device == "cpu" else [*ON_GPU]
+        arguments.workloads = names[: -len(ON_GPU)] if arguments.device == "cpu" else [*ON_GPU]
+        if arguments.smoke:
+            arguments.workloads = ["chain_sum", "block 4", "full", next(iter(ON_GPU))]
     arguments.task_size = ["task.size=400"] if arguments.smoke else []
     return arguments
 
@@ -390,25 +424,26 @@ def main() -> None:
     arguments = read_arguments()
     torch.set_num_threads(1)
     use_matmul(arguments.matmul)
-    settings = {key: value for key, value in vars(arguments).items() if key != "out"}
-    result: dict[str, Any] = {"settings": settings, "machine": describe_machine(), "workloads": {}}
+    settings = {key: value for key, value in vars(arguments).items() if key not in OF_PROGRAM}
+    result: dict[str, Any] = {"machine": describe_machine(), "workloads": {}}
+    if arguments.keep and arguments.out.exists():
+        result["workloads"] = json.loads(arguments.out.read_text())["workloads"]
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         for name in arguments.workloads:
             work = build_workload(name, arguments, Path(place))
-            rounds = {"chain_sum": 15, "block 4": arguments.rounds}.get(
-                name, arguments.other_rounds
-            )
-            found = measure(work, rounds, 1 if name == "chain_sum" else arguments.share)
+            rounds = arguments.rounds * (5 if name == "chain_sum" else 1) if name in WHOLE else 1
+            share = 1 if name == "chain_sum" else arguments.share
+            found = measure(work, [*RUNS][: None if name in WHOLE else 2], rounds, share)
+            found["peak_mib"] = measure_peaks(work) if name in WHOLE - {"chain_sum"} else {}
             found["sync_seconds"] = sync_seconds(work.model)
             size = describe(work)
             show(name, size, found)
-            print_line(f"weight sync to the engine: {found['sync_seconds'] * 1000:.2f} ms")
-            result["workloads"][name] = {"size": size, **found}
+            result["workloads"][name] = {"settings": settings, "size": size, **found}
+            write_result(arguments.out, result)
             if not found["gradient_difference"] <= TOLERANCE[work.model.dtype]:
                 wrong.append(f"{name}: {found['gradient_difference']:.1e}")
             del work
-    write_result(arguments.out, result)
     if wrong:
         raise SystemExit(f"gradients differ, the layouts are not the same: {'; '.join(wrong)}")
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from unmask.diffusion.sample import Conventions
 from unmask.diffusion.views import Views
 
-# Tokens of a dead document that see each other: about what attention handles at a time.
+# Tokens of a dead document that see each other: what attention handles at a time on a GPU.
 DEAD_COPY = 128
 
 
@@ -72,8 +72,12 @@ class Pack:
         return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
 
     def filled(self) -> "Pack":
-        """Return the pack filled to its capacity with a dead document: nobody else sees it, nobody scores it."""
-        fill = torch.arange(self.capacity - self.tokens.shape[0])
+        """Return the pack filled with a dead document, which nobody else sees and nobody scores.
+
+        It then has its capacity, rounded up to what attention handles at a time.
+        """
+        whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY
+        fill = torch.arange(whole - self.tokens.shape[0])
         document = torch.full_like(fill, int(self.structure[0, -1]) + 1)
         # Copies that see themselves alone, or attention over the dead would be the dearest of all.
         dead = torch.stack(

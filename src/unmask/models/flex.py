@@ -13,8 +13,10 @@ that holds a visible pair is left out.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
@@ -22,9 +24,21 @@ from unmask.models.attention import round_up, sees
 
 TILE = 128
 
+LEAST_WIDTH = 16  # of a head, for the kernel's matrix products
+
+
 # One compilation per shape; a pack on a GPU is filled to its budget, so there are few. `fullgraph`,
-# because the fallback would hold all scores of all pairs.
-_attend = torch.compile(flex_attention, dynamic=False, fullgraph=True)
+# because the fallback would hold the scores of all pairs.
+@partial(torch.compile, dynamic=False, fullgraph=True)
+def attend_flex(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
+    """Softmax attention of `q (T, H, E)` over `k, v (T, Hk, E)` in one kernel."""
+    width = q.shape[-1]
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, H, T, E)
+    if width < LEAST_WIDTH:
+        q, k, v = (F.pad(x, (0, LEAST_WIDTH - width)) for x in (q, k, v))
+    is_grouped = q.shape[1] != k.shape[1]
+    mixed = flex_attention(q, k, v, block_mask=mask, scale=width**-0.5, enable_gqa=is_grouped)
+    return mixed[0, ..., :width].transpose(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +53,7 @@ class FlexAttend:
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within the pack; `layer` is not needed, because nothing is cached."""
-        q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))  # (1, H, T, E)
-        mixed = _attend(q, k, v, block_mask=self.mask, enable_gqa=q.shape[1] != k.shape[1])
-        return mixed[0].transpose(0, 1)
+        return attend_flex(q, k, v, self.mask)
 
 
 def plan_flex(structure: Tensor) -> FlexAttend:
