@@ -403,6 +403,8 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS / "tracerl_update.json")
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no GPU is here")
     if arguments.device == "cuda" and arguments.out == parser.get_default("out"):
         arguments.out = RESULTS / "tracerl_update-cuda.json"
     if arguments.smoke:
@@ -426,7 +428,7 @@ def main() -> None:
     use_matmul(arguments.matmul)
     settings = {key: value for key, value in vars(arguments).items() if key not in OF_PROGRAM}
     result: dict[str, Any] = {"machine": describe_machine(), "workloads": {}}
-    if arguments.keep and arguments.out.exists():
+    if arguments.keep and arguments.out is not None and arguments.out.exists():
         result["workloads"] = json.loads(arguments.out.read_text())["workloads"]
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as place:
