@@ -102,8 +102,8 @@ def _may_see(low: Tensor, high: Tensor, kind: int) -> Tensor:
             query_end[..., None] >= key[..., None, :]
         )
 
-    # Against the clean documents: the query's document, and its prefix.
-    texts = overlap(low[kind, (0, 3)], high[kind, (0, 3)], low[0, :1], high[0, :1]).any(0)
+    # The query's document (0) and its prefix (3), against the documents of clean keys.
+    texts = overlap(low[kind, ::3], high[kind, ::3], low[0, :1], high[0, :1]).any(0)
     is_before = low[0, 1] < high[kind, 1, :, None]
     is_own = overlap(low[kind, :3], high[kind, :3], low[kind, :3], high[kind, :3]).all(0)
     return (texts & is_before) | is_own
@@ -124,7 +124,8 @@ def _in_tiles(structure: Tensor) -> Tensor:
     whole = torch.stack((document, block, copy, prefix.where(prefix >= 0, document)))
     length = structure.shape[1]
     # What fills the last tile is of another document, so that nobody sees all of it.
-    other = whole[:, -1:] + whole.new_tensor([1, 0, 0, 1])[:, None]
+    other = whole[:, -1:].clone()
+    other[::3] += 1
     return torch.cat((whole, other.expand(-1, round_up(length, TILE) - length)), 1).unflatten(
         1, (-1, TILE)
     )
