@@ -18,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from unmask.models.spec import ModelSpec
 
-# Logits held at a time when scoring: 2**24 fp32 numbers are 64 MiB.
-CHUNK_ELEMENTS = 2**24
+# Logits held at a time when scoring. On CPU 32 MiB of them: fewer rows make slow products, more do not
+# fit in the cache. A GPU wants its rows by the thousand.
+CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
 NARROW = (torch.bfloat16, torch.float16)
 
 
@@ -71,7 +72,7 @@ class LanguageHead(nn.Module):
         """Return raw logits `(S, V)` of `hidden (S, D)`, or the `Scores` of its targets."""
         if targets is None:
             return widen(self.projection(hidden))
-        rows = max(1, CHUNK_ELEMENTS // self.projection.out_features)
+        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // self.projection.out_features)
         if hidden.shape[0] <= rows:
             return Scores(*self._score(hidden, *targets))
         chunks = [
@@ -82,8 +83,10 @@ class LanguageHead(nn.Module):
 
     def _score(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
         logits = widen(self.projection(hidden))
-        logits = logits / temperatures[:, None].to(logits.dtype)
-        logprobs = logits.masked_fill(~self.drawable, -torch.inf).log_softmax(-1)  # (rows, V)
+        # In place: each copy that is not made is as large as all of a chunk's logits.
+        logits.div_(temperatures[:, None].to(logits.dtype)).masked_fill_(~self.drawable, -torch.inf)
+        logprobs = logits.log_softmax(-1)  # (rows, V)
+        del logits
         entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
         return logprobs.gather(1, ids[:, None])[:, 0], entropy
 
