@@ -13,10 +13,14 @@ from tests.real_data import real_file
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["quickstart_parts", "tracerl_update", "load_memory", "engine"])
+@pytest.mark.parametrize(
+    "name", ["quickstart_parts", "tracerl_update", "load_memory", "engine", "methods"]
+)
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--smoke", "--out", str(out)]
+    chosen = {"methods": ["--variants", "sft", "trace", "value", "coupled", "random"]}
+    command += chosen.get(name, [])
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
@@ -36,6 +40,11 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         for run in result["runs"].values():
             assert run["same_tokens"] > 0.5, "loop and engine reveal alike"
             assert 0 < run["of_bound"] < 1.5 and run["passes"] >= 8
+    elif name == "methods":
+        rows = {row["variant"]: row for row in result["methods"]["chain_sum"]}
+        assert set(rows) == {"sft", "value", "trace", "coupled", "random"}
+        assert rows["value"]["cpu_s_per_step"]["update"] > 0
+        assert out.with_suffix(".svg").read_text().count("<g ") == 3, "three panels of one task"
     else:
         whole = {"chain_sum": 2.0, "block 4": 3.0, "full": 1.5, "1.7B, 784 + 2000": 2.0}
         assert set(result["workloads"]) == set(whole)
