@@ -37,7 +37,7 @@ from typing import Any
 
 import torch
 from methods_plot import draw
-from methods_report import at_one_load, print_tables, summarise
+from methods_report import at_one_load, summarise, tables
 from setting import (
     RESULTS,
     describe_machine,
@@ -185,7 +185,7 @@ def run_and_report(
     write_result(out, result)
     if out is not None:
         out.with_suffix(".svg").write_text(draw(runs))
-    print_tables(result)
+    print(tables(result))
 
 
 def read_units(work: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 One row per task. Lines are means over the seeds that all lines of a panel have; by CPU seconds each
 seed's curve is read off on straight lines between its evaluations, up to where the first run ends.
-The band is a 95 % interval of the lead over TraceRL (paired by seed), laid around the line.
+Intervals are in the tables: bands of a few seeds would cover the lines.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,6 @@ from methods_report import (
     Runs,
     accuracy_at,
     full_curve,
-    mean_and_half,
     runs_by_task,
     shared_seeds,
 )
@@ -26,9 +25,16 @@ from unmask.viewer.numbers import tick_labels
 from unmask.viewer.scales import Scale, value_scale
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 300, 190, 44, 34, 22
-COLOURS = ("#e08a00", "#2563b8", "#0f8a6b", "#b8456b")
+COLOURS = {
+    "trace": "#2563b8",
+    "value": "#e08a00",
+    "coupled": "#0f8a6b",
+    "random": "#b8456b",
+    "shrink2": "#7a5ac2",
+    "shrink4": "#0f8a6b",
+}
 POINTS = 24
-Line = Sequence[tuple[float, float, float]]  # place, accuracy, half of the interval
+Line = Sequence[tuple[float, float]]  # place, accuracy
 
 
 def draw(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -63,22 +69,10 @@ def mean_lines(of_task: Mapping[str, Runs], variants: Sequence[str], axis: str) 
     }
     last = min((curve[-1][axis] for of in curves.values() for curve in of), default=0.0)
     places = [last * number / POINTS for number in range(POINTS + 1)]
-    return {variant: _line(of, curves["trace"], axis, places) for variant, of in curves.items()}
-
-
-def _line(
-    curves: Sequence[Sequence[Mapping[str, float]]],
-    trace: Sequence[Sequence[Mapping[str, float]]],
-    axis: str,
-    places: Sequence[float],
-) -> Line:
-    points: list[tuple[float, float, float]] = []
-    for place in places:
-        values = [accuracy_at(curve, axis, place) for curve in curves]
-        others = [accuracy_at(curve, axis, place) for curve in trace]
-        leads = [value - other for value, other in zip(values, others, strict=True)]
-        points.append((place, fmean(values), mean_and_half(leads)[1] or 0.0))
-    return points
+    return {
+        variant: [(at, fmean(accuracy_at(curve, axis, at) for curve in of)) for at in places]
+        for variant, of in curves.items()
+    }
 
 
 def _panel(title: str, lines: Mapping[str, Line]) -> str:
@@ -86,13 +80,12 @@ def _panel(title: str, lines: Mapping[str, Line]) -> str:
     if not lines:
         return "".join([*parts, f'<text x="{LEFT}" y="40">not measured yet</text>'])
     points = [point for line in lines.values() for point in line]
-    across = Scale(0.0, max(place for place, *_ in points), WIDTH - LEFT - 8)
-    # Half intervals are left to run off the panel: with few seeds they would press the lines flat.
-    up = value_scale([accuracy for _, accuracy, _ in points], HEIGHT - TOP - BOTTOM)
+    across = Scale(0.0, max(place for place, _ in points), WIDTH - LEFT - 8)
+    up = value_scale([accuracy for _, accuracy in points], HEIGHT - TOP - BOTTOM)
     parts += [*_axes(across, up)]
     for index, (variant, line) in enumerate(lines.items()):
-        parts.append(_drawn(line, across, up, COLOURS[index]))
-        parts.append(_entry(index, LABELS[variant]))
+        parts.append(_drawn(line, across, up, COLOURS[variant]))
+        parts.append(_entry(index, variant))
     return "".join(parts)
 
 
@@ -110,21 +103,13 @@ def _axes(across: Scale, up: Scale) -> list[str]:
 
 
 def _drawn(line: Line, across: Scale, up: Scale, colour: str) -> str:
-    def point(place: float, accuracy: float) -> str:
-        return f"{LEFT + across(place):.1f} {HEIGHT - BOTTOM - up(accuracy):.1f}"
-
-    top = [point(place, accuracy + half) for place, accuracy, half in line]
-    low = [point(place, accuracy - half) for place, accuracy, half in reversed(line)]
-    middle = "L".join(point(place, accuracy) for place, accuracy, _ in line)
-    return (
-        f'<path d="M{"L".join([*top, *low])}Z" fill="{colour}" opacity="0.12"/>'
-        f'<path d="M{middle}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-    )
+    points = (f"{LEFT + across(at):.1f} {HEIGHT - BOTTOM - up(value):.1f}" for at, value in line)
+    return f'<path d="M{"L".join(points)}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
 
 
-def _entry(index: int, label: str) -> str:
+def _entry(index: int, variant: str) -> str:
     x, y = LEFT + index % 2 * 124, HEIGHT - 12 + index // 2 * 11
     return (
-        f'<path d="M{x} {y - 3}h10" stroke="{COLOURS[index]}" stroke-width="2.5"/>'
-        f'<text x="{x + 14}" y="{y}">{escape(label)}</text>'
+        f'<path d="M{x} {y - 3}h10" stroke="{COLOURS[variant]}" stroke-width="2.5"/>'
+        f'<text x="{x + 14}" y="{y}">{escape(LABELS[variant])}</text>'
     )

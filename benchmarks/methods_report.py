@@ -22,8 +22,6 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
-from rich.console import Console
-
 Run = Mapping[str, Any]
 Runs = Mapping[int, Run]  # of one task and variant, by seed
 
@@ -217,9 +215,17 @@ def accuracy_at(curve: Sequence[Mapping[str, float]], axis: str, place: float) -
 
 
 def compare(runs: Runs, others: Runs, measure: Callable[[Run], float]) -> dict[str, Any]:
-    """Return the mean of a measure, and its paired lead over other runs at the same seeds."""
-    leads = [measure(run) - measure(others[seed]) for seed, run in runs.items()]
-    return {"mean": fmean(map(measure, runs.values())), "lead": mean_and_half(leads)}
+    """Return the mean of a measure, and its paired lead over other runs at the same seeds.
+
+    Runs have no lead over themselves.
+    """
+    pairs = [(run, others[seed]) for seed, run in runs.items()]
+    leads = [measure(run) - measure(other) for run, other in pairs]
+    is_other = any(run is not other for run, other in pairs)
+    return {
+        "mean": fmean(map(measure, runs.values())),
+        "lead": mean_and_half(leads) if is_other else None,
+    }
 
 
 def mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
@@ -230,16 +236,16 @@ def mean_and_half(values: Sequence[float]) -> tuple[float, float | None]:
     return fmean(values), half
 
 
-def print_tables(result: Mapping[str, Any]) -> None:
-    """Print every table that has rows, as Markdown."""
-    console = Console()
+def tables(result: Mapping[str, Any]) -> str:
+    """Return every table that has rows, as Markdown."""
+    parts: list[str] = []
     for name, (title, heads, cells) in TABLES.items():
         for task, rows in result[name].items():
-            if not rows:
-                continue
-            console.print(f"\n{task}: {title}\n")
-            for line in [heads, ["---"] * len(heads), *map(cells, rows)]:
-                console.print(f"| {' | '.join(line)} |", soft_wrap=True, highlight=False)
+            if rows:
+                lines = [heads, ["---"] * len(heads), *map(cells, rows)]
+                table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+                parts.append(f"{task}: {title}\n\n{table}\n")
+    return "\n".join(parts)
 
 
 METHOD_HEADS = (
@@ -281,6 +287,8 @@ def _block_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracy(found: Mapping[str, Any]) -> str:
+    if found["lead"] is None:
+        return f"{found['mean']:.1%}"
     lead, half = found["lead"]
     spread = "" if half is None else f" ± {100 * half:.1f}"
     return f"{found['mean']:.1%} ({100 * lead:+.1f}{spread})"

@@ -1,6 +1,7 @@
 """What the comparison of methods makes of its runs: budgets, paired intervals, straight lines."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-PLACE = Path(__file__).parents[2] / "benchmarks" / "methods_report.py"
+ROOT = Path(__file__).parents[2]
+PLACE = ROOT / "benchmarks" / "methods_report.py"
 
 
 def load() -> ModuleType:
@@ -112,3 +114,10 @@ def test_a_busy_machine_does_not_make_a_run_dearer() -> None:
     assert found[0]["curve"][1] == pytest.approx(
         quiet["curve"][1] | {"rollout_s": 10.0, "update_s": 10.0, "cpu_s": 20.0}
     )
+
+
+def test_the_page_shows_the_committed_results() -> None:
+    result = json.loads((ROOT / "benchmarks" / "results" / "methods.json").read_text())
+    again = json.loads(json.dumps(report.summarise(result["runs"])))
+    assert {name: result[name] for name in again} == again, "the rows follow from the runs"
+    assert report.tables(result).strip() in (ROOT / "docs" / "learning.md").read_text()
