@@ -21,6 +21,7 @@ DatasetName = Literal[
     "aime24",
     "aime25",
     "livebench_math",
+    "livebench_coding",
     "humaneval",
     "mbpp",
     "livecodebench",

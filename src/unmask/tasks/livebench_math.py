@@ -22,11 +22,16 @@ ORDERED = "olympiad"
 
 def problem(record: Record) -> Problem:
     """Read `turns`, of which there is one, `ground_truth` and `task`."""
+    reference = {"answer": record.text("ground_truth"), "task": record.text("task")}
+    return Problem(only_turn(record), reference)
+
+
+def only_turn(record: Record) -> str:
+    """Return the question of a record of LiveBench: the only text of `turns`."""
     turns = record.values.get("turns")
     if not isinstance(turns, list | tuple) or len(turns) != 1:  # pyright: ignore[reportUnknownArgumentType]
         raise record.error("turns", "must be a list of one text")
-    question = Record(record.place, {"turns": turns[0]}).text("turns")
-    return Problem(question, {"answer": record.text("ground_truth"), "task": record.text("task")})
+    return Record(record.place, {"turns": turns[0]}).text("turns")
 
 
 def answer_in_a_box(response: str) -> str:

@@ -53,6 +53,28 @@ PRELUDE = "\n".join(
 
 def problem(record: Record) -> Problem:
     """Read `question_content`, `starter_code`, both `*_test_cases` and `metadata`."""
+    return Problem(question(record), tests_reference(record))
+
+
+def question(record: Record) -> str:
+    """Read `question_content` and `starter_code`, and say what kind of program is wanted."""
+    starter = str(record.values.get("starter_code") or "")
+    form = (
+        "Use this starter code, and answer with the program in one ```python block.\n\n"
+        f"```python\n{starter}\n```"
+        if starter
+        else "Read the inputs from standard input, write the answer to standard output, and answer "
+        "with the program in one ```python block."
+    )
+    return f"{record.text('question_content')}\n\n{form}"
+
+
+def tests_reference(record: Record) -> dict[str, Any]:
+    """Read both `*_test_cases` and `metadata` as what the grader needs.
+
+    Raises:
+        ValueError: they are not there, or no tests; names the field.
+    """
     metadata = _json(record, "metadata", record.values.get("metadata") or "{}")
     cases = [
         *_json(record, "public_test_cases", record.text("public_test_cases")),
@@ -64,16 +86,7 @@ def problem(record: Record) -> Problem:
         tests = [_test(case, metadata) for case in cases]
     except (KeyError, TypeError, ValueError) as error:
         raise record.error("public_test_cases", f"hold what is no test ({error!r})") from error
-    starter = str(record.values.get("starter_code") or "")
-    form = (
-        "Use this starter code, and answer with the program in one ```python block.\n\n"
-        f"```python\n{starter}\n```"
-        if starter
-        else "Read the inputs from standard input, write the answer to standard output, and answer "
-        "with the program in one ```python block."
-    )
-    question = f"{record.text('question_content')}\n\n{form}"
-    return Problem(question, code_reference(tests, prelude=PRELUDE))
+    return code_reference(tests, prelude=PRELUDE)
 
 
 def _private_cases(record: Record) -> list[Any]:

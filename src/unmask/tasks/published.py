@@ -16,6 +16,7 @@ from unmask.tasks import (
     aime25,
     gsm8k,
     humaneval,
+    livebench_coding,
     livebench_math,
     livecodebench,
     math500,
@@ -33,7 +34,7 @@ from unmask.types import Prompt, Split
 DEMONSTRATION = "demonstration"
 
 
-def dataset_by_name(name: DatasetName) -> Dataset:
+def dataset_by_name(name: DatasetName) -> Dataset:  # noqa: C901 - two lines per data set
     """Return what is known of a data set."""
     match name:
         case "gsm8k":
@@ -48,6 +49,8 @@ def dataset_by_name(name: DatasetName) -> Dataset:
             return aime25.DATASET
         case "livebench_math":
             return livebench_math.DATASET
+        case "livebench_coding":
+            return livebench_coding.DATASET
         case "humaneval":
             return humaneval.DATASET
         case "mbpp":
