@@ -62,7 +62,7 @@ def test_runs_are_compared_problem_by_problem(tmp_path: Path) -> None:
     right = {"dynamic": [[True], [False], [False], [False]]}
     a = evaluation(tmp_path / "a", right)
     grader = json.loads(json.dumps(GRADER))
-    grader["task"]["test"] = "elsewhere.json"
+    grader["task"] |= {"test": "elsewhere.json", "sandbox": {"workers": 8}}
     b = evaluation(tmp_path / "b", {"static": [[True], [True], [True], [False]]}, grader)
     _, line = compare_evaluations(a, b).splitlines()
     assert line.split()[:6] == ["dynamic", "/", "static", "25.0%", "75.0%", "+50.0%"]

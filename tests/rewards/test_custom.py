@@ -36,6 +36,12 @@ def of_tokens(prompt, response, trajectory):
 def of_array(prompt, response, trajectory):
     return torch.tensor(trajectory.response_ids).numpy()
 
+def of_tensor(prompt, response, trajectory):
+    return torch.tensor(trajectory.response_ids)
+
+def of_mean(prompt, response, trajectory):
+    return torch.tensor(trajectory.response_ids, dtype=torch.float64).mean()
+
 def of_steps(prompt, response, trajectory):
     return {2: 0.5}
 
@@ -151,6 +157,8 @@ def process_reward(name: str) -> Reward:
         ("of_response", 1.0),
         ("of_tokens", (5.0, 6.0, 7.0)),
         ("of_array", (5.0, 6.0, 7.0)),
+        ("of_tensor", (5.0, 6.0, 7.0)),
+        ("of_mean", 6.0),
         ("of_steps", (0.0, 0.5, 0.0)),
     ],
 )

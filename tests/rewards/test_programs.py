@@ -21,6 +21,7 @@ from unmask.rewards.programs import program_from_response
         ("", ""),
         ('```python\ns = "```"\nx = 1\n```', 's = "```"\nx = 1\n'),
         ("```python\n```", ""),
+        ("```python\r\nx = 1\r\n```\r\nDone.", "x = 1\r\n"),
     ],
 )
 def test_the_last_python_block_is_the_program(response: str, program: str):

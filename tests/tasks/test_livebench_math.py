@@ -34,6 +34,8 @@ def test_every_task_reads_its_own_form(tmp_path: Path) -> None:
         ("Answer: 3, 2, 1", 1 / 3),
         ("Answer: 3,1,2,2,2,2", 0.5),
         ("Answer: 3", 1 / 3),
+        ("Answer: 03,001,2", 1.0),
+        (f"Answer: {'3' * 10_000},1,2", 2 / 3),
         ("Answer: none", 0.0),
         ("3,1,2", 0.0),
         ("", 0.0),

@@ -151,6 +151,10 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         (["objective.kl_to=reference", "reference.path=absent"], "absent"),
         (["objective.train_block=6"], r"objective\.train_block = 6 is no multiple"),
         (
+            ["advantage.forfeit_tokens=9", "sampling.max_tokens=10"],
+            r"advantage\.forfeit_tokens = 9 leaves no response",
+        ),
+        (
             ["advantage.overlong_penalty=1"],
             r"advantage\.overlong_tokens = 64 is more than sampling",
         ),

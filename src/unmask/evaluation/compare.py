@@ -20,7 +20,10 @@ from unmask.runs.verdicts import GRADER, gradings, read_verdicts
 
 SAME = ("task", "split", "problems", "problems_sha256", "samples")
 # Say where things are and how many work at once, and change no verdict.
-FREE = ("task.train", "task.validation", "task.test", "task.path", "task.verifier.workers", "time")
+FREE = (
+    *("task.train", "task.validation", "task.test", "task.path", "time"),
+    *("task.verifier.workers", "task.sandbox.workers"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
     function = _find(path, key, "prompt, response")
 
     def reward(prompt: Prompt, response: str) -> float:
-        value = _call(function, f"{key} = {path!r}", prompt, response)
+        value = _plain(_call(function, f"{key} = {path!r}", prompt, response))
         return _finite(value, f"{key} = {path!r} returned {value!r}", prompt)
 
     return reward
@@ -66,7 +66,7 @@ def load_process_reward(path: str, key: str) -> ProcessFunction:
 
     def reward(prompt: Prompt, response: str, trajectory: Trajectory) -> Reward:
         said = f"{key} = {path!r}"
-        value = _call(function, said, prompt, response, trajectory)
+        value = _plain(_call(function, said, prompt, response, trajectory))
         if isinstance(value, Mapping):
             return _of_steps(value, trajectory, said)
         if isinstance(value, Iterable) and not isinstance(value, str):
@@ -90,6 +90,11 @@ def _call(function: Callable[..., object], said: str, prompt: Prompt, *rest: obj
             f"{said} raised {' '.join(repr(error).split())} at {place.filename}:{place.lineno} "
             f"for {_asked(prompt)}; mend it, or run with --debug for the traceback"
         ) from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a tensor or an array, of whatever package, as a number or a list; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _of_tokens(values: list[Any], trajectory: Trajectory, said: str) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ import re
 
 # A fence opens at the start of a line; what stands behind its backticks names the language.
 FENCE = re.compile(
-    r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+    r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t\r]*$|\Z)", re.DOTALL | re.MULTILINE
 )
 PYTHON = {"python", "python3", "py"}
 

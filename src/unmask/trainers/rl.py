@@ -163,6 +163,12 @@ def check_objective(config: RLConfig) -> None:
             f"reference.path = {config.reference.path} has no effect: set "
             'objective.kl_to = "reference"'
         )
+    forfeit, longest = advantage.forfeit_tokens, config.sampling.max_tokens
+    if forfeit is not None and forfeit >= longest - 1:
+        raise ValueError(
+            f"advantage.forfeit_tokens = {forfeit} leaves no response that could earn anything with "
+            f"sampling.max_tokens = {longest}: make it smaller"
+        )
     if advantage.overlong_penalty and advantage.overlong_tokens > config.sampling.max_tokens:
         raise ValueError(
             f"advantage.overlong_tokens = {advantage.overlong_tokens} is more than "
