@@ -42,6 +42,16 @@ def test_eval_rescore_and_compare_work_together(
     assert capsys.readouterr().out.splitlines()[1].startswith("static / low  50.0%")
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_evaluation_says_how_to_go_on(name: str, code: int, tmp_path: Path) -> None:
+    done = unmask(
+        "eval", *words(tmp_path), f"task.reward=tests.evaluation.test_evaluate:{name.lower()}"
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "what is written is kept; go on with: unmask eval" in done.stderr
+    assert done.stderr.rstrip().endswith("--resume")
+
+
 def test_a_run_that_is_there_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").touch()

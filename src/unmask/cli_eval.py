@@ -7,6 +7,7 @@ imported inside the command.
 
 import json
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +18,6 @@ from unmask.cli_words import Resume, ShowPrompt, Words, load, print_first_prompt
 
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation
-
-INTERRUPTED = 130
 
 app = typer.Typer()
 
@@ -42,12 +41,16 @@ def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = Fal
     check_run(config, resume)  # before torch is loaded, which takes seconds
     from unmask.evaluation.evaluate import evaluate_model
 
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         evaluation = evaluate_model(config, resume)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
         again = shlex.join(word for word in sys.argv[1:] if word != "--resume")
         sys.stderr.write(f"stopped, what is written is kept; go on with: unmask {again} --resume\n")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(128 + number) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
     _print(config.run.dir, evaluation)
 
 
@@ -113,6 +116,11 @@ def lm_eval(
     from unmask.evaluation.harness import run_harness
 
     run_harness(words)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """End what is under way as Ctrl-C does: graders and their files go, and the way on is said."""
+    raise KeyboardInterrupt(number)
 
 
 def _print(run: Path, evaluation: "Evaluation") -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,18 @@ def half_right(prompt: Prompt, response: str) -> float:
 def all_right(prompt: Prompt, response: str) -> float:
     """Reward everything."""
     return 1.0
+
+
+def sigint(prompt: Prompt, response: str) -> float:
+    """End the run as Ctrl-C does."""
+    signal.raise_signal(signal.SIGINT)
+    return 0.0
+
+
+def sigterm(prompt: Prompt, response: str) -> float:
+    """End the run as `kill` does."""
+    signal.raise_signal(signal.SIGTERM)
+    return 0.0
 
 
 def words(place: Path, *more: str) -> list[str]:
