@@ -129,6 +129,23 @@ def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyP
         sandbox.wait_until_ready()
 
 
+def test_a_sandbox_that_died_while_it_waited_is_no_verdict(monkeypatch: pytest.MonkeyPatch):
+    boot = "import os; os.write(0, b'ready\\n'); os._exit(7)"
+    monkeypatch.setattr("unmask.rewards.sandbox.BOOT", boot)
+    with Sandbox(MEANS, Limits()) as sandbox:
+        sandbox._process.wait()
+        with pytest.raises(RuntimeError, match=r"did not start \(status 7\)"):
+            sandbox.wait_until_ready()
+
+
+def test_an_input_larger_than_a_file_may_be_is_the_tests_fault():
+    too_large = pytest.raises(UnfitTestError, match=r"has 1\.0 MiB, .*file_mb = 1: raise it")
+    with ready(MEANS, Limits(file=2**20)) as sandbox, too_large:
+        sandbox.run("print(len(input()))", "x" * (2**20 + 1))
+    with ready(MEANS, Limits(file=2**20)) as sandbox:
+        assert sandbox.run("print(len(input()))", "x" * 2**20) == f"{2**20}\n"
+
+
 def test_close_ends_the_process_and_may_be_called_twice():
     sandbox = ready(MEANS)
     sandbox.load("import time\ndef f(): return 1")

@@ -29,7 +29,8 @@ class SandboxConfig(Section):
     memory_mb: int = Field(default=1024, ge=64)
     """MiB of address space of each process of a program."""
     file_mb: int = Field(default=64, ge=1)
-    """MiB a file may grow to, and of all temporary files together under `namespaces`."""
+    """MiB a file may grow to, the standard input included, and of all temporary files together under
+    `namespaces`."""
     output_mb: int = Field(default=16, ge=1)
     """MiB a program may print, and a result may take."""
     processes: int = Field(default=8, ge=1)

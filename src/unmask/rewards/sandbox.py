@@ -171,14 +171,15 @@ class Sandbox:
         """Wait for the blank process, and start the program's clock.
 
         Raises:
-            RuntimeError: it does not come up, which is no program's fault.
+            RuntimeError: it does not come up, or has gone while it waited for a program, which is no
+                program's fault.
         """
         self._deadline = time.monotonic() + START_LIMIT_S
         try:
             line = self._read_line()
         except ProgramFailedError:
             line = b""
-        if line != b"ready":
+        if line != b"ready" or self._process.poll() is not None:
             status = self._process.returncode
             raise RuntimeError(
                 f"the sandbox did not start (status {status}); `unmask doctor` says what this machine can do"
@@ -225,7 +226,16 @@ class Sandbox:
 
         Returns:
             What it printed; None where it failed, with the reason in `failure`.
+
+        Raises:
+            UnfitTestError: no program could be given that much to read.
         """
+        size = len(stdin.encode("utf-8", "surrogatepass"))
+        if size > self._limits.file:
+            raise UnfitTestError(
+                f"a test's standard input has {size / MIB:.1f} MiB, and task.sandbox.file_mb = "
+                f"{self._limits.file // MIB}: raise it"
+            )
         try:
             self._send({"program": program, "stdin": stdin})
             output = self._read_output()
