@@ -208,7 +208,7 @@ def test_a_list_of_tables_is_one_key(tmp_path: Path) -> None:
     [
         (
             '[{kind="speed", wieght=2}]',
-            "unknown key reward[0].wieght (command line); did you mean reward[].weight?",
+            "unknown key reward[0].wieght (command line); did you mean reward[].weight",
         ),
         (
             '[{kind="speed", pattern="a"}]',
