@@ -15,7 +15,7 @@ from unmask.rewards.programs import program_from_response
         ("```Python3 title\nx = 1\n```", "x = 1\n"),
         ("```\nx = 1\n```", "x = 1\n"),
         ("```json\n{}\n```\n```\nx = 1\n```", "x = 1\n"),
-        ("  ```python\n  x = 1\n  ```", "  x = 1\n"),
+        ("1. So:\n  ```python\n  if x:\n    x = 1\ny = 2\n  ```", "if x:\n  x = 1\ny = 2\n"),
         ("```python\nx = 1", "x = 1"),
         ("    return 1\n", "    return 1\n"),
         ("", ""),

@@ -18,7 +18,12 @@ RECORDS: list[dict[str, Any]] = [
 
 
 def test_every_task_reads_its_own_form(tmp_path: Path) -> None:
-    right = [r"It is $\boxed{2x}$.", "So BBBBB? No: CCCCC", "It is 12 + 56 = 068", "Answer: 3,1,2"]
+    right = [
+        r"It is $\boxed{2x}$.",
+        "So BBBBB? No: CCCCC",
+        "AAAA is 12 + 56 = 068",
+        "Answer: 3,1,2",
+    ]
     assert rewards("livebench_math", tmp_path, RECORDS, right) == [1.0, 1.0, 1.0, 1.0]
     wrong = [r"$\boxed{x}$", "CCCCC or DDDDD", "Surely 069", "Answer: 2, 3, 1"]
     assert rewards("livebench_math", tmp_path, RECORDS, wrong) == [0.0, 0.0, 0.0, 0.0]

@@ -55,7 +55,7 @@ def code_grader(config: DatasetTaskConfig) -> Grader:
         )
         return [score_from_code_verdict(verdict, config.sandbox.credit) for verdict in verdicts]
 
-    return Grader(grade, grader.close)
+    return Grader(grade, grader.close, program_from_response)
 
 
 def names_defined(source: str) -> set[str]:

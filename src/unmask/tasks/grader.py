@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unmask.configs.task import Extraction, VerifierConfig
+from unmask.rewards.answers import answer_from_response
 from unmask.rewards.custom import load_reward
 from unmask.rewards.math import FACTORY
 from unmask.rewards.workers import VerifierPool, score_from_verdict
@@ -21,10 +22,12 @@ class Grader:
     Attributes:
         grade: the scores of the pairs, in their order.
         close: ends the processes the grader holds; grading again starts them again.
+        answer: the part of a response that it judges.
     """
 
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
     close: Callable[[], None] = _nothing_to_close
+    answer: Callable[[str], str] = answer_from_response
 
 
 def own_grader(reward: str | None) -> Grader | None:

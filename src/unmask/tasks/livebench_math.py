@@ -15,6 +15,7 @@ from unmask.tasks.grader import Grader, math_grader
 from unmask.tasks.record import Record
 from unmask.types import Prompt, Score
 
+LETTER = frozenset("ABCDE")
 LETTERS = re.compile(r"([A-E])\1{3,}")
 LIST = re.compile(r"\d+(?:\s*,\s*\d+)*")
 ORDERED = "olympiad"
@@ -57,7 +58,11 @@ def build_grader(config: DatasetTaskConfig) -> Grader:
     verified = math_grader(config.verifier, config.extraction or "anywhere")
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        plain = [(p, answer_in_a_box(r)) for p, r in items if p.reference["task"] != ORDERED]
+        plain = [
+            (p, answer_in_a_box(r) if p.reference["answer"] in LETTER else r)
+            for p, r in items
+            if p.reference["task"] != ORDERED
+        ]
         scores = iter(verified.grade(plain))
         return [
             Score(share_in_order(response, prompt.reference["answer"]))

@@ -92,7 +92,14 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
     def demonstration(prompt: Prompt) -> str | None:
         return prompt.reference[DEMONSTRATION]
 
-    return Task(config.name, prompts, demonstration, grader.grade, grader.close)
+    return Task(
+        config.name,
+        prompts,
+        demonstration,
+        grader.grade,
+        grader.close,
+        answer=grader.answer,
+    )
 
 
 def _problems(config: DatasetTaskConfig, dataset: Dataset, split: Split) -> Iterator[Problem]:
