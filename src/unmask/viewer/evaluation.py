@@ -25,14 +25,14 @@ def samplings_section(samplings: Mapping[str, Found]) -> str:
     """
     if not samplings:
         return ""
-    rows = {name: _row(found) for name, found in samplings.items()}
-    headings = list(dict.fromkeys(heading for row in rows.values() for heading in row))
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
+    columns = [_column(found) for found in samplings.values()]
+    lines = list(dict.fromkeys(line for column in columns for line in column))
+    head = "".join(f"<th>{escape(name)}</th>" for name in samplings)
     body = "".join(
-        f"<tr><th>{escape(name)}</th>"
-        + "".join(f"<td>{escape(row.get(heading, '-'))}</td>" for heading in headings)
+        f"<tr><th>{escape(line)}</th>"
+        + "".join(f"<td>{escape(column.get(line, '-'))}</td>" for column in columns)
         + "</tr>"
-        for name, row in rows.items()
+        for line in lines
     )
     return (
         '<section id="samplings"><div class="section-head"><h2>Samplings</h2></div>'
@@ -42,25 +42,25 @@ def samplings_section(samplings: Mapping[str, Found]) -> str:
     )
 
 
-def _row(found: Found) -> dict[str, str]:
-    """Return what the table says of a sampling, by heading."""
+def _column(found: Found) -> dict[str, str]:
+    """Return what the table says of a sampling, line by line."""
     speed, outcomes = _table(found, "speed"), _table(found, "outcomes")
-    row = {"avg@n": _estimated(found.get("accuracy"), found.get("ci95"))}
+    column = {"avg@n": _estimated(found.get("accuracy"), found.get("ci95"))}
     for label, name in (("pass", "pass_at"), ("maj", "majority_at")):
         for k, estimate in _table(found, name).items():
             if isinstance(estimate, dict):
                 value = cast(Found, estimate)
-                row[f"{label}@{k}"] = _estimated(value.get("value"), value.get("ci95"))
-    row |= {
+                column[f"{label}@{k}"] = _estimated(value.get("value"), value.get("ci95"))
+    column |= {
         "tokens / denoising step": _text(found.get("tokens_per_denoising_step"), short),
         "tokens / forward": _text(speed.get("tokens_per_forward"), short),
-        "forwards": _text(speed.get("forwards"), short),
-        "length": _text(found.get("response_tokens"), short),
+        "forwards / response": _text(speed.get("forwards"), short),
+        "tokens / response": _text(found.get("response_tokens"), short),
         "truncated": _text(found.get("truncated"), share),
         "time": _text(speed.get("wall_s"), duration),
         "tokens / s": _text(speed.get("tokens_per_s"), short),
     }
-    return row | {name: _text(outcomes.get(name), short) for name in OUTCOMES}
+    return column | {name: _text(outcomes.get(name), short) for name in OUTCOMES}
 
 
 def _figures(samplings: Mapping[str, Found]) -> Iterator[str]:
