@@ -10,6 +10,7 @@ from unmask.evaluation.metrics import (
     mean_interval,
     pass_at,
     ratio_interval,
+    share_interval,
     sizes_up_to,
     wilson_interval,
 )
@@ -90,3 +91,10 @@ def test_with_too_many_subsets_some_are_drawn_the_same_ones_each_time() -> None:
 )
 def test_sizes_double_up_to_all_samples(samples: int, sizes: list[int]) -> None:
     assert sizes_up_to(samples) == sizes
+
+
+def test_a_share_of_all_or_nothing_has_the_interval_of_single_trials() -> None:
+    assert share_interval([0.0] * 30) == wilson_interval(0, 30)
+    assert share_interval([1.0] * 30) == wilson_interval(30, 30)
+    assert share_interval([0.0, 0.5, 1.0]) == mean_interval([0.0, 0.5, 1.0])
+    assert share_interval([0.5] * 3) == (0.5, 0.5)

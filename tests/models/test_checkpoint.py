@@ -330,3 +330,15 @@ def test_loading_warns_of_nothing_else(golden: Path) -> None:
             num_drawable=320,
             eos_ids=(300,),
         )
+
+
+def test_a_run_given_as_a_model_names_its_model(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=f"{tmp_path} is a run; its model is {tmp_path / 'model'}"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_path_that_is_not_there_is_not_asked_of_the_hub() -> None:
+    with pytest.raises(ValueError, match=r"model\.path = absent: no such directory"):
+        find_checkpoint("./absent")

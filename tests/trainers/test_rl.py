@@ -266,3 +266,10 @@ def test_the_state_is_kept_when_a_reward_has_the_wrong_shape(
     with pytest.raises(ValueError, match=r"has 99 numbers for \d+ response tokens") as it:
         train_rl(rl_config(tmp_path, "filter.drop_uniform=false"))
     assert it.value.__notes__ == ["the state of step 1 is kept: go on by --resume"]
+
+
+@pytest.mark.parametrize("word", ["shares_backbone=true", "lora.rank=4", "path=there", "lr=1e-3"])
+def test_keys_of_a_critic_that_is_not_there_are_refused(word: str, tmp_path: Path) -> None:
+    name = word.partition("=")[0].partition(".")[0]
+    with pytest.raises(ValueError, match=rf"value\.{name} = .*set value\.enabled = true"):
+        train_rl(rl_config(tmp_path, f"value.{word}"))

@@ -33,7 +33,8 @@ class ValueConfig(Section):
     """`zero` lays a new head on a policy's backbone, which says 0 of everything at first; `stored`
     goes on with the head of a critic that an earlier run left."""
     lr: float = Field(default=5e-6, gt=0)
-    """Learning rate of the critic, of its head alone with `shares_backbone`; its schedule, warm-up,
+    """Learning rate of the critic, of its head alone with `shares_backbone`; the default is the
+    published one, a tiny model wants about five times its policy's. Its schedule, warm-up,
     `reset_every_step` and the rest are those of `optimizer`."""
     gamma: float = Field(default=1.0, ge=0, le=1)
     """Discount per denoising step; published: 1 for a reward per response, 0.99 for rewards along

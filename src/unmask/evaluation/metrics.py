@@ -58,6 +58,17 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return ratio_interval(values, [1.0] * len(values))
 
 
+def share_interval(shares: Sequence[float]) -> Interval:
+    """Return the 95 % interval of the mean share over problems.
+
+    Bootstrap; but where every problem has the same share, 0 or 1, no resample differs: then it is
+    Wilson's of as many single trials.
+    """
+    if set(shares) in ({0.0}, {1.0}):
+        return wilson_interval(sum(shares), len(shares))
+    return mean_interval(shares)
+
+
 def sizes_up_to(samples: int) -> list[int]:
     """Return the k of pass@k and maj@k: 2, 4, 8, ... and all samples; k = 1 is the accuracy."""
     doubled = [2**power for power in range(1, samples.bit_length())]

@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 from unmask.evaluation.metrics import (
     Interval,
     majority_at,
-    mean_interval,
     pass_at,
     ratio_interval,
+    share_interval,
     sizes_up_to,
     wilson_interval,
 )
@@ -156,7 +156,7 @@ def summarize(problems: Sequence[Sequence[Response]]) -> Summary:
     count = len(problems)
     return Summary(
         accuracy=sum(shares) / count,
-        ci95=wilson_interval(sum(shares), count) if samples == 1 else mean_interval(shares),
+        ci95=wilson_interval(sum(shares), count) if samples == 1 else share_interval(shares),
         pass_at={
             k: _mean([pass_at(k, num_right, samples) for num_right in right])
             for k in sizes_up_to(samples)
@@ -208,7 +208,7 @@ def _majority(k: int, responses: Sequence[Response]) -> float:
 
 
 def _mean(values: Sequence[float]) -> Estimate:
-    return Estimate(sum(values) / len(values), mean_interval(values))
+    return Estimate(sum(values) / len(values), share_interval(values))
 
 
 def _sums(problems: Sequence[Sequence[Response]], name: str) -> list[int]:

@@ -144,12 +144,15 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     """Return the directory of a checkpoint, downloaded from the hub if it is not a local one.
 
     Raises:
-        ValueError: if it is neither a directory nor a model the hub can give us now.
+        ValueError: if it is neither a directory nor a model the hub can give us now, or the directory
+            of a run.
     """
     directory = Path(path_or_hub_id)
+    if (directory / "model" / "config.json").is_file():
+        raise ValueError(f"{directory} is a run; its model is {directory / 'model'}")
     if directory.is_dir():
         return directory
-    if directory.is_absolute() or directory.parts[:1] in ((".",), ("..",)):
+    if str(path_or_hub_id).startswith(("/", "./", "../")):
         raise ValueError(f"model.path = {directory}: no such directory")
     # Imported here: its HTTP client takes 8 MiB, which a directory does not need.
     from huggingface_hub import snapshot_download

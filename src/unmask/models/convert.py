@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unmask.models.checkpoint import COMPANIONS, find_checkpoint, read_spec
@@ -43,6 +42,7 @@ from unmask.models.families.family import Config
 from unmask.models.json_object import read_json, write_json
 from unmask.models.mask_token import MaskToken, choose_mask_token, write_mask_token
 from unmask.models.spec import ModelSpec
+from unmask.models.tensor_files import save_tensors
 from unmask.models.transformer import Model
 from unmask.models.weights import (
     INDEX,
@@ -221,7 +221,7 @@ def _write_weights(
             tensors: dict[str, Tensor] = {}
             for name in _kept_names(reader.keys(), before):
                 tensors |= _converted(name, reader.get_tensor(name), before, after, mask)
-            save_file(tensors, destination / file.name, metadata={"format": "pt"})
+            save_tensors(tensors, destination / file.name)
         weight_map |= dict.fromkeys(tensors, file.name)
         total += sum(tensor.nbytes for tensor in tensors.values())
     if files[0].name != WEIGHTS:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeGuard
 
 import torch
-from safetensors.torch import save_file
 
 from unmask.models.checkpoint import find_checkpoint, save_model
 from unmask.models.heads import ValueHead
 from unmask.models.lora import adapters
 from unmask.models.lora_files import save_adapter
+from unmask.models.tensor_files import save_tensors
 from unmask.models.value_model import VALUE_HEAD, ActorCritic, ValueModel
 from unmask.models.weights import open_tensors, require_value_head
 
@@ -54,7 +54,7 @@ def save_head(head: ValueHead, directory: str | Path) -> None:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     held = {VALUE_HEAD: head.weight.detach()}
-    save_file(held, directory / HEAD, metadata={"format": "pt"})
+    save_tensors(held, directory / HEAD)
 
 
 @torch.no_grad()

@@ -18,9 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from unmask.models.spec import ModelSpec
 
-# Logits held at a time when scoring. On CPU 32 MiB of them: fewer rows make slow products, more do not
-# fit in the cache. A GPU wants its rows by the thousand.
-CHUNK_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}
+# Logits held at a time when scoring: 64 MiB of them on CPU, where a second chunk would cost a second
+# gradient of the head's weight, as large as that. A GPU wants its rows by the thousand.
+CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
 NARROW = (torch.bfloat16, torch.float16)
 
 

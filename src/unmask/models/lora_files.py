@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unmask.models.families import family_named
 from unmask.models.json_object import read_json, write_json
 from unmask.models.lora import LoRALinear, adapters, plain_projections, stored_projections
+from unmask.models.tensor_files import save_tensors
 from unmask.models.transformer import Model
 from unmask.models.value_model import ValueModel
 from unmask.models.weights import open_tensors
@@ -66,7 +66,7 @@ def save_adapter(model: Model | ValueModel, directory: str | Path, base: str | N
         tensors[f"{PREFIX}{stored}.lora_A.weight"] = lora_a.contiguous()
         tensors[f"{PREFIX}{stored}.lora_B.weight"] = lora_b.contiguous()
         shapes[stored] = (len(lora_a), sum(piece.alpha for piece in pieces))
-    save_file(tensors, directory / TENSORS, metadata={"format": "pt"})
+    save_tensors(tensors, directory / TENSORS)
     write_json(directory / CONFIG, _peft_config(model, shapes, base or source))
 
 

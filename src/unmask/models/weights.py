@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from unmask.models.families import family_named
 from unmask.models.heads import drawable_ids
 from unmask.models.json_object import read_json, write_json
+from unmask.models.tensor_files import save_tensors
 from unmask.models.transformer import Model
 from unmask.models.value_model import VALUE_HEAD, ValueModel
 
@@ -258,7 +258,7 @@ def write_tensors(tensors: dict[str, Tensor], directory: Path, max_shard_bytes: 
     )
     for file, names in plan.filename_to_tensors.items():
         shard = {name: tensors[name].contiguous() for name in names}
-        save_file(shard, directory / file, metadata={"format": "pt"})
+        save_tensors(shard, directory / file)
     written = set(plan.filename_to_tensors)
     if plan.is_sharded:
         write_json(

@@ -36,7 +36,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
@@ -48,6 +48,7 @@ from unmask.models.checkpoint import save_model
 from unmask.models.critic_files import export_critic, is_whole, save_critic
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.lora_files import load_adapter, save_adapter
+from unmask.models.tensor_files import save_tensors
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
 from unmask.runs.stopped import Stopped
@@ -143,7 +144,7 @@ class Keeper:
             else:
                 save_model(self._llm.model, place / MODEL)
             for key, learner in self._learners.items():
-                save_file(learner.state(), place / OPTIMIZERS[key])
+                save_tensors(learner.state(), place / OPTIMIZERS[key])
             if self._critic is not None:
                 save_critic(self._critic.model, place / CRITIC)
             write_json(place / STATE, self._state)

@@ -143,6 +143,24 @@ def check_trainable(config: RLConfig) -> None:
             "writes from other log-probabilities than the learner's"
         )
     check_objective(config)
+    check_critic(config)
+
+
+def check_critic(config: RLConfig) -> None:
+    """Refuse settings of a critic where there is none.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if config.value.enabled:
+        return
+    stated = config.value.model_dump()
+    for name, default in type(config.value)().model_dump().items():
+        if stated[name] != default:
+            raise ValueError(
+                f"value.{name} = {stated[name]} has no effect without a critic: set "
+                "value.enabled = true"
+            )
 
 
 def check_objective(config: RLConfig) -> None:
