@@ -35,13 +35,13 @@ Writes `benchmarks/results/tracerl_update.json`, with the settings and the machi
 """
 
 import argparse
-import ctypes
 import gc
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -52,6 +52,7 @@ from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, write_result
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from update_workloads import (
     MEANS,
     Pass,
@@ -184,45 +185,35 @@ def count_work(work: Workload, layout: Layout) -> Count:
     return Count(tokens, scored, round(flop / 1e12, 5))
 
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-MMAP_THRESHOLD = -3  # of `mallopt`
-
-
-def peak_mib(work: Workload, layout: Layout) -> float | None:
-    """Return what the layout's first pass takes beside weights and gradients, with checkpointing.
-
-    `None` where neither a GPU nor Linux says it.
-    """
+def peak_mib(work: Workload, layout: Layout) -> float:
+    """Return what tensors the layout's first pass holds at most beside weights and gradients, with checkpointing."""
     step = next(layout(work))
     backbone = work.model.backbone
     was_on, backbone.gradient_checkpointing = backbone.gradient_checkpointing, True
     try:
         run_pass(work, step, 1.0)  # so that the gradients are there
         gc.collect()
-        before = _memory_mib(work.model.device, is_peak=False)
-        run_pass(work, step, 1.0)
-        return _memory_mib(work.model.device, is_peak=True) - before
-    except OSError:
-        return None
+        measured = _peak_bytes_cuda if work.model.device.type == "cuda" else _peak_bytes_cpu
+        return measured(lambda: run_pass(work, step, 1.0)) / 2**20
     finally:
         backbone.gradient_checkpointing = was_on
 
 
-def _memory_mib(device: torch.device, is_peak: bool) -> float:
-    """Return the memory in use, which starts the count of the peak, or that peak."""
-    if device.type == "cuda":
-        if is_peak:
-            return torch.cuda.max_memory_allocated(device) / 2**20
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device) / 2**20
-    if not is_peak:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(MMAP_THRESHOLD, 2**16)  # or freed memory is held, and hides a part
-        libc.malloc_trim(0)
-        CLEAR.write_text("5")
-    name = "VmHWM" if is_peak else "VmRSS"
-    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) / 1024
+def _peak_bytes_cuda(run: Callable[[], None]) -> int:
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _peak_bytes_cpu(run: Callable[[], None]) -> int:
+    """Add up what the allocator gave and took back, in order: resident memory would also count what it keeps."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    results = profiler.profiler.kineto_results
+    events = [event for event in results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in events), initial=0))
 
 
 def sync_seconds(model: Model) -> float:
@@ -263,16 +254,16 @@ def _quotient(baseline: Sequence[float], own: Sequence[float]) -> float:
     return round(median(row / mine for row, mine in zip(baseline, own, strict=True)), 3)
 
 
-def measure_peaks(work: Workload) -> dict[str, float | None]:
+def measure_peaks(work: Workload) -> dict[str, float]:
     """Return the peaks of a published row, and of the trajectory of mean lengths in both layouts."""
     assert work.mean is not None
     alone = replace(work, views=[work.mean])
     peaks = {
-        "rows": peak_mib(work, rows),
-        "rows, own length": peak_mib(alone, rows),
+        "rows": peak_mib(replace(work, token_budget=1), rows),
+        "rows, own length": peak_mib(replace(alone, token_budget=1), rows),
         "packed": peak_mib(alone, packed),
     }
-    return {name: peak if peak is None else round(peak, 1) for name, peak in peaks.items()}
+    return {name: round(peak, 1) for name, peak in peaks.items()}
 
 
 # --- the program ----------------------------------------------------------------------------------
