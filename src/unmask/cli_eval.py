@@ -19,6 +19,7 @@ from unmask.cli_words import Resume, ShowPrompt, Words, load, print_first_prompt
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 app = typer.Typer()
 
 
@@ -41,7 +42,8 @@ def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = Fal
     check_run(config, resume)  # before torch is loaded, which takes seconds
     from unmask.evaluation.evaluate import evaluate_model
 
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # Also SIGINT, which a shell lets its background jobs ignore: as in training, who asks to stop may.
+    before = {number: signal.signal(number, _interrupt) for number in STOPPING}
     try:
         evaluation = evaluate_model(config, resume)
     except KeyboardInterrupt as interrupt:
@@ -50,7 +52,8 @@ def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = Fal
         sys.stderr.write(f"stopped, what is written is kept; go on with: unmask {again} --resume\n")
         raise typer.Exit(128 + number) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     _print(config.run.dir, evaluation)
 
 
