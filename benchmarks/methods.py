@@ -249,8 +249,11 @@ def rl_config(unit: Unit, size: Size, directory: Path, start: Path) -> RLConfig:
     config = quickstart_config(RLConfig, unit.task, directory, start, overrides)
     rate = variant.rate * config.optimizer.lr
     optimizer = config.optimizer.model_copy(update={"lr": rate})
+    changed = config.model_copy(update={"optimizer": optimizer})
+    if not config.value.enabled:
+        return changed
     value = config.value.model_copy(update={"lr": VALUE_RATE * rate})
-    return config.model_copy(update={"optimizer": optimizer, "value": value})
+    return changed.model_copy(update={"value": value})
 
 
 def train_more(unit: Unit, size: Size, work: Path, directory: Path) -> Path:
