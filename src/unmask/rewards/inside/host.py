@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from unmask.rewards.inside.literals import pack, unpack
-from unmask.rewards.inside.watch import die_with, watch
+from unmask.rewards.inside.watch import die_with, fork_watched
 
 MAX_MESSAGE = 1000
 
@@ -33,7 +33,7 @@ def main(setup: Mapping[str, Any]) -> None:
             bound the process to its parent's life).
     """
     if setup["is_bare"]:
-        watch(os.fork(), setup["uid"])
+        fork_watched(setup["uid"])
     channel = os.dup(0)
     questions = os.fdopen(channel, "rb", closefd=False)
     parent = os.getppid()

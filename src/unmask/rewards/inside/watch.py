@@ -9,21 +9,25 @@ import contextlib
 import ctypes
 import os
 import signal
+import time
 
+# A list of children that is read while some of them end may miss others.
+LOOK_AGAIN_S = 0.01
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
 
-def watch(child: int, uid: int | None) -> None:
-    """Watch a forked child to its end, end what it leaves, and end with its status; the child returns at once.
+def fork_watched(uid: int | None) -> None:
+    """Fork: the child returns; this process watches it to its end, ends what it leaves, and ends with its status.
 
     Args:
-        child: what `os.fork` returned.
         uid: the user that only the child's processes have; None where they share ours.
     """
+    libc = ctypes.CDLL(None)
+    # Before there is a child: an orphan that comes first would be nobody's.
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    child = os.fork()
     if child == 0:
         return
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     # Held open here, the channel would not close with the program.
@@ -39,7 +43,8 @@ def watch(child: int, uid: int | None) -> None:
             for orphan in children():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(orphan, signal.SIGKILL)
-            os.waitpid(-1, 0)
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(LOOK_AGAIN_S)
     os._exit(status if status >= 0 else 128 - status)
 
 
