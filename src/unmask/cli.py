@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unmask import cli_eval, cli_models
-from unmask.cli_words import Resume, ShowPrompt, Words, load, print_first_prompt
+from unmask.cli_words import Resume, ShowPrompt, Words, begin, load
 from unmask.presets import preset as published_sampler
 from unmask.types import Message, SamplingParams, Strategy
 
@@ -65,13 +65,8 @@ def quickstart(
 def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
     """Fine-tune a model on demonstrations."""
     from unmask.configs.sft import SFTConfig
-    from unmask.runs.directory import check_run
 
-    config, _ = load(SFTConfig, words)
-    if show_prompt:
-        print_first_prompt(config)
-        return
-    check_run(config, resume)  # before torch is loaded, which takes seconds
+    config = begin(SFTConfig, words, show_prompt, resume)
     from unmask.trainers.sft import train_sft
 
     _train(lambda: train_sft(config, resume))
@@ -83,13 +78,8 @@ def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -
 def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
     """Improve a model by RL along its trajectories (TraceRL)."""
     from unmask.configs.rl import RLConfig
-    from unmask.runs.directory import check_run
 
-    config, _ = load(RLConfig, words)
-    if show_prompt:
-        print_first_prompt(config)
-        return
-    check_run(config, resume)  # before torch is loaded, which takes seconds
+    config = begin(RLConfig, words, show_prompt, resume)
     from unmask.trainers.rl import train_rl
 
     _train(lambda: train_rl(config, resume))

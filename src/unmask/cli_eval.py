@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli_words import Resume, ShowPrompt, Words, load, print_first_prompt
+from unmask.cli_words import Resume, ShowPrompt, Words, begin
 
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation
@@ -33,13 +33,8 @@ app = typer.Typer()
 def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
     """Measure a model on a task, under one sampling or several, and print the numbers as JSON."""
     from unmask.configs.eval import EvalConfig
-    from unmask.runs.directory import check_run
 
-    config, _ = load(EvalConfig, words)
-    if show_prompt:
-        print_first_prompt(config)
-        return
-    check_run(config, resume)  # before torch is loaded, which takes seconds
+    config = begin(EvalConfig, words, show_prompt, resume)
     from unmask.evaluation.evaluate import evaluate_model
 
     # Also SIGINT, which a shell lets its background jobs ignore: as in training, who asks to stop may.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unmask.configs.sft import SFTConfig
 
     C = TypeVar("C", bound=BaseModel)
+    R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
 
 Words = Annotated[
     list[str],
@@ -38,6 +39,18 @@ def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
 
     files = [Path(word) for word in words if "=" not in word]
     return load_config(cls, files, [word for word in words if "=" in word])
+
+
+def begin(cls: "type[R]", words: Sequence[str], show_prompt: bool, resume: bool) -> "R":
+    """Load the configuration of a run and check that the run may begin; or only print its first prompt, and end."""
+    from unmask.runs.directory import check_run
+
+    config, _ = load(cls, words)
+    if show_prompt:
+        print_first_prompt(config)
+        raise typer.Exit
+    check_run(config, resume)  # before torch is loaded, which takes seconds
+    return config
 
 
 def print_first_prompt(config: "SFTConfig | RLConfig | EvalConfig") -> None:

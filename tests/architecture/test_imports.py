@@ -30,7 +30,7 @@ MAY_IMPORT = {
 }
 MAY_IMPORT["doctor"] = {"runs", "rewards"}
 MAY_IMPORT["cli_models"] = {"models", "runs", "evaluation"}
-MAY_IMPORT["cli_words"] = {"configs", "data", "evaluation"}
+MAY_IMPORT["cli_words"] = {"configs", "data", "evaluation", "runs"}
 MAY_IMPORT["cli_eval"] = {"cli_words", "configs", "evaluation", "runs", "viewer"}
 MAY_IMPORT["trainers"] = set(MAY_IMPORT) - {"doctor", "cli_words", "cli_eval", "cli_models"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
