@@ -100,7 +100,7 @@ def test_paged_attention_is_dense_attention_below_the_limit(
 
 
 def planned(slots: Slots) -> Rows:
-    feed = plan_feed(slots, int(slots.block.max()), EngineParams(), ALPHABET)
+    feed = plan_feed(slots, int(slots.block.max()), EngineParams(row_budget=10**6), ALPHABET)
     return lay_rows(slots, feed, 16, is_full=False)
 
 

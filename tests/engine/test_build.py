@@ -56,7 +56,7 @@ def test_every_key_of_the_engine_reaches_it(directory: Path) -> None:
 
 def test_the_defaults_of_the_config_are_those_of_the_engine(directory: Path) -> None:
     params = build_llm(ModelConfig(path=str(directory), device="cpu"), EngineConfig()).engine.params
-    assert params == EngineParams()
+    assert params == EngineParams().on(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["foo", "cuda:99", "cpu:1", ""])
@@ -80,4 +80,4 @@ def test_packed_weights_are_asked_of_the_engine(directory: Path) -> None:
         pytest.skip(str(error))
     finally:
         use_matmul("default")
-    assert llm.engine.params == EngineParams(packs_weights=True)
+    assert llm.engine.params == EngineParams(packs_weights=True).on(torch.device("cpu"))

@@ -16,7 +16,7 @@ from unmask.engine.feed import lay_rows, lay_scored, plan_block, plan_feed
 from unmask.engine.params import EngineParams
 from unmask.engine.slots import Slots
 
-WIDE = EngineParams()
+WIDE = EngineParams(row_budget=10**6)
 FULL = replace(SPEC, attention="full")
 
 
@@ -45,7 +45,7 @@ def test_a_finished_block_is_fed_with_the_next_one() -> None:
 
 def test_a_separate_commit_denoises_nothing() -> None:
     slots = put(opened(ask(6), ask(6)), start=[8, 8], cached=[4, 8])
-    assert feed_of(slots, EngineParams(fuses_commit=False)) == ([(4, 8), (8, 12)], [False, True])
+    assert feed_of(slots, replace(WIDE, fuses_commit=False)) == ([(4, 8), (8, 12)], [False, True])
 
 
 def test_who_does_not_run_feeds_nothing() -> None:
@@ -79,7 +79,7 @@ def test_a_shifted_model_reads_the_first_slot_off_the_row_before() -> None:
 def test_an_approximate_cache_feeds_less_once_a_block_is_under_way(
     cache: str, span: tuple[int, int], limit: int
 ) -> None:
-    params = EngineParams(cache=cache, horizon=2)  # type: ignore[arg-type]
+    params = replace(WIDE, cache=cache, horizon=2)
     slots = put(opened(ask(4, max_tokens=16), spec=FULL), start=[8])
     feed = plan_feed(slots, 4, params, CANVAS)
     assert (feed.first.tolist(), feed.counts.tolist(), feed.limit.tolist()) == ([0], [20], [20])
@@ -91,7 +91,7 @@ def test_an_approximate_cache_feeds_less_once_a_block_is_under_way(
 def test_a_shifted_canvas_keeps_the_row_before_the_block() -> None:
     slots = put(opened(ask(4, max_tokens=16), spec=replace(FULL, is_shifted=True)), start=[8])
     slots.is_fresh[0] = False
-    assert feed_of(slots, EngineParams(cache="dual"), replace(CANVAS, is_shifted=True))[0] == [
+    assert feed_of(slots, replace(WIDE, cache="dual"), replace(CANVAS, is_shifted=True))[0] == [
         (7, 12)
     ]
 
@@ -101,7 +101,7 @@ def test_only_the_open_sub_block_is_fed_again() -> None:
     put(slots, cached=[8, 8])
     slots.step_map[0, 8:10] = 1
     slots.is_fresh[0] = False
-    assert feed_of(slots, EngineParams(cache="dual"))[0] == [(10, 12), (8, 16)]
+    assert feed_of(slots, replace(WIDE, cache="dual"))[0] == [(10, 12), (8, 16)]
 
 
 class Phase(NamedTuple):
@@ -150,7 +150,7 @@ def test_a_pass_keeps_to_its_budget_and_somebody_gets_on(
     phases: list[Phase], budget: int, order: random.Random, fuses: bool
 ) -> None:
     slots = in_phases(phases, order)
-    free = EngineParams(row_budget=10**6, fuses_commit=fuses)
+    free = replace(WIDE, fuses_commit=fuses)
     wanted = plan_feed(slots, 8, free, ALPHABET)
     feed = plan_feed(slots, 8, replace(free, row_budget=budget), ALPHABET)
     assert torch.equal(feed.first, wanted.first)

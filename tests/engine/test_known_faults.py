@@ -131,7 +131,8 @@ def test_a_shared_prompt_is_fed_once(model: Model) -> None:
     """J5: a hit of the prefix cache saves memory only, and is computed again."""
     prompt = [number % 20 for number in range(161)]
     asks = [(prompt, replace(PLAIN, seed=seed)) for seed in range(16)]
-    engine, apart = Engine(model), Engine(model, EngineParams(shares_prefixes=False))
+    wide = EngineParams(row_budget=10**6)  # padding of more passes would count as well
+    engine, apart = Engine(model, wide), Engine(model, replace(wide, shares_prefixes=False))
     with fed_rows(engine) as shared, fed_rows(apart) as separate:
         assert_same(by(engine, asks), by(apart, asks))
     # Fifteen answers do not feed the prompt's forty blocks.

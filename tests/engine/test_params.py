@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from unmask.engine.params import EngineParams
 
@@ -28,3 +29,11 @@ def test_a_way_that_does_not_exist_is_refused(name: str, choices: str) -> None:
 def test_the_default_is_exact() -> None:
     assert EngineParams().cache == "exact"
     assert EngineParams(max_slots=1, row_budget=1, cache_tokens=1, horizon=0).fuses_commit
+
+
+def test_what_is_left_to_the_device_is_filled_in() -> None:
+    on_cpu, on_cuda = (EngineParams().on(torch.device(kind)) for kind in ("cpu", "cuda"))
+    assert (on_cpu.row_budget, on_cpu.reads_late) == (2048, False)
+    assert (on_cuda.row_budget, on_cuda.reads_late) == (16384, True)
+    chosen = EngineParams(row_budget=7, reads_late=True)
+    assert chosen.on(torch.device("cpu")) == chosen

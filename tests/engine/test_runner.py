@@ -22,7 +22,8 @@ def runner(params: EngineParams | None = None) -> Runner:
     model = toy_model(dtype=torch.float64)
     pages = PagePool(model)
     pages.take(8)
-    return Runner(model, pages, plan_plain, params or EngineParams(), conventions_of(model))
+    params = (params or EngineParams()).on(model.device)
+    return Runner(model, pages, plan_plain, params, conventions_of(model))
 
 
 def dense_rows(one: Runner, slots: Slots, asks: list[Ask]) -> Tensor:

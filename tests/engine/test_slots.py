@@ -38,7 +38,7 @@ def writes(block: Block, token: int, broken: int = -1) -> tuple[Tensor, tuple[Te
 
 def tick(slots: Slots, token: int, conventions: Conventions = ALPHABET, broken: int = -1) -> None:
     width = int(slots.block.max())
-    feed = plan_feed(slots, width, EngineParams(), conventions)
+    feed = plan_feed(slots, width, EngineParams(row_budget=10**6), conventions)
     block, next_step = plan_block(slots, feed, width, conventions)
     logits, rows = writes(block, token, broken)
     slots.set(step_in_block=next_step)

@@ -12,9 +12,9 @@ class EngineConfig(Section):
 
     slots: int = Field(default=256, ge=1)
     """Responses written at the same time."""
-    row_budget: int = Field(default=16384, ge=1)
+    row_budget: int | None = Field(default=None, ge=1)
     """Most tokens one forward pass feeds; longer prompts are fed in chunks, and full-attention
-    sequences take turns."""
+    sequences take turns. 2,048 on CPU and 16,384 on CUDA when not given."""
     cache_tokens: int | None = Field(default=None, ge=1)
     """Tokens whose keys and values are held at most; without a bound on CPU and as many as the memory
     allows on CUDA when not given."""

@@ -25,6 +25,7 @@ from unmask.engine.request import Request, num_shareable, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.slots import TEXTS, Slots, open_slots
+from unmask.models.heap import keep_freed_memory
 from unmask.models.packed import packed_twin
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
@@ -70,8 +71,10 @@ class Engine:
         Raises:
             ValueError: if the model's mask id is unknown.
         """
+        if model.device.type == "cpu":
+            keep_freed_memory()
         self.model = model
-        self.params = params or EngineParams()
+        self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
         self._decode = decode
         self._conventions = conventions_of(model)
@@ -80,8 +83,6 @@ class Engine:
         self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
         self._lay_out_weights()
         on_cuda = model.device.type == "cuda"
-        late = self.params.reads_late
-        self._reads_late = on_cuda if late is None else late
         # The plain attention and the experts ask the device how much there is to do.
         is_static = planner is not plan_plain and model.spec.moe is None
         self._uses_graphs = on_cuda and is_static and self.params.uses_graphs
@@ -156,16 +157,17 @@ class Engine:
             return []
         self._run(self._slots)
         report = self._books.send(self._slots)
-        if self._reads_late:
+        if self.params.reads_late:
             report, self._report = self._report, report
         return self._settle(self._slots, report) if report else []
 
     def _run(self, slots: Slots) -> None:
         """Take one step on the device: as it comes, or in sizes chosen beforehand."""
         width = max(run.request.block for run in self._scheduler.running.values())
-        if not self._reads_late:
+        if not self.params.reads_late:
             self._runner.step(slots, Sizes(width))
             return
+        assert self.params.row_budget is not None
         bound = self._books.bound(self.params.row_budget, self._conventions.is_full)
         sizes = Sizes(width, *bound)
         if not self._uses_graphs:

@@ -139,6 +139,7 @@ def _fit(feed: Feed, slots: Slots, params: EngineParams, is_whole: bool) -> Feed
     is_prompt = (pending > slots.block) & (not is_whole)
     order = (is_prompt * (2**40) + slots.number).argsort(stable=True)
     before = torch.zeros_like(wanted).scatter(0, order, wanted[order].cumsum(0) - wanted[order])
+    assert params.row_budget is not None
     room = (params.row_budget - before).clamp(min=0)
     # Whoever comes first is fed, a prompt at least by a block.
     least = torch.where(is_prompt, torch.minimum(slots.block, wanted), wanted)

@@ -1,12 +1,17 @@
 """How large an engine is, and how it runs: what does not depend on any request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
+
+import torch
 
 # What is kept of a full-attention model's keys and values between the steps of a block. Only `exact`,
 # which keeps nothing, gives the model's own numbers.
 CacheMode = Literal["exact", "prefix", "dual", "window"]
 AttentionKind = Literal["auto", "plain", "kernel"]
+
+# What a pass of each kind of device holds well: on CPU more rows only outgrow the caches.
+ROW_BUDGETS = {"cpu": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,7 @@ class EngineParams:
         max_slots: responses written at the same time.
         row_budget: most tokens one forward pass feeds; the prompts of new requests are fed in
             chunks when more wait, and full-attention sequences take turns. A pass always holds at
-            least one sequence's block, or canvas.
+            least one sequence's block, or canvas. `None` is what suits the device.
         cache_tokens: tokens whose keys and values the cache holds at most; `None` is no bound on
             CPU and what the memory allows on CUDA. Requests wait, and the youngest give their
             pages back, when it is full.
@@ -41,7 +46,7 @@ class EngineParams:
     """
 
     max_slots: int = 256
-    row_budget: int = 16384
+    row_budget: int | None = None
     cache_tokens: int | None = None
     fuses_commit: bool = True
     shares_prefixes: bool = True
@@ -62,3 +67,12 @@ class EngineParams:
             if getattr(self, name) not in get_args(kind):
                 names = ", ".join(get_args(kind))
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {names}")
+
+    def on(self, device: torch.device) -> "EngineParams":
+        """Return them with what was left to the device filled in."""
+        is_cuda = device.type == "cuda"
+        return replace(
+            self,
+            row_budget=self.row_budget or ROW_BUDGETS[device.type],
+            reads_late=is_cuda if self.reads_late is None else self.reads_late,
+        )

@@ -19,6 +19,7 @@ from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.sample import Conventions
 from unmask.diffusion.views import Views
 from unmask.models.heads import Scores, Targets, drawable_ids
+from unmask.models.heap import keep_freed_memory
 from unmask.models.spec import ModelSpec
 from unmask.models.tiles import plan_documents
 from unmask.models.transformer import Model
@@ -76,6 +77,8 @@ class Learner:
         Raises:
             ValueError: if the model's mask id is unknown.
         """
+        if model.device.type == "cpu":
+            keep_freed_memory()
         self.model = model
         self.num_updates = 0
         self._config = config
