@@ -16,6 +16,9 @@ one thread in fp32, and reveal the same slots at the same steps.
     bound     the matrix products of the layers and the head, alone, for the very rows that the engine
               fed and scored
 
+What is compared runs in turn: after each pass of the engine its products, and from time to time a
+prompt of the loop; one request, its products and the loop three times, of which the medians are taken.
+
 Reading the table: seconds are CPU seconds of this process. `speed` is the engine's tokens per second
 over the loop's, `of bound` the share of the engine's time that its matrix products alone take.
 `group` is one prompt of 512 tokens with sixteen answers: the rows of the prompt fed, over its length.
@@ -26,11 +29,12 @@ Writes `benchmarks/results/engine.json`, with the settings and the machine.
 """
 
 import argparse
+import itertools
 import random
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -49,6 +53,7 @@ from unmask.models.transformer import Model, initialise
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 BLOCK = 4
+LOOP_PROMPTS, ROUNDS = 8, 3
 FULL = {"width": 768, "num_layers": 12, "ffn_width": 2304, "vocab_size": 32000}
 SMOKE = {"width": 64, "num_layers": 2, "ffn_width": 128, "vocab_size": 128}
 
@@ -146,9 +151,47 @@ class Loop:
         block[chosen] = best.indices[chosen]
 
 
-@contextmanager
-def recorded(engine: Engine, passes: list[tuple[int, int]]):
-    """Note the rows fed and scored in every forward pass."""
+class Products:
+    """The matrix products of a model's layers and head, and nothing else."""
+
+    def __init__(self, model: Model, packs: bool) -> None:
+        """Take the layers as the engine multiplies by them."""
+        run = packed_twin(model) if packs else model
+        names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        widths = [model.get_submodule(name).in_features for name in names]
+        *self.layers, self.head = zip(map(run.get_submodule, names), widths, strict=True)
+        self.inputs: dict[tuple[int, int], Tensor] = {}
+
+    def rows(self, count: int, width: int) -> Tensor:
+        """Return rows of noise, the same for the same numbers."""
+        if (count, width) not in self.inputs:
+            self.inputs[count, width] = torch.randn(count, width)
+        return self.inputs[count, width]
+
+    @torch.inference_mode()
+    def time(self, fed: int, scored: int) -> float:
+        """Return the CPU seconds of one pass that feeds `fed` rows and scores `scored`."""
+        work = [(layer, self.rows(fed, width)) for layer, width in self.layers]
+        head, width = self.head
+        work.append((head, self.rows(scored, width)))
+        began = time.process_time()
+        for layer, rows in work:
+            layer(rows)
+        return time.process_time() - began
+
+
+def run_engine(
+    engine: Engine,
+    products: Products,
+    prompts: Sequence[tuple[int, ...]],
+    sampling: SamplingParams,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> tuple[list[Trajectory], float, float]:
+    """Return what was written, the CPU seconds, and those of the products of the same passes.
+
+    The products of a pass run right after it, and `meanwhile` then: what disturbs one disturbs all.
+    """
+    passes: list[tuple[int, int]] = []
     inner = engine._runner.forward
 
     def forward(slots: Any, rows: Any, scored: Tensor) -> Tensor:
@@ -156,49 +199,23 @@ def recorded(engine: Engine, passes: list[tuple[int, int]]):
         return inner(slots, rows, scored)
 
     engine._runner.forward = forward  # type: ignore[method-assign]
-    yield
-
-
-def run_engine(
-    model: Model, prompts: Sequence[tuple[int, ...]], sampling: SamplingParams, packs: bool
-) -> tuple[list[Trajectory], float, list[tuple[int, int]]]:
-    """Return what was written, the CPU seconds, and the rows fed and scored by each pass."""
-    engine, passes = Engine(model, EngineParams(packs_weights=packs)), []
-    with recorded(engine, passes):
+    finished: dict[int, Trajectory | ValueError] = {}
+    seconds, bound = -time.process_time(), 0.0
+    numbers = [
+        engine.submit(Prompt("bench", i, (), ids), sampling) for i, ids in enumerate(prompts)
+    ]
+    seconds += time.process_time()
+    while not engine.is_idle:
         began = time.process_time()
-        numbers = [
-            engine.submit(Prompt("bench", i, (), ids), sampling) for i, ids in enumerate(prompts)
-        ]
-        finished = dict(engine.collect())
-        seconds = time.process_time() - began
+        finished.update(engine.tick())
+        seconds += time.process_time() - began
+        bound += sum(products.time(*rows) for rows in passes)
+        passes.clear()
+        meanwhile()
+    engine._runner.forward = inner  # type: ignore[method-assign]
     results = [finished[number] for number in numbers]
     assert all(isinstance(result, Trajectory) for result in results)
-    return results, seconds, passes  # type: ignore[return-value]
-
-
-@torch.inference_mode()
-def time_products(model: Model, passes: Sequence[tuple[int, int]], packs: bool) -> float:
-    """Return CPU seconds of the matrix products of these passes, and nothing else."""
-    run = packed_twin(model) if packs else model
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    widths = [model.get_submodule(name).in_features for name in names]
-    *layers, (head, head_width) = zip(map(run.get_submodule, names), widths, strict=True)
-    inputs: dict[tuple[int, int], Tensor] = {}
-
-    def rows(count: int, width: int) -> Tensor:
-        if (count, width) not in inputs:
-            inputs[count, width] = torch.randn(count, width)
-        return inputs[count, width]
-
-    for count, scored in passes:
-        for width in widths:
-            rows(count, width), rows(scored, width)
-    began = time.process_time()
-    for count, scored in passes:
-        for layer, width in layers:
-            layer(rows(count, width))
-        head(rows(scored, head_width))
-    return time.process_time() - began
+    return results, seconds, bound  # type: ignore[return-value]
 
 
 def usable() -> list[str]:
@@ -226,33 +243,47 @@ def compare(
         stop_token_ids=(),
         max_tokens=count,
     )
-    use_matmul("default")
-    loop = Loop(model, per_pass)
-    few = min(64, count)
-    written = [loop.write(prompt, few) for prompt in prompts[:8]]
-    loop_s = sum(prefill + decode * count / few for _, prefill, decode in written)
-    loop_rate = len(written) * count / loop_s
-    use_matmul(matmul)
     packs = matmul == "packed"
-    results, seconds, passes = run_engine(model, prompts, sampling, packs)
-    bound = time_products(model, passes, packs)
-    _, one_s, one_passes = run_engine(model, prompts[:1], sampling, packs)
-    one_bound = time_products(model, one_passes, packs)
+    engine = Engine(model, EngineParams(packs_weights=packs))
+    products, few = Products(model, packs), min(64, count)
+    use_matmul(matmul)
+
+    def loop(prompt: Sequence[int]) -> tuple[list[int], float]:
+        """Return what the loop writes, and how long it takes for `count` tokens."""
+        use_matmul("default")
+        ids, prefill, decode = Loop(model, per_pass).write(prompt, few)
+        use_matmul(matmul)
+        return ids, prefill + decode * count / few
+
+    # The prompts of the loop are spread over the passes of the engine.
+    every, ticks = max(1, count // per_pass // LOOP_PROMPTS), itertools.count()
+    waiting, looped = list(prompts[:LOOP_PROMPTS]), []
+
+    def meanwhile() -> None:
+        if next(ticks) % every == 0 and waiting:
+            looped.append(loop(waiting.pop(0)))
+
+    results, seconds, bound = run_engine(engine, products, prompts, sampling, meanwhile)
+    rounds = [
+        (*run_engine(engine, products, prompts[:1], sampling)[1:], loop(prompts[0])[1])
+        for _ in range(ROUNDS)
+    ]
     use_matmul("default")
-    own = written[0][1] + written[0][2] * count / few
+    one_s, one_bound, one_loop_s = (median(column) for column in zip(*rounds, strict=True))
+    loop_rate = len(looped) * count / sum(loop_s for _, loop_s in looped)
     same = [
         sum(a == b for a, b in zip(ids, result.response_ids, strict=False)) / few
-        for (ids, _, _), result in zip(written, results, strict=False)
+        for (ids, _), result in zip(looped, results, strict=False)
     ]
+    rate = len(prompts) * count / seconds
     return {
         "loop_tokens_per_s": loop_rate,
-        "engine_tokens_per_s": len(prompts) * count / seconds,
-        "speed": len(prompts) * count / seconds / loop_rate,
+        "engine_tokens_per_s": rate,
+        "speed": rate / loop_rate,
         "of_bound": bound / seconds,
         "one_tokens_per_s": count / one_s,
-        "one_speed": own / one_s,
+        "one_speed": one_loop_s / one_s,
         "one_of_bound": one_bound / one_s,
-        "passes": len(passes),
         "same_tokens": min(same),
     }
 

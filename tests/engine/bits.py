@@ -22,7 +22,7 @@ def bits_hold() -> bool:
 
 def _attention_holds() -> bool:
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(1, 64, 4, 16, generator=generator)
+    q = torch.randn(2, 2, 64, 16, generator=generator)  # two heads share each of the keys'
     keys, values = (torch.randn(2, 12 * KEY_CHUNK, 16, generator=generator) for _ in range(2))
     for visible in (20, 64, 100, 200, 700):
         least = -(-visible // KEY_CHUNK)
@@ -30,8 +30,9 @@ def _attention_holds() -> bool:
         for rows, chunks in ((4, least), (16, least + 1), (64, 12)):
             hidden = (torch.arange(chunks * KEY_CHUNK) >= visible).expand(1, 1, rows, -1)
             some = slice(chunks * KEY_CHUNK)
-            mixed = attend_chunks(q[:, :rows], keys[:, some], values[:, some], hidden)
-            outputs.append(mixed[:4])
+            folded = q[:, :, :rows].flatten(1, 2)
+            mixed = attend_chunks(folded, keys[:, some], values[:, some], hidden)
+            outputs.append(mixed.view(2, 2, rows, 16)[:, :, :4])
         if not all(torch.equal(outputs[0], other) for other in outputs):
             return False
     return True

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.engine.states import ALPHABET, ask, opened
 from tests.toy import SPEC
-from unmask.engine.attention import build_planner, plan_groups, plan_plain
+from unmask.engine.attention import build_planner, plan_groups, plan_plain, uses_kernel
 from unmask.engine.feed import Rows, lay_rows, plan_feed
 from unmask.engine.pages import SCRAP, num_pages
 from unmask.engine.params import EngineParams
@@ -52,7 +52,7 @@ def ticks(draw: st.DrawFn) -> tuple[list[Fed], list[list[int]], list[int], int]:
         ).filter(lambda fed: any(count for _, count in fed))
     )
     limits = [
-        sorted(draw(st.lists(st.integers(1, cached + n), min_size=n, max_size=n)))
+        sorted(draw(st.lists(st.integers(1, max(1, cached + n)), min_size=n, max_size=n)))
         for cached, n in fed
     ]
     most = sum(num_pages(cached + n) for cached, n in fed)
@@ -79,7 +79,7 @@ def test_paged_attention_is_dense_attention_below_the_limit(
         torch.randn(num_rows, heads, WIDTH, generator=generator, dtype=torch.float64)
         for heads in (HEADS, KV_HEADS, KV_HEADS)
     )
-    mixed = plan_plain(rows, table, keys, values)(1, q, k, v)
+    mixed = plan_plain(rows, table, keys, values, HEADS)(1, q, k, v)
 
     def text(cache: Tensor, sequence: int) -> Tensor:
         """Return a sequence's keys in order `(L, Hk, E)`."""
@@ -108,9 +108,9 @@ def test_a_long_prefill_does_not_pad_the_others() -> None:
     """Four sequences feed four rows, one feeds sixty: a group each, and its keys end where it ends."""
     fed = [(0, 4), (8, 4), (64, 60), (4, 4), (12, 4)]
     rows = rows_of(fed, [[c + n] * n for c, n in fed])
-    groups, _ = plan_groups(rows, torch.arange(1, 11).view(5, 2), 2)
-    assert [group.queries.shape for group in groups] == [(4, 4), (1, 60)]
-    assert [group.hidden.shape[-1] for group in groups] == [64, 128]
+    groups, _ = plan_groups(rows, torch.arange(1, 11).view(5, 2), 2, 2)
+    assert [group.queries.shape for group in groups] == [(8, 4), (2, 60)]
+    assert [group.pages.shape[-1] for group in groups] == [1, 2]
     first, second = groups  # of every page, the rows of its two heads
     assert first.pages.tolist() == [[2], [3], [6], [7], [14], [15], [18], [19]]
     assert second.pages.tolist() == [[10, 12], [11, 13]]
@@ -118,17 +118,33 @@ def test_a_long_prefill_does_not_pad_the_others() -> None:
 
 def test_single_rows_are_padded_to_the_kernels_smallest_tile() -> None:
     rows = rows_of([(3, 1), (5, 2)], [[4], [6, 7]])
-    (group,), place = plan_groups(rows, torch.tensor([[1], [2]]), 1)
+    (group,), place = plan_groups(rows, torch.tensor([[1], [2]]), 1, 1)
     assert group.queries.shape == (2, QUERY_TILE)
     assert group.queries.tolist() == [[0, 0, 0, 0], [1, 2, 2, 2]]
     assert place.tolist() == [1, 5, 6], "the first place is for padding"
+
+
+def test_heads_that_share_keys_are_rows_of_one_product() -> None:
+    rows = rows_of([(60, 8)], [[64] * 4 + [68] * 4])
+    (group,), place = plan_groups(rows, torch.tensor([[1, 2]]), 4, 2)
+    heads = torch.arange(8 * 4).view(8, 4)  # of the packed rows
+    assert group.queries.tolist() == [
+        [*heads[:, 0].tolist(), *heads[:, 1].tolist()],
+        [*heads[:, 2].tolist(), *heads[:, 3].tolist()],
+    ]
+    outputs = torch.cat((torch.tensor([-1]), group.queries.flatten()))
+    assert torch.equal(outputs[place], heads.flatten())
+    # Every row sees the first page whole.
+    assert group.hidden.shape == (1, 1, 8, 64) and group.hidden.sum(-1).tolist() == [
+        [[64] * 4 + [60] * 4]
+    ]
 
 
 def test_sequences_of_many_lengths_are_few_groups() -> None:
     """Page counts are rounded up, so that a tick is not one call per length."""
     fed = [(64 * pages, 4) for pages in range(40)]
     rows = rows_of(fed, [[c + 4] * 4 for c, _ in fed])
-    groups, _ = plan_groups(rows, torch.arange(40 * 40).view(40, 40), 1)
+    groups, _ = plan_groups(rows, torch.arange(40 * 40).view(40, 40), 1, 1)
     assert len(groups) <= 17
     assert sum(g.pages.numel() for g in groups) <= 1.25 * sum(range(1, 41))
 
@@ -142,14 +158,13 @@ def test_a_fused_commit_reads_what_the_same_pass_writes() -> None:
     shape = (1, 4, KV_HEADS, KEY_CHUNK, WIDTH)
     keys, values = torch.zeros(shape), torch.zeros(shape)
     q, k, v = (torch.randn(16, heads, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS))
-    plain = plan_plain(rows, slots.table, keys, values)(0, q, k, v)
+    plain = plan_plain(rows, slots.table, keys, values, HEADS)(0, q, k, v)
     for row, seen in ((3, 4), (4, 8), (7, 8)):
         torch.testing.assert_close(plain[row], dense(q[row], k[:seen], v[:seen]))
 
 
 def test_plain_attention_is_chosen_where_there_is_no_kernel() -> None:
     cpu = torch.device("cpu")
-    assert build_planner("auto", SPEC, cpu) is plan_plain
-    assert build_planner("plain", SPEC, cpu) is plan_plain
+    assert not uses_kernel("auto", cpu) and not uses_kernel("plain", cpu)
     with pytest.raises(ValueError, match="attention = 'kernel': needs a CUDA device and triton"):
         build_planner("kernel", SPEC, cpu)

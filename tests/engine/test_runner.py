@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.engine.states import ask, opened
 from tests.engine.writers import Ask, dense_logits
 from tests.toy import toy_model
-from unmask.engine.attention import plan_plain
+from unmask.engine.attention import build_planner
 from unmask.engine.engine import conventions_of
 from unmask.engine.pages import PagePool
 from unmask.engine.params import EngineParams
@@ -23,7 +23,8 @@ def runner(params: EngineParams | None = None) -> Runner:
     pages = PagePool(model)
     pages.take(8)
     params = (params or EngineParams()).on(model.device)
-    return Runner(model, pages, plan_plain, params, conventions_of(model))
+    planner = build_planner("plain", model.spec, model.device)
+    return Runner(model, pages, planner, params, conventions_of(model))
 
 
 def dense_rows(one: Runner, slots: Slots, asks: list[Ask]) -> Tensor:

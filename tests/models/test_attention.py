@@ -31,6 +31,15 @@ def in_heads(x: Tensor) -> Tensor:
     return x.transpose(0, 1)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor) -> Tensor:
+    """Attend in chunks with `q (B, Lq, H, E)` over the same `k, v (Lk, Hk, E)`: `(B * Lq, H, E)`."""
+    batch, length, num_heads, width = q.shape
+    keys, values = (in_heads(x).repeat(batch, 1, 1) for x in (k, v))
+    folded = q.transpose(1, 2).reshape(len(keys), -1, width)
+    mixed = attend_chunks(folded, keys, values, hidden).view(batch, num_heads, length, width)
+    return mixed.transpose(1, 2).flatten(0, 1)
+
+
 @settings(max_examples=30)
 @given(
     st.integers(1, 3), st.integers(1, 4), st.sampled_from([(4, 4), (4, 2), (6, 1)]), st.randoms()
@@ -42,7 +51,7 @@ def test_chunks_are_softmax_attention(tiles: int, count: int, heads: tuple[int, 
     generator = torch.Generator().manual_seed(draw.randrange(2**31))
     mask = torch.rand(length, num_keys, generator=generator) < 0.3
     mask[:, draw.randrange(num_keys)] = True
-    mixed = attend_chunks(q[None], in_heads(k), in_heads(v), ~mask[None, None])
+    mixed = attend(q[None], k, v, ~mask[None, None])
     torch.testing.assert_close(mixed, softmax_attention(q, k, v, mask))
 
 
@@ -53,26 +62,34 @@ def test_masked_chunks_and_other_rows_change_no_bit() -> None:
     for visible in (1, 20, KEY_CHUNK, KEY_CHUNK + 1, 200):
         least = round_up(visible, KEY_CHUNK)
         hidden = torch.arange(8 * KEY_CHUNK) >= visible
-        alone = attend_chunks(
+        alone = attend(
             q[None, :QUERY_TILE],
-            in_heads(k[:least]),
-            in_heads(v[:least]),
+            k[:least],
+            v[:least],
             hidden[:least].expand(1, 1, QUERY_TILE, -1),
         )
-        company = attend_chunks(
-            torch.stack((q[:64], q[64:128])),
-            *(in_heads(x).repeat(2, 1, 1) for x in (k, v)),
-            hidden.expand(2, 1, 64, -1),
-        )
+        company = attend(torch.stack((q[:64], q[64:128])), k, v, hidden.expand(2, 1, 64, -1))
         assert torch.equal(alone, company[:QUERY_TILE])
 
 
 def test_what_is_masked_does_not_count() -> None:
     q, k, v = random_heads(2 * KEY_CHUNK, 4, 2)
     hidden = (torch.arange(2 * KEY_CHUNK) >= 70).expand(1, 1, QUERY_TILE, -1)
-    plain = attend_chunks(q[None, :QUERY_TILE], in_heads(k), in_heads(v), hidden)
+    plain = attend(q[None, :QUERY_TILE], k, v, hidden)
     k[70:], v[70:] = 1e6, -1e6
-    assert torch.equal(attend_chunks(q[None, :QUERY_TILE], in_heads(k), in_heads(v), hidden), plain)
+    assert torch.equal(attend(q[None, :QUERY_TILE], k, v, hidden), plain)
+
+
+def test_only_the_last_keys_may_be_hidden() -> None:
+    q, k, v = random_heads(3 * KEY_CHUNK, 4, 2)
+    hidden = (torch.arange(3 * KEY_CHUNK) >= 140).expand(1, 1, QUERY_TILE, -1)
+    whole = attend(q[None, :QUERY_TILE], k, v, hidden)
+    assert torch.equal(attend(q[None, :QUERY_TILE], k, v, hidden[..., 2 * KEY_CHUNK :]), whole)
+    nothing = hidden[..., :0]
+    assert torch.equal(
+        attend(q[None, :QUERY_TILE], k, v, nothing),
+        attend(q[None, :QUERY_TILE], k, v, torch.zeros_like(hidden)),
+    )
 
 
 @settings(max_examples=30)
@@ -108,7 +125,7 @@ def test_narrow_numbers_are_summed_in_wide_ones() -> None:
     q, k, v = random_heads(KEY_CHUNK, 4, 2)
     mask = torch.ones(QUERY_TILE, KEY_CHUNK, dtype=torch.bool)
     narrow = [x.bfloat16() for x in (q[:QUERY_TILE], k, v)]
-    mixed = attend_chunks(narrow[0][None], in_heads(narrow[1]), in_heads(narrow[2]), ~mask)
+    mixed = attend(narrow[0][None], narrow[1], narrow[2], ~mask[None, None])
     exact = softmax_attention(*(x.double() for x in narrow), mask)
     assert mixed.dtype == torch.bfloat16
     torch.testing.assert_close(mixed.double(), exact, rtol=2**-8, atol=1e-6)

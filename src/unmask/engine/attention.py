@@ -41,9 +41,10 @@ class RowGroup:
     """Sequences that feed about as many rows and read about as many pages.
 
     Attributes:
-        queries: `(B, Lq)` packed index of their rows; short ones repeat their last row.
+        queries: `(B * Hk, r * Lq)` their heads, those that share keys together: rows of `q`, `(T * H)`;
+            short sequences repeat their last row.
         pages: `(B * Hk, pages)` the pages they read, in order: rows of the layer's keys, `(M * Hk)`.
-        hidden: `(B, 1, Lq, Lk)` bool, keys at or behind each row's limit.
+        hidden: `(B, 1, Lq, n)` bool, which of the last `n` keys are at or behind each row's limit.
     """
 
     queries: Tensor
@@ -60,7 +61,8 @@ class PlainAttend:
         values: the same.
         written: `(T * Hk,)` where each row's heads write: rows of the layer's keys, `(M * Hk * W)`.
         groups: the sequences.
-        place: `(T,)` where each row stands in the groups' concatenated outputs; 0 for padding.
+        place: `(T * H,)` where each row's heads stand in the groups' outputs, one after the other; 0
+            for padding.
     """
 
     keys: Tensor
@@ -75,17 +77,18 @@ class PlainAttend:
         width = k.shape[-1]
         keys.view(-1, width).index_copy_(0, self.written, k.reshape(-1, width))
         values.view(-1, width).index_copy_(0, self.written, v.reshape(-1, width))
+        heads = q.reshape(-1, width)
         outputs = [
             attend_chunks(
-                gather_rows(q, group.queries),
+                gather_rows(heads, group.queries),
                 _read(keys, group.pages),
                 _read(values, group.pages),
                 group.hidden,
-            )
+            ).flatten(0, 1)
             for group in self.groups
         ]
         # Padding rows stand in the first place, which is nobody's.
-        return torch.cat((q[:1], *outputs)).index_select(0, self.place)
+        return torch.cat((heads[:1], *outputs)).index_select(0, self.place).view(q.shape)
 
 
 def _read(cache: Tensor, pages: Tensor) -> Tensor:
@@ -124,13 +127,8 @@ class KernelAttend:
 Planner = Callable[[Rows, Tensor, Tensor, Tensor], Attend]
 
 
-def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) -> Planner:
-    """Choose a backend.
-
-    Args:
-        kind: `auto` is the kernel where there is one.
-        spec: of the model.
-        device: where it runs.
+def uses_kernel(kind: AttentionKind, device: torch.device) -> bool:
+    """Say whether the kernel runs: `auto` is the kernel where there is one.
 
     Raises:
         ValueError: if the kernel is asked for where it cannot run.
@@ -140,8 +138,22 @@ def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) ->
         raise ValueError(
             f"attention = 'kernel': needs a CUDA device and triton, not {device}; use 'plain'"
         )
-    if kind == "plain" or not can:
-        return plan_plain
+    return can and kind != "plain"
+
+
+def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) -> Planner:
+    """Choose a backend.
+
+    Args:
+        kind: as `uses_kernel`.
+        spec: of the model.
+        device: where it runs.
+
+    Raises:
+        ValueError: as `uses_kernel`.
+    """
+    if not uses_kernel(kind, device):
+        return partial(plan_plain, num_heads=spec.num_heads)
     # Bits are a promise per tile size: one for the engine's life, whatever a tick feeds.
     rows = choose_rows_per_tile(
         2 * (spec.block_size or KEY_CHUNK), spec.num_heads // spec.num_kv_heads
@@ -164,7 +176,9 @@ def _written(rows: Rows, table: Tensor) -> Tensor:
     return written.where(rows.limit > 0, SCRAP * KEY_CHUNK)
 
 
-def plan_plain(rows: Rows, table: Tensor, keys: Tensor, values: Tensor) -> PlainAttend:
+def plan_plain(
+    rows: Rows, table: Tensor, keys: Tensor, values: Tensor, num_heads: int
+) -> PlainAttend:
     """Plan a tick's attention in plain PyTorch.
 
     Args:
@@ -172,9 +186,10 @@ def plan_plain(rows: Rows, table: Tensor, keys: Tensor, values: Tensor) -> Plain
         table: `(n, pages)` page table.
         keys: `(layers, M, Hk, W, E)`.
         values: the same.
+        num_heads: `H`, of the queries.
     """
     num_kv_heads = keys.shape[2]
-    groups, place = plan_groups(rows, table, num_kv_heads)
+    groups, place = plan_groups(rows, table, num_heads, num_kv_heads)
     written = _written(rows, table)[:, None]
     head = torch.arange(num_kv_heads, device=table.device)
     page, offset = written // KEY_CHUNK, written % KEY_CHUNK
@@ -183,14 +198,15 @@ def plan_plain(rows: Rows, table: Tensor, keys: Tensor, values: Tensor) -> Plain
 
 
 def plan_groups(
-    rows: Rows, table: Tensor, num_kv_heads: int
+    rows: Rows, table: Tensor, num_heads: int, num_kv_heads: int
 ) -> tuple[tuple[RowGroup, ...], Tensor]:
-    """Group the sequences by rows and pages, and place every row in the groups' outputs.
+    """Group the sequences by rows and pages, and place every row's heads in the groups' outputs.
 
     Grouping keeps one sequence's long prompt from padding everybody else's four rows.
     """
     device = table.device
-    place = torch.zeros_like(rows.sequence)
+    head, kv_head = (torch.arange(n, device=device)[:, None] for n in (num_heads, num_kv_heads))
+    place = torch.zeros(len(rows.sequence), num_heads, dtype=torch.int64, device=device)
     fed = (rows.counts > 0).nonzero()[:, 0]
     counts = rows.counts[fed]
     last = rows.starts[fed] + counts - 1
@@ -207,19 +223,21 @@ def plan_groups(
         column = torch.arange(width, device=device)
         own = rows.counts[members]
         queries = rows.starts[members, None] + torch.minimum(column, own[:, None] - 1)
-        key = torch.arange(length * KEY_CHUNK, device=device)
-        hidden = key >= rows.limit[queries][..., None]
+        limit = rows.limit[queries]
+        all_see = int(limit.min()) // KEY_CHUNK * KEY_CHUNK
+        hidden = torch.arange(all_see, length * KEY_CHUNK, device=device) >= limit[..., None]
         pages_of = table[members, :length]
         # Past its pages a sequence reads its first one, masked: the scrap page may hold NaN.
         pages_of = torch.where(pages_of == SCRAP, pages_of[:, :1], pages_of)
-        head = torch.arange(num_kv_heads, device=device)[:, None]
-        heads = pages_of[:, None] * num_kv_heads + head  # (B, Hk, pages)
-        groups.append(RowGroup(queries, heads.flatten(0, 1), hidden[:, None]))
+        heads = queries[:, None] * num_heads + head  # (B, H, Lq)
+        kv_heads = pages_of[:, None] * num_kv_heads + kv_head  # (B, Hk, pages)
+        folded = heads.view(len(members) * num_kv_heads, -1)
+        groups.append(RowGroup(folded, kv_heads.flatten(0, 1), hidden[:, None]))
         is_own = column < own[:, None]
-        flat = offset + torch.arange(queries.numel(), device=device).view(queries.shape)
-        place[queries[is_own]] = flat[is_own]
-        offset += queries.numel()
-    return tuple(groups), place
+        flat = offset + torch.arange(heads.numel(), device=device).view(heads.shape)
+        place[queries[is_own]] = flat.transpose(1, 2)[is_own]
+        offset += heads.numel()
+    return tuple(groups), place.flatten()
 
 
 def _coarse(pages: Tensor, most: int) -> Tensor:

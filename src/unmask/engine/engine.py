@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unmask.diffusion.rules import Needs
 from unmask.diffusion.sample import Conventions
-from unmask.engine.attention import build_planner, plan_plain
+from unmask.engine.attention import build_planner, uses_kernel
 from unmask.engine.books import Books, Report, find_stop_texts
 from unmask.engine.finished import read_finished
 from unmask.engine.graphs import Graphs
@@ -84,7 +84,7 @@ class Engine:
         self._lay_out_weights()
         on_cuda = model.device.type == "cuda"
         # The plain attention and the experts ask the device how much there is to do.
-        is_static = planner is not plan_plain and model.spec.moe is None
+        is_static = uses_kernel(self.params.attention, model.device) and model.spec.moe is None
         self._uses_graphs = on_cuda and is_static and self.params.uses_graphs
         self._num_requests = 0
         self._reset()

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.models.heads import widen
+from unmask.models.matmul import default_kernels
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
@@ -119,27 +120,28 @@ def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Te
     A key's score does not depend on the other keys; the weighted values are summed in chunks.
 
     Args:
-        q: `(B, Lq, H, E)`, `Lq` a multiple of `QUERY_TILE`.
+        q: `(B * Hk, r * Lq, E)`, `Lq` a multiple of `QUERY_TILE`: the `r` heads that share keys are rows
+            of one product.
         keys: `(B * Hk, Lk, E)`, `Lk` a multiple of `KEY_CHUNK`.
         values: the same.
-        hidden: `(B, 1, Lq, Lk)` bool, the keys a row does not see; one that sees nothing gives NaN.
+        hidden: `(B, 1, Lq, n)` bool, which of the last `n` keys a row does not see; the others it
+            sees. A row that sees nothing gives NaN.
 
     Returns:
-        `(B * Lq, H, E)`.
+        `(B * Hk, r * Lq, E)`.
     """
-    batch, length, num_heads, width = q.shape
-    rows = (keys.shape[0], batch * num_heads * length // keys.shape[0])
-    # (B, Lq, Hk * r, E) -> (B * Hk, r * Lq, E): heads that share keys are rows of one product.
-    folded = widen(q).transpose(1, 2).reshape(*rows, width) * width**-0.5
-    scores = torch.bmm(folded, widen(keys).transpose(1, 2)).view(batch, num_heads, length, -1)
-    weights = scores.masked_fill_(hidden, -torch.inf).softmax(-1)
-    chunks = weights.view(*rows, -1).split(KEY_CHUNK, -1)
-    first, *others = zip(chunks, widen(values).split(KEY_CHUNK, 1), strict=True)
-    mixed = torch.bmm(*first)
-    for weight, value in others:
-        mixed = torch.baddbmm(mixed, weight, value)
-    mixed = mixed.view(batch, num_heads, length, width).transpose(1, 2)
-    return mixed.reshape(-1, num_heads, width).to(q.dtype)
+    batch, _, length, num_last = hidden.shape
+    num_keys = keys.shape[1]
+    with default_kernels():
+        scores = torch.bmm(widen(q) * q.shape[-1] ** -0.5, widen(keys).transpose(1, 2))
+        by_row = scores.view(batch, -1, length, num_keys)
+        by_row[..., num_keys - num_last :].masked_fill_(hidden, -torch.inf)
+        chunks = scores.softmax(-1).split(KEY_CHUNK, -1)
+        first, *others = zip(chunks, widen(values).split(KEY_CHUNK, 1), strict=True)
+        mixed = torch.bmm(*first)
+        for weights, value in others:
+            mixed.baddbmm_(weights, value)
+    return mixed.to(q.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,10 @@ class ChunkedAttend:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within rows; `layer` is not needed, because nothing is cached."""
         keys, values = (gather_rows(x, self.keys).transpose(1, 2).flatten(0, 1) for x in (k, v))
-        mixed = attend_chunks(gather_rows(q, self.queries), keys, values, self.hidden)
-        return mixed.index_select(0, self.place)
+        queries = gather_rows(q, self.queries).transpose(1, 2)  # (B, H, Lq, E)
+        folded = queries.reshape(len(keys), -1, q.shape[-1])
+        mixed = attend_chunks(folded, keys, values, self.hidden).view(queries.shape)
+        return mixed.transpose(1, 2).flatten(0, 1).index_select(0, self.place)
 
 
 def plan_rows(allowed: Tensor, num_rows: int) -> ChunkedAttend:
