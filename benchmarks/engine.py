@@ -1,7 +1,7 @@
 """The engine against the published loop, and against the matrix products it cannot do without.
 
-    python benchmarks/engine.py                # about half an hour on one core
-    python benchmarks/engine.py --matmul onednn --requests 64
+    python benchmarks/engine.py                           # most of an hour on one core
+    python benchmarks/engine.py --matmul default packed    # half of it
 
 A random SDAR-shaped model of 132M parameters writes 256 tokens for each of 64 prompts of 64 to 256
 tokens, block 4, greedy, one token per forward pass (`static`) or two (`two per pass`). Both sides run
@@ -23,8 +23,8 @@ Reading the table: seconds are CPU seconds of this process. `speed` is the engin
 over the loop's, `of bound` the share of the engine's time that its matrix products alone take.
 `group` is one prompt of 512 tokens with sixteen answers: the rows of the prompt fed, over its length.
 
-With `--matmul onednn` the engine's side uses torch's oneDNN kernels, with `packed` on weights laid out
-for them, and so does its bound; the loop uses torch's default.
+Under `onednn` the engine's side uses torch's oneDNN kernels, under `packed` weights laid out for them,
+and so does its bound; the loop uses torch's default.
 Writes `benchmarks/results/engine.json`, with the settings and the machine.
 """
 
@@ -35,7 +35,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from unmask.engine.engine import Engine
 from unmask.engine.params import EngineParams
 from unmask.models.attention import attend_rows
-from unmask.models.matmul import use_matmul
+from unmask.models.matmul import Matmul, use_matmul
 from unmask.models.packed import packed_twin
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
@@ -221,7 +221,7 @@ def run_engine(
 def usable() -> list[str]:
     """Return the kernels this processor can be asked for."""
     kinds: list[str] = []
-    for kind in ("default", "onednn", "packed"):
+    for kind in get_args(Matmul):
         try:
             use_matmul(kind)
         except ValueError as refusal:
@@ -314,7 +314,9 @@ def main() -> None:
     )
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--matmul", choices=["default", "onednn", "packed", "all"], default="all")
+    parser.add_argument(
+        "--matmul", nargs="+", choices=get_args(Matmul), help="all that there are by default"
+    )
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "engine.json")
     options = parser.parse_args()
@@ -322,7 +324,7 @@ def main() -> None:
     model = build_model(SMOKE if options.smoke else FULL)
     requests, count = (6, 16) if options.smoke else (options.requests, options.tokens)
     prompts = make_prompts(requests, 64, 256, model.spec.vocab_size)
-    kinds = usable() if options.matmul == "all" else [options.matmul]
+    kinds = options.matmul or usable()
     result: dict[str, Any] = {
         "machine": describe_machine(),
         "settings": {"requests": requests, "tokens": count, "block": BLOCK, "prompts": [64, 256]},
