@@ -145,7 +145,7 @@ def test_a_run_where_one_may_not_write_is_refused(tmp_path: Path) -> None:
 def test_what_a_killed_start_left_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "config.json.tmp-0a1b2c3d").touch()
     assert open_run(config(tmp_path)).path == tmp_path
-    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "environment.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "environment.json", ".lock"}
 
 
 def test_a_start_killed_between_its_two_files_can_be_gone_on_with(tmp_path: Path) -> None:

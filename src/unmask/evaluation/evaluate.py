@@ -154,12 +154,12 @@ def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
         if config.unfit == "refuse":
             for ask in asks:
                 llm.engine.resolve(ask.prompt, ask.sampling)
-        run = open_run(config, resume)
-        _keep_protocol(run.path / PROTOCOL, _protocol(config, llm, prompts))
-        write_missing(run, llm, asks)
-        if not gradings(run.path):
-            grade_run(run.path, config, task, problems)
-    return conclude(run.path)
+        with closing(open_run(config, resume)) as run:
+            _keep_protocol(run.path / PROTOCOL, _protocol(config, llm, prompts))
+            write_missing(run, llm, asks)
+            if not gradings(run.path):
+                grade_run(run.path, config, task, problems)
+            return conclude(run.path)
 
 
 def conclude(run: Path) -> Evaluation:

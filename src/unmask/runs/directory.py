@@ -5,6 +5,7 @@
     metrics.jsonl        one JSON object per line: the step and its numbers
     trajectories.jsonl   some of the responses: token ids, step map, text, reward
     model/               the weights as a plain Hugging Face directory
+    .lock                held by the process that writes the run
 
 A run never writes over another one: a directory that is not empty is refused, unless the run that is
 there goes on (`--resume`). The JSON Lines files grow a step at a time, so they can be followed while
@@ -22,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
@@ -36,6 +37,7 @@ from unmask.runs.files import (
     remove_leftovers,
     write_json,
 )
+from unmask.runs.lock import LOCK, lock
 
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
@@ -47,9 +49,16 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
+        lock: what keeps other processes from writing it.
     """
 
     path: Path
+    lock: TextIO | None = None
+
+    def close(self) -> None:
+        """Let another process write it."""
+        if self.lock is not None:
+            self.lock.close()
 
     @property
     def model(self) -> Path:
@@ -118,20 +127,22 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
 
 
 def open_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> RunDirectory:
-    """Make the directory `config.run.dir` and write what is known before the first step.
+    """Make the directory `config.run.dir` and write what is known before the first step; close it in the end.
 
     Raises:
-        ValueError: as `check_run`.
+        ValueError: as `check_run`, or another process is writing it.
         OSError: it cannot be written.
     """
     check_run(config, resume)
     path = config.run.dir
     path.mkdir(parents=True, exist_ok=True)
+    held = lock(path)
+    check_run(config, resume)  # again: another process may have been there before the lock was
     remove_leftovers(path)
     # The configuration first: a directory that holds it can be gone on with, whatever else it lacks.
     write_json(path / CONFIG, dump(config))
     _write_environment(path / "environment.json", environment(config.run.threads))
-    return RunDirectory(path)
+    return RunDirectory(path, held)
 
 
 def _write_environment(place: Path, now: dict[str, Any]) -> None:
@@ -183,7 +194,9 @@ def move_aside(path: Path) -> Path | None:
 
 def is_empty(path: Path) -> bool:
     """Whether this is a directory with nothing in it, but for what a killed process left unfinished."""
-    return path.is_dir() and all(is_leftover(entry) for entry in path.iterdir())
+    return path.is_dir() and all(
+        is_leftover(entry) or entry.name == LOCK for entry in path.iterdir()
+    )
 
 
 def _check_writable(path: Path) -> None:

@@ -70,10 +70,11 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     update = build_update(config, llm.model, kept_critic(config))
     alarms = Alarms(config.alarm, llm.model.dtype)
     evaluator = Evaluator(llm, task, config.eval, config.sampling, config.run.seed)
-    run = open_run(config, resume)  # last: a mistake above must leave nothing in the way
 
     with (
         closing(task),
+        # Last: a mistake above must leave nothing in the way.
+        closing(open_run(config, resume)) as run,
         open_metrics(run, config) as metrics,
         LiveReport(run.path) as report,
         Keeper(run, config, llm, update.learner, source, update.critic) as keeper,

@@ -56,10 +56,11 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     source = Shuffled(read_demonstrations(config, task, llm), config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     evaluator = Evaluator(llm, task, config.eval, SamplingConfig(), config.run.seed)
-    run = open_run(config, resume)  # last: a mistake above must leave nothing in the way
 
     with (
         closing(task),
+        # Last: a mistake above must leave nothing in the way.
+        closing(open_run(config, resume)) as run,
         open_metrics(run, config) as metrics,
         LiveReport(run.path) as report,
         Keeper(run, config, llm, learner, source) as keeper,
