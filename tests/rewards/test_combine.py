@@ -117,6 +117,13 @@ def test_two_parts_of_one_name_are_refused() -> None:
         combined(NamedTerm("a", 1.0, always(1.0)))([[graded]])
 
 
+def test_a_term_called_like_another_ones_part_is_refused() -> None:
+    terms = (NamedTerm("a", 1.0, always(1.0, b=0.5)), NamedTerm("a_b", 1.0, always(2.0)))
+    for order in (terms, terms[::-1]):
+        with pytest.raises(ValueError, match=r"a part of term 'a' are both called 'a_b'"):
+            combined(*order)([[answer()]])
+
+
 @given(
     st.lists(
         st.tuples(st.booleans(), st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=8

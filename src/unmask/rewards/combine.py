@@ -131,9 +131,19 @@ class Combination:
 
     def _parts(self, answer: Answer, scores: Sequence[Score]) -> dict[str, float]:
         own = {OUTCOME: answer.outcome_reward}
+        own |= {
+            term.name: total_reward(score.reward, answer.trajectory.step_map)
+            for term, score in zip(self.terms, scores, strict=True)
+        }
         for term, score in zip(self.terms, scores, strict=True):
-            own[term.name] = total_reward(score.reward, answer.trajectory.step_map)
-            own |= {f"{term.name}_{part}": value for part, value in score.parts.items()}
+            for part, value in score.parts.items():
+                name = f"{term.name}_{part}"
+                if name in own:
+                    raise ValueError(
+                        f"reward: a term and a part of term {term.name!r} are both called {name!r}: "
+                        "give the one another name"
+                    )
+                own[name] = value
         if shared := sorted(own.keys() & answer.outcome.parts.keys()):
             raise ValueError(
                 f"reward: a term and the grader of task {answer.prompt.task!r} both have a part "
