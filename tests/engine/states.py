@@ -8,7 +8,7 @@ from tests.engine.writers import Ask, prompt_of
 from tests.toy import SPEC
 from unmask.diffusion.sample import Conventions
 from unmask.engine.pages import num_pages
-from unmask.engine.request import Request, num_shareable, resolve
+from unmask.engine.request import Request, opening_of, resolve
 from unmask.engine.slots import Slots, open_slots
 from unmask.models.spec import ModelSpec
 from unmask.types import SamplingParams
@@ -24,8 +24,8 @@ def request_of(number: int, one: Ask, spec: ModelSpec = SPEC) -> Request:
     prompt = prompt_of(one[0])
     sampling = resolve(prompt, one[1], spec)
     assert sampling.block_size is not None
-    shareable = num_shareable(len(prompt.token_ids), sampling.block_size, spec)
-    return Request(number, prompt, sampling, spec.attention == "full", shareable)
+    opening = opening_of(prompt.token_ids, sampling.block_size, spec)
+    return Request(number, prompt, sampling, spec.attention == "full", opening)
 
 
 def opened(*asks: Ask, spec: ModelSpec = SPEC) -> Slots:

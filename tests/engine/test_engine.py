@@ -270,6 +270,47 @@ def test_weights_that_do_not_fit_are_refused_by_name(model: Model) -> None:
     assert engine.policy_version == 0 and weight.shape != (3, 3)
 
 
+@pytest.mark.parametrize("packs", [False, True])
+def test_of_weights_that_came_in_part_nothing_older_is_remembered(packs: bool) -> None:
+    model, ask = toy_model(1, max_length=256), ([5] * 144, NO_STOP)
+    engine = Engine(model, EngineParams(packs_weights=packs))
+    by(engine, [ask])
+    scaled = [(name, 1.5 * tensor) for name, tensor in model.named_parameters()]
+    with pytest.raises(ValueError, match="the model has no parameter 'nope'; near it: "):
+        engine.update_weights([*scaled, ("nope", torch.zeros(3))])
+    assert by(engine, [ask]) == by_engine(model, [ask], EngineParams(packs_weights=packs))
+
+
+def test_numbers_that_are_none_do_not_come_back_with_a_shared_prompt() -> None:
+    """Behind the prompt's last page stands what its owner wrote there."""
+    model = toy_model(1)
+    with torch.no_grad():
+        model.backbone.embedding.weight[11] = torch.nan
+    prompt, calm = [5, 6, 7, 8] * 12 + [5], replace(NO_STOP, temperature=0)
+    alone = by_engine(model, [(prompt, calm)])
+    broken = 0
+    for seed in range(40):
+        engine = Engine(model)
+        engine.submit(prompt_of(prompt), replace(NO_STOP, seed=seed, temperature=8.0))
+        ((_, result),) = engine.collect()
+        broken += isinstance(result, ValueError)
+        assert by(engine, [(prompt, calm)]) == alone
+    assert broken
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_what_may_be_revised_is_fed_whole_with_a_dual_cache(others: int) -> None:
+    """Edits score what is written all over the block, not the open sub-block alone."""
+    model = toy_model(1, exact_dtype(), block_size=8, sub_block_size=2)
+    revising = replace(
+        NO_STOP, strategy="dynamic", threshold=0.3, edit_threshold=0.2, temperature=1.5, seed=3
+    )
+    ask = ([5] * 12, replace(revising, max_tokens=24))
+    plain = [([7] * (9 + i), replace(NO_STOP, seed=i, sub_block_size=8)) for i in range(others)]
+    written = by_engine(model, [*plain, ask, *plain], EngineParams(cache="dual"))
+    assert_same(written[others : others + 1], by_engine(model, [ask]))
+
+
 def test_memory_is_given_back_and_taken_again(model: Model) -> None:
     engine = Engine(model)
     asks = some_asks(4)

@@ -7,7 +7,7 @@ import pytest
 from tests.engine.states import request_of
 from tests.engine.writers import prompt_of
 from tests.toy import SPEC
-from unmask.engine.request import MIN_SHARED, num_shareable, resolve
+from unmask.engine.request import MIN_SHARED, opening_of, resolve
 from unmask.types import SamplingParams
 
 ASKED = SamplingParams(max_tokens=8)
@@ -83,15 +83,18 @@ def test_others_may_read_the_whole_blocks_of_a_long_prompt(
 ) -> None:
     """A shifted model reads a block's first slot off the row before, which each must feed itself."""
     assert MIN_SHARED == 32
-    assert num_shareable(num_prompt, block, SPEC) == plain
-    assert num_shareable(num_prompt, block, replace(SPEC, is_shifted=True)) == shifted
+    for spec, length in ((SPEC, plain), (replace(SPEC, is_shifted=True), shifted)):
+        opening = opening_of([5] * num_prompt, block, spec)
+        assert (opening.length if opening else 0) == length
 
 
 def test_under_full_attention_nobody_reads_another_ones_prompt() -> None:
     """Its keys depend on the canvas."""
-    assert num_shareable(100, 4, replace(SPEC, attention="full")) == 0
+    assert opening_of([5] * 100, 4, replace(SPEC, attention="full")) is None
 
 
-def test_a_beginning_is_its_text_and_its_block_size() -> None:
-    long, short = request_of(0, ([5] * 66, ASKED)), request_of(0, ([5] * 8, ASKED))
-    assert long.prefix == (4, (5,) * 64) and short.prefix is None
+def test_an_opening_is_its_text_and_its_block_size() -> None:
+    same, longer = ([5] * 64, 4), ([5] * 66, 4)
+    assert opening_of(*same, SPEC) == opening_of(*longer, SPEC)
+    others = [([5] * 63 + [6], 4), ([5] * 64, 8), ([5] * 68, 4), ([55] * 64, 4)]
+    assert all(opening_of(*same, SPEC) != opening_of(*other, SPEC) for other in others)

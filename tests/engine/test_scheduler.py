@@ -1,6 +1,7 @@
 """First come, first served; no page is promised twice, and everybody ends."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -16,15 +17,21 @@ from unmask.types import SamplingParams
 MODEL = toy_model(max_length=1024)
 
 
-def scheduler(slots: int = 4, pages: int | None = None, shares: bool = True) -> Scheduler:
+def scheduler(slots: int = 4, pages: int | None = None) -> Scheduler:
     most = None if pages is None else pages * KEY_CHUNK
-    return Scheduler(PagePool(MODEL, most), slots, shares)
+    return Scheduler(PagePool(MODEL, most), slots)
 
 
-def queue(schedule: Scheduler, *prompts: list[int], max_tokens: int = 8, first: int = 0) -> None:
+def queue(
+    schedule: Scheduler,
+    *prompts: list[int],
+    max_tokens: int = 8,
+    first: int = 0,
+    shares: bool = True,
+) -> None:
     for number, ids in enumerate(prompts, first):
-        ask = (ids, SamplingParams(max_tokens=max_tokens))
-        schedule.add(request_of(number, ask, MODEL.spec))
+        request = request_of(number, (ids, SamplingParams(max_tokens=max_tokens)), MODEL.spec)
+        schedule.add(request if shares else replace(request, opening=None))
 
 
 def begun(starts: list[Start]) -> list[int]:
@@ -84,6 +91,37 @@ def test_who_has_the_same_prompt_waits_for_whoever_feeds_it() -> None:
     assert start.copied == (schedule.running[0].pages[1], start.pages[1]), "the other one copied"
 
 
+def test_who_begins_alike_waits_for_what_is_alike_only() -> None:
+    """Eight questions behind one system prompt, all at once."""
+    schedule = scheduler(9)
+    system = [5] * 128
+    queue(schedule, *[system + [number] * 40 for number in range(7, 15)], [6] * 70)
+    assert begun(schedule.choose({})) == [0, 8]
+    schedule.publish([0])
+    starts = schedule.choose({})
+    assert begun(starts) == [1, 2, 3, 4, 5, 6, 7] and {s.cached for s in starts} == {128}
+
+
+def test_known_pages_take_no_room() -> None:
+    """Of four answers behind nine pages each takes one of its own."""
+    schedule = scheduler(4, pages=16)
+    queue(schedule, *[[5] * 512] * 4)
+    schedule.choose({})
+    schedule.publish([0])
+    assert begun(schedule.choose({})) == [1, 2, 3]
+
+
+def test_room_is_not_made_of_a_page_that_waits_to_be_copied() -> None:
+    schedule = scheduler(4, pages=6)
+    queue(schedule, [5] * 70, first=0)
+    schedule.choose({})
+    schedule.publish([0])
+    schedule.finish([0])  # both pages of the prompt are the index's alone
+    queue(schedule, [5] * 70, [6] * 200, first=1)
+    (start,) = schedule.choose({})
+    assert start.copied is not None and start.copied[0] not in schedule.pool._free
+
+
 @pytest.mark.parametrize("how", ["finish", "drop", "interrupt", "withdraw"])
 def test_nobody_waits_for_a_prompt_that_nobody_feeds(how: str) -> None:
     schedule = scheduler(4, pages=6)
@@ -103,8 +141,8 @@ def test_nobody_waits_for_a_prompt_that_nobody_feeds(how: str) -> None:
 
 
 def test_without_sharing_nobody_waits_for_anybody() -> None:
-    schedule = scheduler(4, shares=False)
-    queue(schedule, *[[5] * 70] * 3)
+    schedule = scheduler(4)
+    queue(schedule, *[[5] * 70] * 3, shares=False)
     starts = schedule.choose({})
     assert begun(starts) == [0, 1, 2] and not any(start.cached for start in starts)
     assert len({page for start in starts for page in start.pages}) == 6
@@ -174,10 +212,10 @@ def test_every_request_ends_and_no_page_has_two_writers(
 ) -> None:
     """A small world: each running request grows by a page now and then, and ends at its length."""
     rng = random.Random(seed)
-    schedule = scheduler(slots, pages, shares)
+    schedule = scheduler(slots, pages)
     lengths: dict[int, int] = {}
     prompts = [[rng.choice([5, 6])] * rng.choice([3, 40, 70, 140]) for _ in range(9)]
-    queue(schedule, *prompts, max_tokens=pages * KEY_CHUNK - 144)
+    queue(schedule, *prompts, max_tokens=pages * KEY_CHUNK - 144, shares=shares)
     for _ in range(400):
         wanted = {slot: lengths[slot] for slot in schedule.interrupted()}
         for start in schedule.choose(wanted):

@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.bits import assert_same, bits_hold, unpriced
+from tests.engine.bits import assert_same, bits_hold, exact_dtype, unpriced
 from tests.engine.golden_traces import GOLDEN, SDAR
 from tests.engine.models import model_of
 from tests.engine.writers import by, by_engine, by_reference, sharing_asks, some_asks
+from tests.toy import toy_model
 from unmask.engine.engine import Engine
 from unmask.engine.params import EngineParams
 from unmask.engine.prefix import PrefixIndex
 from unmask.engine.scheduler import Scheduler
 from unmask.models.checkpoint import load_model
 from unmask.models.transformer import Model
+from unmask.types import SamplingParams
 
 # Where the CPU does not keep the bits of fp32, fp64 still tells the same tokens.
 WEIGHTS = (
@@ -101,3 +103,25 @@ def test_preempted_is_not_preempted(
     tight = by_engine(model, asks, small)
     assert interrupted
     assert_same(unpriced(tight), unpriced(free), exact=model.dtype == torch.float32)
+
+
+def test_interruptions_change_no_token_with_a_dual_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was interrupted feeds all its text again, not the open sub-block alone."""
+    model = toy_model(1, exact_dtype(), max_length=1024, block_size=32, sub_block_size=4)
+    with torch.no_grad():
+        for layer in model.backbone.layers:
+            layer.attention.out.weight.mul_(6)
+    sampling = SamplingParams(stop_token_ids=(), strategy="dynamic", threshold=0.5, temperature=0)
+    asks = [
+        (
+            [(7 * i + n) % 18 + 2 for i in range(33 + 9 * n)],
+            replace(sampling, max_tokens=100 - 9 * n),
+        )
+        for n in range(4)
+    ]
+    free = by_engine(model, asks, EngineParams(cache="dual"))
+    engine = Engine(model, EngineParams(cache="dual", cache_tokens=5 * 64))
+    interrupted = counted(monkeypatch, Scheduler, "_interrupt")
+    # The block is fed whole once more, which refreshes what is an approximation: the last digits differ.
+    assert [t.response_ids for t in by(engine, asks)] == [t.response_ids for t in free]
+    assert interrupted

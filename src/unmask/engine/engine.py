@@ -7,8 +7,9 @@ request does not depend on its company: on CPU in fp32 it equals the reference s
 (`diffusion/sample.py`) to the bit, unless an approximate cache was asked for.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor
@@ -21,10 +22,11 @@ from unmask.engine.finished import read_finished
 from unmask.engine.graphs import Graphs
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.params import EngineParams
-from unmask.engine.request import Request, num_shareable, resolve
+from unmask.engine.request import Request, opening_of, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.slots import TEXTS, Slots, open_slots
+from unmask.models.attention import KEY_CHUNK
 from unmask.models.heap import keep_freed_memory
 from unmask.models.packed import packed_twin
 from unmask.models.transformer import Model
@@ -109,7 +111,7 @@ class Engine:
         if sampling.stop and self._decode is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
         resolved = resolve(prompt, sampling, self.model.spec)
-        length = self._request(0, prompt, resolved).max_length
+        length = Request(0, prompt, resolved, self._conventions.is_full).max_length
         most = self._pages.max_pages
         if most is not None and num_pages(length) > most:
             raise ValueError(
@@ -138,8 +140,10 @@ class Engine:
 
     def _request(self, number: int, prompt: Prompt, sampling: SamplingParams) -> Request:
         assert sampling.block_size is not None
-        shareable = num_shareable(len(prompt.token_ids), sampling.block_size, self.model.spec)
-        return Request(number, prompt, sampling, self._conventions.is_full, shareable)
+        opening = None
+        if self.params.shares_prefixes:
+            opening = opening_of(prompt.token_ids, sampling.block_size, self.model.spec)
+        return Request(number, prompt, sampling, self._conventions.is_full, opening)
 
     def collect(self) -> Iterator[tuple[int, Trajectory | ValueError]]:
         """Run until idle, yielding `(number, trajectory)` as responses end; see `tick` for errors."""
@@ -198,7 +202,7 @@ class Engine:
     def _reset(self) -> None:
         """Forget every request."""
         params = self.params
-        self._scheduler = Scheduler(self._pages, params.max_slots, params.shares_prefixes)
+        self._scheduler = Scheduler(self._pages, params.max_slots)
         self._slots: Slots | None = None
         self._books, self._graphs = Books(), Graphs()
         self._report: Report | None = None
@@ -215,21 +219,20 @@ class Engine:
 
         Raises:
             ValueError: if requests are still running, which two policies would have written, or a
-                tensor does not fit.
+                tensor is not the model's or does not fit. Those before it are then the new ones:
+                give all of them again.
         """
         if not self.is_idle:
             raise ValueError("update_weights while requests are running: collect them first")
-        with torch.no_grad():
-            for name, tensor in named_tensors:
-                parameter = self.model.get_parameter(name)
-                if parameter.shape != tensor.shape:
-                    raise ValueError(
-                        f"update_weights: {name} has shape {tuple(tensor.shape)}, the model's has "
-                        f"{tuple(parameter.shape)}"
-                    )
-                parameter.copy_(tensor)
-        self._lay_out_weights()
+        # Whatever comes of it, what was computed with the old weights is of no use any more.
         self._scheduler.clear()
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        try:
+            with torch.no_grad():
+                for name, tensor in named_tensors:
+                    _fitting(parameters, name, tensor).copy_(tensor)
+        finally:
+            self._lay_out_weights()
         self.policy_version = self.policy_version + 1 if version is None else version
 
     def _lay_out_weights(self) -> None:
@@ -277,7 +280,7 @@ class Engine:
         """Give sequences their pages, and let them run."""
         for start in starts:
             if start.copied is not None:
-                self._pages.copy_page(*start.copied)
+                self._pages.copy_page(*start.copied, start.cached % KEY_CHUNK)
         self._place(slots, {start.slot: start.pages for start in starts})
         index = _index([start.slot for start in starts], slots)
         slots.cached[index] = _index([start.cached for start in starts], slots)
@@ -326,8 +329,22 @@ class Engine:
             if interrupted:
                 index = _index(interrupted, slots)
                 slots.cached[index] = 0
+                slots.is_fresh[index] = True
                 slots.active[index] = False
         return list(zip((request.number for request in requests), finished, strict=True))
+
+
+def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Tensor:
+    if name not in parameters:
+        near = ", ".join(get_close_matches(name, parameters)) or "nothing"
+        raise ValueError(f"update_weights: the model has no parameter {name!r}; near it: {near}")
+    parameter = parameters[name]
+    if parameter.shape != tensor.shape:
+        raise ValueError(
+            f"update_weights: {name} has shape {tuple(tensor.shape)}, the model's has "
+            f"{tuple(parameter.shape)}"
+        )
+    return parameter
 
 
 def _widths(slots: Slots) -> dict[str, int]:

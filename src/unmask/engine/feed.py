@@ -115,7 +115,8 @@ def _sub_block_range(
     sub_block = slots.rules.sub_block
     first = slots.start + first_hidden // sub_block * sub_block
     end = torch.minimum(first + sub_block, slots.start + slots.block)
-    is_whole = slots.is_fresh | ~hidden.any(-1)
+    # Edits and remasking score what is written as well, all over the block.
+    is_whole = slots.is_fresh | ~hidden.any(-1) | slots.rules.revises
     if conventions.is_shifted:
         # Its first slot is read off the row before it: until that is written, the block is fed whole.
         is_whole = is_whole | (slots.start + first_hidden == first)

@@ -66,6 +66,10 @@ class PagePool:
         self.values[:, pages] = 0
         return pages
 
+    def num_owners(self, page: int) -> int:
+        """Return how many own a page."""
+        return self._owners[page]
+
     def share(self, pages: list[int]) -> None:
         """Add an owner to each page."""
         for page in pages:
@@ -78,10 +82,10 @@ class PagePool:
             if not self._owners[page]:
                 self._free.append(page)
 
-    def copy_page(self, source: int, target: int) -> None:
-        """Copy what one page holds to another."""
-        self.keys[:, target] = self.keys[:, source]
-        self.values[:, target] = self.values[:, source]
+    def copy_page(self, source: int, target: int, count: int) -> None:
+        """Copy the first `count` tokens of one page to another; what stands behind may be NaN."""
+        self.keys[:, target, :, :count] = self.keys[:, source, :, :count]
+        self.values[:, target, :, :count] = self.values[:, source, :, :count]
 
     def _grow(self, missing: int) -> None:
         # Twice as much each time, so that growing costs no more than filling.

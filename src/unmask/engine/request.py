@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from unmask.engine.prefix import Opening
 from unmask.models.spec import ModelSpec
 from unmask.types import Prompt, SamplingParams
 
@@ -19,14 +20,14 @@ class Request:
         prompt: with `token_ids` filled in.
         sampling: with `block_size` and `stop_token_ids` filled in.
         is_full: whether the model sees the whole canvas at once.
-        num_shareable: tokens at the beginning of the prompt whose keys and values others may read.
+        opening: the beginning of the prompt whose keys and values others may read, if there is one.
     """
 
     number: int
     prompt: Prompt
     sampling: SamplingParams
     is_full: bool
-    num_shareable: int = 0
+    opening: Opening | None = None
 
     @property
     def block(self) -> int:
@@ -53,26 +54,16 @@ class Request:
             return self.max_length
         return min(self.first_block + 2 * self.block, self.max_length)
 
-    @property
-    def shareable_ids(self) -> tuple[int, ...]:
-        """The beginning of the prompt whose keys and values others may read."""
-        return self.prompt.token_ids[: self.num_shareable]
 
-    @property
-    def prefix(self) -> tuple[int, tuple[int, ...]] | None:
-        """What identifies the beginning that others may read; `None` if there is none."""
-        return (self.block, self.shareable_ids) if self.num_shareable else None
-
-
-def num_shareable(num_prompt: int, block: int, spec: ModelSpec) -> int:
-    """Return how many tokens of a prompt others may read: its whole blocks, where they are enough to matter.
+def opening_of(token_ids: Sequence[int], block: int, spec: ModelSpec) -> Opening | None:
+    """Return what others may read of a prompt: its whole blocks, where they are enough to matter.
 
     A shifted model reads a block's first slot off the row before, which must then be fed.
     """
-    if spec.is_full:
-        return 0
-    length = (num_prompt - int(spec.is_shifted)) // block * block
-    return length if length >= MIN_SHARED else 0
+    length = (len(token_ids) - int(spec.is_shifted)) // block * block
+    if spec.is_full or length < MIN_SHARED:
+        return None
+    return Opening.of(token_ids[:length], block)
 
 
 def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> SamplingParams:

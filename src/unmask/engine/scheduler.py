@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from unmask.engine.pages import PagePool, num_pages
-from unmask.engine.prefix import Beginning, PrefixIndex
+from unmask.engine.prefix import NOTHING, Beginning, Opening, PrefixIndex
 from unmask.engine.request import Request
 
 
@@ -22,13 +22,13 @@ class Running:
     Attributes:
         request: what is written.
         pages: its pages, in order; none while it is interrupted.
-        is_shared: whether its prompt is in the index, or will not be.
+        feeds: the opening that it feeds for others as well, until that is in the index.
         num_read: positions in which stop texts have been looked for.
     """
 
     request: Request
     pages: list[int] = field(default_factory=list)
-    is_shared: bool = False
+    feeds: Opening | None = None
     num_read: int = 0
 
 
@@ -61,14 +61,13 @@ class Scheduler:
         running: slot to request.
     """
 
-    def __init__(self, pool: PagePool, max_slots: int, shares_prefixes: bool) -> None:
+    def __init__(self, pool: PagePool, max_slots: int) -> None:
         """Start with every slot free."""
         self.pool = pool
         self.index = PrefixIndex(pool)
         self.waiting: deque[Request] = deque()
         self.running: dict[int, Running] = {}
-        self._shares_prefixes = shares_prefixes
-        self._being_fed: set[tuple[int, tuple[int, ...]]] = set()
+        self._being_fed: set[bytes] = set()  # names of pages
         self._free = list(range(max_slots))[::-1]
 
     def add(self, request: Request) -> None:
@@ -89,7 +88,7 @@ class Scheduler:
         starts: list[Start] = []
         for slot in self.interrupted():
             run = self.running[slot]
-            if not self._has_room(num_pages(lengths[slot])):
+            if not self._has_room(run.request, lengths[slot], may_release=not _copies(starts)):
                 return starts
             start = self._start(slot, run.request, lengths[slot], is_new=False)
             run.pages = start.pages
@@ -97,15 +96,15 @@ class Scheduler:
         held: deque[Request] = deque()
         while self.waiting and self._free:
             request = self.waiting[0]
-            if request.prefix in self._being_fed:  # it pays to wait for whoever computes it now
+            if self._gains_by_waiting(request):
                 held.append(self.waiting.popleft())
                 continue
-            if not self._has_room(num_pages(request.first_length)):
+            if not self._has_room(request, request.first_length, may_release=not _copies(starts)):
                 break
             start = self._start(self._free.pop(), request, request.first_length, is_new=True)
             starts.append(start)
             self.running[start.slot] = Running(request, start.pages)
-            self._watch(self.running[start.slot], start.cached)
+            self._watch(self.running[start.slot])
             self.waiting.popleft()
         self.waiting.extendleft(reversed(held))
         return starts
@@ -120,29 +119,46 @@ class Scheduler:
             else:
                 self._interrupt(start.slot)
 
-    def _has_room(self, pages: int) -> bool:
-        """Say whether there are pages for one more sequence, and one more page for each that runs."""
-        active = sum(bool(run.pages) for run in self.running.values())
-        if not self.pool.can_take(pages + active):
-            self.index.clear()
-        return self.pool.can_take(pages + active)
+    def _known(self, request: Request) -> Beginning:
+        return self.index.find(request.opening) if request.opening else NOTHING
 
-    def _watch(self, run: Running, cached: int) -> None:
-        """Let others wait for the prompt of a sequence that has yet to feed it."""
-        shares = self._shares_prefixes and run.request.prefix is not None
-        run.is_shared = not shares or cached == len(run.request.shareable_ids)
-        if not run.is_shared and run.request.prefix is not None:
-            self._being_fed.add(run.request.prefix)
+    def _gains_by_waiting(self, request: Request) -> bool:
+        """Say whether somebody is computing what comes next in the beginning of this one's prompt."""
+        return bool(request.opening) and self.index.next_name(request.opening) in self._being_fed
+
+    def _has_room(self, request: Request, length: int, may_release: bool) -> bool:
+        """Say whether there are pages for `length` tokens of a request, and one more for each that runs.
+
+        Args:
+            request: whose known pages are there already.
+            length: of what it needs room for.
+            may_release: whether the index may give up pages to make room; not while one of them
+                waits to be copied.
+        """
+        if self._can_take(request, length) or not may_release:
+            return self._can_take(request, length)
+        self.index.release()
+        return self._can_take(request, length)
+
+    def _can_take(self, request: Request, length: int) -> bool:
+        active = sum(bool(run.pages) for run in self.running.values())
+        known = len(self._known(request).pages)
+        return self.pool.can_take(num_pages(length) - known + active)
+
+    def _watch(self, run: Running) -> None:
+        """Let others wait for what a sequence has yet to feed of its prompt."""
+        opening = run.request.opening
+        if opening and self.index.next_name(opening) is not None:
+            run.feeds = opening
+            self._being_fed.update(opening.names)
 
     def _unwatch(self, run: Running) -> None:
-        if not run.is_shared and run.request.prefix is not None:
-            self._being_fed.discard(run.request.prefix)
-        run.is_shared = True
+        if run.feeds:
+            self._being_fed.difference_update(run.feeds.names)
+        run.feeds = None
 
     def _start(self, slot: int, request: Request, length: int, is_new: bool) -> Start:
-        known = Beginning([], None, 0)
-        if self._shares_prefixes and request.prefix is not None:
-            known = self.index.find(request.shareable_ids, request.block)
+        known = self._known(request)
         self.pool.share(known.pages)
         fresh = self.pool.take(num_pages(length) - len(known.pages))
         copied = None if known.tail is None else (known.tail, fresh[0])
@@ -178,12 +194,13 @@ class Scheduler:
     def _make_room(self, count: int, slot: int) -> list[int]:
         """Free pages for a sequence: the index's, then those of the youngest, itself included."""
         if not self.pool.can_take(count):
-            self.index.clear()
+            self.index.release()
         stopped: list[int] = []
         while not self.pool.can_take(count) and slot not in stopped:
             with_pages = [s for s, run in self.running.items() if run.pages]
             youngest = max(with_pages, key=lambda s: self.running[s].request.number)
             self._interrupt(youngest)
+            self.index.release()  # what it shared is nobody's now
             stopped.append(youngest)
         return stopped
 
@@ -197,15 +214,14 @@ class Scheduler:
         """Return the slots whose prompts others wait for."""
         if not self._being_fed:
             return []
-        return [slot for slot, run in self.running.items() if not run.is_shared]
+        return [slot for slot, run in self.running.items() if run.feeds]
 
     def publish(self, slots: list[int]) -> None:
         """Remember the prompts of sequences that have fed them."""
         for slot in slots:
             run = self.running[slot]
-            if not run.is_shared:
-                ids = run.request.shareable_ids
-                self.index.add(ids, run.request.block, run.pages[: num_pages(len(ids))])
+            if run.feeds:
+                self.index.add(run.feeds, run.pages)
                 self._unwatch(run)
 
     def finish(self, slots: list[int]) -> list[Request]:
@@ -238,3 +254,7 @@ class Scheduler:
         self.finish(list(self.running))
         self.waiting.clear()
         self.index.clear()
+
+
+def _copies(starts: list[Start]) -> bool:
+    return any(start.copied is not None for start in starts)

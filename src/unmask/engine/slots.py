@@ -101,9 +101,7 @@ class Slots:
             more = [0, count - len(column)]
             if name in widths:
                 more = [0, widths[name] - column.shape[1], *more]
-            # Where nothing runs, a block of one slot: block sizes are divided by.
-            fill = int(name == "block")
-            return F.pad(column, more, value=fill) if any(more) else column.clone()
+            return F.pad(column, more, value=FILL.get(name, 0)) if any(more) else column.clone()
 
         columns = {name: pad(name) for name in COLUMNS}
         return Slots(**columns, rules=self.rules.grown(count))
@@ -111,17 +109,21 @@ class Slots:
 
 COLUMNS = tuple(field.name for field in fields(Slots) if field.name != "rules")
 TEXTS = ("tokens", "step_map", "logprobs", "raw_logprobs", "entropies")
+# What new room holds where 0 would mean something: block sizes are divided by, and token 0 is a token.
+FILL = {"block": 1, "stop_ids": -1}
 
 
-def open_slots(requests: Sequence[Request], widths: Mapping[str, int], spare: Conventions) -> Slots:
+def open_slots(
+    requests: Sequence[Request], widths: Mapping[str, int], conventions: Conventions
+) -> Slots:
     """Return the state of new requests: prompt in place, first block masked, nothing cached, no pages.
 
     Args:
         requests: one per row.
         widths: of the columns that have one: `tokens` (with the scrap place), `stop_ids`, `table`.
-        spare: the model's conventions.
+        conventions: the model's.
     """
-    device, count = spare.drawable.device, len(requests)
+    device, count = conventions.drawable.device, len(requests)
 
     def column(values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=device)
@@ -134,7 +136,7 @@ def open_slots(requests: Sequence[Request], widths: Mapping[str, int], spare: Co
     block, start = column([r.block for r in requests]), column([r.first_block for r in requests])
     canvas_end = column([r.max_length for r in requests])
     zero, no = torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
-    tokens = rows([r.prompt.token_ids for r in requests], widths["tokens"], spare.mask_id)
+    tokens = rows([r.prompt.token_ids for r in requests], widths["tokens"], conventions.mask_id)
     rules = Rules.of([r.sampling for r in requests], device)
     # Log-probabilities keep the widest number format a model may have; the memory is small.
     unwritten = torch.zeros(tokens.shape, dtype=torch.float64, device=device)
