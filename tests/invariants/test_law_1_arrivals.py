@@ -29,7 +29,7 @@ from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory
 
 # Pages are shared and given up for others under block-causal attention only.
-NUM_SCENES = {kind: 16 if kind in ("blocks", "blocks, shifted") else 8 for kind in KINDS}
+NUM_SCENES = {kind: 16 if kind in ("blocks", "blocks, shifted") else 6 for kind in KINDS}
 # Lengths of prompts: on either side of the least that is shared, of a page and of two; or such that
 # everybody wants a second page at about the same time.
 MIXED = (1, 5, 31, 33, 48, 64, 65, 96, 127, 128, 129)
