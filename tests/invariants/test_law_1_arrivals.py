@@ -20,7 +20,7 @@ from tests.engine.writers import Ask, by_reference, draw_params, prompt_of, traj
 from unmask.engine.engine import Engine
 from unmask.engine.pages import num_pages
 from unmask.engine.params import EngineParams
-from unmask.engine.prefix import Beginning, PrefixIndex
+from unmask.engine.prefix import Beginning, Opening, PrefixIndex
 from unmask.engine.request import resolve
 from unmask.engine.scheduler import Scheduler
 from unmask.engine.slots import Slots
@@ -161,8 +161,8 @@ def test_the_scenes_show_what_they_are_about(monkeypatch: pytest.MonkeyPatch) ->
         seen["interrupted"] += 1
         interrupt(self, slot)
 
-    def noting_find(self: PrefixIndex, token_ids: Sequence[int], block: int) -> Beginning:
-        known = find(self, token_ids, block)
+    def noting_find(self: PrefixIndex, opening: Opening) -> Beginning:
+        known = find(self, opening)
         seen["shared"] += known.length > 0
         return known
 
