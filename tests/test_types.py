@@ -1,6 +1,7 @@
 """The records refuse what no sampler could honour, and read off what they hold."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,66 @@ from unmask.types import Prompt, SamplingParams, Trajectory
 def test_impossible_values_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{field} = "):
         SamplingParams(**{field: value})  # pyright: ignore[reportArgumentType]
+
+
+COUNTS = ("denoising_steps", "block_size", "sub_block_size", "max_tokens", "n", "top_k")
+
+
+@pytest.mark.parametrize("field", [*COUNTS, "max_edit_steps", "seed"])
+@pytest.mark.parametrize("value", [4.5, 2.0, True, "4"])
+def test_whole_numbers_are_ints(field: str, value: Any) -> None:
+    """A sampler would cut 4.5 to 4, or fail in the middle of a batch."""
+    with pytest.raises(ValueError, match=rf"{field} = {value!r}: must be a whole number \(int\)"):
+        SamplingParams(**{field: value})
+
+
+@pytest.mark.parametrize("field", [*COUNTS, "max_edit_steps"])
+@pytest.mark.parametrize("value", [2**70, 2**63 - 1])
+def test_counts_that_no_tensor_holds_are_refused(field: str, value: int) -> None:
+    """Short of int64 too: what the engine makes of them would overflow."""
+    with pytest.raises(ValueError, match=f"{field} = {value}: must be a number of at least"):
+        SamplingParams(**{field: value})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "n", "top_k", "seed", "temperature", "threshold"])
+def test_none_is_no_number(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} = None: must be a"):
+        SamplingParams(**{field: None})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("value", ["0.5", True, 10**400])
+def test_amounts_that_no_tensor_holds_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"temperature = .*must be a"):
+        SamplingParams(temperature=value)
+
+
+def test_any_int_is_a_seed() -> None:
+    """`derive_seed` makes 64 bits of it."""
+    assert SamplingParams(seed=2**70).seed == 2**70
+    assert SamplingParams(seed=-1).seed == -1
+
+
+@pytest.mark.parametrize("value", [3, "3", (2.0,), (True,), (2**70,), (-1,)])
+def test_stop_token_ids_are_ids(value: Any) -> None:
+    with pytest.raises(ValueError, match="stop_token_ids = "):
+        SamplingParams(stop_token_ids=value)
+    assert SamplingParams(stop_token_ids=()).stop_token_ids == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("ab", r"write stop = \('ab',\)"),
+        ("", "must be a tuple of texts"),
+        (3, "must be a tuple of texts"),
+        ((3,), "must be a tuple of texts"),
+        (("a", ""), "an empty text ends every response"),
+    ],
+)
+def test_stop_is_a_tuple_of_texts(value: Any, message: str) -> None:
+    """One text would be taken for its characters."""
+    with pytest.raises(ValueError, match=f"stop = .*{message}"):
+        SamplingParams(stop=value)
 
 
 def test_filters_are_seen() -> None:

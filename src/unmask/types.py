@@ -17,7 +17,7 @@ Legend of dimensions, the same everywhere:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from sys import float_info
 from typing import Any, Literal, get_args
 
 Strategy = Literal[
@@ -28,6 +28,21 @@ Schedule = Literal["even", "block", "linear"]
 Finish = Literal["stop", "length"]
 Split = Literal["train", "validation", "test"]
 Reward = float | tuple[float, ...]
+
+# The fields of `SamplingParams` that are counts, and the least each may be.
+COUNTS = {
+    "denoising_steps": 1,
+    "block_size": 1,
+    "sub_block_size": 1,
+    "max_tokens": 1,
+    "n": 1,
+    "top_k": 0,
+    "max_edit_steps": 0,
+}
+MOST_COUNT = 2**31 - 1  # counts are added and multiplied in int64
+AMOUNTS = ("temperature", "factor", "entropy_bound", "guidance")
+FRACTIONS = ("top_p", "min_p", "threshold", "edit_threshold", "remask_threshold")
+OPTIONAL = ("denoising_steps", "block_size", "sub_block_size", "edit_threshold", "remask_threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,33 +143,28 @@ class SamplingParams:
     n: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse values that no sampler could honour, naming the field."""
+        """Refuse values that no sampler could honour, naming the field.
+
+        What passes here fits the tensors of a batch: a value that fails there takes others with it.
+        """
         choices = (("strategy", Strategy), ("confidence", Confidence), ("schedule", Schedule))
         for name, kind in choices:
             if getattr(self, name) not in get_args(kind):
                 names = ", ".join(get_args(kind))
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {names}")
-        minimum: dict[str, float] = {
-            "denoising_steps": 1,
-            "block_size": 1,
-            "sub_block_size": 1,
-            "max_tokens": 1,
-            "n": 1,
-            "top_k": 0,
-            "temperature": 0,
-            "factor": 0,
-            "entropy_bound": 0,
-            "guidance": 0,
-            "max_edit_steps": 0,
-        }
-        for name, low in minimum.items():
+        for name in (*COUNTS, *AMOUNTS, *FRACTIONS, "seed"):
             value = getattr(self, name)
-            if value is not None and not low <= value < inf:
-                raise ValueError(f"{name} = {value}: must be a number of at least {low}")
-        for name in ("top_p", "min_p", "threshold", "edit_threshold", "remask_threshold"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} = {value}: must lie between 0 and 1")
+            if value is None and name in OPTIONAL:
+                continue
+            if name in COUNTS:
+                _check_count(name, value, COUNTS[name])
+            elif name == "seed":
+                _check_int(name, value)
+            else:
+                _check_number(name, value, 1 if name in FRACTIONS else float_info.max)
+        _check_stop(self.stop)
+        if self.stop_token_ids is not None:
+            _check_stop_token_ids(self.stop_token_ids)
         if self.threshold == 0:
             raise ValueError(
                 "threshold = 0 reveals a block at once; use denoising_steps = 1 for that"
@@ -171,6 +181,44 @@ class SamplingParams:
     def revises(self) -> bool:
         """Whether written tokens may be written or masked again."""
         return self.edit_threshold is not None or self.remask_threshold is not None
+
+
+def _check_int(name: str, value: Any) -> None:
+    if type(value) is not int:  # isinstance lets True through
+        kind = type(value).__name__
+        raise ValueError(f"{name} = {value!r}: must be a whole number (int), not {kind}")
+
+
+def _check_count(name: str, value: Any, low: int) -> None:
+    _check_int(name, value)
+    if not low <= value <= MOST_COUNT:
+        raise ValueError(
+            f"{name} = {value}: must be a number of at least {low}, and below {MOST_COUNT + 1}"
+        )
+
+
+def _check_number(name: str, value: Any, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} = {value!r}: must be a number, not {type(value).__name__}")
+    if not 0 <= value <= high:
+        limits = "lie between 0 and 1" if high == 1 else "be a finite number of at least 0"
+        raise ValueError(f"{name} = {value}: must {limits}")
+
+
+def _check_stop(stop: Any) -> None:
+    if isinstance(stop, str):
+        raise ValueError(f"stop = {stop!r}: must be a tuple of texts; write stop = ({stop!r},)")
+    if not isinstance(stop, tuple | list) or not all(isinstance(text, str) for text in stop):
+        raise ValueError(f"stop = {stop!r}: must be a tuple of texts")
+    if "" in stop:
+        raise ValueError(f"stop = {stop!r}: an empty text ends every response; leave it out")
+
+
+def _check_stop_token_ids(token_ids: Any) -> None:
+    if not isinstance(token_ids, tuple | list):
+        raise ValueError(f"stop_token_ids = {token_ids!r}: must be a tuple of token ids")
+    for token in token_ids:
+        _check_count("stop_token_ids", token, 0)
 
 
 @dataclass(frozen=True, slots=True)
