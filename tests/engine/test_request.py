@@ -1,12 +1,15 @@
 """What a request leaves open comes from the model; what does not fit it is refused."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.engine.states import request_of
-from tests.engine.writers import prompt_of
-from tests.toy import SPEC
+from tests.engine.writers import by_engine, prompt_of
+from tests.toy import SPEC, toy_model
+from unmask.engine.engine import Engine
+from unmask.engine.params import EngineParams
 from unmask.engine.request import MIN_SHARED, opening_of, resolve
 from unmask.types import SamplingParams
 
@@ -35,6 +38,83 @@ def test_a_prompt_and_response_longer_than_the_model_are_refused() -> None:
 def test_ids_outside_the_vocabulary_are_refused(token: int) -> None:
     with pytest.raises(ValueError, match=f"token id {token} of the prompt is outside 0..23"):
         resolve(prompt_of([5, token]), ASKED, SPEC)
+
+
+@pytest.mark.parametrize("token", [5.7, 5.0, True, "5", None])
+def test_ids_are_ints(token: Any) -> None:
+    """A tensor would hold 5 for 5.7."""
+    with pytest.raises(ValueError, match=r"token id .* of the prompt is a \w+: ids are ints"):
+        resolve(prompt_of([5, token]), ASKED, SPEC)
+
+
+@pytest.mark.parametrize(
+    ("max_length", "num_prompt", "block", "rounded"),
+    [(64, 10, 500, 500), (100, 90, 64, 128), (128, 90, 10**9, 10**9)],
+)
+def test_a_block_that_reaches_past_the_model_is_refused(
+    max_length: int, num_prompt: int, block: int, rounded: int
+) -> None:
+    spec, asked = replace(SPEC, max_length=max_length), replace(ASKED, block_size=block)
+    message = f"block_size = {block}: .*{num_prompt + 8} positions, take {rounded} in whole blocks"
+    with pytest.raises(ValueError, match=f"{message}, but the model has {max_length}; lower"):
+        resolve(prompt_of([5] * num_prompt), asked, spec)
+
+
+@pytest.mark.parametrize("max_length", [63, 64, 65])
+def test_no_position_reaches_past_the_model(max_length: int) -> None:
+    """What is let in has room for its last block, and what has room is let in."""
+    spec = replace(SPEC, max_length=max_length)
+    for num_prompt in range(40, 60):
+        for block in (1, 3, 4, 5, 16, 21, 64):
+            ask = ([5] * num_prompt, replace(ASKED, block_size=block))
+            fits = -(-(num_prompt + 8) // block) * block <= max_length
+            if fits:
+                assert request_of(0, ask, spec).max_length <= max_length
+                continue
+            with pytest.raises(ValueError, match="the model has"):
+                request_of(0, ask, spec)
+
+
+def test_under_full_attention_no_block_is_too_large() -> None:
+    spec = replace(SPEC, attention="full")
+    assert resolve(prompt_of([5]), replace(ASKED, block_size=10**9), spec).block_size == 8
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64 - 1, -(2**63) - 1])
+def test_a_seed_has_64_bits(seed: int) -> None:
+    with pytest.raises(ValueError, match=f"seed = {seed}: a request's seed has 64 bits"):
+        resolve(prompt_of([5]), replace(ASKED, seed=seed), SPEC)
+    for least_or_most in (-(2**63), 2**63 - 1):
+        asked = replace(ASKED, seed=least_or_most)
+        assert resolve(prompt_of([5]), asked, SPEC).seed == least_or_most
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "changes"),
+    [([5], {"seed": 2**64 - 1}), ([5], {"block_size": 10**9}), ([5.7], {})],
+)
+def test_a_refused_request_leaves_the_others_as_they_are(
+    token_ids: Any, changes: dict[str, Any]
+) -> None:
+    """Let in, it would make every later tick fail."""
+    model = toy_model()
+    engine = Engine(model)
+    number = engine.submit(prompt_of([6]), ASKED)
+    with pytest.raises(ValueError, match=r"\d"):
+        engine.submit(prompt_of(token_ids), replace(ASKED, **changes))
+    assert dict(engine.collect())[number] == by_engine(model, [([6], ASKED)])[0]
+
+
+@pytest.mark.parametrize("cache", ["exact", "dual"])
+def test_the_greatest_values_let_in_are_written(cache: Any) -> None:
+    most = {"top_k": 2**31 - 1, "denoising_steps": 2**31 - 1, "sub_block_size": 2**31 - 1}
+    asked = replace(ASKED, **most, stop_token_ids=(2**31 - 1,), seed=2**63 - 1)
+    plain = replace(ASKED, stop_token_ids=(), seed=2**63 - 1)
+    model, params = toy_model(), EngineParams(cache=cache)
+    (one,), (other,) = (by_engine(model, [([5], s)], params) for s in (asked, plain))
+    assert one.canvas_ids == other.canvas_ids
+    linear = replace(asked, schedule="linear")
+    assert by_engine(model, [([5], linear)], params)[0].num_response == 8
 
 
 @pytest.mark.parametrize(

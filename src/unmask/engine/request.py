@@ -70,8 +70,8 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
     """Fill in what the request left to the model.
 
     Raises:
-        ValueError: if prompt and response cannot fit the model, or the prompt's ids are not in its
-            vocabulary.
+        ValueError: if prompt and response, in whole blocks, cannot fit the model; the prompt's ids
+            are not in its vocabulary; or the seed is not one of 64 bits.
     """
     length = len(prompt.token_ids) + sampling.max_tokens
     if length > spec.max_length:
@@ -85,10 +85,17 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"the prompt is empty: {spec.family} predicts a token from the one before it, so it "
             "needs at least one"
         )
+    if not -(2**63) <= sampling.seed < 2**63:
+        raise ValueError(
+            f"seed = {sampling.seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
+            "derive_seed makes one of any int"
+        )
     stops = spec.eos_ids if sampling.stop_token_ids is None else sampling.stop_token_ids
     block = sampling.block_size or spec.block_size or sampling.max_tokens
     if spec.is_full:
         block = min(block, sampling.max_tokens)
+    else:
+        _check_blocks(length, block, spec.max_length)
     return replace(
         sampling,
         block_size=block,
@@ -97,7 +104,22 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
     )
 
 
+def _check_blocks(length: int, block: int, most: int) -> None:
+    """Refuse positions whose last block reaches past the model: blocks are written whole."""
+    rounded = -(-length // block) * block
+    if rounded > most:
+        raise ValueError(
+            f"block_size = {block}: prompt and max_tokens, {length} positions, take {rounded} in "
+            f"whole blocks, but the model has {most}; lower max_tokens or block_size"
+        )
+
+
 def _check_ids(token_ids: Sequence[int], vocab_size: int) -> None:
     for token in token_ids:
+        if type(token) is not int:  # 5.7 would become 5
+            raise ValueError(
+                f"token id {token!r} of the prompt is a {type(token).__name__}: ids are ints; "
+                "those of an array come from its tolist()"
+            )
         if not 0 <= token < vocab_size:
             raise ValueError(f"token id {token} of the prompt is outside 0..{vocab_size - 1}")
