@@ -116,7 +116,8 @@ class SamplingParams:
         max_tokens: most response tokens; under full attention, the slots of the canvas.
         seed: first half of the key of every random draw; same seed, same response, whatever the
             batch.
-        n: responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`.
+        n: responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`. The engine
+            itself draws one, with the seed as it is.
     """
 
     strategy: Strategy = "dynamic"

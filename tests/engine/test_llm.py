@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -149,6 +150,7 @@ def test_responses_can_be_asked_for_one_by_one(llm: LLM) -> None:
     assert llm.tick() == []
     assert list(finished) == [numbers[1], numbers[2], numbers[0]], "as they end"
     ids = [[5] * 13, [3, 12, 4, 14], [7, 8]]
+    params = [replace(asked, seed=derive_seed(asked.seed, 0)) for asked in params]
     expected = by_engine(llm.model, list(zip(ids, params, strict=True)))
     for number, trajectory in zip(numbers, expected, strict=True):
         one = finished[number]
@@ -167,6 +169,71 @@ def test_what_was_asked_for_can_be_dropped(llm: LLM) -> None:
     llm.add([5], PARAMS)
     llm.abort()
     assert llm.engine.is_idle
+
+
+@pytest.mark.parametrize("seed", [3, -1, 2**64 - 1])
+def test_what_is_added_is_what_generate_writes(seed: int, llm: LLM) -> None:
+    asked = replace(PARAMS, seed=seed)
+    number = llm.add([5, 6], asked)
+    assert until_idle(llm) == {number: llm.generate([[5, 6]], asked)[0]}
+
+
+def test_several_responses_are_several_requests(llm: LLM) -> None:
+    several = replace(PARAMS, n=2)
+    with pytest.raises(ValueError, match="n = 2: a request here is one response; ask 2 times"):
+        llm.add([5], several)
+    with pytest.raises(ValueError, match="n = 2: a request here is one response; ask 2 times"):
+        llm.complete([prompt_of([5])] * 2, [PARAMS, several])
+    assert llm.engine.is_idle
+
+
+def test_what_was_added_is_not_swallowed_by_generate(llm: LLM) -> None:
+    """Its result would have ended in a call that does not return it."""
+    (expected,) = llm.generate([[5, 6]], PARAMS)
+    number = llm.add([5, 6], PARAMS)
+    for write in (
+        lambda: llm.generate([[7]], PARAMS),
+        lambda: llm.chat([[Message("user", "1+")]], PARAMS),
+        lambda: llm.complete([prompt_of([7])], [PARAMS]),
+    ):
+        with pytest.raises(ValueError, match="requests that were added still run: tick until"):
+            write()
+        llm.tick()
+    assert until_idle(llm) == {number: expected}
+    assert len(llm.generate([[7]], PARAMS)) == 1
+
+
+def until_idle(llm: LLM) -> dict[int, Generation | ValueError]:
+    finished: dict[int, Generation | ValueError] = {}
+    while not llm.engine.is_idle:
+        finished |= dict(llm.tick())
+    return finished
+
+
+def test_one_text_is_no_list_of_prompts(llm: LLM) -> None:
+    """Its characters would be answered, one by one."""
+    with pytest.raises(ValueError, match=r"prompts = '2-7=' is one prompt: .* \['2-7='\]"):
+        llm.generate("2-7=", PARAMS)
+    with pytest.raises(ValueError, match=r"the prompt 5 is a number: give its token ids, \[5\]"):
+        llm.generate([5, 6], PARAMS)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"token id '1\+' of the prompt is a str"):
+        llm.add(["1+", "2="], PARAMS)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    "conversations",
+    [
+        [Message("user", "1+")],
+        Message("user", "1+"),
+        "1+2=",
+        ["1+2="],
+        [[{"role": "user", "content": "1+"}]],
+        [[Message("user", "1+")], Message("user", "1+")],
+    ],
+)
+def test_one_conversation_is_no_list_of_conversations(conversations: Any, llm: LLM) -> None:
+    with pytest.raises(ValueError, match="chat takes a list of conversations, each a list of"):
+        llm.chat(conversations, PARAMS)
 
 
 def hot(seed: int, **changes: object) -> SamplingParams:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -109,8 +110,15 @@ class LLM:
 
         Returns:
             `n` generations per prompt, in the order of the prompts.
+
+        Raises:
+            ValueError: if the prompts are no list of prompts; or as `complete`.
         """
-        token_ids = [self._encode(p) if isinstance(p, str) else tuple(p) for p in prompts]
+        if isinstance(prompts, str):
+            raise ValueError(
+                f"prompts = {prompts!r} is one prompt: give a list of them, [{prompts!r}]"
+            )
+        token_ids = [self._token_ids(prompt) for prompt in prompts]
         return self._write(token_ids, sampling or SamplingParams())
 
     def chat(
@@ -118,7 +126,12 @@ class LLM:
         conversations: Sequence[Sequence[Message]],
         sampling: SamplingParams | None = None,
     ) -> list[Generation]:
-        """Answer conversations, rendered with the model's chat template; returns as `generate` does."""
+        """Answer conversations, rendered with the model's chat template; returns as `generate` does.
+
+        Raises:
+            ValueError: if they are no list of conversations; or as `complete`.
+        """
+        _check_conversations(conversations)
         token_ids = [
             tuple(render(messages, self.require_tokenizer())) for messages in conversations
         ]
@@ -127,11 +140,15 @@ class LLM:
     def add(self, prompt: str | Sequence[int], sampling: SamplingParams | None = None) -> int:
         """Queue one response to a text or token ids, and return its number; `tick` writes on.
 
+        It is the one that `generate` writes.
+
         Raises:
-            ValueError: if it does not fit the model.
+            ValueError: if it does not fit the model, or `n` is not 1.
         """
-        ids = self._encode(prompt) if isinstance(prompt, str) else tuple(prompt)
-        return self.engine.submit(Prompt("add", 0, (), ids), sampling or SamplingParams())
+        asked = sampling or SamplingParams()
+        _check_single(asked)
+        asked = replace(asked, seed=derive_seed(asked.seed, 0))
+        return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked)
 
     def tick(self) -> list[tuple[int, "Generation | ValueError"]]:
         """Take one forward pass for all that was added, and return what it finished."""
@@ -159,19 +176,26 @@ class LLM:
 
         Args:
             prompts: with `token_ids` filled in.
-            sampling: one each.
+            sampling: one each, with `n` = 1.
             on_finish: told of every trajectory as it ends, in no particular order.
 
         Returns:
             The trajectories in the order of the prompts.
 
         Raises:
-            ValueError: if one of them does not fit the model, and then none is written; or if the
-                model's logits were not numbers for one, after the others have ended. Whatever else
-                ends it early, the engine is left without requests.
+            ValueError: if one of them does not fit the model, or requests that were added still run,
+                and then none is written; or if the model's logits were not numbers for one, after
+                the others have ended. Whatever else ends it early, the engine is left without
+                requests.
         """
+        if not self.engine.is_idle:  # their results would come here, and be lost
+            raise ValueError(
+                "requests that were added still run: tick until engine.is_idle, or abort() them, "
+                "before generate, chat or complete"
+            )
         pairs = list(zip(prompts, sampling, strict=True))
         for pair in pairs:  # refused before any is queued, or the others would stay behind
+            _check_single(pair[1])
             self.engine.resolve(*pair)
         finished: dict[int, Trajectory] = {}
         broken: list[ValueError] = []
@@ -230,8 +254,12 @@ class LLM:
         found = [text.index(stop) for stop in trajectory.sampling.stop if stop in text]
         return text[: min(found)] if found else text
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(encode(text, self.require_tokenizer()))
+    def _token_ids(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
+        if isinstance(prompt, int):
+            raise ValueError(f"the prompt {prompt} is a number: give its token ids, [{prompt}]")
+        if isinstance(prompt, str):
+            return tuple(encode(prompt, self.require_tokenizer()))
+        return tuple(prompt)
 
     def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer.
@@ -244,6 +272,26 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
+
+
+def _check_single(sampling: SamplingParams) -> None:
+    if sampling.n != 1:
+        raise ValueError(
+            f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
+            "with a seed of its own, or let generate do it"
+        )
+
+
+def _check_conversations(conversations: Any) -> None:
+    is_flat = isinstance(conversations, str | Message)
+    if is_flat or not all(_is_conversation(messages) for messages in conversations):
+        raise ValueError(
+            "chat takes a list of conversations, each a list of Message: [[Message(...)], ...]"
+        )
+
+
+def _is_conversation(messages: Any) -> bool:
+    return isinstance(messages, Sequence) and all(isinstance(m, Message) for m in messages)
 
 
 def _tokenizer_of(model: Model) -> Tokenizer | None:
