@@ -239,6 +239,7 @@ def compare(
     sampling = SamplingParams(
         strategy="static",
         denoising_steps=BLOCK // per_pass,
+        schedule="block",  # a first block of two masks is written in one pass by the loop, too
         temperature=0,
         stop_token_ids=(),
         max_tokens=count,

@@ -131,3 +131,9 @@ def test_a_response_is_the_start_of_its_canvas() -> None:
     assert trajectory.response_ids == (5, 6, 0)
     assert trajectory.num_denoising_steps == 3
     assert replace(trajectory, num_response=1).response_ids == (5,)
+
+
+@pytest.mark.parametrize("value", [1e-39, 9e-7, 1.1e6, 1e39])
+def test_a_temperature_that_no_logit_survives_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"^temperature = .* give 1e-06 to 1000000\.0, or 0"):
+        SamplingParams(temperature=value)

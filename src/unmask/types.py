@@ -40,6 +40,7 @@ COUNTS = {
     "max_edit_steps": 0,
 }
 MOST_COUNT = 2**31 - 1  # counts are added and multiplied in int64
+TEMPERATURES = (1e-6, 1e6)  # what fp32 logits survive
 AMOUNTS = ("temperature", "factor", "entropy_bound", "guidance")
 FRACTIONS = ("top_p", "min_p", "threshold", "edit_threshold", "remask_threshold")
 OPTIONAL = ("denoising_steps", "block_size", "sub_block_size", "edit_threshold", "remask_threshold")
@@ -169,6 +170,12 @@ class SamplingParams:
         if self.threshold == 0:
             raise ValueError(
                 "threshold = 0 reveals a block at once; use denoising_steps = 1 for that"
+            )
+        least, most = TEMPERATURES
+        if self.temperature and not least <= self.temperature <= most:
+            raise ValueError(
+                f"temperature = {self.temperature}: logits divided by it are no numbers any more; give "
+                f"{least} to {most}, or 0 for greedy"
             )
         if self.top_p == 0:
             raise ValueError("top_p = 0 leaves no token to draw; use temperature = 0 for greedy")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.diffusion.requests import rules
 from unmask.diffusion.propose import draw, filter_logits, propose
+from unmask.types import TEMPERATURES
 
 LAST = 1 - 2.0**-53  # the largest number `uniform` returns
 
@@ -98,6 +99,18 @@ def test_draws_follow_the_probabilities() -> None:
     uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     drawn = draw(probs.expand(1000, 4), uniforms)
     assert torch.bincount(drawn, minlength=4).tolist() == [100, 0, 600, 300]
+
+
+@pytest.mark.parametrize("temperature", [0.0, *TEMPERATURES])
+def test_every_temperature_gives_numbers_and_drawable_ids(temperature: float) -> None:
+    logits = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * 30
+    logits[:, 3] = -torch.inf  # an id the model bans
+    drawable = torch.tensor([True, False, True, True, True, False])
+    row_rules = rules(*[{"temperature": temperature}] * 200)
+    uniforms = torch.linspace(0, LAST, 200, dtype=torch.float64)
+    proposal = propose(logits, drawable, uniforms, torch.zeros(200, dtype=torch.int64), row_rules)
+    assert set(proposal.tokens.tolist()) == {0, 2, 4}
+    assert all(values.isfinite().all() for values in proposal)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

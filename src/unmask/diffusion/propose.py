@@ -83,8 +83,9 @@ def propose(
         held: `(rows,)` the ids the slots hold now.
         rules: the rows' sampling parameters.
     """
-    # Not -inf: its product with a probability of zero would not be zero.
-    logits = logits.masked_fill(~drawable, torch.finfo(logits.dtype).min)
+    # Not -inf, also where the model says so: its product with a probability of zero would not be zero.
+    lowest = torch.finfo(logits.dtype).min
+    logits = logits.clamp(min=lowest).masked_fill_(~drawable, lowest)
     raw = logits.log_softmax(-1)
     raw_probs = raw.exp()
     proposal = _tempered(logits, rules).log_softmax(-1) if rules.needs.tempers else raw

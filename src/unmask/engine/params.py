@@ -73,6 +73,6 @@ class EngineParams:
         is_cuda = device.type == "cuda"
         return replace(
             self,
-            row_budget=self.row_budget or ROW_BUDGETS[device.type],
+            row_budget=self.row_budget or ROW_BUDGETS["cuda" if is_cuda else "cpu"],
             reads_late=is_cuda if self.reads_late is None else self.reads_late,
         )
