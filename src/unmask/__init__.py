@@ -8,14 +8,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unmask.engine.llm import LLM
+    from unmask.engine.llm import LLM, BrokenResponses
     from unmask.models.checkpoint import load_model, save_model
     from unmask.types import SamplingParams
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "SamplingParams", "__version__", "load_model", "save_model"]
+__all__ = [
+    "LLM",
+    "BrokenResponses",
+    "SamplingParams",
+    "__version__",
+    "load_model",
+    "save_model",
+]
 
 _HOMES = {
+    "BrokenResponses": "unmask.engine.llm",
     "LLM": "unmask.engine.llm",
     "SamplingParams": "unmask.types",
     "load_model": "unmask.models.checkpoint",

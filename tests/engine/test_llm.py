@@ -10,7 +10,7 @@ import torch
 
 from tests.engine.writers import by_engine, prompt_of
 from tests.toy import toy_checkpoint, toy_model
-from unmask.engine.llm import LLM, Generation
+from unmask.engine.llm import LLM, BrokenResponses, Generation
 from unmask.seeds import derive_seed
 from unmask.types import Message, SamplingParams, Trajectory
 
@@ -282,14 +282,37 @@ def test_a_stop_text_needs_a_tokenizer() -> None:
         LLM(toy_model()).generate([[5]], replace(PARAMS, stop=("x",)))
 
 
-def test_a_broken_response_is_raised_after_the_others_have_ended(tmp_path: Path) -> None:
-    llm = LLM(toy_checkpoint(tmp_path))
+def breaking_llm(directory: Path) -> LLM:
+    """Return a model whose logits are NaN where id 9 was read, which it never writes."""
+    llm = LLM(toy_checkpoint(directory))
     with torch.no_grad():
         llm.model.backbone.embedding.weight[9] = torch.nan
         llm.model.head.drawable[9] = False
+    return llm
+
+
+def test_a_broken_response_is_raised_after_the_others_have_ended(tmp_path: Path) -> None:
+    llm = breaking_llm(tmp_path)
     seen: list[Trajectory] = []
     prompts = [prompt_of(ids) for ids in ([5], [9], [6])]
-    with pytest.raises(ValueError, match="request 1: the model's logits are not numbers"):
+    with pytest.raises(ValueError, match="request 1: the model's logits are not numbers") as info:
         llm.complete(prompts, [replace(PARAMS, stop_token_ids=())] * 3, seen.append)
     assert [t.prompt.token_ids for t in seen] == [(5,), (6,)]
     assert llm.engine.is_idle
+    assert isinstance(info.value, BrokenResponses)
+    assert info.value.trajectories == [seen[0], None, seen[1]]
+
+
+def test_a_broken_response_does_not_lose_the_others(tmp_path: Path) -> None:
+    llm = breaking_llm(tmp_path)
+    asked = replace(PARAMS, n=2)
+    alone = [llm.generate([prompt], asked) for prompt in ([5], [6])]
+    message = r"^4 of 8 .* \(generate prompt 1, generate prompt 3\): request \d+: .* not numbers"
+    with pytest.raises(BrokenResponses, match=message):
+        llm.generate([[5], [9], [6], [9]], asked)
+    with pytest.raises(BrokenResponses) as info:
+        llm.generate([[5], [9], [6]], asked)
+    assert info.value.generations == [*alone[0], None, None, *alone[1]]
+    assert list(info.value.errors) == [2, 3]
+    assert all("not numbers" in str(error) for error in info.value.errors.values())
+    assert llm.generate([[5]], asked) == alone[0]

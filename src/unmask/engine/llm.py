@@ -7,7 +7,7 @@ The place to start from Python:
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,29 @@ class Generation:
         return len(self.token_ids) / self.num_forwards
 
 
+class BrokenResponses(ValueError):
+    """Some responses of a batch could not be written; it carries those that could.
+
+    Attributes:
+        errors: by place in the batch, why a response could not be written.
+        trajectories: in the order of the batch, `None` where there is an error.
+        generations: the same, as `generate` returns them.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        errors: Mapping[int, ValueError],
+        trajectories: Sequence[Trajectory | None],
+        generations: Sequence[Generation | None],
+    ) -> None:
+        """Say which broke, and keep the rest."""
+        super().__init__(message)
+        self.errors = errors
+        self.trajectories = trajectories
+        self.generations = generations
+
+
 class LLM:
     """A model that answers.
 
@@ -112,7 +135,8 @@ class LLM:
             `n` generations per prompt, in the order of the prompts.
 
         Raises:
-            ValueError: if the prompts are no list of prompts; or as `complete`.
+            ValueError: if the prompts are no list of prompts; or as `complete`: if some responses
+                could not be written, the others are its `generations`.
         """
         if isinstance(prompts, str):
             raise ValueError(
@@ -184,9 +208,10 @@ class LLM:
 
         Raises:
             ValueError: if one of them does not fit the model, or requests that were added still run,
-                and then none is written; or if the model's logits were not numbers for one, after
-                the others have ended. Whatever else ends it early, the engine is left without
+                and then none is written. Whatever else ends it early, the engine is left without
                 requests.
+            BrokenResponses: a ValueError, if the model's logits were not numbers for one of them;
+                after the others have ended, which it carries.
         """
         if not self.engine.is_idle:  # their results would come here, and be lost
             raise ValueError(
@@ -197,23 +222,34 @@ class LLM:
         for pair in pairs:  # refused before any is queued, or the others would stay behind
             _check_single(pair[1])
             self.engine.resolve(*pair)
-        finished: dict[int, Trajectory] = {}
-        broken: list[ValueError] = []
+        finished: dict[int, Trajectory | ValueError] = {}
         try:
             numbers = [self.engine.submit(*pair) for pair in pairs]
             for number, result in self.engine.collect():
-                if isinstance(result, ValueError):
-                    broken.append(result)
-                    continue
                 finished[number] = result
-                if on_finish:
+                if on_finish and not isinstance(result, ValueError):
                     on_finish(result)
         except BaseException:
             self.engine.abort()
             raise
-        if broken:
-            raise broken[0]
-        return [finished[number] for number in numbers]
+        return self._unbroken(prompts, [finished[number] for number in numbers])
+
+    def _unbroken(
+        self, prompts: Sequence[Prompt], results: Sequence[Trajectory | ValueError]
+    ) -> list[Trajectory]:
+        written = [None if isinstance(r, ValueError) else r for r in results]
+        errors = {i: r for i, r in enumerate(results) if isinstance(r, ValueError)}
+        if not errors:
+            return [trajectory for trajectory in written if trajectory]
+        whose = list(dict.fromkeys(f"{prompts[i].task} prompt {prompts[i].uid}" for i in errors))
+        names = ", ".join(whose[:8]) + (", ..." if len(whose) > 8 else "")
+        raise BrokenResponses(
+            f"{len(errors)} of {len(results)} responses could not be written ({names}): "
+            f"{next(iter(errors.values()))}; the others are the error's generations and trajectories",
+            errors,
+            written,
+            [trajectory and self._generation(trajectory) for trajectory in written],
+        )
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens."""
