@@ -167,6 +167,9 @@ class SamplingParams:
         _check_stop(self.stop)
         if self.stop_token_ids is not None:
             _check_stop_token_ids(self.stop_token_ids)
+        self._check_extremes()
+
+    def _check_extremes(self) -> None:
         if self.threshold == 0:
             raise ValueError(
                 "threshold = 0 reveals a block at once; use denoising_steps = 1 for that"
