@@ -129,9 +129,12 @@ class Engine:
             sampling: `n` must be 1: several responses are several requests with seeds of their own.
 
         Raises:
-            ValueError: as `resolve`.
+            ValueError: as `resolve`, or `n` is not 1.
         """
-        assert sampling.n == 1
+        if sampling.n != 1:
+            raise ValueError(
+                f"n = {sampling.n}: a request is one response; submit several, with seeds of their own"
+            )
         number = self._num_requests
         resolved = self.resolve(prompt, sampling)
         self._scheduler.add(self._request(number, prompt, resolved))

@@ -23,9 +23,9 @@ class EngineParams:
         row_budget: most tokens one forward pass feeds; the prompts of new requests are fed in
             chunks when more wait, and full-attention sequences take turns. A pass always holds at
             least one sequence's block, or canvas. `None` is what suits the device.
-        cache_tokens: tokens whose keys and values the cache holds at most; `None` is no bound on
-            CPU and what the memory allows on CUDA. Requests wait, and the youngest give their
-            pages back, when it is full.
+        cache_tokens: tokens whose keys and values the cache holds at most, in whole pages of 64
+            and at least one; `None` is no bound on CPU and what the memory allows on CUDA. Requests
+            wait, and the youngest give their pages back, when it is full.
         fuses_commit: write a finished block's clean keys and values in the first pass of the next
             block. Exact either way; without it every block costs one more forward pass.
         shares_prefixes: prompts with the same beginning share its keys and values.
