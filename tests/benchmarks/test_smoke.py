@@ -38,8 +38,8 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     elif name == "engine":
         assert result["group_prompt_fed"] == 1, "a group's prompt is fed once"
         for run in result["runs"].values():
-            assert run["same_tokens"] > 0.5, "loop and engine reveal alike"
-            assert 0 < run["of_bound"] < 1.5 and run["passes"] >= 8
+            assert run["same_tokens"] == 1, "loop and engine reveal alike"
+            assert 0 < run["of_bound"] < 1.5 and run["speed"] > 0
     elif name == "methods":
         rows = {row["variant"]: row for row in result["methods"]["chain_sum"]}
         assert set(rows) == {"sft", "value", "trace", "coupled", "random"}
