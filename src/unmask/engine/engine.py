@@ -133,7 +133,8 @@ class Engine:
         """
         if sampling.n != 1:
             raise ValueError(
-                f"n = {sampling.n}: a request is one response; submit several, with seeds of their own"
+                f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
+                "with a seed of its own, or let generate do it"
             )
         number = self._num_requests
         resolved = self.resolve(prompt, sampling)

@@ -170,7 +170,6 @@ class LLM:
             ValueError: if it does not fit the model, or `n` is not 1.
         """
         asked = sampling or SamplingParams()
-        _check_single(asked)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
         return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked)
 
@@ -220,7 +219,6 @@ class LLM:
             )
         pairs = list(zip(prompts, sampling, strict=True))
         for pair in pairs:  # refused before any is queued, or the others would stay behind
-            _check_single(pair[1])
             self.engine.resolve(*pair)
         finished: dict[int, Trajectory | ValueError] = {}
         try:
@@ -308,14 +306,6 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
-
-
-def _check_single(sampling: SamplingParams) -> None:
-    if sampling.n != 1:
-        raise ValueError(
-            f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
-            "with a seed of its own, or let generate do it"
-        )
 
 
 def _check_conversations(conversations: Any) -> None:

@@ -88,7 +88,7 @@ class Scheduler:
         starts: list[Start] = []
         for slot in self.interrupted():
             run = self.running[slot]
-            if not self._has_room(run.request, lengths[slot], may_release=not _copies(starts)):
+            if not self._has_room(run.request, lengths[slot], starts):
                 return starts
             start = self._start(slot, run.request, lengths[slot], is_new=False)
             run.pages = start.pages
@@ -99,7 +99,7 @@ class Scheduler:
             if self._gains_by_waiting(request):
                 held.append(self.waiting.popleft())
                 continue
-            if not self._has_room(request, request.first_length, may_release=not _copies(starts)):
+            if not self._has_room(request, request.first_length, starts):
                 break
             start = self._start(self._free.pop(), request, request.first_length, is_new=True)
             starts.append(start)
@@ -126,17 +126,19 @@ class Scheduler:
         """Say whether somebody is computing what comes next in the beginning of this one's prompt."""
         return bool(request.opening) and self.index.next_name(request.opening) in self._being_fed
 
-    def _has_room(self, request: Request, length: int, may_release: bool) -> bool:
+    def _has_room(self, request: Request, length: int, starts: list[Start]) -> bool:
         """Say whether there are pages for `length` tokens of a request, and one more for each that runs.
 
         Args:
             request: whose known pages are there already.
             length: of what it needs room for.
-            may_release: whether the index may give up pages to make room; not while one of them
-                waits to be copied.
+            starts: what was chosen with it; while one of them waits to copy a page of the index, that
+                gives up none to make room.
         """
-        if self._can_take(request, length) or not may_release:
-            return self._can_take(request, length)
+        if self._can_take(request, length):
+            return True
+        if any(start.copied is not None for start in starts):
+            return False
         self.index.release()
         return self._can_take(request, length)
 
@@ -254,7 +256,3 @@ class Scheduler:
         self.finish(list(self.running))
         self.waiting.clear()
         self.index.clear()
-
-
-def _copies(starts: list[Start]) -> bool:
-    return any(start.copied is not None for start in starts)
