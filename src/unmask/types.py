@@ -15,7 +15,7 @@ Legend of dimensions, the same everywhere:
     C canvas tokens            V vocabulary                      M KV pages, W tokens of a page
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import float_info
 from typing import Any, Literal, get_args
@@ -154,20 +154,24 @@ class SamplingParams:
             if getattr(self, name) not in get_args(kind):
                 names = ", ".join(get_args(kind))
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {names}")
-        for name in (*COUNTS, *AMOUNTS, *FRACTIONS, "seed"):
-            value = getattr(self, name)
-            if value is None and name in OPTIONAL:
-                continue
-            if name in COUNTS:
-                _check_count(name, value, COUNTS[name])
-            elif name == "seed":
-                _check_int(name, value)
-            else:
-                _check_number(name, value, 1 if name in FRACTIONS else float_info.max)
+        for name, value in self._given(COUNTS):
+            _check_count(name, value, COUNTS[name])
+        for name, value in self._given(AMOUNTS):
+            _check_number(name, value, float_info.max)
+        for name, value in self._given(FRACTIONS):
+            _check_number(name, value, 1)
+        _check_int("seed", self.seed)
         _check_stop(self.stop)
         if self.stop_token_ids is not None:
             _check_stop_token_ids(self.stop_token_ids)
         self._check_extremes()
+
+    def _given(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """Yield the fields that are not left to the model, with their values."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None or name not in OPTIONAL:
+                yield name, value
 
     def _check_extremes(self) -> None:
         if self.threshold == 0:
