@@ -8,12 +8,13 @@ from tests.engine.golden_traces import compared
 from unmask.presets import PRESETS, preset
 from unmask.types import SamplingParams
 
-# Set by whoever asks: no published sampler is a matter of them.
+# Set request by request: part of no published sampler.
 PER_REQUEST = {"seed", "n", "max_tokens", "stop_token_ids"}
-# What a recorded program was told.
+# The settings that a recorded program takes.
 TOLD = {
     *("block_size", "sub_block_size", "denoising_steps", "threshold", "temperature", "strategy"),
     *("top_k", "top_p", "guidance", "confidence", "edit_threshold", "max_edit_steps"),
+    "entropy_bound",
 }
 
 
@@ -28,6 +29,12 @@ def test_a_preset_names_fields_and_says_something(name: str) -> None:
 @pytest.mark.parametrize("name", ["sdar", "sdar_static"])
 def test_the_presets_of_sdar_rank_by_the_tempered_proposal(name: str) -> None:
     assert (preset(name).schedule, preset(name).confidence) == ("block", "filtered")
+
+
+def test_the_preset_of_jetengine_bounds_the_entropy_as_its_scheduler_does() -> None:
+    params = preset("dllm_rl_jetengine", strategy="entropy_bounded")
+    assert (params.entropy_sum, params.entropy_bound) == ("inclusive", 0.35)
+    assert preset("sdar").entropy_sum == "exclusive"
 
 
 def test_changes_win() -> None:

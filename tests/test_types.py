@@ -31,6 +31,7 @@ from unmask.types import Prompt, SamplingParams, Trajectory
         ("factor", float("inf")),
         ("entropy_bound", -0.1),
         ("entropy_bound", float("nan")),
+        ("entropy_sum", "both"),
         ("guidance", -1.0),
         ("edit_threshold", 1.5),
         ("max_edit_steps", -1),

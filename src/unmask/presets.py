@@ -20,7 +20,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # SDAR's and TraDo's `block_diffusion_generate`, and dLLM-RL's rollout engine.
         "sdar": _SDAR,
         "sdar_static": _SDAR | {"strategy": "static"},
-        "dllm_rl_jetengine": _SDAR,
+        # Its `entropy_bounded` counts the entropy of every slot it reveals (`eb_threshold`).
+        "dllm_rl_jetengine": _SDAR | {"entropy_bound": 0.35, "entropy_sum": "inclusive"},
         # LLaDA's `generate.py` and MMaDA's: greedy, a fixed quota per step.
         "llada_official": {"strategy": "static", "temperature": 0.0},
         "mmada_official": {"strategy": "static", "temperature": 0.0},

@@ -25,6 +25,7 @@ Strategy = Literal[
 ]
 Confidence = Literal["raw", "filtered"]
 Schedule = Literal["even", "block", "linear"]
+EntropySum = Literal["exclusive", "inclusive"]
 Finish = Literal["stop", "length"]
 Split = Literal["train", "validation", "test"]
 Reward = float | tuple[float, ...]
@@ -38,6 +39,12 @@ COUNTS = {
     "n": 1,
     "top_k": 0,
     "max_edit_steps": 0,
+}
+CHOICES = {
+    "strategy": Strategy,
+    "confidence": Confidence,
+    "schedule": Schedule,
+    "entropy_sum": EntropySum,
 }
 MOST_COUNT = 2**31 - 1  # counts are added and multiplied in int64
 TEMPERATURES = (1e-6, 1e6)  # what fp32 logits survive
@@ -95,8 +102,11 @@ class SamplingParams:
         threshold: confidence a slot must exceed under `dynamic`.
         factor: `f` of `factor`: the n most confident slots are revealed while the last of them has
             a confidence above `1 - f / (n + 1)` (Fast-dLLM, Wu et al. 2025).
-        entropy_bound: nats of `entropy_bounded`: slots of least entropy are revealed while the
-            entropies of those before them sum to at most this (Ben-Hamu et al. 2025).
+        entropy_bound: nats of `entropy_bounded`: slots of least entropy are revealed while the sum
+            of entropies that `entropy_sum` names stays within this.
+        entropy_sum: `exclusive` sums over the slots before a slot, and the sum may reach the bound
+            (Ben-Hamu et al. 2025); `inclusive` counts the slot itself, and the sum must stay below
+            the bound (JetEngine), so that the bound is on all that is revealed at once.
         temperature: 0 takes the most likely token; its log-probabilities are then those of
             temperature 1.
         top_k: draw from the k most likely tokens; 0 is no limit.
@@ -129,6 +139,7 @@ class SamplingParams:
     threshold: float = 0.9
     factor: float = 1.0
     entropy_bound: float = 0.1
+    entropy_sum: EntropySum = "exclusive"
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
@@ -149,8 +160,7 @@ class SamplingParams:
 
         What passes here fits the tensors of a batch: a value that fails there takes others with it.
         """
-        choices = (("strategy", Strategy), ("confidence", Confidence), ("schedule", Schedule))
-        for name, kind in choices:
+        for name, kind in CHOICES.items():
             if getattr(self, name) not in get_args(kind):
                 names = ", ".join(get_args(kind))
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {names}")

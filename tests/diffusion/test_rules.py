@@ -20,6 +20,7 @@ STATED: dict[str, Any] = {
     "threshold": 0.25,
     "factor": 2.5,
     "entropy_bound": 0.75,
+    "entropy_sum": "inclusive",
     "temperature": 0.5,
     "top_k": 7,
     "top_p": 0.625,
@@ -45,6 +46,7 @@ def test_every_field_has_its_column() -> None:
         "schedule": [SCHEDULES.index("linear")],
         "ranks_by_filtered": [True],
         "revises": [True],
+        "sums_inclusively": [True],
         **{
             name: [STATED[name]]
             for name in COLUMNS

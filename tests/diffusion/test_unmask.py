@@ -1,6 +1,7 @@
 """One denoising step: quotas, orders, allowances, edits and masks, against naive twins."""
 
 import math
+from bisect import bisect_left
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from tests.diffusion.requests import rules
 from unmask.diffusion.draws import ORDER, TOKEN, uniform
 from unmask.diffusion.propose import Proposal, draw
-from unmask.diffusion.rules import STRATEGIES, Rules
+from unmask.diffusion.rules import ENTROPY_SUMS, STRATEGIES, Rules
 from unmask.diffusion.unmask import (
     ALLOWANCES,
     RANKINGS,
@@ -151,10 +152,20 @@ def naive_scores(strategy: str, columns: dict[str, list[float]]) -> list[float]:
     return columns["confidence"]
 
 
-def naive_allowance(strategy: str, ranked: list[float], limit: float) -> int:
+def naive_jetengine(ranked: list[float], bound: float) -> int:
+    """Count as JetEngine's scheduler does: the running sums of ascending entropies below the bound."""
+    sums = [-sum(ranked[:n]) for n in range(1, len(ranked) + 1)]
+    return bisect_left(sums, bound)
+
+
+def naive_allowance(
+    strategy: str, ranked: list[float], limit: float, entropy_sum: str = "exclusive"
+) -> int:
     """Count the foremost of the ranked slots that a strategy is sure of, as its paper says."""
     if strategy == "dynamic":
         return sum(confidence > limit for confidence in ranked)
+    if strategy == "entropy_bounded" and entropy_sum == "inclusive":
+        return naive_jetengine(ranked, limit)
     count = 0
     for n, score in enumerate(ranked, start=1):
         if strategy == "factor" and score <= 1 - limit / (n + 1):
@@ -179,13 +190,19 @@ LIMITS = {"dynamic": "threshold", "factor": "factor", "entropy_bounded": "entrop
     hidden=FLAGS,
     least=st.integers(1, 8),
     limit=st.sampled_from([0.125, 0.25, 0.5, 0.75, 1.0]),
+    entropy_sum=st.sampled_from(ENTROPY_SUMS),
 )
 def test_selection_takes_the_sure_or_the_quota(
-    strategy: str, columns: dict[str, list[float]], hidden: list[bool], least: int, limit: float
+    strategy: str,
+    columns: dict[str, list[float]],
+    hidden: list[bool],
+    least: int,
+    limit: float,
+    entropy_sum: str,
 ) -> None:
     """The foremost by the strategy's order, ties to the left; at least one, at most all."""
     changes = {LIMITS[strategy]: limit} if strategy in LIMITS else {}
-    own = rules({"strategy": strategy, "seed": 5, **changes})
+    own = rules({"strategy": strategy, "seed": 5, "entropy_sum": entropy_sum, **changes})
     block = block_of(hidden, taken=3, least=least)
     scores = rank_slots(proposal_of(**columns), block, own)
     naive = naive_scores(strategy, columns)
@@ -193,7 +210,7 @@ def test_selection_takes_the_sure_or_the_quota(
 
     slots = [i for i in range(NUM_SLOTS) if hidden[i]]
     order = sorted(slots, key=lambda i: (-naive[i], i))
-    sure = naive_allowance(strategy, [naive[i] for i in order], limit)
+    sure = naive_allowance(strategy, [naive[i] for i in order], limit, entropy_sum)
     masked = [naive[i] for i in order] + [-math.inf] * (NUM_SLOTS - len(order))
     ranked = torch.tensor([masked], dtype=torch.float64)
     assert allowance(ranked, own).tolist() == [sure]
@@ -211,11 +228,20 @@ def test_the_factor_rule_of_the_paper() -> None:
         assert allowance(ranked, rules({"strategy": "factor", "factor": factor})) == expected
 
 
-def test_the_entropy_bound_counts_what_stands_before() -> None:
-    ranked = -torch.tensor([[0.05, 0.05, 0.2, 3.0]], dtype=torch.float64)
+JETENGINE = {"strategy": "entropy_bounded", "entropy_sum": "inclusive"}
+ENTROPIES = -torch.tensor([[0.05, 0.05, 0.2, 3.0]], dtype=torch.float64)
+
+
+def test_the_entropy_bound_of_the_paper_counts_the_slots_before() -> None:
     for bound, expected in ((0.0, 1), (0.04, 1), (0.05, 2), (0.1, 3), (0.29, 3), (0.31, 4)):
         own = rules({"strategy": "entropy_bounded", "entropy_bound": bound})
-        assert allowance(ranked, own) == expected
+        assert allowance(ENTROPIES, own) == expected
+
+
+def test_the_entropy_bound_of_jetengine_counts_every_slot_and_is_not_reached() -> None:
+    for bound, expected in ((0.0, 0), (0.05, 0), (0.06, 1), (0.1, 1), (0.29, 2), (0.31, 3), (4, 4)):
+        own = rules(JETENGINE | {"entropy_bound": bound})
+        assert allowance(ENTROPIES, own) == expected
 
 
 @settings(max_examples=300)
@@ -299,6 +325,10 @@ EXAMPLES = [
     ({"strategy": "entropy_bounded", "entropy_bound": 0.0}, 1, [0, 0, 1, 0]),
     ({"strategy": "entropy_bounded", "entropy_bound": 0.5}, 1, [0, 1, 1, 0]),
     ({"strategy": "entropy_bounded", "entropy_bound": 0.8}, 1, [0, 1, 1, 1]),
+    (JETENGINE | {"entropy_bound": 0.0}, 1, [0, 0, 1, 0]),
+    (JETENGINE | {"entropy_bound": 0.5}, 1, [0, 0, 1, 0]),
+    (JETENGINE | {"entropy_bound": 0.8}, 1, [0, 1, 1, 0]),
+    (JETENGINE | {"entropy_bound": 5.0}, 1, [1, 1, 1, 1]),
 ]
 
 
@@ -329,6 +359,8 @@ def companions() -> list[dict[str, Any]]:
             "strategy": strategy,
             "seed": i,
             "threshold": 0.2,
+            "entropy_bound": 4.0,
+            "entropy_sum": ENTROPY_SUMS[i // len(STRATEGIES)],
             "top_k": 3 * (i % 2),
             "temperature": (0.0, 1.0, 0.5)[i % 3],
             "confidence": ("raw", "filtered")[i // 2 % 2],

@@ -39,18 +39,20 @@ class Trace:
     cache: CacheMode = "exact"
 
 
-def _sdar(settings: dict[str, Any]) -> SamplingParams:
+def _sdar(settings: dict[str, Any], name: str = "sdar") -> SamplingParams:
     strategies = {
         "low_confidence_static": "static",
         "low_confidence_dynamic": "dynamic",
         "sequential": "left_to_right",
+        "entropy_bounded": "entropy_bounded",
     }
     return preset(
-        "sdar",
+        name,
         strategy=strategies[settings["remasking_strategy"]],
         block_size=settings["block_length"],
         denoising_steps=settings["denoising_steps"],
         threshold=settings["confidence_threshold"],
+        entropy_bound=settings.get("eb_threshold", preset(name).entropy_bound),
         temperature=0,  # the recorded programs replaced their draw by argmax
         top_k=settings["top_k"],
         top_p=settings["top_p"],
@@ -86,6 +88,7 @@ def _dream(settings: dict[str, Any]) -> SamplingParams:
         "dream_official",
         strategy=strategies[settings["alg"]],
         denoising_steps=settings["steps"],
+        top_k=settings["top_k"] or 0,
         top_p=settings["top_p"] or 1.0,
         max_tokens=settings["max_new_tokens"],
     )
@@ -114,7 +117,7 @@ def _fast_dllm_v2(settings: dict[str, Any]) -> SamplingParams:
 
 PARAMS: dict[str, Callable[[dict[str, Any]], SamplingParams]] = {
     "sdar_hf_generate": _sdar,
-    "jetengine_scheduler": _sdar,
+    "jetengine_scheduler": lambda settings: _sdar(settings, "dllm_rl_jetengine"),
     "llada_generate": _llada,
     "mmada_generate": lambda settings: _llada(settings, "mmada_official"),
     "fast_dllm_llada_generate": _fast_dllm,
@@ -124,7 +127,7 @@ PARAMS: dict[str, Callable[[dict[str, Any]], SamplingParams]] = {
 }
 
 
-def _stops(settings: dict[str, Any]) -> tuple[int, ...]:
+def stops_of(settings: dict[str, Any]) -> tuple[int, ...]:
     """Return the stop ids that settings name; none named, none used."""
     named = (settings.get("stopping_criteria_idx"), settings.get("stop_words"))
     single = (settings.get(key) for key in ("eos_token_id", "eos_id", "stop_token"))
@@ -162,8 +165,9 @@ def _cut(path: Response, length: int, stops: Sequence[int]) -> Response:
     return ids[:end], None if steps is None else steps[:end]
 
 
-def _trace(family: str, entry: dict[str, Any]) -> Trace:
-    settings, stops = entry["settings"], _stops(entry["settings"])
+def trace_of(family: str, entry: dict[str, Any]) -> Trace:
+    """Return a recorded entry of a family as requests and responses."""
+    settings, stops = entry["settings"], stops_of(entry["settings"])
     params, paths = PARAMS[entry["engine"]](settings), _paths(entry)
     if entry["engine"] == "sdar_hf_generate":  # written in whole blocks, whatever was asked for
         limits = [len(ids) for ids, _ in paths]
@@ -187,7 +191,7 @@ CACHES: dict[str, CacheMode] = {"none": "exact", "prefix": "prefix", "dual": "du
 
 
 def why_left_out(entry: dict[str, Any]) -> str:
-    """Say why a recorded trace is not one of ours; nothing where it is."""
+    """Return why a recorded trace is left out; empty where it is compared."""
     settings = entry["settings"]
     for mark in ("quirk", "ties"):
         if entry.get(mark):
@@ -203,7 +207,7 @@ def golden_traces(*families: str) -> list[Any]:
     """Return every recorded trace as a pytest parameter; those left out skip, and say why."""
     return [
         pytest.param(
-            None if (reason := why_left_out(entry)) else _trace(family, entry),
+            None if (reason := why_left_out(entry)) else trace_of(family, entry),
             id=f"{family}-{entry['name']}",
             marks=[pytest.mark.skip(reason=reason)] if reason else [],
         )
@@ -220,7 +224,7 @@ def compared(*families: str) -> list[Trace]:
 def cached_traces() -> list[Any]:
     """Return as pytest parameters the traces that were recorded with an approximate cache we have."""
     return [
-        pytest.param(_trace(family, entry), id=f"{family}-{entry['name']}")
+        pytest.param(trace_of(family, entry), id=f"{family}-{entry['name']}")
         for family in FAMILIES
         for entry in json.loads((GOLDEN / family / "expected_generation.json").read_text())
         if entry["settings"].get("cache", "none") != "none"

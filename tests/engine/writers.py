@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from unmask.diffusion.rules import SCHEDULES, STRATEGIES
+from unmask.diffusion.rules import ENTROPY_SUMS, SCHEDULES, STRATEGIES
 from unmask.diffusion.sample import sample
 from unmask.engine.engine import Engine, conventions_of
 from unmask.engine.params import EngineParams
@@ -79,7 +79,7 @@ def draw_params(rng: random.Random, **stated: Any) -> SamplingParams:
 def some_asks(
     count: int, seed: int = 0, model: Model | None = None, longest: int = 24, **stated: Any
 ) -> list[Ask]:
-    """Draw requests that differ in everything, the strategies in turn.
+    """Draw requests that differ in everything, the strategies and their variants in turn.
 
     Args:
         count: how many.
@@ -92,12 +92,17 @@ def some_asks(
     vocabulary = model.spec.vocab_size if model else 20
     # A shifted model predicts the first token from the one before it.
     shortest = int(model is not None and model.spec.is_shifted)
+    rounds = [divmod(i, len(STRATEGIES)) for i in range(count)]
+    turns = [
+        {"strategy": STRATEGIES[i], "entropy_sum": ENTROPY_SUMS[(i + n) % len(ENTROPY_SUMS)]}
+        for n, i in rounds
+    ]
     return [
         (
             [rng.randrange(vocabulary) for _ in range(rng.randrange(shortest, longest))],
-            draw_params(rng, **{"strategy": STRATEGIES[i % len(STRATEGIES)], **stated}),
+            draw_params(rng, **{**turn, **stated}),
         )
-        for i in range(count)
+        for turn in turns
     ]
 
 

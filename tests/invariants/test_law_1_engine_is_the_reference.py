@@ -27,7 +27,7 @@ from tests.engine.writers import (
     sharing_asks,
     some_asks,
 )
-from unmask.diffusion.rules import SCHEDULES, STRATEGIES
+from unmask.diffusion.rules import ENTROPY_SUMS, SCHEDULES, STRATEGIES
 from unmask.diffusion.sample import sample
 from unmask.engine.engine import Engine, conventions_of
 from unmask.engine.params import EngineParams
@@ -66,6 +66,8 @@ def test_what_is_drawn_covers_what_there_is() -> None:
     asked = [params for _, params in some_asks(24, 5, toy("canvas"), 40)]
     assert {p.strategy for p in asked} == set(STRATEGIES)
     assert {p.schedule for p in asked} == set(SCHEDULES)
+    bounded = {p.entropy_sum for p in asked if p.strategy == "entropy_bounded"}
+    assert bounded == set(ENTROPY_SUMS)
     revising = {(p.edit_threshold is None, p.remask_threshold is None) for p in asked}
     assert len(revising) == 4
     assert len({p.sub_block_size for p in asked}) == 3

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from unmask.configs.section import Section
 from unmask.presets import PRESETS
-from unmask.types import Confidence, SamplingParams, Schedule, Strategy
+from unmask.types import Confidence, EntropySum, SamplingParams, Schedule, Strategy
 
 
 def with_preset(stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,11 @@ class SamplingConfig(Section):
     """`factor` reveals the n most confident slots while (n + 1)(1 - confidence of the last) is below
     this."""
     entropy_bound: float = Field(default=0.1, ge=0)
-    """Nats: `entropy_bounded` reveals slots while the entropies before them sum to at most this."""
+    """Nats: `entropy_bounded` reveals slots of least entropy while their sum stays within this."""
+    entropy_sum: EntropySum = "exclusive"
+    """What `entropy_bounded` sums: the entropies of the slots before a slot, to at most the bound
+    (`exclusive`, the paper's), or its own as well, to less than the bound (`inclusive`,
+    JetEngine's)."""
     temperature: float = Field(default=1.0, ge=0)
     """Softmax temperature of the drawn tokens; 0 takes the most likely one."""
     top_k: int = Field(default=0, ge=0)

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.types import SamplingParams, Schedule, Strategy
+from unmask.types import EntropySum, SamplingParams, Schedule, Strategy
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+ENTROPY_SUMS: tuple[EntropySum, ...] = get_args(EntropySum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Rules:
     threshold: Tensor
     factor: Tensor
     entropy_bound: Tensor
+    sums_inclusively: Tensor
     temperature: Tensor
     top_k: Tensor
     top_p: Tensor
@@ -105,6 +107,7 @@ class Rules:
             threshold=column([r.threshold for r in requests]),
             factor=column([r.factor for r in requests]),
             entropy_bound=column([r.entropy_bound for r in requests]),
+            sums_inclusively=column([r.entropy_sum == "inclusive" for r in requests], torch.bool),
             temperature=column([r.temperature for r in requests]),
             top_k=integers([r.top_k for r in requests]),
             top_p=column([r.top_p for r in requests]),

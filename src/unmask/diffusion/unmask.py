@@ -161,10 +161,15 @@ def within_factor(ranked: Tensor, rules: Rules) -> Tensor:
 
 
 def within_entropy(ranked: Tensor, rules: Rules) -> Tensor:
-    """Count the foremost slots while the entropies before the last of them sum to at most the bound."""
-    before = F.pad(-ranked.cumsum(-1)[:, :-1], (1, 0))
-    is_sure = (before <= rules.entropy_bound[:, None]) & ranked.isfinite()
-    return is_sure.long().cumprod(-1).sum(-1)
+    """Count the foremost slots while their entropies sum to less than the bound.
+
+    Under `entropy_sum = "exclusive"` the last of them does not count, and the sum may reach the bound.
+    """
+    bound = rules.entropy_bound[:, None]
+    total = -ranked.cumsum(-1)  # infinite from the first slot on that is not hidden
+    before = F.pad(total[:, :-1], (1, 0))
+    is_sure = torch.where(rules.sums_inclusively[:, None], total < bound, before <= bound)
+    return (is_sure & ranked.isfinite()).long().cumprod(-1).sum(-1)
 
 
 ALLOWANCES = {
