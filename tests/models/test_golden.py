@@ -114,27 +114,63 @@ def test_block_causal_masks_are_our_own(case: tuple[Model, Case, dict[str, Tenso
         assert_close(model.logits(recorded["input_ids"]), recorded["logits"])
 
 
+def decode_blocks(model: Model, clean: Tensor, blocks: Tensor, block: int, start: int) -> Tensor:
+    """Return the logits of `blocks (1, L)` from `start` on, each block after the clean text before it.
+
+    A cache of clean blocks is the clean text itself: one forward per block gives its logits. The last
+    block may be a partial one.
+    """
+    found: list[Tensor] = []
+    for first in range(start, clean.shape[1], block):
+        ids = torch.cat((clean[:, :first], blocks[:, first : first + block]), 1)
+        allowed = block_causal(ids.shape[1], block)[None]
+        found.append(model.logits(ids, torch.arange(ids.shape[1]), allowed)[:, first:])
+    return torch.cat(found, 1)
+
+
 @pytest.mark.parametrize("case", cases("cached"), indirect=True)
 @torch.no_grad()
 def test_cached_block_decode(case: tuple[Model, Case, dict[str, Tensor]]) -> None:
-    """A cache of clean blocks is the clean text itself: one forward per block says what it would."""
     model, settings, recorded = case
     clean, noisy = recorded["clean_ids"], recorded["noisy_ids"]
     block, start = settings["settings"]["block_size"], settings["settings"]["n_prefill"]
-
-    def last_block(ids: Tensor) -> Tensor:
-        allowed = block_causal(ids.shape[1], block)[None]
-        return model.logits(ids, torch.arange(ids.shape[1]), allowed)[:, -block:]
-
-    ends = range(start + block, clean.shape[1] + 1, block)
-    denoise = [
-        last_block(torch.cat((clean[:, : e - block], noisy[:, e - block : e]), 1)) for e in ends
-    ]
-    commit = [last_block(clean[:, :e]) for e in ends]
-    assert_close(torch.cat(denoise, 1), recorded["logits_denoise_cached"])
-    assert_close(torch.cat(commit, 1), recorded["logits_commit_cached"])
+    denoise = decode_blocks(model, clean, noisy, block, start)
+    assert_close(denoise, recorded["logits_denoise_cached"])
+    assert_close(decode_blocks(model, clean, clean, block, start), recorded["logits_commit_cached"])
     assert_close(model.logits(clean), recorded["logits_clean_full"])
-    assert_close(model.logits(clean[:, :start]), recorded["logits_prefill"])
+    if start:
+        assert_close(model.logits(clean[:, :start]), recorded["logits_prefill"])
+
+
+@pytest.mark.parametrize("case", cases("cached"), indirect=True)
+@torch.no_grad()
+def test_block_decode_of_a_recording_cut_short(case: tuple[Model, Case, dict[str, Tensor]]) -> None:
+    """What is cut off inside the last block changes no block before it."""
+    model, settings, recorded = case
+    block, start = settings["settings"]["block_size"], settings["settings"]["n_prefill"]
+    clean, noisy = recorded["clean_ids"][:, :-1], recorded["noisy_ids"][:, :-1]
+    found = decode_blocks(model, clean, noisy, block, start)
+    assert found.shape[1] == clean.shape[1] - start
+    whole = found.shape[1] // block * block
+    assert_close(found[:, :whole], recorded["logits_denoise_cached"][:, :whole])
+    assert (found - recorded["logits_denoise_cached"][:, :-1])[:, whole:].abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("family", ["sdar", "sdar_moe", "llada2"])
+@pytest.mark.parametrize("length", [21, 22])
+@torch.no_grad()
+def test_block_decode_of_a_text_that_ends_inside_a_block(family: str, length: int) -> None:
+    """The recorded forwards of 22 tokens in blocks of 4 or 21 in blocks of 8, block by block."""
+    model, block = golden_model(family), {21: 8, 22: 4}[length]
+    tensors = load_file(GOLDEN / family / "expected.safetensors")
+    clean = tensors[f"block_causal_b{block}_L{length}/input_ids"]
+    expected = tensors[f"block_causal_b{block}_L{length}/logits"]
+    assert length % block
+    assert_close(decode_blocks(model, clean, clean, block, 8), expected[:, 8:])
+    if block == 4:  # recorded as one forward of the noisy and the clean text
+        noisy, clean = tensors["train_doubled_b4/input_ids"].chunk(2, 1)
+        expected = tensors["train_doubled_b4/logits"]
+        assert_close(decode_blocks(model, clean, noisy, block, 8), expected[:, 8:])
 
 
 def published_loss(logits: Tensor, recorded: dict[str, Tensor], kind: str) -> Tensor:
