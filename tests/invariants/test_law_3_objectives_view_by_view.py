@@ -40,9 +40,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "coupled": {"method": "coupled", "mask_views": 2, "reduction": "sequence"},
     "coupled, per token": {"method": "coupled", "mask_level": "per_token", "kl_estimator": "k1"},
     "larger blocks": {"train_block": 8, "reduction": "constant"},
-    "kept near": {"max_log_ratio": 0.2},
+    "clamped": {"max_log_ratio": 0.2},
+    "clamped, k1": {"max_log_ratio": 0.2, "kl_estimator": "k1"},
 }
-TRACED = ("trace", "merged", "larger blocks", "kept near")
+TRACED = ("trace", "merged", "larger blocks", "clamped")
 ON = {"kl": 0.3, "kl_to": "reference", "dual_clip": 1.2, "max_importance": 1.1, "clip_high": 0.3}
 
 
@@ -71,7 +72,7 @@ def naive_term(
     advantage: float,
     config: ObjectiveConfig,
 ) -> Tensor:
-    """Say one target's loss in scalars."""
+    """Return one target's loss in scalars."""
     most = config.max_log_ratio or math.inf
     ratio = (logprob - old).clamp(-most, most).exp()
     low, high = 1 - config.clip_low, 1 + config.clip_high
@@ -79,8 +80,8 @@ def naive_term(
     if advantage < 0 and config.dual_clip:
         gain = torch.maximum(gain, logprob.new_tensor(config.dual_clip * advantage))
     gain = min(math.exp(old - behavior), config.max_importance or math.inf) * gain
-    delta = (logprob - anchor).clamp(-most, most)
-    kl = delta if config.kl_estimator == "k1" else (-delta).exp() - 1 + delta
+    delta = logprob - anchor
+    kl = delta if config.kl_estimator == "k1" else (-delta).clamp(-most, most).exp() - 1 + delta
     return config.kl * kl - gain
 
 

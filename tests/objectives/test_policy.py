@@ -2,17 +2,21 @@
 
 import math
 import random
+from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from unmask.objectives.policy import (
     clipped_surrogate,
     is_clipped,
     is_dual_clipped,
-    keep_near,
     kl_penalty,
+    probability_ratio,
     truncated_importance,
 )
 
@@ -34,18 +38,19 @@ IS_CLIPPED = [False, False, True, False, False, True, False, False]
 
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities now and before, and advantages, of the cases."""
+    """Return the log-probabilities, ratios and advantages of the cases."""
     ratios, advantages = (
         torch.tensor(column, dtype=torch.float64) for column in list(zip(*CASES, strict=True))[:2]
     )
     old = torch.linspace(-3, -1, len(CASES), dtype=torch.float64)
-    return (old + ratios.log()).requires_grad_(), old, advantages
+    logprobs = (old + ratios.log()).requires_grad_()
+    return logprobs, probability_ratio(logprobs, old), advantages
 
 
 def test_surrogate_and_gradient_on_both_sides_of_both_signs(
     batch: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    gain = clipped_surrogate(*batch, LOW, HIGH)
+    gain = clipped_surrogate(*batch[1:], LOW, HIGH)
     gain.sum().backward()
     _, _, surrogates, slopes = zip(*CASES, strict=True)
     assert gain.tolist() == pytest.approx(surrogates)
@@ -56,7 +61,7 @@ def test_surrogate_and_gradient_on_both_sides_of_both_signs(
 def test_is_clipped_names_the_targets_whose_gradient_the_clip_took(
     batch: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    assert is_clipped(*batch, LOW, HIGH).tolist() == IS_CLIPPED
+    assert is_clipped(*batch[1:], LOW, HIGH).tolist() == IS_CLIPPED
 
 
 def test_k3_is_zero_at_equality_and_positive_elsewhere() -> None:
@@ -92,7 +97,7 @@ def test_k1_is_the_difference_and_unbiased_as_well() -> None:
 
 
 def surrogate_by_hand(ratio: float, advantage: float, dual_clip: float | None) -> float:
-    """Say the formula again in plain numbers."""
+    """Return the formula in plain numbers."""
     gain = min(ratio * advantage, min(max(ratio, 1 - LOW), 1 + HIGH) * advantage)
     return max(gain, dual_clip * advantage) if dual_clip and advantage < 0 else gain
 
@@ -104,14 +109,15 @@ def test_surrogate_is_its_naive_twin_everywhere(dual_clip: float | None) -> None
     ratios, advantages = torch.tensor(cases, dtype=torch.float64).T
     old = torch.full_like(ratios, -2)
     logprobs = (old + ratios.log()).requires_grad_()
-    gain = clipped_surrogate(logprobs, old, advantages, LOW, HIGH, dual_clip)
+    ratio = probability_ratio(logprobs, old)
+    gain = clipped_surrogate(ratio, advantages, LOW, HIGH, dual_clip)
     assert gain.tolist() == pytest.approx([surrogate_by_hand(*case, dual_clip) for case in cases])
     gain.sum().backward()
     assert logprobs.grad is not None
-    dual = is_dual_clipped(logprobs, old, advantages, dual_clip or math.inf)
+    dual = is_dual_clipped(ratio, advantages, dual_clip or math.inf)
     assert dual.any() == (dual_clip is not None)
-    assert not (dual & is_clipped(logprobs, old, advantages, LOW, HIGH)).any()
-    no_gradient = dual | is_clipped(logprobs, old, advantages, LOW, HIGH)
+    assert not (dual & is_clipped(ratio, advantages, LOW, HIGH)).any()
+    no_gradient = dual | is_clipped(ratio, advantages, LOW, HIGH)
     assert torch.equal(logprobs.grad == 0, no_gradient)
 
 
@@ -123,17 +129,63 @@ def test_importance_is_the_ratio_up_to_its_cap_and_has_no_gradient() -> None:
     assert not weight.requires_grad
 
 
-def test_what_is_kept_near_moves_no_further_and_has_no_gradient_there() -> None:
-    anchor = torch.tensor([-1.0, -1.0, -1.0, -1.0])
-    logprobs = torch.tensor([-1.5, -12.0, 10.0, -1.0], requires_grad=True)
-    near = keep_near(logprobs, anchor, 10.0)
-    assert near.tolist() == [-1.5, -11.0, 9.0, -1.0]
-    near.sum().backward()
-    assert logprobs.grad is not None and logprobs.grad.tolist() == [1, 0, 0, 1]
-    assert torch.equal(keep_near(logprobs, anchor, math.inf), logprobs)
+def derivative(function: Callable[[Tensor], Tensor], value: float) -> tuple[float, float]:
+    """Return the value and the derivative of a function of one log-probability."""
+    logprobs = torch.tensor([value], dtype=torch.float64, requires_grad=True)
+    found = function(logprobs)
+    found.sum().backward()
+    assert logprobs.grad is not None
+    return float(found.detach()), float(logprobs.grad)
+
+
+def test_a_clamped_ratio_moves_no_further_and_has_no_gradient_there() -> None:
+    anchor = torch.zeros(1, dtype=torch.float64)
+    for distance, expected, slope in (
+        (0.5, math.exp(0.5), math.exp(0.5)),
+        (12.0, math.exp(10), 0.0),
+        (-12.0, math.exp(-10), 0.0),
+    ):
+        found = derivative(lambda x: probability_ratio(x, anchor, 10.0), distance)
+        assert found == pytest.approx((expected, slope))
+        free = derivative(lambda x: probability_ratio(x, anchor), distance)
+        assert free == pytest.approx((math.exp(distance), math.exp(distance)))
+
+
+# estimator, log-ratio -> value and gradient under the published clamp at 10: the exponential of k3
+# stands still beyond it, its linear term and k1 do not.
+CLAMPED = [
+    ("k3", 15.0, math.exp(-10) + 14, 1.0),
+    ("k3", 9.0, math.exp(-9) + 8, 1 - math.exp(-9)),
+    ("k3", -9.0, math.exp(9) - 10, 1 - math.exp(9)),
+    ("k3", -15.0, math.exp(10) - 16, 1.0),
+    ("k1", 15.0, 15.0, 1.0),
+    ("k1", -15.0, -15.0, 1.0),
+    ("k1", 3.0, 3.0, 1.0),
+]
+
+
+@pytest.mark.parametrize(("estimator", "distance", "expected", "slope"), CLAMPED)
+def test_the_clamp_is_on_the_exponential_of_the_kl_alone(
+    estimator: Literal["k1", "k3"], distance: float, expected: float, slope: float
+) -> None:
+    anchor = torch.full((1,), -1.0, dtype=torch.float64)
+    found = derivative(lambda x: kl_penalty(x, anchor, estimator, 10.0), distance - 1)
+    assert found == pytest.approx((expected, slope))
+
+
+@given(st.floats(-40, 40), st.floats(0.1, 20), st.booleans())
+def test_the_clamped_kl_is_its_published_twin(distance: float, limit: float, is_k3: bool) -> None:
+    """Beyond the limit too, where autograd gives the exponential no gradient."""
+    anchor = torch.zeros(1, dtype=torch.float64)
+    power = max(-limit, min(limit, -distance))
+    slope = 1 - math.exp(-distance) * (abs(distance) <= limit)
+    expected = (math.exp(power) - 1 + distance, slope) if is_k3 else (distance, 1.0)
+    estimator = "k3" if is_k3 else "k1"
+    found = derivative(lambda x: kl_penalty(x, anchor, estimator, limit), distance)
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_the_clamp_keeps_a_far_k3_finite() -> None:
     far, anchor = torch.tensor([-200.0]), torch.tensor([0.0])
     assert kl_penalty(far, anchor).isinf()
-    assert kl_penalty(keep_near(far, anchor, 10.0), anchor).isfinite()
+    assert kl_penalty(far, anchor, limit=10.0).isfinite()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -100,6 +101,22 @@ def test_the_kl_is_measured_from_the_reference_where_there_is_one(pack: Pack) ->
             torch.testing.assert_close(kl, torch.full_like(kl, expected))
             plain = build_policy_terms(ObjectiveConfig(), is_single)(scores, pack)
             torch.testing.assert_close(terms.loss - plain.loss, 2 * kl)
+
+
+@pytest.mark.parametrize("estimator", ["k1", "k3"])
+def test_far_from_the_old_policy_the_clamp_takes_the_surrogate_s_gradient_and_leaves_the_kl_s(
+    estimator: Literal["k1", "k3"], pack: Pack
+) -> None:
+    """At a log-ratio of +15 and the published limit of 10."""
+    scores = scores_of(pack.old_logprobs + 15)
+    config = ObjectiveConfig(kl=2.0, kl_estimator=estimator, max_log_ratio=10, clip_high=1e9)
+    terms = build_policy_terms(config, is_single_update=False)(scores, pack)
+    kl, ratio = terms.means["kl"], terms.means["ratio"]
+    torch.testing.assert_close(ratio, torch.full_like(ratio, math.exp(10)))
+    far = 15.0 if estimator == "k1" else 14 + math.exp(-10)
+    torch.testing.assert_close(kl, torch.full_like(kl, far))
+    found = gradient(terms.loss, scores)
+    torch.testing.assert_close(found, torch.full_like(found, 2.0))
 
 
 def test_importance_weighs_the_surrogate_and_has_no_gradient(pack: Pack) -> None:

@@ -61,7 +61,8 @@ class ObjectiveConfig(Section):
 
     method: Method = "trace"
     """`trace` trains the states the sampler was in (TraceRL); `random` hides random tokens of the
-    response, `coupled` also hides the others in a second view."""
+    response, `coupled` also hides the others in a second view, with a ratio of its own (dLLM-RL's;
+    DiffuCoder's coupled objective is another)."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The probability ratio is clipped from below at 1 - clip_low; no effect in a step's first update."""
     clip_high: float = Field(default=0.2, gt=0)
@@ -72,8 +73,9 @@ class ObjectiveConfig(Section):
     """Weigh targets by old over behavior probability, up to this; none is no weight. For when the
     learner's old log-probabilities are not the engine's (bfloat16, merged or random views)."""
     max_log_ratio: float | None = Field(default=None, gt=0)
-    """Log-probabilities count as at most this far from the old ones, and in the KL from the anchor's,
-    without gradient beyond; published: 10 for block models, none for full attention."""
+    """The log-ratio is clamped to within this many nats before it is exponentiated, in the surrogate
+    and in `k3`; `k1` and the linear term of `k3` are not. Published: 10 for block models, none for
+    full attention."""
     kl: float = Field(default=0.0, ge=0)
     """Weight of the KL divergence from the policy that `kl_to` names."""
     kl_estimator: Literal["k1", "k3"] = "k3"
@@ -81,12 +83,14 @@ class ObjectiveConfig(Section):
     kl_to: Literal["step", "reference"] = "step"
     """`step` is the policy that starts the step, `reference` a frozen model (`reference.path`)."""
     reduction: Reduction = "tokens"
-    """What the loss is averaged over; `constant` is the published choice for block models, `view`
-    for full attention."""
+    """What the loss is averaged over; `view` is the published choice for full attention, `constant`
+    for block models, where the length is `sampling.max_tokens` (published: the longest response of
+    the step)."""
     shrink: int = Field(default=1, ge=1)
     """Neighbouring reveals merged into one view: fewer views, coarser conditionals; of `trace`."""
     post_num: int = Field(default=0, ge=0)
-    """Slots right of the stop token, counted over the response, that are trained as well."""
+    """Slots right of the stop token, counted over the response, that are trained as well. The stop
+    token always is; published runs whose stop is the pad token (LLaDA) count it among these."""
     train_block: int | tuple[tuple[int, int], ...] | None = None
     """Block size the responses of block-causal models are trained in, a multiple of the rollouts'; or
     a schedule of [step, block] pairs, each from its step on. The rollouts' own when not given."""

@@ -21,8 +21,8 @@ from unmask.objectives.policy import (
     clipped_surrogate,
     is_clipped,
     is_dual_clipped,
-    keep_near,
     kl_penalty,
+    probability_ratio,
     truncated_importance,
 )
 from unmask.objectives.value import clipped_value_loss, is_value_clipped
@@ -67,20 +67,19 @@ def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> Known
         logprobs = scores.logprobs
         old = logprobs.detach() if is_single_update else pack.old_logprobs.to(logprobs.dtype)
         advantages = pack.advantages.to(logprobs.dtype)
-        near = keep_near(logprobs, old, limit)
-        gain = clipped_surrogate(near, old, advantages, *clip, config.dual_clip)
-        ratio = (near - old).exp()
+        ratio = probability_ratio(logprobs, old, limit)
+        gain = clipped_surrogate(ratio, advantages, *clip, config.dual_clip)
         anchor = known["reference"].read(pack.origin).to(old) if "reference" in known else old
-        kl = kl_penalty(keep_near(logprobs, anchor, limit), anchor, config.kl_estimator)
+        kl = kl_penalty(logprobs, anchor, config.kl_estimator, limit)
         means = {
             "ratio": ratio,
-            "clipped": is_clipped(near, old, advantages, *clip),
+            "clipped": is_clipped(ratio, advantages, *clip),
             "kl": kl,
             "entropy": scores.entropy,
         }
         maxima = {"ratio_max": ratio}
         if config.dual_clip is not None:
-            means["dual_clipped"] = is_dual_clipped(near, old, advantages, config.dual_clip)
+            means["dual_clipped"] = is_dual_clipped(ratio, advantages, config.dual_clip)
         if config.max_importance is not None:
             behavior = pack.behavior_logprobs.to(old)
             importance = truncated_importance(old, behavior, config.max_importance)
