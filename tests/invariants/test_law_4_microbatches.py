@@ -1,5 +1,6 @@
 """Law 4: microbatches of 1, 2 and 8 give the loss, gradient and statistics of one batch."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -7,15 +8,20 @@ import torch
 from torch import Tensor
 
 from tests.invariants.conventions import TOYS, model_of
+from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits
 from tests.toy import SPEC
 from tests.trainers.toy_runs import supervised_views
 from unmask.configs.objective import ObjectiveConfig, Reduction
 from unmask.configs.optimizer import OptimizerConfig
+from unmask.configs.sft import SFTConfig
 from unmask.diffusion.layout import pack_views
-from unmask.diffusion.views import Views
+from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.views import Views, views_of_responses
 from unmask.engine.engine import conventions_of
+from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
 from unmask.trainers.learner import Learner, Objective, Update
+from unmask.trainers.sft import weighted_views
 from unmask.trainers.terms import build_policy_terms, supervised_terms
 
 NUM_TRAJECTORIES = 8
@@ -48,14 +54,21 @@ def batch(block: int | None) -> list[Views]:
 def update(
     objective: Objective, reduction: Reduction, token_budget: int, model_name: str = PLAIN
 ) -> tuple[Update, Tensor]:
-    """Take one step and return what it reports, and its gradient."""
+    """Take one step and return its report and its gradient."""
     model = model_of(model_name, torch.float64)
     views = batch(model.spec.require_block())
     weights, denominator = reduction_weights([v.target.sum(-1) for v in views], reduction, 16)
     views = [replace(v, weight=v.weight * w[:, None]) for v, w in zip(views, weights, strict=True)]
+    return step(model, views, objective, denominator, token_budget)
+
+
+def step(
+    model: Model, views: Sequence[Views], objective: Objective, denominator: float, budget: int
+) -> tuple[Update, Tensor]:
+    """Take one step on weighted views and return its report and its gradient."""
     before = [p.detach().clone() for p in model.parameters()]
     # With so large an epsilon AdamW's first step is minus the gradient, to about seven digits.
-    config = OptimizerConfig(lr=1e7, eps=1e7, clip_norm=None, token_budget=token_budget)
+    config = OptimizerConfig(lr=1e7, eps=1e7, clip_norm=None, token_budget=budget)
     found = Learner(model, config).update(views, objective, denominator)
     change = [old - new.detach() for old, new in zip(before, model.parameters(), strict=True)]
     return found, torch.cat([c.flatten() for c in change])
@@ -94,6 +107,72 @@ def test_they_are_for_every_model(model_name: str, reduction: Reduction) -> None
         assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
         torch.testing.assert_close(of_parts, gradient, rtol=1e-9, atol=1e-12)
         assert parts.statistics == pytest.approx(whole.statistics, rel=1e-10)
+
+
+SFT_RESPONSES = [[2 + (7 * n + 3 * i) % 18 for i in range(1 + n % 5 * 2)] for n in range(8)]
+LONGEST = 9
+
+
+def supervised_loss(
+    model: Model, batch: Sequence[Views], reduction: Reduction, is_elbo: bool
+) -> Tensor:
+    """Return the loss of SFT from one dense forward per view, averaged by plain loops.
+
+    `view` is the published average: over the rows of a batch, each over its hidden tokens.
+    """
+    # demonstration -> view -> weighted losses of its targets, and the tokens it is averaged over
+    found: list[list[tuple[Tensor, int]]] = []
+    for views in batch:
+        found.append([])
+        for v, target in enumerate(views.target):
+            logits = dense_logits(model, views, v).masked_fill(~model.head.drawable, -torch.inf)
+            slots = target.nonzero()[:, 0].tolist()
+            losses = [
+                -logits[s].log_softmax(-1)[views.canvas_ids[s]] * views.weight[v, s] for s in slots
+            ]
+            count = len(SFT_RESPONSES[len(found) - 1]) if is_elbo else len(slots)
+            if count:
+                found[-1].append((sum(losses, torch.zeros((), dtype=torch.float64)), count))
+    of_views = [view for views in found for view in views]
+    match reduction:
+        case "tokens":
+            return sum(s for s, _ in of_views) / sum(n for _, n in of_views)
+        case "view":
+            return sum(s / n for s, n in of_views) / len(of_views)
+        case "sequence":
+            means = [sum(s for s, _ in f) / sum(n for _, n in f) for f in found if f]
+            return sum(means) / len(means)
+        case "constant":
+            return sum(s for s, _ in of_views) / (len(of_views) * LONGEST)
+
+
+@pytest.mark.parametrize("weight", ["one", "elbo"])
+@pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
+@pytest.mark.parametrize("model_name", ["block-causal", "full", "full, shifted"])
+def test_sft_is_its_plain_loop_in_1_2_and_10_microbatches(
+    model_name: str, reduction: Reduction, weight: str
+) -> None:
+    """Demonstrations of several lengths; some of their views hide nothing."""
+    model, is_elbo = model_of(model_name, torch.float64), weight == "elbo"
+    block = model.spec.require_block()
+    schedule = NoiseSchedule(0.1, 0.6, is_per_token=False, is_elbo=is_elbo)
+    pairs = [((2 + n, 3, 4), response) for n, response in enumerate(SFT_RESPONSES)]
+    batch = views_of_responses(pairs, block, (schedule, 3), range(8), 0 if block else 6)
+    empty = [int((~v.target.any(-1)).sum()) for v in batch]
+    assert any(empty) and len({int(v.target.sum()) for v in batch}) > 2
+    sections = {"model": {"path": "-"}, "noise": {"weight": weight}}
+    config = SFTConfig.model_validate(sections | {"loss": {"reduction": reduction}})
+    loss = supervised_loss(model, batch, reduction, is_elbo)
+    loss.backward()
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    expected = torch.cat([g.flatten() for g in gradients])
+    weighted, denominator = weighted_views(batch, config, LONGEST)
+    for budget, count in {512: 1, 120: 2, 22: 10}.items():
+        fresh = model_of(model_name, torch.float64)
+        assert len(pack_views(weighted, conventions_of(fresh), budget)) == count
+        report, gradient = step(fresh, weighted, supervised_terms, denominator, budget)
+        assert report.loss == pytest.approx(float(loss.detach()), rel=1e-12)
+        torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from unmask.objectives.reduce import reduction_weights
 
 # trajectory -> view -> loss of each target
 LOSSES = [[[1.0, 2.0], [5.0]], [[3.0, 4.0, 8.0]], [[1.0], [7.0], [2.0, 9.0]]]
+# The same, with views that have no target and a trajectory of nothing else.
+WITH_EMPTY = [[[], *LOSSES[0]], [[], []], LOSSES[1], [LOSSES[2][0], [], *LOSSES[2][1:]]]
 LENGTH = 16
 
 
@@ -29,16 +31,21 @@ def by_loops(reduction: str) -> float:
             raise AssertionError(reduction)
 
 
+@pytest.mark.parametrize("losses", [LOSSES, WITH_EMPTY], ids=["plain", "with empty views"])
 @pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
-def test_weights_and_denominator_give_the_average_of_plain_loops(reduction: str) -> None:
-    counts = [torch.tensor([len(view) for view in trajectory]) for trajectory in LOSSES]
+def test_weights_and_denominator_give_the_average_of_plain_loops(
+    reduction: str, losses: list[list[list[float]]]
+) -> None:
+    """Views without targets are left out of every average."""
+    counts = [torch.tensor([len(view) for view in trajectory]) for trajectory in losses]
     weights, denominator = reduction_weights(counts, reduction, LENGTH)  # pyright: ignore[reportArgumentType]
     total = sum(
         float(weight) * sum(view)
-        for trajectory, of_views in zip(LOSSES, weights, strict=True)
+        for trajectory, of_views in zip(losses, weights, strict=True)
         for view, weight in zip(trajectory, of_views, strict=True)
     )
-    assert [len(w) for w in weights] == [len(t) for t in LOSSES]
+    assert [len(w) for w in weights] == [len(t) for t in losses]
+    assert all(w.isfinite().all() for w in weights)
     assert total / denominator == pytest.approx(by_loops(reduction))
 
 

@@ -1,18 +1,23 @@
 """`unmask sft` from config to checkpoint, on a random model and on six demonstrations."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.toy import toy_checkpoint
+from tests.toy import toy_checkpoint, toy_model
 from tests.trainers.toy_runs import metrics, sft_config, supervised_views
 from unmask import load_model
+from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.sft import SFTDataConfig
 from unmask.configs.task import ReasoningGymConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.engine.llm import LLM
-from unmask.trainers.sft import denominator, noisy_views, train_sft
+from unmask.trainers.learner import Learner
+from unmask.trainers.sft import noisy_views, train_sft, weighted_views
+from unmask.trainers.terms import supervised_terms
 from unmask.types import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
@@ -42,9 +47,17 @@ def test_it_learns_its_demonstrations(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["noise.noise=per_token"], ["noise.weight=elbo"], ["noise.low=1", "noise.high=1"]]
+    "words",
+    [
+        ["noise.noise=per_token"],
+        ["noise.weight=elbo"],
+        ["noise.low=1", "noise.high=1"],
+        ["loss.reduction=view", "noise.weight=elbo"],
+        ["loss.reduction=sequence", "noise.views=2"],
+        ["loss.reduction=constant"],
+    ],
 )
-def test_every_noise_runs(words: list[str], tmp_path: Path) -> None:
+def test_every_noise_and_reduction_runs(words: list[str], tmp_path: Path) -> None:
     train_sft(sft_config(tmp_path, *words))
     assert all(line["loss"] > 0 for line in metrics(tmp_path / "run"))
 
@@ -125,5 +138,21 @@ def test_the_elbo_is_a_mean_over_all_response_tokens_the_plain_loss_over_hidden_
     views = supervised_views()
     hidden = sum(int(v.target.sum()) for v in views)
     tokens = sum(v.target.shape[0] * 10 for v in views)
-    assert denominator(views, sft_config(tmp_path, "noise.weight=one")) == hidden
-    assert denominator(views, sft_config(tmp_path, "noise.weight=elbo")) == tokens > hidden
+    for weight, expected in (("one", hidden), ("elbo", tokens)):
+        config = sft_config(tmp_path, f"noise.weight={weight}")
+        weighted, denominator = weighted_views(views, config, 10)
+        assert denominator == expected <= tokens
+        # Unchanged, fp32 included: the default is what it was before there was a choice.
+        assert all(new is old for new, old in zip(weighted, views, strict=True))
+
+
+@pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
+def test_a_batch_in_which_nothing_is_hidden_has_loss_zero(reduction: str, tmp_path: Path) -> None:
+    views = [replace(v, target=torch.zeros_like(v.target)) for v in supervised_views()]
+    weighted, denominator = weighted_views(
+        views, sft_config(tmp_path, f"loss.reduction={reduction}"), 10
+    )
+    assert denominator == 1
+    assert all(v.weight.isfinite().all() for v in weighted)
+    learner = Learner(toy_model(), OptimizerConfig())
+    assert learner.update(weighted, supervised_terms, denominator).loss == 0

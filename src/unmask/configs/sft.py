@@ -9,6 +9,7 @@ from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.noise import NoiseConfig
+from unmask.configs.objective import Reduction
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.section import Section
@@ -23,6 +24,15 @@ class SFTDataConfig(Section):
     not given."""
     batch_size: int = Field(default=32, ge=1)
     """Demonstrations per optimizer step."""
+
+
+class LossConfig(Section):
+    """What SFT minimises."""
+
+    reduction: Reduction = "tokens"
+    """What the loss is averaged over. `tokens` counts every hidden token the same; `view` (published
+    for full attention) every noisy view, so that a token counts about 1/t; `sequence` every
+    demonstration; `constant` (published for blocks) divides by views x the longest response."""
 
 
 class SFTConfig(Section):
@@ -46,6 +56,8 @@ class SFTConfig(Section):
     """Where demonstrations come from."""
     noise: NoiseConfig = NoiseConfig()
     """Which tokens are hidden."""
+    loss: LossConfig = LossConfig()
+    """What is minimised."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the weights change."""
     eval: EvalSection = EvalSection()

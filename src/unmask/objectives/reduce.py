@@ -1,4 +1,4 @@
-"""Reductions: what a sum over targets is divided by.
+"""Reductions: what a sum over targets is divided by, in SFT and in RL.
 
 Every normalisation is a weight per view and one denominator, counted over the whole batch *before*
 it is cut into packs, microbatches or ranks, so that 1, 2 or 8 microbatches give one gradient.
@@ -8,6 +8,8 @@ it is cut into packs, microbatches or ranks, so that 1, 2 or 8 microbatches give
     view      every view counts the same (published for full-attention models)
     constant  targets are summed, and divided by views x a constant length (published for block
               models)
+
+A view without targets is none, and neither is a trajectory without any.
 """
 
 from collections.abc import Sequence
@@ -25,22 +27,22 @@ def reduction_weights(
     """Return what each view's targets weigh, and what the weighted sum is divided by.
 
     Args:
-        counts: one `(N,)` tensor per trajectory: targets of each of its views, all positive.
+        counts: one `(N,)` tensor per trajectory: targets of each of its views.
         reduction: see above.
         length: the constant length of `constant`.
 
     Returns:
         One `(N,)` fp64 tensor of weights per trajectory, and the denominator.
     """
-    num_views = sum(len(views) for views in counts)
+    num_views = sum(int((views > 0).sum()) for views in counts)
     match reduction:
         case "tokens":
             return [_ones(v) for v in counts], float(sum(int(v.sum()) for v in counts))
         case "sequence":
             weights = [_ones(v) / max(int(v.sum()), 1) for v in counts]
-            return weights, float(len(counts))
+            return weights, float(sum(bool(v.any()) for v in counts))
         case "view":
-            return [1 / v.double() for v in counts], float(num_views)
+            return [1 / v.double().clamp(min=1) for v in counts], float(num_views)
         case "constant":
             return [_ones(v) for v in counts], float(num_views * length)
 

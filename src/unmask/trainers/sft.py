@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses
 from unmask.engine.llm import LLM
 from unmask.models.spec import ModelSpec
+from unmask.objectives.reduce import reduction_weights
 from unmask.runs.clock import Clock
 from unmask.runs.directory import check_run, open_run
 from unmask.runs.metrics import check_metrics, open_metrics
@@ -53,7 +55,9 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     torch.set_num_threads(config.run.threads)
     llm = starting_llm(config)
     task = build_task(config.task)
-    source = Shuffled(read_demonstrations(config, task, llm), config.run.seed)
+    demonstrations = read_demonstrations(config, task, llm)
+    longest = max(len(d.response_ids) for d in demonstrations)
+    source = Shuffled(demonstrations, config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     evaluator = Evaluator(llm, task, config.eval, SamplingConfig(), config.run.seed)
 
@@ -71,8 +75,9 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
             clock = Clock()
             with clock("update"):
                 views = noisy_views(source.draw(config.data.batch_size), config, llm, step)
+                views, total = weighted_views(views, config, longest)
                 rate = learning_rate(config.optimizer, step - 1, config.steps)
-                update = learner.update(views, supervised_terms, denominator(views, config), rate)
+                update = learner.update(views, supervised_terms, total, rate)
                 llm.engine.update_weights()
             numbers = {"loss": update.loss, **update.statistics}
             seconds = clock.stages["update"].wall
@@ -151,12 +156,24 @@ def noisy_views(
     )
 
 
-def denominator(views: Sequence[Views], config: SFTConfig) -> float:
-    """Return what a batch's loss is divided by.
+def weighted_views(
+    views: Sequence[Views], config: SFTConfig, length: int
+) -> tuple[Sequence[Views], float]:
+    """Lay a batch's reduction over its views' weights; return them, and what the sum is divided by.
 
-    With weight one it is the number of hidden tokens: a mean. The ELBO is a mean over all response
-    tokens, hidden or not; dividing by the hidden ones would cancel the 1/t that makes it a bound.
+    With weight one the average is over hidden tokens. The ELBO's is over all response tokens, hidden
+    or not: dividing by the hidden ones would cancel the 1/t that makes it a bound.
+
+    Args:
+        views: of a batch.
+        config: the run's.
+        length: the constant length of `constant`: the longest response of the data.
     """
     is_elbo = config.noise.weight == "elbo"
     counted = [(v.weight > 0) if is_elbo else v.target for v in views]
-    return float(max(1, sum(int(slots.sum()) for slots in counted)))
+    reduction = config.loss.reduction
+    weights, total = reduction_weights([slots.sum(-1) for slots in counted], reduction, length)
+    if reduction != "tokens":  # whose weights are one, and would only widen the loss to fp64
+        pairs = zip(views, weights, strict=True)
+        views = [replace(v, weight=v.weight * w[:, None]) for v, w in pairs]
+    return views, max(total, 1.0)
