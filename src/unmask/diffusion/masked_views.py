@@ -1,9 +1,12 @@
-"""Random views: looks at a written response that no sampler ever had.
+"""Random views: a written response under fresh random masks, not along its trajectory.
 
-Random-masking RL and coupled RL (DiffuCoder, arXiv 2506.20639) train a response under fresh random
-masks instead of along its trajectory. A mask hides each token of the response with probability t,
-`t ~ U(low, high)`, drawn once per block, which under full attention is once per view (published
-there), or once per token (published for block models). The hidden tokens are the targets.
+Random-masking RL and coupled RL are those of dLLM-RL. Its `coupled` is not the coupled objective of
+DiffuCoder (arXiv 2506.20639), which makes one log-probability, and so one ratio, of a token's passes:
+here every view has a ratio of its own, and no weight depends on t.
+
+A mask hides each token of the response with probability t, `t ~ U(low, high)`, drawn once per block,
+which under full attention is once per view (published there), or once per token (published for block
+models). The hidden tokens are the targets.
 
     random   one view per mask
     coupled  two views per mask: the mask, and its complement in the response. Each token is a target
