@@ -295,10 +295,26 @@ def test_a_configuration_of_dllm_rl_is_translated(tmp_path: Path) -> None:
     target = tmp_path / "mine.toml"
     target.write_text(done.stdout)
     again = unmask("config", "rl", target)
-    assert tomllib.loads(again.stdout)["optimizer"]["lr"] == 1e-6
+    assert tomllib.loads(again.stdout)["optimizer"]["lr"] == 2e-6
+    assert "no effect on results: " in done.stderr
     assert refused("config", "import", tmp_path / "absent.yaml").endswith(": no such file")
     assert refused("config", "import").startswith("import: give one YAML file")
-    assert refused("config", "rl", "--kind", "sft").startswith("--kind sft: goes with `import`")
+    assert refused("config", "rl", "--kind", "sft").startswith("--kind: goes with `import")
+    assert refused("config", "rl", "--lossy").startswith("--lossy: goes with `import")
+
+
+def test_a_configuration_that_would_run_otherwise_is_refused_unless_lossy(tmp_path: Path) -> None:
+    source, target = tmp_path / "code.yaml", tmp_path / "mine.toml"
+    text = (ROOT / "tests" / "configs" / "rl_sdar.yaml").read_text()
+    source.write_text(text.replace("data_type: math", "data_type: code\n  later: 1"))
+    done = unmask("config", "import", source)
+    assert (done.returncode, done.stdout) == (2, "")
+    named = [line.split(": ")[1] for line in done.stderr.splitlines()]
+    assert named[1:] == ['dataset.data_type = "code"', "dataset.later = 1"]
+    lossy = unmask("config", "import", source, "--lossy")
+    assert (lossy.returncode, lossy.stderr.count("lost: ")) == (0, 2)
+    target.write_text(lossy.stdout)
+    assert unmask("config", "rl", target).returncode == 0
 
 
 def test_the_first_prompt_is_shown_and_nothing_is_run(

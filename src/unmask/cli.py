@@ -177,13 +177,24 @@ def config(
         Literal["sft", "rl", "eval"] | None,
         typer.Option(help="With import: what for; found in the file when not given."),
     ] = None,
+    base: Annotated[
+        Literal["sdar", "trado", "llada", "mmada", "dream"] | None,
+        typer.Option(help="With import: which kind of model, where the file does not tell."),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="With import: on how many the file was run.")
+    ] = None,
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="With import: write what would run otherwise as well.")
+    ] = False,
 ) -> None:
     """Print a configuration and where each value comes from, or translate a foreign one."""
     if words[0] == "import":
-        typer.echo(_imported(words[1:], kind))
+        _import(words[1:], kind, base, devices, lossy)
         return
-    if kind is not None:
-        raise ValueError(f"--kind {kind}: goes with `import`; here it is the first word")
+    for option, given in (("kind", kind), ("base", base), ("devices", devices), ("lossy", lossy)):
+        if given:
+            raise ValueError(f"--{option}: goes with `import FILE.yaml`")
     from unmask.configs.keys import to_toml
     from unmask.configs.load import dump, flatten
 
@@ -256,7 +267,9 @@ def show(
 
         if step is not None:
             raise ValueError(f"--step {step}: {place} has no steps; give a run's directory")
-        records = records_of_file(place)
+        records, unread = records_of_file(place)
+        if unread:
+            typer.echo(f"not shown: {', '.join(unread)}", err=True)
     order, count = given[0] if given else DRAWN
     print_trajectories(choose(records, order, count), pieces)
 
@@ -322,16 +335,21 @@ def _pieces(run: Path) -> "Pieces | None":
     return None if tokenizer is None else lambda ids: token_pieces(ids, tokenizer)
 
 
-def _imported(words: Sequence[str], kind: "Kind | None") -> str:
-    from unmask.configs.foreign import kind_of_foreign, translate
+def _import(
+    words: Sequence[str], kind: "Kind | None", base: str | None, devices: int | None, lossy: bool
+) -> None:
+    """Print a configuration of dLLM-RL as TOML, and on stderr what is no line of it."""
+    from unmask.configs.foreign import translate
     from unmask.data.foreign import read_yaml
 
     if len(words) != 1:
         raise ValueError(
             "import: give one YAML file: unmask config import rl_sdar.yaml > mine.toml"
         )
-    table = read_yaml(Path(words[0]))
-    return translate(table, kind or kind_of_foreign(table))
+    text, summary = translate(read_yaml(Path(words[0])), kind, base, devices, lossy)
+    typer.echo(text)
+    for sentence in summary:
+        typer.echo(sentence, err=True)
 
 
 def _kind(words: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -1,263 +1,76 @@
 """A dLLM-RL configuration in our keys: `unmask config import FILE.yaml`.
 
-Every key of the file ends in exactly one of two places: a line of ours with the key it came from
-behind it, or a comment that names it and says why it has no line. Nothing is dropped, and a key
-this table has never heard of is said to be unknown. What dLLM-RL does without a key of its own
-(its curriculum, its normalisation, AdamW's second decay rate) becomes a line as well wherever our
-default is another, so that the translated run does what the original did.
+Every key of the file meets one of four fates (`foreign_table.py`): it becomes a line; it changes no
+result; it is done otherwise here by design, as the documentation lists; or the run would be another
+one than the file says, and the import is refused. A key without a row is refused too. A lossy import
+writes the file all the same, with a remark on each loss.
 
-The tables below are the whole translation; `docs/coming-from-dllm-rl.md` is tested against them.
-Keys are dotted; a key `section.*` stands for all keys below it that are not listed.
+Lists in the section that is evaluated stand for evaluations, one after the other: variations.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unmask.configs.foreign_sampling import (
-    BLOCK_MODELS,
-    ONE_DEVICE,
-    PRESET_OF,
+from unmask.configs.eval import EvalConfig
+from unmask.configs.foreign_rules import (
+    IMAGE_MODELS,
+    MODELS,
+    NOTHING,
+    Fate,
     Kind,
+    Loss,
     Rule,
-    first,
-    model_base,
-    number,
-    sampling_lines,
-    sampling_rules,
-    with_target,
+    Source,
 )
+from unmask.configs.foreign_table import IMPLIED, RULES
 from unmask.configs.keys import to_toml
-from unmask.configs.load import flatten
+from unmask.configs.load import config_from, flatten
+from unmask.configs.rl import RLConfig
+from unmask.configs.section import Section
+from unmask.configs.sft import SFTConfig
 
+CLASSES: dict[Kind, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+# Numbers to OmegaConf, but not to YAML 1.1.
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", re.ASCII)
+# Sections here of sections there, where a loss without a line is remarked on.
+SECTIONS = {"rollout": "sampling", "evaluation": "eval.sampling", "dataset": "task"}
+DOCUMENT = "docs/coming-from-dllm-rl.md"
+UNREAD = "the published code does not read it for such a file"
+REASONS = {
+    "idle": "no effect on results",
+    "otherwise": f"otherwise here, by design (see {DOCUMENT})",
+}
+FIRST = "unmask rl measures the first; an import with --kind eval measures each"
+Lines = dict[str, tuple[Any, str]]  # our key -> (value, remark)
 
 
 @dataclass(frozen=True, slots=True)
-class Implied:
-    """A line that stands for what dLLM-RL does without a key; only with the key `when`, if named."""
+class Outcome:
+    """What became of a key of the file.
 
-    new: str
+    Attributes:
+        old: the key.
+        value: its value.
+        fate: line, idle, otherwise or lost.
+        note: the remark of its line, or why there is none.
+        lines: our keys and values; of a lost one, what a lossy import writes.
+    """
+
+    old: str
     value: Any
+    fate: Fate
     note: str
-    when: str = ""
+    lines: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
-
-def _data_file(value: Any) -> str:
-    return f"data/{first(value)}.json"
-
-
-def _method(value: Any) -> str:
-    found = str(value).lower()
-    return {"tracerl": "trace", "random_masking": "random"}.get(found, found)
-
-
-def _estimator(value: Any) -> str:
-    return "k3" if value else "k1"
-
-
-def _extraction(value: Any) -> str:
-    return "boxed" if value else "anywhere"
-
-
-def _model_dtype(value: Any) -> str:
-    return {"no": "float32", "fp32": "float32"}.get(str(value), "auto")
-
-
-NO_JUDGE = "write a [[reward]] table of kind process (docs/rewards.md)"
-NO_IMAGES = "text only so far"
-NO_EFFECT = "it has no effect in dLLM-RL either"
-NOT_STARTED = "no processes are started on other machines, and no environment is changed"
-
-EVERYWHERE = (
-    Rule("experiment.project", ("run.dir",), "below runs/", lambda v: f"runs/{v}"),
-    Rule("experiment.function", (), "the command says it: unmask rl, unmask eval"),
-    Rule(
-        "experiment.start_from_scratch", (), "a run starts in an empty directory; --resume goes on"
-    ),
-    Rule("experiment.current_epoch", (), "a run knows its own step"),
-    Rule("experiment.num_node", (), ONE_DEVICE),
-    Rule("experiment.node_index", (), ONE_DEVICE),
-    Rule("experiment.deepspeed_file", (), ONE_DEVICE),
-    Rule("system.*", (), NOT_STARTED),
-    Rule(
-        "model.model_base",
-        (),
-        "read from the checkpoint's config.json; it chooses the preset of the sampler",
-    ),
-    Rule("model.vq_model_path", (), NO_IMAGES),
-    Rule("model.image_resolution", (), NO_IMAGES),
-    Rule("model.clip_model_path", (), NO_IMAGES),
-    Rule("dataset.image_root", (), NO_IMAGES),
-    Rule("dataset.add_think_prompt", (), "write the opening into task.template"),
-    Rule("wandb.*", (), f'{NO_EFFECT}; run.wandb = "project" here'),
-    Rule("execute.num_chunk", (), "task.sandbox.workers says how many programs run at a time"),
-    Rule("reward.answer_must_in_box", ("task.extraction",), "boxed is the default", _extraction),
-    Rule("reward.strict_len_check", (), "a response cut at max_tokens is judged as it stands"),
-)
-
-
-ENGINE = Rule("rollout.max_active", ("engine.slots",))
-
-OPTIMIZER = (
-    Rule("training.gradient_checkpointing_enable", ("model.gradient_checkpointing",)),
-    Rule("training.mixed_precision", ("model.dtype",), "auto is bfloat16 on CUDA", _model_dtype),
-    Rule("training.enable_tf32", (), "torch's own default stands"),
-    Rule("training.seed", ("run.seed",)),
-    Rule("training.max_grad_norm", ("optimizer.clip_norm",), "honoured here", number),
-    Rule("optimizer.name", (), "AdamW always"),
-    Rule("optimizer.params.learning_rate", ("optimizer.lr",), "", number),
-    Rule("optimizer.params.beta1", (), "written as optimizer.betas"),
-    Rule("optimizer.params.beta2", (), "written as optimizer.betas"),
-    Rule("optimizer.params.weight_decay", ("optimizer.weight_decay",), "", number),
-    Rule("optimizer.params.epsilon", ("optimizer.eps",), "", number),
-    Rule("optimizer.params.scale_lr", (), NO_EFFECT),
-    Rule("lr_scheduler.scheduler", ("optimizer.schedule",), "over the whole run, not each RL step"),
-    Rule("lr_scheduler.params.warmup_steps", ("optimizer.warmup_steps",)),
-    Rule(
-        "lr_scheduler.params.min_lr_scale",
-        ("optimizer.final_lr_share",),
-        "honoured here; its cosine ignores it",
-        number,
-    ),
-    Rule("lr_scheduler.params.learning_rate", (), NO_EFFECT),
-)
-
-EVALUATION = (
-    Rule("evaluation.eval_dataset", ("task.test",), 'eval.split = "test" reads it', _data_file),
-    Rule("evaluation.data_type", (), "one task is trained and measured"),
-    Rule("evaluation.num_response_per_task", ("eval.samples",)),
-    Rule("evaluation.max_active", (), "engine.slots serves both"),
-    Rule("evaluation.if_eval", (), "eval.problems = 0 measures nothing"),
-    *sampling_rules("evaluation", "eval.sampling"),
-)
-
-RL = (
-    *EVERYWHERE,
-    Rule("experiment.total_step", ("steps",)),
-    Rule("experiment.save_every", ("save_every",)),
-    Rule("experiment.eval_every", ("eval.every",)),
-    Rule("experiment.train_value_every", ("value.train_every",)),
-    Rule("model.pretrained_model", ("model.path",)),
-    Rule("model.value_base_model", ("value.path",)),
-    Rule("model.optimized_name", (), "the trained model is run.dir/model"),
-    Rule("model.optimized_value_name", (), "the trained critic is run.dir/critic"),
-    Rule("model.process_reward_model", (), NO_JUDGE),
-    Rule("model.process_reward_chunk_size", (), NO_JUDGE),
-    Rule("dataset.train_dataset", ("task.train",), "", _data_file),
-    Rule("dataset.optimization_data", (), "rollouts stay in memory; see trajectories.jsonl"),
-    Rule(
-        "dataset.data_type",
-        (),
-        'math is task.kind = "json"; of code, published sets are kind = "dataset"',
-    ),
-    Rule("rollout.num_task_per_step", ("rollout.prompts",)),
-    Rule("rollout.num_response_per_task", ("rollout.responses",)),
-    ENGINE,
-    *sampling_rules("rollout", "sampling"),
-    Rule("rollout.reward_model.*", (), NO_JUDGE),
-    Rule("training.method", ("objective.method",), "", _method),
-    Rule(
-        "training.block_size",
-        (),
-        "written as objective.train_block where it is not the rollouts' blocks",
-    ),
-    Rule("training.shrink", ("objective.shrink",)),
-    Rule("training.post_num", ("objective.post_num",)),
-    Rule("training.eps", ("objective.clip_low", "objective.clip_high"), "", number),
-    Rule("training.beta", ("objective.kl",), "", number),
-    Rule("training.use_kl_estimator_k3", ("objective.kl_estimator",), "", _estimator),
-    Rule("training.gam", ("value.gamma",), "", number),
-    Rule("training.lam", ("value.lam",), "", number),
-    Rule(
-        "training.mask_times_per_sample",
-        (),
-        "written as objective.mask_views; its block models draw one mask whatever it says",
-    ),
-    Rule("training.lower_p", ("objective.mask_low",), "of random_masking and coupled", number),
-    Rule("training.upper_p", ("objective.mask_high",), "of random_masking and coupled", number),
-    Rule("training.max_gen_length", (), "responses are trained whole: sampling.max_tokens"),
-    Rule("training.max_prompt_len", (), "a prompt that does not fit is an error, never dropped"),
-    Rule(
-        "training.gradient_accumulation_steps",
-        (),
-        "stands in minibatches, optimizer steps per RL step: a handful there, choose yours",
-    ),
-    Rule("training.batch_size_lm", (), "optimizer.token_budget says how much goes in a pass"),
-    Rule("training.num_train_epochs", ("epochs",), "shuffled anew; not shuffled there"),
-    Rule("optimizer.params.policy_learning_rate", ("optimizer.lr",), "", number),
-    Rule("optimizer.params.value_learning_rate", ("value.lr",), "", number),
-    *OPTIMIZER,
-    *EVALUATION,
-)
-
-SFT = (
-    *EVERYWHERE,
-    Rule("experiment.save_every", ("save_every",)),
-    Rule("model.pretrained_model", ("model.path",)),
-    Rule("model.optimized_name", (), "the trained model is run.dir/model"),
-    Rule("dataset.optimization_data", ("data.path",), "", _data_file),
-    Rule("training.method", (), "unmask sft is block SFT (semi-ar); the others are not there yet"),
-    Rule("training.block_size", ("model.block_size",), "of block models"),
-    Rule("training.lower_p", ("noise.low",), "", number),
-    Rule("training.upper_p", ("noise.high",), "", number),
-    Rule("training.mask_times_per_sample", ("noise.views",), "fresh at every pass"),
-    Rule("training.shrink", (), "only for its trace method, which is not there yet"),
-    Rule("training.post_num", (), "slots right of the end are hidden and unscored"),
-    Rule("training.max_gen_length", (), "a demonstration that does not fit is an error, never cut"),
-    Rule("training.max_prompt_len", (), "a prompt that does not fit is an error, never dropped"),
-    Rule("training.batch_size_lm", (), "written as data.batch_size, with the accumulation"),
-    Rule("training.gradient_accumulation_steps", (), "written as data.batch_size, with the batch"),
-    Rule("training.num_train_epochs", (), "set steps = epochs * demonstrations / data.batch_size"),
-    *OPTIMIZER,
-)
-
-EVAL = (
-    *EVERYWHERE,
-    Rule("model", ("model.path",)),
-    Rule("model_base", (), "read from the checkpoint's config.json; it chooses sampling.preset"),
-    Rule("dataset.eval_dataset", ("task.test",), "", _data_file),
-    Rule(
-        "dataset.data_type",
-        (),
-        'math is task.kind = "json"; of code, published sets are kind = "dataset"',
-    ),
-    Rule("rollout.num_response_per_task", ("samples",)),
-    ENGINE,
-    *sampling_rules("rollout", "sampling"),
-)
-
-RULES: dict[Kind, tuple[Rule, ...]] = {"rl": RL, "sft": SFT, "eval": EVAL}
-
-EVAL_SET = "evaluation.eval_dataset"
-VALUE_BASE = "model.value_base_model"
-JSON_TASK = Implied("task.kind", "json", "question and ground_truth_answer")
-IMPLIED: dict[Kind, tuple[Implied, ...]] = {
-    "rl": (
-        JSON_TASK,
-        Implied("minibatches", 4, "rows of a step / (devices * batch_size_lm * accumulation)"),
-        Implied("filter.low", 0.2, "tasks it solves less often are left out"),
-        Implied("filter.high", 0.8, "tasks it solves more often are left out"),
-        Implied(
-            "objective.reduction", "constant", "its block models divide by the longest response"
-        ),
-        Implied("objective.max_log_ratio", 10, "its block models clamp the log-ratio"),
-        Implied(
-            "advantage.forfeit_tokens", 5, "a maths answer within 5 tokens of the end is wrong"
-        ),
-        Implied("optimizer.reset_every_step", True, "AdamW's moments start anew at every RL step"),
-        Implied("optimizer.betas", [0.9, 0.999], "AdamW's usual"),
-        Implied("value.enabled", True, "a base for it is all it takes", VALUE_BASE),
-        Implied("eval.split", "test", "where evaluation.eval_dataset goes", EVAL_SET),
-        Implied("eval.problems", 1_000_000, "it measures the whole set", EVAL_SET),
-    ),
-    "sft": (
-        Implied("noise.noise", "per_token", "each token draws its own noise level"),
-        Implied("optimizer.betas", [0.9, 0.999], "AdamW's usual"),
-    ),
-    "eval": (JSON_TASK,),
-}
+    @property
+    def remark(self) -> str:
+        """The key, and what is to be said of it."""
+        if self.fate == "lost":
+            return f"{self.old} = {_shown(self.value)}: {self.note}"
+        return f"{self.old}; {self.note}" if self.note else self.old
 
 
 def kind_of_foreign(table: Mapping[str, Any]) -> Kind:
@@ -276,152 +89,184 @@ def kind_of_foreign(table: Mapping[str, Any]) -> Kind:
     )
 
 
-def translate(table: Mapping[str, Any], kind: Kind) -> str:
-    """Return a dLLM-RL configuration as our TOML, with a comment for every key without a line.
+def translate(
+    table: Mapping[str, Any],
+    kind: Kind | None = None,
+    base: str | None = None,
+    devices: int | None = None,
+    is_lossy: bool = False,
+) -> tuple[str, list[str]]:
+    """Return a dLLM-RL configuration as our TOML, and a summary of what is no line of it.
 
     Args:
         table: the parsed YAML.
-        kind: which command the result is for.
+        kind: which command the result is for; found in the file when not given.
+        base: kind of model, where the file does not tell.
+        devices: how many the file was run on.
+        is_lossy: write what would run otherwise, with a remark, in place of refusing the file.
 
     Raises:
-        ValueError: a number is none, or a `${...}` names a key that is not there.
+        ValueError: the run would be another one and `is_lossy` is false, or a value is not allowed.
     """
-    old = {name: _resolve(name, value, table) for name, value in flatten(_with_text_keys(table))}
-    old = {name: with_target(name, value, old) for name, value in old.items()}
-    lines: dict[str, str] = {}
-    comments: list[str] = []
-    for name, value in old.items():
-        rule = _rule(name, kind)
-        reason = _reason_for_none(rule, value) or _reason_of_method(name, old)
-        if rule is None or reason:
-            comments.append(_comment(name, value, reason))
-            continue
-        remark = f"{name}; {rule.note}" if rule.note else name
-        taken = [key for key in rule.new if key in lines]
-        if taken:
-            comments.append(_comment(name, value, f"{taken[0]} stands above already"))
-        if isinstance(value, list) and len(value) > 1:
-            comments.append(_comment(name, value, "one evaluation at a time: the first is taken"))
-        for key in rule.new:
-            lines.setdefault(key, _line(key, _convert(rule, value), remark))
-    for new, value, note in _implied(old, kind):
-        lines.setdefault(new, _line(new, value, note))
-    tail = ["", "# Without a line above:", *comments] if comments else []
-    ordered = sorted(lines, key=lambda key: [*key.split(".")[:-1]])
-    return "\n".join([*_head(old, kind), *(lines[key] for key in ordered), *tail])
+    flat = dict(flatten(table))
+    keys = {name: _resolve(name, value, flat) for name, value in flat.items()}
+    source = Source(kind or kind_of_foreign(table), _model_kind(keys, base), keys, devices)
+    variants = _variants(source)
+    outcomes = [_outcomes(variant) for variant in variants]
+    lines = [_lines(*pair) for pair in zip(variants, outcomes, strict=True)]
+    merged = lines[0] if source.kind == "rl" else _variations(lines)
+    told = list(outcomes[0])
+    if source.kind == "rl":
+        lists = (name for name in _lists(source) if len(keys[name]) > 1)
+        told += [Outcome(name, keys[name], "otherwise", FIRST) for name in lists]
+    else:
+        told += [o for other in outcomes[1:] for o in other if o.fate == "lost" and o not in told]
+    losses = [outcome.remark for outcome in told if outcome.fate == "lost"]
+    if losses and not is_lossy:
+        head = "what follows would not run as the file says; --lossy writes it all the same:"
+        raise ValueError("\n".join([head, *losses]))
+    sources = [(remark, {new: value}) for new, (value, remark) in merged.items()]
+    config_from(CLASSES[source.kind], sources)
+    return _text(source.kind, merged, told), [*_summary(told), *(f"lost: {it}" for it in losses)]
 
 
-def markdown_table(kind: Kind) -> str:
-    """Return the table old key -> new key of one kind, as it stands in the documentation."""
-    rows = ["| dLLM-RL | unmask | remark |", "|---|---|---|"]
-    for rule in RULES[kind]:
-        new = ", ".join(f"`{key}`" for key in rule.new) or "-"
-        rows.append(f"| `{rule.old}` | {new} | {rule.note} |")
-    for implied in IMPLIED[kind]:
-        rows.append(f"| (always) | `{implied.new} = {to_toml(implied.value)}` | {implied.note} |")
-    return "\n".join(rows)
+def _resolve(name: str, value: Any, flat: Mapping[str, Any], seen: Sequence[str] = ()) -> Any:
+    """Follow `${section.key}`, as OmegaConf does."""
+    if isinstance(value, list):
+        return [_resolve(name, item, flat, seen) for item in value]
+    if not isinstance(value, str) or "${" not in value:
+        return float(value) if NUMBER.fullmatch(str(value)) else value
+    found = REFERENCE.fullmatch(value)
+    if found is None or found[1] not in flat or found[1] in (name, *seen):
+        raise ValueError(f"{name} = {_shown(value)}: must name one other key that has a value")
+    return _resolve(name, flat[found[1]], flat, (*seen, found[1]))
 
 
-def _head(old: Mapping[str, Any], kind: Kind) -> list[str]:
-    name = model_base(old)
-    warning = f"# {name} models are not there yet: supported are {' and '.join(PRESET_OF)}."
+def _model_kind(keys: Mapping[str, Any], given: str | None) -> str:
+    """Return the kind of model: what the file states, what is given, or a word of its name."""
+    stated = keys.get("model.model_base", keys.get("model_base"))
+    words = str(keys.get("experiment.project")).split("_")
+    named = next((word for word in words if word in (*MODELS, *IMAGE_MODELS)), None)
+    if stated is not None and given is not None and stated != given:
+        raise ValueError(f"--base {given}: the file has model_base = {_shown(stated)}")
+    found = stated or given or named
+    if found not in (*MODELS, *IMAGE_MODELS):
+        raise ValueError(
+            f"model_base = {_shown(found)}: must be one of {', '.join(MODELS)}; where the file has "
+            "none, give --base"
+        )
+    return found
+
+
+def _rules_of(name: str) -> list[Rule]:
+    """Return the rows of a key, or else those of its section."""
+    exact = [rule for rule in RULES if rule.old == name]
+    return exact or [r for r in RULES if r.old.endswith(".*") and name.startswith(r.old[:-1])]
+
+
+def _lists(source: Source) -> list[str]:
+    """Return the keys that have a value for each of several evaluations."""
     return [
-        f"# A configuration of dLLM-RL, for `unmask {kind}`; look through it, and check it with",
-        f"# `unmask config {kind} FILE.toml`.",
-        *([] if name in PRESET_OF else [warning]),
-        "",
+        name
+        for name, value in source.keys.items()
+        if isinstance(value, list)
+        and name.startswith(f"{source.sampled}.")
+        and all(rule.takes != "list" for rule in _rules_of(name))
     ]
 
 
-def _reason_for_none(rule: Rule | None, value: Any) -> str:
-    """Say why a key has no line; nothing where it has one."""
+def _variants(source: Source) -> list[Source]:
+    """Return the file of each evaluation, with one value in place of each list."""
+    names = _lists(source)
+    sizes = {len(source.keys[name]) for name in names} - {1}
+    if len(sizes) > 1 or 0 in sizes:
+        stated = ", ".join(f"{name} = {_shown(source.keys[name])}" for name in names)
+        raise ValueError(f"{stated}: lists stand for evaluations and must be of one length")
+    chosen = [
+        {name: source.keys[name][index % len(source.keys[name])] for name in names}
+        for index in range(max(sizes, default=1))
+    ]
+    return [replace(source, keys={**source.keys, **values}) for values in chosen]
+
+
+def _outcomes(source: Source) -> list[Outcome]:
+    traits = source.traits
+    return [_outcome(name, value, source, traits) for name, value in source.keys.items()]
+
+
+def _outcome(name: str, value: Any, source: Source, traits: frozenset[str]) -> Outcome:
+    """Apply the first row of a key that fits the file."""
+    rows = _rules_of(name)
+    if not rows:
+        is_section = any(rule.old.startswith(f"{name}.") for rule in RULES)
+        fate: Fate = "idle" if is_section and value in (None, {}) else "lost"
+        return Outcome(name, value, fate, "there is no such key in its configurations")
+    rule = next((row for row in rows if traits.issuperset(row.readers.split())), None)
     if rule is None:
-        return "unknown here: the importer has no rule for it"
-    if not rule.new:
-        return rule.note
-    return "no value is given" if value is None else ""
+        return Outcome(name, value, "idle", UNREAD)
+    if value is None and rule.takes != "null":
+        return Outcome(name, value, "idle", "no value is given")
+    if isinstance(value, list | dict) and rule.takes != "list":
+        return Outcome(name, value, "lost", "must be one value")
+    result = rule.convert(value, source)
+    if isinstance(result, Loss):
+        return Outcome(name, value, "lost", result.reason, result.instead)
+    if result is NOTHING or not rule.new:
+        return Outcome(name, value, "otherwise" if rule.fate == "otherwise" else "idle", rule.note)
+    return Outcome(name, value, "line", rule.note, dict.fromkeys(rule.new, result))
 
 
-def _reason_of_method(name: str, old: Mapping[str, Any]) -> str:
-    """Say why a key has no line where the file's method does not look at it."""
-    is_masked = _method(old.get("training.method", "TraceRL")) in ("random", "coupled")
-    return "only TraceRL merges reveals" if name == "training.shrink" and is_masked else ""
+def _lines(source: Source, outcomes: Sequence[Outcome]) -> Lines:
+    """Return all lines of a file: those of its keys, then what is implied."""
+    lines: Lines = {}
+    for outcome in outcomes:
+        mark = "LOST " if outcome.fate == "lost" else ""
+        for new, value in outcome.lines.items():
+            lines.setdefault(new, (value, f"{mark}{outcome.remark}"))
+    for row in IMPLIED:
+        if source.traits.issuperset(row.readers.split()):
+            lines.setdefault(row.new, (row.value, f"without a key there: {row.note}"))
+    return lines
 
 
-def _method_lines(old: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
-    """Return the lines of RL that depend on its method and on the kind of its model."""
-    is_block_model = model_base(old) in BLOCK_MODELS
-    blocks = [old.get(f"{section}.block_size") for section in ("training", "rollout")]
-    found: list[tuple[str, Any, str]] = []
-    if is_block_model and all(blocks) and blocks[0] != blocks[1]:
-        found.append(("objective.train_block", blocks[0], "training.block_size"))
-    if not is_block_model:
-        remark = "without a key there: its other models divide by a view's targets"
-        found.append(("objective.reduction", "view", remark))
-    if _method(old.get("training.method")) not in ("random", "coupled"):
-        return found
-    if is_block_model:
-        remark = "without a key there: each token draws its own level"
-        return [*found, ("objective.mask_level", "per_token", remark)]
-    times = old.get("training.mask_times_per_sample") or 1
-    return [*found, ("objective.mask_views", times, "training.mask_times_per_sample")]
-
-
-def _with_text_keys(table: Mapping[Any, Any]) -> dict[str, Any]:
-    """Make every key a text on one line: YAML reads `on:` as true and `1:` as a number."""
-    return {
-        " ".join(str(key).split()): _with_text_keys(value) if isinstance(value, Mapping) else value
-        for key, value in table.items()
+def _variations(lines: Sequence[Lines]) -> Lines:
+    """Return the lines of all evaluations: what they share, and the rest under their names."""
+    found = {
+        new: line
+        for new, line in lines[0].items()
+        if all(new in other and other[new][0] == line[0] for other in lines)
     }
+    names = [str(own.get("sampling.strategy", ("sampling",))[0]) for own in lines]
+    for number, (name, own) in enumerate(zip(names, lines, strict=True), start=1):
+        unique = name if names.count(name) == 1 else f"{name}_{number}"
+        for new in [new for new in own if new not in found]:
+            if not new.startswith("sampling."):
+                raise ValueError(f"{own[new][1]}: must be one value, for all evaluations")
+            found[f"variations.{unique}{new.removeprefix('sampling')}"] = own[new]
+    return found
 
 
-def _rule(name: str, kind: Kind) -> Rule | None:
-    exact = next((rule for rule in RULES[kind] if rule.old == name), None)
-    patterns = (r for r in RULES[kind] if r.old.endswith(".*") and name.startswith(r.old[:-1]))
-    return exact or next(patterns, None)
+def _text(kind: Kind, lines: Lines, outcomes: Sequence[Outcome]) -> str:
+    """Return the file: its lines by section, and each loss in its section."""
+    entries = [(new, f"{new} = {to_toml(v)}  # {remark}") for new, (v, remark) in lines.items()]
+    lost = [outcome for outcome in outcomes if outcome.fate == "lost" and not outcome.lines]
+    for outcome in lost:
+        section, _, key = outcome.old.partition(".")
+        entries.append((f"{SECTIONS.get(section, section)}.{key}", f"# LOST {outcome.remark}"))
+    entries.sort(key=lambda entry: entry[0].split(".")[:-1])
+    head = f"# A configuration of dLLM-RL, for `unmask {kind}`; see {DOCUMENT}."
+    return "\n".join([head, "", *(text for _, text in entries)])
 
 
-def _resolve(name: str, value: Any, table: Mapping[str, Any]) -> Any:
-    """Follow `${section.key}`, as OmegaConf does."""
-    found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        return value
-    node: Any = table
-    for part in found[1].split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    if node is None or node == value:
-        raise ValueError(f"{name} = {value}: the file has no key {found[1]}")
-    return node
+def _summary(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return what is no line of the file, by reason."""
+    groups: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        reason = outcome.note if outcome.note in (UNREAD, FIRST) else REASONS.get(outcome.fate)
+        if reason is not None:
+            groups.setdefault(reason, []).append(outcome.old)
+    return [f"{reason}: {', '.join(names)}" for reason, names in groups.items()]
 
 
-def _convert(rule: Rule, value: Any) -> Any:
-    try:
-        return rule.convert(value)
-    except ValueError:
-        raise ValueError(f"{rule.old} = {value!r}: is not a number") from None
-
-
-def _implied(old: Mapping[str, Any], kind: Kind) -> list[tuple[str, Any, str]]:
-    """Return the lines that stand for no single key: (key, value, remark)."""
-    found: list[tuple[str, Any, str]] = []
-    usual = {"optimizer.params.beta1": 0.9, "optimizer.params.beta2": 0.999}
-    if any(name in old for name in usual):
-        betas = [number(old.get(name, value)) for name, value in usual.items()]
-        found.append(("optimizer.betas", betas, ", ".join(usual)))
-    if kind == "sft" and "training.batch_size_lm" in old:
-        steps = old.get("training.gradient_accumulation_steps") or 1
-        remark = "batch_size_lm * gradient_accumulation_steps; multiply by the devices it had"
-        found.append(("data.batch_size", old["training.batch_size_lm"] * steps, remark))
-    if kind == "rl":
-        found += _method_lines(old)
-    always = (i for i in IMPLIED[kind] if not i.when or old.get(i.when) is not None)
-    found += sampling_lines(old, kind)
-    return found + [(i.new, i.value, f"without a key there: {i.note}") for i in always]
-
-
-def _line(key: str, value: Any, remark: str) -> str:
-    return f"{key} = {to_toml(value)}  # {remark}"
-
-
-def _comment(name: str, value: Any, reason: str) -> str:
-    return f"# {name} = {'null' if value is None else to_toml(value)}: {reason}"
+def _shown(value: Any) -> str:
+    return "null" if value is None else to_toml(value)

@@ -1,123 +1,149 @@
-"""How dLLM-RL says how responses are unmasked, in our keys: a part of `unmask config import`.
+"""What becomes of the keys that say how responses are unmasked: `rollout.*` and `evaluation.*`.
 
-Its sampler for each model is a preset of ours; the keys of the file stand above it. What ranks the
-slots (`target`) is a key of its own there and the strategy here, and the denoising steps of a whole
-response become those of a block.
+The published sampler of each kind of model is a preset here, and the keys of the file stand above it.
+What ranks the slots (`target`) is a key of its own there and the strategy here, and the denoising
+steps of a whole response become those of a block.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
-Kind = Literal["sft", "rl", "eval"]
-Convert = Callable[[Any], Any]
+from unmask.configs.foreign_rules import (
+    BLOCK_MODELS,
+    NOTHING,
+    Implied,
+    Loss,
+    Rule,
+    Source,
+    idle,
+    judged,
+    line,
+    lost,
+    one_of,
+    otherwise,
+)
 
-BLOCK_MODELS = ("sdar", "trado")
-# What can be measured already, and the preset that says how its sampler for each model differs.
 PRESET_OF = {
-    "sdar": "dllm_rl_jetengine",
-    "trado": "dllm_rl_jetengine",
+    **dict.fromkeys(BLOCK_MODELS, "dllm_rl_jetengine"),
     "llada": "llada_official",
     "mmada": "mmada_official",
     "dream": "dream_official",
 }
-# What ranks the slots under a static quota; there a key of its own, here the strategy.
-STRATEGY_OF_TARGET = {"margin_confidence": "margin", "neg_entropy": "entropy", "random": "random"}
-ONE_DEVICE = "one process and one device so far"
+# Who reads a section that samples, its name there, and its name here.
+SECTIONS = (
+    ("rl", "rollout", "sampling"),
+    ("rl", "evaluation", "eval.sampling"),
+    ("eval by_rollout", "rollout", "sampling"),
+    ("eval by_evaluation", "evaluation", "sampling"),
+)
+STATIC, DYNAMIC = "low_confidence_static", "low_confidence_dynamic"
+STRATEGIES = {STATIC: "static", DYNAMIC: "dynamic", "sequential": "left_to_right"}
+# What ranks the slots under a static quota.
+TARGETS = {
+    "confidence": "static",
+    "margin_confidence": "margin",
+    "neg_entropy": "entropy",
+    "random": "random",
+}
+MACHINES = "how the work is spread; no result depends on it here"
+SPREAD = "of a response there, of a block here"
+RANKED = "written into the strategy where that is static"
+ENTROPIES = "it reveals while all entropies sum to less than 0.35; here one slot more"
+EXACT = "its cache is approximate; RL is exact here"
+FILTERS = "unmask rl refuses filters: the learner's log-probabilities are over every token"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What becomes of one key of dLLM-RL.
-
-    Attributes:
-        old: dotted key there.
-        new: dotted keys here that get its value; none where it has no counterpart.
-        note: what changes, or why there is no counterpart.
-        convert: its value to ours.
-    """
-
-    old: str
-    new: tuple[str, ...] = ()
-    note: str = ""
-    convert: Convert = field(default=lambda value: value)
-
-
-def number(value: Any) -> Any:
-    """Read `1e-6`, which YAML 1.1 takes for a text and OmegaConf for a number."""
-    if isinstance(value, bool) or not isinstance(value, str):
-        return value
-    return float(value)
-
-
-def first(value: Any) -> Any:
-    """Return the first of a list: its evaluations go one after the other."""
-    return value[0] if isinstance(value, list) and value else value
-
-
-def strategy_of(value: Any) -> Any:
-    """Return our name of a `remasking_strategy`."""
-    name = str(first(value)).removeprefix("low_confidence_")
-    return {"sequential": "left_to_right"}.get(name, name)
-
-
-def sampling_rules(old: str, new: str) -> tuple[Rule, ...]:
-    """Return the rules of a section that says how responses are unmasked."""
-    parallel = "how its samplers go in batches; no result depends on it here"
+def sampling_rules(readers: str, section: str, new: str) -> tuple[Rule, ...]:
+    """Return the rows of a section that samples."""
+    block, full, dream = (f"{readers} {trait}" for trait in ("block", "full", "dream"))
+    o, n = f"{section}.", f"{new}."
+    entropy = {n + "strategy": "entropy_bounded", n + "entropy_bound": 0.35}
+    strategies = STRATEGIES | {"entropy_bounded": Loss(ENTROPIES, entropy)}
+    ranked = partial(_full_strategy, section=section, new=new)
     return (
-        Rule(f"{old}.temperature", (f"{new}.temperature",), "", number),
-        Rule(f"{old}.top_p", (f"{new}.top_p",), "", number),
-        Rule(f"{old}.top_k", (f"{new}.top_k",), "", first),
-        Rule(f"{old}.max_token", (f"{new}.max_tokens",)),
-        Rule(f"{old}.block_size", (f"{new}.block_size",), "", first),
-        Rule(f"{old}.denoising_steps_per_block", (f"{new}.denoising_steps",)),
-        Rule(f"{old}.remasking_strategy", (f"{new}.strategy",), "", strategy_of),
-        Rule(f"{old}.dynamic_threshold", (f"{new}.threshold",), "", number),
-        Rule(f"{old}.max_gen_length", (f"{new}.max_tokens",), "of its full-attention models"),
-        Rule(f"{old}.steps", (), f"of a whole response; written per block: {new}.denoising_steps"),
-        Rule(f"{old}.alg_temp", (), "slots are ranked, not drawn, unless the strategy is random"),
-        Rule(f"{old}.pad_target_penalty", (), "padding is a token like any other"),
-        Rule(f"{old}.target", (), f"written into {new}.strategy where that is static"),
-        Rule(
-            f"{old}.further_horizon", (), "its cache is approximate; nothing is approximated here"
-        ),
-        Rule(f"{old}.use_cache", (), "the cache is exact here and always on"),
-        Rule(f"{old}.batch_size", (), parallel),
-        Rule(f"{old}.tensor_parallel_size", (), ONE_DEVICE),
-        Rule(f"{old}.start_with_think", (), "write the opening into task.template"),
-        Rule(f"{old}.output_unmasking_history", (), "every trajectory keeps its step map"),
-        Rule(f"{old}.stop_token_list", (), f"texts there, ids here: set {new}.stop_token_ids"),
+        line(readers, o + "temperature", n + "temperature"),
+        *_filter_rules(f"{readers} filters", section, new),
+        line(block, o + "max_token", n + "max_tokens"),
+        line(full, o + "max_gen_length", n + "max_tokens"),
+        line(readers, o + "block_size", n + "block_size"),
+        line(block, o + "denoising_steps_per_block", n + "denoising_steps"),
+        line(full, o + "steps", n + "denoising_steps", SPREAD, partial(_steps, section=section)),
+        line(block, o + "remasking_strategy", n + "strategy", "", one_of(strategies)),
+        line(full, o + "remasking_strategy", n + "strategy", "target ranks if static", ranked),
+        line(readers, o + "dynamic_threshold", n + "threshold"),
+        judged(full, o + "target", RANKED, partial(_target, section=section)),
+        *lost(dream, "slots are ranked here, never drawn", o + "alg_temp", unless=0),
+        *lost(dream, "padding is a token like any other", o + "pad_target_penalty", unless=1),
+        *_cache_rules(readers, section),
+        *idle(full, MACHINES, o + "batch_size"),
+        *idle(block, MACHINES, o + "tensor_parallel_size"),
+        *idle(readers, "every trajectory keeps its step map", o + "output_unmasking_history"),
     )
 
 
-def model_base(old: Mapping[str, Any]) -> str:
-    """Return which kind of model a flattened file is for."""
-    return str(old.get("model.model_base") or old.get("model_base") or BLOCK_MODELS[0])
+def sampling_implied() -> Iterator[Implied]:
+    """Yield the preset of each section that samples, for each kind of model."""
+    note = "what its sampler does where nothing else is written"
+    sections = {"rl": "sampling", "rl measured": "eval.sampling", "eval": "sampling"}
+    for readers, new in sections.items():
+        for base, name in PRESET_OF.items():
+            yield Implied(f"{readers} {base}", f"{new}.preset", name, note)
 
 
-def with_target(name: str, value: Any, old: Mapping[str, Any]) -> Any:
-    """Write what ranks the slots into a static strategy."""
-    section, _, key = name.rpartition(".")
-    target = STRATEGY_OF_TARGET.get(str(first(old.get(f"{section}.target"))))
-    if key != "remasking_strategy" or not target or strategy_of(value) != "static":
+def _filter_rules(readers: str, section: str, new: str) -> tuple[Rule, ...]:
+    """Return the rows of the filters of the drawn tokens, which rollouts of RL have none of."""
+    top_p, top_k = f"{section}.top_p", f"{section}.top_k"
+    if new == "sampling" and readers.startswith("rl"):
+        return *lost(readers, FILTERS, top_p, unless=1), *lost(readers, FILTERS, top_k, unless=0)
+    return line(readers, top_p, f"{new}.top_p"), line(readers, top_k, f"{new}.top_k")
+
+
+def _cache_rules(readers: str, section: str) -> tuple[Rule, ...]:
+    """Return the rows of the approximate cache, which RL must do without."""
+    used, horizon, full = f"{section}.use_cache", f"{section}.further_horizon", f"{readers} full"
+    if readers == "rl":
+        return otherwise(full, EXACT, used, horizon)
+
+    def mode(value: Any, source: Source) -> Any:
+        return ("prefix" if source.get(horizon) is None else "window") if value else "exact"
+
+    def width(value: Any, source: Source) -> Any:
+        return value if source.get(used) else NOTHING
+
+    return (
+        line(full, used, "engine.cache", "an approximation, as there", mode),
+        line(full, horizon, "engine.horizon", "slots of a window", width),
+    )
+
+
+def _full_strategy(value: Any, source: Source, section: str, new: str) -> Any:
+    if value == DYNAMIC:
+        return "dynamic"
+    if value == STATIC:
+        return TARGETS.get(str(source.get(f"{section}.target")), "static")
+    reason = f"samplers of {source.base} take every name but {STATIC} for {DYNAMIC}"
+    return Loss(reason, {f"{new}.strategy": "dynamic"})
+
+
+def _target(value: Any, source: Source, section: str) -> Any:
+    """Return a loss where slots would be ranked, or held against the threshold, by something else."""
+    is_static = source.get(f"{section}.remasking_strategy") == STATIC
+    if not is_static:
+        return NOTHING if value == "confidence" else Loss("the threshold is on the confidence here")
+    # Dream's sampler ranks by confidence under any other name.
+    is_ranked = value in TARGETS and (source.base, value) != ("dream", "random")
+    return NOTHING if is_ranked else Loss(f"no target of a sampler of {source.base}")
+
+
+def _steps(value: Any, source: Source, section: str) -> Any:
+    """Return the denoising steps of a block."""
+    if source.get(f"{section}.remasking_strategy") != STATIC:
+        return NOTHING
+    length, block = (source.get(f"{section}.{key}") for key in ("max_gen_length", "block_size"))
+    if not all(isinstance(number, int) and number > 0 for number in (value, length, block)):
         return value
-    return [target, *value[1:]] if isinstance(value, list) else target
-
-
-def sampling_lines(old: Mapping[str, Any], kind: Kind) -> list[tuple[str, Any, str]]:
-    """Return the preset of each section that samples, and its denoising steps of a block."""
-    found: list[tuple[str, Any, str]] = []
-    sections = {"rl": {"rollout": "sampling", "evaluation": "eval.sampling"}, "sft": {}}
-    for section, new in sections.get(kind, {"rollout": "sampling"}).items():
-        if f"{section}.remasking_strategy" not in old:
-            continue
-        name = PRESET_OF.get(model_base(old))
-        if name:
-            remark = "without a key there: what its sampler does where nothing else is written"
-            found.append((f"{new}.preset", name, remark))
-        keys = [f"{section}.{key}" for key in ("steps", "max_gen_length", "block_size")]
-        steps, length, block = (first(old.get(key)) for key in keys)
-        if all(isinstance(value, int) and value > 0 for value in (steps, length, block)):
-            per_block = max(1, steps // max(1, length // block))
-            found.append((f"{new}.denoising_steps", per_block, f"{', '.join(keys)}: per block"))
-    return found
+    blocks = length // block
+    if length % block or value % blocks:
+        return Loss(f"does not spread evenly over {length} slots in blocks of {block}")
+    return value // blocks

@@ -10,6 +10,7 @@ tables is listed below it as `reward[].weight`. The keys of a table of named sec
 """
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -82,7 +83,10 @@ def to_toml(value: object) -> str:
         return f"{{{inside}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(to_toml, value))}]"
-    return json.dumps("none" if value is None else value, ensure_ascii=False, default=str)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    text = json.dumps("none" if value is None else value, ensure_ascii=False, default=str)
+    return text.replace("\x7f", "\\u007f")  # the one control character that JSON leaves
 
 
 def _bare(key: str) -> str:

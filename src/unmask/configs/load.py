@@ -48,11 +48,22 @@ def load_config(
         ValueError: a file is missing or not TOML, a key is unknown or missing, or a value is not
             allowed; one line per mistake.
     """
+    sources = [(str(file), _read(file)) for file in files]
+    sources += [(COMMAND_LINE, _parse(override)) for override in overrides]
+    return config_from(cls, sources)
+
+
+def config_from(
+    cls: type[C], sources: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[C, dict[str, str]]:
+    """Build a configuration from its defaults and tables, each with where it was written.
+
+    Raises:
+        ValueError: as `load_config`.
+    """
     listed = keys(cls)
     optional = [key for key in listed if key.is_optional]
     assigned: Assigned = {}
-    sources = [(str(file), _read(file)) for file in files]
-    sources += [(COMMAND_LINE, _parse(override)) for override in overrides]
     for source, table in sources:
         for name, value in flatten(table):
             is_none = value == "none" and any(key.names(name) for key in optional)

@@ -10,9 +10,13 @@ Three forms of JSON are read, each a list (or JSON Lines) of objects:
 These files keep text and step map but no token ids, and text does not give the ids back (a sampled
 response is often not what the tokenizer would make of its text). So the records have none: they can
 be looked at (`unmask show FILE.json`), not trained on along the trajectory. Steps are taken as they
-stand; the full-attention samplers of dLLM-RL count them from 0, ours from 1.
+stand; the full-attention samplers of dLLM-RL count them from 0, ours from 1. Scored evaluations have
+an empty list in place of their step maps.
+
+What else stands in a file is no part of a record, and is named.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,21 +25,31 @@ from unmask.json_records import read_records
 
 Item = Mapping[str, Any]
 
+KEY = re.compile(r"[\w-]+")
+# One entry per response of a task; the reward is the first of the last three that is there.
+LISTS = ("step_map", "extracted_output", "rewards", "process_reward", "correctness")
+READ = {"full_output", "prompt", "question", "response", "reward", *LISTS}
 
-def records_of_file(path: Path) -> list[dict[str, Any]]:
+
+def records_of_file(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the responses of a dLLM-RL file in the form of our `trajectories.jsonl`.
 
     Token ids and log-probabilities are empty, `step` is None, and the reward is None where the file
     has no judgement yet.
+
+    Returns:
+        The records, and the keys of the file that are not in them.
 
     Raises:
         ValueError: the file is missing, is not JSON or has none of the three forms; names the
             record and the key.
     """
     records: list[dict[str, Any]] = []
+    unread: set[str] = set()
     for number, (place, item) in enumerate(read_records(path, "FILE"), start=1):
         if not isinstance(item, dict):
             raise ValueError(f"{place}: expected an object, found {type(item).__name__}")
+        unread |= item.keys() - (READ - {"process_reward"} if "rewards" in item else READ)
         if "full_output" in item:
             records += _rollout_records(item, number, place)
         elif "response" in item:
@@ -47,21 +61,23 @@ def records_of_file(path: Path) -> list[dict[str, Any]]:
             )
     if not records:
         raise ValueError(f"FILE = {path}: holds no response")
-    return records
+    return records, sorted(unread)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML table; nothing in it can make or run anything.
 
     Raises:
-        ValueError: the file is missing, is not YAML, or holds no table.
+        ValueError: the file is missing, is not YAML, or holds no table; or a key is no name or stands twice.
     """
     import yaml
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_keys(yaml.compose(text, yaml.SafeLoader))
+        table = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(table, dict):
@@ -69,22 +85,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return table
 
 
+def _check_keys(root: Any) -> None:
+    """Refuse a mapping with a key that is no name, or twice there: the parser keeps the last alone."""
+    import yaml
+
+    nodes = [root]
+    for node in nodes:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        names = [str(key.value) for key, _ in pairs]
+        for (key, inner), name in zip(pairs, names, strict=True):
+            is_name = key.tag.endswith(":str") and KEY.fullmatch(name)
+            if not is_name or names.count(name) > 1:
+                reason = "stands twice" if is_name else "is no name"
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {name!r} {reason}", problem_mark=key.start_mark
+                )
+            nodes.append(inner)
+
+
 def _rollout_records(item: Item, number: int, place: str) -> Iterator[dict[str, Any]]:
     """Yield one record per response of a task, and check that its lists are of one length."""
     texts = _list(item, "full_output", place)
-    names = ("step_map", "extracted_output", "correctness", "rewards")
-    lists = {name: _list(item, name, place) for name in names if name in item}
+    lists = {name: _list(item, name, place) for name in LISTS if name in item}
+    if "step_map" not in lists:
+        raise ValueError(f"{place}: has no step_map")
+    lists["step_map"] = lists["step_map"] or [[] for _ in texts]
     wrong = [name for name, values in lists.items() if len(values) != len(texts)]
     if wrong:
         raise ValueError(
             f"{place}: {wrong[0]} has {len(lists[wrong[0]])} entries, full_output {len(texts)}"
         )
-    if "step_map" not in lists:
-        raise ValueError(f"{place}: has no step_map")
     question = item.get("prompt", item.get("question", ""))
     for index, text in enumerate(texts):
         judged = {name: values[index] for name, values in lists.items()}
-        reward, parts = _judgement(judged)
+        reward, parts = _judgement(judged, place)
         record = _record(question, text, judged["step_map"], number, place)
         record |= {"reward": reward, "parts": parts}
         if "extracted_output" in judged:
@@ -93,21 +127,34 @@ def _rollout_records(item: Item, number: int, place: str) -> Iterator[dict[str, 
 
 
 def _example_record(item: Item, number: int, place: str) -> dict[str, Any]:
-    text, reward = item["response"], item.get("reward")
+    text, reward = item["response"], _reward(item, "reward", place)
     record = _record(item.get("prompt", ""), text, item.get("step_map", []), number, place)
     return record | {"reward": reward}
 
 
-def _judgement(judged: Item) -> tuple[float | None, dict[str, float]]:
+def _judgement(judged: Item, place: str) -> tuple[Any, dict[str, float]]:
     """Return the reward (what training was given, else the share judged right) and its parts."""
     verdict = judged.get("correctness")
-    right: float | None = None
-    if isinstance(verdict, list):  # code: one verdict per test
-        right = sum(map(bool, verdict)) / len(verdict) if verdict else 0.0
-    elif verdict is not None:
-        right = float(verdict)
-    reward = judged.get("rewards", right)
+    # Of code there is one per test.
+    verdicts: list[Any] = verdict if isinstance(verdict, list) else [verdict]
+    if "correctness" not in judged:
+        right = None
+    elif all(isinstance(one, bool | int | float) for one in verdicts):
+        right = sum(map(float, verdicts)) / len(verdicts) if verdicts else 0.0
+    else:
+        raise ValueError(f"{place}: correctness = {verdict!r}: must be verdicts")
+    names = [name for name in ("rewards", "process_reward") if name in judged]
+    reward = _reward(judged, names[0], place) if names else right
     return reward, {} if right is None else {"correct": right}
+
+
+def _reward(item: Item, name: str, place: str) -> Any:
+    """Return a reward: a number, one per token, or None."""
+    reward = item.get(name)
+    numbers = reward if isinstance(reward, list) else [reward or 0]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError(f"{place}: {name} = {reward!r}: must be a number, or a number per token")
+    return reward
 
 
 def _record(question: Any, text: Any, step_map: Any, number: int, place: str) -> dict[str, Any]:
