@@ -1,5 +1,6 @@
 """Sources are laid over each other in order; a mistake names the key, value and way out."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
         ("optimizer.betas=[1]", "optimizer.betas = [1] (command line): must be [float, float]"),
         (
             "task.verifier.workers=0",
-            "task.verifier.workers = 0 (command line): must be int >= 1",
+            "task.verifier.workers = 0 (command line): must be int >= 1, <= 1024",
         ),
         (
             "sampling.confidence=row",
@@ -140,6 +141,74 @@ def test_dump_loads_again(tmp_path: Path) -> None:
 )
 def test_mistake_is_one_clear_line(override: str, line: str) -> None:
     assert complaint(*NEEDED, override) == [line]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "engine.slots=99999999999",
+        "engine.cache_tokens=99999999999",
+        "engine.row_budget=99999999999",
+        "task.size=1e14",
+        "task.seed=99999999999999999999",
+        "task.verifier.workers=99999",
+        "task.verifier.time_limit_s=1e300",
+        "run.threads=100000",
+        "run.seed=99999999999999999999",
+        "rollout.prompts=99999999999",
+        "rollout.responses=99999999999",
+        "sampling.max_tokens=99999999999",
+        "sampling.block_size=99999999999",
+        "sampling.stop_token_ids=[99999999999]",
+        "steps=99999999999",
+        "minibatches=-99999999999",
+        "optimizer.token_budget=1e300",
+        "optimizer.lr=1e300",
+        "lora.rank=99999999999",
+        "eval.samples=99999999999",
+        "model.mask_id=99999999999",
+        "model.mask_id=-99999999999",
+    ],
+)
+def test_an_absurd_number_is_refused_and_named(override: str) -> None:
+    name, _, number = override.partition("=")
+    (line,) = complaint("model.path=m", "task.kind=reasoning_gym", "task.name=gcd", override)
+    assert line.startswith(name)
+    assert to_toml(tomllib.loads(f"x = {number}")["x"]).strip("[]") in line
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        (f"task.args.x={'[' * 5000}", "task.args.x: nested deeper than 100"),
+        (f"task.args{'.a' * 200}=1", "the configuration: nested deeper than 100"),
+        (f"steps={'9' * 5000}", "steps: a number of too many digits"),
+    ],
+)
+def test_text_that_would_exhaust_the_parser_is_refused(override: str, line: str) -> None:
+    (found,) = complaint("model.path=m", "task.kind=reasoning_gym", "task.name=gcd", override)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = " + "[" * 5000, "nested deeper than 100"),
+        (f"[{'.'.join('a' * 5000)}]\nb = 1", "nested deeper than 100"),
+        ("x = " + "9" * 5000, "a number of too many digits"),
+    ],
+)
+def test_a_file_that_would_exhaust_the_parser_is_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = write(tmp_path, text)
+    (line,) = complaint(*NEEDED, files=(path,))
+    assert line.startswith(f"{path}: {words}")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path, "\ufeffsteps = 7\n")
+    assert load_config(RLConfig, [path], NEEDED)[0].steps == 7
 
 
 def test_missing_keys_are_named() -> None:

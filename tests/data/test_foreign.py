@@ -2,6 +2,7 @@
 
 import io
 import json
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,16 @@ def test_yaml_is_a_table_and_runs_nothing(tmp_path: Path) -> None:
         ("a:\n  b: 1\n  b: 2", "not valid YAML: key 'b' stands twice"),
         ("1: 2", "not valid YAML: key '1' is no name"),
         ("'a.b': 2", "not valid YAML: key 'a.b' is no name"),
+        ("a: " + "[" * 50_000, "not valid YAML: line 1: nested deeper than 100"),
+        ("".join(f"{'  ' * n}a:\n" for n in range(200)), "not valid YAML: line 101: nested deeper"),
+        ("a: &x [1]\nb: [*x, *x]", r"not valid YAML: line 2: \*x is an alias; write out"),
+        ("a: 2024-13-45", "not valid YAML: month must be"),
+        ("a: " + "9" * 5000, "not valid YAML: Exceeds the limit"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=f"a.yaml: {said}"):
             read_yaml(path)
+    path.write_bytes(BOM_UTF8 + b"a: 1")
+    assert read_yaml(path) == {"a": 1}
     with pytest.raises(ValueError, match=r"absent\.yaml: no such file"):
         read_yaml(tmp_path / "absent.yaml")

@@ -24,3 +24,13 @@ def test_what_a_killed_process_left_is_no_reply(tmp_path: Path) -> None:
     (path,) = tmp_path.rglob("*.json")
     path.rename(path.with_name(f"{path.name}.tmp-00112233"))
     assert cache.get("asked") is None
+
+
+@pytest.mark.parametrize("left", ["", '{"a": 1}', "[" * 20_000])
+def test_a_damaged_reply_is_an_error_that_names_its_file(left: str, tmp_path: Path) -> None:
+    cache = ReplyCache(tmp_path)
+    cache.put("asked", "reply")
+    (path,) = tmp_path.rglob("*.json")
+    path.write_text(left)
+    with pytest.raises(ValueError, match=f"^{path}: "):
+        cache.get("asked")

@@ -123,7 +123,7 @@ def test_a_directory_that_is_no_run_is_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no config\.json, so it is no run to resume"):
         check_run(config(tmp_path), resume=True)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json: is not JSON"):
+    with pytest.raises(ValueError, match=r"config\.json: not JSON"):
         check_run(config(tmp_path), resume=True)
 
 

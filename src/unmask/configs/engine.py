@@ -10,12 +10,12 @@ from unmask.configs.section import Section
 class EngineConfig(Section):
     """How large the engine is; no result depends on it, unless `cache` is approximate."""
 
-    slots: int = Field(default=256, ge=1)
+    slots: int = Field(default=256, ge=1, le=2**16)
     """Responses written at the same time."""
-    row_budget: int | None = Field(default=None, ge=1)
+    row_budget: int | None = Field(default=None, ge=1, le=2**24)
     """Most tokens one forward pass feeds; longer prompts are fed in chunks, and full-attention
     sequences take turns. 2,048 on CPU and 16,384 on CUDA when not given."""
-    cache_tokens: int | None = Field(default=None, ge=1)
+    cache_tokens: int | None = Field(default=None, ge=1, le=2**30)
     """Tokens whose keys and values are held at most, in whole pages of 64 and at least one; without a
     bound on CPU and as many as the memory allows on CUDA when not given."""
     shares_prefixes: bool = True

@@ -30,7 +30,7 @@ class EvalConfig(Section):
     """Which problems."""
     problems: int | None = Field(default=None, ge=1)
     """Most problems of the split, the first ones; none is all."""
-    samples: int = Field(default=1, ge=1)
+    samples: int = Field(default=1, ge=1, le=2**16)
     """Responses per problem; accuracy is their mean (avg@n)."""
     unfit: Literal["refuse", "wrong"] = "refuse"
     """What becomes of a problem that leaves no room for `sampling.max_tokens`: the run is refused, or

@@ -18,7 +18,7 @@ class EvalSection(Section):
     """Which held-out problems."""
     problems: int = Field(default=512, ge=0)
     """Most problems of the split."""
-    samples: int = Field(default=1, ge=1)
+    samples: int = Field(default=1, ge=1, le=2**16)
     """Responses per problem; accuracy is their mean (avg@n)."""
     sampling: SamplingConfig | None = None
     """How evaluation responses are unmasked; as in training (SFT: the defaults) when not given."""

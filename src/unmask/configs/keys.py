@@ -160,7 +160,7 @@ def _is_table_of_sections(annotation: Any) -> bool:
 
 def _field_type(field: FieldInfo) -> str:
     bounds = [
-        f"{sign} {getattr(bound, name):g}"
+        f"{sign} {getattr(bound, name)}"
         for bound in field.metadata
         for name, sign in BOUNDS.items()
         if hasattr(bound, name)

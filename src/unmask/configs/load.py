@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unmask.configs.keys import REQUIRED, Key, keys, to_toml
+from unmask.json_records import check_nesting, too_deep
 
 C = TypeVar("C", bound=BaseModel)
 Assigned = dict[str, tuple[Any, str]]  # dotted key -> (value, where it was written)
@@ -69,6 +70,7 @@ def config_from(
             is_none = value == "none" and any(key.names(name) for key in optional)
             _assign(assigned, name, None if is_none else value, source)
     values = _nest(assigned)
+    check_nesting(values, "the configuration")
     try:
         config = cls.model_validate(values)
     except ValidationError as error:
@@ -95,9 +97,23 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file}: no such file; {_nearest_files(file)}")
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return _parse_toml(file.read_text(encoding="utf-8-sig"), str(file))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not valid TOML: {error}") from None
+
+
+def _parse_toml(text: str, place: str) -> dict[str, Any]:
+    """Parse TOML; only text that is none raises a `TOMLDecodeError`."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise too_deep(place) from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise ValueError(f"{place}: a number of too many digits ({error})") from None
+    check_nesting(table, place)
+    return table
 
 
 def _nearest_files(file: Path) -> str:
@@ -115,7 +131,7 @@ def _parse(override: str) -> dict[str, Any]:
     if not name or not equals:
         raise ValueError(f"{override!r}: an override is written key=value")
     try:
-        table = tomllib.loads(f"value = {text}")
+        table = _parse_toml(f"value = {text}", name)
     except tomllib.TOMLDecodeError:
         return {name: text}
     # A line break would smuggle in keys; no key takes a date, but `2026-01-31` may well name a run.

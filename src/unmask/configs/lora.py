@@ -8,7 +8,7 @@ from unmask.configs.section import Section
 class LoRAConfig(Section):
     """Low-rank adapters on the linear projections; without this section every weight is trained."""
 
-    rank: int = Field(default=16, ge=1)
+    rank: int = Field(default=16, ge=1, le=2**16)
     """Rank of each adapter's two matrices."""
     alpha: float = Field(default=32.0, gt=0)
     """What an adapter adds is scaled by `alpha / rank`."""

@@ -27,7 +27,7 @@ class ModelConfig(Section):
     the engine uses (`packed`)."""
     mask_id: int | None = None
     """Mask token id; found in the checkpoint when not given."""
-    block_size: int | None = Field(default=None, ge=1)
+    block_size: int | None = Field(default=None, ge=1, le=2**20)
     """Slots per diffusion block; found in the checkpoint when not given."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""

@@ -17,7 +17,7 @@ class NoiseConfig(Section):
     """Lowest noise level t: the probability that a token is hidden."""
     high: float = Field(default=0.9, gt=0, le=1)
     """Highest noise level t."""
-    views: int = Field(default=1, ge=1)
+    views: int = Field(default=1, ge=1, le=1024)
     """Independent noisy views of each response per pass; in blocks, they share its clean copy."""
     canvas_tokens: int | None = Field(default=None, ge=1)
     """Under full attention, fewest slots of a canvas: what a shorter response leaves free is hidden

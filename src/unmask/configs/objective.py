@@ -101,7 +101,7 @@ class ObjectiveConfig(Section):
     mask_level: Literal["per_block", "per_token"] = "per_block"
     """`per_block` draws one such probability per block of a view (per view under full attention),
     `per_token` one per token (published for block models)."""
-    mask_views: int = Field(default=1, ge=1)
+    mask_views: int = Field(default=1, ge=1, le=1024)
     """Random masks per response; `coupled` trains the complement of each as well."""
 
     @field_validator("train_block")

@@ -7,10 +7,10 @@ environment variable that holds it.
 import re
 from string import Formatter
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from unmask.configs.address import check_address
 from unmask.configs.model import DType
 from unmask.configs.section import Section
 
@@ -68,7 +68,7 @@ class EndpointConfig(Section):
     api_key_env: str | None = None
     """Name of the environment variable that holds the API key, never the key itself; no key is sent
     when not given."""
-    votes: int = Field(default=1, ge=1)
+    votes: int = Field(default=1, ge=1, le=1024)
     """Replies asked for to every question."""
     temperature: float = Field(default=0.6, ge=0)
     """Temperature of the judge's replies."""
@@ -79,16 +79,16 @@ class EndpointConfig(Section):
     extra: dict[str, Any] = {}
     """More fields of the request's body, as the server wants them, such as
     `chat_template_kwargs.enable_thinking = false`."""
-    timeout_s: float = Field(default=120.0, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0, le=86_400)
     """Seconds one request may take, from its start to the last byte of its reply."""
     retries: int = Field(default=6, ge=0, le=100)
     """Times a question is asked again when the server fails or its reply cannot be read; then the
     run stops with its state kept."""
-    backoff_s: float = Field(default=1.0, ge=0)
+    backoff_s: float = Field(default=1.0, ge=0, le=86_400)
     """Most seconds before the first of them; doubled each time."""
-    max_wait_s: float = Field(default=60.0, ge=0)
+    max_wait_s: float = Field(default=60.0, ge=0, le=86_400)
     """Most seconds between two of them; a server that asks for more (Retry-After) stops the run."""
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: int = Field(default=16, ge=1, le=1024)
     """Most requests at the same time."""
 
     @field_validator("api_key_env")
@@ -277,19 +277,6 @@ RewardTerm = Annotated[
     | RewardModelTerm,
     Field(discriminator="kind"),
 ]
-
-
-def check_address(name: str, address: str) -> None:
-    """Refuse an address that could not be asked, or that holds a secret.
-
-    Raises:
-        ValueError: naming where the address is from.
-    """
-    parts = urlsplit(address)
-    if parts.username is not None:
-        raise ValueError(f"{name} must hold no user or password; use api_key_env")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name} = {address!r}: write it as http://host:port/v1")
 
 
 def check_template(template: str, needed: set[str], optional: set[str]) -> None:

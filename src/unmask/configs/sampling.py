@@ -32,11 +32,11 @@ class SamplingConfig(Section):
     the largest lead of their likeliest token (`margin`), of the least entropy (`entropy`), in
     `random` order or `left_to_right`; or the quota and all above the threshold (`dynamic`), or as
     many as `factor` or the entropy bound (`entropy_bounded`) allow."""
-    block_size: int | None = Field(default=None, ge=1)
+    block_size: int | None = Field(default=None, ge=1, le=2**20)
     """Slots per diffusion block; the model's own when not given."""
-    sub_block_size: int | None = Field(default=None, ge=1)
+    sub_block_size: int | None = Field(default=None, ge=1, le=2**20)
     """Slots of a block that are open at a time, from the left; the model's own when not given."""
-    denoising_steps: int | None = Field(default=None, ge=1)
+    denoising_steps: int | None = Field(default=None, ge=1, le=2**20)
     """Denoising steps a block may take; one per slot when not given."""
     schedule: Schedule = "even"
     """How the quota goes over the steps: `even` splits a block's masks, `block` its slots (SDAR),
@@ -77,7 +77,7 @@ class SamplingConfig(Section):
     """Token ids that end a response; the model's end-of-text ids when not given."""
     stop: tuple[str, ...] = ()
     """Texts that end a response; looked for when a block is finished."""
-    max_tokens: int = Field(default=256, ge=1)
+    max_tokens: int = Field(default=256, ge=1, le=2**20)
     """Most tokens of a response; under full attention, the slots of the canvas."""
 
     @model_validator(mode="before")

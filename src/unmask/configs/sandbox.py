@@ -19,12 +19,12 @@ class SandboxConfig(Section):
     (`unmask doctor` names it)."""
     python: Path | None = None
     """Interpreter that runs the programs; the one that runs this when not given."""
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=1024)
     """Tests that run at the same time."""
-    cpu_s: int = Field(default=6, ge=1)
+    cpu_s: int = Field(default=6, ge=1, le=86_400)
     """Seconds of processor time a test may take; it decides, so that a busy machine fails no right
     program."""
-    wall_s: float = Field(default=60.0, gt=0)
+    wall_s: float = Field(default=60.0, gt=0, le=86_400)
     """Seconds a test may take by the clock; it ends programs that sleep."""
     memory_mb: int = Field(default=1024, ge=64)
     """MiB of address space of each process of a program."""

@@ -22,7 +22,7 @@ class SFTDataConfig(Section):
     path: Path | None = None
     """JSON or JSON Lines file of `prompt` and `response` texts; the task's own demonstrations when
     not given."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=2**20)
     """Demonstrations per optimizer step."""
 
 

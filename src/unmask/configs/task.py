@@ -31,9 +31,9 @@ DatasetName = Literal[
 class VerifierConfig(Section):
     """How verifiers of other packages are run: in worker processes that are killed when they take too long."""
 
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=1024)
     """Worker processes."""
-    time_limit_s: float = Field(default=5.0, gt=0)
+    time_limit_s: float = Field(default=5.0, gt=0, le=3600)
     """Seconds one item may take, counted from its own start; a slower item scores 0 and is counted
     in the log."""
 
@@ -47,7 +47,7 @@ class ReasoningGymConfig(Section):
     """Name of the dataset, as in `reasoning_gym.create_dataset(name)`."""
     args: dict[str, Any] = {}
     """Arguments of the dataset's generator."""
-    size: int = Field(default=20_000, ge=10)
+    size: int = Field(default=20_000, ge=10, le=10_000_000)
     """Problems drawn from the generator; repeats of a prompt are dropped."""
     seed: int = Field(default=0, ge=0)
     """Seed of the generator."""

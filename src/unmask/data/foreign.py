@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from unmask.json_records import read_records
+from unmask.json_records import MAX_DEPTH, read_records
 
 Item = Mapping[str, Any]
 
@@ -75,10 +75,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
+        _check_yaml(text)
         _check_keys(yaml.compose(text, yaml.SafeLoader))
         table = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date of the 13th month is no YAMLError
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(table, dict):
         raise ValueError(f"{path}: expected a table of sections, found {type(table).__name__}")
@@ -101,6 +102,22 @@ def _check_keys(root: Any) -> None:
                     problem=f"key {name!r} {reason}", problem_mark=key.start_mark
                 )
             nodes.append(inner)
+
+
+def _check_yaml(text: str) -> None:
+    """Refuse nesting that would end the parser, and aliases, by which a few lines stand for gigabytes."""
+    import yaml
+
+    depth = 0
+    events: Iterator[Any] = yaml.parse(text, yaml.SafeLoader)
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        place = f"line {event.start_mark.line + 1}"
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{place}: nested deeper than {MAX_DEPTH}")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"{place}: *{event.anchor} is an alias; write out what it stands for")
 
 
 def _rollout_records(item: Item, number: int, place: str) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,6 @@ of models. Where both runs hold several samplings, those of the same name are co
 one, which also compares two samplings of one run.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from unmask.configs.load import flatten
 from unmask.evaluation.grading import PROTOCOL
 from unmask.evaluation.paired import difference_interval, mcnemar, permutation_test
+from unmask.json_records import read_object
 from unmask.runs.columns import align
 from unmask.runs.verdicts import GRADER, gradings, read_verdicts
 
@@ -140,13 +140,10 @@ def _pairs(
 
 
 def _check_comparable(first: Path, second: Path) -> None:
-    protocols = [json.loads((run / PROTOCOL).read_text()) for run in (first, second)]
+    protocols = [read_object(run / PROTOCOL) for run in (first, second)]
     for key in SAME:
         _check_same(key, first, second, *(protocol[key] for protocol in protocols))
-    graders = [
-        dict(flatten(json.loads((gradings(run)[-1] / GRADER).read_text())))
-        for run in (first, second)
-    ]
+    graders = [dict(flatten(read_object(gradings(run)[-1] / GRADER))) for run in (first, second)]
     for key in sorted(graders[0].keys() | graders[1].keys()):
         if not any(f"{key}.".startswith(f"{free}.") for free in FREE):
             _check_same(key, first, second, *(grader.get(key) for grader in graders))

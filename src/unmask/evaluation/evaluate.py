@@ -29,6 +29,7 @@ from unmask.engine.request import resolve
 from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
 from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
 from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
+from unmask.json_records import read_object
 from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.runs.columns import align
 from unmask.runs.directory import TRAJECTORIES, check_run, open_run
@@ -190,7 +191,7 @@ def _read_responses(run: Path) -> dict[str, list[list[Response]]]:
     verdicts = read_verdicts(run)
     records = {key_of(r): _measured(r) for r in read_objects(run / TRAJECTORIES)}
     found: dict[str, dict[int, list[Response]]] = {}
-    for variation in json.loads((run / PROTOCOL).read_text())["samplings"]:
+    for variation in read_object(run / PROTOCOL)["samplings"]:
         found[variation] = {}
     for key in sorted(verdicts):
         variation, problem, _ = key
@@ -241,7 +242,7 @@ def _keep_protocol(place: Path, protocol: Mapping[str, Any]) -> None:
     if not place.is_file():
         write_json(place, now)
         return
-    before = json.loads(place.read_text())
+    before = read_object(place)
     for name in before:
         if before[name] != now.get(name):
             raise ValueError(

@@ -23,6 +23,7 @@ from unmask.configs.keys import to_toml
 from unmask.configs.load import dump, flatten, load_config
 from unmask.evaluation.responses import FAILURES
 from unmask.evaluation.summary import outcome_of
+from unmask.json_records import read_object
 from unmask.runs.directory import CONFIG, TRAJECTORIES
 from unmask.runs.files import append_lines, atomic_directory, write_json
 from unmask.runs.history import read_objects
@@ -74,7 +75,7 @@ def rescore(run: Path, overrides: Sequence[str]) -> Path:
     config = _config(run, overrides)
     with closing(build_task(config.task)) as task:
         problems = problems_of(config, task)
-        if digest(problems) != json.loads((run / PROTOCOL).read_text())["problems_sha256"]:
+        if digest(problems) != read_object(run / PROTOCOL)["problems_sha256"]:
             raise ValueError(
                 f"{run}: the task's problems are not those that were asked; judge with the same "
                 "files and settings"
@@ -101,7 +102,7 @@ def _config(run: Path, overrides: Sequence[str]) -> EvalConfig:
         raise ValueError(f"{run}: is no evaluation: {PROTOCOL} is missing")
     if not gradings(run):
         raise ValueError(f"{run}: is not finished; go on with it by unmask eval ... --resume")
-    stored = flatten(json.loads((run / CONFIG).read_text()))
+    stored = flatten(read_object(run / CONFIG))
     words = [f"{name}={to_toml(value)}" for name, value in stored]
     return load_config(EvalConfig, [], [*words, *overrides])[0]
 

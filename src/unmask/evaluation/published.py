@@ -28,7 +28,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unmask.models.spec import ModelSpec
+    from unmask.json_records import read_object
+from unmask.models.spec import ModelSpec
 
 # What a family's published `forward` must be given for whole texts: `none`: it builds its own pattern;
 # `full`: the word, as Dream's does; `seen`: `(1, 1, L, L)`, 1 where a key is seen, and positions;
@@ -80,7 +81,7 @@ def require_code(directory: Path) -> None:
     Raises:
         ValueError: if `auto_map` names no model class, or its file is not there.
     """
-    config = json.loads((directory / "config.json").read_text())
+    config = read_object(directory / "config.json")
     named = config.get("auto_map") or {}
     found = next((named[name] for name in AUTO_CLASSES if name in named), None)
     if found is None:

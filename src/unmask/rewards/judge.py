@@ -15,24 +15,23 @@ because they would carry it to another address.
 import json
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
-from typing import IO, Any
-from urllib.error import HTTPError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from typing import Any
 
-from unmask.configs.reward import EndpointConfig, check_address
+from unmask.configs.address import check_address
+from unmask.configs.reward import EndpointConfig
+from unmask.json_records import parse_json
+from unmask.rewards.post import post
 from unmask.rewards.reply_cache import ReplyCache
 
 ADDRESS = "OPENAI_BASE_URL"
-READ_BYTES = 2**16
 MAX_REPLY_BYTES = 2**24
 AGAIN = {408, 425, 429}
 
@@ -49,14 +48,6 @@ class _Failure:
 
     reason: str
     wait_s: float = 0.0
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        """Follow nowhere: the status is an error like others."""
-        return
 
 
 class Judge:
@@ -86,7 +77,6 @@ class Judge:
             self._headers["Authorization"] = f"Bearer {self._key}"
         self._config = config
         self._cache = ReplyCache(cache)
-        self._opener = build_opener(_NoRedirect())
 
     def ask(self, questions: Sequence[str], read: Read) -> list[list[float]]:
         """Return `votes` numbers per question, in the order of the questions.
@@ -189,36 +179,23 @@ class Judge:
         Raises:
             JudgeError: the server refused it for good.
         """
-        request = Request(self._url, json.dumps(body).encode(), self._headers, method="POST")
+        limit_s = self._config.timeout_s
         try:
-            return _content(self._read(request))
-        except HTTPError as error:
-            reason = f"it answered {error.code}: {_said(error)}"
-            if error.code in AGAIN or error.code >= 500:
-                return _Failure(reason, _retry_after(error.headers.get("Retry-After")))
-            raise self._error(reason) from None
+            reply = post(
+                self._url, json.dumps(body).encode(), self._headers, limit_s, MAX_REPLY_BYTES
+            )
+            if 200 <= reply.status < 300:
+                return _content(reply.body)
         except TimeoutError:
-            return _Failure(f"no reply in endpoint.timeout_s = {self._config.timeout_s:g}")
+            return _Failure(f"no reply in endpoint.timeout_s = {limit_s:g}")
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             return _Failure(f"{type(error).__name__}: {reason}")
-
-    def _read(self, request: Request) -> bytes:
-        """Return a reply's body; the limit is on the whole of it, however slowly it drips."""
-        until = time.monotonic() + self._config.timeout_s
-        received = bytearray()
-        with self._opener.open(request, timeout=self._config.timeout_s) as response:
-            while chunk := response.read1(READ_BYTES):
-                received += chunk
-                if time.monotonic() > until:
-                    raise TimeoutError
-                if len(received) > MAX_REPLY_BYTES:
-                    raise ValueError(f"a reply of more than {MAX_REPLY_BYTES} bytes")
-            # `read1` ends quietly where a connection does.
-            missing = response.length
-        if missing:
-            raise ValueError(f"the connection ended {missing} bytes before the reply did")
-        return bytes(received)
+        stated = " ".join(reply.body[:300].decode(errors="replace").split())
+        reason = f"it answered {reply.status}: {stated}"
+        if reply.status in AGAIN or reply.status >= 500:
+            return _Failure(reason, _retry_after(reply.headers.get("Retry-After")))
+        raise self._error(reason)
 
     def _error(self, reason: str) -> JudgeError:
         if self._key is not None:
@@ -245,21 +222,12 @@ def _content(body: bytes) -> str:
         ValueError: it is none.
     """
     try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
+        content = parse_json(body, "reply")["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
         content = None
     if not isinstance(content, str):
         raise ValueError(f"not a chat completion: {body[:120]!r}")
     return content
-
-
-def _said(error: HTTPError) -> str:
-    """Return the beginning of what a server says beside a status, as one line."""
-    try:
-        with error:
-            return " ".join(error.read(300).decode(errors="replace").split())
-    except (OSError, HTTPException):
-        return "(and no more)"
 
 
 def _retry_after(header: str | None) -> float:
@@ -270,7 +238,7 @@ def _retry_after(header: str | None) -> float:
         return float(header)
     try:
         when = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max((when - datetime.now(UTC)).total_seconds(), 0.0)

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unmask.json_records import parse_json
 from unmask.runs.files import write_text
 
 
@@ -22,10 +23,13 @@ class ReplyCache:
 
     def get(self, asked: Any) -> str | None:
         """Return the reply to a request, a JSON value; None where there is none yet."""
-        try:
-            return json.loads(self._path(asked).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        path = self._path(asked)
+        if not path.is_file():
             return None
+        reply = parse_json(path.read_bytes(), str(path))
+        if not isinstance(reply, str):
+            raise ValueError(f"{path}: holds no reply; remove it, and it is asked for again")
+        return reply
 
     def put(self, asked: Any, reply: str) -> None:
         """Keep the reply to a request."""

@@ -13,7 +13,6 @@ the run goes on; only a run that is resumed cuts off what came after its checkpo
 """
 
 import importlib.metadata
-import json
 import math
 import os
 import platform
@@ -30,6 +29,7 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
+from unmask.json_records import read_object
 from unmask.runs.files import (
     append_lines,
     force_to_disk,
@@ -111,12 +111,7 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
         return
     if not (path / CONFIG).is_file():
         raise ValueError(f"run.dir = {path}: holds no {CONFIG}, so it is no run to resume")
-    try:
-        before = dict(flatten(json.loads((path / CONFIG).read_text())))
-    except ValueError as error:
-        raise ValueError(
-            f"{path / CONFIG}: is not JSON, so the run cannot go on: {error}"
-        ) from None
+    before = dict(flatten(read_object(path / CONFIG)))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and not _may_change(key):
@@ -148,7 +143,7 @@ def open_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) ->
 def _write_environment(place: Path, now: dict[str, Any]) -> None:
     """Write what the run runs on; a resumed run keeps when it began, and lists when it went on."""
     if place.is_file():
-        before = json.loads(place.read_text())
+        before = read_object(place)
         if before["packages"] != now["packages"]:
             warnings.warn(
                 f"{place}: the run began with other versions ({before['packages']}): it goes on, "

@@ -8,13 +8,14 @@ An evaluation writes `summary.json` and `speed.json` where a training run writes
 under the names that training gives them (`eval_accuracy` and so on), so that the two compare.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from unmask.json_records import parse_object, read_object
 
 # How deep below the given directory runs are looked for: `runs/quickstart/rl` is two.
 DEPTH = 3
@@ -95,7 +96,7 @@ def read_run(path: Path) -> PastRun:
         raise ValueError(
             f"{path}: is not a run: config.json and environment.json are not both there"
         )
-    environment = _read_object(path / "environment.json")
+    environment = read_object(path / "environment.json")
     numbers: dict[str, float | None] = {}
     wall_s, steps = 0.0, 0
     for line in read_lines(path / "metrics.jsonl"):
@@ -104,11 +105,11 @@ def read_run(path: Path) -> PastRun:
         wall_s += sum(value or 0.0 for name, value in line.items() if name.endswith("_wall_s"))
     numbers.pop("step", None)
     if (path / "summary.json").is_file() and not numbers:
-        summaries = _read_object(path / "summary.json").get("samplings", {})
-        speeds = _read_object(path / "speed.json").get("samplings", {})
+        summaries = read_object(path / "summary.json").get("samplings", {})
+        speeds = read_object(path / "speed.json").get("samplings", {})
         numbers = _numbers_of_samplings(summaries, speeds)
         wall_s = sum(speed["wall_s"] for speed in speeds.values())
-    return PastRun(path, _read_object(path / "config.json"), environment, numbers, steps, wall_s)
+    return PastRun(path, read_object(path / "config.json"), environment, numbers, steps, wall_s)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -135,7 +136,7 @@ def read_objects(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            yield _object(line, f"{path}, line {number}")
+            yield parse_object(line, f"{path}, line {number}")
 
 
 def _run_directories(directory: Path, depth: int) -> Iterator[Path]:
@@ -162,17 +163,3 @@ def _numbers_of_samplings(
                 found[name] = value
         numbers |= {f"{prefix}{name}": value for name, value in found.items()}
     return numbers
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    return _object(path.read_bytes(), str(path))
-
-
-def _object(text: bytes, place: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{place}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{place}: expected a JSON object, found {type(value).__name__}")
-    return value

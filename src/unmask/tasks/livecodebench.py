@@ -5,9 +5,9 @@ in the sandbox, by an unpickler that knows no class at all, and what comes back 
 private tests together are the tests.
 """
 
-import json
 from typing import Any
 
+from unmask.json_records import parse_json
 from unmask.rewards.code_tests import CallTest, CodeTest, StdioTest
 from unmask.rewards.sandbox import MIB, Limits, ProgramFailedError, Sandbox
 from unmask.rewards.sandbox_level import choose_means
@@ -119,7 +119,7 @@ def unpickle(text: str) -> Any:
 
 def _json(record: Record, name: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text, name)
     except ValueError as error:
         raise record.error(name, f"must be JSON ({error})") from error
 
@@ -128,8 +128,10 @@ def _test(case: dict[str, Any], metadata: dict[str, Any]) -> CodeTest:
     """Read one case: `testtype`, `input` and `output`; of a method, one JSON value per line of `input`."""
     if case["testtype"] == "stdin":
         return StdioTest(case["input"], case["output"])
-    args = tuple(json.loads(line) for line in case["input"].split("\n") if line.strip())
-    return CallTest(f"Solution().{metadata['func_name']}", args, json.loads(case["output"]))
+    lines = (line for line in case["input"].split("\n") if line.strip())
+    args = tuple(parse_json(line, "input") for line in lines)
+    expected = parse_json(case["output"], "output")
+    return CallTest(f"Solution().{metadata['func_name']}", args, expected)
 
 
 DATASET = Dataset(

@@ -273,7 +273,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / STATE
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(state, dict) or state.keys() - {CRITIC_UPDATES} != STATE_KEYS:
         raise _unreadable(path, f"its keys must be {', '.join(sorted(STATE_KEYS))}")

@@ -127,7 +127,7 @@ def _read_object(path: Path) -> Record:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return cast(Record, value) if isinstance(value, dict) else {}
 
