@@ -76,7 +76,7 @@ def drip(first: bytes, then: bytes) -> Callable[[socket.socket], None]:
 def test_the_limit_holds_whatever_drips(first: bytes, then: bytes) -> None:
     with server(drip(first, then)) as url:
         start = time.monotonic()
-        with pytest.raises(TimeoutError, match=r"no reply in 0\.3 s"):
+        with pytest.raises(TimeoutError):
             ask(url, LIMIT_S)
         assert time.monotonic() - start < DRIP_S / 2
 

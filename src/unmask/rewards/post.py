@@ -76,8 +76,8 @@ def post(
 
 
 def _exchange(request: Request, timeout_s: float, max_bytes: int) -> Reply:
-    until = time.monotonic() + timeout_s
     # Longer than the caller waits, so that the caller's limit is the one that strikes.
+    until = time.monotonic() + 2 * timeout_s
     with build_opener(_EveryStatus()).open(request, timeout=2 * timeout_s) as response:
         try:
             body = _read(response, until, max_bytes)
@@ -93,7 +93,7 @@ def _read(response: HTTPResponse, until: float, max_bytes: int) -> bytes:
     while chunk := response.read1(READ_BYTES):
         received += chunk
         if time.monotonic() > until:
-            raise TimeoutError
+            raise TimeoutError("no whole reply in time")
         if len(received) > max_bytes:
             raise ValueError(f"a reply of more than {max_bytes} bytes")
     # `read1` ends quietly where a connection does.
