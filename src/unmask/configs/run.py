@@ -14,7 +14,7 @@ class RunConfig(Section):
     """Directory the run writes; it must be empty or absent."""
     seed: int = Field(default=0, ge=0)
     """Every random draw of the run is derived from this number."""
-    threads: int = Field(default=1, ge=1, le=1024)
+    threads: int = Field(default=1, ge=1, le=512)
     """CPU threads torch may use; recorded, because another number gives other last bits."""
     keep_last: int = Field(default=2, ge=1)
     """Checkpoints kept for `--resume`; older ones are removed."""
