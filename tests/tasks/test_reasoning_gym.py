@@ -139,11 +139,31 @@ def test_the_users_own_reward_takes_the_verifiers_place(
         ({"name": "gcd", "args": {"no_such": 1}}, r"task\.args = .*no_such"),
         ({"name": "chain_sum", "args": {"min_terms": 0}}, r"task\.args = .*min_terms must be"),
         ({"name": "arc_agi"}, r"task\.name = 'arc_agi'.*JSON"),
+        ({"name": "composite", "args": {"datasets": [{"name": "gcd"}]}}, r"task\.args = .*refuses"),
+        (
+            {"name": "coin_flip"},
+            r"task\.name = 'coin_flip': .* pays the answer '0' in full where '0\.\d+' is right.*"
+            r"task\.allow_lenient = true",
+        ),
+        ({"name": "game_of_life_halting"}, r"pays the answer '(True|False)'.*allow_lenient"),
     ],
 )
 def test_what_cannot_be_built_is_named(keys: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         build_task(ReasoningGymConfig(**keys))
+
+
+@pytest.mark.parametrize("keys", [{"allow_lenient": True}, {"reward": "operator:eq"}])
+def test_a_data_set_that_pays_junk_is_used_if_asked_for_or_judged_otherwise(keys: dict[str, Any]):
+    with closing(build_task(config("coin_flip", **keys))) as task:
+        assert task.prompts("train")
+
+
+def test_a_data_set_with_an_alphabet_against_junk_is_used():
+    with closing(build_task(config("complex_arithmetic"))) as task:
+        prompt = task.prompts("train")[0]
+        scores = task.grade([(prompt, prompt.reference["answer"]), (prompt, "nan"), (prompt, "")])
+    assert [score.reward for score in scores] == [1.0, 0.0, 0.0]
 
 
 def test_an_empty_split_is_an_error_that_names_the_shares():

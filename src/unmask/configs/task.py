@@ -59,6 +59,9 @@ class ReasoningGymConfig(Section):
     """Use the short prompt and response format for small models where the task has one."""
     exact: bool | None = None
     """Count a graded score as 1 only when it is full; the task decides when not given."""
+    allow_lenient: bool = False
+    """Use the data set even if its verifier pays junk, such as the answer `nan`, in full; otherwise it is
+    refused when it is loaded."""
     reward: str | None = None
     """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
     place of the verifier."""

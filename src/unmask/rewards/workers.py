@@ -44,6 +44,7 @@ from typing import IO, Any, Literal
 
 from unmask.rewards.sandbox_command import (
     ENVIRONMENT,
+    TMP,
     Bind,
     interpreter,
     python_command,
@@ -290,7 +291,8 @@ def _command(setup: Mapping[str, Any], is_walled: bool) -> list[str]:
     command = python_command(python, BOOT, setup)
     if not is_walled:
         return command
-    packages = [Bind(Path(path), Path(path)) for path in setup["path"]]
+    # Shown inside, the machine's own /tmp would hide the empty one.
+    packages = [Bind(Path(path), Path(path)) for path in setup["path"] if Path(path) != TMP]
     return walled(
         best_walls(), command, [*python.binds, *packages], TMP_BYTES, may_change_user=False
     )

@@ -3,7 +3,8 @@
 A prompt's reference is the generator's entry, which the package's own verifier reads in a worker
 process (`rewards.reasoning_gym`). Problems are drawn once; repeats of a prompt are dropped, so a
 split may hold fewer prompts than its share of `size`. Refused: a dataset whose entries JSON cannot
-carry to the worker without changing a verdict, and arguments its generator refuses.
+carry to the worker without changing a verdict, one whose verifier pays junk (it is probed, in the
+worker, when the task is built), and arguments its generator refuses.
 """
 
 import difflib
@@ -13,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from unmask.configs.task import ReasoningGymConfig
-from unmask.rewards.reasoning_gym import FACTORY
+from unmask.rewards.reasoning_gym import FACTORY, paid_junk, probes
 from unmask.rewards.workers import VerifierPool, score_from_verdict
 from unmask.tasks import chain_sum, countdown, mini_sudoku
 from unmask.tasks.grader import Grader, own_grader
@@ -21,13 +22,15 @@ from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.wording import VERBATIM, Entry, Wording
 from unmask.types import Prompt, Score, Split
 
+NUM_PROBED = 5
+
 
 def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     """Make the task of one dataset; its problems are drawn at the first call of `prompts`.
 
     Raises:
-        ValueError: unknown dataset, arguments it refuses, no compact wording, or entries that JSON
-            cannot carry.
+        ValueError: unknown dataset, arguments it refuses, no compact wording, entries that JSON
+            cannot carry, or a verifier that pays junk.
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
@@ -44,7 +47,7 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     def demonstration(prompt: Prompt) -> str | None:
         return wording.demonstration(prompt.reference)
 
-    grader = own_grader(config.reward) or _package_grader(config, wording)
+    grader = own_grader(config.reward) or _package_grader(config, dataset, wording)
     return Task(
         config.name,
         prompts,
@@ -77,9 +80,15 @@ def is_exact_by_default(name: str) -> bool:
     return name in ("chain_sum", "countdown", "mini_sudoku", "sudoku")
 
 
-def _package_grader(config: ReasoningGymConfig, wording: Wording) -> Grader:
+def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) -> Grader:
     args = {"name": config.name, "args": {**config.args, "size": config.size, "seed": config.seed}}
     pool = VerifierPool(FACTORY, args, config.verifier.workers, config.verifier.time_limit_s)
+    if not config.allow_lenient:
+        try:
+            _check_pays_no_junk(config, dataset, pool)
+        except BaseException:
+            pool.close()
+            raise
     exact = is_exact_by_default(config.name) if config.exact is None else config.exact
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
@@ -89,6 +98,17 @@ def _package_grader(config: ReasoningGymConfig, wording: Wording) -> Grader:
         return [score_from_verdict(verdict, exact) for verdict in verdicts]
 
     return Grader(grade, pool.close)
+
+
+def _check_pays_no_junk(config: ReasoningGymConfig, dataset: Any, pool: VerifierPool) -> None:
+    items = probes(_draw(config, dataset, index) for index in range(NUM_PROBED))
+    paid = paid_junk(items, (verdict.score for verdict in pool.judge(items)))
+    if paid is not None:
+        raise ValueError(
+            f"task.name = {config.name!r}: its verifier pays the answer {paid['answer'][:100]!r} in full "
+            f"where {paid['entry']['answer']!r} is right, so training on it would teach that; give "
+            "task.reward, or use it as it is by task.allow_lenient = true"
+        )
 
 
 def _create_dataset(config: ReasoningGymConfig) -> Any:
@@ -106,7 +126,7 @@ def _create_dataset(config: ReasoningGymConfig) -> Any:
         dataset = reasoning_gym.create_dataset(
             config.name, **config.args, size=config.size, seed=config.seed
         )
-    except (AssertionError, TypeError, ValueError) as error:
+    except Exception as error:  # of the generators, each with checks of its own
         raise ValueError(
             f"task.args = {config.args}: {config.name} refuses them: {error}"
         ) from error
