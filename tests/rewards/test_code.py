@@ -10,7 +10,7 @@ import pytest
 from tests.sandboxes import python_for
 from unmask.configs.sandbox import SandboxConfig
 from unmask.rewards.code import CodeGrader, CodeVerdict, score_from_code_verdict
-from unmask.rewards.code_tests import CodeTest, SourceTest, StdioTest
+from unmask.rewards.code_tests import CallTest, CodeTest, SourceTest, StdioTest
 
 SQUARE = [SourceTest(f"assert f({n}) == {n * n}", ("f",)) for n in range(4)]
 LIMITS = {"cpu_s": 1, "wall_s": 10.0}
@@ -72,12 +72,74 @@ def test_a_score_names_its_parts():
     }
 
 
-def test_a_test_that_cannot_run_stops_the_caller(grader: CodeGrader):
-    with pytest.raises(RuntimeError, match=r"(?s)cannot run.*no_such_package"):
-        grader.judge([("def f(): pass", [SourceTest("import no_such_package", ("f",))])])
+def test_a_test_that_cannot_run_is_no_verdict_and_stops_nothing(grader: CodeGrader):
+    unfit = SourceTest("import no_such_package", ("f",))
+    square = ("def f(x): return x * x", SQUARE)
+    right, odd, again = grader.judge([square, ("def f(): pass", [SQUARE[0], unfit]), square])
+    assert right.share == again.share == 1.0
+    assert odd.outcomes == ("wrong", "unfit")
+    assert odd.unfit == "a test needs what is not installed: No module named 'no_such_package'"
+    score = score_from_code_verdict(odd, "share")
+    assert (score.reward, score.parts["unfit"]) == (0.0, 1.0)
     with pytest.raises(ValueError, match="without tests"):
         grader.judge([("def f(): pass", [])])
     assert grader.judge([("def f(x): return x * x", SQUARE)])[0].share == 1.0
+
+
+def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader):
+    solution = "class Link:\n    def __init__(self, x): self.x = x\ndef f(link): return link.x"
+    link = ("f", "Link")
+    found = grader.find_unfit(
+        [
+            ("def f(x): return x * x", SQUARE),
+            (None, [SQUARE[0], SourceTest("assert f() == 1", ("f",), "1 / 0")]),
+            (None, [StdioTest("x" * (64 * 2**20 + 1), "x")]),
+            (None, [StdioTest("x", "x")]),
+            (solution, [SourceTest("assert f(a) == 1", link, "a = Link(1)", has_objects=True)]),
+            (solution, [SourceTest("assert f(a) == 1", link, "a = Link(1) + 1", has_objects=True)]),
+            (None, [SourceTest("assert f(a) == 1", link, "a = Link(1) + 1", has_objects=True)]),
+            (None, [SourceTest("assert f(a) == 1", ("f",), "import os\nos._exit(1)")]),
+        ]
+    )
+    assert [bool(reason) for reason in found] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert "ZeroDivisionError" in found[1]
+    assert "file_mb = 64: raise it" in found[2]
+    assert found[5] == "a test fails the published solution"
+    assert found[7] == "a test's setup ends in a crash"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "assert f(50_000) == 10**50_000 + 7",
+        "assert len(str(f(50_000))) == 50_001 and str(f(50_000)).endswith('07')",
+        "assert f(50_000) == int('1' + '0' * 49_999 + '7')",
+        f"assert f(50_000) == 1{'0' * 49_999}7",
+    ],
+)
+def test_whole_numbers_of_fifty_thousand_digits_are_compared(grader: CodeGrader, source: str):
+    test = SourceTest(source, ("f",))
+    programs = ["def f(n): return 10**n + 7", "def f(n): return 10**n + 6"]
+    right, wrong = grader.judge([(program, [test]) for program in programs])
+    assert (right.outcomes, wrong.outcomes) == (("passed",), ("wrong",))
+    call = CallTest("f", (10**50_000,), 10**50_000 + 1)
+    assert grader.judge([("def f(n): return n + 1", [call])])[0].share == 1.0
+
+
+def test_the_tolerance_of_floats_is_the_configs(grader: CodeGrader):
+    item = ("print(1 / 3)", [StdioTest("", "0.333333333")])
+    assert grader.judge([item])[0].share == 1.0
+    with closing(CodeGrader(SandboxConfig(float_tolerance=0.0, workers=1, **LIMITS))) as strict:
+        assert strict.judge([item])[0].share == 0.0
 
 
 def test_without_namespaces_programs_have_a_folder_that_is_gone_afterwards(
@@ -87,10 +149,12 @@ def test_without_namespaces_programs_have_a_folder_that_is_gone_afterwards(
     folder = Path(tempfile.mkdtemp(prefix="unmask-test-", dir="/tmp"))
     folder.chmod(0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    program = "import os\nopen('mine', 'w').write('x')\ndef f(x): return len(os.listdir())"
+    program = "import os\nopen('mine', 'w').write('x')\ndef f(x): return sorted(os.listdir())"
     config = SandboxConfig(isolation="process", python=python, **LIMITS)
     with closing(CodeGrader(config)) as grader:
-        verdicts = grader.judge([(program, [SourceTest("assert f(0) == 1", ("f",))])] * 3)
+        verdicts = grader.judge(
+            [(program, [SourceTest("assert f(0) == ['mine', 'program.py']", ("f",))])] * 3
+        )
         assert [verdict.share for verdict in verdicts] == [1.0] * 3
         assert list(folder.glob("*/*"))  # the next program's
     assert list(folder.glob("*/*")) == []

@@ -9,7 +9,7 @@ from unmask.tasks.code_problems import code_reference, fenced, names_defined, pr
 
 TEST = SourceTest("assert f(1) == 1", ("f",))
 STUB = 'import math\n\ndef f(x):\n    """Root."""\n'
-REFERENCE = code_reference([TEST], prelude="import math", stub=STUB, entry_point="f")
+REFERENCE = code_reference([TEST], prelude="import math", stub=STUB, names=["f"])
 
 
 def run(program: str) -> object:

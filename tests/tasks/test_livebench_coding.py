@@ -59,9 +59,10 @@ def test_right_programs_earn_one_and_wrong_ones_nothing(tmp_path: Path) -> None:
 
 def test_a_beginning_that_the_response_repeats_stands_once() -> None:
     repeated = f"```python\n{BEGINNING}\n{REST}```"
-    assert whole_response(BEGINNING, repeated) == repeated
-    assert whole_response(BEGINNING, RIGHT[2]) == repeated
-    assert whole_response("", RIGHT[0]) == RIGHT[0]
+    reference = {"names": [], "beginning": BEGINNING}
+    assert whole_response(reference, repeated) == repeated
+    assert whole_response(reference, RIGHT[2]) == repeated
+    assert whole_response(reference | {"beginning": ""}, RIGHT[0]) == RIGHT[0]
 
 
 def test_other_tasks_are_left_out() -> None:

@@ -38,3 +38,6 @@ class SandboxConfig(Section):
     credit: Literal["all", "share"] = "all"
     """What passing some tests earns: `all` nothing (and the tests after a failed first one are not run),
     `share` their share."""
+    float_tolerance: float = Field(default=1e-6, ge=0, lt=1)
+    """How far a printed number may lie from the expected one, absolutely or relative to it, where both
+    are written with a decimal point or an exponent; 0 compares them exactly."""

@@ -77,7 +77,7 @@ class Evaluation:
                     f"{low:.1%} .. {high:.1%}",
                     f"{speed.tokens_per_forward:.2f}",
                     f"{speed.tokens_per_s:.0f}",
-                    str(outcomes["timeout"] + outcomes["crash"]),
+                    str(outcomes["timeout"] + outcomes["crash"] + outcomes["unfit"]),
                     str(outcomes["failed"]),
                 )
             )
@@ -156,7 +156,7 @@ def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
             for ask in asks:
                 llm.engine.resolve(ask.prompt, ask.sampling)
         with closing(open_run(config, resume)) as run:
-            _keep_protocol(run.path / PROTOCOL, _protocol(config, llm, prompts))
+            _keep_protocol(run.path / PROTOCOL, _protocol(config, task, llm, prompts))
             write_missing(run, llm, asks)
             if not gradings(run.path):
                 grade_run(run.path, config, task, problems)
@@ -211,7 +211,9 @@ def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _protocol(config: EvalConfig, llm: LLM, prompts: Sequence[Prompt]) -> dict[str, Any]:
+def _protocol(
+    config: EvalConfig, task: Task, llm: LLM, prompts: Sequence[Prompt]
+) -> dict[str, Any]:
     """Return what was asked of which model how, beyond what the configuration says."""
     token_ids = json.dumps([prompt.token_ids for prompt in prompts])
     shortest = min(prompts, key=lambda prompt: len(prompt.token_ids))
@@ -219,6 +221,7 @@ def _protocol(config: EvalConfig, llm: LLM, prompts: Sequence[Prompt]) -> dict[s
         "task": config.task.name,
         "split": config.split,
         "problems": len(prompts),
+        "left_out": list(task.left_out(config.split)),
         "problems_sha256": digest(prompts),
         "prompts_sha256": hashlib.sha256(token_ids.encode()).hexdigest(),
         "samples": config.samples,

@@ -24,7 +24,7 @@ from unmask.evaluation.metrics import (
     wilson_interval,
 )
 
-Outcome = Literal["correct", "wrong", "timeout", "crash", "failed"]
+Outcome = Literal["correct", "wrong", "timeout", "crash", "unfit", "failed"]
 NUM_BINS = 24
 
 
@@ -34,7 +34,8 @@ class Response:
 
     Attributes:
         reward: what the grader gave; 0 where it gave no verdict.
-        outcome: right, wrong, no verdict (`timeout`, `crash`), or not written (`failed`).
+        outcome: right, wrong, no verdict (`timeout`, `crash`, or `unfit` where the problem itself cannot
+            be judged), or not written (`failed`).
         answer: what was extracted from it, for the majority vote.
         tokens: response tokens, stop token included.
         denoising_steps: denoising passes.
@@ -137,6 +138,8 @@ class Speed:
 
 def outcome_of(reward: float, parts: Mapping[str, float]) -> Outcome:
     """Return the outcome of a response that was judged, from its reward and the reward's named parts."""
+    if parts.get("unfit"):
+        return "unfit"
     if parts.get("verifier_timeout"):
         return "timeout"
     if parts.get("verifier_crash"):

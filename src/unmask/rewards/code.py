@@ -4,8 +4,9 @@ A trusted worker process runs the test, a sandbox holds the program (`rewards.co
 `rewards.sandbox`). Each test has a sandbox of its own: a program that dies in one test is new in the
 next one, and nothing one test leaves behind is found by another.
 
-Of every test there is an outcome: passed, wrong, timeout or crash. Where it cannot be known (a
-sandbox that does not start, a test that is no Python) `judge` raises, because a zero would be
+Of every test there is an outcome: passed, wrong, timeout or crash; or unfit, where the test itself
+cannot run, which is no verdict on the program and is counted apart. `find_unfit` finds such tests
+without any program, before one is judged. A sandbox that does not start raises: a zero would be
 trained on.
 """
 
@@ -16,14 +17,28 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from unmask.configs.sandbox import SandboxConfig
-from unmask.rewards.code_tests import FACTORY, CodeTest, Outcome, record_from_test
-from unmask.rewards.sandbox import START_LIMIT_S, limits_from_config, remove_folder
+from unmask.rewards.code_tests import (
+    FACTORY,
+    CodeTest,
+    Outcome,
+    SourceTest,
+    StdioTest,
+    record_from_test,
+)
+from unmask.rewards.sandbox import (
+    START_LIMIT_S,
+    UnfitTestError,
+    check_stdin,
+    limits_from_config,
+    remove_folder,
+)
 from unmask.rewards.sandbox_level import choose_means
 from unmask.rewards.workers import Verdict, VerifierPool
 from unmask.types import Score
 
-# Seconds of processor time for the test's own side of a test: building cases and comparing results.
-TEST_CPU_S = 30.0
+# Seconds of processor time for the test's own side of a test: building cases and comparing results,
+# which a hostile result can make slow.
+TEST_CPU_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +48,12 @@ class CodeVerdict:
     Attributes:
         outcomes: of the tests that were run, in their order.
         num_tests: of all tests; the others were not run, because one had failed already.
+        unfit: why a test could not run, whatever the program; empty if all could.
     """
 
     outcomes: tuple[Outcome, ...]
     num_tests: int
+    unfit: str = ""
 
     @property
     def share(self) -> float:
@@ -47,6 +64,8 @@ class CodeVerdict:
 def score_from_code_verdict(verdict: CodeVerdict, credit: Literal["all", "share"]) -> Score:
     """Turn a verdict into a reward, with its parts for the log."""
     reward = float(verdict.share == 1.0) if credit == "all" else verdict.share
+    if verdict.unfit:
+        return Score(0.0, {"graded": 0.0, "unfit": 1.0})
     parts = {
         "graded": verdict.share,
         "code_timeout": float("timeout" in verdict.outcomes),
@@ -67,11 +86,13 @@ class CodeGrader:
         self._stops_early = config.credit == "all"
         self._scratch = TemporaryDirectory(prefix="unmask-sandbox-", ignore_cleanup_errors=True)
         Path(self._scratch.name).chmod(0o711)  # a program's user passes through, and sees nothing
+        self._limits = limits_from_config(config)
         args = {
             "means": choose_means(config.isolation, config.python),
-            "limits": asdict(limits_from_config(config)),
+            "limits": asdict(self._limits),
             "python": None if config.python is None else str(config.python),
             "scratch": self._scratch.name,
+            "float_tolerance": config.float_tolerance,
         }
         self._pool = VerifierPool(
             FACTORY,
@@ -89,42 +110,83 @@ class CodeGrader:
         for folder in Path(self._scratch.name).iterdir():
             remove_folder(folder)
 
+    def find_unfit(self, problems: Sequence[tuple[str | None, Sequence[CodeTest]]]) -> list[str]:
+        """Return for each problem why its tests cannot run, and an empty text where they can.
+
+        Args:
+            problems: the published solution, where there is one, and the tests. The solution is run
+                only where a test makes objects of the program's, because nothing else shows that
+                such a test works.
+        """
+        found = [self._too_large(tests) for _, tests in problems]
+        sources = [
+            (place, test)
+            for place, (_, tests) in enumerate(problems)
+            for test in tests
+            if isinstance(test, SourceTest)
+        ]
+        questions = [{"program": None, "test": record_from_test(test)} for _, test in sources]
+        for (place, _), verdict in zip(sources, self._pool.judge(questions), strict=True):
+            if verdict.error:
+                found[place] = verdict.reason or f"a test's setup ends in a {verdict.error}"
+        inside = {place for place, test in sources if test.waits or test.has_objects}
+        solved = {
+            place: (program, tests)
+            for place, (program, tests) in enumerate(problems)
+            if place in inside and not found[place] and program is not None
+        }
+        for place, verdict in zip(solved, self.judge([*solved.values()]), strict=True):
+            if verdict.share < 1:
+                found[place] = verdict.unfit or "a test fails the published solution"
+        return found
+
+    def _too_large(self, tests: Sequence[CodeTest]) -> str:
+        try:
+            for test in tests:
+                if isinstance(test, StdioTest):
+                    check_stdin(test.stdin, self._limits)
+        except UnfitTestError as error:
+            return str(error)
+        return ""
+
     def judge(self, items: Sequence[tuple[str, Sequence[CodeTest]]]) -> list[CodeVerdict]:
         """Judge programs, each by its tests; the verdicts come in the order of the items.
 
         Raises:
             ValueError: a program without tests.
-            RuntimeError: a test or the sandbox itself cannot run.
+            RuntimeError: the sandbox itself cannot run.
         """
         for program, tests in items:
             if not tests:
                 raise ValueError(f"a program without tests cannot be judged: {program[:200]!r}")
-        outcomes: list[list[Outcome]] = [[] for _ in items]
+        verdicts: list[list[Verdict]] = [[] for _ in items]
         first, others = slice(0, 1), slice(1, None)
         for some in (first, others) if self._stops_early else (slice(None),):
-            self._run(items, some, outcomes)
+            self._run(items, some, verdicts)
         return [
-            CodeVerdict(tuple(found), len(tests))
-            for found, (_, tests) in zip(outcomes, items, strict=True)
+            _code_verdict(found, len(tests))
+            for found, (_, tests) in zip(verdicts, items, strict=True)
         ]
 
     def _run(
         self,
         items: Sequence[tuple[str, Sequence[CodeTest]]],
         some: slice,
-        outcomes: list[list[Outcome]],
+        verdicts: list[list[Verdict]],
     ) -> None:
         """Run some tests of every program that has failed none, or of all where a share earns something."""
         questions = [
             (found, {"program": program, "test": record_from_test(test)})
-            for found, (program, tests) in zip(outcomes, items, strict=True)
-            if not self._stops_early or set(found) <= {"passed"}
+            for found, (program, tests) in zip(verdicts, items, strict=True)
+            if not self._stops_early or all(verdict.score == 1.0 for verdict in found)
             for test in tests[some]
         ]
-        verdicts = self._pool.judge([question for _, question in questions])
-        for (found, _), verdict in zip(questions, verdicts, strict=True):
-            found.append(_outcome(verdict))
+        judged = self._pool.judge([question for _, question in questions])
+        for (found, _), verdict in zip(questions, judged, strict=True):
+            found.append(verdict)
 
 
-def _outcome(verdict: Verdict) -> Outcome:
-    return verdict.error or ("passed" if verdict.score == 1.0 else "wrong")
+def _code_verdict(found: Sequence[Verdict], num_tests: int) -> CodeVerdict:
+    outcomes: list[Outcome] = [v.error or ("passed" if v.score == 1.0 else "wrong") for v in found]
+    unfit = next((verdict.reason for verdict in found if verdict.error == "unfit"), "")
+    return CodeVerdict(tuple(outcomes), num_tests, unfit)

@@ -6,31 +6,51 @@ literal that comes back, so a comparison is always Python's own. Three kinds:
 
 - `SourceTest`: statements that call functions of the program and assert: a whole `check()`, or one
   assert. What they need beside the program (`setup`: helpers of the problem's text) runs here too,
-  so a program that redefines a helper is still measured by the right one.
+  so a program that redefines a helper is still measured by the right one. A setup that itself uses
+  the program runs once the program is loaded; objects of its classes stay in the sandbox
+  (`rewards.program_objects`).
 - `CallTest`: one call and its expected result; a tuple counts as the list of its items, as
   LiveCodeBench compares.
 - `StdioTest`: the whole program reads `stdin` and prints. Compared are lines without the space
   around them; two that differ are equal if their words are equal as decimal numbers, as
-  LiveCodeBench compares.
+  LiveCodeBench compares, or two words with a decimal point or an exponent lie close together.
 
 Arguments cross by value. A test never sees what the program does to its own copy, so emptying an
 argument does not make `f(xs) == sorted(xs)` true; a test of a function that only changes its
 argument cannot pass.
+
+Whether a test can run at all is found without any program (`prepare`), when its data set is read.
 """
 
+import ast
+import builtins
+import math
 import random
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from functools import partial
+from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
+from types import CodeType
 from typing import Any, Literal
 
+from unmask.rewards.inside.literals import MAX_DEPTH, pack, unpack
 from unmask.rewards.sandbox import Limits, ProgramFailedError, Sandbox, UnfitTestError
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.workers import Verdict
 
 FACTORY = "unmask.rewards.code_tests:load_code_verifier"
-Outcome = Literal["passed", "wrong", "timeout", "crash"]
+Outcome = Literal["passed", "wrong", "timeout", "crash", "unfit"]
+FLOAT_TOLERANCE = 1e-6
+# A test may turn a result into text, which takes quadratic time: under a second at this many digits.
+MAX_DIGITS = 100_000
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
+MAX_SHOWN = 200
+WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +59,20 @@ class SourceTest:
 
     Attributes:
         source: the statements.
-        names: the functions of the program they call.
+        names: the functions and classes of the program that they or the setup use.
         setup: what they need beside it.
+        has_objects: whether objects of the program's classes are made and handed on.
     """
 
     source: str
     names: tuple[str, ...]
     setup: str = ""
+    has_objects: bool = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether the setup uses the program."""
+        return bool(names_used(self.setup) & set(self.names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +96,37 @@ CodeTest = SourceTest | CallTest | StdioTest
 
 
 def record_from_test(test: CodeTest) -> dict[str, Any]:
-    """Turn a test into JSON values."""
-    return {"kind": type(test).__name__, **asdict(test)}
+    """Turn a test into JSON values; what is called with and expected is packed, as JSON limits integers."""
+    packed = {name: pack(value, -MAX_DEPTH) for name, value in asdict(test).items()}
+    return {"kind": type(test).__name__, **packed}
 
 
 def read_test(record: Mapping[str, Any]) -> CodeTest:
     """Turn what `record_from_test` made back into the test."""
-    fields = {name: value for name, value in record.items() if name != "kind"}
-    match record["kind"]:
-        case "SourceTest":
-            return SourceTest(**fields)
-        case "CallTest":
-            return CallTest(**fields)
-        case "StdioTest":
-            return StdioTest(**fields)
-        case kind:
-            raise ValueError(f"no such kind of test: {kind!r}")
+    values = {n: unpack(value, -MAX_DEPTH) for n, value in record.items() if n != "kind"}
+    for kind in (SourceTest, CallTest, StdioTest):
+        if kind.__name__ == record["kind"]:
+            return kind(**values)
+    raise ValueError(f"no such kind of test: {record['kind']!r}")
 
 
-def run_test(sandbox: Sandbox, program: str, test: CodeTest) -> Outcome:
+def names_used(source: str) -> set[str]:
+    """Return the names that a module reads.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    nodes = ast.walk(ast.parse(source))
+    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def run_test(
+    sandbox: Sandbox, program: str, test: CodeTest, float_tolerance: float = FLOAT_TOLERANCE
+) -> Outcome:
     """Run one test of a program in a sandbox that is ready.
 
     Raises:
-        RuntimeError: the test itself cannot run, whatever the program.
+        UnfitTestError: the test itself cannot run, whatever the program.
     """
     match test:
         case SourceTest():
@@ -100,7 +135,7 @@ def run_test(sandbox: Sandbox, program: str, test: CodeTest) -> Outcome:
             is_right = _holds(lambda: _run_call(sandbox, program, test))
         case StdioTest():
             output = sandbox.run(program, test.stdin)
-            is_right = output is not None and is_same_output(output, test.stdout)
+            is_right = output is not None and is_same_output(output, test.stdout, float_tolerance)
     if sandbox.failure:
         return sandbox.failure
     return "passed" if is_right and not sandbox.breach else "wrong"
@@ -116,18 +151,57 @@ def _holds(body: Callable[[], None]) -> bool:
     return True
 
 
-def _run_source(sandbox: Sandbox, program: str, test: SourceTest) -> None:
+def prepare(test: SourceTest) -> None:
+    """Set a test up as far as that needs no program.
+
+    Raises:
+        UnfitTestError: it cannot run, whatever the program.
+    """
+    namespace = _set_up(test)[0]
+    nodes = [*ast.walk(ast.parse(f"{test.setup}\n{test.source}"))]
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = (
+                [node.module] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
+            )
+            for module in modules:
+                if module and find_spec(module.partition(".")[0]) is None:
+                    raise UnfitTestError(f"a test needs what is not installed: {module}")
+    given = {*dir(builtins), *namespace, *test.names, *_names_bound(nodes)}
+    unknown = sorted(names_used(test.source) - given)
+    if unknown and "*" not in given:
+        raise UnfitTestError(f"a test uses {', '.join(unknown)}, which nothing defines")
+
+
+def _names_bound(nodes: Sequence[ast.AST]) -> set[str]:
+    """Return every name that anything in a module binds, in whatever scope."""
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    given = {getattr(n, field, None) for n in nodes for field in ("name", "asname", "arg")}
+    return stored | {str(name).partition(".")[0] for name in given if name}
+
+
+def _set_up(test: SourceTest) -> tuple[dict[str, Any], CodeType]:
+    """Return the namespace of a test, and its statements compiled."""
     namespace: dict[str, Any] = {"__name__": "tests"}
     try:
-        exec(test.setup, namespace)
-        code = compile(test.source, "test.py", "exec")
-    except Exception as error:
-        raise UnfitTestError(f"a test cannot be set up: {error!r} in {test.setup!r}") from error
+        if not test.waits:
+            exec(test.setup, namespace)
+        return namespace, compile(test.source, "test.py", "exec")
+    except (Exception, SystemExit) as error:
+        raise UnfitTestError(
+            f"a test cannot be set up: {error!r} in {test.setup[:MAX_SHOWN] or test.source[:MAX_SHOWN]!r}"
+        ) from error
+
+
+def _run_source(sandbox: Sandbox, program: str, test: SourceTest) -> None:
+    namespace, code = _set_up(test)
     for name in test.names:
         namespace[name] = _stand_in(sandbox, name)
-    sandbox.load(program)
+    sandbox.load(program, test.has_objects)
     random.seed(0)  # some published tests draw their cases
     try:
+        if test.waits:
+            exec(test.setup, namespace)
         exec(code, namespace)
     except ImportError as error:
         if error is sandbox.raised:
@@ -146,26 +220,55 @@ def _run_call(sandbox: Sandbox, program: str, test: CallTest) -> None:
     assert (list(result) if type(result) is tuple else result) == test.expected
 
 
-def is_same_output(printed: str, expected: str) -> bool:
-    """Say whether a program printed what it should."""
+def is_same_output(printed: str, expected: str, float_tolerance: float = FLOAT_TOLERANCE) -> bool:
+    """Say whether a program printed what it should.
+
+    Args:
+        printed: by the program.
+        expected: by the test.
+        float_tolerance: how far apart two words that both have a decimal point or an exponent may lie,
+            absolutely or relative to the expected one; 0 compares decimal numbers exactly.
+    """
     ours, theirs = (text.strip().split("\n") for text in (printed, expected))
-    return len(ours) == len(theirs) and all(map(_is_same_line, ours, theirs))
+    is_same = partial(_is_same_line, tolerance=float_tolerance)
+    return len(ours) == len(theirs) and all(map(is_same, ours, theirs))
 
 
-def _is_same_line(printed: str, expected: str) -> bool:
-    if printed.strip() == expected.strip():
+def _is_same_line(printed: str, expected: str, tolerance: float) -> bool:
+    ours, theirs = printed.strip(), expected.strip()
+    if ours == theirs:
         return True
-    try:
-        ours, theirs = ([Decimal(word) for word in line.split()] for line in (printed, expected))
-        return ours == theirs
-    except InvalidOperation:
+    if all(map(NUMBER.fullmatch, [*ours.split(), *theirs.split()])):
+        pairs = zip_longest(ours.split(), theirs.split(), fillvalue="")
+        return all(_is_same_number(a, b) or _is_close(a, b, tolerance) for a, b in pairs)
+    # Among words that are no numbers, the space between them counts.
+    pairs = zip_longest(*(re.split(r"(\s+)", line) for line in (ours, theirs)), fillvalue="")
+    return all(a == b or _is_close(a, b, tolerance) for a, b in pairs)
+
+
+def _is_same_number(printed: str, expected: str) -> bool:
+    return bool(printed and expected) and Decimal(printed) == Decimal(expected)
+
+
+def _is_close(printed: str, expected: str, tolerance: float) -> bool:
+    """Say whether two words are numbers written with a point or an exponent, and lie close together."""
+    words = (printed, expected)
+    if not all(NUMBER.fullmatch(word) and not WHOLE.fullmatch(word) for word in words):
         return False
+    ours, theirs = map(float, words)
+    if ours.is_integer() and theirs.is_integer():
+        return False
+    return tolerance > 0 and abs(ours - theirs) <= tolerance * max(1.0, abs(theirs)) < math.inf
 
 
 def load_code_verifier(
-    means: Means, limits: Mapping[str, Any], python: str | None, scratch: str
+    means: Means,
+    limits: Mapping[str, Any],
+    python: str | None,
+    scratch: str,
+    float_tolerance: float = FLOAT_TOLERANCE,
 ) -> Callable[[Mapping[str, Any]], Verdict]:
-    """Return the verifier of items `{"program": ..., "test": ...}`.
+    """Return the verifier of items `{"program": ..., "test": ...}`; without a program a test is only set up.
 
     The next sandbox starts while a test runs, so that none waits for it.
 
@@ -174,16 +277,30 @@ def load_code_verifier(
         limits: fields of `Limits`.
         python: the interpreter of the programs; None is this one.
         scratch: where programs have their folders, if there are no namespaces.
+        float_tolerance: of `is_same_output`.
     """
     path = None if python is None else Path(python)
     spare = [Sandbox(means, Limits(**limits), path, scratch=scratch)]
+    sys.set_int_max_str_digits(MAX_DIGITS)
 
-    def verify(item: Mapping[str, Any]) -> Verdict:
+    def run(program: str, test: CodeTest) -> Outcome:
         with spare.pop() as sandbox:
             sandbox.wait_until_ready()
             spare.append(Sandbox(means, Limits(**limits), path, scratch=scratch))
-            outcome = run_test(sandbox, item["program"], read_test(item["test"]))
-        error = outcome if outcome in ("timeout", "crash") else None
-        return Verdict(float(outcome == "passed"), error)
+            return run_test(sandbox, program, test, float_tolerance)
+
+    def verify(item: Mapping[str, Any]) -> Verdict:
+        program, test = item["program"], read_test(item["test"])
+        try:
+            if program is None:
+                assert isinstance(test, SourceTest)
+                prepare(test)
+                return Verdict(1.0)
+            outcome = run(program, test)
+        except UnfitTestError as error:
+            return Verdict(0.0, "unfit", str(error))
+        return Verdict(
+            float(outcome == "passed"), None if outcome in ("passed", "wrong") else outcome
+        )
 
     return verify

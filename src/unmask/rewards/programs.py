@@ -1,26 +1,115 @@
-"""The program in a response."""
+"""The program in a response.
+
+A response is Markdown with the program in a fenced block, or the program alone. Fences open and close
+as in CommonMark: three or more backticks or tildes; a closing fence is at least as long as the opening
+one, of the same kind and indented by at most three more. Three things that models write go beyond it.
+In Python no backtick stands outside a string or a comment, so there three of them close a block
+wherever they stand: at the end of its last line, or before more text. A fence inside a triple-quoted
+string is text. And a closing fence without an opening one ends a program that began with the response.
+
+Which block is the program:
+
+1. where the tests use names of it, the last block that defines all of them;
+2. where it is a script, the last block that reads standard input;
+3. without such a block, all blocks joined in the first case, and the last one in the second.
+
+Blocks marked as Python go before blocks of no language; blocks of other languages are no programs.
+"""
 
 import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
-# A fence opens at the start of a line; what stands behind its backticks names the language.
-FENCE = re.compile(
-    r"^([ \t]*)```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```[ \t\r]*$|\Z)", re.DOTALL | re.MULTILINE
+PYTHON = {"python", "python3", "py", "py3"}
+# Behind prose a fence opens a block only if it names Python.
+OPENING = re.compile(
+    r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\r\n]*)\r?$"
+    r"|(?P<glued>`{3,})[ \t]*(?P<python>python3?|py3?)[ \t]*\r?$",
+    re.MULTILINE | re.IGNORECASE,
 )
-PYTHON = {"python", "python3", "py"}
+NAMES_PYTHON = re.compile(r"[ \t]*(?:python3?|py3?)[ \t]*\r?$", re.MULTILINE | re.IGNORECASE)
+# What Python reads as one piece. A comment ends before backticks that are glued to it and close
+# nothing in it. A triple quote that is left over opens a string without an end.
+PIECE = (
+    r'"""(?:\\.|[^\\])*?"""|'
+    r"'''(?:\\.|[^\\])*?'''|"
+    r"(?P<endless>\"{3}|'{3})|"
+    r'"(?:\\.|[^"\\\n])*"|'
+    r"'(?:\\.|[^'\\\n])*'|"
+    r"#(?:`{3,}[^`\n]*`{3,}|(?<=[\s#])`{3,}|(?!`{3})[^\n])*|"
+)
+BEGINS_AS_CODE = re.compile(r"(?: {2,}|\t)\S|\s*(?:@|(?:async|def|class|import|from)\s)")
+READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b")
+# Read backwards, so that a long response is read once.
+END_MARKS = re.compile(r"(?:\s*>\|\w+\|<)*")
 
 
-def program_from_response(response: str) -> str:
-    """Return the program a response holds.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: the language it is marked with, in small letters, and its text."""
 
-    The last fenced block marked as Python; without one, the last fenced block of no language;
-    without one, the whole response, which is what a model that completes code writes. A block that
-    is never closed goes to the end. The lines of a block lose the indentation of its fence, as in
-    Markdown: a list indents both.
+    language: str
+    text: str
+
+
+def program_from_response(response: str, names: Collection[str] = ()) -> str:
+    """Return the program a response holds; without a fenced block, the whole response.
+
+    Args:
+        response: what the model wrote.
+        names: the functions and classes that the tests use; none where the program is a script.
     """
-    blocks = FENCE.findall(response)
-    for wanted in (PYTHON, {""}):
-        found = [(indent, text) for indent, language, text in blocks if language.lower() in wanted]
-        if found:
-            indent, text = found[-1]
-            return re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
-    return response
+    marks = END_MARKS.match(response[::-1])
+    text = response[: len(response) - marks.end()] if marks else response
+    blocks = [*_blocks(text)]
+    marked = [block.text for block in blocks if block.language in PYTHON]
+    plain = [block.text for block in blocks if not block.language]
+    for candidates in (marked, plain):
+        for program in reversed(candidates):
+            is_whole = (
+                all(defines(program, n) for n in names) if names else READS_STDIN.search(program)
+            )
+            if is_whole:
+                return program
+    candidates = marked or plain or [text]
+    return "\n".join(candidates) if names else candidates[-1]
+
+
+def defines(program: str, name: str) -> bool:
+    """Say whether a program defines a name at its top level, as a function, a class or a variable."""
+    word = re.escape(name)
+    pattern = rf"^(?:(?:async[ \t]+def|def|class)[ \t]+{word}\b|(?:\w+\s*=\s*)*{word}\s*(?::[^=\n]+)?=(?!=))"
+    return bool(re.search(pattern, program, re.MULTILINE))
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    """Yield the fenced blocks of a text; one that is never closed goes to the end."""
+    place = 0
+    while opening := OPENING.search(text, place):
+        before = text[: opening.start()] if place == 0 else ""
+        place = opening.end()
+        found = re.search(r"[\w+#-]+", opening["info"] or opening["python"] or "")
+        language = found[0].lower() if found else ""
+        if before.strip() and not language and BEGINS_AS_CODE.match(before):
+            yield Block("python", before)
+            continue
+        indent = opening["indent"] or ""
+        fence = opening["fence"] or opening["glued"]
+        end, place = _closing(text, place, fence, len(indent), language)
+        inner = text[opening.end() + 1 : end].rstrip(" \t")
+        yield Block(language, re.sub(rf"^{indent}", "", inner, flags=re.MULTILINE))
+
+
+def _closing(text: str, start: int, fence: str, indent: int, language: str) -> tuple[int, int]:
+    """Return where a block ends, and where to look for the next one."""
+    run = rf"{fence[0]}{{{len(fence)},}}"
+    if not language or language in PYTHON:
+        closing = run if fence[0] == "`" else rf"{run}[ \t]*\r?$"
+        pieces = re.compile(rf"{PIECE}(?P<fence>{closing})", re.DOTALL | re.MULTILINE)
+        found = next((piece for piece in pieces.finditer(text, start) if piece.lastgroup), None)
+        if found is not None and found.lastgroup == "fence":
+            opens_next = NAMES_PYTHON.match(text, found.end())
+            return found.start(), found.start() if opens_next else found.end()
+    line = re.compile(rf"^[ \t]{{0,{indent + 3}}}{run}[ \t]*\r?$", re.MULTILINE)
+    found = line.search(text, start)
+    return (found.start(), found.end()) if found else (len(text), len(text))

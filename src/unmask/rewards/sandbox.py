@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
 from unmask.configs.sandbox import SandboxConfig
-from unmask.rewards.inside.literals import pack, unpack
+from unmask.rewards.inside.literals import MAX_DEPTH, pack, refuse, unpack
+from unmask.rewards.program_objects import ProgramObject, number_of
 from unmask.rewards.sandbox_command import (
     CODE,
     ENVIRONMENT,
@@ -97,6 +98,7 @@ class Sandbox:
         failure: why the program can answer no more; None while it can.
         breach: whether a result was no literal, which fails the test even if the test hides it.
         raised: the exception that stands for the last one of the program.
+        keeps_objects: whether a result may be an object that stays inside (`ProgramObject`).
     """
 
     def __init__(
@@ -119,6 +121,8 @@ class Sandbox:
         self.failure: Failure | None = None
         self.breach = False
         self.raised: Exception | None = None
+        self.keeps_objects = False
+        self._has_answered = False
         self._limits = limits
         self._deadline = math.inf
         self._folder: str | None = None
@@ -186,22 +190,28 @@ class Sandbox:
             )
         self._deadline = time.monotonic() + self._limits.wall_s
 
-    def load(self, program: str) -> None:
+    def load(self, program: str, keeps_objects: bool = False) -> None:
         """Hand the program over and let it define what it defines.
+
+        Args:
+            program: its source.
+            keeps_objects: whether its functions may return objects of its own classes.
 
         Raises:
             Exception: what it raised while it did.
             ProgramFailedError: it ended, or broke the protocol.
         """
-        self._send({"program": program, "stdin": None})
+        self.keeps_objects = keeps_objects
+        self._send({"program": program, "stdin": None, "keeps_objects": keeps_objects})
         self.call(None)
 
     def call(self, target: str | None, *args: object, **kwargs: object) -> Any:
         """Call a function of the program and return its result.
 
         Args:
-            target: `f`, or `Solution().f` for a method of a fresh object.
-            *args: literals, which cross by value: what the program does to them is not seen here.
+            target: `f`, or `Solution().f` for a method of a fresh object; see `inside.host.find`.
+            *args: literals, which cross by value: what the program does to them is not seen here; and
+                objects of the program.
             **kwargs: the same.
 
         Raises:
@@ -213,13 +223,19 @@ class Sandbox:
             raise ProgramFailedError(self.failure)
         number = secrets.token_hex(8)
         try:
-            packed = {"args": pack(list(args)), "kwargs": pack(kwargs)}
+            # Twice as deep as a result, so that a test may hand a result back.
+            packed = [pack(part, -MAX_DEPTH, number_of) for part in (list(args), kwargs)]
         except (TypeError, ValueError) as error:
+            if self._has_answered and isinstance(error, ValueError):
+                self.breach = True  # what is too deep may hold what the program returned
+                raise ProgramRaisedError(f"a result that was handed back: {error}") from error
             raise UnfitTestError(
                 f"a test gives {target} an argument that cannot cross: {error}"
             ) from error
-        self._send({"number": number, "target": target} | packed)
-        return self._understand(number, self._read_line())
+        self._send({"number": number, "target": target, "args": packed[0], "kwargs": packed[1]})
+        value = self._understand(number, self._read_line())
+        self._has_answered = target is not None
+        return value
 
     def run(self, program: str, stdin: str) -> str | None:
         """Run a program to its end with this standard input.
@@ -230,12 +246,7 @@ class Sandbox:
         Raises:
             UnfitTestError: no program could be given that much to read.
         """
-        size = len(stdin.encode("utf-8", "surrogatepass"))
-        if size > self._limits.file:
-            raise UnfitTestError(
-                f"a test's standard input has {size / MIB:.1f} MiB, and task.sandbox.file_mb = "
-                f"{self._limits.file // MIB}: raise it"
-            )
+        check_stdin(stdin, self._limits)
         try:
             self._send({"program": program, "stdin": stdin})
             output = self._read_output()
@@ -251,7 +262,7 @@ class Sandbox:
         match _parsed(line):
             case [given, "value", packed] if given == number:
                 with contextlib.suppress(ValueError):
-                    return unpack(packed)
+                    return unpack(packed, object_at=self._object)
             case [given, "raise", str(name), str(message)] if given == number:
                 self.raised = _exception(name, message)
                 raise self.raised
@@ -263,6 +274,10 @@ class Sandbox:
             case _:
                 pass
         return self._fail("crash")
+
+    def _object(self, number: int) -> ProgramObject:
+        """Return what stands for an object of the program."""
+        return ProgramObject(self.call, number) if self.keeps_objects else refuse(number)
 
     def _send(self, message: object) -> None:
         self._channel.settimeout(max(0.001, self._deadline - time.monotonic()))
@@ -386,6 +401,20 @@ def _exception(name: str, message: str) -> Exception:
         with contextlib.suppress(TypeError):
             return kind(message)
     return ProgramRaisedError(f"{name[:100]}: {message}")
+
+
+def check_stdin(stdin: str, limits: Limits) -> None:
+    """Refuse a standard input that does not fit into a program's file system.
+
+    Raises:
+        UnfitTestError: naming its size and the key.
+    """
+    size = len(stdin.encode("utf-8", "surrogatepass"))
+    if size > limits.file:
+        raise UnfitTestError(
+            f"a test's standard input has {size / MIB:.1f} MiB, and task.sandbox.file_mb = "
+            f"{limits.file // MIB}: raise it"
+        )
 
 
 def remove_folder(folder: Path) -> None:

@@ -68,10 +68,17 @@ TMP_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one item: its score, or 0 and why there is none."""
+    """What became of one item: its score, or 0 and why there is none.
+
+    Attributes:
+        score: finite.
+        error: `unfit` where the fault is the item's own, so that no answer to it could be judged.
+        reason: of an item that is unfit.
+    """
 
     score: float
-    error: Literal["timeout", "crash"] | None = None
+    error: Literal["timeout", "crash", "unfit"] | None = None
+    reason: str = ""
 
 
 def score_from_verdict(verdict: Verdict, exact: bool) -> Score:
@@ -331,7 +338,7 @@ def serve(factory: str, args: Mapping[str, Any], time_limit_s: float, wall_limit
                 verdict = found if isinstance(found, Verdict) else Verdict(float(found))
                 if not math.isfinite(verdict.score):
                     raise ValueError(f"the verifier returned {verdict.score} for {item!r}")
-                say([verdict.score, verdict.error])
+                say([verdict.score, verdict.error, verdict.reason])
     except BrokenPipeError:
         pass
     except Exception:

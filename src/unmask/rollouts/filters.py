@@ -8,7 +8,9 @@ from unmask.types import Group
 
 
 def is_kept(group: Group, config: FilterConfig) -> bool:
-    """Say whether a group is trained on."""
+    """Say whether a group is trained on: not one whose problem could not be judged, whatever is configured."""
+    if any(group.parts.get("unfit", ())):
+        return False
     rewards = group_totals(group)
     mean = fmean(rewards)
     is_low = config.low is not None and mean < config.low

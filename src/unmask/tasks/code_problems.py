@@ -1,19 +1,21 @@
 """What problems answered by a program have in common: the reference, the program, the grader.
 
-A reference holds `tests` (records of `rewards.code_tests`) and, where the data set has them, what
-the model may take as given: `prelude` stands before its program, and `stub` is what it continues
-when it does not define `entry_point` itself.
+A reference holds `tests` (records of `rewards.code_tests`), the `names` that they use of the program
+(none where it is a script) and, where the data set has them, what the model may take as given:
+`prelude` stands before its program, and `stub` is what it continues when it does not define the
+names itself.
 """
 
 import ast
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unmask.configs.task import DatasetTaskConfig
 from unmask.rewards.code import CodeGrader, score_from_code_verdict
 from unmask.rewards.code_tests import CodeTest, read_test, record_from_test
-from unmask.rewards.programs import program_from_response
+from unmask.rewards.programs import defines, program_from_response
 from unmask.tasks.grader import Grader
 from unmask.types import Prompt, Score
 
@@ -21,18 +23,18 @@ FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 
 
 def code_reference(
-    tests: Sequence[CodeTest], prelude: str = "", stub: str = "", entry_point: str = ""
+    tests: Sequence[CodeTest], prelude: str = "", stub: str = "", names: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Make the reference of a problem; see the module for its parts."""
     records = [record_from_test(test) for test in tests]
-    return {"tests": records, "prelude": prelude, "stub": stub, "entry_point": entry_point}
+    return {"tests": records, "prelude": prelude, "stub": stub, "names": [*names]}
 
 
 def program_of(reference: Mapping[str, Any], response: str) -> str:
     """Put together what is run: the response's program after what it may take as given."""
-    program = program_from_response(response)
-    name = re.escape(reference["entry_point"])
-    if reference["stub"] and not re.search(rf"^(async\s+)?def\s+{name}\b", program, re.MULTILINE):
+    names = reference["names"]
+    program = program_from_response(response, names)
+    if reference["stub"] and not all(defines(program, name) for name in names):
         return reference["stub"] + program
     # Python wants these first.
     future = "".join(FUTURE.findall(program))
@@ -46,16 +48,34 @@ def code_grader(config: DatasetTaskConfig) -> Grader:
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
         verdicts = grader.judge(
             [
-                (
-                    program_of(prompt.reference, response),
-                    [read_test(record) for record in prompt.reference["tests"]],
-                )
+                (program_of(prompt.reference, response), tests_of(prompt.reference))
                 for prompt, response in items
             ]
         )
+        for (prompt, _), verdict in zip(items, verdicts, strict=True):
+            if verdict.unfit:
+                question = prompt.messages[-1].content[:200]
+                warnings.warn(
+                    f"{prompt.task}, prompt {prompt.uid} ({question!r}): no response could be judged, "
+                    f"which is counted as unfit: {verdict.unfit}",
+                    stacklevel=2,
+                )
         return [score_from_code_verdict(verdict, config.sandbox.credit) for verdict in verdicts]
 
-    return Grader(grade, grader.close, program_from_response)
+    def find_unfit(problems: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[str]:
+        return grader.find_unfit(
+            [
+                (solution and program_of(reference, solution), tests_of(reference))
+                for reference, solution in problems
+            ]
+        )
+
+    return Grader(grade, grader.close, program_from_response, find_unfit)
+
+
+def tests_of(reference: Mapping[str, Any]) -> list[CodeTest]:
+    """Return the tests of a problem."""
+    return [read_test(record) for record in reference["tests"]]
 
 
 def names_defined(source: str) -> set[str]:

@@ -1,7 +1,8 @@
 """What judges the responses of a task, and what ends the processes that it holds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unmask.configs.task import Extraction, VerifierConfig
 from unmask.rewards.answers import answer_from_response
@@ -15,6 +16,10 @@ def _nothing_to_close() -> None:
     pass
 
 
+def _all_fit(problems: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[str]:
+    return ["" for _ in problems]
+
+
 @dataclass(frozen=True, slots=True)
 class Grader:
     """A grader of `(prompt, response)` pairs.
@@ -23,11 +28,14 @@ class Grader:
         grade: the scores of the pairs, in their order.
         close: ends the processes the grader holds; grading again starts them again.
         answer: the part of a response that it judges.
+        find_unfit: for each problem (its reference, and a right response where one is published) why
+            no response to it could be judged; an empty text where one can.
     """
 
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
     close: Callable[[], None] = _nothing_to_close
     answer: Callable[[str], str] = answer_from_response
+    find_unfit: Callable[[Sequence[tuple[Mapping[str, Any], str | None]]], list[str]] = _all_fit
 
 
 def own_grader(reward: str | None) -> Grader | None:

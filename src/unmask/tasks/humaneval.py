@@ -19,11 +19,11 @@ def problem(record: Record) -> Problem:
     try:
         given = _without(stub, name)
     except SyntaxError as error:
-        raise record.error("prompt", f"must be Python ({error})") from error
+        raise record.unfit("prompt", f"must be Python ({error})") from error
     check = SourceTest(f"{record.text('test')}\ncheck({name})", (name,), given)
     return Problem(
         question=stub,
-        reference=code_reference([check], prelude=given, stub=stub, entry_point=name),
+        reference=code_reference([check], prelude=given, stub=stub, names=[name]),
         demonstration=fenced(stub + record.text("canonical_solution")),
     )
 
@@ -32,7 +32,9 @@ def _without(source: str, name: str) -> str:
     """Return a module without one of its functions."""
     tree = ast.parse(source)
     tree.body = [
-        node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.name == name)
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name)
     ]
     return ast.unparse(tree)
 

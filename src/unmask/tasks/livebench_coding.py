@@ -36,9 +36,10 @@ def problem(record: Record) -> Problem | None:
     return Problem(question, {**livecodebench.tests_reference(whole), BEGINNING: beginning})
 
 
-def whole_response(beginning: str, response: str) -> str:
+def whole_response(reference: Mapping[str, Any], response: str) -> str:
     """Return a response that holds the whole program, its beginning included."""
-    program = program_from_response(response)
+    beginning = reference[BEGINNING]
+    program = program_from_response(response, reference["names"])
     if not beginning or program.startswith(beginning):
         return response
     return fenced(f"{beginning}\n{program}")
@@ -50,10 +51,10 @@ def build_grader(config: DatasetTaskConfig) -> Grader:
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
         return tested.grade(
-            [(prompt, whole_response(prompt.reference[BEGINNING], text)) for prompt, text in items]
+            [(prompt, whole_response(prompt.reference, text)) for prompt, text in items]
         )
 
-    return Grader(grade, tested.close)
+    return Grader(grade, tested.close, find_unfit=tested.find_unfit)
 
 
 DATASET = Dataset(

@@ -5,6 +5,7 @@ in the sandbox, by an unpickler that knows no class at all, and what comes back 
 private tests together are the tests.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from unmask.json_records import parse_json
@@ -73,7 +74,8 @@ def tests_reference(record: Record) -> dict[str, Any]:
     """Read both `*_test_cases` and `metadata` as what the grader needs.
 
     Raises:
-        ValueError: they are not there, or no tests; names the field.
+        UnfitProblemError: they hold no tests; names the field.
+        ValueError: they are not there; names the field.
     """
     metadata = _json(record, "metadata", record.values.get("metadata") or "{}")
     cases = [
@@ -81,12 +83,13 @@ def tests_reference(record: Record) -> dict[str, Any]:
         *_private_cases(record),
     ]
     if not cases:
-        raise record.error("private_test_cases", "and public_test_cases must not both be empty")
+        raise record.unfit("private_test_cases", "and public_test_cases must not both be empty")
     try:
         tests = [_test(case, metadata) for case in cases]
     except (KeyError, TypeError, ValueError) as error:
-        raise record.error("public_test_cases", f"hold what is no test ({error!r})") from error
-    return code_reference(tests, prelude=PRELUDE)
+        raise record.unfit("public_test_cases", f"hold what is no test ({error!r})") from error
+    names = ["Solution"] if any(isinstance(test, CallTest) for test in tests) else []
+    return code_reference(tests, prelude=PRELUDE, names=names)
 
 
 def _private_cases(record: Record) -> list[Any]:
@@ -97,8 +100,10 @@ def _private_cases(record: Record) -> list[Any]:
         return _json(record, "private_test_cases", text)
     try:
         converted = unpickle(text)
+    except RuntimeError:
+        raise  # the sandbox itself
     except (Exception, ProgramFailedError) as error:
-        raise record.error("private_test_cases", f"cannot be unpacked ({error!r})") from None
+        raise record.unfit("private_test_cases", f"cannot be unpacked ({error!r})") from None
     return (
         _json(record, "private_test_cases", converted) if isinstance(converted, str) else converted
     )
@@ -119,9 +124,9 @@ def unpickle(text: str) -> Any:
 
 def _json(record: Record, name: str, text: str) -> Any:
     try:
-        return parse_json(text, name)
+        return parse_json(text, name, whole_number)
     except ValueError as error:
-        raise record.error(name, f"must be JSON ({error})") from error
+        raise record.unfit(name, f"must be JSON ({error})") from error
 
 
 def _test(case: dict[str, Any], metadata: dict[str, Any]) -> CodeTest:
@@ -129,9 +134,14 @@ def _test(case: dict[str, Any], metadata: dict[str, Any]) -> CodeTest:
     if case["testtype"] == "stdin":
         return StdioTest(case["input"], case["output"])
     lines = (line for line in case["input"].split("\n") if line.strip())
-    args = tuple(parse_json(line, "input") for line in lines)
-    expected = parse_json(case["output"], "output")
+    args = tuple(parse_json(line, "input", whole_number) for line in lines)
+    expected = parse_json(case["output"], "output", whole_number)
     return CallTest(f"Solution().{metadata['func_name']}", args, expected)
+
+
+def whole_number(digits: str) -> int:
+    """Read a whole number, however long; Python's own `int` reads 4,300 digits at most."""
+    return int(Decimal(digits))
 
 
 DATASET = Dataset(

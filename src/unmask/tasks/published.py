@@ -1,12 +1,14 @@
 """Published data sets as tasks: `kind = "dataset"`.
 
 Problems are read when a split is first asked for, and kept as they stand, repeats included: a test
-set is what its authors say it is. Test problems are never trained on. Where no validation split was
+set is what its authors say it is. A problem that its grader cannot judge is left out, by name and
+with a warning. Test problems are never trained on. Where no validation split was
 published, a share of the training problems is held out by a hash of the question, so that the same
 problem is held out whatever the template, the seed and the file it came from.
 """
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from functools import cache
 from typing import assert_never
 
@@ -24,7 +26,8 @@ from unmask.tasks import (
     mbpp,
 )
 from unmask.tasks.dataset import Dataset, Problem
-from unmask.tasks.grader import own_grader
+from unmask.tasks.grader import Grader, own_grader
+from unmask.tasks.record import UnfitProblemError
 from unmask.tasks.sources import check_path, read_split
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.template import check_template, fill
@@ -76,34 +79,49 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
     grader = own_grader(config.reward) or dataset.build_grader(config)
 
     @cache
-    def prompts(split: Split) -> Sequence[Prompt]:
+    def read(split: Split) -> tuple[Sequence[Prompt], Sequence[str]]:
+        problems, left_out = _problems(config, dataset, split, grader)
         found = tuple(
             prompt_from_text(
                 config.name,
                 fill(template, problem.question),
                 {**problem.reference, DEMONSTRATION: problem.demonstration},
             )
-            for problem in _problems(config, dataset, split)
+            for problem in problems
         )
         if not found:
-            raise ValueError(f"{config.name} has no {split} problems: what was read holds none")
-        return found
+            what = (
+                f"all are left out: {'; '.join(left_out)}"
+                if left_out
+                else "what was read holds none"
+            )
+            raise ValueError(f"{config.name} has no {split} problems: {what}")
+        if left_out:
+            warnings.warn(
+                f"{config.name}: {len(left_out)} of {len(left_out) + len(found)} {split} problems are "
+                f"left out, because no response to them could be judged: {'; '.join(left_out)}",
+                stacklevel=3,
+            )
+        return found, left_out
 
     def demonstration(prompt: Prompt) -> str | None:
         return prompt.reference[DEMONSTRATION]
 
     return Task(
         config.name,
-        prompts,
+        lambda split: read(split)[0],
         demonstration,
         grader.grade,
         grader.close,
         answer=grader.answer,
+        left_out=lambda split: read(split)[1],
     )
 
 
-def _problems(config: DatasetTaskConfig, dataset: Dataset, split: Split) -> Iterator[Problem]:
-    """Read the problems of a split, published or held out."""
+def _problems(
+    config: DatasetTaskConfig, dataset: Dataset, split: Split, grader: Grader
+) -> tuple[list[Problem], list[str]]:
+    """Read the problems of a split, published or held out; and name those left out, with the reasons."""
     is_cut = "validation" not in dataset.sources and split != "test"
     published: Split = "train" if is_cut else split
     if published not in dataset.sources:
@@ -111,10 +129,24 @@ def _problems(config: DatasetTaskConfig, dataset: Dataset, split: Split) -> Iter
             f"task.name = {config.name!r} has no {split} problems: published are "
             f"{' and '.join(dataset.sources)}"
         )
+    problems: list[tuple[str, Problem]] = []
+    left_out: list[str] = []
     for record in read_split(dataset, published, config.path):
-        problem = dataset.problem(record)
+        try:
+            problem = dataset.problem(record)
+        except UnfitProblemError as error:
+            left_out.append(f"{record.name}: {error}")
+            continue
         if problem is None:
             continue
         if is_cut and split_from_text(problem.question, config.validation_share, 0.0) != split:
             continue
-        yield problem
+        problems.append((record.name, problem))
+    reasons = grader.find_unfit([(p.reference, p.demonstration) for _, p in problems])
+    fit: list[Problem] = []
+    for (name, problem), reason in zip(problems, reasons, strict=True):
+        if reason:
+            left_out.append(f"{name}: {reason}")
+        else:
+            fit.append(problem)
+    return fit, left_out

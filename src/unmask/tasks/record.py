@@ -8,6 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Fields that published sets name their problems by.
+IDS = ("task_id", "question_id", "problem_id", "unique_id", "id")
+
+
+class UnfitProblemError(ValueError):
+    """A problem that no grader can judge: it is left out by name, and the others are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -21,6 +28,11 @@ class Record:
     place: str
     values: Mapping[str, Any]
 
+    @property
+    def name(self) -> str:
+        """What the data set calls it, or else the place where it stands."""
+        return next((f"{key} {self.values[key]}" for key in IDS if key in self.values), self.place)
+
     def text(self, name: str) -> str:
         """Return a field that holds a text that is not blank, or a number, as text.
 
@@ -32,6 +44,10 @@ class Record:
         if is_number or (isinstance(value, str) and value.strip()):
             return str(value)
         raise self.error(name, "must be a text or a number")
+
+    def unfit(self, name: str, wanted: str) -> UnfitProblemError:
+        """Return the complaint about a field that no grader can use; arguments as `error`."""
+        return UnfitProblemError(str(self.error(name, wanted)))
 
     def error(self, name: str, wanted: str) -> ValueError:
         """Return the complaint about a field: what it must be, what it is, what else is there."""

@@ -113,10 +113,10 @@ def _read_hub(dataset: Dataset, source: Source) -> Iterator[Record]:
         rows: Iterable[Any] = datasets.load_dataset(
             dataset.hub, dataset.subset, split=source.hub_split
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a foreign package: of a set that ships as a script, a RuntimeError
         raise ValueError(
-            f"{dataset.hub} cannot be loaded from the hub ({error}): give task.path, or set "
-            f"{VARIABLE} to a directory with {source.file}.jsonl"
+            f"{dataset.hub} cannot be loaded from the hub ({error}): download its files and give "
+            f"task.path, or set {VARIABLE} to a directory with {source.file}.jsonl"
         ) from error
     for number, row in enumerate(rows, start=1):
         yield record_from_json(f"{dataset.hub} {source.hub_split}, row {number}", row)

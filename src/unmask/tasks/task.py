@@ -18,6 +18,10 @@ def _nothing_to_close() -> None:
     pass
 
 
+def _none_left_out(split: Split) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """Where prompts come from, and how responses to them are judged.
@@ -32,6 +36,8 @@ class Task:
         close: ends the processes the grader holds; grading again starts them again.
         alphabet: every character of the compact prompts and responses; None where the text is free.
         answer: the part of a response that is judged; responses with one answer agree (maj@k).
+        left_out: the problems of a split that are not among its prompts, because no response to them
+            could be judged: name and reason of each.
     """
 
     name: str
@@ -41,6 +47,7 @@ class Task:
     close: Callable[[], None] = _nothing_to_close
     alphabet: str | None = None
     answer: Callable[[str], str] = answer_from_response
+    left_out: Callable[[Split], Sequence[str]] = _none_left_out
 
 
 NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade=lambda _: [])

@@ -14,7 +14,7 @@ from unmask.viewer.scatter import Mark, draw_scatter
 
 Found = Mapping[str, Any]
 
-OUTCOMES = ("correct", "wrong", "timeout", "crash", "failed")
+OUTCOMES = ("correct", "wrong", "timeout", "crash", "unfit", "failed")
 
 
 def samplings_section(samplings: Mapping[str, Found]) -> str:

@@ -50,6 +50,25 @@ def prints():
 
 def deep(n):
     return 0 if n == 0 else 1 + deep(n - 1)
+
+def ends(how):
+    {"exit": exit, "quit": quit}[how]()
+
+def itself():
+    import inspect
+    return open(__file__).read().count("def itself"), inspect.getsource(add).startswith("def add")
+
+def large(n):
+    return 10**n, str(10**n), int("9" * n)
+
+def point(x):
+    return Point(x)
+
+def points(n):
+    return [Point(0), {"last": Point(n)}]
+
+def x_of(point):
+    return point.x
 """
 
 
@@ -110,6 +129,44 @@ def test_recursion_is_pythons_own(sandbox: Sandbox):
     assert sandbox.call("deep", 500) == 500
     with pytest.raises(RecursionError):
         sandbox.call("deep", 10_000)
+
+
+def test_recursion_goes_as_deep_as_in_a_script(sandbox: Sandbox):
+    assert sandbox.call("deep", 990) == 990
+
+
+@pytest.mark.parametrize("name", ["exit", "quit"])
+def test_a_call_that_ends_the_program_is_an_exception(sandbox: Sandbox, name: str):
+    with pytest.raises(ProgramRaisedError, match="SystemExit"):
+        sandbox.call("ends", name)
+
+
+def test_a_program_can_read_itself(sandbox: Sandbox):
+    assert sandbox.call("itself") == (2, True)
+
+
+def test_whole_numbers_have_any_size(sandbox: Sandbox):
+    power, text, nines = sandbox.call("large", 50_000)
+    assert power == 10**50_000 == nines + 1
+    assert len(text) == 50_001
+
+
+def test_objects_stay_inside_and_are_used_there():
+    with ready(best_walls()) as sandbox:
+        sandbox.load(PROGRAM, keeps_objects=True)
+        point = sandbox.call("point", 3)
+        assert (point.x, sandbox.call("x_of", point)) == (3, 3)
+        point.x = point
+        assert sandbox.call("x_of", point) == point
+        first, last = sandbox.call("points", 5)
+        assert (first.x, last["last"].x) == (0, 5)
+        assert point != first
+        with pytest.raises(AttributeError, match="y"):
+            _ = point.y
+    with ready(best_walls()) as sandbox:
+        sandbox.load(PROGRAM)
+        with pytest.raises(ProgramRaisedError, match="'Point', which is no literal"):
+            sandbox.call("point", 3)
 
 
 @pytest.mark.parametrize("error", ["SyntaxError", "ImportError", "NameError"])

@@ -14,15 +14,18 @@ import contextlib
 import json
 import os
 import resource
+import site
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from unmask.rewards.inside.literals import pack, unpack
+from unmask.rewards.inside.literals import MAX_DEPTH, pack, refuse, unpack
 from unmask.rewards.inside.watch import die_with, fork_watched
 
 MAX_MESSAGE = 1000
+# Frames below a program that `python program.py` does not have.
+OWN_FRAMES = 8
 
 
 def main(setup: Mapping[str, Any]) -> None:
@@ -45,8 +48,9 @@ def main(setup: Mapping[str, Any]) -> None:
     job = json.loads(questions.readline() or "null")
     if job is None:
         return
+    behave_like_a_script()
     if job["stdin"] is None:
-        answer_calls(job["program"], questions, channel)
+        answer_calls(job["program"], questions, channel, Kept() if job["keeps_objects"] else None)
     else:
         os.close(channel)
         run(job["program"], job["stdin"])
@@ -85,12 +89,23 @@ def write_all(channel: int, data: bytes) -> None:
         rest = rest[os.write(channel, rest) :]
 
 
+def behave_like_a_script() -> None:
+    """Give the program what `python program.py` has and `python -S -c` has not, and whole numbers of any size."""
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    sys.argv[:] = ["program.py"]
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - pathlib is slow to load
+    sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
+    if hasattr(sys, "set_int_max_str_digits"):  # a Python of before 3.11 may run the programs
+        sys.set_int_max_str_digits(0)
+
+
 def run(source: str, stdin: str) -> None:
     """Run a program as `python program.py` would, with `stdin` to read; an uncaught exception is status 1."""
-    file = os.memfd_create("stdin")
-    with os.fdopen(os.dup(file), "wb") as writer:
-        writer.write(stdin.encode("utf-8", "surrogatepass"))
-    os.lseek(file, 0, os.SEEK_SET)
+    write_text("stdin", stdin)
+    file = os.open("stdin", os.O_RDONLY)
+    os.unlink("stdin")  # noqa: PTH108
     os.dup2(file, 0)
     os.close(file)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -98,20 +113,53 @@ def run(source: str, stdin: str) -> None:
 
 
 def load(source: str, name: str) -> ModuleType:
-    """Execute a program as a module of this name."""
+    """Execute a program as a module of this name, whose file is in the current directory."""
+    write_text("program.py", source)
     module = ModuleType(name)
+    module.__file__ = f"{os.getcwd()}/program.py"  # noqa: PTH109
     sys.modules[name] = module
-    sys.argv[:] = ["program.py"]
-    exec(compile(source, "program.py", "exec"), module.__dict__)
+    exec(compile(source, module.__file__, "exec"), module.__dict__)
     return module
 
 
-def answer_calls(source: str, questions: Iterable[bytes], channel: int) -> None:
-    """Load a program, then call its functions as asked; every answer carries the question's number."""
+def write_text(name: str, text: str) -> None:
+    """Write a file, half surrogates included."""
+    with open(name, "wb") as file:  # noqa: PTH123
+        file.write(text.encode("utf-8", "surrogatepass"))
+
+
+class Kept:
+    """Objects of the program that a test has been given a number for, instead of a value."""
+
+    def __init__(self) -> None:
+        self.objects: list[Any] = []
+        self._numbers: dict[int, int] = {}
+
+    def number_of(self, value: Any) -> int:
+        """Return the number that stands for an object, always the same."""
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self.objects)
+            self.objects.append(value)
+        return self._numbers[id(value)]
+
+
+def answer_calls(
+    source: str, questions: Iterable[bytes], channel: int, kept: Kept | None = None
+) -> None:
+    """Load a program, then call its functions as asked; every answer carries the question's number.
+
+    Args:
+        source: the program.
+        questions: a line of JSON each.
+        channel: where answers go.
+        kept: keeps results that are no literals; None where there may be none.
+    """
     sink = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(sink, stream)
     namespace: dict[str, Any] = {}
+    refer = refuse if kept is None else kept.number_of
+    object_at = refuse if kept is None else kept.objects.__getitem__
     for line in questions:
         question = json.loads(line)
         try:
@@ -119,26 +167,38 @@ def answer_calls(source: str, questions: Iterable[bytes], channel: int) -> None:
                 namespace = load(source, "program").__dict__
                 value = None
             else:
-                args, kwargs = unpack(question["args"]), unpack(question["kwargs"])
+                packed = [question["args"], question["kwargs"]]
+                args, kwargs = (unpack(part, -MAX_DEPTH, object_at) for part in packed)
                 value = find(namespace, question["target"])(*args, **kwargs)
-            said = describe(value)
+            said = describe(value, refer)
         except BaseException as error:
             said = ["raise", type(error).__name__, message_of(error)]
         write_all(channel, json.dumps([question["number"], *said]).encode() + b"\n")
 
 
-def find(namespace: Mapping[str, Any], target: str) -> Any:
-    """Return what a target names: a function `f`, or a method of a fresh object, `Solution().f`."""
+def find(namespace: Mapping[str, Any], target: str) -> Callable[..., Any]:
+    """Return what a target names.
+
+    A function `f`, or a method of a fresh object, `Solution().f`; and of an object that is the first
+    argument, `.name` its attribute, `.name=` what sets it, `()` what calls it.
+    """
+    if target == "()":
+        return lambda owner, *args, **kwargs: owner(*args, **kwargs)
+    if target.startswith("."):
+        name = target.strip(".=")
+        if target.endswith("="):
+            return lambda owner, value: setattr(owner, name, value)
+        return lambda owner: getattr(owner, name)
     owner, _, method = target.rpartition("().")
     if (owner or target) not in namespace:
         raise NameError(f"name {owner or target!r} is not defined")
     return getattr(namespace[owner](), method) if owner else namespace[target]
 
 
-def describe(value: object) -> list[Any]:
+def describe(value: object, refer: Callable[[Any], int] = refuse) -> list[Any]:
     """Return what is said of a result: itself, or the type that may not cross."""
     try:
-        return ["value", pack(value)]
+        return ["value", pack(value, refer=refer)]
     except (TypeError, ValueError) as error:
         return ["foreign", str(error)]
 

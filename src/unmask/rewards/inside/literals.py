@@ -1,24 +1,47 @@
-"""Values of exact builtin types as JSON: what may cross the wall of the sandbox.
+"""Values of exact builtin types as JSON: what may cross between a test and a program in its sandbox.
 
 A test compares what a program returns. An object of the program's own class could answer any
-comparison with yes, so no object ever crosses: only values whose type is exactly int, float,
-complex, str, bytes, bool, None, list, tuple, dict, set or frozenset, rebuilt from text on the side
-of the test. A subclass is another type.
+comparison with yes, so none crosses: what arrives is of exactly the type int, float, complex, str,
+bytes, bool, None, list, tuple, dict, set or frozenset, or is one of the builtin types themselves,
+rebuilt from text on the side of the test. A value of a subclass (`Counter`, a named tuple, an
+`IntEnum`) and a scalar or array of numpy cross as the builtin value that they hold, read by the
+builtin's own methods, so that an overridden `__iter__` or `__eq__` has no say.
 
 What JSON has, it writes; the rest is a list that opens with its tag: `["tuple", 1, 2]`. Integers
 past 2**53 are written in hexadecimal, which has no limit on digits and is read in linear time.
 """
 
-from typing import Any
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 MAX_DEPTH = 100
 MAX_PLAIN = 2**53
+# Keys of one hash are compared with each other, in quadratic time; honest ones hardly ever share it.
+MAX_SAME_HASH = 64
 SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
-TAGS = {kind: tag for tag, kind in SEQUENCES.items()}
+# In this order a value is asked which builtin value it holds.
+TAGS: dict[Any, str] = {
+    kind: kind.__name__ for kind in (int, *SEQUENCES.values(), dict, str, float, complex, bytes)
+}
+BUILTIN_TYPES: dict[str, Any] = {
+    kind.__name__: kind for kind in (*TAGS, bool, bytearray, object, range, slice, type, type(None))
+}
 
 
-def pack(value: Any, depth: int = 0) -> Any:
+def refuse(value: Any) -> NoReturn:
+    """Refuse a value that is no literal."""
+    raise TypeError(type(value).__name__)
+
+
+def pack(value: Any, depth: int = 0, refer: Callable[[Any], int] = refuse) -> Any:
     """Turn a value into what JSON can write.
+
+    Args:
+        value: what crosses.
+        depth: how deep it stands; at `MAX_DEPTH` nothing stands deeper.
+        refer: the number that stands for an object which stays where it is.
 
     Raises:
         TypeError: it holds something of another type; the message is that type's name.
@@ -29,33 +52,61 @@ def pack(value: Any, depth: int = 0) -> Any:
     kind: Any = type(value)
     if value is None or kind in (bool, str, float):
         return value
-    if kind is int:
-        return value if -MAX_PLAIN < value < MAX_PLAIN else ["int", format(value, "x")]
-    if kind is dict:
-        flat = [part for pair in value.items() for part in pair]
-        return ["dict", *(pack(part, depth + 1) for part in flat)]
-    if kind in TAGS:
-        return [TAGS[kind], *(pack(part, depth + 1) for part in value)]
-    if kind is bytes:
-        return ["bytes", value.hex()]
-    if kind is complex:
-        return ["complex", value.real, value.imag]
-    raise TypeError(kind.__name__)
+    # Not isinstance: an object may lie about its `__class__`.
+    base: Any = kind if kind in TAGS else next((base for base in TAGS if issubclass(kind, base)), None)
+    if base is int:
+        number = int.__pos__(value)
+        return number if -MAX_PLAIN < number < MAX_PLAIN else ["int", format(number, "x")]
+    if base in SEQUENCES.values():
+        values = base.__iter__(value)
+        return [TAGS[base], *[pack(part, depth + 1, refer) for part in values]]
+    if base is dict:
+        parts = [part for pair in dict.items(value) for part in pair]
+        return ["dict", *[pack(part, depth + 1, refer) for part in parts]]
+    if base is not None:
+        return _packed_atom(base, value)
+    if kind is type and BUILTIN_TYPES.get(value.__name__) is value:
+        return ["type", value.__name__]
+    held = _held_by_numpy(value)
+    return ["object", refer(value)] if type(held) is kind else pack(held, depth, refer)
 
 
-def unpack(packed: Any) -> Any:
+def _packed_atom(base: Any, value: Any) -> Any:
+    if base is complex:
+        return ["complex", complex.real.__get__(value), complex.imag.__get__(value)]  # pyright: ignore
+    if base is bytes:
+        return ["bytes", bytes.hex(value)]
+    return str.__str__(value) if base is str else float.__pos__(value)
+
+
+def _held_by_numpy(value: Any) -> Any:
+    """Return a numpy scalar or array as builtin values, and anything else as it is."""
+    numpy: Any = sys.modules.get("numpy")
+    for name, convert in (("ndarray", "tolist"), ("generic", "item")):
+        kind = getattr(numpy, name, None)
+        if isinstance(kind, type) and issubclass(type(value), kind):
+            return getattr(kind, convert)(value)
+    return value
+
+
+def unpack(packed: Any, depth: int = 0, object_at: Callable[[Any], Any] = refuse) -> Any:
     """Turn what JSON has read back into the value; whoever wrote it may be hostile.
 
+    Args:
+        packed: what `pack` returned.
+        depth: as `pack` was given it.
+        object_at: the object that a number stands for.
+
     Raises:
-        ValueError: it was not written by `pack`.
+        ValueError: it was not written by `pack`, or would take more than linear time to build.
     """
     try:
-        return _unpack(packed, 0)
-    except (TypeError, RecursionError, MemoryError) as error:
+        return _unpack(packed, depth, object_at)
+    except (TypeError, LookupError, RecursionError, MemoryError) as error:
         raise ValueError(f"no literal: {type(error).__name__}") from None
 
 
-def _unpack(packed: Any, depth: int) -> Any:
+def _unpack(packed: Any, depth: int, object_at: Callable[[Any], Any]) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if type(packed) is not list:
@@ -63,21 +114,33 @@ def _unpack(packed: Any, depth: int) -> Any:
             raise ValueError("no literal: an object")
         return packed
     tag, *parts = packed or [None]
-    if tag in SEQUENCES:
-        return SEQUENCES[tag](_unpack(part, depth + 1) for part in parts)
     if tag == "dict" and len(parts) % 2 == 0:
-        values = [_unpack(part, depth + 1) for part in parts]
-        return dict(zip(values[::2], values[1::2], strict=True))
-    if tag == "int":
-        return int(_exactly(parts, str)[0], 16)
-    if tag == "bytes":
-        return bytes.fromhex(*_exactly(parts, str))
-    if tag == "complex":
-        return complex(*_exactly(parts, float, float))
-    raise ValueError("no literal: unknown tag")
+        values = [_unpack(part, depth + 1, object_at) for part in parts]
+        return dict(zip(_as_keys(values[::2]), values[1::2], strict=True))
+    if tag in SEQUENCES:
+        values = [_unpack(part, depth + 1, object_at) for part in parts]
+        return SEQUENCES[tag](_as_keys(values) if tag in ("set", "frozenset") else values)
+    return _unpacked_atom(packed, object_at)
 
 
-def _exactly(parts: list[Any], *kinds: type) -> list[Any]:
-    if [type(part) for part in parts] != list(kinds):
-        raise ValueError("no literal: wrong parts")
-    return parts
+def _unpacked_atom(packed: list[Any], object_at: Callable[[Any], Any]) -> Any:
+    match packed:
+        case ["int", str(digits)]:
+            return int(digits, 16)
+        case ["bytes", str(digits)]:
+            return bytes.fromhex(digits)
+        case ["complex", float(real), float(imag)]:
+            return complex(real, imag)
+        case ["type", str(name)]:
+            return BUILTIN_TYPES[name]
+        case ["object", int(number)]:
+            return object_at(number)
+        case _:
+            raise ValueError("no literal: unknown tag or wrong parts")
+
+
+def _as_keys(values: list[Any]) -> list[Any]:
+    """Return values that a table is built of, unless building it would take quadratic time."""
+    if max(Counter(map(hash, values)).values(), default=0) > MAX_SAME_HASH:
+        raise ValueError(f"no literal: more than {MAX_SAME_HASH} keys share one hash")
+    return values
