@@ -21,9 +21,7 @@ MAX_BYTES = 2**30
 MAX_DEPTH = 100
 
 
-def parse_json(
-    text: bytes | str, place: str, parse_int: Callable[[str], int] | None = None
-) -> Any:
+def parse_json(text: bytes | str, place: str, parse_int: Callable[[str], int] | None = None) -> Any:
     """Return the value that a JSON text holds.
 
     Args:
