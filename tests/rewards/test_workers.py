@@ -23,7 +23,13 @@ TOY = """
     def make(offset=0):
         def verify(item):
             if item == "hang":
-                time.sleep(60)
+                time.sleep(600)
+            match str(item).split():
+                case ["hang", "once", path]:
+                    if not os.path.exists(path):
+                        open(path, "w").close()
+                        time.sleep(600)
+                    return 1.0
             if item == "hold the lock":
                 (9**9)**(9**9)
             if item == "rest":
@@ -60,7 +66,7 @@ TOY = """
         return verify
 
     def slow_import():
-        time.sleep(0.6)
+        while time.process_time() < 1.0: pass
         return make()
 
     def cannot_start():
@@ -93,8 +99,9 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def has_ended(pid: int, within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
+def has_ended(pid: int) -> bool:
+    """Wait for a process that should end within moments; far longer, so that load is no failure."""
+    deadline = time.monotonic() + 60
     while is_alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not is_alive(pid)
@@ -122,9 +129,25 @@ def test_a_verifier_behind_walls_sees_packages_and_nothing_else(
             assert open_to_all.judge([reach, f"exists {places[0]}"]) == [Verdict(1.0)] * 2
 
 
-def test_processor_time_decides_and_the_clock_stands_behind_it():
-    with VerifierPool("toy_verifier:make", {}, time_limit_s=0.3, wall_limit_s=3.0) as pool:
+def test_processor_time_decides_and_not_the_clock():
+    with VerifierPool("toy_verifier:make", {}, time_limit_s=0.5) as pool:
         assert pool.judge(["rest", "spin"]) == [Verdict(4.0), Verdict(0.0, "timeout")]
+
+
+def test_an_item_that_met_the_clock_is_tried_again(tmp_path: Path):
+    item = f"hang once {tmp_path / 'tried'}"
+    with VerifierPool("toy_verifier:make", {}, wall_limit_s=3.0, is_walled=False) as pool:
+        assert pool.judge([2, item, 3]) == [Verdict(2.0), Verdict(1.0), Verdict(3.0)]
+    assert (tmp_path / "tried").exists()
+
+
+def test_an_item_that_keeps_meeting_the_clock_is_an_error_and_no_zero():
+    message = r"limit of 0\.5 s by the clock 3 times.*no verdict.*overloaded.*begins 'hang'"
+    with (
+        VerifierPool("toy_verifier:make", {}, wall_limit_s=0.5) as short,
+        pytest.raises(TimeoutError, match=message),
+    ):
+        short.judge(["hang"])
 
 
 def test_a_verifier_may_say_that_it_ran_out_of_time_itself():
@@ -139,7 +162,7 @@ def test_verdicts_come_in_the_order_of_the_items(pool: VerifierPool):
 
 def test_several_workers_keep_the_order():
     with VerifierPool("toy_verifier:make", {}, workers=3, time_limit_s=0.5) as pool:
-        items = [*range(200), "die", *range(200), "hang", *range(200)]
+        items = [*range(200), "die", *range(200), "spin", *range(200)]
         verdicts = pool.judge(items)
     assert [v.score for v in verdicts] == [i if isinstance(i, int) else 0.0 for i in items]
     assert [v.error for v in verdicts if v.error] == ["crash", "timeout"]
@@ -149,7 +172,7 @@ def test_a_worker_lives_from_call_to_call(pool: VerifierPool):
     assert pid_of(pool) == pid_of(pool)
 
 
-@pytest.mark.parametrize("item", ["hang", "hold the lock"])
+@pytest.mark.parametrize("item", ["spin", "hold the lock"])
 def test_an_item_over_its_limit_is_killed_and_the_others_are_judged(pool: VerifierPool, item: str):
     first = pid_of(pool)
     verdicts = pool.judge([1, item, 2, 3])
@@ -166,18 +189,18 @@ def test_a_worker_that_ends_is_replaced(pool: VerifierPool, item: str):
 def test_a_worker_that_died_between_calls_costs_no_item(pool: VerifierPool):
     pid = pid_of(pool)
     os.kill(pid, signal.SIGKILL)
-    assert has_ended(pid, within_s=2)
+    assert has_ended(pid)
     assert pool.judge([1, 2]) == [Verdict(1.5), Verdict(2.5)]
 
 
 def test_start_up_is_on_no_items_clock():
-    with VerifierPool("toy_verifier:slow_import", {}, time_limit_s=0.4) as pool:
+    with VerifierPool("toy_verifier:slow_import", {}, time_limit_s=0.5) as pool:
         assert pool.judge([1]) == [Verdict(1.0)]
 
 
 def test_items_larger_than_a_pipe_do_not_block(pool: VerifierPool):
     large = "x" * 2**20
-    verdicts = pool.judge([large, "hang", large])
+    verdicts = pool.judge([large, "spin", large])
     assert [v.score for v in verdicts] == [2**20, 0.0, 2**20]
 
 
@@ -220,7 +243,7 @@ def test_no_worker_outlives_its_parent(ending: str, toy: Path):
         import sys
         sys.path.insert(0, {str(toy)!r})
         from unmask.rewards.workers import VerifierPool
-        pool = VerifierPool("toy_verifier:make", {{}}, time_limit_s=0.2)
+        pool = VerifierPool("toy_verifier:make", {{}}, wall_limit_s=1.0)
         pool.judge([0])
         print(pool.pids[0], flush=True)
         ending = {ending!r}
@@ -239,7 +262,7 @@ def test_no_worker_outlives_its_parent(ending: str, toy: Path):
             time.sleep(0.1)
             parent.kill()
         parent.wait()
-        assert has_ended(pid, within_s=4)
+        assert has_ended(pid)
 
 
 def test_a_missing_verdict_is_counted_and_a_graded_score_may_be_made_exact():

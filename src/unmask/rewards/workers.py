@@ -8,13 +8,15 @@ it has read the previous answer: never before the item itself started, whatever 
 does. A worker whose item runs over its limit is killed and replaced, and the items behind that one
 are judged by another.
 
-Three outcomes are kept apart. A bad answer is a score. An item that ran too long or took its worker
-down is a `Verdict` that says so, so that callers can count it. A verifier that cannot run at all (a
-missing import, an exception it lets through) is no verdict: `judge` raises, because a reward of
-zero would train on it.
+Three outcomes are kept apart. A bad answer is a score. An item that used up its processor time or
+took its worker down is a `Verdict` with that error, so that callers can count it. A verifier that
+cannot run at all (a missing import, an exception it lets through) is no verdict: `judge` raises,
+because a reward of zero would train on it.
 
-Processor time decides what is late, so a verdict does not depend on what else the machine does; a
-generous limit by the clock stands behind it for a verifier that sleeps.
+Processor time decides what is late, so a verdict does not depend on what else the machine does. Far
+behind it stands a limit by the clock, which is no verdict: an item that meets it has not had its
+processor time, because the machine is overloaded or the verifier waits for something. It is tried
+again, and where that does not help, `judge` raises.
 
 Parent and worker speak JSON over pipes: nothing is pickled, and a worker ends when its pipe closes,
 hence also when the parent is killed. Where the machine gives namespaces, a worker stands behind the
@@ -34,9 +36,9 @@ import sys
 import time
 import traceback
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -54,7 +56,7 @@ from unmask.rewards.sandbox_level import best_walls
 from unmask.types import Score
 
 CHUNK = 64
-START_LIMIT_S = 120.0
+START_LIMIT_S = 600.0
 MEMORY_LIMIT_BYTES = 4 * 2**30
 # The child finds its modules as the parent does, also where the parent's path was changed at run time.
 BOOT = (
@@ -62,7 +64,9 @@ BOOT = (
     "from unmask.rewards.workers import serve; serve(**setup)"
 )
 # Seconds by the clock for each second of processor time.
-PATIENCE = 6.0
+PATIENCE = 30.0
+# Times an item may meet the limit by the clock.
+TRIES = 3
 TMP_BYTES = 64 * 2**20
 
 
@@ -118,7 +122,8 @@ class VerifierPool:
             args: its arguments, JSON values.
             workers: how many processes.
             time_limit_s: seconds of processor time one item may take.
-            wall_limit_s: seconds by the clock from its own start; several times that when not given.
+            wall_limit_s: seconds by the clock from its own start, after which it is tried again; many
+                times that when not given.
             is_walled: whether the workers stand behind the walls this machine gives.
         """
         self._wall_limit_s = PATIENCE * time_limit_s if wall_limit_s is None else wall_limit_s
@@ -156,21 +161,21 @@ class VerifierPool:
 
         Raises:
             RuntimeError: the verifier itself cannot run; the message holds its traceback.
+            TimeoutError: an item gets no processor time.
         """
-        verdicts: dict[int, Verdict] = {}
-        pending = deque(range(len(items)))
+        call = _Call(items, deque(range(len(items))))
         try:
-            while len(verdicts) < len(items):
-                self._hand_out(items, pending)
+            while len(call.verdicts) < len(items):
+                self._hand_out(call)
                 for worker in self._await():
-                    self._collect(worker, verdicts, pending)
+                    self._collect(worker, call)
         except BaseException:
             # Answers to this call may still be on their way; the next call must not read them.
             self.close()
             raise
-        return [verdicts[index] for index in range(len(items))]
+        return [call.verdicts[index] for index in range(len(items))]
 
-    def _hand_out(self, items: Sequence[Any], pending: deque[int]) -> None:
+    def _hand_out(self, call: "_Call") -> None:
         """Keep every worker alive and, while there are items, busy."""
         # One that ended before it was ready is `_bury`'s to report.
         idle = [worker for worker in self._workers if worker.is_ready and not worker.given]
@@ -179,11 +184,12 @@ class VerifierPool:
                 self._drop(worker)
         while len(self._workers) < self._num_workers:
             self._workers.append(_Worker(_command(self._setup, self._is_walled)))
+        pending = call.pending
         size = min(CHUNK, math.ceil(len(pending) / self._num_workers))
         for worker in self._workers:
             if worker.is_ready and not worker.given and pending:
                 chunk = [pending.popleft() for _ in range(min(size, len(pending)))]
-                worker.give(chunk, [items[index] for index in chunk], self._wall_limit_s)
+                worker.give(chunk, [call.items[index] for index in chunk], self._wall_limit_s)
 
     def _await(self) -> list["_Worker"]:
         """Wait until a worker has something to say or has run out of time."""
@@ -194,9 +200,7 @@ class VerifierPool:
             worker for worker in busy if worker.pipe in heard or worker.deadline < time.monotonic()
         ]
 
-    def _collect(
-        self, worker: "_Worker", verdicts: dict[int, Verdict], pending: deque[int]
-    ) -> None:
+    def _collect(self, worker: "_Worker", call: "_Call") -> None:
         """Take the verdicts a worker has ready; bury it if it is late or gone."""
         # Late means that nothing has arrived: an answer that lies in the pipe was in time.
         is_late = not wait([worker.pipe], 0)
@@ -205,35 +209,56 @@ class VerifierPool:
             if isinstance(message, dict):
                 raise RuntimeError(f"verifier {self._factory} cannot run:\n{message['error']}")
             if worker.is_ready:
-                verdicts[worker.given.popleft()] = Verdict(*message)
+                call.verdicts[worker.given.popleft()] = Verdict(*message)
             worker.is_ready = True
             worker.deadline = time.monotonic() + self._wall_limit_s
         if not messages:
-            self._bury(worker, is_late, verdicts, pending)
+            self._bury(worker, is_late, call)
 
-    def _bury(
-        self, worker: "_Worker", is_late: bool, verdicts: dict[int, Verdict], pending: deque[int]
-    ) -> None:
-        """Give the item in hand the verdict that it has none, and put the others back."""
+    def _bury(self, worker: "_Worker", is_late: bool, call: "_Call") -> None:
+        """Find out why a worker has no verdict on the item in its hands, and put the others back."""
         self._drop(worker)
+        status = worker.process.returncode
         if not worker.is_ready:
             raise RuntimeError(
                 f"verifier worker for {self._factory} "
-                f"{'hung' if is_late else f'ended with status {worker.process.returncode}'} while "
+                f"{'hung' if is_late else f'ended with status {status}'} while "
                 "it started; what it wrote stands on standard error"
             )
-        is_late = is_late or worker.process.returncode in LATE
-        if worker.given:
-            verdicts[worker.given.popleft()] = Verdict(0.0, "timeout" if is_late else "crash")
-            pending.extendleft(reversed(worker.given))
+        if worker.given and (is_late or status in STARVED):
+            self._count_try(worker.given[0], call)
+        elif worker.given:
+            error = "timeout" if status in LATE else "crash"
+            call.verdicts[worker.given.popleft()] = Verdict(0.0, error)
+        call.pending.extendleft(reversed(worker.given))
+
+    def _count_try(self, index: int, call: "_Call") -> None:
+        call.tries[index] += 1
+        if call.tries[index] == TRIES:
+            raise TimeoutError(
+                f"verifier {self._factory}: an item met the limit of {self._wall_limit_s:g} s by the "
+                f"clock {TRIES} times without having used its processor time, so there is no verdict on "
+                f"it: the machine is overloaded, or the verifier waits for something; lower the load or "
+                f"the number of workers. It begins {str(call.items[index])[:200]!r}"
+            )
 
     def _drop(self, worker: "_Worker") -> None:
         worker.kill()
         self._workers.remove(worker)
 
 
-# Processor time is the kernel's to watch; a launcher passes a signal on as 128 + its number.
-LATE = {status for n in (signal.SIGPROF, signal.SIGALRM) for status in (-n, 128 + n)}
+# The kernel watches both times; a launcher passes a signal on as 128 + its number.
+LATE, STARVED = ({-n, 128 + n} for n in (signal.SIGPROF, signal.SIGALRM))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The items of one call, those that no worker has, the verdicts so far, and how often each met the clock."""
+
+    items: Sequence[Any]
+    pending: deque[int]
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    tries: Counter[int] = field(default_factory=Counter)
 
 
 class _Worker:
