@@ -61,8 +61,11 @@ def walls(request: pytest.FixtureRequest) -> Means:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """No process and no file outlives a test."""
+    tmp_path_factory.getbasetemp()  # made now, or it would be made in the folder below
     scratch = Path(tempfile.mkdtemp(prefix="unmask-hostile-"))
     scratch.chmod(0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))

@@ -39,7 +39,8 @@ def test_bubblewrap_shows_the_binds_and_an_empty_folder(monkeypatch: pytest.Monk
 def test_only_root_needs_a_capability_and_only_to_become_somebody_else(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    assert words_after(command(monkeypatch, 0, True), "--cap-add") == ["CAP_SETUID", "CAP_SETGID"]
+    needed = ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"]
+    assert words_after(command(monkeypatch, 0, True), "--cap-add") == needed
     assert words_after(command(monkeypatch, 0, False), "--cap-add") == []
     assert words_after(command(monkeypatch, 1000, True), "--cap-add") == []
     assert "--unshare-user" in command(monkeypatch, 1000, True)

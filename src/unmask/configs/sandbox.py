@@ -15,19 +15,19 @@ class SandboxConfig(Section):
 
     isolation: Isolation = "best"
     """How programs are locked in: `namespaces` (no network, no files but Python's, no other processes),
-    `process` (limits and an unprivileged user only), or `best`, the strongest this machine gives
-    (`unmask doctor` names it)."""
+    `process` (limits and rules of the kernel only, which docs/sandbox.md lists), or `best`, which is
+    `namespaces` by the best means of this machine (`unmask doctor` names it)."""
     python: Path | None = None
     """Interpreter that runs the programs; the one that runs this when not given."""
     workers: int = Field(default=2, ge=1, le=1024)
     """Tests that run at the same time."""
     cpu_s: int = Field(default=6, ge=1, le=86_400)
-    """Seconds of processor time a test may take; it decides, so that a busy machine fails no right
-    program."""
+    """Seconds of processor time a test may take, all processes of its program together; it decides, so
+    that a busy machine fails no right program."""
     wall_s: float = Field(default=60.0, gt=0, le=86_400)
     """Seconds a test may take by the clock; it ends programs that sleep."""
     memory_mb: int = Field(default=1024, ge=64)
-    """MiB of address space of each process of a program."""
+    """MiB of address space of each process of a program; docs/sandbox.md lists what else it can hold."""
     file_mb: int = Field(default=64, ge=1)
     """MiB a file may grow to, the standard input included, and of all temporary files together under
     `namespaces`."""

@@ -10,6 +10,8 @@ without any program, before one is judged. A sandbox that does not start raises:
 trained on.
 """
 
+import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,20 +27,22 @@ from unmask.rewards.code_tests import (
     StdioTest,
     record_from_test,
 )
+from unmask.rewards.inside.watch import forbid_inspection
 from unmask.rewards.sandbox import (
     START_LIMIT_S,
     UnfitTestError,
     check_stdin,
     limits_from_config,
-    remove_folder,
 )
 from unmask.rewards.sandbox_level import choose_means
+from unmask.rewards.sandbox_user import remove
 from unmask.rewards.workers import Verdict, VerifierPool
 from unmask.types import Score
 
 # Seconds of processor time for the test's own side of a test: building cases and comparing results,
 # which a hostile result can make slow.
 TEST_CPU_S = 10.0
+CLEAN_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,16 @@ class CodeGrader:
         Raises:
             ValueError: this machine cannot lock programs in as the config requires.
         """
+        means = choose_means(config.isolation, config.python)
+        if means == "limits":
+            # A program of the same user must not read the tests here, or write into a worker's pipe.
+            forbid_inspection()
         self._stops_early = config.credit == "all"
         self._scratch = TemporaryDirectory(prefix="unmask-sandbox-", ignore_cleanup_errors=True)
         Path(self._scratch.name).chmod(0o711)  # a program's user passes through, and sees nothing
         self._limits = limits_from_config(config)
         args = {
-            "means": choose_means(config.isolation, config.python),
+            "means": means,
             "limits": asdict(self._limits),
             "python": None if config.python is None else str(config.python),
             "scratch": self._scratch.name,
@@ -107,8 +115,10 @@ class CodeGrader:
         """End the workers and remove their files; a later `judge` starts new ones."""
         self._pool.close()
         # A worker that was killed could not tidy up after the program it held.
+        deadline = time.monotonic() + CLEAN_LIMIT_S
         for folder in Path(self._scratch.name).iterdir():
-            remove_folder(folder)
+            if not remove(folder, deadline):
+                warnings.warn(f"{folder}: removing it takes too long; remove it", stacklevel=2)
 
     def find_unfit(self, problems: Sequence[tuple[str | None, Sequence[CodeTest]]]) -> list[str]:
         """Return for each problem why its tests cannot run, and an empty text where they can.

@@ -136,6 +136,7 @@ def run_test(
         case StdioTest():
             output = sandbox.run(program, test.stdin)
             is_right = output is not None and is_same_output(output, test.stdout, float_tolerance)
+    sandbox.finish()
     if sandbox.failure:
         return sandbox.failure
     return "passed" if is_right and not sandbox.breach else "wrong"

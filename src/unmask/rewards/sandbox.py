@@ -23,6 +23,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
@@ -32,21 +33,27 @@ from unmask.rewards.inside.literals import MAX_DEPTH, pack, refuse, unpack
 from unmask.rewards.program_objects import ProgramObject, number_of
 from unmask.rewards.sandbox_command import (
     CODE,
+    DEVICES,
     ENVIRONMENT,
+    TMP,
     Bind,
     Means,
     interpreter,
     python_command,
     walled,
 )
+from unmask.rewards.sandbox_user import lease_user, remove, remove_files_of
 
 MIB = 2**20
 START_LIMIT_S = 60.0
 # An honest program ends on its own once its channel is closed; a hostile one is helped.
 END_LIMIT_S = 1.0
-# How long the watcher of a program without walls may take to end what the program has started.
+# How long the watcher may take to end what the program has started.
 WATCH_LIMIT_S = 10.0
+# How long removing its files may take; what is left then, `CodeGrader.close` tries again.
+CLEAN_LIMIT_S = 3.0
 INSIDE_CODE, INSIDE_PACKAGES = Path("/unmask/code"), Path("/unmask/packages")
+SHARED_MEMORY = "/dev/shm"
 BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
     "from unmask.rewards.inside.host import main; main(setup)"
@@ -126,25 +133,28 @@ class Sandbox:
         self._limits = limits
         self._deadline = math.inf
         self._folder: str | None = None
-        uid = 40_000 + secrets.randbelow(20_000) if os.geteuid() == 0 else None
+        self._report: tuple[int, Failure | None] | None = None
+        # Root is held to no number of processes, so its programs have users of their own.
+        self._lease = lease_user() if os.geteuid() == 0 else None
+        uid = self._lease.uid if self._lease else None
         if means == "limits":
             self._folder = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
             if uid is not None:
                 os.chown(self._folder, uid, uid)
+        home = self._folder or str(TMP)
         self._channel, theirs = socket.socketpair()
-        with theirs:
+        self._watcher, control = socket.socketpair()
+        inherited = [control.fileno(), *([self._lease.lock] if self._lease else [])]
+        with theirs, control:
             self._process = subprocess.Popen(
-                _command(means, limits, uid, python),
+                _command(means, limits, uid, python, home, inherited),
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=stderr or subprocess.DEVNULL,
-                env={
-                    **ENVIRONMENT,
-                    "HOME": self._folder or "/tmp",
-                    "TMPDIR": self._folder or "/tmp",
-                },
+                env={**ENVIRONMENT, "HOME": home, "TMPDIR": home},
                 cwd=self._folder or "/",
                 start_new_session=True,
+                pass_fds=inherited,
             )
         assert self._process.stdout is not None
         self._stdout = self._process.stdout.fileno()
@@ -162,14 +172,26 @@ class Sandbox:
         self.failure = self.failure or "crash"
         self._end()
         self._channel.close()
+        self._watcher.close()
         if self._ended >= 0:
             os.close(self._ended)
             self._ended = -1
         assert self._process.stdout is not None
         self._process.stdout.close()
         if self._folder is not None:
-            remove_folder(Path(self._folder))
+            deadline = time.monotonic() + CLEAN_LIMIT_S
+            remove(Path(self._folder), deadline)
+            if self._lease:
+                remove_files_of(self._lease.uid, deadline)
             self._folder = None
+        if self._lease:
+            os.close(self._lease.lock)
+            self._lease = None
+
+    def finish(self) -> None:
+        """End the process, and set `failure` if all it started took more than a test may."""
+        _, failure = self._end()
+        self.failure = self.failure or failure
 
     def wait_until_ready(self) -> None:
         """Wait for the blank process, and start the program's clock.
@@ -252,8 +274,9 @@ class Sandbox:
             output = self._read_output()
         except ProgramFailedError:
             return None
-        if status := self._end():
-            self.failure = self._reason(status)
+        status, failure = self._end()
+        if status or failure:
+            self.failure = failure or "crash"
             return None
         return output.decode("utf-8", "replace")
 
@@ -310,16 +333,17 @@ class Sandbox:
     def _read_output(self) -> bytes:
         """Read what the program prints until it has ended; what it left behind may not print on."""
         output = bytearray()
+        ends = [self._watcher, self._ended]
         is_open, has_ended = True, False
         while not has_ended:
             heard, *_ = select.select(
-                [self._ended, *([self._stdout] if is_open else [])],
+                [*ends, *([self._stdout] if is_open else [])],
                 *([], [], max(0.0, self._deadline - time.monotonic())),
             )
             if not heard:
                 self._fail("timeout")
             # Looked at before the pipe is emptied: what an ended program printed is all there.
-            has_ended = self._ended in heard
+            has_ended = any(end in heard for end in ends)
             is_open = is_open and self._drain(output)
         return bytes(output)
 
@@ -335,45 +359,58 @@ class Sandbox:
 
     def _find_out_why(self) -> NoReturn:
         """The channel is closed: wait for the end that must be near, and name its reason."""
-        has_ended, *_ = select.select([self._ended], [], [], END_LIMIT_S)
-        status = self._end()
-        self._fail(self._reason(status) if has_ended else "crash")
-
-    def _reason(self, status: int) -> Failure:
-        """Say why the process ended: its processor time was used up, or anything else."""
-        # A launcher passes a signal on as 128 + its number. Who ignores the first is killed a second later.
-        number = -status if status < 0 else status - 128
-        elapsed_s = time.monotonic() - self._deadline + self._limits.wall_s
-        is_killed_late = number == signal.SIGKILL and elapsed_s >= self._limits.cpu_s
-        return "timeout" if number == signal.SIGXCPU or is_killed_late else "crash"
+        has_ended, *_ = select.select([self._watcher, self._ended], [], [], END_LIMIT_S)
+        _, failure = self._end()
+        self._fail(failure if failure and has_ended else "crash")
 
     def _fail(self, failure: Failure) -> NoReturn:
         self.failure = self.failure or failure
         self._end()
         raise ProgramFailedError(self.failure)
 
-    def _end(self) -> int:
-        """End what still runs, and return the status the process ended with."""
-        if self._process.returncode is None:
-            if self._folder is not None:
-                os.kill(self._process.pid, signal.SIGTERM)
-                select.select([self._ended], [], [], WATCH_LIMIT_S)
+    def _end(self) -> tuple[int, Failure | None]:
+        """End what still runs, and return the program's status and the limit that it exceeded."""
+        if self._report is None:
+            with contextlib.suppress(OSError):
+                self._watcher.shutdown(socket.SHUT_WR)
+            select.select([self._watcher, self._ended], [], [], WATCH_LIMIT_S)
+            self._watcher.setblocking(False)
+            with contextlib.suppress(OSError):
+                self._report = _parsed(self._watcher.recv(1 << 12))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait()
+            status = self._process.wait()
+            # A watcher that could not report has been killed, by the program or for its memory.
+            self._report = self._report or (status, "crash")
+        return self._report
 
 
-def _command(means: Means, limits: Limits, uid: int | None, path: Path | None) -> list[str]:
+def _command(
+    means: Means,
+    limits: Limits,
+    uid: int | None,
+    path: Path | None,
+    home: str,
+    inherited: Sequence[int],
+) -> list[str]:
     """Return the command of a blank process behind walls."""
     python = interpreter(path)
     is_bare = means == "limits"
+    seen = [str(bind.outside) for bind in python.binds if bind.outside.exists()]
     setup = {
         "path": [str(python.packages), str(CODE.parent)]
         if is_bare
         else [str(INSIDE_PACKAGES), str(INSIDE_CODE)],
         "limits": asdict(limits),
         "uid": uid,
+        "inherited": inherited,
         "is_bare": is_bare,
+        "tmpfs": SHARED_MEMORY if is_bare else str(TMP),
+        "paths": {
+            "read": [*seen, str(python.packages), str(CODE), "/proc"] if is_bare else [],
+            "use": [device for device in DEVICES if Path(device).exists()],
+            "write": [home],
+        },
     }
     binds = [
         *python.binds,
@@ -415,9 +452,3 @@ def check_stdin(stdin: str, limits: Limits) -> None:
             f"a test's standard input has {size / MIB:.1f} MiB, and task.sandbox.file_mb = "
             f"{limits.file // MIB}: raise it"
         )
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder whose owner was hostile: nested past any recursion, closed to its reader."""
-    subprocess.run(["chmod", "-R", "u+rwX", folder], capture_output=True, check=False)
-    subprocess.run(["rm", "-rf", "--one-file-system", folder], capture_output=True, check=True)

@@ -4,7 +4,9 @@
 |---|---|---|
 | `namespaces` | `bubblewrap` | Python read-only, an empty temporary directory; no network, no other process |
 | `namespaces` | `unshare` | the same, by our own system calls (`inside.enclose`), where bubblewrap is missing |
-| `process` | `limits` | whatever an unprivileged user of this machine reaches, network included |
+| `process` | `limits` | Python read-only and a folder of its own; without Landlock in the kernel, other files too |
+
+At every level a filter of system calls (`inside.syscalls`) refuses sockets other than Unix ones.
 
 A command is a list of words, so that the walls do not depend on what stands behind them: a program
 that a model wrote (`rewards.sandbox`), or a verifier that reads what it wrote (`rewards.workers`).
@@ -21,6 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
+
+from unmask.rewards.inside.watch import MAX_FILES
 
 Means = Literal["bubblewrap", "unshare", "limits"]
 # Shared libraries and time zones; of /etc only what the loader reads.
@@ -117,6 +121,7 @@ def walled(
                 "binds": [[str(bind.outside), str(bind.inside)] for bind in seen],
                 "devices": DEVICES,
                 "tmp_bytes": tmp_bytes,
+                "tmp_files": MAX_FILES,
                 "may_change_user": may_change_user,
             }
             code = str(CODE / "rewards" / "inside")
@@ -133,7 +138,7 @@ def _outermost(binds: Sequence[Bind]) -> list[Bind]:
 
 def _bubblewrap(binds: Sequence[Bind], tmp_bytes: int, may_change_user: bool) -> list[str]:
     is_root = os.geteuid() == 0
-    capabilities = ("CAP_SETUID", "CAP_SETGID") if is_root and may_change_user else ()
+    capabilities = ("CAP_SETUID", "CAP_SETGID", "CAP_KILL") if is_root and may_change_user else ()
     # Those that bubblewrap would make on its way would be closed to another user.
     inside = (*(bind.inside for bind in binds), *map(Path, DEVICES))
     folders = {parent for path in inside for parent in path.parents} - {Path("/"), TMP}
@@ -147,6 +152,8 @@ def _bubblewrap(binds: Sequence[Bind], tmp_bytes: int, may_change_user: bool) ->
         *(word for path in sorted(folders) for word in ("--perms", "0755", "--dir", str(path))),
         *(word for b in binds for word in ("--ro-bind", str(b.outside), str(b.inside))),
         *(word for device in DEVICES for word in ("--dev-bind", device, device)),
+        # Semaphores and shared memory of POSIX are files there; so they count as temporary files.
+        *("--symlink", str(TMP), "/dev/shm"),
         *("--remount-ro", "/", "--chdir", str(TMP)),
         *(word for name in capabilities for word in ("--cap-add", name)),
     ]

@@ -23,6 +23,7 @@ ALLOW = (
     "allow user namespaces (sysctl user.max_user_namespaces, or the settings of the container), "
     f"or {INSTALL}"
 )
+WEAKER = "less is kept from programs then (docs/sandbox.md)"
 # It is loaded by no process at its start, so the program's own user must find and read it.
 TRIAL = "import decimal"
 
@@ -55,17 +56,18 @@ def choose_means(
     Raises:
         ValueError: there is none; the message says what was tried and the way out.
     """
+    wanted = "process" if isolation == "process" else "namespaces"
     tried: list[str] = []
     for means in MEANS:
-        if isolation in ("best", level_of(means)):
+        if level_of(means) == wanted:
             trial = try_means(means, python)
             if trial.works:
                 return means
             tried.append(f"{means}: {trial.said}")
-    weaker = f', or set {key} = "best"' if isolation == "namespaces" else ""
+    weaker = f', or set {key} = "process": {WEAKER}' if wanted == "namespaces" else ""
     raise ValueError(
-        f"{key} = {isolation!r}: programs cannot be locked in like that here ({'; '.join(tried)}); "
-        f"{ALLOW}{weaker}"
+        f"{key} = {isolation!r}: programs cannot be locked in like that here "
+        f"({'; '.join(tried)}); {ALLOW}{weaker}"
     )
 
 

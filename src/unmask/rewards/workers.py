@@ -44,6 +44,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from unmask.rewards.inside.watch import forbid_inspection
 from unmask.rewards.sandbox_command import (
     ENVIRONMENT,
     TMP,
@@ -349,6 +350,8 @@ def serve(factory: str, args: Mapping[str, Any], time_limit_s: float, wall_limit
 
     try:
         _limit_memory()
+        # What a worker knows, programs of the same user must not read, and not say in its place.
+        forbid_inspection()
         verify = _load(factory, args)
         _silence()
         say("ready")

@@ -11,7 +11,7 @@ from typing import Any
 from unmask.json_records import parse_json
 from unmask.rewards.code_tests import CallTest, CodeTest, StdioTest
 from unmask.rewards.sandbox import MIB, Limits, ProgramFailedError, Sandbox
-from unmask.rewards.sandbox_level import choose_means
+from unmask.rewards.sandbox_level import best_walls
 from unmask.tasks.code_problems import code_grader, code_reference
 from unmask.tasks.dataset import Dataset, Problem, Source
 from unmask.tasks.record import Record
@@ -116,7 +116,7 @@ def unpickle(text: str) -> Any:
         Exception: it is something else.
         ProgramFailedError: it is too large.
     """
-    with Sandbox(choose_means("best"), LIMITS) as sandbox:
+    with Sandbox(best_walls(), LIMITS) as sandbox:
         sandbox.wait_until_ready()
         sandbox.load(UNPICKLER)
         return sandbox.call("convert", text)

@@ -12,14 +12,14 @@ from unmask.rewards.inside import enclose
 from unmask.rewards.sandbox import Limits
 
 PROGRAM = """
-import os, socket
+import os
 
 def look():
     status = open("/proc/self/status").read().split("\\n")
     wanted = ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb", "NoNewPrivs")
     return {
         "root": sorted(os.listdir("/")),
-        "interfaces": [name for _, name in socket.if_nameindex()],
+        "interfaces": [line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line],
         "status": {line.split(":")[0]: line.split()[1] for line in status if line.startswith(wanted)},
         "mounts": [line.split()[3].split(",")[0] for line in open("/proc/self/mounts")
                    if line.split()[1] not in ("/tmp", "/proc") and not line.split()[1].startswith("/dev/")],
@@ -48,8 +48,8 @@ def test_only_what_was_bound_is_there_and_nothing_can_be_gained():
     assert set(seen["mounts"]) == {"ro"}
     assert seen["status"]["NoNewPrivs"] == "1"
     assert int(seen["status"]["CapEff"], 16) == int(seen["status"]["CapPrm"], 16) == 0
-    # Two of them were needed to change the user; without privileges to gain they are dead letters.
-    assert int(seen["status"]["CapBnd"], 16) in (0, 0b11000000)
+    # Three of them are the watcher's; without privileges to gain they are dead letters.
+    assert int(seen["status"]["CapBnd"], 16) in (0, 0b11100000)
 
 
 LOOK = (
@@ -65,6 +65,7 @@ def test_it_needs_no_root():
         "binds": [[path, path] for path in ("/usr", "/lib", "/lib64") if Path(path).exists()],
         "devices": ["/dev/null"],
         "tmp_bytes": 2**20,
+        "tmp_files": 100,
         "may_change_user": False,
     }
     command = [str(SYSTEM_PYTHON), "-c", Path(enclose.__file__).read_text() + CALL]

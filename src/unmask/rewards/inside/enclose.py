@@ -29,7 +29,7 @@ MNT_DETACH = 2
 MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
-CAP_SETGID, CAP_SETUID, NUM_CAPS = 6, 7, 64
+CAP_KILL, CAP_SETGID, CAP_SETUID, NUM_CAPS = 5, 6, 7, 64
 # Mounted over, in our namespace only: a folder that every Linux has and that nothing shown lies below.
 ROOT = "/sys"
 libc = ctypes.CDLL(None, use_errno=True)
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
 
     Args:
         argv: a JSON object (`binds`: pairs of outside and inside, `devices`, `tmp_bytes`,
-            `may_change_user`), then the command.
+            `tmp_files`, `may_change_user`), then the command.
     """
     spec, command = json.loads(argv[0]), argv[1:]
     is_root = os.geteuid() == 0
@@ -56,7 +56,8 @@ def main(argv: list[str]) -> None:
     if second:
         let_go()
         os._exit(bury(second))
-    drop_privileges({CAP_SETGID, CAP_SETUID} if is_root and spec["may_change_user"] else set())
+    kept = {CAP_KILL, CAP_SETGID, CAP_SETUID}
+    drop_privileges(kept if is_root and spec["may_change_user"] else set())
     os.execv(command[0], command)
 
 
@@ -86,13 +87,15 @@ def build_root(spec: Mapping[str, Any]) -> None:
     for name in ("/proc", "/tmp", "/.outside"):
         Path(ROOT + name).mkdir(parents=True, exist_ok=True)
     mount("proc", ROOT + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    size = f"size={spec['tmp_bytes']},mode=1777"
+    size = f"size={spec['tmp_bytes']},nr_inodes={spec['tmp_files']},mode=1777"
     mount("tmpfs", ROOT + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, size)
     for outside, inside in spec["binds"]:
         bind(outside, ROOT + inside)
         forbid_writing(ROOT + inside, AT_RECURSIVE)
     for device in spec["devices"]:
         bind(device, ROOT + device)
+    # Semaphores and shared memory of POSIX are files there; so they count as temporary files.
+    Path(ROOT + "/dev/shm").symlink_to("/tmp")
     check(libc.pivot_root(ROOT.encode(), f"{ROOT}/.outside".encode()), "pivot_root")
     os.chdir("/")
     check(libc.umount2(b"/.outside", MNT_DETACH), "umount")

@@ -6,21 +6,22 @@ call. From the moment the program runs, everything in this process is the progra
 here is a courtesy to honest programs, and the other end of the channel (`rewards.sandbox`) believes
 none of it.
 
-The order of locking matters: limits while the process may still set them, then the user, then what
-changing the user resets.
+The order of locking matters: a watcher first, which stays outside; limits while the process may still
+set them, then the user, then what changing the user resets, and last the rules that admit none of it.
 """
 
-import contextlib
 import json
 import os
-import resource
 import site
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
+from unmask.rewards.inside.landlock import restrict
+from unmask.rewards.inside.limits import be_killed_first, lock_in
 from unmask.rewards.inside.literals import MAX_DEPTH, pack, refuse, unpack
+from unmask.rewards.inside.syscalls import refuse_calls
 from unmask.rewards.inside.watch import die_with, fork_watched
 
 MAX_MESSAGE = 1000
@@ -32,54 +33,31 @@ def main(setup: Mapping[str, Any]) -> None:
     """Lock in, then serve one program; the whole life of the process.
 
     Args:
-        setup: `limits` (see `lock_in`), `uid` (None keeps the user), `is_bare` (no launcher has
-            bound the process to its parent's life).
+        setup: `inherited`, `limits` and `tmpfs` (see `fork_watched`), `uid` (None keeps the user),
+            `paths` (see `landlock.restrict`), `is_bare` (whether there are no namespaces).
     """
-    if setup["is_bare"]:
-        fork_watched(setup["uid"])
+    be_killed_first()
+    fork_watched(setup["inherited"], setup["limits"], setup["tmpfs"])
+    parent = os.getppid()
     channel = os.dup(0)
     questions = os.fdopen(channel, "rb", closefd=False)
-    parent = os.getppid()
+    stdin = os.memfd_create("stdin")
     lock_in(setup["limits"], setup["uid"])
-    if setup["is_bare"]:
-        os.setsid()
-        die_with(parent)
+    os.setsid()
+    die_with(parent)
+    restrict(setup["paths"], setup["is_bare"])
+    refuse_calls(may_connect=not setup["is_bare"])
     write_all(channel, b"ready\n")
     job = json.loads(questions.readline() or "null")
     if job is None:
         return
     behave_like_a_script()
     if job["stdin"] is None:
+        os.close(stdin)
         answer_calls(job["program"], questions, channel, Kept() if job["keeps_objects"] else None)
     else:
         os.close(channel)
-        run(job["program"], job["stdin"])
-
-
-def lock_in(limits: Mapping[str, int], uid: int | None) -> None:
-    """Set every limit hard, and become a user who owns nothing.
-
-    Args:
-        limits: `cpu_s`, `memory`, `file`, `processes`; bytes where it is a size.
-        uid: the user and group to become; None keeps them.
-    """
-    # The first limit on time ends the process by a signal of its own, which names the reason.
-    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_s"], limits["cpu_s"] + 1))
-    for name, value in (
-        ("RLIMIT_AS", limits["memory"]),
-        ("RLIMIT_FSIZE", limits["file"]),
-        ("RLIMIT_NPROC", limits["processes"]),
-        ("RLIMIT_NOFILE", 128),
-        ("RLIMIT_CORE", 0),
-    ):
-        resource.setrlimit(getattr(resource, name), (value, value))
-    # Where the memory of the machine runs out, the kernel takes this process first.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-        file.write("1000")
-    if uid is not None:
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
+        run(job["program"], job["stdin"], stdin)
 
 
 def write_all(channel: int, data: bytes) -> None:
@@ -101,11 +79,11 @@ def behave_like_a_script() -> None:
         sys.set_int_max_str_digits(0)
 
 
-def run(source: str, stdin: str) -> None:
-    """Run a program as `python program.py` would, with `stdin` to read; an uncaught exception is status 1."""
-    write_text("stdin", stdin)
-    file = os.open("stdin", os.O_RDONLY)
-    os.unlink("stdin")  # noqa: PTH108
+def run(source: str, stdin: str, file: int) -> None:
+    """Run a program as `python program.py` would, with `stdin` in `file` to read; an uncaught exception is status 1."""
+    with os.fdopen(os.dup(file), "wb") as writer:
+        writer.write(stdin.encode("utf-8", "surrogatepass"))
+    os.lseek(file, 0, os.SEEK_SET)
     os.dup2(file, 0)
     os.close(file)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -53,7 +53,9 @@ def pack(value: Any, depth: int = 0, refer: Callable[[Any], int] = refuse) -> An
     if value is None or kind in (bool, str, float):
         return value
     # Not isinstance: an object may lie about its `__class__`.
-    base: Any = kind if kind in TAGS else next((base for base in TAGS if issubclass(kind, base)), None)
+    base: Any = (
+        kind if kind in TAGS else next((base for base in TAGS if issubclass(kind, base)), None)
+    )
     if base is int:
         number = int.__pos__(value)
         return number if -MAX_PLAIN < number < MAX_PLAIN else ["int", format(number, "x")]

@@ -1,73 +1,175 @@
-"""A process that stands over another one and outlives everything that one starts.
+"""A trusted process that stands over the program's: it counts what all of them use, and ends them all.
 
-Where there is no namespace to end, a program can leave processes behind: one that starts a session
-of its own is in no group of ours any more. The watcher is made the parent of all orphans below it,
-so they cannot hide, and it ends only when nothing is left.
+A limit of the kernel on processor time holds for one process, and one that starts a session of its
+own is in no group any more. The watcher is made the parent of all orphans below it, so that none can
+hide. Some twenty times a second it adds up the processor time and counts the processes and files;
+at the end it kills what is left, and reports on a channel that the program does not have.
+
+What is left is killed child by child. No number can belong to another process by then, because a
+child's stays taken until the child is waited for; and none is waited for before all have ended, so
+that the limit on processes lets no new one take the place of an ended one.
 """
 
 import contextlib
 import ctypes
+import json
 import os
+import resource
+import select
 import signal
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NoReturn
 
-# A list of children that is read while some of them end may miss others.
-LOOK_AGAIN_S = 0.01
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
+LOOK_AGAIN_MS = 50
+END_LIMIT_S = 5.0
+# Empty files take memory too; with its name, each about a kilobyte.
+MAX_FILES = 65_536
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+# What stands in /proc/PID/stat behind the name: user, system, and the same of ended children; threads.
+TIMES, THREADS = slice(11, 15), 17
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+libc = ctypes.CDLL(None)
 
 
-def fork_watched(uid: int | None) -> None:
-    """Fork: the child returns; this process watches it to its end, ends what it leaves, and ends with its status.
+def forbid_inspection() -> None:
+    """Close this process's memory and descriptors to other processes of its user; `exec` opens them again."""
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def fork_watched(inherited: Sequence[int], limits: Mapping[str, int], tmpfs: str) -> None:
+    """Fork: the child returns; this process watches it to its end, ends what it leaves, and reports.
+
+    The report is one line of JSON: the child's status as `subprocess` has it, and `timeout`, `crash`
+    or null for the limit that was exceeded.
 
     Args:
-        uid: the user that only the child's processes have; None where they share ours.
+        inherited: descriptors that the child does not keep; the first is a socket, and when its
+            other end is closed for writing, everything is ended.
+        limits: `cpu_s` and `processes`, for all processes together.
+        tmpfs: a file system in memory where the program may make files, empty ones too.
     """
-    libc = ctypes.CDLL(None)
-    # Before there is a child: an orphan that comes first would be nobody's.
+    # Before there is a child: the program's process has the watcher's memory in it.
+    forbid_inspection()
+    # Before there is a child: an orphan that comes first would have another parent.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # Where it is ignored, the time of ended children is not counted.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
+        for file in inherited:
+            os.close(file)
         return
+    signal.signal(signal.SIGTERM, _stop)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
     # Held open here, the channel would not close with the program.
     sink = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(sink, stream)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    failure = None
+    with contextlib.suppress(InterruptedError):
+        failure = _watch(child, inherited[0], limits, tmpfs)
+    _end(child, inherited[0], failure, limits["cpu_s"])
+
+
+def _stop(*_: object) -> NoReturn:
+    raise InterruptedError
+
+
+def _watch(child: int, control: int, limits: Mapping[str, int], tmpfs: str) -> str | None:
+    """Wait until the child has ended, the other side wants an end, or a limit is exceeded."""
+    ended = os.pidfd_open(child)
+    num_files = _num_files(tmpfs)
+    while not select.select([ended, control], [], [], LOOK_AGAIN_MS / 1000)[0]:
+        for orphan in set(children()) - {child}:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(orphan, os.WNOHANG)
+        if failure := _excess(limits):
+            return failure
+        if _num_files(tmpfs) - num_files > MAX_FILES:
+            return "crash"
+    return None
+
+
+def _excess(limits: Mapping[str, int]) -> str | None:
+    """Name the failure if what is used exceeds a limit."""
+    # Of a process before its children: one that ends in between must not count twice.
+    seconds, threads = _children_s(), 0
+    for stat in _descendants():
+        seconds += sum(map(int, stat[TIMES])) / TICKS_PER_S
+        threads += int(stat[THREADS])
+    if seconds > limits["cpu_s"]:
+        return "timeout"
+    return "crash" if threads > limits["processes"] else None
+
+
+def _num_files(tmpfs: str) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        found = os.statvfs(tmpfs)
+        return found.f_files - found.f_ffree
+    return 0
+
+
+def _end(child: int, control: int, failure: str | None, cpu_s: int) -> NoReturn:
+    """End all processes, report, and end with the child's status."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if uid is not None:
-        end_all_of(uid)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            for orphan in children():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(orphan, signal.SIGKILL)
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(LOOK_AGAIN_S)
+    status = _kill_all(child)
+    if status == -signal.SIGXCPU or _children_s() > cpu_s:
+        failure = "timeout"
+    with contextlib.suppress(OSError):
+        os.write(control, json.dumps([status, failure]).encode() + b"\n")
     os._exit(status if status >= 0 else 128 - status)
 
 
-def end_all_of(uid: int) -> None:
-    """Kill all processes of a user at one blow, which no fork escapes."""
-    killer = os.fork()
-    if killer == 0:
-        os.setresuid(uid, uid, uid)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)
-        os._exit(0)
-    os.waitpid(killer, 0)
+def _kill_all(child: int) -> int:
+    """Kill and wait for all processes below this one, and return the child's status."""
+    deadline = time.monotonic() + END_LIMIT_S
+    status = -signal.SIGKILL
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if running := [pid for pid in children() if _is_running(pid)]:
+                for pid in running:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.0005)
+                continue
+            ended, code = os.waitpid(-1, os.WNOHANG)
+            status = os.waitstatus_to_exitcode(code) if ended == child else status
+    return status
+
+
+def _is_running(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _descendants() -> Iterator[list[str]]:
+    """Yield what `/proc/PID/stat` says of each process below this one, parents first."""
+    pending = children()
+    while pending:
+        folder = f"/proc/{pending.pop()}"
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield _read(f"{folder}/stat").rpartition(")")[2].split()
+            for thread in os.listdir(f"{folder}/task"):  # noqa: PTH208 - pathlib is slow to load
+                pending += map(int, _read(f"{folder}/task/{thread}/children").split())
 
 
 def children() -> list[int]:
     """Return the processes whose parent this one is."""
-    with open("/proc/thread-self/children") as file:  # noqa: PTH123 - pathlib is slow to load
-        return [int(pid) for pid in file.read().split()]
+    return [int(pid) for pid in _read("/proc/thread-self/children").split()]
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
+        return file.read()
 
 
 def die_with(parent: int) -> None:
     """Ask the kernel to end this process when its parent ends, and to give it no privilege again."""
-    libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
