@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.bits import bits_hold
+from tests.models.other_processor import multiply_by, other_below
 from unmask import doctor
 from unmask.doctor import Finding, examine, is_fit, report
 from unmask.rewards.sandbox_command import Means
@@ -33,7 +35,16 @@ def test_this_machine_is_fit(tmp_path: Path) -> None:
     found = by_subject(findings)
     assert is_fit(findings)
     assert found["torch"].found == importlib.metadata.version("torch")
-    assert {"unmask", "python", "cpu", "threads", "isolation", "runs", "free disk"} <= set(found)
+    assert {
+        "unmask",
+        "python",
+        "cpu",
+        "threads",
+        "exactness",
+        "isolation",
+        "runs",
+        "free disk",
+    } <= set(found)
     assert list(tmp_path.iterdir()) == []
     text = report(findings)
     assert text.endswith("Nothing required is missing.")
@@ -97,6 +108,25 @@ def test_isolation_is_tried(works: set[str], found: str, monkeypatch: pytest.Mon
     assert re.search(found, isolation.found)
     assert ("bubblewrap" in isolation.way_out) == works.isdisjoint({"bubblewrap", "unshare"})
     assert not isolation.is_required
+
+
+@pytest.mark.parametrize(
+    ("rows", "found", "is_exact"),
+    [
+        (8, "law 1 holds; .* tiles of 8 at 64, 8 at 192, 8 at 576, .* 8 at 4096", True),
+        (16, "law 1 holds; .* tiles of 8 at 64, 16 at 192, 16 at 576, .* 16 at 4096", True),
+        (1024, "law 1 does not hold everywhere; .* 8 at 64, none at 192, ", False),
+    ],
+)
+def test_exactness_is_tried(
+    rows: int, found: str, is_exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not bits_hold():
+        pytest.skip("this CPU does not keep the bits")
+    multiply_by(other_below(rows), monkeypatch)
+    exactness = by_subject(examine(Path()))["exactness"]
+    assert re.search(found, exactness.found)
+    assert bool(exactness.way_out) != is_exact and not exactness.is_required
 
 
 def test_a_place_that_cannot_be_written_is_required(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # What a user asks for first when something differs; the other packages follow from these.
 SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "math-verify")
+# Widths of models whose products are tried.
+WIDTHS = (64, 192, 576, 1024, 2048, 4096)
 GIB = 2**30
 
 
@@ -49,7 +51,7 @@ class Finding:
 
 
 def examine(directory: Path) -> list[Finding]:
-    """Look at versions, devices, threads, isolation, extras and the folder for runs.
+    """Look at versions, devices, threads, exactness, isolation, extras and the folder for runs.
 
     Args:
         directory: where runs will be written; it need not exist.
@@ -58,6 +60,7 @@ def examine(directory: Path) -> list[Finding]:
         *_versions(),
         *_devices(),
         _threads(),
+        *_exactness(),
         _isolation(),
         *_extras(),
         *_storage(directory),
@@ -181,6 +184,24 @@ def _threads() -> Finding:
         "threads",
         f"a run uses run.threads (default 1) of {usable} usable cores; OMP_NUM_THREADS is {chosen}",
     )
+
+
+def _exactness() -> Iterator[Finding]:
+    """Try which rows a product needs here, so that a response has the same bits alone and in company."""
+    try:
+        import torch
+
+        from unmask.models.row_tile import Product, attention_holds, tile_of
+    except ImportError:
+        return
+    tiles = {width: tile_of(Product(width, width)) for width in WIDTHS}
+    chosen = ", ".join(f"{tile or 'none'} at {width}" for width, tile in tiles.items())
+    found = f"fp32 on the CPU: rows of a product in tiles of {chosen}"
+    if all(tiles.values()) and attention_holds(128, 2, torch.get_num_threads()):
+        yield Finding("exactness", f"law 1 holds; {found}")
+    else:
+        way_out = "none; a response's numbers differ in the last bits with what else is in a batch"
+        yield Finding("exactness", f"law 1 does not hold everywhere; {found}", way_out)
 
 
 def _isolation() -> Finding:

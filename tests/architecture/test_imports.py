@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "server": {"types", "configs", "engine", "runs"},
     "viewer": {"types", "runs"},
 }
-MAY_IMPORT["doctor"] = {"runs", "rewards"}
+MAY_IMPORT["doctor"] = {"models", "runs", "rewards"}
 MAY_IMPORT["cli_models"] = {"models", "runs", "evaluation"}
 MAY_IMPORT["cli_words"] = {"configs", "data", "evaluation", "runs"}
 MAY_IMPORT["cli_eval"] = {"cli_words", "configs", "evaluation", "runs", "viewer"}

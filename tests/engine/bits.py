@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from unmask.models.attention import KEY_CHUNK, ROW_TILE, attend_chunks
+from tests.engine.models import KINDS, model_of
+from unmask.models.row_tile import inexact
 from unmask.types import Trajectory
 
 NUMBERS = ("behavior_logprobs", "raw_logprobs", "entropies")
@@ -17,33 +17,7 @@ NUMBERS = ("behavior_logprobs", "raw_logprobs", "entropies")
 @cache
 def bits_hold() -> bool:
     """Say whether a row's numbers on this CPU are independent of the rows and the padding beside it."""
-    return _attention_holds() and _products_hold()
-
-
-def _attention_holds() -> bool:
-    generator = torch.Generator().manual_seed(0)
-    q = torch.randn(2, 2, 64, 16, generator=generator)  # two heads share each of the keys'
-    keys, values = (torch.randn(2, 12 * KEY_CHUNK, 16, generator=generator) for _ in range(2))
-    for visible in (20, 64, 100, 200, 700):
-        least = -(-visible // KEY_CHUNK)
-        outputs = []
-        for rows, chunks in ((4, least), (16, least + 1), (64, 12)):
-            hidden = (torch.arange(chunks * KEY_CHUNK) >= visible).expand(1, 1, rows, -1)
-            some = slice(chunks * KEY_CHUNK)
-            folded = q[:, :, :rows].flatten(1, 2)
-            mixed = attend_chunks(folded, keys[:, some], values[:, some], hidden)
-            outputs.append(mixed.view(2, 2, rows, 16)[:, :, :4])
-        if not all(torch.equal(outputs[0], other) for other in outputs):
-            return False
-    return True
-
-
-def _products_hold() -> bool:
-    generator = torch.Generator().manual_seed(0)
-    x, weight = (torch.randn(256, 64, generator=generator) for _ in range(2))
-    whole = F.linear(x, weight)
-    counts = (ROW_TILE, 2 * ROW_TILE, 5 * ROW_TILE)
-    return all(torch.equal(F.linear(x[:n], weight), whole[:n]) for n in counts)
+    return not any(inexact(model_of(kind, torch.float32)) for kind in KINDS)
 
 
 def exact_dtype() -> torch.dtype:

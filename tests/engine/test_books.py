@@ -86,10 +86,10 @@ def test_a_bound_is_one(phases: list[tuple[int, int, int]], budget: int) -> None
     books = books_of(slots)
     for moved in (0, 4):
         wanted = torch.minimum(slots.start + 4 + moved, slots.canvas_end) - slots.cached
-        num_rows, num_scored = books.bound(10**6, is_full=False)
+        num_rows, num_scored = books.bound(10**6, is_full=False, row_tile=ROW_TILE)
         assert num_rows >= int(wanted.sum()) and num_scored >= 4 * len(asks)
         assert num_rows % ROW_TILE == num_scored % ROW_TILE == 0
-    assert books.bound(budget, is_full=False)[0] <= 2 * (
+    assert books.bound(budget, is_full=False, row_tile=ROW_TILE)[0] <= 2 * (
         budget + int(slots.canvas_end.max()) + ROW_TILE
     )
 
@@ -98,12 +98,14 @@ def test_who_has_just_begun_counts_before_any_report() -> None:
     books = Books()
     request = request_of(0, ask(50))
     books.begin([Start(0, request, [1], 0, None, True)])
-    assert books.bound(10**6, is_full=False) == (64, ROW_TILE), "60 rows of one page"
+    assert books.bound(10**6, is_full=False, row_tile=ROW_TILE) == (64, ROW_TILE), (
+        "60 rows of one page"
+    )
     slots, _ = running(ask(50))
     early = books.send(slots)
     books.begin([Start(1, request_of(1, ask(50)), [2], 0, None, True)])
     books.receive(early)
-    assert books.bound(10**6, is_full=False)[0] >= 60 + 60, (
+    assert books.bound(10**6, is_full=False, row_tile=ROW_TILE)[0] >= 60 + 60, (
         "the second began after the report was sent"
     )
 
@@ -114,7 +116,7 @@ def test_only_a_few_sizes_are_chosen() -> None:
     for count in range(1, 2000, 7):
         books, request = Books(), request_of(0, ask(0, max_tokens=count), spec)
         books.begin([Start(0, request, [1] * 99, 0, None, True)])
-        size = books.bound(10**6, is_full=False)[0]
+        size = books.bound(10**6, is_full=False, row_tile=ROW_TILE)[0]
         assert count <= size <= max(ROW_TILE, 2 * (count + 4))
         sizes.add(size)
     assert len(sizes) <= 16

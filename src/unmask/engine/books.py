@@ -14,7 +14,7 @@ from torch import Tensor
 from unmask.engine.pages import num_pages
 from unmask.engine.scheduler import Running, Start
 from unmask.engine.slots import Slots
-from unmask.models.attention import KEY_CHUNK, ROW_TILE
+from unmask.models.attention import KEY_CHUNK
 
 FIELDS = ("number", "num_response", "step", "start", "cached", "block", "canvas_end", "active")
 
@@ -75,12 +75,13 @@ class Books:
         scored = sum(start.request.block for start in starts)
         self._begun.append(Begun(self._sent, sum(rooms), scored))
 
-    def bound(self, row_budget: int, is_full: bool) -> tuple[int, int]:
+    def bound(self, row_budget: int, is_full: bool, row_tile: int) -> tuple[int, int]:
         """Return how many rows the next pass may feed and score at most, rounded up to few sizes.
 
         Args:
             row_budget: of the engine.
             is_full: whether sequences may feed their whole canvas.
+            row_tile: of which both are multiples.
         """
         active = self._column("active").bool()
         block, canvas = self._column("block"), self._column("canvas_end")
@@ -90,7 +91,8 @@ class Books:
         begun = sum(one.rows for one in self._begun)
         fed = int(rows[active].sum()) + begun
         scored = int(block[active].sum()) + sum(one.scored for one in self._begun)
-        return _size(min(fed, row_budget + max(largest, begun))), _size(scored)
+        fed = min(fed, row_budget + max(largest, begun))
+        return _size(fed, row_tile), _size(scored, row_tile)
 
     def lengths(self, slots: Slots | None, interrupted: Sequence[int]) -> dict[int, int]:
         """Return how many positions interrupted sequences need pages for, from the state itself."""
@@ -136,12 +138,12 @@ def _next_block_end(start: Tensor, block: Tensor, canvas_end: Tensor) -> Tensor:
     return torch.minimum(start + 2 * block, canvas_end)
 
 
-def _size(count: int) -> int:
+def _size(count: int, tile: int) -> int:
     """Round up to a power of two, or one and a half of one: few sizes, little padding."""
-    size = ROW_TILE
+    size = tile
     while size < count:
         half_more = size * 3 // 2
-        size = half_more if half_more >= count and half_more % ROW_TILE == 0 else size * 2
+        size = half_more if half_more >= count and half_more % tile == 0 else size * 2
     return size
 
 

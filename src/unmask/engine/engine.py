@@ -7,6 +7,7 @@ request does not depend on its company: on CPU in fp32 it equals the reference s
 (`diffusion/sample.py`) to the bit, unless an approximate cache was asked for.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -29,6 +30,7 @@ from unmask.engine.slots import TEXTS, Slots, open_slots
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.heap import keep_freed_memory
 from unmask.models.packed import packed_twin
+from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 
@@ -82,8 +84,14 @@ class Engine:
         self._conventions = conventions_of(model)
         self._pages = PagePool(model, self.params.cache_tokens)
         planner = build_planner(self.params.attention, model.spec, model.device)
-        self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
-        self._lay_out_weights()
+        laid_out = self._laid_out()
+        if parts := inexact(laid_out):
+            warnings.warn(
+                "law 1 does not hold on this processor: the last bits of a response's numbers depend "
+                f"on the other responses of a pass (in {', '.join(parts)})",
+                stacklevel=2,
+            )
+        self._runner = Runner(laid_out, self._pages, planner, self.params, self._conventions)
         on_cuda = model.device.type == "cuda"
         # The plain attention and the experts ask the device how much there is to do.
         is_static = uses_kernel(self.params.attention, model.device) and model.spec.moe is None
@@ -176,7 +184,9 @@ class Engine:
             self._runner.step(slots, Sizes(width))
             return
         assert self.params.row_budget is not None
-        bound = self._books.bound(self.params.row_budget, self._conventions.is_full)
+        bound = self._books.bound(
+            self.params.row_budget, self._conventions.is_full, self._runner.row_tile
+        )
         sizes = Sizes(width, *bound)
         if not self._uses_graphs:
             self._runner.step(slots, sizes)
@@ -236,13 +246,12 @@ class Engine:
                 for name, tensor in named_tensors:
                     _fitting(parameters, name, tensor).copy_(tensor)
         finally:
-            self._lay_out_weights()
+            self._runner.model = self.model  # lets go of the old twin before there is a new one
+            self._runner.model = self._laid_out()
         self.policy_version = self.policy_version + 1 if version is None else version
 
-    def _lay_out_weights(self) -> None:
-        self._runner.model = self.model  # lets go of the old twin before there is a new one
-        if self.params.packs_weights:
-            self._runner.model = packed_twin(self.model)
+    def _laid_out(self) -> Model:
+        return packed_twin(self.model) if self.params.packs_weights else self.model
 
     def release_memory(self) -> None:
         """Give back the memory of the cache until the next request comes.

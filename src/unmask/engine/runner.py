@@ -18,7 +18,8 @@ from unmask.engine.feed import Rows, lay_rows, lay_scored, plan_block, plan_feed
 from unmask.engine.pages import PagePool
 from unmask.engine.params import EngineParams
 from unmask.engine.slots import Slots, advance
-from unmask.models.attention import ROW_TILE, round_up
+from unmask.models.attention import round_up
+from unmask.models.row_tile import products, row_tile
 from unmask.models.transformer import Model
 
 
@@ -37,7 +38,11 @@ class Sizes(NamedTuple):
 
 
 class Runner:
-    """The model, its pages, and how they are run."""
+    """The model, its pages, and how they are run.
+
+    Attributes:
+        row_tile: a pass feeds and scores a multiple of this many rows.
+    """
 
     def __init__(
         self,
@@ -49,6 +54,7 @@ class Runner:
     ) -> None:
         """Keep what a step needs besides the state."""
         self.model = model
+        self.row_tile = row_tile(products(model))
         self.pages = pages
         self.planner = planner
         self.params = params
@@ -59,7 +65,7 @@ class Runner:
         conventions = self.conventions
         feed = plan_feed(slots, sizes.width, self.params, conventions)
         block, next_step = plan_block(slots, feed, sizes.width, conventions)
-        num_rows = sizes.num_rows or round_up(int(feed.counts.sum()), ROW_TILE)
+        num_rows = sizes.num_rows or round_up(int(feed.counts.sum()), self.row_tile)
         rows = lay_rows(slots, feed, num_rows, conventions.is_full)
         is_scored = scored_slots(block, slots.rules)
         num_scored = int(is_scored.sum()) if sizes.num_scored is None else sizes.num_scored
@@ -80,12 +86,12 @@ class Runner:
 
         Args:
             slots: whose tokens are fed.
-            rows: a multiple of `ROW_TILE`, padding included.
+            rows: a multiple of `row_tile`, padding included.
             scored: rows whose logits are wanted.
         """
         tokens = slots.tokens[rows.sequence, rows.position]
         attend = self.planner(rows, slots.table, self.pages.keys, self.pages.values)
-        padding = (0, round_up(max(len(scored), 1), ROW_TILE) - len(scored))
+        padding = (0, round_up(max(len(scored), 1), self.row_tile) - len(scored))
         logits = self.model(tokens, rows.position, attend, F.pad(scored, padding))
         assert isinstance(logits, Tensor)
         return logits

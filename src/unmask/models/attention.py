@@ -14,8 +14,8 @@ of a group is laid out once.
 On CPU the last bits of a row depend on the rows beside it (on whether they fill a tile of a matrix
 product) and on how many keys a sum runs over. The engine promises the reference sampler's bits
 (`tests/invariants/test_law_1_engine_is_the_reference.py`), so wherever the two run, rows are padded
-to multiples of `ROW_TILE`, queries to `QUERY_TILE`, and keys are summed in chunks of `KEY_CHUNK`, one
-after the other: a masked chunk adds an exact zero.
+to whole tiles (`models/row_tile.py`), queries to multiples of `QUERY_TILE`, and keys are summed in chunks
+of `KEY_CHUNK`, one after the other: a masked chunk adds an exact zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ from unmask.models.matmul import default_kernels
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
-ROW_TILE = 8
+ROW_TILE = 8  # the smallest tile of rows
 QUERY_TILE = 4
 KEY_TILE = 32  # what training pads keys to
 KEY_CHUNK = 64  # keys of one sum, and tokens of a page of the engine's cache

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor, nn
 
 Matmul = Literal["default", "onednn", "packed"]
+# Rows oneDNN is asked to choose a layout of packed weights for.
+ROWS = 64
 SETTING = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -54,3 +57,27 @@ def is_single_precision() -> bool:
     # 1 + 2^-12 needs 13 bits of mantissa, bfloat16 has 8; large enough for the fast kernels.
     x = torch.full((64, 64), 1 + 2.0**-12)
     return bool((x @ torch.eye(64) == x).all())
+
+
+class PackedLinear(nn.Module):
+    """Stands in for a linear layer whose weight it holds a rearranged copy of.
+
+    Attributes:
+        in_features: as in the layer.
+        out_features: the same.
+    """
+
+    packed: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        """Pack the layer's weight as it is now."""
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
+        self.register_buffer("packed", packed, persistent=False)
+        self.register_parameter("bias", linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project `x (T, in)`."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")

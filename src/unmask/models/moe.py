@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unmask.models.attention import ROW_TILE, round_up
+from unmask.models.attention import round_up
 from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import widen
+from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import MoESpec
 
 # Keeps the weights finite when every chosen sigmoid underflows.
@@ -85,13 +86,13 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, counts: Tensor) -> Tensor:
         """Transform rows `x (rows, D)` sorted by expert, `counts (experts,)` of them each."""
-        sizes = counts.tolist()
+        sizes, tile = counts.tolist(), row_tile(products(self))
         return torch.cat(
-            [self._one(expert, rows) for expert, rows in enumerate(x.split(sizes)) if len(rows)]
+            [self._one(i, rows, tile) for i, rows in enumerate(x.split(sizes)) if len(rows)]
         )
 
-    def _one(self, expert: int, rows: Tensor) -> Tensor:
-        padded = F.pad(rows, (0, 0, 0, round_up(len(rows), ROW_TILE) - len(rows)))
+    def _one(self, expert: int, rows: Tensor, tile: int) -> Tensor:
+        padded = F.pad(rows, (0, 0, 0, round_up(len(rows), tile) - len(rows)))
         gate = F.linear(padded, self.gate.weight[expert])
         up = F.linear(padded, self.up.weight[expert])
         return F.linear(F.silu(gate) * up, self.down.weight[expert])[: len(rows)]

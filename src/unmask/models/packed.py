@@ -13,30 +13,10 @@ of torch's own compiler for this; a torch without them is refused.
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from unmask.models.matmul import PackedLinear
 from unmask.models.transformer import Model
-
-# Rows oneDNN is told to expect when it chooses a layout.
-ROWS = 64
-
-
-class PackedLinear(nn.Module):
-    """Stands in for a linear layer whose weight it holds a rearranged copy of."""
-
-    packed: Tensor
-    bias: Tensor | None
-
-    def __init__(self, linear: nn.Linear) -> None:
-        """Pack the layer's weight as it is now."""
-        super().__init__()
-        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
-        self.register_buffer("packed", packed, persistent=False)
-        self.register_parameter("bias", linear.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Project `x (T, in)`."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
 
 
 def packed_twin(model: Model) -> Model:

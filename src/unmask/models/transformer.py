@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from unmask.models.attention import ROW_TILE, Attend, plan_rows, round_up
+from unmask.models.attention import Attend, plan_rows, round_up
 from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
 from unmask.models.moe import MixtureOfExperts
+from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import ModelSpec
 
 
@@ -228,7 +229,7 @@ class Model(nn.Module):
         if allowed is None:
             allowed = attention_pattern(self.spec, length, device)[None]
         count = batch * length
-        num_rows = round_up(count, ROW_TILE)
+        num_rows = round_up(count, row_tile(products(self)))
         padding = (0, num_rows - count)
         logits = self(
             F.pad(input_ids.flatten(), padding),

@@ -1,0 +1,154 @@
+"""How many rows a matrix product needs at least, so that the bits of a row are its own.
+
+A library chooses its kernel by the shape of a product, and kernels sum in different orders. On CPU the
+bits of a row do not depend on the rows beside it where all rows are whole tiles, but how large a tile
+must be depends on the processor and on how many terms a sum has: MKL on an Intel Xeon with AMX multiplies
+8 rows otherwise than 16 once there are 192 terms. So it is tried: products of a model's own widths, whole
+and cut into pieces, for each size of tile until all bits agree. A trial is made once per process and
+shape, with random numbers. Of a weight of more than `MOST_ELEMENTS` it takes the first columns only: how
+the terms of one number are summed was seen to depend on the rows and the terms, never on the columns.
+
+On other devices than the CPU nothing is tried, and the smallest tile is used: law 1 is not promised there.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unmask.models.attention import KEY_CHUNK, QUERY_TILE, ROW_TILE, attend_chunks
+from unmask.models.matmul import SETTING, PackedLinear
+
+if TYPE_CHECKING:
+    from unmask.models.transformer import Model
+
+TILES = (ROW_TILE, 2 * ROW_TILE, 4 * ROW_TILE, 8 * ROW_TILE)
+# Rows of a trial, and elements of its weight: more would take longer than they can tell.
+FEWEST_ROWS, MOST_ROWS, ROW_ELEMENTS = 256, 2048, 2**27
+MOST_ELEMENTS = 2**22
+
+
+class Product(NamedTuple):
+    """The shape of a product of rows with a weight `(out, in)`."""
+
+    width_in: int
+    width_out: int
+    has_bias: bool = False
+    dtype: torch.dtype = torch.float32
+    is_packed: bool = False
+
+    def __str__(self) -> str:
+        """Return the shape for messages."""
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{self.width_in} x {self.width_out} in {name}"
+
+
+def products(module: nn.Module) -> set[Product]:
+    """Return the shapes of all products with weights that a module's forward pass makes on a CPU."""
+    found: set[Product] = set()
+    for part in module.modules():
+        bias = getattr(part, "bias", None)
+        if isinstance(part, PackedLinear):
+            widths = (part.in_features, part.out_features)
+            found.add(Product(*widths, bias is not None, torch.float32, True))
+        if isinstance(part, nn.Embedding):
+            continue
+        for name, weight in part.named_parameters(recurse=False):
+            if weight.dim() > 1 and weight.device.type == "cpu":
+                has_bias = name == "weight" and bias is not None
+                found.add(Product(weight.shape[-1], weight.shape[-2], has_bias, weight.dtype))
+    return found
+
+
+def row_tile(shapes: Iterable[Product]) -> int:
+    """Return the smallest tile that keeps the bits of all products; one where none does is left out."""
+    return max((tile_of(product) or ROW_TILE for product in shapes), default=ROW_TILE)
+
+
+def inexact(model: "Model") -> list[str]:
+    """Return the computations of a model whose bits depend here on the rows beside them, in words."""
+    if model.device.type != "cpu":
+        return []
+    found = sorted(str(product) for product in products(model) if tile_of(product) is None)
+    spec = model.spec
+    shared = spec.num_heads // spec.num_kv_heads
+    if not attention_holds(spec.head_width, shared, torch.get_num_threads()):
+        found.append(f"attention with heads of {spec.head_width}")
+    return found
+
+
+def tile_of(product: Product) -> int | None:
+    """Return the smallest tile that keeps a row's bits in this product, as this process multiplies now."""
+    return tried_tile(product, SETTING.fp32_precision, torch.get_num_threads())
+
+
+@cache
+def tried_tile(product: Product, kernels: str, threads: int) -> int | None:
+    """Make the trial; the kernels and threads are those in use, and only tell trials apart."""
+    width_in = product.width_in
+    width_out = max(1, min(product.width_out, MOST_ELEMENTS // width_in))
+    rows = ROW_ELEMENTS // (width_in * width_out) // TILES[-1] * TILES[-1]
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return (torch.rand(shape, generator=generator) - 0.5).to(product.dtype)
+
+    linear = nn.Linear(width_in, width_out, product.has_bias, device="meta")
+    linear.weight = nn.Parameter(draw(width_out, width_in))
+    if product.has_bias:
+        linear.bias = nn.Parameter(draw(width_out))
+    with torch.no_grad():
+        x = draw(min(max(rows, FEWEST_ROWS), MOST_ROWS), width_in)
+        return least_tile(PackedLinear(linear) if product.is_packed else linear, x)
+
+
+def least_tile(multiply: Callable[[Tensor], Tensor], x: Tensor) -> int | None:
+    """Return the smallest tile for which rows of `x (T, in)` have the same bits in every piece; `None` for none.
+
+    Args:
+        multiply: rows to what they become.
+        x: a multiple of the largest tile.
+    """
+    whole = multiply(x)
+    for tile in TILES:
+        pieces = torch.cat([multiply(piece) for piece in x.split(_cut(len(x), tile))])
+        if torch.equal(pieces, whole):
+            return tile
+    return None
+
+
+def _cut(count: int, tile: int) -> list[int]:
+    """Return pieces of one tile, of two, and so on, that add up to a multiple of the tile."""
+    sizes: list[int] = []
+    while (left := count - sum(sizes)) > 0:
+        sizes.append(min(left, tile * (len(sizes) + 1)))
+    return sizes
+
+
+@cache
+def attention_holds(head_width: int, num_shared: int, threads: int) -> bool:
+    """Return whether attention in fp32 keeps a row's bits beside other rows and more, masked keys.
+
+    Args:
+        head_width: of the heads.
+        num_shared: query heads that share keys.
+        threads: in use, which only tells trials apart.
+    """
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(2, num_shared, 64, head_width, generator=generator)
+    keys, values = torch.randn(2, 2, 12 * KEY_CHUNK, head_width, generator=generator)
+    for visible in (20, 64, 100, 200, 700):
+        least = -(-visible // KEY_CHUNK)
+        outputs: list[Tensor] = []
+        for rows, chunks in ((QUERY_TILE, least), (4 * QUERY_TILE, least + 1), (64, 12)):
+            hidden = (torch.arange(chunks * KEY_CHUNK) >= visible).expand(1, 1, rows, -1)
+            some = slice(chunks * KEY_CHUNK)
+            mixed = attend_chunks(
+                q[:, :, :rows].flatten(1, 2), keys[:, some], values[:, some], hidden
+            )
+            outputs.append(mixed.view(2, num_shared, rows, head_width)[:, :, :QUERY_TILE])
+        if not all(torch.equal(outputs[0], other) for other in outputs):
+            return False
+    return True
