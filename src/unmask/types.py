@@ -123,7 +123,8 @@ class SamplingParams:
             this are masked again (dInfer); `None` never.
         stop_token_ids: token ids that end a response; `None` is the model's own end-of-text ids.
         stop: texts that end a response; looked for when a block is finished, and not part of the
-            response's text.
+            response's text. A special token that a text spells ends it too, be it one token or
+            spelled by others.
         max_tokens: most response tokens; under full attention, the slots of the canvas.
         seed: first half of the key of every random draw; same seed, same response, whatever the
             batch.

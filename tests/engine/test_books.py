@@ -10,16 +10,10 @@ from hypothesis import strategies as st
 from tests.engine.states import ask, opened, request_of
 from tests.engine.writers import Ask
 from tests.toy import SPEC
-from unmask.engine.books import FIELDS, Books, find_stop_texts
+from unmask.engine.books import FIELDS, Books
 from unmask.engine.scheduler import Running, Start
 from unmask.engine.slots import Slots
 from unmask.models.attention import ROW_TILE
-
-ALPHABET = "..abcdefghijklmnopqrstuv"
-
-
-def decode(ids: object) -> str:
-    return "".join(ALPHABET[i] for i in ids)  # type: ignore[attr-defined]
 
 
 def running(*asks: Ask) -> tuple[Slots, dict[int, Running]]:
@@ -120,65 +114,6 @@ def test_only_a_few_sizes_are_chosen() -> None:
         assert count <= size <= max(ROW_TILE, 2 * (count + 4))
         sizes.add(size)
     assert len(sizes) <= 16
-
-
-def stop_asks(*stops: str, max_tokens: int = 12) -> Ask:
-    return ask(5, stop=tuple(stops), max_tokens=max_tokens)
-
-
-def written(slots: Slots, text: str, start: int) -> Books:
-    for place, letter in enumerate(text):
-        slots.tokens[0, 5 + place] = ALPHABET.index(letter)
-    slots.set(start=torch.tensor([start]))
-    return books_of(slots)
-
-
-@pytest.mark.parametrize(
-    ("text", "stops", "length"),
-    [
-        ("abcdefg", ("cd",), 4),
-        ("abcdefg", ("fg", "cd"), 4),
-        ("abcdefg", ("g",), 7),
-        ("abcdefg", ("xy",), 0),
-        ("abcdefgh", ("gh",), 0),  # the block with h is not finished
-    ],
-)
-def test_a_stop_text_ends_the_response_with_the_token_that_completes_it(
-    text: str, stops: tuple[str, ...], length: int
-) -> None:
-    slots, runs = running(stop_asks(*stops))
-    ended = find_stop_texts(slots, written(slots, text, 12), runs, decode)
-    assert ended == ([0] if length else [])
-    assert int(slots.num_response[0]) == length and bool(slots.is_stop[0]) == bool(length)
-    assert bool(slots.active[0]) == (not length)
-
-
-def test_a_stop_text_that_spans_blocks_is_found() -> None:
-    slots, runs = running(stop_asks("cd"))
-    assert find_stop_texts(slots, written(slots, "abc", 8), runs, decode) == []
-    assert find_stop_texts(slots, written(slots, "abcdefg", 12), runs, decode) == [0]
-    assert int(slots.num_response[0]) == 4
-
-
-def test_a_stop_text_past_max_tokens_or_in_the_prompt_is_none() -> None:
-    slots, runs = running(stop_asks("d", "defg", max_tokens=3))
-    slots.set(num_response=torch.tensor([3]))
-    assert find_stop_texts(slots, written(slots, "abcd", 4), runs, decode) == []
-    assert "defg"[0] == decode([5]), "the prompt is full of it"
-
-
-def test_nothing_is_decoded_twice() -> None:
-    decoded: list[int] = []
-
-    def counting(ids: object) -> str:
-        decoded.append(1)
-        return decode(ids)
-
-    slots, runs = running(stop_asks("xy"), ask(3))
-    books = written(slots, "abcdefg", 12)
-    for _ in range(5):
-        find_stop_texts(slots, books, runs, counting)
-    assert len(decoded) == 1
 
 
 def test_a_report_has_a_row_per_field() -> None:

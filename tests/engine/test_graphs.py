@@ -1,5 +1,6 @@
 """Captured steps: what can be seen without a GPU is that a step of fixed sizes never waits for the device."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from unmask.engine.engine import Engine
 from unmask.engine.graphs import Graphs
 from unmask.engine.params import EngineParams
 from unmask.engine.runner import Sizes
+from unmask.engine.stop_texts import StopTexts
 from unmask.types import SamplingParams
 
 # What makes the host ask the device for a number, or a shape.
@@ -122,7 +124,8 @@ def test_graphs_last_as_long_as_what_they_point_into_stays() -> None:
 def test_stop_texts_are_found_when_reports_are_read_late() -> None:
     model = toy_model(1)
     sampling = SamplingParams(max_tokens=40, stop_token_ids=(), temperature=1)
-    engine = Engine(model, EngineParams(reads_late=True), decode=lambda ids: "".join(map(chr, ids)))
+    texts = partial(StopTexts, decode=lambda ids: "".join(map(chr, ids)), special={})
+    engine = Engine(model, EngineParams(reads_late=True), texts)
     (plain,) = by_engine(model, [([5] * 3, sampling)])
     stop = "".join(map(chr, plain.response_ids[10:12]))
     engine.submit(

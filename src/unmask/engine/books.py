@@ -5,7 +5,7 @@ the next pass runs, so everything derived from it holds for a state that has gon
 sequence may have moved on by one block. Nothing here costs work per sequence but arithmetic on rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -145,47 +145,3 @@ def _size(count: int, tile: int) -> int:
         half_more = size * 3 // 2
         size = half_more if half_more >= count and half_more % tile == 0 else size * 2
     return size
-
-
-def find_stop_texts(
-    slots: Slots,
-    books: Books,
-    running: Mapping[int, Running],
-    decode: Callable[[Sequence[int]], str] | None,
-) -> list[int]:
-    """End the responses in which a stop text has come up, and return their slots.
-
-    Args:
-        slots: the state, changed in place.
-        books: what the host knows.
-        running: slot to request.
-        decode: token ids to text.
-    """
-    ended: list[int] = []
-    asking = [(slot, run) for slot, run in running.items() if run.request.sampling.stop]
-    for slot, run in asking:
-        if not books.knows(slot, running):
-            continue
-        first = len(run.request.prompt.token_ids)
-        end = min(books.end_of(slot, first), first + run.request.sampling.max_tokens)
-        if end <= max(run.num_read, first):
-            continue
-        run.num_read = end
-        assert decode is not None
-        token_ids = slots.tokens[slot, first:end].tolist()
-        length = _find_text(token_ids, run.request.sampling.stop, decode)
-        if length:
-            slots.num_response[slot], slots.is_stop[slot] = length, True
-            slots.active[slot] = False
-            ended.append(slot)
-    return ended
-
-
-def _find_text(
-    token_ids: list[int], stops: tuple[str, ...], decode: Callable[[Sequence[int]], str]
-) -> int:
-    """Return how many tokens it takes for a stop text to stand there; 0 if none does."""
-    if not any(stop in decode(token_ids) for stop in stops):
-        return 0
-    lengths = range(1, len(token_ids) + 1)
-    return next(n for n in lengths if any(stop in decode(token_ids[:n]) for stop in stops))

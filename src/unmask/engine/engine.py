@@ -18,7 +18,7 @@ from torch import Tensor
 from unmask.diffusion.rules import Needs
 from unmask.diffusion.sample import Conventions
 from unmask.engine.attention import build_planner, uses_kernel
-from unmask.engine.books import Books, Report, find_stop_texts
+from unmask.engine.books import Books, Report
 from unmask.engine.finished import read_finished
 from unmask.engine.graphs import Graphs
 from unmask.engine.pages import PagePool, num_pages
@@ -27,6 +27,7 @@ from unmask.engine.request import Request, opening_of, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.slots import TEXTS, Slots, open_slots
+from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.heap import keep_freed_memory
 from unmask.models.packed import packed_twin
@@ -63,14 +64,14 @@ class Engine:
         self,
         model: Model,
         params: EngineParams | None = None,
-        decode: Callable[[Sequence[int]], str] | None = None,
+        stop_texts: Callable[[tuple[str, ...]], StopTexts] | None = None,
     ) -> None:
         """Build an empty engine around a model.
 
         Args:
             model: what it samples from.
             params: its size and mode.
-            decode: token ids to text, for requests with stop texts.
+            stop_texts: finds the stop texts of a request; without it none may have any.
 
         Raises:
             ValueError: if the model's mask id is unknown.
@@ -80,7 +81,7 @@ class Engine:
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
-        self._decode = decode
+        self._stop_texts = stop_texts
         self._conventions = conventions_of(model)
         self._pages = PagePool(model, self.params.cache_tokens)
         planner = build_planner(self.params.attention, model.spec, model.device)
@@ -116,7 +117,7 @@ class Engine:
                 f"guidance = {sampling.guidance}: the engine does no classifier-free guidance; "
                 "use unmask.diffusion.sample.sample"
             )
-        if sampling.stop and self._decode is None:
+        if sampling.stop and self._stop_texts is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
         resolved = resolve(prompt, sampling, self.model.spec)
         length = Request(0, prompt, resolved, self._conventions.is_full).max_length
@@ -328,7 +329,7 @@ class Engine:
         """Bring the scheduler in line with the state: ends, shared prompts, room to grow."""
         scheduler = self._scheduler
         self._books.receive(report)
-        stopped = find_stop_texts(slots, self._books, scheduler.running, self._decode)
+        stopped = find_stop_texts(slots, self._books, scheduler.running, self._stop_texts)
         done = list(dict.fromkeys((*self._books.done(scheduler.running), *stopped)))
         requests = [scheduler.running[slot].request for slot in done]
         finished = read_finished(slots, done, requests, self.policy_version)

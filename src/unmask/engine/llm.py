@@ -9,6 +9,7 @@ The place to start from Python:
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from unmask.engine.engine import Engine
 from unmask.engine.params import EngineParams
+from unmask.engine.stop_texts import StopTexts
 from unmask.models.checkpoint import load_model
 from unmask.models.tokenizer import (
     Tokenizer,
@@ -24,6 +26,7 @@ from unmask.models.tokenizer import (
     has_tokenizer,
     load_tokenizer,
     render,
+    special_tokens,
     token_pieces,
 )
 from unmask.models.transformer import Model
@@ -118,7 +121,8 @@ class LLM:
         """
         self.model = model if isinstance(model, Model) else load_model(model, device, dtype)
         self.tokenizer = _tokenizer_of(self.model)
-        self.engine = Engine(self.model, params, self.decode if self.tokenizer else None)
+        self._stop_texts = None if self.tokenizer is None else _stop_texts_of(self.tokenizer)
+        self.engine = Engine(self.model, params, self._stop_texts)
 
     def generate(
         self,
@@ -284,9 +288,12 @@ class LLM:
 
     def text(self, trajectory: Trajectory) -> str:
         """Return a response's text up to the first stop text in it; empty without a tokenizer."""
-        text = self.decode(trajectory.response_ids) if self.tokenizer else ""
-        found = [text.index(stop) for stop in trajectory.sampling.stop if stop in text]
-        return text[: min(found)] if found else text
+        if self._stop_texts is None:
+            return ""
+        stop = trajectory.sampling.stop
+        if not stop:
+            return self.decode(trajectory.response_ids)
+        return self._stop_texts(stop).text_before(trajectory.response_ids)
 
     def _token_ids(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
         if isinstance(prompt, int):
@@ -324,3 +331,13 @@ def _tokenizer_of(model: Model) -> Tokenizer | None:
     if model.source is None or not has_tokenizer(model.source):
         return None
     return load_tokenizer(model.source)
+
+
+def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopTexts]:
+    special = special_tokens(tokenizer)
+
+    def decode_ids(token_ids: Sequence[int]) -> str:
+        return decode(token_ids, tokenizer)
+
+    # Many requests have the same stop texts.
+    return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))

@@ -23,7 +23,7 @@ class Running:
         request: what is written.
         pages: its pages, in order; none while it is interrupted.
         feeds: the opening that it feeds for others as well, until that is in the index.
-        num_read: positions in which stop texts have been looked for.
+        num_read: tokens of its response in which stop texts have been looked for.
     """
 
     request: Request

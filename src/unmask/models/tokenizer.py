@@ -26,6 +26,8 @@ class Tokenizer(Protocol):
     chat_template: str | None
     eos_token_id: int | None
     mask_token_id: int | None
+    # Of each token that was added: its text is `content`, and `special` whether `decode` leaves it out.
+    added_tokens_decoder: dict[int, Any]
 
     def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
         """Return an object whose `input_ids` is a list of ids."""
@@ -97,6 +99,12 @@ def decode(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
     return tokenizer.decode(
         list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """Return the tokens that `decode` leaves out: id and text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {index: token.content for index, token in added if token.special}
 
 
 def token_pieces(
