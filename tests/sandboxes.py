@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from unmask.rewards import sandbox
 from unmask.rewards.sandbox import Limits, Sandbox
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.sandbox_level import MEANS, level_of, try_means
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
+WITHOUT_LANDLOCK = (
+    "import unmask.rewards.inside.landlock as landlock; landlock.abi = lambda: 0; main(setup)"
+)
 WALLED = [means for means in MEANS if means != "limits"]
 
 
@@ -32,3 +36,8 @@ def skip_unless_it_is_another_user(means: Means) -> None:
     """Skip what would reach the processes of the one who runs the tests."""
     if means == "limits" and os.geteuid() != 0:
         pytest.skip("level process: without root, programs run as the user who tests them")
+
+
+def without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start programs as on a kernel that has no Landlock."""
+    monkeypatch.setattr(sandbox, "BOOT", sandbox.BOOT.replace("main(setup)", WITHOUT_LANDLOCK))

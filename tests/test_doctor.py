@@ -95,7 +95,10 @@ class _Metadata:
     [
         ({"bubblewrap", "unshare", "limits"}, "namespaces, by bubblewrap: no network"),
         ({"unshare", "limits"}, "namespaces, by our own system calls"),
-        ({"limits"}, "process: limits.*bubblewrap: it said no; unshare: it said no"),
+        (
+            {"limits"},
+            r'process, with.* Landlock, if .* = "process" \(bubblewrap: it said no; unshare: it said no',
+        ),
         (set(), "none: programs that a model wrote cannot be run"),
     ],
 )

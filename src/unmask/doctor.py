@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unmask import __version__
-from unmask.rewards.sandbox_level import ALLOW, MEANS, level_of, try_means
+from unmask.rewards.sandbox_level import ALLOW, MEANS, isolation_of, level_of, try_means
 from unmask.runs.columns import align
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "m
 # Widths of models whose products are tried.
 WIDTHS = (64, 192, 576, 1024, 2048, 4096)
 GIB = 2**30
+NEEDED = "needed only to run programs that a model wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,18 +210,14 @@ def _isolation() -> Finding:
     trials = [try_means(means) for means in MEANS]
     working = [trial for trial in trials if trial.works]
     if working and level_of(working[0].means) == "namespaces":
-        by = "bubblewrap" if working[0].means == "bubblewrap" else "our own system calls"
-        return Finding(
-            "isolation",
-            f"namespaces, by {by}: no network, no other processes, no files but Python's",
-        )
+        found = f"{isolation_of(working[0].means)}: no network, no other processes, no files but Python's"
+        return Finding("isolation", found)
     tried = "; ".join(f"{trial.means}: {trial.said}" for trial in trials if not trial.works)
-    found = (
-        "process: limits and an unprivileged user; a program sees files and network"
-        if working
-        else "none: programs that a model wrote cannot be run"
-    )
-    return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; needed only to run such programs")
+    if not working:
+        found = "none: programs that a model wrote cannot be run"
+        return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
+    found = f'{isolation_of("limits")}, if task.sandbox.isolation = "process"'
+    return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
 
 
 def _storage(directory: Path) -> Iterator[Finding]:

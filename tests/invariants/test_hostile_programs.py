@@ -4,7 +4,12 @@ Each runs behind the best walls of this machine and behind none (level `process`
 keep out is tried against every kind of walls.
 """
 
+import ctypes
+import errno
 import os
+import subprocess
+import sys
+import sysconfig
 import tempfile
 import textwrap
 import time
@@ -13,11 +18,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandboxes import WALLED, python_for, ready, skip_unless_it_is_another_user
+import unmask
+from tests.sandboxes import (
+    SYSTEM_PYTHON,
+    WALLED,
+    WITHOUT_LANDLOCK,
+    python_for,
+    ready,
+    skip_unless_it_is_another_user,
+    without_landlock,
+)
 from unmask.rewards.code_tests import SourceTest, StdioTest, run_test
-from unmask.rewards.sandbox import Limits
+from unmask.rewards.inside import landlock
+from unmask.rewards.sandbox import Limits, ProgramFailedError
 from unmask.rewards.sandbox_command import Means
-from unmask.rewards.sandbox_level import best_walls, level_of
+from unmask.rewards.sandbox_level import MEANS, best_walls, level_of
+from unmask.rewards.sandbox_user import remove
 
 MIB = 2**20
 # Limits are part of the command line of every process of a program, forked ones included.
@@ -56,6 +72,13 @@ def means(request: pytest.FixtureRequest) -> Means:
 
 @pytest.fixture(params=WALLED)
 def walls(request: pytest.FixtureRequest) -> Means:
+    python_for(request.param)
+    return request.param
+
+
+@pytest.fixture(params=MEANS)
+def every(request: pytest.FixtureRequest) -> Means:
+    """Every means, for what each has to close by itself."""
     python_for(request.param)
     return request.param
 
@@ -635,3 +658,530 @@ def test_it_is_no_root_and_cannot_become_it(means: Means):
             return [*os.getresuid(), *os.getresgid(), *groups]
     """
     assert 0 not in returned(means, program)  # type: ignore[operator]
+
+
+# Each holds as much as it can where no limit on address space counts, up to 1 GiB, and returns its MiB.
+HOARDS = {
+    "memory files": """
+        def f(x):
+            total, files = 0, []
+            for _ in range(16):
+                try:
+                    files.append(os.memfd_create("m"))
+                    for _ in range(8): total += os.write(files[-1], bytes(2**23))
+                except OSError: pass
+            return total >> 20
+    """,
+    "secret memory files": """
+        def f(x):
+            files = [libc.syscall(447, 0) for _ in range(10)]
+            return max(files) * 100 + 100
+    """,
+    "System V shared memory": """
+        def f(x):
+            libc.shmat.restype, total = ctypes.c_void_p, 0
+            for _ in range(16):
+                key = libc.shmget(0, 64 << 20, 0o600)
+                place = libc.shmat(key, None, 0) if key >= 0 else None
+                if place in (None, 2**64 - 1): break
+                ctypes.memset(place, 1, 64 << 20)
+                libc.shmdt(ctypes.c_void_p(place))
+                libc.shmctl(key, 0, None)
+                total += 64
+            return total
+    """,
+    "System V messages": """
+        def f(x):
+            queues = [libc.msgget(0, 0o600) for _ in range(1000)]
+            return len([queue for queue in queues if queue >= 0])
+    """,
+    "POSIX shared memory": """
+        def f(x):
+            total, files = 0, []
+            for n in range(200):
+                name = f"/unmask-{os.getpid()}-{n}".encode()
+                file = libc.shm_open(name, os.O_CREAT | os.O_RDWR, 0o600)
+                if file < 0: break
+                libc.shm_unlink(name)
+                files.append(file)
+                try:
+                    for _ in range(8): total += os.write(file, bytes(2**20))
+                except OSError: pass
+            return total >> 20
+    """,
+    "a tmpfs of its own": """
+        def f(x):
+            libc.unshare(0x10000000 | 0x20000)
+            return 1000 if libc.mount(b"t", b"/tmp", b"tmpfs", 0, None) == 0 else 0
+    """,
+    "a tmpfs of its own, by clone": """
+        def f(x):
+            pid = libc.syscall(56, 0x10020000 | 17, 0, 0, 0, 0)
+            if pid == 0: os._exit(0)
+            return 1000 if pid > 0 else 0
+    """,
+    "buffers of sockets": """
+        import socket
+        def f(x):
+            total, ends = 0, []
+            for _ in range(200):
+                try:
+                    ends += socket.socketpair()
+                except OSError:
+                    break
+                for end in ends[-2:]:
+                    for kind in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                        try: end.setsockopt(socket.SOL_SOCKET, kind, 2**30)
+                        except OSError: pass
+                    end.setblocking(False)
+                    try:
+                        while True: total += end.send(bytes(2**14))
+                    except OSError: pass
+            return total >> 20
+    """,
+    "buffers of pipes": """
+        import fcntl
+        def f(x):
+            total, ends = 0, []
+            for _ in range(200):
+                try:
+                    ends.append(os.pipe())
+                except OSError:
+                    break
+                for size in (2**20, 2**30):
+                    try: fcntl.fcntl(ends[-1][1], 1031, size)
+                    except OSError: pass
+                os.set_blocking(ends[-1][1], False)
+                try:
+                    while True: total += os.write(ends[-1][1], bytes(2**12))
+                except OSError: pass
+            return total >> 20
+    """,
+    "pages lent to pipes": """
+        def f(x):
+            read, write = os.pipe()
+            buffer = ctypes.create_string_buffer(b"x" * 4096)
+            class Vector(ctypes.Structure):
+                _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+            vector = Vector(ctypes.addressof(buffer), 4096)
+            return 1000 if libc.vmsplice(write, ctypes.byref(vector), 1, 0) > 0 else 0
+    """,
+    "sockets that wait to be accepted": """
+        import socket
+        def f(x):
+            server = socket.socket(socket.AF_UNIX)
+            server.bind("s")
+            try: server.listen(4096)
+            except OSError: return 0
+            return 1000
+    """,
+    "files in memory": """
+        def f(x):
+            total = 0
+            for n in range(300):
+                try:
+                    with open(f"file{n}", "wb", buffering=0) as file: total += file.write(bytes(2**22))
+                except OSError: break
+            return total >> 20
+    """,
+}
+
+
+@pytest.mark.parametrize("hoard", HOARDS)
+def test_memory_is_bounded_in_all_its_forms(every: Means, hoard: str):
+    if every == "limits":
+        if hoard == "files in memory":
+            pytest.skip("level process: its folder is on the disk of the machine, which may fill")
+        if hoard == "POSIX shared memory" and not landlock.abi():
+            pytest.skip(
+                "level process: without Landlock, shared memory of POSIX is open to all users"
+            )
+    source = "import ctypes, os\nlibc = ctypes.CDLL(None)\n" + textwrap.dedent(HOARDS[hoard])
+    with ready(every, LIMITS) as sandbox:
+        sandbox.load(source)
+        try:
+            held = sandbox.call("f", 0)
+        except (OSError, ProgramFailedError):
+            held = 0
+    # What 128 descriptors hold at the kernel's default sizes, and the temporary files.
+    assert held <= 40
+
+
+def test_empty_files_are_bounded(every: Means):
+    program = """
+        import os
+        def f(x):
+            os.chdir("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp")
+            for n in range(10**6):
+                try: os.mkdir(f"unmask-{os.getpid()}-{n}")
+                except OSError: break
+            return n
+    """
+    limits = Limits(cpu_s=60, wall_s=LIMITS.wall_s * 10)
+    with ready(every, limits) as sandbox:
+        sandbox.load(textwrap.dedent(program))
+        try:
+            assert sandbox.call("f", 0) <= 50_000
+        except ProgramFailedError:
+            assert sandbox.failure == "crash"
+
+
+# Number on x86_64, and arguments that the kernel would look at.
+CALLS = {
+    "keyctl": (250, 0, -3, 0),
+    "add_key": (248, b"user", b"a", b"b", 1, -3),
+    "request_key": (249, b"user", b"a", 0, -3),
+    "ptrace": (101, 0, 0, 0, 0),
+    "process_vm_readv": (310, 1, 0, 0, 0, 0, 0),
+    "pidfd_getfd": (438, 0, 0, 0),
+    "bpf": (321, 0, 0, 0),
+    "perf_event_open": (298, 0, 0, -1, -1, 0),
+    "io_uring_setup": (425, 1, 0),
+    "userfaultfd": (323, 0),
+    "unshare": (272, 0x10000000),
+    "setns": (308, 0, 0),
+    "mount": (165, 0, 0, 0, 0, 0),
+    "fsopen": (430, b"tmpfs", 0),
+    "open_tree": (428, -100, b"/", 1),
+    "pivot_root": (155, b"/", b"/"),
+    "chroot": (161, b"/"),
+    "open_by_handle_at": (304, 0, 0, 0),
+    "kexec_load": (246, 0, 0, 0, 0),
+    "init_module": (175, 0, 0, 0),
+    "fanotify_init": (300, 0, 0),
+    "syslog": (103, 3, 0, 0),
+}
+
+
+def test_what_no_program_needs_of_the_kernel_is_refused(every: Means):
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers are those of x86_64")
+    program = f"""
+        import ctypes, errno, socket
+        libc = ctypes.CDLL(None, use_errno=True)
+        def f(x):
+            found = {{}}
+            for name, (number, *args) in {CALLS}.items():
+                done = libc.syscall(number, *args)
+                found[name] = 0 if done >= 0 else ctypes.get_errno()
+            done = libc.syscall(435, 0, 0)
+            found["clone3"] = 0 if done >= 0 else ctypes.get_errno()
+            for family in (2, 10, 16, 17, 38, 40):
+                try: socket.socket(family, socket.SOCK_STREAM if family < 16 else socket.SOCK_RAW).close()
+                except OSError as error: found[family] = error.errno
+                else: found[family] = 0
+            return found
+    """
+    found: dict[object, int] = returned(every, program)  # type: ignore[assignment]
+    assert found.pop("clone3") == errno.ENOSYS
+    assert {name for name, code in found.items() if code != errno.EPERM and name in CALLS} == set()
+    assert {found[family] for family in found if family not in CALLS} == {errno.EAFNOSUPPORT}
+
+
+BURN = """
+    import os, signal, time
+    def burn(seconds):
+        start = time.process_time()
+        while time.process_time() - start < seconds: pass
+    def child(seconds):
+        pid = os.fork()
+        if pid == 0:
+            burn(seconds)
+            os._exit(0)
+        return pid
+    def g(xs): return xs
+"""
+LONG = {
+    "children in turn": """
+    def f(x):
+        for _ in range(4):
+            child(0.9)
+            os.wait()
+        return x * x
+    """,
+    "many short children": """
+    def f(x):
+        for _ in range(150):
+            child(0.02)
+            os.wait()
+        return x * x
+    """,
+    "children at once": """
+    def f(x):
+        for _ in range(4): child(0.9)
+        for _ in range(4): os.wait()
+        return x * x
+    """,
+    "children that count for nobody": """
+    try: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    except OSError: pass
+    def f(x):
+        for _ in range(150):
+            child(0.02)
+            try: os.wait()
+            except ChildProcessError: pass
+        return x * x
+    """,
+    "daemons": """
+    def f(x):
+        for _ in range(4):
+            if os.fork() == 0:
+                os.setsid()
+                child(0.9)
+                os._exit(0)
+            os.wait()
+        time.sleep(4)
+        return x * x
+    """,
+    "a new program": """
+    import subprocess, sys
+    def f(x):
+        for _ in range(3):
+            subprocess.run([sys.executable, "-S", "-c", "import time\\nwhile time.process_time() < 0.9: pass"])
+        return x * x
+    """,
+}
+
+
+@pytest.mark.parametrize("way", LONG)
+def test_processor_time_is_counted_for_all_processes(every: Means, way: str):
+    assert outcome(every, textwrap.dedent(BURN) + textwrap.dedent(LONG[way])) == "timeout"
+
+
+def test_a_program_and_its_children_within_the_limit_are_no_timeout(every: Means):
+    program = textwrap.dedent(BURN) + textwrap.dedent(LONG["children in turn"])
+    assert outcome(every, program.replace("0.9", "0.03")) == "passed"
+
+
+def test_the_memory_killer_takes_programs_first(every: Means):
+    if every == "limits" and not landlock.abi():
+        pytest.skip("level process: without Landlock, a program may write to its own /proc")
+    program = """
+        import subprocess, sys
+        LOWER = "open('/proc/self/oom_score_adj', 'w').write('0')"
+        def f(x):
+            try: exec(LOWER)
+            except OSError: pass
+            look = LOWER.replace("open", "try: open", 1) + "\\nexcept OSError: pass\\n"
+            look += "print(open('/proc/self/oom_score_adj').read())"
+            done = subprocess.run([sys.executable, "-S", "-c", look], capture_output=True, text=True)
+            return int(open("/proc/self/oom_score_adj").read()), int(done.stdout)
+    """
+    assert returned(every, program) == (1000, 1000)
+
+
+def test_keys_of_the_session_are_out_of_reach(every: Means):
+    if os.uname().machine != "x86_64":
+        pytest.skip("the numbers are those of x86_64")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(248, b"user", b"unmask-secret", SECRET.encode(), len(SECRET), -3) < 0:
+        pytest.skip(f"this machine keeps no keys: {os.strerror(ctypes.get_errno())}")
+    program = """
+        import ctypes
+        libc = ctypes.CDLL(None)
+        def f(x):
+            found = [libc.syscall(250, 10, place, b"user", b"unmask-secret", 0) for place in (-3, -4, -5)]
+            found.append(libc.syscall(249, b"user", b"unmask-secret", 0, -3))
+            return max(found), "unmask-secret" in open("/proc/keys").read()
+    """
+    found, is_listed = returned(every, program)  # type: ignore[misc]
+    assert found < 0 and not is_listed
+
+
+# The part of a worker: it holds a secret and a pipe that a verdict is written to.
+TRUSTED = """
+import os, sys, textwrap
+from pathlib import Path
+from unmask.rewards import sandbox
+from unmask.rewards.inside.watch import forbid_inspection
+read, write = os.pipe()
+secret = "the_answer_is_" + str(int(sys.argv[1]) + 1)
+forbid_inspection()
+if sys.argv[2] == "without":
+    sandbox.BOOT = sandbox.BOOT.replace("main(setup)", sys.argv[4])
+with sandbox.Sandbox("limits", sandbox.Limits(cpu_s=20), Path(sys.argv[3]) if sys.argv[3] else None) as program:
+    program.wait_until_ready()
+    program.load(sys.stdin.read())
+    print(program.call("f", os.getpid()))
+os.set_blocking(read, False)
+try:
+    print("written", os.read(read, 100))
+except BlockingIOError:
+    print("nothing is written")
+"""
+INTRUDER = """
+import os, re
+def f(worker):
+    found = []
+    # The watcher, the worker and all above it.
+    pids, pid = [], os.getppid()
+    while pid > 1:
+        pids.append(pid)
+        pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+    assert worker in pids
+    for pid in pids[: pids.index(worker) + 1]:
+        for path in ("fd", "map_files"):
+            try: found += [f"{pid}/{path}/{name}" for name in os.listdir(f"/proc/{pid}/{path}")]
+            except OSError: pass
+        for path in ("mem", "environ", "maps", "auxv", "io", "stack", "cwd", "exe"):
+            try:
+                if os.readlink(f"/proc/{pid}/{path}"): found.append(path)
+            except OSError: pass
+            try:
+                if open(f"/proc/{pid}/{path}", "rb").read(1): found.append(path)
+            except OSError: pass
+        for number in range(64):
+            try:
+                place = os.open(f"/proc/{pid}/fd/{number}", os.O_WRONLY)
+                os.write(place, b"[1.0, null]")
+                found.append(number)
+            except OSError: pass
+    return found
+"""
+
+
+@pytest.mark.parametrize("rules", ["with", "without"])
+def test_the_worker_is_closed_to_a_program_of_the_same_user(rules: str):
+    """As a normal user at level `process`, whether or not the kernel has Landlock."""
+    as_user = {"user": 41_998, "group": 41_998, "extra_groups": []} if os.geteuid() == 0 else {}
+    python = SYSTEM_PYTHON if os.geteuid() == 0 else Path(sys.executable)
+    code, packages = Path(unmask.__file__).parents[1], sysconfig.get_path("purelib")
+    done = subprocess.run(
+        [python, "-c", TRUSTED, "1728", rules, str(python) if as_user else "", WITHOUT_LANDLOCK],
+        input=INTRUDER,
+        env={"PYTHONPATH": f"{code}:{packages}", "TMPDIR": "/tmp"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **as_user,  # type: ignore[arg-type]
+    )
+    if "ModuleNotFoundError" in done.stderr or not python.exists():
+        pytest.skip(f"no Python here that another user can run: {done.stderr[-200:]}")
+    assert done.stdout == "[]\nnothing is written\n", done.stderr
+
+
+def test_two_programs_never_have_one_user():
+    if os.geteuid() != 0:
+        pytest.skip("without root, programs run as the user who tests them")
+    program = "import os\ndef f(x): return os.getuid()"
+    with ready("limits", LIMITS) as first, ready("limits", LIMITS) as second:
+        for sandbox in (first, second):
+            sandbox.load(program)
+        users = {sandbox.call("f", 0) for sandbox in (first, second)}
+    assert len(users) == 2 and min(users) >= 40_000
+
+
+def test_ending_a_program_ends_no_other_process_of_its_user(every: Means):
+    if os.geteuid() != 0:
+        pytest.skip("without root, programs run as the user who tests them")
+    with ready(every, LIMITS) as sandbox:
+        sandbox.load("import os\ndef f(x): return os.getuid()")
+        # It comes after the user was chosen, which no look at the processes can foresee.
+        bystander = subprocess.Popen(["sleep", "60"], user=sandbox.call("f", 0))
+    try:
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+LITTER = """
+    import os, tempfile
+    def f(x):
+        made = []
+        for place in ("/dev/shm", "/var/tmp", "/tmp"):
+            path = f"{place}/unmask-litter-{os.getpid()}"
+            try:
+                os.makedirs(path + "/deep/deeper")
+                made.append(path)
+                open(path + "-file", "w").write("left")
+                made.append(path + "-file")
+            except OSError: pass
+        return made
+"""
+
+
+@pytest.mark.parametrize("rules", ["with", "without"])
+def test_nothing_is_left_where_all_users_may_write(rules: str, monkeypatch: pytest.MonkeyPatch):
+    if os.geteuid() != 0:
+        pytest.skip("without root, what a program leaves cannot be told from its user's own files")
+    if rules == "without":
+        without_landlock(monkeypatch)
+    made: list[str] = returned("limits", LITTER)  # type: ignore[assignment]
+    assert made
+    assert [path for path in made if os.path.lexists(path)] == []
+
+
+def test_deep_folders_hold_nobody_up():
+    program = """
+        import os
+        def f(x):
+            for n in range(2_000):
+                os.mkdir("d")
+                os.chdir("d")
+            return n
+    """
+    limits = Limits(cpu_s=60, wall_s=LIMITS.wall_s * 10)
+    with ready("limits", limits) as sandbox:
+        sandbox.load(textwrap.dedent(program))
+        assert sandbox.call("f", 0) == 1_999
+        folder = sandbox._folder
+        start = time.monotonic()
+        sandbox.close()
+        # What it takes depends on the disk, which is why there is a limit; it is 3 seconds.
+        assert time.monotonic() - start < 20
+    assert folder is not None
+    remove(Path(folder), time.monotonic() + 300)
+
+
+def test_other_processes_of_the_user_take_nothing_from_a_program():
+    """As a normal user at level `process`, with more processes than a program may have."""
+    as_user = {"user": 41_997, "group": 41_997, "extra_groups": []} if os.geteuid() == 0 else {}
+    python = SYSTEM_PYTHON if as_user else Path(sys.executable)
+    code, packages = Path(unmask.__file__).parents[1], sysconfig.get_path("purelib")
+    others = [
+        subprocess.Popen(["sleep", "120"], **as_user)  # type: ignore[arg-type]
+        for _ in range(LIMITS.processes + 4)
+    ]
+    try:
+        done = subprocess.run(
+            [python, "-c", COUNTED, str(python) if as_user else ""],
+            input=FORKING,
+            env={"PYTHONPATH": f"{code}:{packages}", "TMPDIR": "/tmp"},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **as_user,  # type: ignore[arg-type]
+        )
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    if "ModuleNotFoundError" in done.stderr:
+        pytest.skip(f"no Python here that another user can run: {done.stderr[-200:]}")
+    assert 4 <= int(done.stdout) < 8, done.stderr
+
+
+COUNTED = """
+import sys
+from pathlib import Path
+from unmask.rewards.sandbox import Limits, Sandbox
+python = Path(sys.argv[1]) if sys.argv[1] else None
+with Sandbox("limits", Limits(cpu_s=20, processes=8), python) as sandbox:
+    sandbox.wait_until_ready()
+    sandbox.load(sys.stdin.read())
+    print(sandbox.call("f", 0))
+"""
+FORKING = """
+import os, time
+def f(x):
+    for count in range(100):
+        try: pid = os.fork()
+        except OSError: return count
+        if pid == 0:
+            time.sleep(20)
+            os._exit(0)
+    return count
+"""

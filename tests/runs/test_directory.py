@@ -30,6 +30,17 @@ def test_config_and_environment_are_written(tmp_path: Path) -> None:
     assert environment["packages"]["pydantic"]
 
 
+def test_how_programs_are_locked_in_is_recorded_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_run(config(tmp_path / "a"), isolation="process, without Landlock")
+    environment = json.loads((tmp_path / "a" / "environment.json").read_text())
+    assert environment["isolation"] == "process, without Landlock"
+    assert "programs are locked in: process, without Landlock" in capsys.readouterr().err
+    open_run(config(tmp_path / "b"))
+    assert "isolation" not in json.loads((tmp_path / "b" / "environment.json").read_text())
+
+
 def test_empty_directory_is_taken(tmp_path: Path) -> None:
     assert open_run(config(tmp_path)).path == tmp_path
 

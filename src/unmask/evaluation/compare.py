@@ -22,6 +22,7 @@ SAME = ("task", "split", "problems", "problems_sha256", "samples")
 # Say where things are and how many work at once, and change no verdict.
 FREE = (
     *("task.train", "task.validation", "task.test", "task.path", "time"),
+    "isolation",
     *("task.verifier.workers", "task.sandbox.workers"),
 )
 

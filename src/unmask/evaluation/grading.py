@@ -56,7 +56,7 @@ def grade_run(run: Path, config: EvalConfig, task: Task, problems: Sequence[Prom
     earlier = gradings(run)
     place = run / GRADINGS / str(int(earlier[-1].name) + 1 if earlier else 1)
     with atomic_directory(place) as directory:
-        write_json(directory / GRADER, _grader(config))
+        write_json(directory / GRADER, _grader(config, task))
         append_lines(directory / VERDICTS, _verdicts(run, task, problems))
     return place
 
@@ -107,9 +107,10 @@ def _config(run: Path, overrides: Sequence[str]) -> EvalConfig:
     return load_config(EvalConfig, [], [*words, *overrides])[0]
 
 
-def _grader(config: EvalConfig) -> dict[str, Any]:
+def _grader(config: EvalConfig, task: Task) -> dict[str, Any]:
     return {
         "task": dump(config)["task"],
+        "isolation": task.isolation,
         "versions": {
             "unmask": __version__,
             **{name: importlib.metadata.version(name) for name in JUDGES},

@@ -34,7 +34,7 @@ from unmask.rewards.sandbox import (
     check_stdin,
     limits_from_config,
 )
-from unmask.rewards.sandbox_level import choose_means
+from unmask.rewards.sandbox_level import choose_means, isolation_of
 from unmask.rewards.sandbox_user import remove
 from unmask.rewards.workers import Verdict, VerifierPool
 from unmask.types import Score
@@ -79,7 +79,11 @@ def score_from_code_verdict(verdict: CodeVerdict, credit: Literal["all", "share"
 
 
 class CodeGrader:
-    """Worker processes that test programs, started at the first call and kept until `close`."""
+    """Worker processes that test programs, started at the first call and kept until `close`.
+
+    Attributes:
+        isolation: how programs are locked in, for the record of a run.
+    """
 
     def __init__(self, config: SandboxConfig) -> None:
         """Choose the walls; no process is left running.
@@ -91,6 +95,7 @@ class CodeGrader:
         if means == "limits":
             # A program of the same user must not read the tests here, or write into a worker's pipe.
             forbid_inspection()
+        self.isolation = isolation_of(means)
         self._stops_early = config.credit == "all"
         self._scratch = TemporaryDirectory(prefix="unmask-sandbox-", ignore_cleanup_errors=True)
         Path(self._scratch.name).chmod(0o711)  # a program's user passes through, and sees nothing

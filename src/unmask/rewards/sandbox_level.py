@@ -14,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import Literal
 
 from unmask.configs.sandbox import Isolation
+from unmask.rewards.inside import landlock
 from unmask.rewards.sandbox import Limits, ProgramFailedError, Sandbox
 from unmask.rewards.sandbox_command import Means, interpreter
 
@@ -46,6 +47,13 @@ class Trial:
 def level_of(means: Means) -> Literal["namespaces", "process"]:
     """Return the level that a means gives."""
     return "process" if means == "limits" else "namespaces"
+
+
+def isolation_of(means: Means) -> str:
+    """Describe a means for the record of a run: the level, and what gives it."""
+    if means == "limits":
+        return f"process, {'with' if landlock.abi() else 'without'} Landlock"
+    return f"namespaces, by {'bubblewrap' if means == 'bubblewrap' else 'our own system calls'}"
 
 
 def choose_means(

@@ -121,8 +121,15 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
             )
 
 
-def open_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> RunDirectory:
+def open_run(
+    config: SFTConfig | RLConfig | EvalConfig, resume: bool = False, isolation: str | None = None
+) -> RunDirectory:
     """Make the directory `config.run.dir` and write what is known before the first step; close it in the end.
+
+    Args:
+        config: the run's.
+        resume: whether the run goes on with what is there.
+        isolation: how programs that the model writes are locked in; None if none are run.
 
     Raises:
         ValueError: as `check_run`, or another process is writing it.
@@ -136,7 +143,11 @@ def open_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) ->
     remove_leftovers(path)
     # The configuration first: a directory that holds it can be gone on with, whatever else it lacks.
     write_json(path / CONFIG, dump(config))
-    _write_environment(path / "environment.json", environment(config.run.threads))
+    now = environment(config.run.threads)
+    if isolation is not None:
+        now["isolation"] = isolation
+        sys.stderr.write(f"programs are locked in: {isolation}\n")
+    _write_environment(path / "environment.json", now)
     return RunDirectory(path, held)
 
 

@@ -70,7 +70,7 @@ def code_grader(config: DatasetTaskConfig) -> Grader:
             ]
         )
 
-    return Grader(grade, grader.close, program_from_response, find_unfit)
+    return Grader(grade, grader.close, program_from_response, find_unfit, grader.isolation)
 
 
 def tests_of(reference: Mapping[str, Any]) -> list[CodeTest]:

@@ -30,12 +30,14 @@ class Grader:
         answer: the part of a response that it judges.
         find_unfit: for each problem (its reference, and a right response where one is published) why
             no response to it could be judged; an empty text where one can.
+        isolation: how it locks in the programs that it runs; None where it runs none.
     """
 
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
     close: Callable[[], None] = _nothing_to_close
     answer: Callable[[str], str] = answer_from_response
     find_unfit: Callable[[Sequence[tuple[Mapping[str, Any], str | None]]], list[str]] = _all_fit
+    isolation: str | None = None
 
 
 def own_grader(reward: str | None) -> Grader | None:

@@ -54,7 +54,7 @@ def build_grader(config: DatasetTaskConfig) -> Grader:
             [(prompt, whole_response(prompt.reference, text)) for prompt, text in items]
         )
 
-    return Grader(grade, tested.close, find_unfit=tested.find_unfit)
+    return Grader(grade, tested.close, find_unfit=tested.find_unfit, isolation=tested.isolation)
 
 
 DATASET = Dataset(

@@ -115,6 +115,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         grader.close,
         answer=grader.answer,
         left_out=lambda split: read(split)[1],
+        isolation=grader.isolation,
     )
 
 

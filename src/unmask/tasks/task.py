@@ -38,6 +38,7 @@ class Task:
         answer: the part of a response that is judged; responses with one answer agree (maj@k).
         left_out: the problems of a split that are not among its prompts, because no response to them
             could be judged: name and reason of each.
+        isolation: how the programs that are run to judge are locked in; None where none are run.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Task:
     alphabet: str | None = None
     answer: Callable[[str], str] = answer_from_response
     left_out: Callable[[Split], Sequence[str]] = _none_left_out
+    isolation: str | None = None
 
 
 NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade=lambda _: [])

@@ -74,7 +74,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     with (
         closing(task),
         # Last: a mistake above must leave nothing in the way.
-        closing(open_run(config, resume)) as run,
+        closing(open_run(config, resume, task.isolation)) as run,
         open_metrics(run, config) as metrics,
         LiveReport(run.path) as report,
         Keeper(run, config, llm, update.learner, source, update.critic) as keeper,

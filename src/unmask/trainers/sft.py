@@ -64,7 +64,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     with (
         closing(task),
         # Last: a mistake above must leave nothing in the way.
-        closing(open_run(config, resume)) as run,
+        closing(open_run(config, resume, task.isolation)) as run,
         open_metrics(run, config) as metrics,
         LiveReport(run.path) as report,
         Keeper(run, config, llm, learner, source) as keeper,

@@ -24,7 +24,7 @@ from typing import NoReturn
 LOOK_AGAIN_MS = 50
 END_LIMIT_S = 5.0
 # Empty files take memory too; with its name, each about a kilobyte.
-MAX_FILES = 65_536
+MAX_FILES = 32_768
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 # What stands in /proc/PID/stat behind the name: user, system, and the same of ended children; threads.
