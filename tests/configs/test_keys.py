@@ -115,6 +115,10 @@ def test_real_keys_are_unique_and_explained(cls: type[Section]) -> None:
         ("é\n", '"é\\n"'),
         ((1, 2), "[1, 2]"),
         (1e-5, "1e-05"),
+        (float("inf"), "inf"),
+        (-float("inf"), "-inf"),
+        (float("nan"), "nan"),
+        ("a\x7f\u2028", '"a\\u007f\u2028"'),
     ],
 )
 def test_values_are_toml(value: object, text: str) -> None:

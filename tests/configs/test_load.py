@@ -130,6 +130,14 @@ def test_dump_loads_again(tmp_path: Path) -> None:
             "rollout=3",
             "rollout = 3 (command line): must be a table with keys such as rollout.prompts",
         ),
+        (
+            "rollout=[{}]",
+            "rollout = [{}] (command line): must be a table with keys such as rollout.prompts",
+        ),
+        (
+            "optimizer.betas=[{}, 0.9]",
+            "optimizer.betas[0] = {} (command line): must be [float, float]",
+        ),
         ("run.dir.x=1", "run.dir = {x = 1} (command line): must be path"),
         (
             "task.kind=jsn",
@@ -209,6 +217,12 @@ def test_a_file_that_would_exhaust_the_parser_is_refused(
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = write(tmp_path, "\ufeffsteps = 7\n")
     assert load_config(RLConfig, [path], NEEDED)[0].steps == 7
+
+
+@pytest.mark.parametrize("value", ["3.5", "{}", "[{}]", "[[1, {}]]", '"a"', "{a = 1}"])
+def test_mistake_in_a_key_of_two_types_names_both(value: str) -> None:
+    lines = complaint(*NEEDED, f"objective.train_block={value}")
+    assert lines and all("objective.train_block" in line for line in lines)
 
 
 def test_missing_keys_are_named() -> None:

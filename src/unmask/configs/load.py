@@ -185,9 +185,12 @@ def _explain(
     if problem == "value_error":
         where = f"{name} ({origin})" if name else "configuration"
         return f"{where}: {details.get('ctx', {})['error']}"
-    types = list(dict.fromkeys(key.type for key in listed if key.names(name_in_lists)))
+    types = [key.type for key in listed if key.names(name_in_lists)]
     inside = (k.name for k in listed if k.names(f"{name_in_lists}.{k.name.rpartition('.')[2]}"))
-    allowed = " or ".join(types) or f"a table with keys such as {next(inside)}"
+    # A table in place of another value, or of one in a list, has no key of its own.
+    whole = (k.type for k in listed if name.startswith((f"{k.name}.", f"{k.name}[")))
+    tables = [f"a table with keys such as {key}" for key in inside][:1] or list(whole)
+    allowed = " or ".join(dict.fromkeys(types or tables))
     return f"{name} = {to_toml(value)} ({origin}): must be {allowed}"
 
 
@@ -205,6 +208,8 @@ def _locate(loc: Sequence[int | str], values: Any) -> tuple[str, Any]:
                 break
             names[-1] += f"[{part}]"
             values = item
+        elif not isinstance(values, dict):
+            break
         elif part in values:
             names.append(part)
             values = values[part]
