@@ -9,7 +9,7 @@ it is cut into packs, microbatches or ranks, so that 1, 2 or 8 microbatches give
     constant  targets are summed, and divided by views x a constant length (published for block
               models)
 
-A view without targets is none, and neither is a trajectory without any.
+Views without targets, and trajectories without any, are left out of the averages.
 """
 
 from collections.abc import Sequence
