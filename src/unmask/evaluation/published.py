@@ -28,7 +28,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unmask.json_records import read_object
+from unmask.json_records import read_object
 from unmask.models.spec import ModelSpec
 
 # What a family's published `forward` must be given for whole texts: `none`: it builds its own pattern;
