@@ -12,6 +12,9 @@ from tests.end_to_end.real_command import start
 from tests.toy import ALPHABET, toy_checkpoint
 from unmask.evaluation.harness import HarnessModel, sampling_of
 from unmask.evaluation.likelihood import bound_loglikelihoods
+from unmask.models.checkpoint import load_model
+from unmask.models.lora import LoRAParams, adapters, add_lora
+from unmask.models.lora_files import save_adapter
 from unmask.types import SamplingParams
 
 TASKS = {
@@ -128,6 +131,8 @@ def test_a_tasks_settings_win_and_unknown_ones_are_refused() -> None:
     assert (found.strategy, found.threshold, found.seed) == ("static", 0.5, 4)
     assert (found.stop, found.max_tokens, found.temperature) == (("x",), 9, 0.0)
     assert sampling_of({"do_sample": True}, base, 0).temperature == 0.7
+    harmless = {"num_beams": 1, "repetition_penalty": 1.0, "early_stopping": False, "min_new": None}
+    assert sampling_of(harmless, base, 0) == sampling_of({}, base, 0)
     with pytest.raises(ValueError, match="generation settings num_beams: no sampler here"):
         sampling_of({"num_beams": 4}, base, 0)
 
@@ -147,3 +152,14 @@ def test_what_has_no_honest_answer_is_refused(path: Path) -> None:
         HarnessModel(str(path)).loglikelihood_rolling([Request("1")])
     with pytest.raises(ValueError, match="stratgy"):
         HarnessModel(str(path), stratgy="static")
+
+
+def test_adapters_are_laid_over_the_model(path: Path, tmp_path: Path) -> None:
+    model = load_model(path)
+    add_lora(model, LoRAParams(rank=2, alpha=4, targets=("attention",)))
+    for adapter in adapters(model).values():
+        adapter.lora_b.data.fill_(0.5)
+    save_adapter(model, tmp_path)
+    request = [Request("1+2=", "3;")]
+    plain, adapted = HarnessModel(str(path)), HarnessModel(str(path), adapter=str(tmp_path))
+    assert plain.loglikelihood(request) != adapted.loglikelihood(request)

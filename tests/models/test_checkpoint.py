@@ -243,6 +243,36 @@ def shard_that_is_missing(directory: Path) -> None:
     (directory / INDEX).write_text('{"weight_map": {"lm_head.weight": "model-2.safetensors"}}')
 
 
+def in_shards(
+    index: Callable[[dict[str, Any]], object] = lambda m: None,
+    second: Callable[[dict[str, torch.Tensor]], object] = lambda t: None,
+) -> Callable[[Path], None]:
+    """Return a function that splits a checkpoint in two and changes its index and second shard."""
+
+    def apply(directory: Path) -> None:
+        tensors = load_file(directory / WEIGHTS)
+        names = sorted(tensors)
+        shards = {"1.safetensors": names[::2], "2.safetensors": names[1::2]}
+        weight_map: dict[str, Any] = {name: file for file, held in shards.items() for name in held}
+        for file, held in shards.items():
+            part = {name: tensors[name] for name in held}
+            if file == "2.safetensors":
+                second(part)
+            save_file(part, directory / file)
+        index(weight_map)
+        (directory / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+        (directory / WEIGHTS).unlink()
+
+    return apply
+
+
+def repeated_key(directory: Path) -> None:
+    in_shards()(directory)
+    text = (directory / INDEX).read_text()
+    again = '{"weight_map": {"lm_head.weight": "2.safetensors", '
+    (directory / INDEX).write_text(text.replace('{"weight_map": {', again))
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "shape": (
         rewrite(lambda t: t.update({"model.norm.weight": torch.ones(65)})),
@@ -267,6 +297,51 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "pickled weights are not read",
     ),
     "missing shard": (shard_that_is_missing, r"index\.json names model-2\.safetensors"),
+    "a tensor in two shards": (
+        in_shards(second=lambda t: t.update({"lm_head.weight": torch.ones(1)})),
+        r"2\.safetensors: holds tensor 'lm_head\.weight', which .* assigns to 1\.safetensors",
+    ),
+    "a tensor in another shard than the index says": (
+        in_shards(index=lambda m: m.update({"lm_head.weight": "2.safetensors"})),
+        r"1\.safetensors: holds tensor 'lm_head\.weight', which .* assigns to 2\.safetensors",
+    ),
+    "a tensor that the index leaves out": (
+        in_shards(index=lambda m: m.pop("lm_head.weight")),
+        r"1\.safetensors: holds tensor 'lm_head\.weight', which .* assigns to no file",
+    ),
+    "a tensor that its shard lacks": (
+        in_shards(index=lambda m: m.update({"other": "2.safetensors"})),
+        r"index\.json: assigns tensor 'other' to 2\.safetensors, which lacks it",
+    ),
+    "a shard in another folder": (
+        in_shards(index=lambda m: m.update({"lm_head.weight": "../golden/1.safetensors"})),
+        r"index\.json names '\.\./golden/1\.safetensors': must be a safetensors file beside it",
+    ),
+    "a shard by an absolute path": (
+        in_shards(index=lambda m: m.update({"lm_head.weight": "/etc/passwd"})),
+        r"index\.json names '/etc/passwd': must be",
+    ),
+    "a shard without a name": (
+        in_shards(index=lambda m: m.update({"lm_head.weight": 3})),
+        r"index\.json: weight_map\.lm_head\.weight = 3: must be a valid string",
+    ),
+    "an index of nothing": (
+        in_shards(index=lambda m: m.clear()),
+        r"index\.json: weight_map is missing or empty",
+    ),
+    "a key twice in an index": (repeated_key, r"index\.json is not JSON: the key 'lm_head.weight'"),
+    "one file and an index of others": (
+        lambda d: (in_shards()(d), shutil.copyfile(d / "1.safetensors", d / WEIGHTS)),
+        r"holds model\.safetensors and an .*index\.json of other files: remove the one",
+    ),
+    "integer weights": (
+        rewrite(lambda t: t.update({"lm_head.weight": t["lm_head.weight"].to(torch.int32)})),
+        r"tensor 'lm_head\.weight' is stored as I32: only F64, F32, F16, BF16 are read",
+    ),
+    "bytes for weights": (
+        rewrite(lambda t: t.update({"lm_head.weight": t["lm_head.weight"].to(torch.uint8)})),
+        r"tensor 'lm_head\.weight' is stored as U8: only",
+    ),
     "no config": (lambda d: (d / "config.json").unlink(), "it has no config.json"),
     "config is not JSON": (
         lambda d: (d / "config.json").write_text("{"),
@@ -293,6 +368,27 @@ def test_a_broken_directory_is_one_error(golden: Path, name: str) -> None:
     spoil(golden)
     with pytest.raises(ValueError, match=message):
         load_model(golden)
+
+
+def test_tables_of_rotary_angles_are_left_alone(golden: Path) -> None:
+    before = load_model(golden)
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    in_shards(
+        index=lambda m: m.update({name: "2.safetensors"}),
+        second=lambda t: t.update({name: torch.ones(8)}),
+    )(golden)
+    after = load_model(golden)
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_generation_config_is_read_for_its_stops_alone(golden: Path) -> None:
+    file = golden / "generation_config.json"
+    file.write_text('{"num_beams": 1, "do_sample": true, "temperature": 0.3, "eos_token_id": 7}')
+    assert 7 in read_spec(golden).eos_ids
+    file.write_text('{"eos_token_id": [7, "x"]}')
+    with pytest.raises(ValueError, match=r"generation_config\.json: eos_token_id\.1 = 'x'"):
+        read_spec(golden)
 
 
 def test_a_path_that_is_no_directory(tmp_path: Path) -> None:

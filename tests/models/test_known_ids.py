@@ -61,3 +61,23 @@ def test_files_as_sdar_ships_them(tmp_path: Path) -> None:
 def test_bytes(tmp_path: Path) -> None:
     byte_tokenizer(tmp_path)
     assert_agrees(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("tokenizer_config.json", {"mask_token": 3}, "mask_token = 3: must be a valid string"),
+        ("tokenizer.json", {"model": {"vocab": {"a": -1}}}, "model.vocab.a = -1: must be"),
+        ("tokenizer.json", {"model": {"vocab": [["a"]]}}, "model.vocab.0 = \\['a'\\]: "),
+        ("tokenizer.json", {"model": {}}, "model = {}: must be an object with 'vocab'"),
+        ("tokenizer.json", {"model": {"vocab": {}}, "added_tokens": []}, "is empty"),
+    ],
+)
+def test_what_is_no_tokenizer_is_named(
+    name: str, changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    character_tokenizer(ALPHABET, tmp_path)
+    path = tmp_path / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match=message):
+        read_known_ids(tmp_path)

@@ -198,9 +198,14 @@ def test_patterns_are_matched_as_peft_does(tmp_path: Path) -> None:
         ("use_dora", True, "use_dora = True is not supported"),
         ("use_rslora", True, "use_rslora = True is not supported"),
         ("modules_to_save", ["lm_head"], r"modules_to_save = \['lm_head'\] is not supported"),
-        ("r", 0, "r = 0: must be a number above 0"),
-        ("r", "8", "r = '8': must be a number above 0"),
-        ("lora_alpha", None, "lora_alpha = None: must be a number above 0"),
+        ("r", 0, "r = 0: must be greater than or equal to 1"),
+        ("r", "8", "r = '8': must be a valid integer"),
+        ("r", 10**12, "r = 1000000000000: must be less than"),
+        ("lora_alpha", None, "lora_alpha = None: must be a valid number"),
+        ("lora_alpha", float("nan"), "lora_alpha = nan: must be a finite number"),
+        ("rank_pattern", [1], r"rank_pattern = \[1\]: must be a valid dictionary"),
+        ("rank_pattern", {"q_proj": "2"}, "rank_pattern.q_proj = '2': must be a valid integer"),
+        ("alpha_pattern", {"(a+)+$": 2}, r"alpha_pattern.*String should match pattern"),
     ],
 )
 def test_a_config_we_cannot_honour_is_named(

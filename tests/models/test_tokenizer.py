@@ -207,3 +207,116 @@ def test_a_decoder_that_drops_the_first_space_is_followed() -> None:
     tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=backend)
     assert decode([0, 1, 2, 0], tokenizer) == "the cats the"
     assert text_ends([0, 1, 2, 0], tokenizer) == [3, 7, 8, 12]
+
+
+def templated(directory: Path, template: Any) -> Tokenizer:
+    """Write a tokenizer of characters whose settings hold a chat template, and load it."""
+    character_tokenizer(ALPHABET, directory)
+    name_special_tokens(directory, {})
+    file = directory / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": template}))
+    return load_tokenizer(directory)
+
+
+EACH = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages %}{{ m.content }", "chat_template fails: TemplateSyntaxError"),
+        ("{{ raise_exception('no such role') }}", "chat_template fails: TemplateError: no such"),
+        ("{{ 1 // 0 }}", "chat_template fails: ZeroDivisionError"),
+        ("{{ missing.attribute.of }}", "chat_template fails: UndefinedError"),
+        ("hello", "chat_template loses the content of a message: 'How much"),
+        ("{{ messages[0].role }}", "chat_template loses the content of a message"),
+        ("{{ messages[0].content[:9] }}", "chat_template loses the content of a message"),
+        ("{{ messages[0].content | upper }}", "chat_template loses the content of a message"),
+    ],
+)
+def test_a_template_that_raises_or_drops_the_question(
+    template: str, message: str, tmp_path: Path
+) -> None:
+    tokenizer = templated(tmp_path, template)
+    with pytest.raises(ValueError, match=rf"tokenizer_config\.json: {message}") as caught:
+        render([Message("user", "1+1=")], tokenizer)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_template_of_its_own_file_is_named(tmp_path: Path) -> None:
+    character_tokenizer(ALPHABET, tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{{ 1 // 0 }}")
+    with pytest.raises(ValueError, match=r"chat_template\.jinja: chat_template fails"):
+        render([Message("user", "1")], load_tokenizer(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[-1].content }}",
+        "{{ messages[0].content }}",
+        "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}",
+        "{% for m in messages if m.role != 'assistant' %}{{ m.content }}{% endfor %}",
+    ],
+)
+def test_every_message_must_be_there(template: str, tmp_path: Path) -> None:
+    roles = ("system", "user", "assistant", "user")
+    turns = [Message(role, f"content {i}") for i, role in enumerate(roles)]
+    with pytest.raises(ValueError, match="loses the content of a message: 'content"):
+        render_text(turns, templated(tmp_path, template))
+
+
+def test_a_message_that_comes_twice_must_be_there_twice(tmp_path: Path) -> None:
+    turns = [Message(role, "yes") for role in ("user", "assistant", "user")]
+    tokenizer = templated(tmp_path, "{{ messages[-1].content }}")
+    with pytest.raises(ValueError, match="loses the content of a message: 'yes'"):
+        render_text(turns, tokenizer)
+
+
+@pytest.mark.parametrize("thought", ["<think>so</think>", "so</think>", "<think>a\nb</think> "])
+def test_thoughts_of_earlier_turns_and_space_around_may_go(thought: str, tmp_path: Path) -> None:
+    template = "{% for m in messages %}{{ m.content.split('</think>')[-1] | trim }};{% endfor %}"
+    tokenizer = templated(tmp_path, template)
+    turns = [
+        Message("user", " 1+1= \n"),
+        Message("assistant", f"{thought}\n2"),
+        Message("user", "?"),
+    ]
+    assert render_text(turns, tokenizer) == "1+1=;2;?;"
+    with pytest.raises(ValueError, match="loses the content"):
+        render_text(turns[:2], tokenizer)  # not of the turn that is trained on
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_byte_order_marks_are_skipped(name: str, tmp_path: Path) -> None:
+    tokenizer = templated(tmp_path, EACH)
+    file = tmp_path / name
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    marked = load_tokenizer(tmp_path)
+    assert marked.get_vocab() == tokenizer.get_vocab()
+    assert marked.chat_template == EACH and marked.name_or_path == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("tokenizer_config.json", "eos_token", 3),
+        ("tokenizer_config.json", "mask_token", {"text": "<mask>"}),
+        ("tokenizer_config.json", "chat_template", {"a": 1}),
+        ("tokenizer_config.json", "added_tokens_decoder", {"x": {"content": "a"}}),
+        ("tokenizer.json", "model", None),
+        ("tokenizer.json", "model", {"type": "WordLevel", "vocab": {"a": "b"}}),
+        ("tokenizer.json", "added_tokens", [{"content": "a"}]),
+        ("tokenizer.json", "normalizer", 7),
+        ("tokenizer.json", "decoder", {"type": "None such"}),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    name: str, key: str, value: object, tmp_path: Path
+) -> None:
+    character_tokenizer(ALPHABET, tmp_path)
+    file = tmp_path / name
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=name) as caught:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(caught.value)

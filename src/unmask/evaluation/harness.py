@@ -5,7 +5,8 @@
 `generate_until` is the engine's own sampling. `loglikelihood` is a lower bound (`likelihood.py`), since a
 diffusion model has no exact one: good for ranking the choices of a question, as the published
 evaluations of such models do. `loglikelihood_rolling` is refused: a perplexity made of bounds would stand in
-a table beside perplexities. A generation setting that no sampler of ours has is refused by name.
+a table beside perplexities. A generation setting that no sampler here has is refused by name, unless its
+value asks for nothing (`num_beams: 1`).
 
 The package is imported with this module, so nothing but the command imports it.
 """
@@ -38,6 +39,19 @@ NO_DEVICE_GIVEN = "cuda:0"
 NO_BATCH_SIZE_GIVEN = 1
 LENGTHS = ("max_gen_toks", "max_new_tokens")
 OURS = {field.name for field in fields(SamplingParams)} - {"n", "stop", "max_tokens"}
+# Settings of other samplers, with the value at which they change nothing.
+NEUTRAL = {
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "early_stopping": False,
+    "length_penalty": 1,
+    "repetition_penalty": 1,
+    "diversity_penalty": 0,
+    "no_repeat_ngram_size": 0,
+    "typical_p": 1,
+    "use_cache": True,
+}
 
 
 @register_model("unmask")
@@ -49,6 +63,7 @@ class HarnessModel(LM):
         pretrained: str,
         device: str = "auto",
         dtype: DType = "auto",
+        adapter: str | None = None,
         batch_size: int | str = NO_BATCH_SIZE_GIVEN,
         max_batch_size: int | None = None,
         mc_num: int = 128,
@@ -62,6 +77,7 @@ class HarnessModel(LM):
             pretrained: directory in Hugging Face layout, or a hub id.
             device: as `model.device`.
             dtype: as `model.dtype`.
+            adapter: as `model.adapter`.
             batch_size: responses written at the same time; 1 and `auto` are the engine's default.
             max_batch_size: the harness's, where `batch_size` is `auto`.
             mc_num: masks per block of a log-likelihood.
@@ -80,7 +96,8 @@ class HarnessModel(LM):
         engine = EngineConfig(slots=slots) if is_given else EngineConfig()
         device = "auto" if device == NO_DEVICE_GIVEN else device
         self._path = pretrained
-        self._llm = build_llm(ModelConfig(path=pretrained, device=device, dtype=dtype), engine)
+        model = ModelConfig(path=pretrained, device=device, dtype=dtype, adapter=adapter)
+        self._llm = build_llm(model, engine)
         self._tokenizer = self._llm.require_tokenizer()
         self._sampling = SamplingConfig(**sampling).to_params(seed=seed)
         self._mc_num, self._check_greedy = mc_num, check_greedy
@@ -198,14 +215,16 @@ def sampling_of(settings: Mapping[str, Any], base: SamplingParams, seed: int) ->
     """Return how a request is unmasked: its own generation settings laid over the model's.
 
     Args:
-        settings: `until`, `max_gen_toks`, `do_sample`, and any field of `SamplingParams`.
+        settings: `until`, `max_gen_toks`, `do_sample`, any field of `SamplingParams`, and those of other
+            samplers at a value that changes nothing.
         base: of the model.
         seed: of the request.
 
     Raises:
         ValueError: a setting is none of these; names it.
     """
-    unknown = settings.keys() - OURS - {"until", "do_sample", *LENGTHS}
+    asked = {k for k, v in settings.items() if v is not None and v != NEUTRAL.get(k)}
+    unknown = asked - OURS - {"until", "do_sample", *LENGTHS}
     if unknown:
         raise ValueError(
             f"generation settings {', '.join(sorted(unknown))}: no sampler here has them; known are "

@@ -21,8 +21,9 @@ from typing import Any, Literal
 import torch
 
 from unmask.models.families import family_named, family_of
+from unmask.models.families.config_file import read_config, spec_of_config
 from unmask.models.families.family import Family, token_ids
-from unmask.models.json_object import read_json, write_json
+from unmask.models.json_object import Keys, TokenIds, read_json, shortened, write_json
 from unmask.models.known_ids import KnownIds, read_known_ids
 from unmask.models.lora import merge_lora
 from unmask.models.spec import ModelSpec
@@ -30,13 +31,14 @@ from unmask.models.tokenizer import has_tokenizer
 from unmask.models.transformer import Model
 from unmask.models.value_model import VALUE_HEAD, ValueModel
 from unmask.models.weights import (
+    FLOATING,
     INDEX,
     check_tensors,
     fill,
+    read_headers,
     require_value_head,
     stored_names,
     stored_tensors,
-    weight_files,
     write_tensors,
 )
 
@@ -54,6 +56,12 @@ COMPANIONS = (
     "chat_template*",
 )
 DOWNLOADS = (*COMPANIONS, "config.json", "*.safetensors", INDEX)
+
+
+class GenerationKeys(Keys):
+    """The keys of `generation_config.json` that are used; how to sample is the caller's to say."""
+
+    eos_token_id: TokenIds = None
 
 
 def load_model(
@@ -93,11 +101,11 @@ def fill_from(
     absent: Collection[str] = (),
 ) -> None:
     """Give a model built on the meta device the weights of a directory, but for those that are `absent`."""
-    files = weight_files(directory)
-    check_tensors(model, files, absent)
+    stored = read_headers(directory)
+    check_tensors(model, stored, absent)
     if dtype == "auto":
-        dtype = stated_dtype(read_json(directory / "config.json"))
-    fill(model, files, torch.device(device), dtype)
+        dtype = stated_dtype(read_config(directory))
+    fill(model, stored, torch.device(device), dtype)
     model.source = directory
 
 
@@ -176,12 +184,8 @@ def read_spec(
         block_size: goes before what the files say.
     """
     directory = Path(directory)
-    config = read_json(directory / "config.json")
-    family = family_of(config)
-    try:
-        spec = family.read_spec(config)
-    except KeyError as error:
-        raise ValueError(f"{directory / 'config.json'} lacks the key {error}") from None
+    config = read_config(directory)
+    spec = spec_of_config(family_of(config).read_spec, config, directory)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size = {block_size}: must be at least 1")
     known = read_known_ids(directory) if has_tokenizer(directory) else None
@@ -230,7 +234,7 @@ def choose_mask_id(given: int | None, spec: ModelSpec, known: KnownIds | None) -
 def find_eos_ids(directory: Path, spec: ModelSpec, known: KnownIds | None) -> tuple[int, ...]:
     """Return the ids that end a text: both configs' together, else the tokenizer's."""
     path = directory / "generation_config.json"
-    generation = read_json(path) if path.is_file() else {}
+    generation = read_json(path, GenerationKeys) if path.is_file() else {}
     ids = token_ids(generation.get("eos_token_id")) + spec.eos_ids
     if not ids and known is not None:
         ids = token_ids(known.eos_token_id)
@@ -242,10 +246,11 @@ def stated_dtype(config: dict[str, Any]) -> torch.dtype | None:
     name = config.get("dtype") or config.get("torch_dtype")
     if name is None:
         return None
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"config.json: dtype = {name!r}: no such number format")
-    return dtype
+    if name not in FLOATING.values():
+        raise ValueError(
+            f"config.json: dtype = {shortened(name)}: must be one of {', '.join(FLOATING.values())}"
+        )
+    return getattr(torch, name)
 
 
 def save_model(
@@ -293,7 +298,7 @@ def restate(source: Path, model: Model | ValueModel, family: Family) -> dict[str
     These are a number format converted, and a block size or mask id that the caller put in place of
     what the files say. Everything else, fields we know nothing of included, stays as it is.
     """
-    config = read_json(source / "config.json")
+    config = read_config(source)
     stored = family.read_spec(config)
     if stated_dtype(config) not in (None, model.dtype):
         config["dtype" if config.get("dtype") else "torch_dtype"] = dtype_name(model)

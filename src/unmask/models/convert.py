@@ -38,8 +38,9 @@ from torch import Tensor
 from unmask.models.checkpoint import COMPANIONS, find_checkpoint, read_spec
 from unmask.models.families import family_named
 from unmask.models.families.autoregressive import read_source_spec, source_of
+from unmask.models.families.config_file import read_config
 from unmask.models.families.family import Config
-from unmask.models.json_object import read_json, write_json
+from unmask.models.json_object import write_json
 from unmask.models.mask_token import MaskToken, choose_mask_token, write_mask_token
 from unmask.models.spec import ModelSpec
 from unmask.models.tensor_files import save_tensors
@@ -47,18 +48,15 @@ from unmask.models.transformer import Model
 from unmask.models.weights import (
     INDEX,
     WEIGHTS,
+    Stored,
     check_tensors,
-    held_tensors,
     open_tensors,
-    stored_parts,
-    weight_files,
+    read_headers,
 )
 
 Target = Literal["sdar", "dream"]
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-# A table of angles that old Llama checkpoints hold beside the weights, and that nobody reads.
-UNREAD = "rotary_emb.inv_freq"
 # What the result says as its source did.
 KEPT_FIELDS = ("bos_token_id", "pad_token_id", "initializer_range")
 DEFAULT_BLOCK = 4
@@ -107,11 +105,13 @@ def convert(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ValueError(f"{destination} is there already: give a directory that is new or empty")
     directory = find_checkpoint(source)
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     kind = source_of(config, "CausalLM")
     before = read_source_spec(directory, config, kind, to)
-    files = weight_files(directory)
-    _check_source(before, files)
+    stored = read_headers(directory)
+    with torch.device("meta"):
+        model = Model(before)
+    check_tensors(model, stored)  # a map takes no memory
     mask = choose_mask_token(directory, before.vocab_size, mask_id, f"<|{_mask_word(to)}|>")
     spec = _target_spec(before, to, mask, block_size)
 
@@ -122,7 +122,7 @@ def convert(
     partial.mkdir(parents=True)
     try:
         _write_files(directory, partial, config, spec, mask)
-        _write_weights(files, partial, before, spec, mask)
+        _write_weights(stored, partial, before, spec, mask)
         found = _check_result(partial)
     except BaseException:
         shutil.rmtree(partial)
@@ -165,34 +165,6 @@ def _only_here(spec: ModelSpec) -> Iterator[str]:
         yield f"heads of another width than {spec.width} / {spec.num_heads} (head_dim)"
 
 
-def _check_source(spec: ModelSpec, files: list[Path]) -> None:
-    """Compare all headers with the config before anything is written; a map takes no memory."""
-    with torch.device("meta"):
-        model = Model(spec)
-    held = held_tensors(model)
-    wanted = {name: tuple(parts[0].of(held).shape) for name, parts in stored_parts(model).items()}
-    problems: list[str] = []
-    for file in files:
-        with open_tensors(file) as reader:
-            for name in _kept_names(reader.keys(), spec):
-                shape, expected = tuple(reader.get_slice(name).get_shape()), wanted.pop(name, None)
-                if expected is None:
-                    problems.append(f"{file}: tensor {name!r} has no place in a {spec.family}")
-                elif shape != expected:
-                    problems.append(
-                        f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
-                    )
-    problems += [f"{files[0].parent}: missing tensor {name!r}" for name in sorted(wanted)]
-    if problems:
-        raise ValueError("\n".join(problems[:5]))
-
-
-def _kept_names(names: list[str], spec: ModelSpec) -> list[str]:
-    """Return which of a file's tensors go on; a tied head that is stored as well does not."""
-    is_dropped = {HEAD} if spec.is_tied else set()
-    return sorted(n for n in names if n not in is_dropped and not n.endswith(UNREAD))
-
-
 def _write_files(
     source: Path, destination: Path, config: Config, spec: ModelSpec, mask: MaskToken
 ) -> None:
@@ -211,15 +183,22 @@ def _write_files(
 
 
 def _write_weights(
-    files: list[Path], destination: Path, before: ModelSpec, after: ModelSpec, mask: MaskToken
+    stored: Mapping[str, Stored],
+    destination: Path,
+    before: ModelSpec,
+    after: ModelSpec,
+    mask: MaskToken,
 ) -> None:
     """Write every file of weights under its own name, and the index where there is one."""
+    dropped = {HEAD} if before.is_tied else set[str]()  # a tied head that is stored as well
     weight_map: dict[str, str] = {}
     total = 0
+    files = sorted({file for file, _, _ in stored.values()})
     for file in files:
+        names = [name for name in stored if stored[name].file == file and name not in dropped]
         with open_tensors(file) as reader:
             tensors: dict[str, Tensor] = {}
-            for name in _kept_names(reader.keys(), before):
+            for name in names:
                 tensors |= _converted(name, reader.get_tensor(name), before, after, mask)
             save_tensors(tensors, destination / file.name)
         weight_map |= dict.fromkeys(tensors, file.name)
@@ -272,5 +251,5 @@ def _check_result(directory: Path) -> ModelSpec:
     spec = read_spec(directory)
     with torch.device("meta"):
         model = Model(spec)
-    check_tensors(model, weight_files(directory))
+    check_tensors(model, read_headers(directory))
     return spec

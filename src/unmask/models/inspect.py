@@ -7,6 +7,7 @@ model, a text that nothing ends, a number format other than the one stated. Ever
 do. One that prevents the next look (no `config.json`, say) does not hide those that do not need it.
 """
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from unmask.models.checkpoint import find_checkpoint, read_spec
 from unmask.models.families import family_named, family_of
 from unmask.models.families.autoregressive import SOURCES
-from unmask.models.json_object import read_json
+from unmask.models.families.config_file import read_config, spec_of_config
 from unmask.models.memory import (
     Serving,
     Training,
@@ -27,13 +28,16 @@ from unmask.models.memory import (
     training_memory,
 )
 from unmask.models.spec import ModelSpec
-from unmask.models.tokenizer import Tokenizer, has_tokenizer, load_tokenizer, num_tokens
-from unmask.models.weights import check_tensors, open_tensors, weight_files
+from unmask.models.tokenizer import (
+    Tokenizer,
+    check_template,
+    has_tokenizer,
+    load_tokenizer,
+    num_tokens,
+)
+from unmask.models.weights import FLOATING, check_tensors, read_headers
 
 T = TypeVar("T")
-
-# How safetensors headers spell what configs call the number format.
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def inspect_checkpoint(path_or_hub_id: str | Path, cached_tokens: int | None = N
         raise ValueError(f"tokens = {cached_tokens}: must be at least 0")
     directory = find_checkpoint(path_or_hub_id)
     problems: list[Problem] = []
-    config = _attempt("config", lambda: read_json(directory / "config.json"), problems) or {}
+    config = _attempt("config", lambda: read_config(directory), problems) or {}
     tokenizer = _tokenizer(directory, problems)
     spec = _spec(directory, config, problems) if config else None
     found = Inspection(
@@ -177,15 +181,18 @@ def _tokenizer(directory: Path, problems: list[Problem]) -> Tokenizer | None:
         way_out = "copy the files of the model it was trained from; without, only token ids work"
         problems.append(Problem("tokenizer", found, way_out, False))
         return None
-    try:
-        tokenizer = load_tokenizer(directory)
-    except Exception as error:  # of the libraries that read it: JSON, keys, values, anything
-        found = f"cannot be read: {type(error).__name__}: {error}"
-        problems.append(Problem("tokenizer", found, "get the files again", True))
+    tokenizer = _attempt("tokenizer", lambda: load_tokenizer(directory), problems)
+    if tokenizer is None:
         return None
     if tokenizer.chat_template is None:
         way_out = "give one (chat_template.jinja); prompts are plain text without"
         problems.append(Problem("chat template", "none", way_out, False))
+        return tokenizer
+    try:
+        check_template(tokenizer)
+    except ValueError as error:
+        way_out = "correct the template; without, only --no-chat and token ids work"
+        problems.append(Problem("chat template", str(error), way_out, False))
     return tokenizer
 
 
@@ -196,7 +203,11 @@ def _spec(directory: Path, config: dict[str, Any], problems: list[Problem]) -> M
     if stated in {name for s in SOURCES for name in (s.architecture("CausalLM"), s.model_type)}:
         way_out = f"make it a diffusion model: unmask convert {directory} DESTINATION --to sdar"
     if any(p.subject == "tokenizer" and p.prevents_loading for p in problems):
-        return _attempt("config", lambda: _config_spec(directory, config), problems, way_out)
+
+        def read_alone() -> ModelSpec:
+            return spec_of_config(family_of(config).read_spec, config, directory)
+
+        return _attempt("config", read_alone, problems, way_out)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         spec = _attempt("config", lambda: read_spec(directory), problems, way_out)
@@ -206,50 +217,21 @@ def _spec(directory: Path, config: dict[str, Any], problems: list[Problem]) -> M
     return spec
 
 
-def _config_spec(directory: Path, config: dict[str, Any]) -> ModelSpec:
-    """Read what the config alone says: for a checkpoint whose tokenizer cannot be read."""
-    try:
-        return family_of(config).read_spec(config)
-    except KeyError as error:
-        raise ValueError(f"{directory / 'config.json'} lacks the key {error}") from None
-
-
 def _with_weights(found: Inspection, directory: Path, problems: list[Problem]) -> Inspection:
     """Look at the headers of the files of weights, and at their tensors if the spec is known."""
     way_out = "download or copy it again"
-    files = _attempt("weights", lambda: weight_files(directory), problems, way_out)
-    if files is None:
+    headers = _attempt("weights", lambda: read_headers(directory), problems, way_out)
+    if headers is None:
         return found
     stored: Counter[str] = Counter()
-    size = 0
-    whole = True
-    for file in files:
-        header = _attempt("weights", lambda file=file: _header(file), problems, way_out)
-        whole = whole and header is not None
-        stored.update(header or {})
-        size += file.stat().st_size
-    if whole and (spec := found.spec) is not None:
+    for _, shape, dtype in headers.values():
+        stored[FLOATING.get(dtype, dtype)] += math.prod(shape)
+    files = {file for file, _, _ in headers.values()}
+    if (spec := found.spec) is not None:
         way_out = "files and config.json belong to different models, or a part was not saved"
-        _attempt("weights", lambda: check_tensors(meta_model(spec), files), problems, way_out)
+        _attempt("weights", lambda: check_tensors(meta_model(spec), headers), problems, way_out)
+    size = sum(file.stat().st_size for file in files)
     return replace(found, stored=dict(stored), stored_bytes=size, num_files=len(files))
-
-
-def _header(file: Path) -> Counter[str]:
-    """Count a file's numbers by their format."""
-    counts: Counter[str] = Counter()
-    with open_tensors(file) as reader:
-        for name in reader.keys():  # noqa: SIM118 - no dict
-            tensor = reader.get_slice(name)
-            count = 1
-            for length in tensor.get_shape():
-                count *= length
-            counts[dtype_name(str(tensor.get_dtype()))] += count
-    return counts
-
-
-def dtype_name(header: str) -> str:
-    """Return what a config calls a number format that a safetensors header spells like this."""
-    return DTYPES.get(header, header)
 
 
 def _special_tokens(

@@ -6,9 +6,60 @@ every time a model is loaded.
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from unmask.models.json_object import read_json
+from pydantic import Field
+
+from unmask.models.json_object import Keys, TokenId, read_json
+
+WrittenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+
+
+class AddedToken(Keys):
+    """A token that is spelled as an object."""
+
+    content: str
+
+
+class ListedToken(AddedToken):
+    """A token of the list in `tokenizer.json`."""
+
+    id: TokenId
+
+
+class ModelKeys(Keys):
+    """The vocabulary of `tokenizer.json`: ids by token, or for unigram tokens and their scores."""
+
+    vocab: (
+        dict[str, TokenId] | list[Annotated[list[str | float], Field(min_length=2, max_length=2)]]
+    )
+
+
+class TokenizerKeys(Keys):
+    """The keys of `tokenizer.json` that are used."""
+
+    model: ModelKeys
+    added_tokens: list[ListedToken] | None = None
+
+
+class Template(Keys):
+    """One of several chat templates."""
+
+    name: str
+    template: str
+
+
+class SettingsKeys(Keys):
+    """The keys of `tokenizer_config.json` and `special_tokens_map.json` that are used."""
+
+    mask_token: str | AddedToken | None = None
+    eos_token: str | AddedToken | None = None
+    pad_token: str | AddedToken | None = None
+    bos_token: str | AddedToken | None = None
+    unk_token: str | AddedToken | None = None
+    added_tokens_decoder: dict[WrittenId, AddedToken] | None = None
+    chat_template: str | list[Template] | None = None
+    model_max_length: float | None = None
 
 
 class KnownIds(NamedTuple):
@@ -29,11 +80,13 @@ def read_known_ids(directory: Path) -> KnownIds:
     """Read the files of a tokenizer: `tokenizer.json`, else Qwen's `vocab.json`, and what goes with them.
 
     Raises:
-        ValueError: naming the file that is not JSON.
+        ValueError: naming the file that is not JSON, or its key that is not what it must be.
     """
     ids = _vocabulary(directory) | _added(directory)
-    named = _optional(directory / "special_tokens_map.json")
-    named |= _optional(directory / "tokenizer_config.json")
+    if not ids:
+        raise ValueError(f"{directory}: the vocabulary of the tokenizer is empty")
+    named = _optional(directory / "special_tokens_map.json", SettingsKeys)
+    named |= _optional(directory / "tokenizer_config.json", SettingsKeys)
     return KnownIds(
         num_tokens=max(ids.values()) + 1,
         mask_token_id=ids.get(_text(named.get("mask_token"))),
@@ -41,25 +94,27 @@ def read_known_ids(directory: Path) -> KnownIds:
     )
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _optional(path: Path, kind: Any) -> dict[str, Any]:
+    return read_json(path, kind) if path.is_file() else {}
 
 
 def _vocabulary(directory: Path) -> dict[str, int]:
     if not (directory / "tokenizer.json").is_file():
-        return read_json(directory / "vocab.json")
-    content = read_json(directory / "tokenizer.json")
+        return read_json(directory / "vocab.json", dict[str, TokenId])
+    content = read_json(directory / "tokenizer.json", TokenizerKeys)
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):  # unigram: a list of tokens and their scores
         vocabulary = {token: index for index, (token, _) in enumerate(vocabulary)}
-    return vocabulary | {token["content"]: token["id"] for token in content["added_tokens"]}
+    added = content.get("added_tokens") or []
+    return vocabulary | {token["content"]: token["id"] for token in added}
 
 
 def _added(directory: Path) -> dict[str, int]:
     """Return the tokens that were added beside the vocabulary."""
-    decoder = _optional(directory / "tokenizer_config.json").get("added_tokens_decoder", {})
+    settings = _optional(directory / "tokenizer_config.json", SettingsKeys)
+    decoder = settings.get("added_tokens_decoder") or {}
     listed = {token["content"]: int(index) for index, token in decoder.items()}
-    return _optional(directory / "added_tokens.json") | listed
+    return _optional(directory / "added_tokens.json", dict[str, TokenId]) | listed
 
 
 def _text(token: Any) -> Any:

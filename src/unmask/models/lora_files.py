@@ -14,18 +14,19 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from unmask.models.families import family_named
-from unmask.models.json_object import read_json, write_json
+from unmask.models.json_object import Keys, Size, read_json, shortened, write_json
 from unmask.models.lora import LoRALinear, adapters, plain_projections, stored_projections
 from unmask.models.tensor_files import save_tensors
 from unmask.models.transformer import Model
 from unmask.models.value_model import ValueModel
-from unmask.models.weights import open_tensors
+from unmask.models.weights import FLOATING, open_tensors
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -36,6 +37,19 @@ UNKNOWN_HERE = (
     *("target_parameters", "trainable_token_indices", "use_bdlora", "use_dora", "use_qalora"),
     *("use_rslora", "velora_config"),
 )
+
+Alpha = Annotated[float, Field(gt=0, le=1e6)]
+# Ends of module names, and what joins and anchors them. Other regular expressions could run for ever.
+ModulePattern = Annotated[str, Field(pattern=r"^[\w.^$|-]+$")]
+
+
+class AdapterKeys(Keys):
+    """The keys of `adapter_config.json` that say how large an adapter is."""
+
+    r: Size
+    lora_alpha: Alpha
+    rank_pattern: dict[ModulePattern, Size] | None = None
+    alpha_pattern: dict[ModulePattern, Alpha] | None = None
 
 
 def save_adapter(model: Model | ValueModel, directory: str | Path, base: str | None = None) -> None:
@@ -168,7 +182,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming what it asks for and we cannot do.
     """
-    config = read_json(path)
+    config = read_json(path, AdapterKeys)
     needed: dict[str, tuple[object, ...]] = {
         "peft_type": ("LORA",),
         "bias": ("none", None),
@@ -177,13 +191,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     }
     for key, fine in needed.items():
         if config.get(key) not in fine:
-            raise ValueError(f"{path}: {key} = {config.get(key)!r}: only {fine[0]!r} is supported")
+            stated = shortened(config.get(key))
+            raise ValueError(f"{path}: {key} = {stated}: only {fine[0]!r} is supported")
     for key in UNKNOWN_HERE:
         if config.get(key):
-            raise ValueError(f"{path}: {key} = {config[key]!r} is not supported")
-    for key in ("r", "lora_alpha"):
-        if not isinstance(config.get(key), int | float) or config[key] <= 0:
-            raise ValueError(f"{path}: {key} = {config.get(key)!r}: must be a number above 0")
+            raise ValueError(f"{path}: {key} = {shortened(config[key])} is not supported")
     return config
 
 
@@ -202,6 +214,10 @@ def _read_pairs(path: Path, stored: Container[str]) -> list[_Pair]:
             match = pattern.fullmatch(name)
             if match is None or match[1] not in stored:
                 raise ValueError(f"{path}: unexpected tensor {name!r}")
+            if (dtype := reader.get_slice(name).get_dtype()) not in FLOATING:
+                raise ValueError(
+                    f"{path}: tensor {name!r} is stored as {dtype}: only {', '.join(FLOATING)} are read"
+                )
             # Cloned: a mapped tensor would change with its file.
             halves.setdefault(match[1], {})[match[2]] = reader.get_tensor(name).clone()
     for name, held in halves.items():

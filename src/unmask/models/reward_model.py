@@ -17,9 +17,9 @@ from torch import Tensor
 from unmask.models.checkpoint import DType, fill_from, find_checkpoint, read_spec
 from unmask.models.families import FAMILIES
 from unmask.models.families.autoregressive import read_source_spec, source_of
+from unmask.models.families.config_file import read_config
 from unmask.models.families.dream import DREAM
 from unmask.models.families.family import token_ids
-from unmask.models.json_object import read_json
 from unmask.models.spec import ModelSpec
 from unmask.models.tiles import plan_documents
 from unmask.models.tokenizer import Tokenizer, encode, load_tokenizer, render_text
@@ -123,7 +123,7 @@ def load_reward_model(
     """
     directory = find_checkpoint(path_or_hub_id)
     tokenizer = load_tokenizer(directory)
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     with torch.device("meta"):
         model = ValueModel(_read_spec(directory), stored_head=SCORE_HEAD)
     fill_from(model, directory, device, dtype)
@@ -132,7 +132,7 @@ def load_reward_model(
 
 def _read_spec(directory: Path) -> ModelSpec:
     """Read the spec of a known family's backbone, else of an autoregressive one."""
-    config = read_json(directory / "config.json")
+    config = read_config(directory)
     stated = (config.get("architectures") or [None])[0]
     if any(stated in family.architectures for family in FAMILIES):
         return read_spec(directory)

@@ -4,20 +4,38 @@
 loaded, because that takes half a second. Only files in the directory are read and nothing in them
 is executed. Special tokens are never added to a text: a chat template writes its own, and models
 without one are prompted with plain text.
+
+A chat template is a program of others: one that raises, or whose text lacks the content of a message,
+is refused by name. Published templates trim contents, and drop the thoughts of earlier assistant
+turns; neither counts as a loss.
 """
 
 import json
-from collections.abc import Sequence
+import re
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from itertools import accumulate
 from os.path import commonprefix
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
+from unmask.models.json_object import shortened
+from unmask.models.known_ids import read_known_ids
 from unmask.types import Message
 
 EOS, MASK = "<eos>", "<mask>"
 # What a decoder puts where bytes are no character yet.
 REPLACEMENT = "\ufffd"
+TEMPLATE_FILE, SETTINGS = "chat_template.jinja", "tokenizer_config.json"
+# A thought of a response; the tag that opens it may stand in the prompt before the response.
+THOUGHT = re.compile(r"<think>.*?</think>|\A(?:(?!<think>).)*?</think>", re.DOTALL)
+TAGS = re.compile("</?think>")
+# What no template holds by itself.
+PROBE = Message("user", "How much is 58121 + 30719?")
 
 
 class Tokenizer(Protocol):
@@ -28,6 +46,7 @@ class Tokenizer(Protocol):
     mask_token_id: int | None
     # Of each token that was added: its text is `content`, and `special` whether `decode` leaves it out.
     added_tokens_decoder: dict[int, Any]
+    name_or_path: str
 
     def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
         """Return an object whose `input_ids` is a list of ids."""
@@ -59,7 +78,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     """Load a directory's tokenizer: `tokenizer.json`, else Qwen's `vocab.json` and `merges.txt`.
 
     Raises:
-        ValueError: if the directory holds neither.
+        ValueError: if the directory holds neither, or naming the file that cannot be read.
     """
     from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
@@ -71,8 +90,49 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     # SDAR checkpoints are published with Qwen's two files alone.
     has_json = (directory / "tokenizer.json").is_file()
     reader = PreTrainedTokenizerFast if has_json else Qwen2Tokenizer
-    tokenizer = reader.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    read_known_ids(directory)  # names the key of most mistakes
+    try:
+        with _without_marks(directory) as place:
+            tokenizer = reader.from_pretrained(
+                place, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # of the libraries that read it: JSON, keys, values, anything
+        place = directory / _broken_file(directory)
+        raise ValueError(f"{place}: cannot be read: {_first_line(error)}") from error
+    tokenizer.name_or_path = str(directory)
     return cast(Tokenizer, tokenizer)
+
+
+@contextmanager
+def _without_marks(directory: Path) -> Generator[Path, None, None]:
+    """Give a directory, or a copy of its text files where one begins with a byte order mark."""
+    texts = [file for file in directory.iterdir() if file.suffix in (".json", ".jinja", ".txt")]
+    contents = {file.name: file.read_bytes() for file in texts if file.is_file()}
+    if not any(content.startswith(BOM_UTF8) for content in contents.values()):
+        yield directory
+        return
+    with TemporaryDirectory() as place:
+        for name, content in contents.items():
+            (Path(place) / name).write_bytes(content.removeprefix(BOM_UTF8))
+        yield Path(place)
+
+
+def _broken_file(directory: Path) -> str:
+    """Return the name of the file on which reading a tokenizer fails."""
+    from tokenizers import Tokenizer as Backend
+
+    whole = directory / "tokenizer.json"
+    if not whole.is_file():
+        return "vocab.json, merges.txt or tokenizer_config.json"
+    try:
+        Backend.from_str(whole.read_text(encoding="utf-8-sig"))
+    except Exception:  # the tokenizers library raises nothing narrower
+        return whole.name
+    return SETTINGS
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message')}"
 
 
 def num_tokens(tokenizer: Tokenizer) -> int:
@@ -91,7 +151,8 @@ def encode(text: str, tokenizer: Tokenizer) -> list[int]:
     except Exception as error:  # the tokenizers library raises nothing narrower
         vocabulary = tokenizer.get_vocab()
         unknown = "".join(sorted(set(text) - set(vocabulary)))
-        raise ValueError(f"cannot encode {text[:80]!r}: no token for {unknown!r}") from error
+        reason = f"no token for {unknown!r}" if unknown else _first_line(error)
+        raise ValueError(f"cannot encode {text[:80]!r}: {reason}") from error
 
 
 def decode(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
@@ -160,13 +221,61 @@ def render_text(
         tokenizer: whose chat template is used.
         add_generation_prompt: whether the text ends where the assistant's turn begins.
         options: what the template may ask for, such as SDAR's `enable_thinking`.
+
+    Raises:
+        ValueError: naming the file of the template, if it raises or loses the content of a message.
     """
     if tokenizer.chat_template is None:
         return "".join(message.content for message in messages)
+    check_template(tokenizer)
+    return _apply_template(messages, tokenizer, add_generation_prompt, **options)
+
+
+@lru_cache(maxsize=1)
+def check_template(tokenizer: Tokenizer) -> None:
+    """Refuse a chat template that raises on a plain question or drops it.
+
+    A short question may be found in the template's own words by chance; this one is not.
+
+    Raises:
+        ValueError: naming the file of the template.
+    """
+    _apply_template([PROBE], tokenizer)
+
+
+def _apply_template(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    add_generation_prompt: bool = True,
+    **options: Any,
+) -> str:
+    directory = Path(tokenizer.name_or_path)
+    file = directory / (TEMPLATE_FILE if (directory / TEMPLATE_FILE).is_file() else SETTINGS)
     turns = [{"role": message.role, "content": message.content} for message in messages]
-    return tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=add_generation_prompt, **options
-    )
+    try:
+        text = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt, **options
+        )
+    except Exception as error:  # whatever the template does
+        raise ValueError(f"{file}: chat_template fails: {_first_line(error)}") from error
+    wanted: Counter[str] = Counter()
+    for number, message in enumerate(messages, start=1):
+        wanted.update(_pieces(message, is_last=number == len(messages)))
+    for piece, count in wanted.items():
+        if text.count(piece) < count:
+            raise ValueError(
+                f"{file}: chat_template loses the content of a message: {shortened(piece)} is not in "
+                "the rendered text"
+            )
+    return text
+
+
+def _pieces(message: Message, is_last: bool) -> list[str]:
+    """Return the texts that a rendered conversation must hold of a message."""
+    pieces = [message.content]
+    if message.role == "assistant":  # a template may lay out anew, or drop, what it thought
+        pieces = TAGS.split(message.content) if is_last else THOUGHT.split(message.content)
+    return [piece.strip() for piece in pieces]
 
 
 def render(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:

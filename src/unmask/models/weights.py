@@ -8,6 +8,7 @@ parameter. Both follow from the family's names alone, for reading and for writin
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from huggingface_hub import split_state_dict_into_shards_factory
@@ -16,12 +17,30 @@ from torch import Tensor, nn
 
 from unmask.models.families import family_named
 from unmask.models.heads import drawable_ids
-from unmask.models.json_object import read_json, write_json
+from unmask.models.json_object import Keys, read_json, write_json
 from unmask.models.tensor_files import save_tensors
 from unmask.models.transformer import Model
 from unmask.models.value_model import VALUE_HEAD, ValueModel
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# Number formats that are read, as headers and as configs spell them: quantized weights would need
+# their scales.
+FLOATING = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+ROTARY_TABLES = (".inv_freq", ".original_inv_freq", ".cos_cached", ".sin_cached")
+
+
+class IndexKeys(Keys):
+    """The keys of an index that are used."""
+
+    weight_map: dict[str, str] | None = None
+
+
+class Stored(NamedTuple):
+    """A tensor of a checkpoint, by its header: its file, its shape and its number format there."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +94,42 @@ def spare_names(model: Model | ValueModel) -> set[str]:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint directory.
+    """Return the safetensors files of a checkpoint directory, and the index if that is there.
 
     Raises:
-        ValueError: if there are none, or the index names one that is not there.
+        ValueError: if there are none, or the index names one that is not there, or there are both
+            one file and an index of others.
     """
-    if (directory / WEIGHTS).is_file():
-        return [directory / WEIGHTS]
-    if not (directory / INDEX).is_file():
+    whole, index = directory / WEIGHTS, directory / INDEX
+    if not index.is_file():
+        if not whole.is_file():
+            raise ValueError(
+                f"{directory} has neither {WEIGHTS} nor {INDEX}; pickled weights are not read"
+            )
+        return [whole]
+    names = sorted(set(_weight_map(directory).values()))
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(
+                f"{index} names {name!r}: must be a safetensors file beside it, without a folder"
+            )
+        if not (directory / name).is_file():
+            raise ValueError(f"{index} names {name}, which is not there")
+    if whole.is_file() and names != [WEIGHTS]:
         raise ValueError(
-            f"{directory} has neither {WEIGHTS} nor {INDEX}; pickled weights are not read"
+            f"{directory} holds {WEIGHTS} and an {INDEX} of other files: remove the one that is stale"
         )
-    weight_map = read_json(directory / INDEX).get("weight_map", {})
-    files = [directory / name for name in sorted(set(weight_map.values()))]
-    for file in files:
-        if not file.is_file():
-            raise ValueError(f"{directory / INDEX} names {file.name}, which is not there")
-    return files
+    return [directory / name for name in names]
+
+
+def _weight_map(directory: Path) -> dict[str, str]:
+    """Return which file the index of a directory assigns each tensor to; nothing without an index."""
+    if not (directory / INDEX).is_file():
+        return {}
+    weight_map = read_json(directory / INDEX, IndexKeys).get("weight_map")
+    if not weight_map:
+        raise ValueError(f"{directory / INDEX}: weight_map is missing or empty: names no file")
+    return weight_map
 
 
 def open_tensors(file: Path) -> safe_open:
@@ -106,8 +144,42 @@ def open_tensors(file: Path) -> safe_open:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from error
 
 
+def read_headers(directory: Path) -> dict[str, Stored]:
+    """Return the tensors of a checkpoint, by name, from the headers of its files.
+
+    Tables of rotary angles, which some checkpoints hold beside the weights, are left out: they follow
+    from `config.json`.
+
+    Raises:
+        ValueError: as `weight_files`; or a file is broken, or it and the index disagree about which
+            tensors it holds.
+    """
+    assigned = _weight_map(directory)
+    found: dict[str, Stored] = {}
+    for file in weight_files(directory):
+        with open_tensors(file) as reader:
+            for name in sorted(reader.keys()):
+                if name.endswith(ROTARY_TABLES):
+                    continue
+                if assigned and assigned.get(name) != file.name:
+                    raise ValueError(
+                        f"{file}: holds tensor {name!r}, which {INDEX} assigns to "
+                        f"{assigned.get(name, 'no file')}"
+                    )
+                header = reader.get_slice(name)
+                found[name] = Stored(file, tuple(header.get_shape()), str(header.get_dtype()))
+    for name, file in assigned.items():
+        if name not in found and not name.endswith(ROTARY_TABLES):
+            raise ValueError(
+                f"{directory / INDEX}: assigns tensor {name!r} to {file}, which lacks it"
+            )
+    if not found:
+        raise ValueError(f"{directory}: its safetensors files hold no tensors")
+    return found
+
+
 def check_tensors(
-    model: Model | ValueModel, files: list[Path], absent: Collection[str] = ()
+    model: Model | ValueModel, stored: Mapping[str, Stored], absent: Collection[str] = ()
 ) -> None:
     """Compare the files' headers with the parameters of a model, before any weight is read.
 
@@ -116,32 +188,43 @@ def check_tensors(
 
     Args:
         model: on the meta device, as yet.
-        files: safetensors files.
+        stored: what `read_headers` returned.
         absent: tensors of the model that the files must not hold.
 
     Raises:
-        ValueError: naming the tensors that are missing, unexpected or of another shape, and their
-            file.
+        ValueError: naming the tensors that are missing, unexpected, of another shape or no floating
+            numbers, and their file.
     """
+    moe = model.spec.moe
+    if moe is not None and len(moe.layers) * moe.num_experts > len(
+        stored
+    ):  # before they are listed
+        raise ValueError(
+            f"config.json: num_experts = {moe.num_experts} in {len(moe.layers)} layers: the files hold "
+            f"only {len(stored)} tensors"
+        )
     held = held_tensors(model)
     wanted = {name: p for name, p in stored_parts(model).items() if name not in absent}
-    ignored = spare_names(model)
-    problems, found = [], set()
-    for file in files:
-        with open_tensors(file) as reader:
-            for name in sorted(set(reader.keys()) - ignored):
-                if name not in wanted:
-                    problems.append(f"{file}: unexpected tensor {name!r}")
-                    continue
-                found.add(name)
-                shape = tuple(reader.get_slice(name).get_shape())
-                expected = _stored_shape([part.of(held) for part in wanted[name]])
-                if shape != expected:
-                    problems.append(
-                        f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
-                    )
-    where = files[0] if len(files) == 1 else files[0].parent
-    problems += [f"{where}: missing tensor {name!r}" for name in sorted(set(wanted) - found)]
+    problems: list[str] = []
+    for name in sorted(stored.keys() - spare_names(model)):
+        file, shape, dtype = stored[name]
+        if name not in wanted:
+            problems.append(f"{file}: unexpected tensor {name!r}")
+            continue
+        expected = _stored_shape([part.of(held) for part in wanted[name]])
+        if shape != expected:
+            problems.append(
+                f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
+            )
+        if dtype not in FLOATING:
+            problems.append(
+                f"{file}: tensor {name!r} is stored as {dtype}: only {', '.join(FLOATING)} are read"
+            )
+    first, *others = {file for file, _, _ in stored.values()}
+    where = first.parent if others else first
+    problems += [
+        f"{where}: missing tensor {name!r}" for name in sorted(wanted.keys() - stored.keys())
+    ]
     if problems:
         more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError("\n".join(problems[:5]) + more)
@@ -152,16 +235,22 @@ def _stored_shape(parts: list[Tensor]) -> tuple[int, ...]:
 
 
 def fill(
-    model: Model | ValueModel, files: list[Path], device: torch.device, dtype: torch.dtype | None
+    model: Model | ValueModel,
+    stored_at: Mapping[str, Stored],
+    device: torch.device,
+    dtype: torch.dtype | None,
 ) -> None:
     """Give a model built on the meta device its weights, one tensor at a time.
 
     Buffers keep the number format of the file.
     """
     wanted, held = stored_parts(model), held_tensors(model)
-    for file in files:
+    names: dict[Path, list[str]] = {}
+    for name in sorted(stored_at.keys() & wanted.keys()):
+        names.setdefault(stored_at[name].file, []).append(name)
+    for file in names:
         with open_tensors(file) as reader:
-            for name in sorted(set(reader.keys()) & set(wanted)):
+            for name in names[file]:
                 stored = reader.get_tensor(name)
                 heights = [len(part.of(held)) for part in wanted[name]]
                 for part, piece in zip(wanted[name], stored.split(heights), strict=True):
@@ -224,11 +313,7 @@ def stored_names(directory: Path | None) -> set[str]:
     """Return the names of the tensors in a directory; none if it holds no weights."""
     if directory is None or not any((directory / name).is_file() for name in (WEIGHTS, INDEX)):
         return set()
-    names: set[str] = set()
-    for file in weight_files(directory):
-        with open_tensors(file) as reader:
-            names |= set(reader.keys())
-    return names
+    return set(read_headers(directory))
 
 
 def require_value_head(directory: Path) -> Path:
@@ -237,10 +322,9 @@ def require_value_head(directory: Path) -> Path:
     Raises:
         ValueError: none does.
     """
-    for file in weight_files(directory):
-        with open_tensors(file) as reader:
-            if VALUE_HEAD in reader.keys():  # noqa: SIM118 (no mapping, only a method of that name)
-                return file
+    stored = read_headers(directory).get(VALUE_HEAD)
+    if stored is not None:
+        return stored.file
     raise ValueError(
         f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
         "start a new head on its backbone with value.head = zero"

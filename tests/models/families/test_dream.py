@@ -28,7 +28,6 @@ def test_its_conventions(config: dict[str, Any]) -> None:
     [
         ({"use_mrope": True}, "use_mrope = True"),
         ({"use_sliding_window": True}, "use_sliding_window = True"),
-        ({"attention_dropout": 0.1}, "attention_dropout = 0.1"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
     ],

@@ -74,8 +74,6 @@ def test_an_absent_bias_is_what_the_published_class_takes_it_for(config: dict[st
         ({"score_function": "softmax"}, "score_function = 'softmax'"),
         ({"router_dtype": "bf16"}, "router_dtype = 'bf16'"),
         ({"moe_router_enable_expert_bias": False}, "moe_router_enable_expert_bias = False"),
-        ({"embedding_dropout": 0.1}, "embedding_dropout = 0.1"),
-        ({"output_dropout": 0.1}, "output_dropout = 0.1"),
         ({"use_sliding_window": True}, "use_sliding_window = True"),
     ],
 )

@@ -44,7 +44,6 @@ def test_the_rotary_base_has_two_homes(
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 7.0}}, "rope type 'yarn'"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
         ({"use_sliding_window": True}, "use_sliding_window = True"),
-        ({"attention_dropout": 0.1}, "attention_dropout = 0.1"),
     ],
 )
 def test_what_the_backbone_does_not_do_is_refused(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from unmask.models.families.config_file import spec_of_config
 from unmask.models.families.family import Config, require
 from unmask.models.families.qwen import read_fields
 from unmask.models.spec import ModelSpec
@@ -73,7 +74,8 @@ def read_source_spec(directory: Path, config: Config, kind: Source, family: str)
     require(config, attention_bias=False, mlp_bias=False)
     for layer in config.get("layer_types") or ():
         require({"layer_types": layer}, layer_types="full_attention")
-    try:
+
+    def read(config: Config) -> ModelSpec:
         heads = config["num_attention_heads"]
         # Configs of the first Llamas leave these out.
         config = {"rope_theta": 10000.0, "num_key_value_heads": heads, **config}
@@ -85,5 +87,5 @@ def read_source_spec(directory: Path, config: Config, kind: Source, family: str)
             has_qk_norm=kind.has_qk_norm,
             block_size=1,
         )
-    except KeyError as error:
-        raise ValueError(f"{directory / 'config.json'} lacks the key {error}") from None
+
+    return spec_of_config(read, config, directory)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.models.json_object import shortened
 from unmask.models.spec import ModelSpec, RopeScaling
 
 Config = Mapping[str, Any]
@@ -56,7 +57,9 @@ class Family:
 
 
 def require(config: Config, **needed: object) -> None:
-    """Refuse a config that states another value than the only one we do; an absent key or a null is fine.
+    """Refuse a config that states another value than the only supported one; an absent key or a null is fine.
+
+    Dropouts are not asked for: inference and training here have none, whatever the config states.
 
     Raises:
         ValueError: naming the key, its value and the value supported.
@@ -64,7 +67,9 @@ def require(config: Config, **needed: object) -> None:
     for key, value in needed.items():
         stated = config.get(key)
         if stated is not None and stated != value:
-            raise ValueError(f"config.json: {key} = {stated!r}: only {value!r} is supported")
+            raise ValueError(
+                f"config.json: {key} = {shortened(stated)}: only {shortened(value)} is supported"
+            )
 
 
 def rope_theta(config: Config) -> float:
@@ -85,7 +90,7 @@ def rope(config: Config) -> tuple[float, RopeScaling | None]:
 
     Raises:
         KeyError: if the base, or a number of the scaling, is not there.
-        ValueError: if the scaling is of a kind we do not do.
+        ValueError: if the scaling is of a kind that is not supported, or its bounds are reversed.
     """
     stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
     theta = float(stated["rope_theta"] if "rope_theta" in stated else config["rope_theta"])
@@ -96,12 +101,13 @@ def rope(config: Config) -> tuple[float, RopeScaling | None]:
         raise ValueError(
             f"config.json: rope type {kind!r}: only 'default' and 'llama3' are supported"
         )
-    return theta, RopeScaling(
-        factor=float(stated["factor"]),
-        low_factor=float(stated["low_freq_factor"]),
-        high_factor=float(stated["high_freq_factor"]),
-        original_length=stated["original_max_position_embeddings"],
-    )
+    low, high = float(stated["low_freq_factor"]), float(stated["high_freq_factor"])
+    if high <= low:
+        raise ValueError(
+            f"config.json: high_freq_factor = {high}: must be above low_freq_factor = {low}"
+        )
+    length = stated["original_max_position_embeddings"]
+    return theta, RopeScaling(float(stated["factor"]), low, high, length)
 
 
 def rope_fields(scaling: RopeScaling | None) -> dict[str, Any] | None:

@@ -62,11 +62,9 @@ def require_plain(config: Config) -> None:
     """
     require(
         {"use_bias": True, **config},  # the published class takes an absent key for true
-        embedding_dropout=0,
         moe_router_enable_expert_bias=True,
         norm_head=False,
         norm_softmax=False,
-        output_dropout=0,
         router_dtype="fp32",
         score_function="sigmoid",
         use_bias=False,

@@ -54,7 +54,7 @@ def read_fields(config: Config) -> dict[str, Any]:
         KeyError: for a key that is missing.
         ValueError: for a value that the backbone does not do.
     """
-    require(config, hidden_act="silu", use_sliding_window=False, attention_dropout=0)
+    require(config, hidden_act="silu", use_sliding_window=False)
     theta, scaling = rope(config)
     return {
         "num_layers": config["num_hidden_layers"],

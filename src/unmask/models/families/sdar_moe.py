@@ -44,7 +44,7 @@ def read_spec(config: Config) -> ModelSpec:
 
 def expert_layers(config: Config) -> tuple[int, ...]:
     """Return the layers with experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`."""
-    step, dense = config["decoder_sparse_step"], config["mlp_only_layers"]
+    step, dense = config["decoder_sparse_step"], config["mlp_only_layers"] or ()
     layers = range(config["num_hidden_layers"])
     return tuple(i for i in layers if i not in dense and (i + 1) % step == 0)
 
