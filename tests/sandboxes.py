@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from unmask.rewards import sandbox
-from unmask.rewards.sandbox import Limits, Sandbox
+from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.sandbox_level import MEANS, level_of, try_means
+from unmask.rewards.sandbox_limits import Limits
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 WITHOUT_LANDLOCK = (

@@ -30,9 +30,9 @@ from tests.sandboxes import (
 )
 from unmask.rewards.code_tests import SourceTest, StdioTest, run_test
 from unmask.rewards.inside import landlock
-from unmask.rewards.sandbox import Limits, ProgramFailedError
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.sandbox_level import MEANS, best_walls, level_of
+from unmask.rewards.sandbox_limits import Limits, ProgramFailedError
 from unmask.rewards.sandbox_user import remove
 
 MIB = 2**20

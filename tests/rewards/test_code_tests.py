@@ -20,8 +20,8 @@ from unmask.rewards.code_tests import (
     record_from_test,
     run_test,
 )
-from unmask.rewards.sandbox import UnfitTestError
 from unmask.rewards.sandbox_level import best_walls
+from unmask.rewards.sandbox_limits import UnfitTestError
 
 
 def outcome(program: str, test: CodeTest) -> str:

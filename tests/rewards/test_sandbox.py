@@ -6,15 +6,15 @@ import pytest
 
 from tests.sandboxes import python_for, ready
 from unmask.configs.sandbox import SandboxConfig
-from unmask.rewards.sandbox import (
+from unmask.rewards.sandbox import Sandbox
+from unmask.rewards.sandbox_level import best_walls
+from unmask.rewards.sandbox_limits import (
     Limits,
     ProgramFailedError,
     ProgramRaisedError,
-    Sandbox,
     UnfitTestError,
     limits_from_config,
 )
-from unmask.rewards.sandbox_level import best_walls
 
 MEANS = best_walls()
 

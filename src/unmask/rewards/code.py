@@ -28,13 +28,9 @@ from unmask.rewards.code_tests import (
     record_from_test,
 )
 from unmask.rewards.inside.watch import forbid_inspection
-from unmask.rewards.sandbox import (
-    START_LIMIT_S,
-    UnfitTestError,
-    check_stdin,
-    limits_from_config,
-)
+from unmask.rewards.sandbox import START_LIMIT_S
 from unmask.rewards.sandbox_level import choose_means, isolation_of
+from unmask.rewards.sandbox_limits import UnfitTestError, check_stdin, limits_from_config
 from unmask.rewards.sandbox_user import remove
 from unmask.rewards.workers import Verdict, VerifierPool
 from unmask.types import Score

@@ -39,8 +39,9 @@ from types import CodeType
 from typing import Any, Literal
 
 from unmask.rewards.inside.literals import MAX_DEPTH, pack, unpack
-from unmask.rewards.sandbox import Limits, ProgramFailedError, Sandbox, UnfitTestError
+from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means
+from unmask.rewards.sandbox_limits import Limits, ProgramFailedError, UnfitTestError
 from unmask.rewards.workers import Verdict
 
 FACTORY = "unmask.rewards.code_tests:load_code_verifier"

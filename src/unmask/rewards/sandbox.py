@@ -11,7 +11,6 @@ stands behind it for sleepers), `crash` (the process ended, broke the protocol o
 program: that raises.
 """
 
-import builtins
 import contextlib
 import json
 import math
@@ -24,11 +23,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
-from unmask.configs.sandbox import SandboxConfig
 from unmask.rewards.inside.literals import MAX_DEPTH, pack, refuse, unpack
 from unmask.rewards.program_objects import ProgramObject, number_of
 from unmask.rewards.sandbox_command import (
@@ -42,9 +40,16 @@ from unmask.rewards.sandbox_command import (
     python_command,
     walled,
 )
+from unmask.rewards.sandbox_limits import (
+    Limits,
+    ProgramFailedError,
+    ProgramRaisedError,
+    UnfitTestError,
+    check_stdin,
+    exception_from_name,
+)
 from unmask.rewards.sandbox_user import lease_user, remove, remove_files_of
 
-MIB = 2**20
 START_LIMIT_S = 60.0
 # An honest program ends on its own once its channel is closed; a hostile one is helped.
 END_LIMIT_S = 1.0
@@ -58,44 +63,7 @@ BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
     "from unmask.rewards.inside.host import main; main(setup)"
 )
-ENDS_A_LOOP = (StopIteration, StopAsyncIteration)
 Failure = Literal["timeout", "crash"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one test of one program may use up; sizes in bytes."""
-
-    cpu_s: int = 6
-    wall_s: float = 60.0
-    memory: int = 1024 * MIB
-    file: int = 64 * MIB
-    output: int = 16 * MIB
-    processes: int = 8
-
-
-def limits_from_config(config: SandboxConfig) -> Limits:
-    """Read the limits of a config."""
-    return Limits(
-        config.cpu_s,
-        config.wall_s,
-        config.memory_mb * MIB,
-        config.file_mb * MIB,
-        config.output_mb * MIB,
-        config.processes,
-    )
-
-
-class ProgramFailedError(BaseException):
-    """The program has ended or broken the protocol; no `except Exception` of a test may hide it."""
-
-
-class ProgramRaisedError(Exception):
-    """The program raised something that is no builtin exception, or ended itself by one."""
-
-
-class UnfitTestError(RuntimeError):
-    """The test itself cannot run; that is no verdict on any program."""
 
 
 class Sandbox:
@@ -287,7 +255,7 @@ class Sandbox:
                 with contextlib.suppress(ValueError):
                     return unpack(packed, object_at=self._object)
             case [given, "raise", str(name), str(message)] if given == number:
-                self.raised = _exception(name, message)
+                self.raised = exception_from_name(name, message)
                 raise self.raised
             case [given, "foreign", str(name)] if given == number:
                 self.breach = True
@@ -426,29 +394,3 @@ def _parsed(line: bytes) -> Any:
     with contextlib.suppress(ValueError, RecursionError, MemoryError):
         return json.loads(line)
     return None
-
-
-def _exception(name: str, message: str) -> Exception:
-    """Make the exception the program raised, where a test could have expected it.
-
-    One that ends an iteration is not raised again: in the loop of a test it would end the test.
-    """
-    kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception) and kind not in ENDS_A_LOOP:
-        with contextlib.suppress(TypeError):
-            return kind(message)
-    return ProgramRaisedError(f"{name[:100]}: {message}")
-
-
-def check_stdin(stdin: str, limits: Limits) -> None:
-    """Refuse a standard input that does not fit into a program's file system.
-
-    Raises:
-        UnfitTestError: naming its size and the key.
-    """
-    size = len(stdin.encode("utf-8", "surrogatepass"))
-    if size > limits.file:
-        raise UnfitTestError(
-            f"a test's standard input has {size / MIB:.1f} MiB, and task.sandbox.file_mb = "
-            f"{limits.file // MIB}: raise it"
-        )

@@ -15,8 +15,9 @@ from typing import Literal
 
 from unmask.configs.sandbox import Isolation
 from unmask.rewards.inside import landlock
-from unmask.rewards.sandbox import Limits, ProgramFailedError, Sandbox
+from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means, interpreter
+from unmask.rewards.sandbox_limits import Limits, ProgramFailedError
 
 MEANS: tuple[Means, ...] = ("bubblewrap", "unshare", "limits")
 INSTALL = "install the package bubblewrap of your distribution, as root"

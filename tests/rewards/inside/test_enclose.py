@@ -9,7 +9,7 @@ import pytest
 
 from tests.sandboxes import SYSTEM_PYTHON, python_for, ready
 from unmask.rewards.inside import enclose
-from unmask.rewards.sandbox import Limits
+from unmask.rewards.sandbox_limits import Limits
 
 PROGRAM = """
 import os

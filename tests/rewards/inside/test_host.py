@@ -7,8 +7,9 @@ import pytest
 
 from tests.sandboxes import ready
 from unmask.rewards.inside.host import describe, find, message_of
-from unmask.rewards.sandbox import ProgramRaisedError, Sandbox
+from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_level import best_walls
+from unmask.rewards.sandbox_limits import ProgramRaisedError
 
 PROGRAM = """
 from dataclasses import dataclass

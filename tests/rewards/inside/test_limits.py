@@ -7,8 +7,8 @@ import threading
 
 from tests.sandboxes import ready
 from unmask.rewards.inside.limits import num_threads_of
-from unmask.rewards.sandbox import Limits
 from unmask.rewards.sandbox_level import best_walls
+from unmask.rewards.sandbox_limits import Limits
 
 PROGRAM = """
 import resource
