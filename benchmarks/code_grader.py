@@ -29,7 +29,7 @@ WAYS = ("canonical", "return None", "another object", "raise SystemExit")
 
 def response(prompt: Prompt, way: str) -> str:
     """Return a whole program for a problem."""
-    stub, name = prompt.reference["stub"], prompt.reference["entry_point"]
+    stub, name = prompt.reference["stub"], prompt.reference["names"][0]
     canonical = str(prompt.reference["demonstration"])
     if way == "canonical":
         return canonical

@@ -43,12 +43,14 @@ def test_several_samples_are_averaged_per_problem_and_bootstrapped() -> None:
 
 
 def test_every_outcome_is_counted_and_only_full_reward_is_right() -> None:
-    kinds: list[Outcome] = ["correct", "wrong", "timeout", "crash", "failed"]
-    summary = summarize([[response(kind)] for kind in kinds[:4]] + [[FAILED]])
+    kinds: list[Outcome] = ["correct", "wrong", "timeout", "crash", "unfit", "failed"]
+    summary = summarize([[response(kind)] for kind in kinds[:5]] + [[FAILED]])
     assert summary.outcomes == dict.fromkeys(kinds, 1)
-    assert summary.accuracy == pytest.approx(0.2)
+    assert summary.accuracy == pytest.approx(1 / 6)
     assert outcome_of(1.0, {}) == "correct"
     assert outcome_of(0.999, {"graded": 0.999}) == outcome_of(2.0, {}) == "wrong"
+    assert outcome_of(0.0, {"unfit": 1.0}) == "unfit"
+    assert outcome_of(0.0, {"unfit": 0.0}) == "wrong"
     assert outcome_of(0.0, {"verifier_timeout": 1.0}) == "timeout"
     assert outcome_of(0.0, {"verifier_crash": 1.0, "verifier_timeout": 0.0}) == "crash"
 

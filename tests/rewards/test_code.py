@@ -88,7 +88,7 @@ def test_a_test_that_cannot_run_is_no_verdict_and_stops_nothing(grader: CodeGrad
 
 def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader):
     solution = "class Link:\n    def __init__(self, x): self.x = x\ndef f(link): return link.x"
-    link = ("f", "Link")
+    link, one = ("f", "Link"), "def one(): return 1"
     found = grader.find_unfit(
         [
             ("def f(x): return x * x", SQUARE),
@@ -99,22 +99,22 @@ def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader)
             (solution, [SourceTest("assert f(a) == 1", link, "a = Link(1) + 1", has_objects=True)]),
             (None, [SourceTest("assert f(a) == 1", link, "a = Link(1) + 1", has_objects=True)]),
             (None, [SourceTest("assert f(a) == 1", ("f",), "import os\nos._exit(1)")]),
+            # Neither an object nor a function of the test can be given to the program.
+            (solution, [SourceTest("assert f(A()) == 1", ("f",), "class A: x = 1")]),
+            ("def f(g): return g()", [SourceTest("assert f(lambda: 1) == 1", ("f",))]),
+            ("def f(g): return g()", [SourceTest("assert f(one) == 1", ("f",), one)]),
+            ("def f(x): return x", [SourceTest("assert f(one()) == 1", ("f",), one)]),
+            (None, [SourceTest("assert f(", ("f",), "x = = 1")]),
         ]
     )
-    assert [bool(reason) for reason in found] == [
-        False,
-        True,
-        True,
-        False,
-        False,
-        True,
-        False,
-        True,
-    ]
+    assert [place for place, reason in enumerate(found) if not reason] == [0, 3, 4, 6, 11]
     assert "ZeroDivisionError" in found[1]
     assert "file_mb = 64: raise it" in found[2]
     assert found[5] == "a test fails the published solution"
     assert found[7] == "a test's setup ends in a crash"
+    assert "argument that cannot cross: A" in found[8]
+    assert all("argument that cannot cross: function" in found[place] for place in (9, 10))
+    assert "SyntaxError" in found[12]
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def decode(value): return 1
 
 FORGED = """
 import unmask.rewards.inside.host as host
-host.describe = lambda value, refer: ["value", value]
+host.describe = lambda value, refer=None: ["value", value]
 def f(): return [{tag!r}, *(part for n in range(100_000) for part in ([{key}, 1] if {tag!r} == "dict" else [{key}]))]
 """
 
@@ -201,6 +201,35 @@ def test_a_hostile_result_costs_the_test_little_time(tag: str, key: str):
     start = time.process_time()
     assert outcome(program, SourceTest("assert f() == 1", ("f",))) == "crash"
     assert time.process_time() - start < 20  # built of them, a table takes minutes
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "'[\"list\", ' + ', '.join(['9' * 90_000] * 100) + ']'",
+        "'9' * 10_000_000",
+        "'[\"int\", \"' + '9' * 10_000_000 + '\"]'",
+        "'[' * 10_000_000",
+        "'[\"list\", ' * 10_000 + '1' + ']' * 10_000",
+        "'{\"a\":' * 10_000 + '1' + '}' * 10_000",
+        "'\"' + 'x' * 10_000_000 + '\"'",
+    ],
+)
+def test_an_answer_that_is_hard_to_read_costs_the_test_little_time(answer: str):
+    program = f"""
+import unmask.rewards.inside.host as host
+class Said(str):
+    def encode(self): return str(self).encode()
+def dumps(value):
+    return Said('["' + value[0] + '", "value", ' + {answer} + ']')
+def f():
+    host.json.dumps = dumps
+"""
+    start = time.process_time()
+    # A long text and a long number in hexadecimal are literals, and not 1; all others are none.
+    expected = "wrong" if "'x'" in answer or "int" in answer else "crash"
+    assert outcome(program, SourceTest("assert f() == 1", ("f",))) == expected
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize(

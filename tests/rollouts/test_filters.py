@@ -1,5 +1,7 @@
 """Which groups are trained on."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.rollouts.toy_groups import group
@@ -32,6 +34,13 @@ def test_the_bounds_on_the_mean_belong_to_what_is_kept(
     rewards: tuple[Reward, ...], kept: bool
 ) -> None:
     assert is_kept(group(rewards), FilterConfig(low=0.25, high=0.5)) == kept
+
+
+def test_a_group_whose_problem_could_not_be_judged_is_never_trained_on() -> None:
+    judged = group((0.0, 1.0))
+    config = FilterConfig(drop_uniform=False)
+    assert is_kept(replace(judged, parts={"unfit": (0.0, 0.0)}), config)
+    assert not is_kept(replace(judged, parts={"unfit": (0.0, 1.0)}), config)
 
 
 def test_without_bounds_a_mean_may_be_anything() -> None:

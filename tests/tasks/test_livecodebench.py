@@ -62,6 +62,29 @@ def test_right_programs_earn_one_and_wrong_ones_nothing(tmp_path: Path) -> None:
     assert rewards("livecodebench", tmp_path, RECORDS, wrong) == [0.0, 0.0, 0.0]
 
 
+def test_whole_numbers_of_any_size_are_read_and_compared(tmp_path: Path) -> None:
+    nines, power = "9" * 50_000, "1" + "0" * 50_000
+    tests = {"public_test_cases": json.dumps([call(f"[{nines}]\n1", f"[{power}]")])}
+    record = RECORDS[1] | tests | {"private_test_cases": "[]"}
+    right = "class Solution:\n    def cut(self, nums, n): return [nums[0] + n]"
+    assert rewards("livecodebench", tmp_path, [record], [right]) == [1.0]
+    assert rewards("livecodebench", tmp_path, [record], [right.replace("+", "-")]) == [0.0]
+
+
+def test_the_program_is_the_block_that_is_whole(tmp_path: Path) -> None:
+    usage = "\n\nExample usage:\n\n```python\nprint(Solution().cut([1], 1))\nprint(3)\n```"
+    responses = [f"{right}{usage}" for right in RIGHT]
+    assert rewards("livecodebench", tmp_path, RECORDS, responses) == [1.0, 1.0, 1.0]
+
+
+def test_a_problem_without_tests_is_left_out_by_name(tmp_path: Path) -> None:
+    odd = RECORDS[0] | {"public_test_cases": "no json", "question_id": "abc_1"}
+    (tmp_path / "lcb.jsonl").write_text("\n".join(map(json.dumps, [odd, RECORDS[2]])))
+    with pytest.warns(UserWarning, match="1 of 2 test problems are left out.*question_id abc_1"):
+        asked = contents("livecodebench", tmp_path / "lcb.jsonl", "test")
+    assert len(asked) == 1
+
+
 def test_the_starter_code_is_shown(tmp_path: Path) -> None:
     rewards("livecodebench", tmp_path, RECORDS, RIGHT)
     asked = contents("livecodebench", tmp_path / "records.jsonl", "test")

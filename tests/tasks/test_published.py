@@ -1,7 +1,9 @@
 """Published data sets as tasks: splits that never mix, wordings, graders, and errors that name the way out."""
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,11 @@ from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.build import build_task
+from unmask.tasks.dataset import Problem
+from unmask.tasks.grader import Grader
+from unmask.tasks.gsm8k import DATASET as GSM8K
+from unmask.tasks.gsm8k import problem as gsm8k_problem
+from unmask.tasks.record import Record
 from unmask.tasks.task import Task
 from unmask.types import Split
 
@@ -79,6 +86,40 @@ def test_what_cannot_be_built_or_read_is_named(folder: Path) -> None:
     (folder / "gsm8k-test.jsonl").write_text('{"question": "q"}')
     with pytest.raises(ValueError, match=r"gsm8k-test.jsonl, line 1: 'answer' must be"):
         gsm8k(folder).prompts("test")
+
+
+def test_problems_that_no_grader_can_judge_are_left_out_by_name_and_counted(folder: Path) -> None:
+    lost = "#### seven"
+
+    def problem(record: Record) -> Problem:
+        if record.text("answer").endswith(lost):
+            raise record.unfit("answer", "must end in a number")
+        return gsm8k_problem(record)
+
+    def find_unfit(problems: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[str]:
+        return ["it is too odd" if ref["answer"] == "3" else "" for ref, _ in problems]
+
+    rows = [{"question": f"{n}?", "answer": f"#### {n}", "id": n} for n in range(5)]
+    rows[1]["answer"] = lost
+    (folder / "gsm8k-test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    grader = Grader(lambda items: [], find_unfit=find_unfit)
+    dataset = replace(GSM8K, problem=problem, build_grader=lambda _: grader)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("unmask.tasks.published.dataset_by_name", lambda _: dataset)
+        task = gsm8k(folder)
+    with pytest.warns(UserWarning, match="gsm8k: 2 of 5 test problems are left out"):
+        assert [text[0] for text in questions(task, "test")] == ["0", "2", "4"]
+    unread, odd = task.left_out("test")
+    assert unread.startswith(
+        f"id 1: task.path = {folder / 'gsm8k-test.jsonl'}, line 2: 'answer' must"
+    )
+    assert odd == "id 3: it is too odd"
+    (folder / "gsm8k-test.jsonl").write_text(json.dumps(rows[3]))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("unmask.tasks.published.dataset_by_name", lambda _: dataset)
+        task = gsm8k(folder)
+    with pytest.raises(ValueError, match="no test problems: all are left out: id 3: it is too odd"):
+        task.prompts("test")
 
 
 def test_a_misspelt_name_is_told_its_neighbours() -> None:

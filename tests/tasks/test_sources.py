@@ -3,7 +3,11 @@
 import gzip
 import importlib.util
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -123,6 +127,30 @@ def test_the_hub_is_read_by_the_datasets_package(tmp_path: Path) -> None:
     nowhere = Dataset(str(tmp_path / "nowhere"), TWO.sources, TWO.problem)
     with pytest.raises(ValueError, match=r"cannot be loaded from the hub .*task\.path"):
         list(read_split(nowhere, "test", None))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Dataset scripts are no longer supported, but found one.py"),
+        OSError("no connection"),
+        LookupError("whatever a foreign package raises"),
+    ],
+)
+def test_a_set_that_the_hub_cannot_give_names_the_way_out(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_dataset(*_: object, **__: object) -> None:
+        raise error
+
+    stand_in: Any = ModuleType("datasets")
+    stand_in.__spec__ = ModuleSpec("datasets", None)
+    stand_in.load_dataset = load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", stand_in)
+    with pytest.raises(ValueError, match=r"cannot be loaded from the hub .*task\.path") as caught:
+        list(read_split(ONE, "test", None))
+    assert str(error) in str(caught.value)
+    assert "UNMASK_DATA to a directory with one.jsonl" in str(caught.value)
 
 
 def test_a_path_where_nothing_is_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from unmask.rewards.code_tests import (
     Outcome,
     SourceTest,
     StdioTest,
+    may_hand_over,
     record_from_test,
 )
 from unmask.rewards.inside.watch import forbid_inspection
@@ -64,14 +65,13 @@ class CodeVerdict:
 def score_from_code_verdict(verdict: CodeVerdict, credit: Literal["all", "share"]) -> Score:
     """Turn a verdict into a reward, with its parts for the log."""
     reward = float(verdict.share == 1.0) if credit == "all" else verdict.share
-    if verdict.unfit:
-        return Score(0.0, {"graded": 0.0, "unfit": 1.0})
     parts = {
         "graded": verdict.share,
         "code_timeout": float("timeout" in verdict.outcomes),
         "code_crash": float("crash" in verdict.outcomes),
     }
-    return Score(reward, parts)
+    # A response with this part is counted apart, and its group is never trained on.
+    return Score(0.0, parts | {"unfit": 1.0}) if verdict.unfit else Score(reward, parts)
 
 
 class CodeGrader:
@@ -126,8 +126,8 @@ class CodeGrader:
 
         Args:
             problems: the published solution, where there is one, and the tests. The solution is run
-                only where a test makes objects of the program's, because nothing else shows that
-                such a test works.
+                only where a test may give the program more than literals, because nothing else shows
+                that such a test works.
         """
         found = [self._too_large(tests) for _, tests in problems]
         sources = [
@@ -140,11 +140,11 @@ class CodeGrader:
         for (place, _), verdict in zip(sources, self._pool.judge(questions), strict=True):
             if verdict.error:
                 found[place] = verdict.reason or f"a test's setup ends in a {verdict.error}"
-        inside = {place for place, test in sources if test.waits or test.has_objects}
+        unsure = {place for place, test in sources if not found[place] and may_hand_over(test)}
         solved = {
             place: (program, tests)
             for place, (program, tests) in enumerate(problems)
-            if place in inside and not found[place] and program is not None
+            if place in unsure and program is not None
         }
         for place, verdict in zip(solved, self.judge([*solved.values()]), strict=True):
             if verdict.share < 1:

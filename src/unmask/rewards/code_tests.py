@@ -153,6 +153,19 @@ def _holds(body: Callable[[], None]) -> bool:
     return True
 
 
+def may_hand_over(test: SourceTest) -> bool:
+    """Say whether a test may give the program something else than literals: an object or a function."""
+    made = (ast.ClassDef, ast.Lambda)
+    return (
+        test.waits
+        or test.has_objects
+        or any(
+            isinstance(node, (*made, ast.FunctionDef)) for node in ast.walk(ast.parse(test.setup))
+        )
+        or any(isinstance(node, made) for node in ast.walk(ast.parse(test.source)))
+    )
+
+
 def prepare(test: SourceTest) -> None:
     """Set a test up as far as that needs no program.
 

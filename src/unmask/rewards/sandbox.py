@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
-from unmask.rewards.inside.literals import MAX_DEPTH, pack, refuse, unpack
+from unmask.rewards.inside.literals import MAX_DEPTH, pack, parse_line, refuse, unpack
 from unmask.rewards.program_objects import ProgramObject, number_of
 from unmask.rewards.sandbox_command import (
     CODE,
@@ -250,7 +250,7 @@ class Sandbox:
 
     def _understand(self, number: str, line: bytes) -> Any:
         """Turn an answer into the value it holds, or into what it says was raised."""
-        match _parsed(line):
+        match parse_line(line):
             case [given, "value", packed] if given == number:
                 with contextlib.suppress(ValueError):
                     return unpack(packed, object_at=self._object)
@@ -344,7 +344,7 @@ class Sandbox:
             select.select([self._watcher, self._ended], [], [], WATCH_LIMIT_S)
             self._watcher.setblocking(False)
             with contextlib.suppress(OSError):
-                self._report = _parsed(self._watcher.recv(1 << 12))
+                self._report = parse_line(self._watcher.recv(1 << 12))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             status = self._process.wait()
@@ -387,10 +387,3 @@ def _command(
     ]
     command = python_command(python, BOOT, setup)
     return walled(means, command, binds, limits.file, may_change_user=True)
-
-
-def _parsed(line: bytes) -> Any:
-    """Parse a line of JSON that anyone may have written; None where it is none."""
-    with contextlib.suppress(ValueError, RecursionError, MemoryError):
-        return json.loads(line)
-    return None

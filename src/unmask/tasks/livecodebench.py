@@ -87,10 +87,10 @@ def tests_reference(record: Record) -> dict[str, Any]:
         raise record.unfit("private_test_cases", "and public_test_cases must not both be empty")
     try:
         tests = [_test(case, metadata) for case in cases]
-    except (KeyError, TypeError, ValueError) as error:
+        names = ["Solution"] if any(isinstance(test, CallTest) for test in tests) else []
+        return code_reference(tests, prelude=PRELUDE, names=names)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise record.unfit("public_test_cases", f"hold what is no test ({error!r})") from error
-    names = ["Solution"] if any(isinstance(test, CallTest) for test in tests) else []
-    return code_reference(tests, prelude=PRELUDE, names=names)
 
 
 def _private_cases(record: Record) -> list[Any]:

@@ -11,6 +11,8 @@ What JSON has, it writes; the rest is a list that opens with its tag: `["tuple",
 past 2**53 are written in hexadecimal, which has no limit on digits and is read in linear time.
 """
 
+import contextlib
+import json
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from typing import Any, NoReturn
 
 MAX_DEPTH = 100
 MAX_PLAIN = 2**53
+MAX_PLAIN_DIGITS = len(str(-MAX_PLAIN))
 # Keys of one hash are compared with each other, in quadratic time; honest ones hardly ever share it.
 MAX_SAME_HASH = 64
 SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
@@ -146,3 +149,17 @@ def _as_keys(values: list[Any]) -> list[Any]:
     if max(Counter(map(hash, values)).values(), default=0) > MAX_SAME_HASH:
         raise ValueError(f"no literal: more than {MAX_SAME_HASH} keys share one hash")
     return values
+
+
+def parse_line(line: bytes) -> Any:
+    """Return the value of a line of JSON from a program, or None where it is no JSON."""
+    with contextlib.suppress(ValueError, RecursionError, MemoryError):
+        return json.loads(line, parse_int=_plain_int)
+    return None
+
+
+def _plain_int(digits: str) -> int:
+    """Read a whole number as `pack` writes it; a longer one would take quadratic time."""
+    if len(digits) > MAX_PLAIN_DIGITS:
+        raise ValueError("no literal: too many digits")
+    return int(digits)
