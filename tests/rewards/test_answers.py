@@ -2,7 +2,13 @@
 
 import pytest
 
-from unmask.rewards.answers import answer_from_response, last_boxed
+from unmask.rewards.answers import (
+    answer_from_response,
+    joined_boxes,
+    last_boxed,
+    last_value,
+    stated_answer,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +30,16 @@ from unmask.rewards.answers import answer_from_response, last_boxed
         (r"\\boxed{5}", "5"),
         (r"\\\boxed{5}", "5"),
         (r"\{\boxed{5\}}", r"5\}"),
-        (r"\boxed 5", None),
+        (r"\boxed 5", "5"),
+        (r"\boxed73.", "73"),
+        (r"\boxed{3} \boxed -5/2$", "-5/2"),
+        (r"\boxed\frac{1}{2}$", r"\frac{1}{2}"),
+        (r"\boxed B", "B"),
+        (r"\boxed Box", None),
+        (r"\boxed \boxed", None),
+        (r"\fbox{5}", "5"),
+        (r"\fbox{5}, no: \boxed{6}", "6"),
+        (r"\boxed{\fbox{5}}", "5"),
         ("5", None),
     ],
 )
@@ -59,3 +74,41 @@ def test_a_megabyte_is_read_in_one_pass(piece: str):
     # The claim is that this ends; read once per piece, each of these takes minutes.
     assert last_boxed(text) is None
     assert len(answer_from_response(text)) <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "joined"),
+    [
+        (r"\boxed{3} and \boxed{5}", 2, "3, 5"),
+        (r"\boxed{9}. Then $x=\boxed{3}$ or $x=\boxed{5}$.", 2, "3, 5"),
+        (r"\boxed{9}. Then $x=\boxed{3}$ or $x=\boxed{5}$.", 3, None),
+        (r"\boxed{3}, no, wait: \boxed{5}", 2, None),
+        (r"\boxed{5}", 2, None),
+        ("none", 2, None),
+        ("\\boxed{3}" + " " * 100 + "\\boxed{5}", 2, None),
+    ],
+)
+def test_boxes_of_one_list(text: str, count: int, joined: str | None):
+    assert joined_boxes(text, count) == joined
+
+
+@pytest.mark.parametrize(
+    ("text", "stated", "last"),
+    [
+        ("The answer is 18. She pays 19.", "18", "19"),
+        ("The answer is 17. The answer is **18**.", "18", "18"),
+        ("Answer: $18$ and $19$.", "18, 19", "19"),
+        ("The answer is $18 and then $19.", "$18", "$19"),
+        ("The answer is 9 + 9 = 18 apples", "18", "18"),
+        ("It is 4.", None, "4"),
+        ("x^2 + 1", None, "x^2 + 1"),
+        ("no number", None, None),
+        ("", None, None),
+    ],
+)
+def test_answers_outside_a_box(text: str, stated: str | None, last: str | None):
+    assert (stated_answer(text), last_value(text)) == (stated, last)
+
+
+def test_a_stated_answer_of_words():
+    assert stated_answer("The answer is Monday. The rest is 5.", is_words=True) == "Monday"

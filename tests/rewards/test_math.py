@@ -1,13 +1,17 @@
 """Mathematical equality: what counts as the same answer, which answer of a response counts, and what cannot fool it."""
 
+import json
+import random
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.real_data import real_file
 from unmask.configs.task import Extraction
-from unmask.rewards.math import FACTORY, is_equal
+from unmask.rewards.math import FACTORY, is_equal, is_readable
 from unmask.rewards.workers import Verdict, VerifierPool
 
 
@@ -122,6 +126,159 @@ def test_whole_numbers_are_equal_when_they_are(gold: int, answer: int):
     assert is_equal(f"\\boxed{{\\frac{{{3 * gold}}}{{3}}}}", f"{gold:,}") == 1.0
 
 
+# Golds of every shape; each number in them can be changed without leaving the shape or the value.
+SHAPES = [
+    "{a}", "-{a}", "{a}.{b}", "-0.00{b}", r"\frac{{{a}}}{{{b}}}", r"-\frac{{{a}}}{{{b}}}", "{a}^{{{b}}}", "10^{{-{a}}}",
+    "{a}.{b}e{c}", "{a}.{b}e-{c}", r"{a}.{b}\times 10^{{-{c}}}", r"\frac{{1}}{{2^{{{a}{b}}}}}", r"{a}.{b}\%", r"{a}\%",
+    r"\sqrt{{{a}}}", r"\sqrt[{b}]{{{a}}}", r"{a}\pi", r"\frac{{{a}\pi}}{{{b}}}", "e^{{{a}}}", r"1-\frac{{{a}}}{{e}}",
+    "{a}+{b}i", r"{a}-\sqrt{{{b}}}i", r"\ln {a}", r"\log_{{{a}}} {b}", "{a}!", r"{a}\sqrt{{{b}}}", r"{a}^\circ",
+    "[{a}, {b}00]", r"({a}, {b}00]", r"(-\infty, {a}) \cup ({b}00, \infty)", r"\{{{a}, {b}00\}}",
+    "({a}, {b}, -{c})", "{a}, {b}00",
+    r"{a} \text{{ or }} {b}00", r"\pm {a}", r"\begin{{pmatrix}} {a} & {b} \\ -{c} & 0 \end{{pmatrix}}",
+    "1{a}_{{{b}2}}", "20{a}_8",
+    "x_{{{a}}}", "x_{{{a}}}+y_{b}", r"\frac{{{a}}}{{{b}}} E_{{{c}}}",
+    r"\frac{{{a}}}{{{b}}} E_{{1}}+\frac{{1}}{{{c}}} E_{{2}}",
+    "{a}x^{{{b}}}+{c}", "(x-{a})(x+{b})", r"\frac{{{a}x}}{{y+{b}}}", r"\sqrt{{\frac{{{a}k}}{{m}}}}",
+    "y={a}x+{b}", "x={a}", "x>{a}",
+    "{a}<x<{b}00", r"{a} e^{{-{b} t}}", r"{a}\sin({b}\theta)", r"10^{{-2{a}}} c", "y=10^{{-2{a}}}x",
+    "f(x)={a}x^{{{b}}}", r"{a}\frac{{d v}}{{d t}}",
+]  # fmt: skip
+
+digits = st.integers(2, 9)
+
+
+@given(st.sampled_from(SHAPES), digits, digits, digits, st.data())
+@settings(max_examples=200)
+def test_a_changed_digit_base_exponent_or_factor_is_never_equal(
+    shape: str, a: int, b: int, c: int, data: st.DataObject
+):
+    slots = {"a": a, "b": b, "c": c}
+    name = data.draw(st.sampled_from(sorted(set(re.findall(r"\{([abc])\}", shape)))))
+    other = data.draw(digits.filter(lambda digit: digit != slots[name]))
+    gold, answer = shape.format(**slots), shape.format(**{**slots, name: other})
+    assert is_equal(f"\\boxed{{{answer}}}", gold) == 0.0
+
+
+@given(st.sampled_from(SHAPES), digits, digits, digits)
+@settings(max_examples=80)
+def test_a_changed_sign_or_factor_is_never_equal(shape: str, a: int, b: int, c: int):
+    gold = shape.format(a=a, b=b, c=c)
+    if re.search(r"[=<>,]|or|cup|\\pm|matrix", gold) is None:
+        for answer in (
+            f"-({gold})",
+            f"2\\cdot ({gold})",
+            f"({gold})+1",
+            f"({gold})^2+q",
+            f"{gold} q",
+        ):
+            assert is_equal(f"\\boxed{{{answer}}}", gold) == 0.0
+    assert is_equal(f"\\boxed{{{gold}, 123}}", gold) == 0.0
+
+
+RESPELLINGS = [
+    (r"\\frac", r"\\dfrac"),
+    (r"\\frac", r"\\tfrac"),
+    (r"\\times", r"\\cdot"),
+    (r"\s*([+=<>])\s*", r"\\, \1\\;"),
+    (r"(?<!\\)\((?!-?\\infty)", r"\\left("),
+    (r"\^\{(\d)\}", r"^\1"),
+    (r"_(\d)", r"_{\1}"),
+    (r"(?<![\d.])e\^", r"\\mathrm{e}^"),
+    (r"(\d)i\b", r"\1\\mathrm{i}"),
+    (r"(\d)e(-?\d)$", r"\1\\times10^{\2}"),
+    (r"(\d)e(-?\d)$", r"\1E\2"),
+    (r"^(-?)\\frac\{(\d)\}\{(\d)\}$", r"\1\2/\3"),
+    (r"^(-?\d(?:\.\d)?)$", r"\1 \\text{ cm}"),
+    (r"^(-?\d(?:\.\d)?)$", r"x = \1"),
+    (r"^(-?\d)$", r"\1.0"),
+    (r"^(-?\d(?:\.\d)?)\\%$", r"\1"),
+    (r"\\pi", r"\\mathrm{\\pi}"),
+    (r"^(.*)$", r"$\1$"),
+    (r"^(.*)$", r"\\displaystyle \1."),
+]
+
+
+@given(st.sampled_from(SHAPES), st.sampled_from(RESPELLINGS), digits, digits, digits)
+@settings(max_examples=250)
+def test_another_spelling_is_always_equal(
+    shape: str, respelling: tuple[str, str], a: int, b: int, c: int
+):
+    gold = shape.format(a=a, b=b, c=c)
+    answer = re.sub(*respelling, gold)
+    if r"\left(" in answer:
+        answer = re.sub(r"\)", r"\\right)", answer)
+    assert is_equal(f"\\boxed{{{answer}}}", gold) == 1.0
+    assert is_equal(f"\\boxed{{{gold}}}", answer) == 1.0
+    assert is_readable(gold)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "18",
+        "0.5",
+        r"\frac{1}{2}",
+        "x^2",
+        "3, 5",
+        "(1, 2)",
+        "x>3",
+        "e",
+        "B",
+        "Monday",
+        "1e-30",
+        "1101_2",
+        "E_1",
+    ],
+)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", " ", ".", "nan", "NaN", "None", "True", "0", r"\infty", "z", "?", "@", r"\boxed{}", "{}", "()",
+        r"\{\}", r"\emptyset", "[]",
+        "What is the answer?", "the answer", "10^{-40}", "0,1,2,3,4,5,6,7,8,9,18,0.5", r"\mathbb{R}",
+        r"x^2, 18, \frac{1}{2}", "18; 3; 5", r"(-\infty, \infty)", "A, B, C, D", "A B C D", r"x = x", "0=0", "9" * 900,
+    ],
+)  # fmt: skip
+def test_nothing_is_paid_for_nothing(gold: str, answer: str):
+    for way in ("boxed", "stated", "anywhere"):
+        assert is_equal(f"\\boxed{{{answer}}}", gold, way) == 0.0
+        assert is_equal(answer, gold, way) == 0.0
+
+
+def test_real_golds_are_equal_to_themselves_and_to_no_neighbour():
+    draw = random.Random(0)
+    lines = real_file("gsm8k-test-400.jsonl").read_text().splitlines()
+    golds = sorted({json.loads(line)["answer"].rpartition("####")[2].strip() for line in lines})
+    assert len(golds) > 100
+    for gold in golds:
+        place = draw.choice([index for index, letter in enumerate(gold) if letter.isdigit()])
+        digit = str((int(gold[place]) + draw.randrange(1, 10)) % 10)
+        changed = gold[:place] + digit + gold[place + 1 :]
+        plain = gold.replace(",", "")
+        for answer in (
+            gold,
+            plain,
+            f"\\${gold}",
+            f"{plain}.00",
+            rf"{plain}\text{{ apples}}",
+            f"{plain}e0",
+        ):
+            assert is_equal(f"\\boxed{{{answer}}}", gold) == 1.0
+        for answer in (
+            changed,
+            f"-{plain}",
+            f"{plain}0.5",
+            f"{plain}e1",
+            f"{plain}_7",
+            f"{plain}, 1",
+        ):
+            assert is_equal(f"\\boxed{{{answer}}}", gold) == float(
+                plain == "0" and answer in ("-0", "0e1")
+            )
+        assert is_equal(f"The answer is **${gold}**.", gold, "stated") == 1.0
+        assert is_equal(f"The answer is **${changed}**.", gold, "stated") == 0.0
+
+
 @given(st.text(st.sampled_from("0123456789.,+-*/^_{}()[]\\$%=<>& abfrcx!|'\""), max_size=40))
 def test_no_text_is_a_number_that_it_does_not_hold(answer: str):
     # 8675309 cannot be written with 40 characters of these by chance.
@@ -153,6 +310,102 @@ def test_the_last_box_counts_else_what_extraction_says(
 ):
     ways: tuple[Extraction, ...] = ("boxed", "stated", "anywhere")
     assert [is_equal(response, "18", way) for way in ways] == [boxed, stated, anywhere]
+
+
+@pytest.mark.parametrize(
+    ("gold", "response", "score"),
+    [
+        ("3, 5", r"The solutions are $\boxed{3}$ and $\boxed{5}$.", 1),
+        ("3, 5", r"$\boxed{3}, \boxed{5}$", 1),
+        ("5, 3", r"$x=\boxed{3}$ or $x=\boxed{5}$", 1),
+        ("3, 5", "\\boxed{3}\n\\boxed{5}", 1),
+        ("3, 5, 7", r"\boxed{3}, \boxed{5}, and \boxed{7}", 1),
+        (r"\pm 2", r"\boxed{2} and \boxed{-2}", 1),
+        ("3, 5", r"I tried \boxed{9}. The solutions are \boxed{3} and \boxed{5}.", 1),
+        ("3, 5", r"\boxed{3} and \boxed{5}, no: \boxed{3} and \boxed{6}", 0),
+        ("3, 5", r"First I thought \boxed{3}. But no: the answer is \boxed{5}.", 0),
+        ("3, 5", r"\boxed{5} and \boxed{5}", 0),
+        ("5", r"First I thought \boxed{3}. But no: the answer is \boxed{5}.", 1),
+        ("5", r"\boxed{3} and \boxed{5}", 1),
+        ("3", r"\boxed{3} and \boxed{5}", 0),
+        ("(1, 2)", r"\boxed{1} and \boxed{2}", 0),
+        ("5", r"\fbox{5}", 1),
+        ("5", r"\fbox{3}, no: \boxed{5}", 1),
+        ("5", r"\boxed{5}, no: \fbox{3}", 0),
+        ("73", r"so it is \boxed 73.", 1),
+        ("5", r"so it is $\boxed5$", 1),
+        (r"\frac{1}{2}", r"$\boxed\frac12$", 1),
+        ("B", r"\boxed B", 1),
+        ("np.arcsin(10/13)", r"\boxed{np.arcsin(10 / 13)}", 1),
+        ("np.arcsin(10/13)", r"\boxed{10/13}", 0),
+    ],
+)
+def test_boxes(gold: str, response: str, score: float):
+    assert is_equal(response, gold) == score
+
+
+@pytest.mark.parametrize(
+    ("gold", "response"),
+    [
+        ("73", "All of them: 12.\n\nFinal Answer: **73**"),
+        ("73", "Final Answer: __73__"),
+        ("73", "**Final Answer:** 73"),
+        ("73", "**Final Answer**\n\n**73**"),
+        ("73", "The answer is *73*."),
+        ("73", r"The answer is $\mathbf{73}$."),
+        ("73", "The answer is:\n$$73$$"),
+        ("73", r"The answer is \(73\) km."),
+        ("9500", "The answer is $9{,}500."),
+        ("9500", r"The answer is \$9{,}500."),
+        ("9500", r"The answer is $9\,500$."),
+        ("9500", "The answer is **$9,500**."),
+        ("9500", "The answer is 9 500."),
+        ("18", "The answer to question 1 is 9 + 9 = 18 apples."),
+        ("4.5e7", r"The answer is 4.5e7 m."),
+        ("12.5\\%", "The answer is 12.5%."),
+        ("5000000", "The answer is 5 million."),
+        ("8", "The answer is 2**3."),
+        ("3, 5", "The answers are $3$ and $5$."),
+        ("(3, 5)", "The answer is (3, 5)."),
+        (r"\frac{1}{2}", r"The answer is $\frac{1}{2}$ of the cake."),
+        ("B", "Answer: (B)"),
+        ("no solution", "The answer is **no solution**."),
+    ],
+)
+def test_stated_answers(gold: str, response: str):
+    assert is_equal(response, gold, "stated") == is_equal(response, gold, "anywhere") == 1.0
+    assert is_equal(response, gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "response"),
+    [
+        ("73", "Final Answer: **74**"),
+        ("9500", "The answer is 9{,}501."),
+        ("73", "The answer is 72 or 73."),
+        ("72", "The answer is 72 or 73."),
+        ("5", "The answer is -5."),
+        ("5", "The answer is 5 million."),
+        ("23", "The answer is 2**3."),
+        ("73", r"The final answer is $\boxed{73"),
+    ],
+)
+def test_stated_answers_that_are_wrong(gold: str, response: str):
+    assert is_equal(response, gold, "stated") == is_equal(response, gold, "anywhere") == 0.0
+
+
+def test_golds_that_can_be_read():
+    golds = [
+        "18",
+        r"\frac{1}{2}",
+        "B",
+        "Monday",
+        r"\text{no solution}",
+        "1e-05",
+        "x^{\\prime}+r x=0",
+    ]
+    assert all(map(is_readable, golds))
+    assert not any(map(is_readable, ["np.arcsin(10/13)", r"5 \foo", "1, 2, \\ldots, 10"]))
 
 
 @pytest.mark.parametrize(

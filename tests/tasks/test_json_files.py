@@ -41,6 +41,19 @@ def test_graded_by_math_verify_in_the_workers(tmp_path: Path):
     assert [score.reward for score in scores] == [1.0, 1.0, 0.0, 0.0]
 
 
+def test_json_numbers_are_read_and_golds_that_cannot_be_read_are_named(tmp_path: Path):
+    golds = [1e-05, 120000, "4.5e7", "np.arcsin(10/13)"]
+    problems = [{"question": "q", "ground_truth_answer": gold} for gold in golds]
+    (tmp_path / "test.json").write_text(json.dumps(problems))
+    with pytest.warns(UserWarning, match=r"task\.test: 1 of 4 golds .*'np\.arcsin\(10/13\)'$"):
+        task = build_task(JsonTaskConfig(test=tmp_path / "test.json"))
+    answers = ["0.00001", "1.2e5", r"4.5\times10^{7}", "np.arcsin(10/13)"]
+    with closing(task):
+        responses = [f"\\boxed{{{answer}}}" for answer in answers]
+        scores = task.grade(list(zip(task.prompts("test"), responses, strict=True)))
+    assert [score.reward for score in scores] == [1.0] * 4
+
+
 def test_the_users_own_reward_takes_math_verifys_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,40 +1,151 @@
 r"""Finding the answer in a response.
 
 A response is everything the model wrote; the answer is the part that is judged. The last
-`\boxed{...}` counts, and `<answer>...</answer>` where a prompt asked for it. A box that is never
-closed is no box: the response was cut there. Nothing is guessed beyond that, so a response without
-either is its own answer.
+`\boxed{...}` counts, or `\fbox{...}`, and `<answer>...</answer>` where a prompt asked for it. A box
+may lack its braces around a number, a fraction or a capital letter. A box that is never closed is no
+box: the response was cut there. Nothing is guessed beyond that, so a response without either is its
+own answer. Where a task allows answers outside a box, `stated_answer` and `last_value` find them.
 
 Every search is one pass: a response is foreign text, and a megabyte of opening braces must not hold
 up the process that reads it.
 """
 
 import re
+from itertools import pairwise, takewhile
+from typing import NamedTuple
 
 # The look-behind and the possessive repeats keep a long run of backslashes from being read once per
 # backslash. What follows any other backslash is no brace.
+BOX = r"(?<!\\)\\++(?:boxed|fbox)"
+BARE = r"[-+]?(?:\d+(?:[.,]\d+)*+(?:/\d+)?|\\[dt]?frac(?:\d\d|\{[^{}]*+\}\{[^{}]*+\}))|[A-Z](?![A-Za-z])"
 TOKEN = re.compile(
-    r"(?P<box>(?<!\\)\\++boxed\s*+\{)|\\.|(?P<opening>\{)|(?P<closing>\})", re.DOTALL
+    rf"(?P<box>{BOX}\s*+\{{)|{BOX}\s*+(?P<bare>{BARE})|\\.|(?P<opening>\{{)|(?P<closing>\}})",
+    re.DOTALL,
 )
 OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
+# What may stand between two boxes of one list: separators, delimiters, labels.
+LINK = re.compile(
+    r"(?:[\s$,;:.&*-]|\\[,;()\[\]\\]|\\q?quad\b|[A-Za-z](?:_\{?\w\}?)?\s*=|\(?\d[.)]|\\text\b|[{}]|"
+    r"\b(?:and|or|also|the|other|another|first|second|third|is|solution|root|value)\b)*+",
+    re.IGNORECASE,
+)
+LONGEST_LINK, SEARCHED = 60, 300
+
+# Emphasis, and separators of thousands; `2**3` is a power.
+MARKUP = re.compile(
+    r"(?<!\w)(?:\*\*|__)|(?:\*\*|__)(?!\w)|`|(?<=\d)(?:\\[,!]|\{,\}|[ \u202f](?=\d{3}(?!\d)))+(?=\d)"
+)
+FORMULA = re.compile(
+    r"\$\$([^$]+)\$\$|(?<![\\$])\$([^$\n]+)\$|\\\[([^\\]*+(?:\\[^\]][^\\]*+)*+)\\\]|"
+    r"\\\(([^\\]*+(?:\\[^)][^\\]*+)*+)\\\)"
+)
+NUMBER = (
+    r"[-+(]*+[$\u00a3\u20ac]?(?:(?:\d+(?:,\d+)*+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?|"
+    r"\\[dt]?frac\{[^{}]*+\}\{[^{}]*+\})[)!]*+"
+)
+OPERATOR = r"\s*+(?:[-+*/^\u00d7\u00f7]|\\times|\\cdot)\s*+"
+TERM = rf"{NUMBER}(?:{OPERATOR}{NUMBER})*+(?:\s*+(?:\\?%|per ?cent|hundred|thousand|million|billion)\b)?"
+JOINT = r"\s*+(?:,\s*+(?:(?:and|or)\b)?|\b(?:and|or)\b)\s*+"
+VALUE = re.compile(rf"(?<![\w.\\{{]){TERM}(?:{JOINT}{TERM})*+")
+# A unit behind a number is a word, a letter of a formula is none.
+WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}(?!\s*\{)|(?<=\d)\s+[mgshlNJWKVA]$")
+MARK = re.compile(
+    r"\banswers?\b(?:(?!\.\s)[^\n]){0,100}?(?:\b(?:is|are|be|equals)\b:?|[:=]|\n)|\banswer\b(?=\s+[-$\d\\(])",
+    re.IGNORECASE,
+)
+SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
 
 
-def last_boxed(text: str) -> str | None:
-    r"""Return what stands in the last closed `\boxed{...}`, or None; escaped braces do not count."""
-    opened: list[int] = []  # where the content of a box starts; -1 for any other brace
-    last = (-1, -1)
+class Box(NamedTuple):
+    """A closed box: where it begins and ends in its text, and what it holds."""
+
+    begin: int
+    end: int
+    content: str
+
+
+def closed_boxes(text: str) -> list[Box]:
+    """Return the closed boxes of a text, by where their contents start; escaped braces do not count."""
+    opened: list[
+        tuple[int, int]
+    ] = []  # where a box begins and its content; (-1, -1): another brace
+    found: list[tuple[int, Box]] = []
     for token in TOKEN.finditer(text):
         match token.lastgroup:
             case "box":
-                opened.append(token.end())
+                opened.append((token.start(), token.end()))
+            case "bare":
+                found.append((token.start("bare"), Box(token.start(), token.end(), token["bare"])))
             case "opening":
-                opened.append(-1)
+                opened.append((-1, -1))
             case "closing" if opened:
-                last = max(last, (opened.pop(), token.start()))
+                begin, start = opened.pop()
+                if begin >= 0:
+                    found.append((start, Box(begin, token.end(), text[start : token.start()])))
             case _:  # an escaped character, or a brace that nothing opened
                 pass
-    start, end = last
-    return None if start < 0 else text[start:end]
+    return [box for _, box in sorted(found)]
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Return what stands in the last closed `\boxed{...}`, or None."""
+    boxes = closed_boxes(text)
+    return boxes[-1].content if boxes else None
+
+
+def joined_boxes(text: str, count: int) -> str | None:
+    """Return the last `count` boxes as one list, if nothing but separators and labels stands between them."""
+    boxes = closed_boxes(text)[-count:]
+    between = [text[one.end : other.begin] for one, other in pairwise(boxes)]
+    is_list = all(len(link) <= LONGEST_LINK and LINK.fullmatch(link) for link in between)
+    return ", ".join(box.content for box in boxes) if is_list and len(boxes) == count else None
+
+
+def stated_answer(text: str, is_words: bool = False) -> str | None:
+    """Return what stands behind the last "answer is", "answer:" or the like: a formula or a number.
+
+    Args:
+        text: a response, or its end.
+        is_words: the answer is words, so the sentence is returned as it stands.
+    """
+    text = MARKUP.sub("", text)
+    for mark in reversed(list(MARK.finditer(text))):
+        rest = text[mark.end() : mark.end() + SEARCHED].lstrip(" \n:#*")
+        end = SENTENCE_END.search(rest)
+        sentence = rest[: end.start()] if end else rest
+        found = sentence if is_words else _first_value(rest, sentence)
+        if found:
+            return found
+    return None
+
+
+def last_value(text: str) -> str | None:
+    """Return the last formula or number of a text; a text without words is one."""
+    text = MARKUP.sub("", text)
+    if not WORD.search(text):
+        return text.strip() or None
+    numbers = [(found.end(), found[0]) for found in VALUE.finditer(text)]
+    formulas = [(found.end(), found[found.lastindex or 0]) for found in FORMULA.finditer(text)]
+    return max(
+        [*numbers, *((end, body) for end, body in formulas if not WORD.search(body))],
+        default=(0, None),
+    )[1]
+
+
+def _first_value(rest: str, sentence: str) -> str | None:
+    """Return the first formula that begins in the sentence, with those joined to it; else the first number."""
+    formulas = [f for f in FORMULA.finditer(rest) if f.start() < len(sentence)]
+    bodies = [found[found.lastindex or 0] for found in formulas]
+    # `$18 and then $` holds two prices, no formula.
+    if formulas and not WORD.search(bodies[0]):
+        links = [rest[one.end() : other.start()] for one, other in pairwise(formulas)]
+        joined = list(takewhile(re.compile(JOINT).fullmatch, links))
+        percent = "%" if rest[formulas[0].end() :].lstrip().startswith(("%", "\\%")) else ""
+        return ", ".join(bodies[: len(joined) + 1]) + percent
+    if not WORD.search(sentence):
+        return sentence.strip(" *") or None
+    value = VALUE.search(sentence, sentence.rfind("=") + 1) or VALUE.search(sentence)
+    return value[0] if value else None
 
 
 def answer_from_response(response: str) -> str:

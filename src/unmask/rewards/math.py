@@ -1,90 +1,111 @@
-r"""Mathematical equality, decided by the `math-verify` package.
+r"""Mathematical equality of an answer and the gold.
 
-The last closed `\boxed{...}` is the answer. Where there is none, `extraction` says what counts:
+The last closed `\boxed{...}` is the answer. Where the gold is a list, the boxes that end the response
+may hold an element each. Where there is no box, `extraction` says what counts:
 
     boxed     nothing does: the response is wrong
-    stated    what the package finds behind the word "answer" ("The answer is 18.")
-    anywhere  that, else the last expression or number
+    stated    what stands behind the word "answer" ("The answer is 18.")
+    anywhere  that, else the last formula or number
 
-Gold and answer are parsed alike, so fractions, decimals, percent, units, currency, intervals, sets
-and thousands separators are the package's business: deleting commas here would make `1,2` equal 12.
-Two equal strings are equal without being parsed, which also judges gold answers that are no
+Gold and answer are read alike and as a whole (`math_reading`), then compared (`math_comparison`): a
+text of which a part cannot be read equals only its own text, which also judges gold answers that are no
 mathematics.
 
-The package's own timeouts are off: they are signals that share the timer of the worker, which
-bounds the whole item. The package also hides its own errors and calls them "not equal"; so whether
-it works at all is checked once, when it is loaded.
+Nothing here limits the time: the worker bounds the whole item. As an error of a package counts as "not
+equal", whether they work at all is checked once, when they are loaded.
 """
 
-import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from unmask.configs.task import Extraction
-from unmask.rewards.answers import last_boxed
+from unmask.rewards.answers import joined_boxes, last_boxed, last_value, stated_answer
 
 FACTORY = "unmask.rewards.math:load_math_verifier"
 
-# The package's time grows with the text, so what no answer needs is not read: a longer box is wrong
-# unless it is the gold's own text, and outside a box only the end of a response is searched.
+# Time grows with the text, so what no answer needs is not read: a longer box is wrong unless it is the
+# gold's own text, and outside a box only the end of a response is searched.
 LONGEST_ANSWER = 1000
 SEARCHED_END = 2000
+# Letters in another order are another word, but the same product: xyz.
+SHORTEST_WORD = 4
 
 
 def is_equal(response: str, gold: str, extraction: Extraction = "boxed") -> float:
     """Return 1.0 if the answer in `response` equals `gold`, else 0.0."""
-    from math_verify import verify
+    gold = _bare(gold)
+    return float(any(_is_answer(text, gold) for text in _answers(response, gold, extraction)))
 
-    gold = _tidy(gold)
-    boxed = last_boxed(response)
-    if boxed is not None and _tidy(boxed) == gold:
-        return 1.0
-    if boxed is None and extraction != "boxed":
-        # Outside mathematics the package knows `$18`, not `\$18`.
-        answer = _parse_outside(response[-SEARCHED_END:].replace("\\$", ""), extraction)
-    elif boxed is not None and len(boxed) <= LONGEST_ANSWER:
-        answer = _parse_boxed(_tidy(boxed))
-    else:
-        return 0.0
-    return float(verify(_parse_boxed(gold), answer, timeout_seconds=0))
+
+def is_readable(gold: str) -> bool:
+    """Return whether a gold is mathematics or words; another one equals its own text only."""
+    from unmask.rewards.math_reading import plain_words, read
+
+    gold = _bare(gold)
+    return plain_words(gold) is not None or read(gold) is not None
 
 
 def load_math_verifier(extraction: Extraction = "boxed") -> Callable[[Mapping[str, str]], float]:
-    """Import `math-verify` and return the verifier of items `{"response": ..., "gold": ...}`.
+    """Import the packages and return the verifier of items `{"response": ..., "gold": ...}`.
+
+    An item without a response is scored by whether its gold can be read.
 
     Raises:
-        RuntimeError: the package judges a plain case wrong; as it hides its errors, nothing else
-            would tell.
+        RuntimeError: a plain case is judged wrong; as errors count as "not equal", nothing else
+            would show it.
     """
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
     probes = [is_equal(r"\boxed{\frac{1}{2}}", "0.5"), is_equal("It is 4.", "4", "anywhere")]
     if probes != [1.0, 1.0] or is_equal(r"\boxed{3}", "4"):
-        raise RuntimeError("math-verify fails on 1/2 = 0.5; reinstall math-verify")
-    return lambda item: is_equal(item["response"], item["gold"], extraction)
+        raise RuntimeError(
+            "1/2 = 0.5 fails; reinstall math-verify, latex2sympy2_extended and sympy"
+        )
+
+    def verify(item: Mapping[str, str]) -> float:
+        if "response" not in item:
+            return float(is_readable(item["gold"]))
+        return is_equal(item["response"], item["gold"], extraction)
+
+    return verify
 
 
-def _tidy(text: str) -> str:
+def _bare(text: str) -> str:
+    from unmask.rewards.math_reading import tidy
+
     boxed = last_boxed(text)
-    # `18.` ends a sentence; the package cannot read it as a number.
-    return (text if boxed is None else boxed).strip().rstrip(".")
+    return tidy(text if boxed is None else boxed)
 
 
-def _parse_boxed(text: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
+def _answers(response: str, gold: str, extraction: Extraction) -> Iterator[str]:
+    """Yield the answer of a response; the list of its last boxes too where the gold is a list of that length."""
+    from unmask.rewards.math_comparison import num_elements
+    from unmask.rewards.math_reading import plain_words, read
 
-    # As a whole or not at all: the other target would take the last number out of any nonsense.
-    return parse(
-        f"\\boxed{{{text}}}", [LatexExtractionConfig(boxed_match_priority=0)], parsing_timeout=0
-    )
+    boxed = last_boxed(response)
+    if boxed is not None:
+        yield _bare(boxed)
+        wanted = read(gold)
+        length = num_elements(wanted) if wanted else 1
+        joined = joined_boxes(response, length) if length > 1 else None
+        if joined is not None:
+            yield joined
+    elif extraction != "boxed":
+        end = response[-SEARCHED_END:]
+        found = stated_answer(end, is_words=plain_words(gold) is not None)
+        if found is None and extraction == "anywhere":
+            found = last_value(end)
+        if found is not None:
+            yield _bare(found)
 
 
-def _parse_outside(text: str, extraction: Extraction) -> list[Any]:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
+def _is_answer(answer: str, gold: str) -> bool:
+    from unmask.rewards.math_comparison import is_same
+    from unmask.rewards.math_reading import plain_words, read, squeezed
 
-    anywhere = extraction == "anywhere"
-    targets = [
-        # -1: a box that was never closed is no box.
-        LatexExtractionConfig(try_extract_without_anchor=anywhere, boxed_match_priority=-1),
-        ExprExtractionConfig(try_extract_without_anchor=anywhere),
-    ]
-    return parse(text, targets, parsing_timeout=0)
+    if not answer or len(answer) > LONGEST_ANSWER:
+        return bool(answer) and answer == gold
+    words, gold_words = plain_words(answer), plain_words(gold)
+    if words and gold_words and (words == gold_words or len(gold_words) >= SHORTEST_WORD):
+        return words == gold_words
+    formula, gold_formula = read(answer), read(gold)
+    if formula is None or gold_formula is None:
+        return squeezed(answer) == squeezed(gold)
+    return is_same(gold_formula, formula)

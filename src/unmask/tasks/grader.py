@@ -1,5 +1,7 @@
 """What judges the responses of a task, and what ends the processes that it holds."""
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,10 @@ from unmask.rewards.math import FACTORY
 from unmask.rewards.workers import VerifierPool, score_from_verdict
 from unmask.types import Prompt, Score
 
+# Golds that need no parser, so that a set of numbers starts no worker when it is read.
+PLAIN = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|[A-Za-z]")
+SHOWN = 5
+
 
 def _nothing_to_close() -> None:
     pass
@@ -18,6 +24,10 @@ def _nothing_to_close() -> None:
 
 def _all_fit(problems: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[str]:
     return ["" for _ in problems]
+
+
+def _nothing_to_check(place: str, prompts: Sequence[Prompt]) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,8 @@ class Grader:
         find_unfit: for each problem (its reference, and a right response where one is published) why
             no response to it could be judged; an empty text where one can.
         isolation: how it locks in the programs that it runs; None where it runs none.
+        check: warns of references that it cannot use; called once with the prompts of a split and
+            the words that name it.
     """
 
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
@@ -38,6 +50,7 @@ class Grader:
     answer: Callable[[str], str] = answer_from_response
     find_unfit: Callable[[Sequence[tuple[Mapping[str, Any], str | None]]], list[str]] = _all_fit
     isolation: str | None = None
+    check: Callable[[str, Sequence[Prompt]], None] = _nothing_to_check
 
 
 def own_grader(reward: str | None) -> Grader | None:
@@ -49,7 +62,7 @@ def own_grader(reward: str | None) -> Grader | None:
 
 
 def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:
-    """Make the grader that compares with the text `reference["answer"]` by `math-verify`, in worker processes."""
+    """Make the grader that compares with the text `reference["answer"]` as mathematics, in worker processes."""
     pool = VerifierPool(
         FACTORY, {"extraction": extraction}, verifier.workers, verifier.time_limit_s
     )
@@ -60,4 +73,18 @@ def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:
         )
         return [score_from_verdict(verdict, exact=True) for verdict in verdicts]
 
-    return Grader(grade, pool.close)
+    def check(place: str, prompts: Sequence[Prompt]) -> None:
+        golds = [str(prompt.reference["answer"]) for prompt in prompts]
+        asked = sorted({gold for gold in golds if not PLAIN.fullmatch(gold)})
+        verdicts = pool.judge([{"gold": gold} for gold in asked]) if asked else []
+        unread = {gold for gold, verdict in zip(asked, verdicts, strict=True) if not verdict.score}
+        if unread:
+            names = [repr(gold) for gold in dict.fromkeys(golds) if gold in unread]
+            warnings.warn(
+                f"{place}: {sum(gold in unread for gold in golds)} of {len(golds)} golds cannot be read "
+                "as mathematics, so only a response of the same text is right: "
+                f"{', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}",
+                stacklevel=2,
+            )
+
+    return Grader(grade, pool.close, check=check)

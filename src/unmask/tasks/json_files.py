@@ -45,6 +45,8 @@ def build_json_task(config: JsonTaskConfig) -> Task:
         return splits[split]
 
     grader = own_grader(config.reward) or math_grader(config.verifier, config.extraction)
+    for split, read in splits.items():
+        grader.check(f"task.{split}", read)
     return Task(config.name, prompts, lambda prompt: None, grader.grade, grader.close)
 
 

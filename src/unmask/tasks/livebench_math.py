@@ -71,7 +71,10 @@ def build_grader(config: DatasetTaskConfig) -> Grader:
             for prompt, response in items
         ]
 
-    return Grader(grade, verified.close)
+    def check(place: str, prompts: Sequence[Prompt]) -> None:
+        verified.check(place, [p for p in prompts if p.reference["task"] != ORDERED])
+
+    return Grader(grade, verified.close, check=check)
 
 
 DATASET = Dataset(

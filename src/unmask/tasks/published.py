@@ -102,6 +102,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
                 f"left out, because no response to them could be judged: {'; '.join(left_out)}",
                 stacklevel=3,
             )
+        grader.check(f"task.name = {config.name!r}, {split} problems", found)
         return found, left_out
 
     def demonstration(prompt: Prompt) -> str | None:

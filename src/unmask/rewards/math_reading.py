@@ -1,0 +1,257 @@
+r"""From the text of an answer to an expression of SymPy.
+
+`latex2sympy2_extended`, the grammar under `math-verify`, reads a formula as a whole or refuses it. Its
+caller there then takes the part that can be read; here such a text is no formula. Rewrites of three
+kinds stand around the grammar:
+
+    spelling   several ways of writing become one: `9{,}500`, `4.5e7`, `\mathrm{e}`, `0.\overline{3}`
+    units      what may be missing is dropped: `\$`, `^\circ`, `\text{ cm}`; never a letter of a formula
+    meaning    what the grammar drops or misreads is kept: bases, primes, capital E and I, `2(3)`
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from math import inf
+from typing import Any, cast
+
+from latex2sympy2_extended import NormalizationConfig, convert_to_pct, latex2sympy, normalize_latex
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+
+Rewrite = tuple[str, str | Callable[[re.Match[str]], str]]
+
+SYMBOLS = str.maketrans(
+    {
+        **dict.fromkeys("\u2212\u2013", "-"),
+        **dict.fromkeys("\u00a0\u2009\u202f\t\n~", " "),
+        **dict.fromkeys("\u00b7\u22c5", r"\cdot "),
+        "\u00d7": r"\times ",
+        "\u00f7": r"\div ",
+        "\u00b0": r"^\circ ",
+        "\u221e": r"\infty ",
+        "\u222a": r"\cup ",
+        "\u2264": r"\le ",
+        "\u2265": r"\ge ",
+        "\u2260": r"\ne ",
+        "\u03c0": r"\pi ",
+        "\u00b2": "^2",
+        "\u00b3": "^3",
+    }
+)
+FENCES = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"\$\$(.*)\$\$",
+        r"\$([^$]*)\$",
+        r"\\\((.*)\\\)",
+        r"\\\[(.*)\\\]",
+        r"\*\*(.*)\*\*",
+    )
+)
+UPRIGHT = r"\\(?:(?:text|math)(?:rm|bf|it|sf|normal)?|mbox|operatorname\*?|bm|boldsymbol)\s*"
+GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+NUMERALS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+BASES = {name: base for base, name in enumerate(NUMERALS, start=2)}
+
+
+def _scale(match: re.Match[str]) -> str:
+    return rf"\times10^{{{SCALES[match[1]]}}}"
+
+
+def _scientific(match: re.Match[str]) -> str:
+    return rf"({match[1]}\times10^{{{int(match[2])}}})"
+
+
+def _repeating(match: re.Match[str]) -> str:
+    whole, once, again = match.groups()
+    numerator = int(whole + once + again) - int(whole + once)
+    return rf"\frac{{{numerator}}}{{{(10 ** len(again) - 1) * 10 ** len(once)}}}"
+
+
+def _in_base(match: re.Match[str]) -> str:
+    digits = (match[1] or match[2]).upper().lstrip("0") or "0"
+    base = match[3] or match[4] or match[5]
+    return rf"\text{{{digits} base {BASES.get(base, base)}}}"
+
+
+def _mixed(match: re.Match[str]) -> str:
+    whole, top, bottom = match.groups()
+    # 2 1/2 is a mixed number; before an improper fraction a number is a factor.
+    sign = "+" if int(top) < int(bottom) else r"\cdot "
+    return rf"({whole}{sign}\frac{{{top}}}{{{bottom}}})"
+
+
+SPELLING: tuple[Rewrite, ...] = (
+    (r"\\displaystyle|\\limits|\\[bB]igg?[lrm]?(?![a-z])|\\!", ""),
+    (r"(?<![\d.])\d{1,3}(?:(?:\{,\}|\\[,;: ]| )\d{3})+(?!\d)", lambda m: re.sub(r"\D", "", m[0])),
+    (r"\{,\}", ","),
+    (r"(?<!\\)\\(?:[,;:> ]|q?quad\b|thinspace\b|hspace\*?\{[^{}]*\})", " "),
+    (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}", r"\\text{\1}"),
+    (r"\\\$|\\(?:pounds|euro)\b|[$\u00a3\u20ac]", ""),
+    (rf"{UPRIGHT}\{{\s*({'|'.join(SCALES)})\b", r" \1\\text{"),
+    (rf"(?<=[\d\s}}])({'|'.join(SCALES)})\b", _scale),
+    (rf"{UPRIGHT}\{{\s*(?:per ?cent|pct|\\?%)\s*\}}|\bper ?cent\b", r"\\%"),
+    (r"(?<=\d)\s+(?=\\?%)", ""),
+    (r"\^\s*\{?\s*\\(?:circ|degree)\b\s*\}?|\\degree\b", ""),
+    (
+        rf"(?<![\w.^])(\d+(?:\.\d*)?|\.\d+)(?:[eE]|{UPRIGHT}\{{[eE]\}})\{{?(-?\d{{1,9}}|\+\d{{2,9}})\}}?(?![\w.])",
+        _scientific,
+    ),
+    (r"(?<=[\d.])\s*[xX]\s*(?=10\s*\^)", r"\\times "),
+    (r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{(\d+)\}", _repeating),
+    (r"(?<=\d)\.(?!\d)", ""),
+    (r"(?<![\d./])(\d+)\s+(\d+)/(\d+)(?![\d/])", r"\1\\frac{\2}{\3}"),
+    (r"\*\*", "^"),
+    (r"\^\s*(-\s*\d+)", r"^{\1}"),
+    (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+    (r"\\?\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+    (r"\\varnothing\b", r"\\emptyset "),
+    (r"^\s*(?:\\approx\b|\\sim\b|=|:)", ""),
+)
+MEANING: tuple[Rewrite, ...] = (
+    # The grammar drops the index of a number. The first digit is no letter, so `2E_3` is no base 3.
+    (
+        r"(?<![\w.^])(?:\((\d+)\)|(\d+(?:\.\d+)?|\d[\dA-Fa-f]+(?=\s*_\s*\{?1[1-6]\b)))\s*_\s*"
+        rf"(?:(\w+)|{UPRIGHT}\{{\s*(\w+)\s*\}}|\{{\s*(?:{UPRIGHT}\{{)?\s*(\w+)\s*\}}?\s*\}})",
+        _in_base,
+    ),
+    (r"'+", lambda m: "^{" + r"\prime " * len(m[0]) + "}"),
+    (rf"{UPRIGHT}\{{\s*(\\[A-Za-z]+|[A-Za-z]|[\d.,]+)\s*\}}", r" \1 "),
+    (r"\\(gamma|Gamma)\b(?!\s*\()", r"\\text{letter \1}"),
+    (r"\^\s*(?:T\b|\{\s*(?:T|\\top)\s*\})", r"^{\\text{T}}"),
+    # A lone E is the grammar's sign of a power of ten, I its imaginary unit.
+    (rf"({UPRIGHT}\{{[^{{}}]*\}}|\\[A-Za-z]+)|([EI])", lambda m: m[1] or rf"\text{{{m[2]}}}"),
+)
+# The grammar adds a whole number to the fraction, the bracket or the binomial behind it.
+PRODUCTS: tuple[Rewrite, ...] = (
+    (r"(?<![\d.^_])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}", _mixed),
+    (
+        rf"((?<![\d.^_])\d+|\)|\\(?:frac|binom){GROUP}{GROUP})\s*(?=\(|\\frac|\\binom)",
+        r"\1\\cdot ",
+    ),
+    (rf"(\)|\\(?:frac|binom){GROUP}{GROUP})\s*(?=\d)", r"\1\\cdot "),
+)
+UNIT = (
+    r"(?:(?:square|cubic|sq|cu|per)\b\.?|[cmk]m|[mk]g|ml|ft|lbs?|oz|in|mph|kmh|hrs?|mins?|secs?|[kM]?Hz|"
+    r"inch(?:es)?|f(?:oo|ee)t|(?:unit|yard|mile|pound|ounce|dollar|cent|degree|radian|hour|minute|second|day|week|"
+    r"month|year|(?:kilo|centi|milli)?(?:met(?:er|re)|gram)|lit(?:er|re)|point|people|student)s?)"
+    r"(?:\^?\{?[23]\}?)?"
+)
+UNITS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"(?<![_^])(?:[\s/]*(?:\\cdot\s*)?{UPRIGHT}\{{([A-Za-z\s./^23\-]*)\}}(?:\^\{{?-?\d\}}?)?)+$",
+        rf"(?<=[\d}}\)\s])(?:[\s/]*(?<![A-Za-z\\]){UNIT}(?![A-Za-z]))+$",
+    )
+)
+# One upright letter is a unit only if a unit is called that; `3\mathrm{i}` is a number.
+NO_UNIT = re.compile(
+    r"^\s*[^msghlLNJWKVACFT\s]\s*$|\b(?:and|or|not|to|than|if|for|when|least|most|more|less|base|dozen|mod|"
+    r"sin|cos|tan|log|ln|exp|sqrt|pi)\b",
+    re.IGNORECASE,
+)
+FREE_LETTER = re.compile(r"(?<![A-Za-z\\])(?!(?:e|i)\b)[A-Za-z]")
+# The grammar's time doubles with every few brackets around brackets.
+DEEPEST = 12
+# Left out, numbers side by side, and indices that the grammar drops.
+UNREADABLE = re.compile(
+    r"\\[lcvd]?dots|\.\.\.|\u2026|(?<![_^\d.])\d[\d.]*\s+[\d.]|(?<![A-Za-z\\_^\d.])[\d.]+\s*_|"
+    rf"(?:[)\]}}\d]|(?<![A-Za-z\\])e)\s*\^\s*(?:\w|{GROUP})\s*_|"
+    rf"\\(?:a?(?:rc)?(?:sin|cos|tan|sec|csc|cot)h?|exp|max|min|gcd|lcm|det)\s*(?:\^\s*(?:\w|{GROUP})\s*)?_"
+)
+# Behind a formula; the grammar has percents of plain numbers.
+PERCENT = re.compile(r"(?<=[)}A-Za-z])\s*\\?%$")
+GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+DECIMAL = re.compile(r"\d*\.\d+")
+WORDS = re.compile(r"[A-Za-z]+(?:['\s.-]+[A-Za-z]+)*+")
+NORMAL = NormalizationConfig(
+    basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A formula that was read.
+
+    Attributes:
+        expression: of SymPy, unevaluated; a matrix is no `Basic`.
+        digits: significant digits of its longest decimal; infinite where it has none.
+    """
+
+    expression: Any
+    digits: float
+
+
+def tidy(text: str) -> str:
+    """Return an answer without what stands around it: math delimiters, emphasis, the final full stop."""
+    text = text.strip().rstrip(".").strip()
+    for fence in FENCES:
+        inside = fence.fullmatch(text)
+        text = inside[1].strip().rstrip(".").strip() if inside else text
+    return text
+
+
+def plain_words(text: str) -> str | None:
+    r"""Return the letters of an answer that is words or one letter, `\textbf{(B)}`, else None."""
+    bare = re.sub(rf"{UPRIGHT}(?=\{{)|\\[,;: ]|[{{}}~]", " ", text).strip()
+    bare = bare[1:-1] if bare.startswith("(") and bare.endswith(")") else bare
+    is_words = WORDS.fullmatch(bare.strip().rstrip("."))
+    return "".join(filter(str.isalpha, bare)).casefold() if is_words else None
+
+
+def squeezed(text: str) -> str:
+    """Return a text without spaces, delimiters of mathematics and sizes of brackets and fractions."""
+    text = re.sub(r"\\(?:left|right)(?![a-z])|(?<!\\)\\[,;:! ]|[\s$]", "", text.translate(SYMBOLS))
+    return re.sub(r"\\[dt]frac\b", r"\\frac", text)
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> Formula | None:
+    """Read a whole text as mathematics; None where a part of it cannot be read."""
+    text = _drop_units(_rewrite(text.translate(SYMBOLS), SPELLING).strip())
+    formula, is_percent = PERCENT.subn("", text)
+    joined = GROUPED.sub(lambda match: match[0].replace(",", ""), formula)
+    text = formula if "," in joined or re.search(r"[(\[]|\\\{", joined) else joined
+    digits = max((len(d.replace(".", "").lstrip("0")) for d in DECIMAL.findall(text)), default=inf)
+    text = _rewrite(text, MEANING)
+    if UNREADABLE.search(text) or _depth(text) > DEEPEST:
+        return None
+    try:
+        text = _rewrite(normalize_latex(text, NORMAL), PRODUCTS)
+        # Without a normalisation of its own, and with capitals: R/r is not 1.
+        expression = latex2sympy(
+            text,
+            is_real=True,
+            normalization_config=None,
+            conversion_config=ConversionConfig(lowercase_symbols=False),
+        )
+        expression = convert_to_pct(cast(Any, expression)) if is_percent else expression
+    except Exception:  # the grammar raises Exception itself, and whatever SymPy raises on nonsense
+        return None
+    return Formula(expression, digits or inf)
+
+
+def _rewrite(text: str, rewrites: tuple[Rewrite, ...]) -> str:
+    for pattern, replacement in rewrites:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def _depth(text: str) -> int:
+    steps = (1 if bracket in "([{" else -1 for bracket in re.findall(r"[()\[\]{}]", text))
+    return max(accumulate(steps), default=0)
+
+
+def _drop_units(text: str) -> str:
+    """Drop the unit behind a number; a letter may be a factor, so behind a formula nothing is dropped."""
+    for unit in UNITS:
+        found = unit.search(text)
+        if found is None or (unit.groups and NO_UNIT.search(found[1])):
+            continue
+        rest = text[: found.start()].strip()
+        if rest and not FREE_LETTER.search(rest.rpartition("=")[2]):
+            text = rest
+    return text
