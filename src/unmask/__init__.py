@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unmask.engine.llm import LLM, BrokenResponses
+    from unmask.evaluation.grade import grade
     from unmask.models.checkpoint import load_model, save_model
     from unmask.types import SamplingParams
 
@@ -18,6 +19,7 @@ __all__ = [
     "BrokenResponses",
     "SamplingParams",
     "__version__",
+    "grade",
     "load_model",
     "save_model",
 ]
@@ -26,6 +28,7 @@ _HOMES = {
     "BrokenResponses": "unmask.engine.llm",
     "LLM": "unmask.engine.llm",
     "SamplingParams": "unmask.types",
+    "grade": "unmask.evaluation.grade",
     "load_model": "unmask.models.checkpoint",
     "save_model": "unmask.models.checkpoint",
 }

@@ -1,4 +1,4 @@
-"""The commands about measuring models: `unmask eval | rescore | compare | lm-eval`.
+"""The commands about measuring models: `unmask eval | grade | rescore | compare | lm-eval`.
 
 They hang beside the others of `cli.py`, which takes over what is registered here: a command reads its
 words, calls one function of `evaluation` and prints what it returns. As there, whatever is heavy is
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli_words import Resume, ShowPrompt, Words, begin
+from unmask.cli_words import Resume, ShowPrompt, Words, begin, load
 
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation
@@ -50,6 +50,33 @@ def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = Fal
         for number, handler in before.items():
             signal.signal(number, handler)
     _print(config.run.dir, evaluation)
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog="Example: unmask grade answers.jsonl task.kind=dataset task.name=gsm8k task.path=test.jsonl",
+)
+def grade(
+    responses: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESPONSES.jsonl",
+            help='Lines of {"response": TEXT}, in the order of the problems or with "problem": NUMBER.',
+        ),
+    ],
+    words: Words,
+) -> None:
+    """Grade responses that another program wrote, and print a line of JSON for each."""
+    from unmask.configs.grade import GradeConfig
+
+    config, _ = load(GradeConfig, words)
+    from unmask.evaluation.grade import grade_config, read_responses
+
+    records = grade_config(config, read_responses(responses))
+    for record in records:
+        typer.echo(json.dumps(record))
+    mean = sum(record["reward"] for record in records) / max(1, len(records))
+    sys.stderr.write(f"{len(records)} responses, mean reward {mean:.4f}\n")
 
 
 @app.command(

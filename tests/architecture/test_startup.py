@@ -52,7 +52,7 @@ def test_help_starts_at_once(command: tuple[str, ...]) -> None:
     "name",
     [
         *("quickstart", "sft", "rl", "eval", "generate", "config", "runs", "show", "doctor"),
-        *("rescore", "compare", "lm-eval", "convert", "init", "inspect", "verify"),
+        *("grade", "rescore", "compare", "lm-eval", "convert", "init", "inspect", "verify"),
     ],
 )
 def test_help_of_a_command_loads_no_tensors(name: str) -> None:

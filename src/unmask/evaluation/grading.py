@@ -88,6 +88,25 @@ def problems_of(config: EvalConfig, task: Task) -> Sequence[Prompt]:
     return task.prompts(config.split)[: config.problems]
 
 
+def verdict_record(problem: Prompt, answer: str, score: Score) -> dict[str, Any]:
+    """Return the record of one verdict.
+
+    Raises:
+        ValueError: the reward is not one finite number; names the problem.
+    """
+    if isinstance(score.reward, Sequence) or not math.isfinite(score.reward):
+        raise ValueError(
+            f"the reward of a response to prompt {problem.uid} of task {problem.task!r} is "
+            f"{score.reward}: an evaluation needs one finite number"
+        )
+    return {
+        "outcome": outcome_of(score.reward, score.parts),
+        "reward": float(score.reward),
+        "parts": dict(score.parts),
+        "answer": answer,
+    }
+
+
 def digest(problems: Sequence[Prompt]) -> str:
     """Return a hash of what was asked, in its order."""
     texts = [[[m.role, m.content] for m in problem.messages] for problem in problems]
@@ -129,23 +148,9 @@ def _verdicts(run: Path, task: Task, problems: Sequence[Prompt]) -> list[dict[st
             chunk = items[start : start + CHUNK]
             scores = task.grade([(problem, text) for _, problem, text in chunk])
             for (name, problem, text), score in zip(chunk, scores, strict=True):
-                found.append({**name, **_verdict(problem, task.answer(text), score)})
+                found.append({**name, **verdict_record(problem, task.answer(text), score)})
             bar.advance(len(chunk))
     return [*found, *_failures(run)]
-
-
-def _verdict(problem: Prompt, answer: str, score: Score) -> dict[str, Any]:
-    if isinstance(score.reward, Sequence) or not math.isfinite(score.reward):
-        raise ValueError(
-            f"the reward of a response to prompt {problem.uid} of task {problem.task!r} is "
-            f"{score.reward}: an evaluation needs one finite number"
-        )
-    return {
-        "outcome": outcome_of(score.reward, score.parts),
-        "reward": float(score.reward),
-        "parts": dict(score.parts),
-        "answer": answer,
-    }
 
 
 def _failures(run: Path) -> Iterator[dict[str, Any]]:
