@@ -308,6 +308,7 @@ def test_a_script_is_compared_by_what_it_prints():
         ),
         *("import os, sys; sys.stdout.flush(); os._exit(0)", "exit(False)"),
         *("copyright", "help", "assert __name__ == '__main__'", "assert __doc__ is None"),
+        "assert __builtins__.int is int\nimport __main__\nassert __main__.__dict__ is globals()",
         "import os, sys\nassert open(__file__).readlines()[0] == 'print(input())\\n'\n"
         "assert sys.argv == ['program.py'] and sys.path[0] == os.path.dirname(__file__)",
         "try:\n    input()\nexcept EOFError:\n    exit()",

@@ -39,7 +39,7 @@ PIECE = (
     r"#(?:`{3,}[^`\n]*`{3,}|(?<=[\s#])`{3,}|(?!`{3})[^\n])*|"
 )
 BEGINS_AS_CODE = re.compile(r"(?: {2,}|\t)\S|\s*(?:@|(?:async|def|class|import|from)\s)")
-READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\s*\(\s*0\b")
+READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bfileinput\b|\b(?:open|read)\s*\(\s*0\b")
 # Read backwards, so that a long response is read once.
 END_MARKS = re.compile(r"(?:\s*>\|\w+\|<)*")
 

@@ -10,6 +10,7 @@ The order of locking matters: a watcher first, which stays outside; limits while
 set them, then the user, then what changing the user resets, and last the rules that admit none of it.
 """
 
+import builtins
 import json
 import os
 import site
@@ -87,17 +88,24 @@ def run(source: str, stdin: str, file: int) -> None:
     os.dup2(file, 0)
     os.close(file)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    load(source, "__main__")
+    load(source, "__main__", builtins)
 
 
-def load(source: str, name: str) -> ModuleType:
-    """Execute a program as a module of this name, whose file is in the current directory."""
+def load(source: str, name: str, builtin: object) -> ModuleType:
+    """Execute a program as a module of this name, whose file is in the current directory.
+
+    Args:
+        source: the program.
+        name: of the module.
+        builtin: its `__builtins__`: the module in a script, and its dictionary in what is imported.
+    """
     with open("program.py", "wb") as file:  # noqa: PTH123
         file.write(source.encode("utf-8", "surrogatepass"))
     module = ModuleType(name)
     module.__file__ = f"{os.getcwd()}/program.py"  # noqa: PTH109
+    vars(module)["__builtins__"] = builtin
     sys.modules[name] = module
-    exec(compile(source, module.__file__, "exec"), module.__dict__)
+    exec(compile(source, module.__file__, "exec"), vars(module))
     return module
 
 
@@ -137,7 +145,7 @@ def answer_calls(
         question = json.loads(line)
         try:
             if question["target"] is None:
-                namespace = load(source, "program").__dict__
+                namespace = vars(load(source, "program", vars(builtins)))
                 said = describe(None)
             else:
                 packed = [question["args"], question["kwargs"]]
