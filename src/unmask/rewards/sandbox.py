@@ -372,7 +372,8 @@ def _command(
         "limits": asdict(limits),
         "uid": uid,
         "inherited": inherited,
-        "is_bare": is_bare,
+        "may_connect": not is_bare,
+        "bounded": ("all" if uid is None else "all but new folders") if is_bare else "writing",
         "tmpfs": SHARED_MEMORY if is_bare else str(TMP),
         "paths": {
             "read": [*seen, str(python.packages), str(CODE), "/proc"] if is_bare else [],

@@ -12,9 +12,9 @@ from unmask.rewards.inside.landlock import abi
 SCRIPT = """
 import ctypes, json, os, sys
 from unmask.rewards.inside.landlock import restrict
-folder, paths, is_bare = json.loads(sys.argv[1])
+folder, paths, bounded = json.loads(sys.argv[1])
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-restrict(paths, is_bare)
+restrict(paths, bounded)
 done = {}
 def attempt(name, action):
     try:
@@ -27,6 +27,7 @@ attempt("read own", lambda: open(folder + "/seen/file").read())
 attempt("list", lambda: os.listdir(folder + "/closed"))
 attempt("write", lambda: open(folder + "/seen/file", "a"))
 attempt("make", lambda: open(folder + "/closed/new", "w"))
+attempt("folder", lambda: os.mkdir(folder + "/closed/folder"))
 attempt("make own", lambda: open(folder + "/own/new", "w").write("x"))
 attempt("move", lambda: (os.mkdir(folder + "/own/deep"), os.rename(folder + "/own/new", folder + "/own/deep/new")))
 attempt("truncate own", lambda: os.truncate(folder + "/own/deep/new", 0))
@@ -37,30 +38,32 @@ print(json.dumps(done))
 """
 
 
-def attempts(folder: Path, is_bare: bool) -> dict[str, bool]:
+def attempts(folder: Path, bounded: str) -> dict[str, bool]:
     for name in ("closed", "seen", "own"):
         (folder / name).mkdir()
         (folder / name / "file").write_text("x")
     read = [sys.base_prefix, sys.prefix, "/proc", "/usr", "/lib", str(folder / "seen")]
     paths = {
-        "read": [path for path in read if Path(path).exists()] if is_bare else [],
+        "read": [path for path in read if Path(path).exists()] if bounded != "writing" else [],
         "use": ["/dev/null"],
         "write": [str(folder / "own")],
     }
-    command = [sys.executable, "-c", SCRIPT, json.dumps([str(folder), paths, is_bare])]
+    command = [sys.executable, "-c", SCRIPT, json.dumps([str(folder), paths, bounded])]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 @pytest.mark.skipif(abi() < 6, reason="this kernel's Landlock is older than version 6")
-def test_without_namespaces_only_what_is_named_is_there(tmp_path: Path):
-    found = attempts(tmp_path, is_bare=True)
+@pytest.mark.parametrize("bounded", ["all", "all but new folders"])
+def test_without_namespaces_only_what_is_named_is_there(bounded: str, tmp_path: Path):
+    found = attempts(tmp_path, bounded)
+    assert found.pop("folder") == (bounded != "all")
     own = {"read own", "make own", "move", "truncate own", "null"}
     assert {name for name, works in found.items() if works} == own
 
 
 @pytest.mark.skipif(abi() < 6, reason="this kernel's Landlock is older than version 6")
 def test_behind_namespaces_only_writing_is_bounded(tmp_path: Path):
-    found = attempts(tmp_path, is_bare=False)
+    found = attempts(tmp_path, "writing")
     refused = {"write", "make", "score", "signal"}
     assert {name for name, works in found.items() if not works} == refused
 
@@ -68,7 +71,7 @@ def test_behind_namespaces_only_writing_is_bounded(tmp_path: Path):
 def test_a_kernel_without_it_changes_nothing(tmp_path: Path):
     script = "import unmask.rewards.inside.landlock as l\nl.abi = lambda: 0" + SCRIPT
     paths = {"read": [], "use": [], "write": []}
-    command = [sys.executable, "-c", script, json.dumps([str(tmp_path), paths, True])]
+    command = [sys.executable, "-c", script, json.dumps([str(tmp_path), paths, "all"])]
     found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert found["null"] and found["signal"]
     assert list(tmp_path.iterdir()) == []

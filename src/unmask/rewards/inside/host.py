@@ -35,7 +35,7 @@ def main(setup: Mapping[str, Any]) -> None:
 
     Args:
         setup: `inherited`, `limits` and `tmpfs` (see `fork_watched`), `uid` (None keeps the user),
-            `paths` (see `landlock.restrict`), `is_bare` (whether there are no namespaces).
+            `paths` and `bounded` (see `restrict`), `may_connect` (see `refuse_calls`).
     """
     be_killed_first()
     fork_watched(setup["inherited"], setup["limits"], setup["tmpfs"])
@@ -46,8 +46,8 @@ def main(setup: Mapping[str, Any]) -> None:
     lock_in(setup["limits"], setup["uid"])
     os.setsid()
     die_with(parent)
-    restrict(setup["paths"], setup["is_bare"])
-    refuse_calls(may_connect=not setup["is_bare"])
+    restrict(setup["paths"], setup["bounded"])
+    refuse_calls(setup["may_connect"])
     write_all(channel, b"ready\n")
     job = json.loads(questions.readline() or "null")
     if job is None:

@@ -2,8 +2,8 @@
 
 At level `process` they are the only bound on files; behind namespaces they keep `/proc` read-only,
 so that a program cannot lower its `oom_score_adj`. A check costs a step for each folder up to the one
-that a rule names, so making folders is not checked: a deep tree of them would cost its square, and
-empty folders are counted by the watcher and removed. A process that has rules can neither trace nor
+that a rule names, so a deep tree of folders costs its square; where a program has a user of its own,
+making folders is not checked, because the user's are removed. A process that has rules can neither trace nor
 signal one that has other rules, whoever's user it is. Kernels before 5.13, and some that were built
 without it, have no Landlock; then nothing changes, and `abi` is 0.
 """
@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 CREATE, ADD, RESTRICT = 444, 445, 446
 ABI_FLAG, PATH_BENEATH = 1, 1
@@ -32,20 +33,27 @@ def abi() -> int:
     return max(0, libc.syscall(CREATE, None, ctypes.c_size_t(0), ABI_FLAG))
 
 
-def restrict(paths: Mapping[str, Sequence[str]], is_bare: bool) -> None:
+Bounded = Literal["all", "all but new folders", "writing"]
+
+
+def restrict(paths: Mapping[str, Sequence[str]], bounded: Bounded) -> None:
     """Lay rules on this process; it must have given up gaining privileges before.
 
     Args:
         paths: `read` (and execute) and `write` (everything), each for what lies below, and `use`
-            (read and write existing files); all else is refused.
-        is_bare: whether nothing else bounds what is seen; if not, only writing is refused.
+            (read and write existing files).
+        bounded: what else is refused.
     """
     version = abi()
     # The first version forbids every move from folder to folder, so it is used only where nothing else is.
-    if version < (1 if is_bare else REFER_ABI):
+    if version < (REFER_ABI if bounded == "writing" else 1):
         return
     everything = (1 << NUM_RIGHTS[min(version, len(NUM_RIGHTS)) - 1]) - 1
-    handled = everything & ~MAKE_DIR if is_bare else WRITE_FILE | REFER
+    handled = {
+        "all": everything,
+        "all but new folders": everything & ~MAKE_DIR,
+        "writing": WRITE_FILE | REFER,
+    }[bounded]
     rights = {"read": READ, "use": FILE_RIGHTS | READ_DIR, "write": everything}
     attributes = struct.pack("=QQQ", handled, 0, SCOPES if version >= SCOPED_ABI else 0)
     rules = _check(libc.syscall(CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
