@@ -3,7 +3,7 @@
     python benchmarks/graders.py --data DIRECTORY
 
 The gold answer, and the gold answer plus one, are written in the forms that models use: in a box, with
-thousands separators, with a dollar sign, as a decimal, and in a sentence. Every verdict comes from the
+thousands separators, with a dollar sign, as a decimal, with a power of ten, in a sentence, and in bold. Every verdict comes from the
 worker processes that training uses. One verdict that is wrong fails the run.
 """
 
@@ -31,8 +31,10 @@ FORMS: dict[str, tuple[Extraction, Form]] = {
     "thousands separators": ("boxed", lambda value: f"So it is $\\boxed{{{value:,}}}$."),
     "dollar sign": ("boxed", lambda value: f"She pays $\\boxed{{\\${value}}}$."),
     "decimal": ("boxed", lambda value: f"So it is \\boxed{{{value:.2f}}}"),
+    "power of ten": ("boxed", lambda value: f"So it is $\\boxed{{{value:e}}}$."),
     "sentence": ("stated", lambda value: f"The answer is {value}."),
     "sentence, dollars": ("stated", lambda value: f"The answer is ${value:,}."),
+    "sentence, bold": ("stated", lambda value: f"Final Answer: **{value:,}**"),
 }
 
 

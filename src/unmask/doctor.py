@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from packaging.markers import Marker
 
 # What a user asks for first when something differs; the other packages follow from these.
-SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "math-verify")
+SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "sympy")
 # Widths of models whose products are tried.
 WIDTHS = (64, 192, 576, 1024, 2048, 4096)
 GIB = 2**30

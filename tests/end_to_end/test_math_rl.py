@@ -1,4 +1,4 @@
-"""RL on mathematics, end to end: GSM8K's file format, its demonstrations, `math-verify` in its workers."""
+"""RL on mathematics, end to end: GSM8K's file format, its demonstrations, its answers compared in workers."""
 
 import json
 import string

@@ -20,7 +20,7 @@ def test_a_grading_says_what_judged_and_what_the_answer_was(tmp_path: Path) -> N
     run = tmp_path / "run"
     grader = json.loads((run / "gradings/1/grader.json").read_text())
     assert grader["task"]["reward"] == "tests.evaluation.test_evaluate:half_right"
-    assert {"unmask", "math-verify", "reasoning-gym"} == set(grader["versions"])
+    assert {"unmask", "latex2sympy2_extended", "reasoning-gym", "sympy"} == set(grader["versions"])
     texts = {r["problem"]: r["text"] for r in read_objects(run / "trajectories.jsonl")}
     for verdict in read_objects(run / "gradings/1/verdicts.jsonl"):
         assert verdict["answer"] == answer_from_response(texts[verdict["problem"]])

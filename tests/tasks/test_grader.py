@@ -1,4 +1,4 @@
-"""Graders of tasks: the user's own function, and `math-verify` in worker processes."""
+"""Graders of tasks: the user's own function, and the comparison of mathematics in worker processes."""
 
 import warnings
 from pathlib import Path

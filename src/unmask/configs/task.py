@@ -70,7 +70,7 @@ class ReasoningGymConfig(Section):
 
 
 class JsonTaskConfig(Section):
-    """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, judged by `math-verify`."""
+    """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, judged as mathematics."""
 
     kind: Literal["json"] = "json"
     """Which kind of task this is."""
@@ -89,7 +89,7 @@ class JsonTaskConfig(Section):
     answer is 18."), or the last expression `anywhere`."""
     reward: str | None = None
     """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
-    place of `math-verify`."""
+    place of the comparison of mathematics."""
     verifier: VerifierConfig = VerifierConfig()
     """How the verifier is run."""
 

@@ -33,7 +33,7 @@ from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.types import Prompt, Score
 
-JUDGES = ("math-verify", "reasoning-gym")
+JUDGES = ("latex2sympy2_extended", "reasoning-gym", "sympy")
 CHUNK = 512
 PROTOCOL = "protocol.json"
 

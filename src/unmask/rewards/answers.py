@@ -66,9 +66,8 @@ class Box(NamedTuple):
 
 def closed_boxes(text: str) -> list[Box]:
     """Return the closed boxes of a text, by where their contents start; escaped braces do not count."""
-    opened: list[
-        tuple[int, int]
-    ] = []  # where a box begins and its content; (-1, -1): another brace
+    # Where a box begins and where its content does; -1 for any other brace.
+    opened: list[tuple[int, int]] = []
     found: list[tuple[int, Box]] = []
     for token in TOKEN.finditer(text):
         match token.lastgroup:

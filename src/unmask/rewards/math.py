@@ -55,9 +55,7 @@ def load_math_verifier(extraction: Extraction = "boxed") -> Callable[[Mapping[st
     """
     probes = [is_equal(r"\boxed{\frac{1}{2}}", "0.5"), is_equal("It is 4.", "4", "anywhere")]
     if probes != [1.0, 1.0] or is_equal(r"\boxed{3}", "4"):
-        raise RuntimeError(
-            "1/2 = 0.5 fails; reinstall math-verify, latex2sympy2_extended and sympy"
-        )
+        raise RuntimeError("1/2 = 0.5 is judged wrong: reinstall latex2sympy2_extended and sympy")
 
     def verify(item: Mapping[str, str]) -> float:
         if "response" not in item:

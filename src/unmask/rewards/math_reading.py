@@ -1,8 +1,8 @@
 r"""From the text of an answer to an expression of SymPy.
 
-`latex2sympy2_extended`, the grammar under `math-verify`, reads a formula as a whole or refuses it. Its
-caller there then takes the part that can be read; here such a text is no formula. Rewrites of three
-kinds stand around the grammar:
+`latex2sympy2_extended`, the grammar that `math-verify` is built on, reads a formula as a whole or refuses
+it. A text that it refuses is no formula: no part of it counts. Rewrites of three kinds stand around the
+grammar:
 
     spelling   several ways of writing become one: `9{,}500`, `4.5e7`, `\mathrm{e}`, `0.\overline{3}`
     units      what may be missing is dropped: `\$`, `^\circ`, `\text{ cm}`; never a letter of a formula
