@@ -36,10 +36,18 @@ SYMBOLS = str.maketrans(
         "\u2265": r"\ge ",
         "\u2260": r"\ne ",
         "\u03c0": r"\pi ",
-        "\u00b2": "^2",
-        "\u00b3": "^3",
+        "\u221a": r"\sqrt ",
+        "\u00b1": r"\pm ",
+        "\u2208": r"\in ",
+        "\u2248": r"\approx ",
+        "\u2205": r"\emptyset ",
+        "\u2032": "'",
     }
 )
+RAISED = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b"
+LOWERED = "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
+TO_DIGITS = str.maketrans(RAISED + LOWERED, "0123456789-0123456789")
+FUNCTIONS = r"(?:a?(?:rc)?(?:sin|cos|tan|sec|csc|cot)h?|exp|ln|log|max|min|gcd|lcm|det)"
 FENCES = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -50,7 +58,7 @@ FENCES = tuple(
         r"\*\*(.*)\*\*",
     )
 )
-UPRIGHT = r"\\(?:(?:text|math)(?:rm|bf|it|sf|normal)?|mbox|operatorname\*?|bm|boldsymbol)\s*"
+UPRIGHT = r"\\(?:(?:text|math)(?:rm|bf|it|sf|normal)?|mbox|operatorname\*?|bm|boldsymbol|underline|emph)\s*"
 GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 NUMERALS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -89,6 +97,8 @@ SPELLING: tuple[Rewrite, ...] = (
     (r"(?<![\d.])\d{1,3}(?:(?:\{,\}|\\[,;: ]| )\d{3})+(?!\d)", lambda m: re.sub(r"\D", "", m[0])),
     (r"\{,\}", ","),
     (r"(?<!\\)\\(?:[,;:> ]|q?quad\b|thinspace\b|hspace\*?\{[^{}]*\})", " "),
+    (f"([{RAISED}]+)", lambda m: f"^{{{m[0].translate(TO_DIGITS)}}}"),
+    (f"([{LOWERED}]+)", lambda m: f"_{{{m[0].translate(TO_DIGITS)}}}"),
     (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}", r"\\text{\1}"),
     (r"\\\$|\\(?:pounds|euro)\b|[$\u00a3\u20ac]", ""),
     (rf"{UPRIGHT}\{{\s*({'|'.join(SCALES)})\b", r" \1\\text{"),
@@ -106,6 +116,10 @@ SPELLING: tuple[Rewrite, ...] = (
     (r"(?<![\d./])(\d+)\s+(\d+)/(\d+)(?![\d/])", r"\1\\frac{\2}{\3}"),
     (r"\*\*", "^"),
     (r"\^\s*(-\s*\d+)", r"^{\1}"),
+    (
+        rf"(?<!_)(?<!_\{{)(?:{UPRIGHT}\{{\s*({FUNCTIONS})\s*\}}|(?<![A-Za-z\\{{])({FUNCTIONS})(?![a-z]))",
+        r"\\\1\2 ",
+    ),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (r"\\?\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
     (r"\\varnothing\b", r"\\emptyset "),
@@ -122,8 +136,11 @@ MEANING: tuple[Rewrite, ...] = (
     (rf"{UPRIGHT}\{{\s*(\\[A-Za-z]+|[A-Za-z]|[\d.,]+)\s*\}}", r" \1 "),
     (r"\\(gamma|Gamma)\b(?!\s*\()", r"\\text{letter \1}"),
     (r"\^\s*(?:T\b|\{\s*(?:T|\\top)\s*\})", r"^{\\text{T}}"),
-    # A lone E is the grammar's sign of a power of ten, I its imaginary unit.
-    (rf"({UPRIGHT}\{{[^{{}}]*\}}|\\[A-Za-z]+)|([EI])", lambda m: m[1] or rf"\text{{{m[2]}}}"),
+    # A lone E is the grammar's sign of a power of ten, I its imaginary unit, e has no index.
+    (
+        rf"({UPRIGHT}\{{[^{{}}]*\}}|\\[A-Za-z]+)|([EI]|e(?=\s*_))",
+        lambda m: m[1] or rf"\text{{{m[2]}}}",
+    ),
 )
 # The grammar adds a whole number to the fraction, the bracket or the binomial behind it.
 PRODUCTS: tuple[Rewrite, ...] = (
@@ -143,7 +160,7 @@ UNIT = (
 UNITS = tuple(
     re.compile(pattern)
     for pattern in (
-        rf"(?<![_^])(?:[\s/]*(?:\\cdot\s*)?{UPRIGHT}\{{([A-Za-z\s./^23\-]*)\}}(?:\^\{{?-?\d\}}?)?)+$",
+        rf"(?<![_^])(?:[\s/]*(?:\\cdot\s*|\\mu\s*)?{UPRIGHT}\{{([A-Za-z\s./^23\-]*)\}}(?:\^\{{?-?\d\}}?)?)+$",
         rf"(?<=[\d}}\)\s])(?:[\s/]*(?<![A-Za-z\\]){UNIT}(?![A-Za-z]))+$",
     )
 )
@@ -160,7 +177,7 @@ DEEPEST = 12
 UNREADABLE = re.compile(
     r"\\[lcvd]?dots|\.\.\.|\u2026|(?<![_^\d.])\d[\d.]*\s+[\d.]|(?<![A-Za-z\\_^\d.])[\d.]+\s*_|"
     rf"(?:[)\]}}\d]|(?<![A-Za-z\\])e)\s*\^\s*(?:\w|{GROUP})\s*_|"
-    rf"\\(?:a?(?:rc)?(?:sin|cos|tan|sec|csc|cot)h?|exp|max|min|gcd|lcm|det)\s*(?:\^\s*(?:\w|{GROUP})\s*)?_"
+    rf"\\(?!ln|log){FUNCTIONS}\s*(?:\^\s*(?:\w|{GROUP})\s*)?_"
 )
 # Behind a formula; the grammar has percents of plain numbers.
 PERCENT = re.compile(r"(?<=[)}A-Za-z])\s*\\?%$")
