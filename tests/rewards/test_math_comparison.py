@@ -125,6 +125,8 @@ def test_equal(gold: str, answer: str):
         # functions
         (r"\sqrt{\frac{a}{b}}", r"\sqrt{\frac{b}{a}}"),
         ("|x|", "x"),
+        ("|x-5|", "5-x"),
+        ("|x-5|", "x-5"),
         (r"\sqrt{x^2}", "x"),
         ("n!", "n"),
         ("f(x)", "f(y)"),

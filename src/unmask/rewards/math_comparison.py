@@ -30,7 +30,8 @@ Same = Callable[[Any, Any], bool]
 # Fewest digits of a rounding, digits that a float keeps, digits that make two numbers one.
 LEAST_DIGITS, FLOAT_DIGITS, EXACT_DIGITS = 6, 15, 40
 TINY = sympy.Integer(10) ** -EXACT_DIGITS
-NUM_POINTS = 3
+# Points far and near, so that |x - 5| is not 5 - x.
+REACHES = (1, 1, 20)
 CENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
 FLIPPED = {sympy.StrictGreaterThan: sympy.StrictLessThan, sympy.GreaterThan: sympy.LessThan}
 
@@ -199,7 +200,7 @@ def _is_same_function(gold: Any, answer: Any, digits: float) -> bool:
             if not _is_near(one, other):
                 return False
             num_seen += is_positive
-    return num_seen == NUM_POINTS or bool(sympy.simplify(gold - answer) == 0)
+    return num_seen == len(REACHES) or bool(sympy.simplify(gold - answer) == 0)
 
 
 def _is_same_number(gold: Any, answer: Any, digits: float) -> bool:
@@ -234,10 +235,10 @@ def _exact(expression: Any) -> Any:
 
 def _points(one: Any, other: Any, is_positive: bool) -> Iterator[dict[Any, Any]]:
     letters = sorted(one.free_symbols | other.free_symbols, key=str)
-    for number in range(NUM_POINTS):
+    for number, reach in enumerate(REACHES):
         draw = random.Random(2 * number + is_positive)
         yield {
-            letter: sympy.Rational(draw.randrange(3 * 10**5, 3 * 10**6), 999_983)
+            letter: sympy.Rational(reach * draw.randrange(3 * 10**5, 3 * 10**6), 999_983)
             * (1 if is_positive else draw.choice((-1, 1)))
             for letter in letters
         }
