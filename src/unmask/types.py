@@ -17,8 +17,9 @@ Legend of dimensions, the same everywhere:
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from sys import float_info
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 Strategy = Literal[
     "static", "dynamic", "factor", "entropy_bounded", "margin", "entropy", "random", "left_to_right"
@@ -50,6 +51,25 @@ MOST_COUNT = 2**31 - 1  # counts are added and multiplied in int64
 TEMPERATURES = (1e-6, 1e6)  # what fp32 logits survive
 AMOUNTS = ("temperature", "factor", "entropy_bound", "guidance")
 FRACTIONS = ("top_p", "min_p", "threshold", "edit_threshold", "remask_threshold")
+# Names of other libraries for the same or the nearest field.
+OTHER_NAMES = {
+    "max_new_tokens": "max_tokens",
+    "max_length": "max_tokens",
+    "gen_length": "max_tokens",
+    "steps": "denoising_steps",
+    "num_steps": "denoising_steps",
+    "diffusion_steps": "denoising_steps",
+    "block_length": "block_size",
+    "cfg_scale": "guidance",
+    "remasking": "strategy",
+    "remasking_strategy": "strategy",
+    "dynamic_threshold": "threshold",
+    "confidence_threshold": "threshold",
+    "do_sample": "temperature",
+    "num_return_sequences": "n",
+    "stop_strings": "stop",
+    "eos_token_id": "stop_token_ids",
+}
 OPTIONAL = ("denoising_steps", "block_size", "sub_block_size", "edit_threshold", "remask_threshold")
 
 
@@ -122,7 +142,7 @@ class SamplingParams:
         remask_threshold: written tokens of the current block whose probability has fallen below
             this are masked again (dInfer); `None` never.
         stop_token_ids: token ids that end a response; `None` is the model's own end-of-text ids.
-        stop: texts that end a response; looked for when a block is finished, and not part of the
+        stop: texts that end a response, or one; looked for when a block is finished, and not part of the
             response's text. A special token that a text spells ends it too, be it one token or
             spelled by others.
         max_tokens: most response tokens; under full attention, the slots of the canvas.
@@ -156,6 +176,15 @@ class SamplingParams:
     seed: int = 0
     n: int = 1
 
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        """Refuse fields that do not exist, naming the one that is meant."""
+        for name in fields:
+            if name not in cls.__dataclass_fields__:
+                near = get_close_matches(OTHER_NAMES.get(name, name), cls.__dataclass_fields__, 1)
+                meant = f"did you mean {near[0]}?" if near else "help(SamplingParams) lists them"
+                raise TypeError(f"SamplingParams has no {name}; {meant}")
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
         """Refuse values that no sampler could honour, naming the field.
 
@@ -172,9 +201,12 @@ class SamplingParams:
         for name, value in self._given(FRACTIONS):
             _check_number(name, value, 1)
         _check_int("seed", self.seed)
-        _check_stop(self.stop)
+        stop: Any = (self.stop,) if isinstance(self.stop, str) else self.stop
+        _check_stop(stop)
+        object.__setattr__(self, "stop", tuple(stop))
         if self.stop_token_ids is not None:
             _check_stop_token_ids(self.stop_token_ids)
+            object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         self._check_extremes()
 
     def _given(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
@@ -232,8 +264,6 @@ def _check_number(name: str, value: Any, high: float) -> None:
 
 
 def _check_stop(stop: Any) -> None:
-    if isinstance(stop, str):
-        raise ValueError(f"stop = {stop!r}: must be a tuple of texts; write stop = ({stop!r},)")
     if not isinstance(stop, tuple | list) or not all(isinstance(text, str) for text in stop):
         raise ValueError(f"stop = {stop!r}: must be a tuple of texts")
     if "" in stop:
@@ -242,7 +272,9 @@ def _check_stop(stop: Any) -> None:
 
 def _check_stop_token_ids(token_ids: Any) -> None:
     if not isinstance(token_ids, tuple | list):
-        raise ValueError(f"stop_token_ids = {token_ids!r}: must be a tuple of token ids")
+        raise ValueError(
+            f"stop_token_ids = {token_ids!r}: must be a tuple of token ids; write ({token_ids!r},)"
+        )
     for token in token_ids:
         _check_count("stop_token_ids", token, 0)
 

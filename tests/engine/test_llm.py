@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -218,22 +217,6 @@ def test_one_text_is_no_list_of_prompts(llm: LLM) -> None:
         llm.generate([5, 6], PARAMS)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"token id '1\+' of the prompt is a str"):
         llm.add(["1+", "2="], PARAMS)  # pyright: ignore[reportArgumentType]
-
-
-@pytest.mark.parametrize(
-    "conversations",
-    [
-        [Message("user", "1+")],
-        Message("user", "1+"),
-        "1+2=",
-        ["1+2="],
-        [[{"role": "user", "content": "1+"}]],
-        [[Message("user", "1+")], Message("user", "1+")],
-    ],
-)
-def test_one_conversation_is_no_list_of_conversations(conversations: Any, llm: LLM) -> None:
-    with pytest.raises(ValueError, match="chat takes a list of conversations, each a list of"):
-        llm.chat(conversations, PARAMS)
 
 
 def hot(seed: int, **changes: object) -> SamplingParams:

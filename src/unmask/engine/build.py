@@ -12,6 +12,7 @@ from unmask.models.attention import KEY_CHUNK
 from unmask.models.checkpoint import load_model
 from unmask.models.lora_files import load_adapter
 from unmask.models.matmul import use_matmul
+from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 
 
@@ -21,11 +22,12 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
     Raises:
         ValueError: as `load_model` and `load_adapter`, or for a device that this machine has not.
     """
-    device = _device(model.device)
+    device = device_of(model.device, "model.device")
     packs = device == "cpu" and model.matmul == "packed"
     if device == "cpu":
         use_matmul(model.matmul)
-    loaded = load_model(model.path, device, _dtype(model, device), model.mask_id, model.block_size)
+    dtype = dtype_of(model.dtype, device, "model.dtype")
+    loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
     if model.adapter is not None:
         load_adapter(loaded, model.adapter)
@@ -43,19 +45,3 @@ def engine_params(engine: EngineConfig, model: Model) -> EngineParams:
     free, _ = torch.cuda.mem_get_info(model.device)
     # Half: what a training step and the logits of a pass need comes out of the rest.
     return replace(params, cache_tokens=max(KEY_CHUNK, free // 2 // per_token))
-
-
-def _device(name: str) -> str:
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return "cuda" if num_gpus else "cpu"
-    found = ["cpu", *(["cuda"] if num_gpus else []), *(f"cuda:{i}" for i in range(num_gpus))]
-    if name not in found:
-        raise ValueError(f"model.device = {name}: torch finds {', '.join(found)} here, or say auto")
-    return name
-
-
-def _dtype(model: ModelConfig, device: str) -> torch.dtype:
-    if model.dtype == "auto":
-        return torch.bfloat16 if device.startswith("cuda") else torch.float32
-    return getattr(torch, model.dtype)

@@ -15,10 +15,19 @@ from typing import Any
 
 import torch
 
+from unmask.engine.asked import (
+    check_model,
+    conversations_of,
+    prompts_of,
+    refuse_unknown,
+    sampling_of,
+    token_ids_of,
+)
 from unmask.engine.engine import Engine
 from unmask.engine.params import EngineParams
 from unmask.engine.stop_texts import StopTexts
 from unmask.models.checkpoint import load_model
+from unmask.models.placement import device_of, dtype_of
 from unmask.models.tokenizer import (
     Tokenizer,
     decode,
@@ -107,19 +116,34 @@ class LLM:
     def __init__(
         self,
         model: str | Path | Model,
-        device: str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        dtype: str | torch.dtype = torch.float32,
         params: EngineParams | None = None,
+        **unknown: Any,
     ) -> None:
         """Load a checkpoint, or take a loaded model as it is.
 
         Args:
             model: directory, hub id, or a model from `load_model`.
-            device: where to put a checkpoint.
-            dtype: number format to hold a checkpoint in.
+            device: where to put a checkpoint: `cpu`, `cuda`, `cuda:1`, `auto`.
+            dtype: number format to hold a checkpoint in, by torch's object or its name; `auto` is
+                float32 on CPU and bfloat16 on CUDA.
             params: size and mode of the engine.
+            unknown: refused, naming what there is.
+
+        Raises:
+            ValueError: as `load_model`; or for a device, format or model that there is not.
+            TypeError: for an argument that does not exist.
         """
-        self.model = model if isinstance(model, Model) else load_model(model, device, dtype)
+        refuse_unknown("LLM", "model, device, dtype and params", unknown)
+        check_model(model)
+        if params is not None and not isinstance(params, EngineParams):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"params = {params!r}: must be EngineParams(max_slots=..., ...)")
+        place = device_of(device)
+        number_format = dtype_of(dtype, place)
+        if not isinstance(model, Model):
+            model = load_model(model, place, number_format)
+        self.model = model
         self.tokenizer = _tokenizer_of(self.model)
         self._stop_texts = None if self.tokenizer is None else _stop_texts_of(self.tokenizer)
         self.engine = Engine(self.model, params, self._stop_texts)
@@ -127,13 +151,15 @@ class LLM:
     def generate(
         self,
         prompts: Sequence[str | Sequence[int]],
-        sampling: SamplingParams | None = None,
+        sampling: SamplingParams | Sequence[SamplingParams] | None = None,
+        **unknown: Any,
     ) -> list[Generation]:
         """Continue texts, or token ids, as they stand.
 
         Args:
             prompts: texts or token ids.
-            sampling: how responses are unmasked.
+            sampling: how responses are unmasked; one for all, or one for each prompt.
+            unknown: refused, naming where it belongs.
 
         Returns:
             `n` generations per prompt, in the order of the prompts.
@@ -141,29 +167,38 @@ class LLM:
         Raises:
             ValueError: if the prompts are no list of prompts; or as `complete`: if some responses
                 could not be written, the others are its `generations`.
+            TypeError: for an argument that does not exist.
         """
-        if isinstance(prompts, str):
-            raise ValueError(
-                f"prompts = {prompts!r} is one prompt: give a list of them, [{prompts!r}]"
-            )
-        token_ids = [self._token_ids(prompt) for prompt in prompts]
-        return self._write(token_ids, sampling or SamplingParams())
+        refuse_unknown("generate", "prompts and sampling", unknown)
+        token_ids = [self._token_ids(prompt) for prompt in prompts_of(prompts)]
+        return self._write(token_ids, sampling)
 
     def chat(
         self,
-        conversations: Sequence[Sequence[Message]],
-        sampling: SamplingParams | None = None,
+        conversations: Sequence[Message | Mapping[str, str]]
+        | Sequence[Sequence[Message | Mapping[str, str]]],
+        sampling: SamplingParams | Sequence[SamplingParams] | None = None,
+        **unknown: Any,
     ) -> list[Generation]:
-        """Answer conversations, rendered with the model's chat template; returns as `generate` does.
+        """Answer conversations, rendered with the model's chat template.
+
+        Args:
+            conversations: one, a list of messages, or a list of such lists; a message is a `Message` or
+                `{"role": ..., "content": ...}`.
+            sampling: as in `generate`.
+            unknown: refused, naming where it belongs.
+
+        Returns:
+            As `generate`.
 
         Raises:
-            ValueError: if they are no list of conversations; or as `complete`.
+            ValueError: if they are no conversations; or as `complete`.
+            TypeError: for an argument that does not exist.
         """
-        _check_conversations(conversations)
-        token_ids = [
-            tuple(render(messages, self.require_tokenizer())) for messages in conversations
-        ]
-        return self._write(token_ids, sampling or SamplingParams())
+        refuse_unknown("chat", "conversations and sampling", unknown)
+        tokenizer = self.require_tokenizer()
+        found = conversations_of(conversations)
+        return self._write([tuple(render(messages, tokenizer)) for messages in found], sampling)
 
     def add(self, prompt: str | Sequence[int], sampling: SamplingParams | None = None) -> int:
         """Queue one response to a text or token ids, and return its number; `tick` writes on.
@@ -173,7 +208,7 @@ class LLM:
         Raises:
             ValueError: if it does not fit the model, or `n` is not 1.
         """
-        asked = sampling or SamplingParams()
+        (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
         return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked)
 
@@ -262,14 +297,17 @@ class LLM:
         return token_pieces(token_ids, self.require_tokenizer())
 
     def _write(
-        self, token_ids: Sequence[tuple[int, ...]], sampling: SamplingParams
+        self,
+        token_ids: Sequence[tuple[int, ...]],
+        sampling: SamplingParams | Sequence[SamplingParams] | None,
     ) -> list[Generation]:
         prompts: list[Prompt] = []
         params: list[SamplingParams] = []
-        for uid, ids in enumerate(token_ids):
-            for index in range(sampling.n):
+        asked = sampling_of(sampling, len(token_ids))
+        for uid, (ids, one) in enumerate(zip(token_ids, asked, strict=True)):
+            for index in range(one.n):
                 prompts.append(Prompt("generate", uid, (), ids))
-                params.append(replace(sampling, n=1, seed=derive_seed(sampling.seed, index)))
+                params.append(replace(one, n=1, seed=derive_seed(one.seed, index)))
         return [self._generation(trajectory) for trajectory in self.complete(prompts, params)]
 
     def _generation(self, trajectory: Trajectory) -> Generation:
@@ -295,12 +333,8 @@ class LLM:
             return self.decode(trajectory.response_ids)
         return self._stop_texts(stop).text_before(trajectory.response_ids)
 
-    def _token_ids(self, prompt: str | Sequence[int]) -> tuple[int, ...]:
-        if isinstance(prompt, int):
-            raise ValueError(f"the prompt {prompt} is a number: give its token ids, [{prompt}]")
-        if isinstance(prompt, str):
-            return tuple(encode(prompt, self.require_tokenizer()))
-        return tuple(prompt)
+    def _token_ids(self, prompt: Any) -> tuple[int, ...]:
+        return token_ids_of(prompt, lambda text: encode(text, self.require_tokenizer()))
 
     def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer.
@@ -313,18 +347,6 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
-
-
-def _check_conversations(conversations: Any) -> None:
-    is_flat = isinstance(conversations, str | Message)
-    if is_flat or not all(_is_conversation(messages) for messages in conversations):
-        raise ValueError(
-            "chat takes a list of conversations, each a list of Message: [[Message(...)], ...]"
-        )
-
-
-def _is_conversation(messages: Any) -> bool:
-    return isinstance(messages, Sequence) and all(isinstance(m, Message) for m in messages)
 
 
 def _tokenizer_of(model: Model) -> Tokenizer | None:

@@ -1,0 +1,146 @@
+"""What a user may ask an `LLM` for, as the engine takes it: prompts, conversations, sampling.
+
+Everything is accepted that means one thing, and refused in one sentence that says what to write where it
+is not.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import index
+from typing import Any
+
+from unmask.models.transformer import Model
+from unmask.types import OTHER_NAMES, Message, SamplingParams
+
+CONVERSATION = '[{"role": "user", "content": "..."}]'
+
+
+def token_ids_of(prompt: Any, encode: Callable[[str], Sequence[int]]) -> tuple[int, ...]:
+    """Return the token ids of a prompt.
+
+    Args:
+        prompt: a text, or token ids: a list, an array or a tensor of whole numbers.
+        encode: text to token ids.
+    """
+    if isinstance(prompt, str):
+        return tuple(encode(prompt))
+    if isinstance(prompt, int) or getattr(prompt, "shape", None) == ():
+        raise ValueError(f"the prompt {prompt} is a number: give its token ids, [{prompt}]")
+    items = _items(prompt, "the prompt", "a text or a list of token ids")
+    if any(map(_is_message, items)):
+        raise ValueError("the prompt holds messages: llm.chat answers conversations, [messages]")
+    try:
+        return tuple(index(i) if hasattr(type(i), "__index__") else i for i in items)
+    except TypeError:
+        raise ValueError(
+            f"{_shown(prompt)} is no list of token ids: must be whole numbers"
+        ) from None
+
+
+def prompts_of(prompts: Any) -> list[Any]:
+    """Return a list of prompts as one, each still as it was given."""
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts = {prompts!r} is one prompt: give a list of them, [{prompts!r}]")
+    found = _items(prompts, "prompts", "a list of texts or of lists of token ids")
+    if any(map(_is_message, found)):
+        raise ValueError(
+            f"prompts = {_shown(prompts)} is a conversation: llm.chat answers those, and the prompts of "
+            "llm.generate are texts or token ids"
+        )
+    return found
+
+
+def conversations_of(conversations: Any) -> list[tuple[Message, ...]]:
+    """Return conversations; one that is given as such is the only one."""
+    if isinstance(conversations, str):
+        raise ValueError(
+            f"chat({conversations[:80]!r}): a conversation is a list of messages, {CONVERSATION}; "
+            "llm.generate continues texts"
+        )
+    found = _items(conversations, "conversations", "a list of conversations")
+    if found and all(map(_is_message, found)):
+        found = [found]
+    return [_conversation(messages) for messages in found]
+
+
+def sampling_of(sampling: Any, count: int) -> list[SamplingParams]:
+    """Return the sampling of each of `count` prompts."""
+    if sampling is None or isinstance(sampling, SamplingParams):
+        return [sampling or SamplingParams()] * count
+    found: list[Any] = list(sampling) if isinstance(sampling, list | tuple) else [sampling]  # pyright: ignore[reportUnknownArgumentType]
+    for one in found:
+        if not isinstance(one, SamplingParams):
+            raise ValueError(
+                f"sampling = {_shown(one)}: must be SamplingParams(max_tokens=..., ...), or a list "
+                "with one for each prompt"
+            )
+    if len(found) != count:
+        raise ValueError(
+            f"{len(found)} SamplingParams for {count} prompts: give one, or one for each"
+        )
+    return found
+
+
+def refuse_unknown(call: str, takes: str, unknown: Mapping[str, Any]) -> None:
+    """Refuse keyword arguments that a call does not have.
+
+    Raises:
+        TypeError: naming the first, and where it belongs.
+    """
+    for name in unknown:
+        field = OTHER_NAMES.get(name, name)
+        if field in SamplingParams.__dataclass_fields__:
+            raise TypeError(f"{call} takes no {name}: give SamplingParams({field}=...) as sampling")
+        raise TypeError(f"{call} takes no {name}; it takes {takes}")
+
+
+def check_model(model: Any) -> None:
+    """Refuse what names no checkpoint.
+
+    Raises:
+        ValueError: if it is neither a path, nor a hub id, nor a loaded model.
+    """
+    is_path = hasattr(model, "__fspath__") or (isinstance(model, str) and model.strip())
+    if not is_path and not isinstance(model, Model):
+        raise ValueError(
+            f"model = {_shown(model)}: must be the directory of a checkpoint, a hub id, or a model "
+            "from unmask.load_model"
+        )
+
+
+def _conversation(messages: Any) -> tuple[Message, ...]:
+    if not isinstance(messages, list | tuple) or not messages:
+        raise ValueError(
+            "chat takes a list of conversations, each a list of messages: "
+            f"[{CONVERSATION}], not {_shown(messages)} among them"
+        )
+    return tuple(_message(message) for message in messages)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _message(message: Any) -> Message:
+    given = (
+        {"role": message.role, "content": message.content}
+        if isinstance(message, Message)
+        else message
+    )
+    is_right = isinstance(given, Mapping) and set(given) == {"role", "content"}  # pyright: ignore[reportUnknownArgumentType]
+    if not is_right or not all(isinstance(text, str) for text in given.values()):
+        raise ValueError(
+            f"the message {_shown(message)}: must have a role and a content, both texts, and nothing "
+            'else: {"role": "user", "content": "..."}'
+        )
+    return Message(given["role"], given["content"])  # pyright: ignore[reportArgumentType]  any role a template has
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Message | Mapping)
+
+
+def _items(values: Any, name: str, wanted: str) -> list[Any]:
+    if isinstance(values, bytes | Mapping | Message | set) or not isinstance(values, Iterable):
+        raise ValueError(f"{name} = {_shown(values)}: must be {wanted}")
+    return list(values)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,47 @@
+"""Where a model is put and in which number format: the names a user may write, checked before torch sees them."""
+
+from typing import Any
+
+import torch
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+def device_of(device: Any, key: str = "device") -> str:
+    """Return the name of a device of this machine.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`, a `torch.device`, or `auto` for the GPU if there is one.
+        key: what the user wrote it as.
+
+    Raises:
+        ValueError: for a device that this machine has not.
+    """
+    name = str(device) if isinstance(device, torch.device) else device
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if num_gpus else "cpu"
+    found = ["cpu", *(["cuda"] if num_gpus else []), *(f"cuda:{i}" for i in range(num_gpus))]
+    if name not in found:
+        raise ValueError(f"{key} = {name}: torch finds {', '.join(found)} here, or say auto")
+    return name
+
+
+def dtype_of(dtype: Any, device: str, key: str = "dtype") -> torch.dtype:
+    """Return a number format; `auto` is float32 on CPU and bfloat16 on CUDA.
+
+    Raises:
+        ValueError: for what is no floating-point format that a model runs in.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if device.startswith("cuda") else torch.float32
+    for name, found in DTYPES.items():
+        if dtype in (name, f"torch.{name}", found):
+            return found
+    names = ", ".join(DTYPES)
+    raise ValueError(f"{key} = {dtype!r}: must be auto, {names}, or the same of torch")

@@ -1,0 +1,159 @@
+"""What a user may write in Python, row by row: accepted as what it means, or refused in one sentence."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.toy import toy_checkpoint
+from unmask import LLM, SamplingParams
+from unmask.types import Message
+
+SHORT = SamplingParams(max_tokens=4)
+TURN = {"role": "user", "content": "1+"}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_checkpoint(tmp_path_factory.mktemp("toy"), max_length=1024)
+
+
+@pytest.fixture(scope="module")
+def llm(directory: Path) -> Any:
+    return LLM(directory)
+
+
+def ids(llm: Any, *given: Any, **named: Any) -> list[tuple[int, ...]]:
+    return [result.token_ids for result in llm.generate(*given, **named)]
+
+
+def test_token_ids_in_every_form_are_the_same_prompt(llm: Any) -> None:
+    expected = ids(llm, [[5, 6]], SHORT)
+    for row in ((5, 6), np.array([5, 6]), torch.tensor([5, 6]), [np.int64(5), 6], range(5, 7)):
+        assert ids(llm, [row], SHORT) == expected
+    assert (
+        ids(llm, np.array([[5, 6]]), SHORT) == ids(llm, torch.tensor([[5, 6]]), SHORT) == expected
+    )
+
+
+def test_texts_and_ids_may_stand_beside_each_other(llm: Any) -> None:
+    apart = ids(llm, ["1+"], SHORT) + ids(llm, [[5, 6]], SHORT)
+    assert ids(llm, ["1+", [5, 6]], SHORT) == ids(llm, iter(("1+", [5, 6])), SHORT) == apart
+
+
+def test_nothing_is_a_prompt_and_no_prompts_have_no_answers(llm: Any) -> None:
+    assert ids(llm, ["", []], SHORT)[0] == ids(llm, [[]], SHORT)[0]
+    assert llm.generate([], SHORT) == llm.chat([], SHORT) == llm.generate([], []) == []
+
+
+def test_every_prompt_may_have_its_own_sampling(llm: Any) -> None:
+    short, long = SHORT, SamplingParams(max_tokens=9, n=2, seed=3)
+    apart = ids(llm, ["1+"], short) + ids(llm, ["2+"], long)
+    assert ids(llm, ["1+", "2+"], [short, long]) == ids(llm, ["1+", "2+"], (short, long)) == apart
+
+
+@pytest.mark.parametrize(
+    "conversations",
+    [[TURN], [[TURN]], ([TURN],), [Message("user", "1+")], [[Message("user", "1+")]]],
+)
+def test_a_conversation_is_messages_or_dicts(conversations: Any, llm: Any) -> None:
+    assert [r.token_ids for r in llm.chat(conversations, SHORT)] == ids(llm, ["1+"], SHORT)
+
+
+def test_one_stop_text_is_a_text() -> None:
+    assert SamplingParams(stop="x") == SamplingParams(stop=("x",)) == SamplingParams(stop=["x"])  # type: ignore[arg-type]
+    assert SamplingParams(stop_token_ids=[5]).stop_token_ids == (5,)  # type: ignore[arg-type]
+
+
+Call = Callable[[Any, Path], Any]
+REFUSED: dict[str, tuple[Call, str]] = {
+    "one text": (lambda llm, _: llm.generate("1+"), r"prompts = '1\+' is one prompt: .* \['1\+'\]"),
+    "numbers": (lambda llm, _: llm.generate([5, 6]), r"the prompt 5 is a number: .* \[5\]"),
+    "numpy numbers": (lambda llm, _: llm.generate(np.array([5])), r"the prompt 5 is a number"),
+    "no prompts": (lambda llm, _: llm.generate(None), "prompts = None: must be a list of texts"),
+    "a table": (lambda llm, _: llm.generate({"prompt": "1"}), "must be a list of texts"),
+    "no prompt": (lambda llm, _: llm.generate([None]), "the prompt = None: must be a text or"),
+    "floats": (lambda llm, _: llm.generate([[5.0]]), "token id 5.0 of the prompt is a float"),
+    "texts in a prompt": (lambda llm, _: llm.generate([["1", "2"]]), "token id '1' of the prompt"),
+    "deep lists": (lambda llm, _: llm.generate([[[5, 6]]]), "of the prompt is a list"),
+    "deep arrays": (lambda llm, _: llm.generate([np.ones((2, 2), int)]), "must be whole numbers"),
+    "a large id": (lambda llm, _: llm.generate([[10**9]]), "1000000000"),
+    "messages": (lambda llm, _: llm.generate([TURN]), r"llm\.chat answers those"),
+    "conversations": (lambda llm, _: llm.generate([[TURN]]), r"llm\.chat answers conversations"),
+    "a dict as sampling": (lambda llm, _: llm.generate(["1"], {"n": 2}), r"SamplingParams\(max_"),
+    "a class as sampling": (lambda llm, _: llm.generate(["1"], SamplingParams), "must be Sampling"),
+    "few samplings": (lambda llm, _: llm.generate(["1"] * 2, [SHORT]), "1 SamplingParams for 2"),
+    "a loose field": (lambda llm, _: llm.generate(["1"], max_tokens=8), r"SamplingParams\(max_tok"),
+    "a foreign field": (lambda llm, _: llm.chat([TURN], max_new_tokens=8), r"Params\(max_tokens="),
+    "an unknown word": (
+        lambda llm, _: llm.generate(["1"], use_tqdm=1),
+        "it takes prompts and samp",
+    ),
+    "added twice": (lambda llm, _: llm.add("1", [SHORT] * 2), "2 SamplingParams for 1 prompts"),
+    "a chat text": (lambda llm, _: llm.chat("1+"), "a conversation is a list of messages"),
+    "chat texts": (lambda llm, _: llm.chat(["1+"]), "chat takes a list of conversations, each"),
+    "a lone message": (lambda llm, _: llm.chat(Message("user", "1")), "must be a list of conv"),
+    "no messages": (lambda llm, _: llm.chat([[]]), "chat takes a list of conversations, each"),
+    "mixed": (lambda llm, _: llm.chat([[TURN], TURN]), "chat takes a list of conversations, each"),
+    "no chat": (lambda llm, _: llm.chat(None), "conversations = None: must be"),
+    "no content": (lambda llm, _: llm.chat([{"role": "user"}]), "must have a role and a content"),
+    "parts": (lambda llm, _: llm.chat([{**TURN, "content": [{}]}]), "a role and a content, both"),
+    "a name": (lambda llm, _: llm.chat([{**TURN, "name": "x"}]), "both texts, and nothing else"),
+    "text max_tokens": (
+        lambda *_: SamplingParams(max_tokens="8"),
+        "max_tokens = '8': must be a wh",
+    ),
+    "numpy max_tokens": (lambda *_: SamplingParams(max_tokens=np.int64(8)), "must be a whole num"),
+    "no temperature": (lambda *_: SamplingParams(temperature=None), "temperature = None: must be"),
+    "nan": (lambda *_: SamplingParams(temperature=float("nan")), "temperature = nan: must be"),
+    "a number as stop": (lambda *_: SamplingParams(stop=5), "stop = 5: must be a tuple of texts"),
+    "a number as stop id": (lambda *_: SamplingParams(stop_token_ids=5), r"write \(5,\)"),
+    "a text as stop id": (
+        lambda *_: SamplingParams(stop_token_ids="<eos>"),
+        "stop_token_ids = '<eo",
+    ),
+    "a list as strategy": (lambda *_: SamplingParams(strategy=[]), "strategy = .*: must be one of"),
+    "another's field": (lambda *_: SamplingParams(max_new_tokens=8), "did you mean max_tokens"),
+    "a misspelt field": (lambda *_: SamplingParams(temprature=0), "did you mean temperature"),
+    "an unknown field": (lambda *_: SamplingParams(qqq=0), r"no qqq; help\(SamplingParams\)"),
+    "a short format": (
+        lambda _, at: LLM(at, dtype="bf16"),
+        "dtype = 'bf16': must be auto, float32",
+    ),
+    "a whole format": (lambda _, at: LLM(at, dtype=torch.int8), r"dtype = torch\.int8: must be"),
+    "no format": (lambda _, at: LLM(at, dtype=None), "dtype = None: must be auto"),
+    "another device": (lambda _, at: LLM(at, device="gpu"), "device = gpu: torch finds cpu"),
+    "a far device": (lambda _, at: LLM(at, device="cuda:99"), "device = cuda:99: torch finds cpu"),
+    "no device": (lambda _, at: LLM(at, device=None), "device = None: torch finds cpu"),
+    "a dict as params": (lambda _, at: LLM(at, params={}), r"params = {}: must be EngineParams"),
+    "an unknown option": (
+        lambda _, at: LLM(at, max_model_len=9),
+        "takes no max_model_len; it takes",
+    ),
+    "no model": (lambda *_: LLM(None), "model = None: must be the directory of a checkpoint"),
+    "an empty path": (lambda *_: LLM(""), "model = '': must be the directory of a checkpoint"),
+    "a missing path": (lambda _, at: LLM(at / "gone"), "gone: no such directory"),
+    "a missing text path": (lambda _, at: LLM(str(at / "gone")), "gone: no such directory"),
+    "an empty directory": (lambda _, at: LLM(at.parent), r"config\.json"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_mistakes_are_refused_in_one_sentence(name: str, llm: Any, directory: Path) -> None:
+    call, message = REFUSED[name]
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        call(llm, directory)
+    assert "\n" not in str(caught.value)
+    assert ids(llm, ["1+"], SHORT), "and nothing is left behind"
+
+
+def test_a_checkpoint_is_held_as_it_is_asked_for(directory: Path) -> None:
+    assert LLM(str(directory), dtype="bfloat16").model.dtype == torch.bfloat16
+    assert (
+        LLM(directory, dtype=torch.float64, device=torch.device("cpu")).model.dtype == torch.float64
+    )
+    expected = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    assert LLM(directory, device="auto", dtype="auto").model.dtype == expected
