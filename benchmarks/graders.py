@@ -3,8 +3,8 @@
     python benchmarks/graders.py --data DIRECTORY
 
 The gold answer, and the gold answer plus one, are written in the forms that models use: in a box, with
-thousands separators, with a dollar sign, as a decimal, with a power of ten, in a sentence, and in bold. Every verdict comes from the
-worker processes that training uses. One verdict that is wrong fails the run.
+thousands separators, with a dollar sign, as a decimal, with a power of ten, in a sentence, and in bold. Every verdict
+comes from the worker processes that training uses. One verdict that is wrong fails the run.
 """
 
 import argparse
