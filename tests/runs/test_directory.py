@@ -190,3 +190,43 @@ def test_a_resumed_run_keeps_when_it_began_and_says_when_versions_changed(tmp_pa
     with pytest.warns(UserWarning, match="other versions"):
         open_run(settings, resume=True)
     assert len(json.loads(place.read_text())["resumed"]) == 2
+
+
+@pytest.mark.parametrize("change", ["content", "gone", "none"])
+def test_a_data_file_that_changed_since_the_run_began_is_refused(
+    change: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"prompt": "1", "response": "2"}')
+    asked = config(tmp_path / "run", f"data.path={data}")
+    open_run(asked).close()
+    if change == "none":
+        open_run(asked, resume=True).close()
+        open_run(asked, resume=True).close()
+        return
+    data.write_text('{"prompt": "1", "response": "3"}') if change == "content" else data.unlink()
+    before = (tmp_path / "run" / "environment.json").read_text()
+    with pytest.raises(ValueError, match=r"^data\.path = .*data\.jsonl: the content .* changed"):
+        open_run(asked, resume=True)
+    assert (tmp_path / "run" / "environment.json").read_text() == before
+
+
+def test_a_run_that_recorded_no_digests_goes_on(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text("{}")
+    asked = config(tmp_path / "run", f"data.path={data}")
+    open_run(asked).close()
+    file = tmp_path / "run" / "environment.json"
+    held = json.loads(file.read_text())
+    del held["data"]
+    file.write_text(json.dumps(held))
+    open_run(asked, resume=True).close()
+    assert json.loads(file.read_text())["data"].keys() == {f"data.path = {data}"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"packages": {}}'])
+def test_an_environment_that_cannot_be_read_is_named(text: str, tmp_path: Path) -> None:
+    open_run(config(tmp_path / "run")).close()
+    (tmp_path / "run" / "environment.json").write_text(text)
+    with pytest.raises(ValueError, match=r"environment\.json: .*so the run cannot go on"):
+        open_run(config(tmp_path / "run"), resume=True)

@@ -60,7 +60,7 @@ def test_cut_back_drops_what_came_after_a_step_and_half_lines(tmp_path: Path) ->
     with (tmp_path / "trajectories.jsonl").open("a") as file:
         file.write('{"step": 3, "te')
     metrics = open_metrics(RunDirectory(tmp_path), config(tmp_path))
-    metrics.cut_back(9)
+    metrics.cut_back(4)
     assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3, 4]
     assert steps(tmp_path / "trajectories.jsonl") == [1, 1, 2, 2, 3]
     metrics.cut_back(2)
@@ -73,9 +73,30 @@ def test_cut_back_drops_what_came_after_a_step_and_half_lines(tmp_path: Path) ->
     assert (tmp_path / "trajectories.jsonl").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], "line 1: the file ends where step 1 must stand"),
+        ([1, 2], "line 3: the file ends where step 3"),
+        ([2, 3], "line 1: step 2 stands where step 1"),
+        ([1, 3, 4], "line 2: step 3 stands where step 2"),
+        ([1, 2, 2, 3], "line 3: step 2 stands where step 3"),
+        ([1, 3, 2], "line 2: step 3 stands where step 2"),
+    ],
+)
+def test_every_step_before_the_cut_must_be_there(
+    found: list[int], message: str, tmp_path: Path
+) -> None:
+    write_lines(tmp_path / "metrics.jsonl", [{"step": step} for step in found])
+    metrics = open_metrics(RunDirectory(tmp_path), config(tmp_path))
+    with pytest.raises(ValueError, match=rf"metrics\.jsonl, {message}"):
+        metrics.cut_back(3)
+    assert steps(tmp_path / "metrics.jsonl") == found
+
+
 def test_cut_back_needs_no_files_and_no_room(tmp_path: Path) -> None:
     metrics = open_metrics(RunDirectory(tmp_path), config(tmp_path))
-    metrics.cut_back(3)
+    metrics.cut_back(0)
     assert list(tmp_path.iterdir()) == []
     write_lines(tmp_path / "metrics.jsonl", [{"step": 1}, {"step": 2}])
     before = (tmp_path / "metrics.jsonl").stat().st_ino

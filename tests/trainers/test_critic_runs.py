@@ -105,7 +105,8 @@ def test_a_checkpoint_holds_what_is_trained_and_no_more(tmp_path: Path) -> None:
 
 def test_a_head_on_the_policys_backbone_goes_on_in_a_new_run(tmp_path: Path) -> None:
     first = value_run(tmp_path, "first", *SHARED)
-    assert [path.name for path in (first / "critic").iterdir()] == ["value_head.safetensors"]
+    names = {path.name for path in (first / "critic").iterdir()}
+    assert names == {"value_head.safetensors", "manifest.json"}
     words = [f"value.path={first / 'critic'}", "value.head=stored", f"model.path={first / 'model'}"]
     (line,) = metrics(value_run(tmp_path, "second", *SHARED, *words, "steps=1"))
     assert line["advantage_variance"] != line["advantage_variance_without_critic"]

@@ -3,8 +3,9 @@
 import json
 import os
 import resource
+import shutil
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.transformer import Model
 from unmask.runs.directory import open_run
+from unmask.runs.manifest import write_manifest
 from unmask.runs.stopped import Stopped
 from unmask.trainers.keeper import Keeper, checkpoints, starting_model
 from unmask.trainers.learner import Learner
@@ -87,7 +89,8 @@ def test_a_checkpoint_holds_model_optimizer_and_state(tmp_path: Path) -> None:
     assert steps(tmp_path) == []
     work.step()
     (place,) = checkpoints(tmp_path / "run")
-    assert {p.name for p in place.iterdir()} == {"model", "optimizer.safetensors", "state.json"}
+    names = {"model", "optimizer.safetensors", "state.json", "manifest.json"}
+    assert {p.name for p in place.iterdir()} == names
     assert json.loads((place / "state.json").read_text()) == {
         "step": 2,
         "num_updates": 2,
@@ -160,7 +163,7 @@ def test_an_export_has_its_tokenizer_when_the_checkpoint_it_was_loaded_from_is_g
     assert steps(tmp_path) == [3]
     original = {p.name for p in (tmp_path / "checkpoint").iterdir()}
     assert "tokenizer.json" in original
-    assert {p.name for p in work.keeper.finish().iterdir()} == original
+    assert {p.name for p in work.keeper.finish().iterdir()} == original | {"manifest.json"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -350,6 +353,7 @@ def test_a_state_that_cannot_be_read_is_named(text: str | None, tmp_path: Path) 
     (place / "state.json").unlink()
     if text is not None:
         (place / "state.json").write_text(text)
+    write_manifest(place)
     with pytest.raises(
         ValueError, match=r"step-000001/state\.json: cannot be read: .* remove .*1 "
     ):
@@ -368,6 +372,7 @@ def test_an_optimizer_of_another_model_is_named(change: str, tmp_path: Path) -> 
     else:
         del held[key]
     save_file(held, place / "optimizer.safetensors")
+    write_manifest(place)
     with pytest.raises(
         ValueError, match=rf"000001/optimizer\.safetensors: .*'{key}' is missing or"
     ):
@@ -422,3 +427,93 @@ def test_a_checkpoint_killed_between_two_renames_comes_back_whole(tmp_path: Path
     again = begin(tmp_path, "save_every=1")
     assert again.keeper.step == 2
     assert torch.equal(weights(again.llm.model), weights(work.llm.model))
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 0x10
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def extend(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def exchange(file: Path) -> None:
+    older = file.parents[1] if file.parent.name == "model" else file.parent
+    shutil.copyfile(older.with_name("step-000001") / file.relative_to(older), file)
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize("harm", [flip, cut, extend, exchange, Path.unlink])
+def test_a_damaged_checkpoint_is_refused_and_can_be_gone_on_without(
+    harm: Callable[[Path], object], name: str, tmp_path: Path
+) -> None:
+    work = begin(tmp_path, "save_every=1")
+    work.step()
+    first = weights(work.llm.model)
+    work.step()
+    newest = checkpoints(tmp_path / "run")[-1]
+    harm(newest / name)
+    message = rf"step-000002/{name}: is (damaged|missing).*; remove .*step-000002 to go on from step-000001$"
+    with pytest.raises(ValueError, match=message):
+        begin(tmp_path, "save_every=1")
+    shutil.rmtree(newest)
+    again = begin(tmp_path, "save_every=1")
+    assert again.keeper.step == 1 and torch.equal(weights(again.llm.model), first)
+
+
+def test_a_checkpoint_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path, "save_every=1").step()
+    (place,) = checkpoints(tmp_path / "run")
+    (place / "manifest.json").unlink()
+    message = (
+        r"manifest\.json: cannot be read.* to go on from the first step: there is no checkpoint"
+    )
+    with pytest.raises(ValueError, match=message):
+        begin(tmp_path, "save_every=1")
+
+
+def test_a_state_of_another_step_than_its_directory_is_refused(tmp_path: Path) -> None:
+    work = begin(tmp_path, "save_every=1")
+    work.step()
+    work.step()
+    newest = checkpoints(tmp_path / "run")[-1]
+    newest.rename(newest.with_name("step-000004"))
+    with pytest.raises(ValueError, match=r"step-000004/state\.json: .* it is of step 2, .* remove"):
+        begin(tmp_path, "save_every=1")
+
+
+def test_a_copy_beside_the_checkpoints_is_none(tmp_path: Path) -> None:
+    begin(tmp_path, "save_every=1").step()
+    (place,) = checkpoints(tmp_path / "run")
+    shutil.copytree(place, place.with_name("step-000009-copy"))
+    assert steps(tmp_path) == [1]
+
+
+def test_a_damaged_best_model_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path, "save_every=1").step(eval_reward=0.5)
+    flip(tmp_path / "run" / "best" / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"best/model\.safetensors: is damaged .* remove .*best to"
+    ):
+        begin(tmp_path, "save_every=1")
+    shutil.rmtree(tmp_path / "run" / "best")
+    assert begin(tmp_path, "save_every=1").keeper.step == 1
+
+
+def test_training_from_a_damaged_model_of_a_run_is_refused(tmp_path: Path) -> None:
+    work = begin(tmp_path)
+    work.step()
+    model = work.keeper.finish()
+    config = sft_config(tmp_path, f"model.path={model}", f"run.dir={tmp_path / 'other'}")
+    assert starting_model(config).path == str(model)
+    flip(model / "model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors: is damaged .*; restore it, or remove"
+    ):
+        starting_model(config)

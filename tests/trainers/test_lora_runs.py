@@ -92,7 +92,7 @@ def test_a_run_leaves_adapters_and_whole_models(train: Run, tmp_path: Path) -> N
     run = train(tmp_path, "run")
     base = load_model(tmp_path / "checkpoint")
     last = max((run / "checkpoints").iterdir())
-    names = {"adapter", "optimizer.safetensors", "state.json"}
+    names = {"adapter", "optimizer.safetensors", "state.json", "manifest.json"}
     assert {p.name for p in last.iterdir()} == names
     held = load_file(last / "optimizer.safetensors")
     assert held and all(".lora_" in name for name in held)
@@ -107,7 +107,7 @@ def test_a_run_leaves_adapters_and_whole_models(train: Run, tmp_path: Path) -> N
     for name, weight in base.named_parameters():
         is_projection = "layers" in name and "norm" not in name
         assert torch.equal(weight, trained[name]) != is_projection
-    files = {p.name for p in (tmp_path / "checkpoint").iterdir()}
+    files = {p.name for p in (tmp_path / "checkpoint").iterdir()} | {"manifest.json"}
     assert {p.name for p in (run / "model").iterdir()} == files
     assert {p.name for p in (run / "best").iterdir()} == files
 

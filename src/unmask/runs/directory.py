@@ -1,7 +1,7 @@
 """A run directory: everything a run leaves behind, readable without unmask.
 
     config.json          the resolved configuration
-    environment.json     versions, machine, threads, command line, start time
+    environment.json     versions, machine, threads, command line, start time, digests of the data files
     metrics.jsonl        one JSON object per line: the step and its numbers
     trajectories.jsonl   some of the responses: token ids, step map, text, reward
     model/               the weights as a plain Hugging Face directory
@@ -38,8 +38,12 @@ from unmask.runs.files import (
     write_json,
 )
 from unmask.runs.lock import LOCK, lock
+from unmask.runs.manifest import digest
 
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
+ENVIRONMENT = "environment.json"
+# What names files that are trained or measured on.
+DATA_KEYS = ("data.path", "task.path")
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
 
 
@@ -132,7 +136,8 @@ def open_run(
         isolation: how programs that the model writes are locked in; None if none are run.
 
     Raises:
-        ValueError: as `check_run`, or another process is writing it.
+        ValueError: as `check_run`, or another process is writing it; or a data file changed since the
+            run began.
         OSError: it cannot be written.
     """
     check_run(config, resume)
@@ -141,20 +146,63 @@ def open_run(
     held = lock(path)
     check_run(config, resume)  # again: another process may have been there before the lock was
     remove_leftovers(path)
+    data = _data_digests(config)
+    _check_data(path / ENVIRONMENT, data)
     # The configuration first: a directory that holds it can be gone on with, whatever else it lacks.
     write_json(path / CONFIG, dump(config))
-    now = environment(config.run.threads)
+    now = environment(config.run.threads) | {"data": data}
     if isolation is not None:
         now["isolation"] = isolation
         sys.stderr.write(f"programs are locked in: {isolation}\n")
-    _write_environment(path / "environment.json", now)
+    _write_environment(path / ENVIRONMENT, now)
     return RunDirectory(path, held)
+
+
+def _data_digests(config: SFTConfig | RLConfig | EvalConfig) -> dict[str, str]:
+    """Return the digest of every data file that a config names, by key; of a directory, of its files."""
+    found: dict[str, str] = {}
+    for key, value in flatten(dump(config)):
+        if key not in DATA_KEYS or value is None:
+            continue
+        place = Path(value)
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.is_file():
+                found[f"{key} = {file}"] = digest(file)
+    return found
+
+
+def _check_data(environment: Path, now: dict[str, str]) -> None:
+    """Compare the data files with those that the run began with, where it recorded them.
+
+    Raises:
+        ValueError: naming the key of one that changed.
+    """
+    recorded = _read_environment(environment).get("data", now)
+    for name in sorted({*recorded, *now}):
+        if recorded.get(name) != now.get(name):
+            raise ValueError(
+                f"{name}: the content of the file changed since the run in {environment.parent} began; "
+                "restore the file, or start another run (run.dir=...)"
+            )
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    """Read what a run recorded when it began; a run that begins has recorded nothing.
+
+    Raises:
+        ValueError: naming the file, if it is not what `open_run` writes.
+    """
+    if not path.is_file():
+        return {}
+    found = read_object(path)
+    if not {"packages", "start_time"} <= found.keys():
+        raise ValueError(f"{path}: has no packages or start_time, so the run cannot go on")
+    return found
 
 
 def _write_environment(place: Path, now: dict[str, Any]) -> None:
     """Write what the run runs on; a resumed run keeps when it began, and lists when it went on."""
-    if place.is_file():
-        before = read_object(place)
+    if before := _read_environment(place):
         if before["packages"] != now["packages"]:
             warnings.warn(
                 f"{place}: the run began with other versions ({before['packages']}): it goes on, "

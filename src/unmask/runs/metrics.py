@@ -97,9 +97,10 @@ class Metrics:
             step: the checkpoint's; 0 drops everything.
 
         Raises:
-            ValueError: a finished line is not JSON.
+            ValueError: a finished line is not JSON, or a step before is missing or comes twice.
             OSError: the files cannot be written.
         """
+        _check_steps(self._run.path / METRICS, step)
         for name in CUT:
             _cut(self._run.path / name, step)
         for sink in self._sinks:
@@ -136,6 +137,24 @@ def check_metrics(config: SFTConfig | RLConfig) -> None:
         _require("torch.utils.tensorboard", "run.tensorboard")
     if config.run.wandb is not None:
         _require("wandb", "run.wandb")
+
+
+def _check_steps(path: Path, step: int) -> None:
+    """Refuse a file of numbers that has not one line for every step up to `step`.
+
+    Raises:
+        ValueError: naming the line.
+    """
+    found = (line["step"] for line in read_lines(path))
+    for number in range(1, step + 1):
+        stated = next(found, None)
+        if stated != number:
+            here = "the file ends" if stated is None else f"step {stated} stands"
+            raise ValueError(
+                f"{path}, line {number}: {here} where step {number} must stand: lines before the "
+                f"checkpoint of step {step} are missing or come twice; restore the file, or start "
+                "another run from the checkpoint's model (model.path=..., run.dir=...)"
+            )
 
 
 def _cut(path: Path, step: int) -> None:

@@ -3,9 +3,10 @@
 A checkpoint is everything the next step depends on: weights (a plain Hugging Face directory),
 optimizer moments and masters, where the source stands, step and versions. Random numbers need no
 state, because every draw is keyed by seed and step. It is written under a temporary name and
-renamed, so a checkpoint that has its name is whole.
+renamed, so a checkpoint that has its name is whole. Each directory holds the digests of its files
+(`runs/manifest.py`), and nothing is gone on with that differs from them.
 
-    checkpoints/step-000040/   model/  optimizer.safetensors  state.json
+    checkpoints/step-000040/   model/  optimizer.safetensors  state.json  manifest.json
     best/                      the model of the best evaluation so far
     model/                     the model of the last step
 
@@ -26,6 +27,7 @@ one that ends inside an update cannot, and then the checkpoint before stands.
 """
 
 import json
+import re
 import signal
 import threading
 from collections.abc import Generator, Mapping
@@ -51,13 +53,14 @@ from unmask.models.lora_files import load_adapter, save_adapter
 from unmask.models.tensor_files import save_tensors
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
+from unmask.runs.manifest import MANIFEST, damage, write_manifest
 from unmask.runs.stopped import Stopped
 from unmask.seeds import derive_seed
 from unmask.trainers.critic import Critic, SharedCritic
 from unmask.trainers.learner import Learner
 
 STATE, OPTIMIZER, MODEL = "state.json", "optimizer.safetensors", "model"
-ADAPTER = "adapter"
+ADAPTER, BEST = "adapter", "best"
 CRITIC, CRITIC_OPTIMIZER, CRITIC_UPDATES = "critic", "critic.safetensors", "critic_updates"
 # Where a learner's state stands, by the key that counts its updates.
 OPTIMIZERS = {"num_updates": OPTIMIZER, CRITIC_UPDATES: CRITIC_OPTIMIZER}
@@ -114,7 +117,7 @@ class Keeper:
         """
         reward = numbers.get("eval_reward", -inf)
         if reward > self._best:
-            self._save_model("best")
+            self._save_model(BEST)
             self._best = reward
         # Not before: a run that ends while `best/` is written does this step again.
         self._remember(step)
@@ -244,8 +247,28 @@ class Keeper:
 
 def checkpoints(run: Path) -> list[Path]:
     """Return a run's checkpoints, oldest first."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if path.suffix == ""]
-    return sorted(found, key=_step_of)
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((p for p in found if re.fullmatch("step-[0-9]+", p.name)), key=_step_of)
+
+
+def _check_whole(run: Path) -> None:
+    """Refuse to go on with a checkpoint, or beside a best model, that is not what was saved.
+
+    Raises:
+        ValueError: naming the file, and how to go on without it.
+    """
+    *_, last = checkpoints(run)
+    for problem in damage(last):
+        raise ValueError(f"{problem}; {_way_out(last)}")
+    for problem in damage(run / BEST) if (run / BEST).exists() else ():
+        raise ValueError(f"{problem}; remove {run / BEST} to go on without it")
+
+
+def _way_out(checkpoint: Path) -> str:
+    """Return what to do about a checkpoint that cannot be gone on with."""
+    before = [path for path in checkpoints(checkpoint.parent.parent) if path != checkpoint]
+    start = before[-1].name if before else "the first step: there is no checkpoint before"
+    return f"remove {checkpoint} to go on from {start}"
 
 
 def _restore_optimizer(owner: Learner, path: Path, num_updates: int) -> None:
@@ -277,14 +300,13 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from error
     if not isinstance(state, dict) or state.keys() - {CRITIC_UPDATES} != STATE_KEYS:
         raise _unreadable(path, f"its keys must be {', '.join(sorted(STATE_KEYS))}")
+    if state["step"] != _step_of(checkpoint):
+        raise _unreadable(path, f"it is of step {state['step']}, and its directory of another")
     return state
 
 
 def _unreadable(path: Path, reason: object) -> ValueError:
-    return ValueError(
-        f"{path}: cannot be read: {reason}; "
-        f"remove {path.parent} to go on from the checkpoint before"
-    )
+    return ValueError(f"{path}: cannot be read: {reason}; {_way_out(path.parent)}")
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -322,11 +344,13 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
     """Return the weights a run starts from: its last checkpoint's, else, and beside adapters, the config's own.
 
     Raises:
-        ValueError: the run is past the config's last step.
+        ValueError: the run is past the config's last step; or the files are not what a run saved.
     """
     # A checkpoint killed between two renames comes back: not later, when an older model is loaded.
     remove_leftovers(config.run.dir)
     found = checkpoints(config.run.dir)
+    if not found or config.lora is not None:
+        _check_start(Path(config.model.path))
     if not found:
         return config.model
     step = _step_of(found[-1])
@@ -335,9 +359,22 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
             f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "
             f"give {step} or more"
         )
+    _check_whole(config.run.dir)
     if config.lora is not None:
         return config.model
     return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
+
+
+def _check_start(model: Path) -> None:
+    """Refuse a model that a run saved and that is not what was saved; others have no digests.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    for problem in damage(model) if (model / MANIFEST).is_file() else ():
+        raise ValueError(
+            f"{problem}; restore it, or remove {model / MANIFEST} to take the model as it is now"
+        )
 
 
 def kept_critic(config: RLConfig) -> Path | None:
@@ -348,7 +385,7 @@ def kept_critic(config: RLConfig) -> Path | None:
 
 @contextmanager
 def _saving(path: Path) -> Generator[Path, None, None]:
-    """`atomic_directory`, with one line for whatever a full disk makes the libraries raise.
+    """`atomic_directory` with a manifest, and one line for whatever a full disk makes the libraries raise.
 
     Raises:
         OSError: naming the directory that could not be written.
@@ -356,6 +393,7 @@ def _saving(path: Path) -> Generator[Path, None, None]:
     try:
         with atomic_directory(path) as place:
             yield place
+            write_manifest(place)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise OSError(f"{path}: cannot be saved: {reason}") from error

@@ -1,0 +1,52 @@
+"""What a saved directory holds, by digest: whether it is still what was saved.
+
+`manifest.json` names every other file of its directory with the SHA-256 of its content. It is written
+last, before the directory gets its name (`runs/files.py`). A disk that loses a bit, a copy that was
+cut short and a file of another step show as another digest. It is no signature: rewriting the manifest
+hides a change.
+
+Files that came later pass: only what was saved is looked at. A GiB takes about a second of one core.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unmask.runs.files import write_json
+
+MANIFEST = "manifest.json"
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(directory: Path) -> None:
+    """Write the digests of all files in a directory and below it."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    held = {path.relative_to(directory).as_posix(): digest(path) for path in files}
+    held.pop(MANIFEST, None)
+    write_json(directory / MANIFEST, held)
+
+
+def damage(directory: Path) -> Iterator[str]:
+    """Yield a line for every file of a directory that is missing or not what was saved."""
+    manifest = directory / MANIFEST
+    try:
+        held: Any = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        yield f"{manifest}: cannot be read, so nothing tells what was saved: {error}"
+        return
+    if not isinstance(held, dict) or not held:
+        yield f"{manifest}: must be an object of digests by file"
+        return
+    for name, expected in held.items():
+        path = directory / name
+        if not path.is_file():
+            yield f"{path}: is missing"
+        elif digest(path) != expected:
+            yield f"{path}: is damaged or exchanged: its content is not what was saved"
