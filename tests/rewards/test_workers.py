@@ -53,6 +53,8 @@ TOY = """
                 os._exit(3)
             if item == "leave":
                 raise SystemExit(0)
+            if item == "lose the service":
+                raise ConnectionResetError("the service is down")
             if item == "raise":
                 raise KeyError("a bug in the verifier")
             if item == "nan":
@@ -214,6 +216,12 @@ def test_a_verifier_that_raises_or_returns_no_number_stops_the_caller(
 ):
     with pytest.raises(RuntimeError, match=rf"(?s)toy_verifier:make cannot run.*{message}"):
         pool.judge([1, item, 2])
+    assert pool.judge([1]) == [Verdict(1.5)]
+
+
+def test_a_verifier_that_loses_its_service_raises_one_sentence(pool: VerifierPool):
+    with pytest.raises(ConnectionError, match=r"^the service is down$"):
+        pool.judge([1, "lose the service", 2])
     assert pool.judge([1]) == [Verdict(1.5)]
 
 

@@ -15,6 +15,6 @@ def check_address(name: str, address: str, example: str = "http://host:port/v1")
     except ValueError:  # brackets that do not close, a port that is none
         is_complete, parts = False, urlsplit("")
     if parts.username is not None:
-        raise ValueError(f"{name} must hold no user or password; use api_key_env")
+        raise ValueError(f"{name} must hold no user or password: a run records its configuration")
     if not is_complete:
         raise ValueError(f"{name} = {address!r}: write it as {example}")

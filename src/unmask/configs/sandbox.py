@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from unmask.configs.address import check_address
 from unmask.configs.section import Section
 
 Isolation = Literal["best", "namespaces", "process"]
+# What the service decides, with `url`.
+LOCAL = ("isolation", "python", "file_mb", "processes")
 
 
 class SandboxConfig(Section):
@@ -17,6 +20,10 @@ class SandboxConfig(Section):
     """How programs are locked in: `namespaces` (no network, no files but Python's, no other processes),
     `process` (limits and rules of the kernel only, which docs/sandbox.md lists), or `best`, which is
     `namespaces` by the best means of this machine (`unmask doctor` names it)."""
+    url: str | None = None
+    """Address of a service that runs the programs instead of this machine, asked as SandboxFusion is
+    (`POST url/run_code`): for machines on which programs cannot be locked in. It sees every program and
+    its tests' arguments."""
     python: Path | None = None
     """Interpreter that runs the programs; the one that runs this when not given."""
     workers: int = Field(default=2, ge=1, le=1024)
@@ -41,3 +48,20 @@ class SandboxConfig(Section):
     float_tolerance: float = Field(default=1e-6, ge=0, lt=1)
     """How far a printed number may lie from the expected one, absolutely or relative to it, where both
     are written with a decimal point or an exponent; 0 compares them exactly."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_address("url", value, "http://host:port")
+        return value
+
+    @model_validator(mode="after")
+    def _service_decides(self) -> "SandboxConfig":
+        for name in LOCAL if self.url is not None else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} has no effect with url = {self.url}: the service "
+                    f"decides it; leave {name} out"
+                )
+        return self

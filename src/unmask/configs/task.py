@@ -34,8 +34,9 @@ class VerifierConfig(Section):
     workers: int = Field(default=1, ge=1, le=1024)
     """Worker processes."""
     time_limit_s: float = Field(default=5.0, gt=0, le=3600)
-    """Seconds one item may take, counted from its own start; a slower item scores 0 and is counted
-    in the log."""
+    """Seconds of processor time one item may take; an item that takes more scores 0 and is counted in the
+    log. One that does not get its processor time within thirty times as long is tried again, and is never
+    a zero."""
 
 
 class ReasoningGymConfig(Section):

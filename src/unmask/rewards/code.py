@@ -40,6 +40,8 @@ from unmask.types import Score
 # which a hostile result can make slow.
 TEST_CPU_S = 10.0
 CLEAN_LIMIT_S = 60.0
+# Seconds by the clock for a test of a program in a service, each call of which may wait and be repeated.
+REMOTE_TEST_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,11 @@ class CodeGrader:
         Raises:
             ValueError: this machine cannot lock programs in as the config requires.
         """
-        means = choose_means(config.isolation, config.python)
+        means = None if config.url else choose_means(config.isolation, config.python)
         if means == "limits":
             # A program of the same user must not read the tests here, or write into a worker's pipe.
             forbid_inspection()
-        self.isolation = isolation_of(means)
+        self.isolation = isolation_of(means) if means else f"by the service at {config.url}"
         self._stops_early = config.credit == "all"
         self._scratch = TemporaryDirectory(prefix="unmask-sandbox-", ignore_cleanup_errors=True)
         Path(self._scratch.name).chmod(0o711)  # a program's user passes through, and sees nothing
@@ -102,13 +104,16 @@ class CodeGrader:
             "python": None if config.python is None else str(config.python),
             "scratch": self._scratch.name,
             "float_tolerance": config.float_tolerance,
+            "url": config.url,
         }
         self._pool = VerifierPool(
             FACTORY,
             args,
             config.workers,
             time_limit_s=TEST_CPU_S,
-            wall_limit_s=START_LIMIT_S + config.wall_s + 4 * TEST_CPU_S,
+            wall_limit_s=REMOTE_TEST_S
+            if config.url
+            else START_LIMIT_S + config.wall_s + 4 * TEST_CPU_S,
             is_walled=False,  # it builds walls, which cannot be done behind one
         )
 

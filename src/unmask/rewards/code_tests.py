@@ -39,12 +39,14 @@ from types import CodeType
 from typing import Any, Literal
 
 from unmask.rewards.inside.literals import MAX_DEPTH, pack, unpack
+from unmask.rewards.remote_sandbox import RemoteSandbox
 from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.sandbox_limits import Limits, ProgramFailedError, UnfitTestError
 from unmask.rewards.workers import Verdict
 
 FACTORY = "unmask.rewards.code_tests:load_code_verifier"
+AnySandbox = Sandbox | RemoteSandbox
 Outcome = Literal["passed", "wrong", "timeout", "crash", "unfit"]
 FLOAT_TOLERANCE = 1e-6
 # A test may turn a result into text, which takes quadratic time: under a second at this many digits.
@@ -122,7 +124,7 @@ def names_used(source: str) -> set[str]:
 
 
 def run_test(
-    sandbox: Sandbox, program: str, test: CodeTest, float_tolerance: float = FLOAT_TOLERANCE
+    sandbox: AnySandbox, program: str, test: CodeTest, float_tolerance: float = FLOAT_TOLERANCE
 ) -> Outcome:
     """Run one test of a program in a sandbox that is ready.
 
@@ -208,7 +210,7 @@ def _set_up(test: SourceTest) -> tuple[dict[str, Any], CodeType]:
         ) from error
 
 
-def _run_source(sandbox: Sandbox, program: str, test: SourceTest) -> None:
+def _run_source(sandbox: AnySandbox, program: str, test: SourceTest) -> None:
     namespace, code = _set_up(test)
     for name in test.names:
         namespace[name] = _stand_in(sandbox, name)
@@ -224,12 +226,12 @@ def _run_source(sandbox: Sandbox, program: str, test: SourceTest) -> None:
         raise UnfitTestError(f"a test needs what is not installed: {error}") from error
 
 
-def _stand_in(sandbox: Sandbox, name: str) -> Callable[..., Any]:
+def _stand_in(sandbox: AnySandbox, name: str) -> Callable[..., Any]:
     """Return a function that asks the program."""
     return lambda *args, **kwargs: sandbox.call(name, *args, **kwargs)
 
 
-def _run_call(sandbox: Sandbox, program: str, test: CallTest) -> None:
+def _run_call(sandbox: AnySandbox, program: str, test: CallTest) -> None:
     sandbox.load(program)
     result = sandbox.call(test.target, *test.args)
     assert (list(result) if type(result) is tuple else result) == test.expected
@@ -277,31 +279,40 @@ def _is_close(printed: str, expected: str, tolerance: float) -> bool:
 
 
 def load_code_verifier(
-    means: Means,
+    means: Means | None,
     limits: Mapping[str, Any],
     python: str | None,
     scratch: str,
     float_tolerance: float = FLOAT_TOLERANCE,
+    url: str | None = None,
 ) -> Callable[[Mapping[str, Any]], Verdict]:
     """Return the verifier of items `{"program": ..., "test": ...}`; without a program a test is only set up.
 
     The next sandbox starts while a test runs, so that none waits for it.
 
     Args:
-        means: the walls around a program.
+        means: how a program is isolated; None with `url`.
         limits: fields of `Limits`.
         python: the interpreter of the programs; None is this one.
         scratch: where programs have their folders, if there are no namespaces.
         float_tolerance: of `is_same_output`.
+        url: of the service that runs the programs; None runs them here.
     """
     path = None if python is None else Path(python)
-    spare = [Sandbox(means, Limits(**limits), path, scratch=scratch)]
+
+    def start() -> AnySandbox:
+        if url is not None:
+            return RemoteSandbox(url, Limits(**limits))
+        assert means is not None
+        return Sandbox(means, Limits(**limits), path, scratch=scratch)
+
+    spare = [start()]
     sys.set_int_max_str_digits(MAX_DIGITS)
 
     def run(program: str, test: CodeTest) -> Outcome:
         with spare.pop() as sandbox:
             sandbox.wait_until_ready()
-            spare.append(Sandbox(means, Limits(**limits), path, scratch=scratch))
+            spare.append(start())
             return run_test(sandbox, program, test, float_tolerance)
 
     def verify(item: Mapping[str, Any]) -> Verdict:

@@ -30,6 +30,10 @@ class Reply:
     body: bytes
 
 
+class LargeReplyError(ValueError):
+    """A reply holds more than it may."""
+
+
 class _EveryStatus(HTTPErrorProcessor):
     def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
         """Take it as it is: neither a redirect nor an error is handled here."""
@@ -54,7 +58,8 @@ def post(
         TimeoutError: there is no whole reply in that time.
         OSError: the connection fails.
         HTTPException: what is replied is no HTTP.
-        ValueError: a reply that is too large, or ends before its end.
+        LargeReplyError: the reply is larger than `max_bytes`.
+        ValueError: the connection ends before the reply does.
     """
     request = Request(url, body, dict(headers), method="POST")
     done: SimpleQueue[Reply | Exception] = SimpleQueue()
@@ -95,7 +100,7 @@ def _read(response: HTTPResponse, until: float, max_bytes: int) -> bytes:
         if time.monotonic() > until:
             raise TimeoutError("no whole reply in time")
         if len(received) > max_bytes:
-            raise ValueError(f"a reply of more than {max_bytes} bytes")
+            raise LargeReplyError(f"a reply of more than {max_bytes} bytes")
     # `read1` ends quietly where a connection does.
     if response.length and response.status < 400:
         raise ValueError(f"the connection ended {response.length} bytes before the reply did")

@@ -15,7 +15,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 import select
 import signal
 import socket
@@ -27,8 +26,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
-from unmask.rewards.inside.literals import MAX_DEPTH, pack, parse_line, refuse, unpack
-from unmask.rewards.program_objects import ProgramObject, number_of
+from unmask.rewards.inside.literals import parse_line, refuse
+from unmask.rewards.program_calls import packed_call, value_of_answer
+from unmask.rewards.program_objects import ProgramObject
 from unmask.rewards.sandbox_command import (
     CODE,
     DEVICES,
@@ -41,12 +41,11 @@ from unmask.rewards.sandbox_command import (
     walled,
 )
 from unmask.rewards.sandbox_limits import (
+    ForeignValueError,
     Limits,
     ProgramFailedError,
-    ProgramRaisedError,
     UnfitTestError,
     check_stdin,
-    exception_from_name,
 )
 from unmask.rewards.sandbox_user import lease_user, remove, remove_files_of
 
@@ -211,19 +210,18 @@ class Sandbox:
         """
         if self.failure:
             raise ProgramFailedError(self.failure)
-        number = secrets.token_hex(8)
         try:
-            # Twice as deep as a result, so that a test may hand a result back.
-            packed = [pack(part, -MAX_DEPTH, number_of) for part in (list(args), kwargs)]
-        except (TypeError, ValueError) as error:
-            if self._has_answered and isinstance(error, ValueError):
-                self.breach = True  # what is too deep may hold what the program returned
-                raise ProgramRaisedError(f"a result that was handed back: {error}") from error
-            raise UnfitTestError(
-                f"a test gives {target} an argument that cannot cross: {error}"
-            ) from error
-        self._send({"number": number, "target": target, "args": packed[0], "kwargs": packed[1]})
-        value = self._understand(number, self._read_line())
+            question = packed_call(target, args, kwargs, self._has_answered)
+            self._send(question)
+            value = value_of_answer(self._read_line(), question["number"], self._object)
+        except (ForeignValueError, UnfitTestError) as error:
+            self.breach |= isinstance(error, ForeignValueError)
+            raise
+        except Exception as error:
+            self.raised = error
+            raise
+        except ProgramFailedError:
+            self._fail("crash")
         self._has_answered = target is not None
         return value
 
@@ -247,24 +245,6 @@ class Sandbox:
             self.failure = failure or "crash"
             return None
         return output.decode("utf-8", "replace")
-
-    def _understand(self, number: str, line: bytes) -> Any:
-        """Turn an answer into the value it holds, or into what it says was raised."""
-        match parse_line(line):
-            case [given, "value", packed] if given == number:
-                with contextlib.suppress(ValueError):
-                    return unpack(packed, object_at=self._object)
-            case [given, "raise", str(name), str(message)] if given == number:
-                self.raised = exception_from_name(name, message)
-                raise self.raised
-            case [given, "foreign", str(name)] if given == number:
-                self.breach = True
-                raise ProgramRaisedError(
-                    f"the result is of type {name[:100]!r}, which is no literal"
-                )
-            case _:
-                pass
-        return self._fail("crash")
 
     def _object(self, number: int) -> ProgramObject:
         """Return what stands for an object of the program."""

@@ -46,6 +46,10 @@ class ProgramRaisedError(Exception):
     """The program raised something that is no builtin exception, or ended itself by one."""
 
 
+class ForeignValueError(ProgramRaisedError):
+    """What the program returned is no literal, which fails the test even if the test hides it."""
+
+
 class UnfitTestError(RuntimeError):
     """The test itself cannot run; that is no verdict on any program."""
 

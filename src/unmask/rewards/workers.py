@@ -162,6 +162,7 @@ class VerifierPool:
 
         Raises:
             RuntimeError: the verifier itself cannot run; the message holds its traceback.
+            ConnectionError: the verifier raised it: a service that it stands on fails.
             TimeoutError: an item gets no processor time.
         """
         call = _Call(items, deque(range(len(items))))
@@ -208,6 +209,8 @@ class VerifierPool:
         messages = [] if is_late else worker.read()
         for message in messages or []:
             if isinstance(message, dict):
+                if message["is_connection"]:
+                    raise ConnectionError(message["error"])
                 raise RuntimeError(f"verifier {self._factory} cannot run:\n{message['error']}")
             if worker.is_ready:
                 call.verdicts[worker.given.popleft()] = Verdict(*message)
@@ -369,8 +372,10 @@ def serve(factory: str, args: Mapping[str, Any], time_limit_s: float, wall_limit
                 say([verdict.score, verdict.error, verdict.reason])
     except BrokenPipeError:
         pass
+    except ConnectionError as error:  # of a service that the verifier stands on
+        say({"error": str(error), "is_connection": True})
     except Exception:
-        say({"error": traceback.format_exc()})
+        say({"error": traceback.format_exc(), "is_connection": False})
 
 
 def _load(factory: str, args: Mapping[str, Any]) -> Callable[[Any], float | Verdict]:
