@@ -149,12 +149,10 @@ def test_without_namespaces_programs_have_a_folder_that_is_gone_afterwards(
     folder = Path(tempfile.mkdtemp(prefix="unmask-test-", dir="/tmp"))
     folder.chmod(0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    program = "import os\nopen('mine', 'w').write('x')\ndef f(x): return sorted(os.listdir())"
+    program = "import os\nopen('mine', 'w').write('x')\ndef f(x): return os.listdir()"
     config = SandboxConfig(isolation="process", python=python, **LIMITS)
     with closing(CodeGrader(config)) as grader:
-        verdicts = grader.judge(
-            [(program, [SourceTest("assert f(0) == ['mine', 'program.py']", ("f",))])] * 3
-        )
+        verdicts = grader.judge([(program, [SourceTest("assert f(0) == ['mine']", ("f",))])] * 3)
         assert [verdict.share for verdict in verdicts] == [1.0] * 3
         assert list(folder.glob("*/*"))  # the next program's
     assert list(folder.glob("*/*")) == []

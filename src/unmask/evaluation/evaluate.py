@@ -221,7 +221,7 @@ def _protocol(
         "task": config.task.name,
         "split": config.split,
         "problems": len(prompts),
-        "left_out": list(task.left_out(config.split)),
+        "left_out": len(task.left_out(config.split)),
         "problems_sha256": digest(prompts),
         "prompts_sha256": hashlib.sha256(token_ids.encode()).hexdigest(),
         "samples": config.samples,

@@ -156,16 +156,11 @@ def _holds(body: Callable[[], None]) -> bool:
 
 
 def may_hand_over(test: SourceTest) -> bool:
-    """Say whether a test may give the program something else than literals: an object or a function."""
-    made = (ast.ClassDef, ast.Lambda)
-    return (
-        test.waits
-        or test.has_objects
-        or any(
-            isinstance(node, (*made, ast.FunctionDef)) for node in ast.walk(ast.parse(test.setup))
-        )
-        or any(isinstance(node, made) for node in ast.walk(ast.parse(test.source)))
-    )
+    """Return whether a test may give the program something else than literals: an object or a function."""
+    nodes = [*ast.walk(ast.parse(test.setup)), *ast.walk(ast.parse(test.source))]
+    has_own = any(isinstance(node, ast.ClassDef | ast.Lambda) for node in nodes)
+    has_helpers = any(isinstance(node, ast.FunctionDef) for node in ast.parse(test.setup).body)
+    return test.waits or test.has_objects or has_own or has_helpers
 
 
 def prepare(test: SourceTest) -> None:
@@ -238,7 +233,7 @@ def _run_call(sandbox: AnySandbox, program: str, test: CallTest) -> None:
 
 
 def is_same_output(printed: str, expected: str, float_tolerance: float = FLOAT_TOLERANCE) -> bool:
-    """Say whether a program printed what it should.
+    """Return whether a program printed what it should.
 
     Args:
         printed: by the program.
@@ -268,7 +263,7 @@ def _is_same_number(printed: str, expected: str) -> bool:
 
 
 def _is_close(printed: str, expected: str, tolerance: float) -> bool:
-    """Say whether two words are numbers written with a point or an exponent, and lie close together."""
+    """Return whether two words are numbers written with a point or an exponent, and lie close together."""
     words = (printed, expected)
     if not all(NUMBER.fullmatch(word) and not WHOLE.fullmatch(word) for word in words):
         return False

@@ -76,7 +76,7 @@ def program_from_response(response: str, names: Collection[str] = ()) -> str:
 
 
 def defines(program: str, name: str) -> bool:
-    """Say whether a program defines a name at its top level, as a function, a class or a variable."""
+    """Return whether a program defines a name at its top level, as a function, a class or a variable."""
     word = re.escape(name)
     pattern = rf"^(?:(?:async[ \t]+def|def|class)[ \t]+{word}\b|(?:\w+\s*=\s*)*{word}\s*(?::[^=\n]+)?=(?!=))"
     return bool(re.search(pattern, program, re.MULTILINE))

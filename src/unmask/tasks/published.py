@@ -90,11 +90,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
             for problem in problems
         )
         if not found:
-            what = (
-                f"all are left out: {'; '.join(left_out)}"
-                if left_out
-                else "what was read holds none"
-            )
+            what = f"all are left out: {'; '.join(left_out)}" if left_out else "none was read"
             raise ValueError(f"{config.name} has no {split} problems: {what}")
         if left_out:
             warnings.warn(

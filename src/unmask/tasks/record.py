@@ -30,7 +30,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """What the data set calls it, or else the place where it stands."""
+        """Its name in the data set, or else the place where it stands."""
         return next((f"{key} {self.values[key]}" for key in IDS if key in self.values), self.place)
 
     def text(self, name: str) -> str:

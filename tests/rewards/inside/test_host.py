@@ -55,10 +55,6 @@ def deep(n):
 def ends(how):
     {"exit": exit, "quit": quit}[how]()
 
-def itself():
-    import inspect
-    return open(__file__).read().count("def itself"), inspect.getsource(add).startswith("def add")
-
 def large(n):
     return 10**n, str(10**n), int("9" * n)
 
@@ -140,10 +136,6 @@ def test_recursion_goes_as_deep_as_in_a_script(sandbox: Sandbox):
 def test_a_call_that_ends_the_program_is_an_exception(sandbox: Sandbox, name: str):
     with pytest.raises(ProgramRaisedError, match="SystemExit"):
         sandbox.call("ends", name)
-
-
-def test_a_program_can_read_itself(sandbox: Sandbox):
-    assert sandbox.call("itself") == (2, True)
 
 
 def test_whole_numbers_have_any_size(sandbox: Sandbox):

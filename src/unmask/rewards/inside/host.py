@@ -74,7 +74,6 @@ def behave_like_a_script() -> None:
     site.setcopyright()
     site.sethelper()
     sys.argv[:] = ["program.py"]
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - pathlib is slow to load
     sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
     if hasattr(sys, "set_int_max_str_digits"):  # a Python of before 3.11 may run the programs
         sys.set_int_max_str_digits(0)
@@ -88,21 +87,22 @@ def run(source: str, stdin: str, file: int) -> None:
     os.dup2(file, 0)
     os.close(file)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    with open("program.py", "wb") as script:  # noqa: PTH123
+        script.write(source.encode("utf-8", "surrogatepass"))
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109
     load(source, "__main__", builtins)
 
 
 def load(source: str, name: str, builtin: object) -> ModuleType:
-    """Execute a program as a module of this name, whose file is in the current directory.
+    """Execute a program as a module of this name.
 
     Args:
         source: the program.
         name: of the module.
         builtin: its `__builtins__`: the module in a script, and its dictionary in what is imported.
     """
-    with open("program.py", "wb") as file:  # noqa: PTH123
-        file.write(source.encode("utf-8", "surrogatepass"))
     module = ModuleType(name)
-    module.__file__ = f"{os.getcwd()}/program.py"  # noqa: PTH109
+    module.__file__ = f"{os.getcwd()}/program.py"  # noqa: PTH109 - pathlib is slow to load
     vars(module)["__builtins__"] = builtin
     sys.modules[name] = module
     exec(compile(source, module.__file__, "exec"), vars(module))
