@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.rewards import sandbox
+from unmask.rewards import sandbox_command
 from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.sandbox_level import MEANS, level_of, try_means
@@ -41,4 +41,6 @@ def skip_unless_it_is_another_user(means: Means) -> None:
 
 def without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start programs as on a kernel that has no Landlock."""
-    monkeypatch.setattr(sandbox, "BOOT", sandbox.BOOT.replace("main(setup)", WITHOUT_LANDLOCK))
+    monkeypatch.setattr(
+        sandbox_command, "BOOT", sandbox_command.BOOT.replace("main(setup)", WITHOUT_LANDLOCK)
+    )

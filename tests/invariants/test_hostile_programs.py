@@ -991,13 +991,13 @@ def test_keys_of_the_session_are_out_of_reach(every: Means):
 TRUSTED = """
 import os, sys, textwrap
 from pathlib import Path
-from unmask.rewards import sandbox
+from unmask.rewards import sandbox, sandbox_command
 from unmask.rewards.inside.watch import forbid_inspection
 read, write = os.pipe()
 secret = "the_answer_is_" + str(int(sys.argv[1]) + 1)
 forbid_inspection()
 if sys.argv[2] == "without":
-    sandbox.BOOT = sandbox.BOOT.replace("main(setup)", sys.argv[4])
+    sandbox_command.BOOT = sandbox_command.BOOT.replace("main(setup)", sys.argv[4])
 with sandbox.Sandbox("limits", sandbox.Limits(cpu_s=20), Path(sys.argv[3]) if sys.argv[3] else None) as program:
     program.wait_until_ready()
     program.load(sys.stdin.read())

@@ -121,7 +121,7 @@ def test_the_clock_starts_when_the_program_does():
 
 
 def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("unmask.rewards.sandbox.BOOT", "raise SystemExit(7)")
+    monkeypatch.setattr("unmask.rewards.sandbox_command.BOOT", "raise SystemExit(7)")
     with (
         Sandbox(MEANS, Limits()) as sandbox,
         pytest.raises(RuntimeError, match=r"did not start.*unmask doctor"),
@@ -131,7 +131,7 @@ def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyP
 
 def test_a_sandbox_that_died_while_it_waited_is_no_verdict(monkeypatch: pytest.MonkeyPatch):
     boot = "import os; os.write(0, b'ready\\n'); os._exit(7)"
-    monkeypatch.setattr("unmask.rewards.sandbox.BOOT", boot)
+    monkeypatch.setattr("unmask.rewards.sandbox_command.BOOT", boot)
     with Sandbox(MEANS, Limits()) as sandbox:
         sandbox._process.wait()
         with pytest.raises(RuntimeError, match=r"did not start \(status 7\)"):

@@ -21,25 +21,16 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
+from unmask.rewards import cgroup
 from unmask.rewards.inside.literals import parse_line, refuse
 from unmask.rewards.program_calls import packed_call, value_of_answer
 from unmask.rewards.program_objects import ProgramObject
-from unmask.rewards.sandbox_command import (
-    CODE,
-    DEVICES,
-    ENVIRONMENT,
-    TMP,
-    Bind,
-    Means,
-    interpreter,
-    python_command,
-    walled,
-)
+from unmask.rewards.sandbox_command import ENVIRONMENT, TMP, Means, interpreter, program_command
 from unmask.rewards.sandbox_limits import (
     ForeignValueError,
     Limits,
@@ -56,12 +47,6 @@ END_LIMIT_S = 1.0
 WATCH_LIMIT_S = 10.0
 # How long removing its files may take; what is left then, `CodeGrader.close` tries again.
 CLEAN_LIMIT_S = 3.0
-INSIDE_CODE, INSIDE_PACKAGES = Path("/unmask/code"), Path("/unmask/packages")
-SHARED_MEMORY = "/dev/shm"
-BOOT = (
-    "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
-    "from unmask.rewards.inside.host import main; main(setup)"
-)
 Failure = Literal["timeout", "crash"]
 
 
@@ -101,20 +86,30 @@ class Sandbox:
         self._deadline = math.inf
         self._folder: str | None = None
         self._report: tuple[int, Failure | None] | None = None
+        interpreter(python)  # which may not run: nothing has been made yet
         # Root is held to no number of processes, so its programs have users of their own.
         self._lease = lease_user() if os.geteuid() == 0 else None
-        uid = self._lease.uid if self._lease else None
         if means == "limits":
             self._folder = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
-            if uid is not None:
-                os.chown(self._folder, uid, uid)
+            if self._lease:
+                os.chown(self._folder, self._lease.uid, self._lease.uid)
         home = self._folder or str(TMP)
         self._channel, theirs = socket.socketpair()
         self._watcher, control = socket.socketpair()
-        inherited = [control.fileno(), *([self._lease.lock] if self._lease else [])]
-        with theirs, control:
+        self._cgroup = cgroup.make(limits.memory + limits.file, limits.processes)
+        with theirs, control, ExitStack() as opened:
+            inherited = [control.fileno(), *([self._lease.lock] if self._lease else [])]
+            if self._cgroup is not None:
+                entry = opened.enter_context((self._cgroup / "cgroup.procs").open("w"))
+                inherited.append(entry.fileno())
+            setup = {
+                "limits": asdict(limits),
+                "uid": self._lease.uid if self._lease else None,
+                "inherited": inherited,
+                "has_cgroup": self._cgroup is not None,
+            }
             self._process = subprocess.Popen(
-                _command(means, limits, uid, python, home, inherited),
+                program_command(means, python, home, setup),
                 stdin=theirs.fileno(),
                 stdout=subprocess.PIPE,
                 stderr=stderr or subprocess.DEVNULL,
@@ -328,43 +323,8 @@ class Sandbox:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             status = self._process.wait()
+            if self._cgroup is not None:
+                cgroup.end(self._cgroup)
             # A watcher that could not report has been killed, by the program or for its memory.
             self._report = self._report or (status, "crash")
         return self._report
-
-
-def _command(
-    means: Means,
-    limits: Limits,
-    uid: int | None,
-    path: Path | None,
-    home: str,
-    inherited: Sequence[int],
-) -> list[str]:
-    """Return the command of a blank process behind walls."""
-    python = interpreter(path)
-    is_bare = means == "limits"
-    seen = [str(bind.outside) for bind in python.binds if bind.outside.exists()]
-    setup = {
-        "path": [str(python.packages), str(CODE.parent)]
-        if is_bare
-        else [str(INSIDE_PACKAGES), str(INSIDE_CODE)],
-        "limits": asdict(limits),
-        "uid": uid,
-        "inherited": inherited,
-        "may_connect": not is_bare,
-        "bounded": ("all" if uid is None else "all but new folders") if is_bare else "writing",
-        "tmpfs": SHARED_MEMORY if is_bare else str(TMP),
-        "paths": {
-            "read": [*seen, str(python.packages), str(CODE), "/proc"] if is_bare else [],
-            "use": [device for device in DEVICES if Path(device).exists()],
-            "write": [home],
-        },
-    }
-    binds = [
-        *python.binds,
-        Bind(python.packages, INSIDE_PACKAGES),
-        Bind(CODE, INSIDE_CODE / "unmask"),
-    ]
-    command = python_command(python, BOOT, setup)
-    return walled(means, command, binds, limits.file, may_change_user=True)

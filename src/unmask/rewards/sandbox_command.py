@@ -18,11 +18,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from unmask.rewards.inside.watch import MAX_FILES
 
@@ -32,6 +32,11 @@ SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/e
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 CODE = Path(__file__).parents[1]
 TMP = Path("/tmp")
+INSIDE_CODE, INSIDE_PACKAGES = Path("/unmask/code"), Path("/unmask/packages")
+BOOT = (
+    "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
+    "from unmask.rewards.inside.host import main; main(setup)"
+)
 ENCLOSE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from enclose import main; main(sys.argv[2:])"
 )
@@ -94,6 +99,48 @@ def interpreter(python: Path | None = None) -> Interpreter:
 def python_command(python: Interpreter, boot: str, setup: object) -> list[str]:
     """Return the command of a Python without site, user or environment that runs `boot` on a JSON value."""
     return [str(python.executable), *FLAGS, "-c", boot, json.dumps(setup)]
+
+
+def program_command(
+    means: Means, path: Path | None, home: str, setup: Mapping[str, Any]
+) -> list[str]:
+    """Return the command of a process that waits for a program (`inside.host`).
+
+    Args:
+        means: the walls around it.
+        path: the interpreter; None is the one that runs this.
+        home: the folder where the program may write.
+        setup: what `inside.host.main` takes; where things are is added here.
+    """
+    python = interpreter(path)
+    own = [Bind(python.packages, INSIDE_PACKAGES), Bind(CODE, INSIDE_CODE / "unmask")]
+    if means == "limits":
+        read = [bind.outside for bind in (*python.binds, *own)]
+        place = {
+            "path": [str(python.packages), str(CODE.parent)],
+            "paths": _existing({"read": [*read, Path("/proc")], "use": DEVICES, "write": [home]}),
+            "bounded": "all" if setup["uid"] is None else "all but new folders",
+            "may_connect": False,
+            "tmpfs": "/dev/shm",
+        }
+    else:
+        place = {
+            "path": [str(INSIDE_PACKAGES), str(INSIDE_CODE)],
+            "paths": {"use": DEVICES, "write": [home]},
+            "bounded": "writing",
+            "may_connect": True,
+            "tmpfs": str(TMP),
+        }
+    command = python_command(python, BOOT, {**setup, **place})
+    tmp_bytes = setup["limits"]["file"]
+    return walled(means, command, [*python.binds, *own], tmp_bytes, may_change_user=True)
+
+
+def _existing(paths: Mapping[str, Iterable[str | Path]]) -> dict[str, list[str]]:
+    return {
+        kind: [str(place) for place in places if Path(place).exists()]
+        for kind, places in paths.items()
+    }
 
 
 def walled(

@@ -14,6 +14,7 @@ from tempfile import TemporaryFile
 from typing import Literal
 
 from unmask.configs.sandbox import Isolation
+from unmask.rewards import cgroup
 from unmask.rewards.inside import landlock
 from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means, interpreter
@@ -52,9 +53,11 @@ def level_of(means: Means) -> Literal["namespaces", "process"]:
 
 def isolation_of(means: Means) -> str:
     """Describe a means for the record of a run: the level, and what gives it."""
+    memory = "" if cgroup.parent() is None else ", memory counted by a cgroup"
     if means == "limits":
-        return f"process, {'with' if landlock.abi() else 'without'} Landlock"
-    return f"namespaces, by {'bubblewrap' if means == 'bubblewrap' else 'our own system calls'}"
+        return f"process, {'with' if landlock.abi() else 'without'} Landlock{memory}"
+    by = "bubblewrap" if means == "bubblewrap" else "our own system calls"
+    return f"namespaces, by {by}{memory}"
 
 
 def choose_means(

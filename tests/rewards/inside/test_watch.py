@@ -14,7 +14,7 @@ PROGRAM = """
     import os, resource, signal, sys, time
     from unmask.rewards.inside.watch import fork_watched
     {before}
-    fork_watched([int(sys.argv[1])], {"cpu_s": 1, "processes": 8}, "/tmp")
+    fork_watched([int(sys.argv[1])], False, {"cpu_s": 1, "processes": 8}, "/tmp")
     {body}
 """
 

@@ -34,11 +34,11 @@ def main(setup: Mapping[str, Any]) -> None:
     """Lock in, then serve one program; the whole life of the process.
 
     Args:
-        setup: `inherited`, `limits` and `tmpfs` (see `fork_watched`), `uid` (None keeps the user),
+        setup: `inherited`, `has_cgroup`, `limits` and `tmpfs` (see `fork_watched`), `uid` (None keeps the user),
             `paths` and `bounded` (see `restrict`), `may_connect` (see `refuse_calls`).
     """
     be_killed_first()
-    fork_watched(setup["inherited"], setup["limits"], setup["tmpfs"])
+    fork_watched(setup["inherited"], setup["has_cgroup"], setup["limits"], setup["tmpfs"])
     parent = os.getppid()
     channel = os.dup(0)
     questions = os.fdopen(channel, "rb", closefd=False)

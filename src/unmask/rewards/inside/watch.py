@@ -38,7 +38,9 @@ def forbid_inspection() -> None:
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def fork_watched(inherited: Sequence[int], limits: Mapping[str, int], tmpfs: str) -> None:
+def fork_watched(
+    inherited: Sequence[int], has_cgroup: bool, limits: Mapping[str, int], tmpfs: str
+) -> None:
     """Fork: the child returns; this process watches it to its end, ends what it leaves, and reports.
 
     The report is one line of JSON: the child's status as `subprocess` has it, and `timeout`, `crash`
@@ -47,6 +49,7 @@ def fork_watched(inherited: Sequence[int], limits: Mapping[str, int], tmpfs: str
     Args:
         inherited: descriptors that the child does not keep; the first is a socket, and when its
             other end is closed for writing, everything is ended.
+        has_cgroup: whether the last is the list of a cgroup's processes, which the child joins.
         limits: `cpu_s` and `processes`, for all processes together.
         tmpfs: a file system in memory where the program may make files, empty ones too.
     """
@@ -58,6 +61,8 @@ def fork_watched(inherited: Sequence[int], limits: Mapping[str, int], tmpfs: str
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
+        if has_cgroup:
+            os.write(inherited[-1], b"0")
         for file in inherited:
             os.close(file)
         return
