@@ -16,7 +16,7 @@ import pytest
 from tests.architecture.source import ROOT
 from tests.runs.past_runs import past_run, trajectory, write_lines
 from tests.trainers.toy_runs import rl_config, sft_config
-from unmask import cli
+from unmask import __version__, cli
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
@@ -56,6 +56,58 @@ def test_help_is_there_at_once() -> None:
         assert done.returncode == 0
     assert "quickstart" in done.stdout
     assert min(times) < 0.3
+
+
+def test_version_is_printed() -> None:
+    done = unmask("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"unmask {__version__}\n", "")
+
+
+def test_a_yaml_file_is_pointed_to_import(tmp_path: Path) -> None:
+    for name in ("rl.yaml", "rl.yml", "rl.json"):
+        path = tmp_path / name
+        path.write_text("steps: 3")
+        line = (
+            f"{path}: configurations are TOML; `unmask config import {path} > mine.toml` translates"
+        )
+        assert refused("rl", path).startswith(line)
+
+
+def test_a_missing_model_names_its_key_and_what_makes_one(rl_file: Path) -> None:
+    rl_file.write_text('[task]\nkind = "json"\n')
+    missing = refused("config", "rl", rl_file)
+    assert missing.startswith("missing key model.path (string): ")
+    absent = refused("generate", rl_file.parent / "absent", "3+4=")
+    assert absent.startswith(f"model.path = {rl_file.parent / 'absent'}: no such directory; ")
+    for line in (missing, absent):
+        assert all(
+            word in line for word in ("ublished checkpoint", "unmask init", "unmask convert")
+        )
+
+
+@pytest.mark.parametrize("command", ["sft", "rl", "quickstart"])
+def test_a_finished_run_prints_model_report_and_the_next_command(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trained = tmp_path / ("rl" if command == "quickstart" else "")
+
+    def train(*_: object) -> None:
+        trained.mkdir(exist_ok=True)
+        (trained / "report.html").touch()
+
+    stand_in(monkeypatch, "unmask.trainers.sft", train_sft=train)
+    stand_in(monkeypatch, "unmask.trainers.rl", train_rl=train)
+    stand_in(monkeypatch, "unmask.trainers.quickstart", run_quickstart=train)
+    needed = ["model.path=m", "task.kind=json", f"run.dir={tmp_path}"]
+    words = ["--dir", str(tmp_path)] if command == "quickstart" else needed
+    assert run(monkeypatch, command, *words) == 0
+    model, report, following = capsys.readouterr().err.splitlines()[-3:]
+    assert model == f"model:  {trained / 'model'}"
+    assert report == f"report: {trained / 'report.html'}"
+    assert following.startswith("next:   unmask ") and str(trained) in following
 
 
 def test_no_words_give_help() -> None:

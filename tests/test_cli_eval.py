@@ -22,7 +22,11 @@ def test_eval_rescore_and_compare_work_together(
     found = json.loads(out)
     assert list(found) == ["static", "low"]
     assert found["static"]["accuracy"] == 0.5 and found["low"]["speed"]["wall_s"] > 0
-    assert "not judged" in error and error.splitlines()[-1] == str(a / "report.html")
+    assert "not judged" in error and error.splitlines()[-3:] == [
+        f"model:  {tmp_path / 'checkpoint'}",
+        f"report: {a / 'report.html'}",
+        f"next:   unmask compare {a} ANOTHER_RUN",
+    ]
     assert "Accuracy against speed" in (a / "report.html").read_text()
 
     assert run(monkeypatch, "eval", *words(tmp_path, *more), "--resume") == 0

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unmask import cli_eval, cli_models
-from unmask.cli_words import Resume, ShowPrompt, Words, begin, load
+from unmask import __version__, cli_eval, cli_models
+from unmask.cli_words import Resume, ShowPrompt, Words, begin, load, print_finished
 from unmask.presets import preset as published_sampler
 from unmask.types import Message, SamplingParams, Strategy
 
@@ -43,6 +43,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"unmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
+
+
 @app.command(epilog="Example: unmask quickstart --task countdown --seed 3")
 def quickstart(
     task: Annotated[
@@ -57,6 +75,8 @@ def quickstart(
     from unmask.trainers.quickstart import run_quickstart
 
     _train(lambda: run_quickstart(task, seed, directory), "run it again")
+    model = str(directory / "rl" / "model")
+    print_finished(model, directory / "rl", "generate", model, "3+4+5=")
 
 
 @app.command(
@@ -70,6 +90,8 @@ def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -
     from unmask.trainers.sft import train_sft
 
     _train(lambda: train_sft(config, resume))
+    model = str(config.run.dir / "model")
+    print_finished(model, config.run.dir, "generate", model, "3+4+5=")
 
 
 @app.command(
@@ -83,6 +105,8 @@ def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) ->
     from unmask.trainers.rl import train_rl
 
     _train(lambda: train_rl(config, resume))
+    run = config.run.dir
+    print_finished(run / "model", run, "show", str(run), "--worst", "3")
 
 
 @app.command(

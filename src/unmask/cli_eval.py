@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli_words import Resume, ShowPrompt, Words, begin, load
+from unmask.cli_words import Resume, ShowPrompt, Words, begin, load, print_finished
 
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation
@@ -50,6 +50,8 @@ def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = Fal
         for number, handler in before.items():
             signal.signal(number, handler)
     _print(config.run.dir, evaluation)
+    run = str(config.run.dir)
+    print_finished(config.model.path, config.run.dir, "compare", run, "ANOTHER_RUN")
 
 
 @app.command(
@@ -97,6 +99,7 @@ def rescore(
     from unmask.evaluation.evaluate import conclude
 
     _print(run, conclude(run))
+    sys.stderr.write(f"report: {run / 'report.html'}\n")
 
 
 @app.command(
@@ -152,6 +155,6 @@ def _print(run: Path, evaluation: "Evaluation") -> None:
     """Draw the report, and print a table for the eye and JSON for programs."""
     from unmask.viewer.report import write_report
 
-    page = write_report(run)
-    sys.stderr.write(f"{evaluation.table()}\n{page}\n")
+    write_report(run)
+    sys.stderr.write(f"{evaluation.table()}\n")
     typer.echo(json.dumps(evaluation.to_dict(), indent=2))

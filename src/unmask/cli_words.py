@@ -1,5 +1,7 @@
 """What commands of several files share: their words, how a configuration is loaded, the first prompt."""
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -51,6 +53,14 @@ def begin(cls: "type[R]", words: Sequence[str], show_prompt: bool, resume: bool)
         raise typer.Exit
     check_run(config, resume)  # before torch is loaded, which takes seconds
     return config
+
+
+def print_finished(model: str | Path, run: Path, *command: str) -> None:
+    """Print on stderr where a run's model and report are, and a command that comes next."""
+    sys.stderr.write(f"model:  {model}\n")
+    if (page := run / "report.html").is_file():
+        sys.stderr.write(f"report: {page}\n")
+    sys.stderr.write(f"next:   unmask {shlex.join(command)}\n")
 
 
 def print_first_prompt(config: "SFTConfig | RLConfig | EvalConfig") -> None:

@@ -103,7 +103,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
             "unknown key sampling.treshold (command line);"
             " did you mean sampling.threshold or eval.sampling.threshold or sampling.edit_threshold?",
         ),
-        ("lr=1", "unknown key lr (command line); did you mean value.lr or optimizer.lr or lora?"),
+        ("lr=1", "unknown key lr (command line); here that is optimizer.lr or value.lr"),
         ("optimiser.lr=1", "unknown key optimiser (command line); did you mean optimizer?"),
         (
             "zzz=1",

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unmask.configs.keys import REQUIRED, Key, keys, to_toml
+from unmask.configs.other_names import ours
 from unmask.json_records import check_nesting, too_deep
 
 C = TypeVar("C", bound=BaseModel)
@@ -96,6 +97,11 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{file}: no such file; {_nearest_files(file)}")
+    if file.suffix in (".yaml", ".yml", ".json"):
+        raise ValueError(
+            f"{file}: configurations are TOML; `unmask config import {file} > mine.toml` translates those "
+            "of dLLM-RL"
+        )
     try:
         return _parse_toml(file.read_text(encoding="utf-8-sig"), str(file))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -235,6 +241,8 @@ def _way_out(name: str, listed: Sequence[Key]) -> str:
     if kinds:
         return f"it exists only when {kinds[0]}"
     names = {key.name for key in listed}
+    if meant := ours(name, names):
+        return f"here that is {' or '.join(meant)}"
     names |= {name.rpartition(".")[0] for name in names if "." in name}
     nearest = _nearest(name, names)
     if nearest:

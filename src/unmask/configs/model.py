@@ -13,7 +13,9 @@ class ModelConfig(Section):
     """Which checkpoint, and how it is held."""
 
     path: str
-    """Directory in Hugging Face layout, or a hub id."""
+    """Directory in Hugging Face layout, or a hub id. Published checkpoints are such directories, `unmask init`
+    makes one with random weights, `unmask convert` one of an autoregressive model, and a run leaves one in
+    `model/`."""
     adapter: str | None = None
     """Directory of LoRA adapters, in peft's files, laid over the checkpoint; for `generate` and `eval`.
     Training starts from whole weights."""

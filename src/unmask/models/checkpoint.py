@@ -55,6 +55,10 @@ COMPANIONS = (
     "merges.txt",
     "chat_template*",
 )
+MAKERS = (
+    "give the folder of a published checkpoint or of a run's model/, or make one with `unmask init` or "
+    "`unmask convert`"
+)
 DOWNLOADS = (*COMPANIONS, "config.json", "*.safetensors", INDEX)
 
 
@@ -161,7 +165,7 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     if directory.is_dir():
         return directory
     if str(path_or_hub_id).startswith(("/", "./", "../")):
-        raise ValueError(f"model.path = {directory}: no such directory")
+        raise ValueError(f"model.path = {directory}: no such directory; {MAKERS}")
     # Imported here: its HTTP client takes 8 MiB, which a directory does not need.
     from huggingface_hub import snapshot_download
 
@@ -169,7 +173,8 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
         return Path(snapshot_download(str(path_or_hub_id), allow_patterns=list(DOWNLOADS)))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path_or_hub_id} is not a directory, and the hub did not give it: {error}"
+            f"model.path = {path_or_hub_id}: not a directory, and the hub did not give it ({MAKERS}): "
+            f"{' '.join(str(error).split())}"
         ) from error
 
 

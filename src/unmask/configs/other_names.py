@@ -1,0 +1,80 @@
+"""Keys as other libraries write them, and ours: what the error about an unknown key points to."""
+
+from collections.abc import Collection
+
+from unmask.types import OTHER_NAMES
+
+BATCH = ("data.batch_size", "rollout.prompts", "engine.slots")
+LENGTH = ("steps", "epochs")
+MODEL = ("model.path",)
+DTYPE = ("model.dtype",)
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "learning_rate": ("optimizer.lr",),
+    "lr": ("optimizer.lr", "value.lr"),
+    "lr_scheduler_type": ("optimizer.schedule",),
+    "lr_scheduler": ("optimizer.schedule",),
+    "warmup_ratio": ("optimizer.warmup_steps",),
+    "warmup_steps": ("optimizer.warmup_steps",),
+    "num_warmup_steps": ("optimizer.warmup_steps",),
+    "adam_beta1": ("optimizer.betas",),
+    "adam_beta2": ("optimizer.betas",),
+    "adam_epsilon": ("optimizer.eps",),
+    "max_grad_norm": ("optimizer.clip_norm",),
+    "gradient_clip_val": ("optimizer.clip_norm",),
+    "gradient_accumulation_steps": ("optimizer.token_budget",),
+    "bf16": DTYPE,
+    "fp16": DTYPE,
+    "torch_dtype": DTYPE,
+    "mixed_precision": DTYPE,
+    "precision": DTYPE,
+    "batch_size": BATCH,
+    "train_batch_size": BATCH,
+    "per_device_train_batch_size": BATCH,
+    "per_device_eval_batch_size": ("engine.slots",),
+    "num_train_epochs": LENGTH,
+    "num_epochs": LENGTH,
+    "epochs": LENGTH,
+    "max_steps": ("steps",),
+    "num_train_steps": ("steps",),
+    "output_dir": ("run.dir",),
+    "save_dir": ("run.dir",),
+    "logging_dir": ("run.dir",),
+    "save_steps": ("save_every",),
+    "save_total_limit": ("run.keep_last",),
+    "eval_steps": ("eval.every",),
+    "report_to": ("run.tensorboard", "run.wandb"),
+    "model_name_or_path": MODEL,
+    "model_name": MODEL,
+    "model_path": MODEL,
+    "pretrained_model": MODEL,
+    "pretrained": MODEL,
+    "dataset": ("task.kind", "data.path"),
+    "dataset_name": ("task.kind", "data.path"),
+    "train_file": ("data.path", "task.train"),
+    "num_generations": ("rollout.responses", "samples"),
+    "beta": ("objective.kl",),
+    "kl_coef": ("objective.kl",),
+    "clip_range": ("objective.clip_low", "objective.clip_high"),
+    "epsilon": ("objective.clip_low", "objective.clip_high"),
+    "lora_r": ("lora.rank",),
+    "lora_alpha": ("lora.alpha",),
+    "target_modules": ("lora.targets",),
+    "lora_target_modules": ("lora.targets",),
+    "gradient_checkpointing": ("model.gradient_checkpointing",),
+    "seed": ("run.seed",),
+    **{
+        name: (f"sampling.{field}", f"eval.sampling.{field}") for name, field in OTHER_NAMES.items()
+    },
+    "num_return_sequences": ("rollout.responses", "samples"),
+}
+
+
+def ours(name: str, listed: Collection[str]) -> list[str]:
+    """Return the keys of a configuration that another library's key stands for, be it in a section or not.
+
+    Args:
+        name: dotted.
+        listed: the keys that the configuration has.
+    """
+    return [key for key in KEYS.get(name.rpartition(".")[2].lower(), ()) if key in listed]
