@@ -4,6 +4,7 @@ Sent along with the program (`rewards.remote_sandbox`); as in `inside.host`, eve
 program's once it runs, and no answer is believed.
 """
 
+import builtins
 import os
 import resource
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ def main(job: Mapping[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (job["cpu_s"], job["cpu_s"] + 1))
     behave_like_a_script()
     if job["questions"] is None:
-        load(job["program"], "__main__")
+        load(job["program"], "__main__", builtins)
         return
     answers, channel = os.dup(1), os.open(os.devnull, os.O_WRONLY)
 
