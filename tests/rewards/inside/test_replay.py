@@ -16,9 +16,9 @@ BOOT = (
 
 
 def do(folder: Path, program: str, questions: list[str] | None, cpu_s: int = 5) -> Any:
-    job = json.dumps({"program": program, "cpu_s": cpu_s, "questions": questions})
+    job = {"program": program, "cpu_s": cpu_s, "questions": questions, "keeps_objects": False}
     return subprocess.run(
-        [sys.executable, "-c", BOOT, job],
+        [sys.executable, "-c", BOOT, json.dumps(job)],
         input="2 3",
         capture_output=True,
         text=True,
