@@ -1088,7 +1088,7 @@ LITTER = """
     import os, tempfile
     def f(x):
         made = []
-        for place in ("/dev/shm", "/var/tmp", "/tmp"):
+        for place in ("/dev/shm", "/var/tmp", "/tmp", "/run/lock"):
             path = f"{place}/unmask-litter-{os.getpid()}"
             try:
                 os.makedirs(path + "/deep/deeper")

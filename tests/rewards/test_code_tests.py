@@ -317,10 +317,16 @@ def test_a_script_is_compared_by_what_it_prints():
         "import sys\nsys.setrecursionlimit(10**6)\nf = lambda n: n and f(n - 1)\nf(20_000)",
         "from pickle import loads, dumps\nclass A: pass\nassert type(loads(dumps(A()))) is A",
         "import atexit\natexit.register(lambda: None)",
+        "assert open('/dev/stdin').read() == '5\\n'",
+        "assert __cached__ is None and __spec__ is None",
     ],
 )
 def test_a_script_has_what_a_script_has(ending: str):
     assert outcome(f"print(input())\n{ending}\n", StdioTest("5\n", "5\n")) == "passed"
+
+
+def test_a_script_may_begin_with_a_byte_order_mark():
+    assert outcome("\ufeffprint(input())\r\n", StdioTest("5\n", "5\n")) == "passed"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,11 @@ def test_a_block_ends_where_markdown_and_python_say(program: str, fence: str, in
         ("    return 1\n```\n\nThis returns one.", "    return 1\n"),
         ("def f():\n    return 1\n```", "def f():\n    return 1\n"),
         (" Here:\n```\nx = 1\n```", "x = 1\n"),
+        ("# Doubled.\nx = 1\n```\n\nThis is one.", "# Doubled.\nx = 1\n"),
+        ("# One\n\nIt is:\n```\nx = 1\n```", "x = 1\n"),
+        ("````markdown\n# One\n```python\nx = 1\n```\n````", "x = 1\n"),
+        ("```md\n```python\nx = 1\n```\n```", "x = 1\n"),
+        ("```python\nx = 1\n</s>", "x = 1\n"),
         ("", ""),
         ("```python\n```", ""),
         ("```python\r\nx = 1\r\n```\r\nDone.", "x = 1\r\n"),
@@ -85,6 +90,31 @@ def test_blocks_that_markdown_does_not_have(response: str, program: str):
 )
 def test_the_last_block_that_defines_the_names_is_the_program(response: str, program: str):
     assert program_from_response(response, ["f"]) == program
+
+
+@pytest.mark.parametrize(
+    ("blocks", "program"),
+    [
+        (["import math", "def f(x): return math.pi"], [0, 1]),
+        (["from math import (\n    pi as p,\n)", "print(1)", "def f(x): return p"], [0, 2]),
+        (["def g(x): return x", "def f(x): return g(x)", "print(f(1))"], [0, 1]),
+        (["import math", "def g(x): return math.pi", "n = 1", "def f(x): return g(x)"], [0, 1, 3]),
+        (["def f(x): return g(x)", "def g(x): return x", "def f(x): return g(x)"], [1, 2]),
+        # What the program binds itself, or Python does, comes from nowhere else.
+        (["n = f(1)", "def f(x):\n    n = x\n    return n"], [1]),
+        (["def max(x): return 0", "def f(x): return max(x)"], [1]),
+        (["y = 1", "def f(x) return y"], [1]),
+    ],
+)
+def test_earlier_blocks_give_what_the_program_lacks(blocks: list[str], program: list[int]):
+    response = "\n".join(f"Then:\n```python\n{block}\n```" for block in blocks)
+    found = program_from_response(response, ["f"])
+    assert found.split() == "\n".join(blocks[place] for place in program).split()
+
+
+def test_a_script_gets_its_functions_from_earlier_blocks():
+    response = "```python\ndef g(n): return n\n```\nRun:\n```python\nprint(g(input()))\n```"
+    assert program_from_response(response) == "def g(n): return n\n\nprint(g(input()))\n"
 
 
 def test_names_of_several_blocks_are_joined():
@@ -128,7 +158,15 @@ def test_any_text_has_a_program(text: str):
     "piece",
     [
         *("```python\n", "```\n", "~~~\n~~~~\n", "```json\n", "`", " ", "<|x|>", "``` "),
-        *('```python\n"""\n```\n', "```python\n'''\n\"\"\"\n```\n", "'\\\n", "#``` ", '"""'),
+        *(
+            '```python\n"""\n```\n',
+            "```python\n'''\n\"\"\"\n```\n",
+            "```python\na = b\n```\n",
+            "import (\n",
+            "'\\\n",
+            "#``` ",
+            '"""',
+        ),
     ],
 )
 @pytest.mark.parametrize("head", ["", "```python\n", "```python\n#"])
@@ -137,4 +175,5 @@ def test_no_response_takes_more_than_linear_time(head: str, piece: str):
     start = time.process_time()
     program_from_response(response, ["f"])
     program_from_response(response)
+    program_from_response(f"{response}\n```\n```python\nf = a + b + c\nprint(input())\n```")
     assert time.process_time() - start < 20  # half a second; quadratic it takes minutes

@@ -28,7 +28,7 @@ import math
 import random
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import partial
@@ -43,6 +43,7 @@ from unmask.rewards.remote_sandbox import RemoteSandbox
 from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.sandbox_limits import Limits, ProgramFailedError, UnfitTestError
+from unmask.rewards.source_names import names_bound, names_used
 from unmask.rewards.workers import Verdict
 
 FACTORY = "unmask.rewards.code_tests:load_code_verifier"
@@ -113,16 +114,6 @@ def read_test(record: Mapping[str, Any]) -> CodeTest:
     raise ValueError(f"no such kind of test: {record['kind']!r}")
 
 
-def names_used(source: str) -> set[str]:
-    """Return the names that a module reads.
-
-    Raises:
-        SyntaxError: it is no Python.
-    """
-    nodes = ast.walk(ast.parse(source))
-    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-
-
 def run_test(
     sandbox: AnySandbox, program: str, test: CodeTest, float_tolerance: float = FLOAT_TOLERANCE
 ) -> Outcome:
@@ -179,17 +170,10 @@ def prepare(test: SourceTest) -> None:
             for module in modules:
                 if module and find_spec(module.partition(".")[0]) is None:
                     raise UnfitTestError(f"a test needs what is not installed: {module}")
-    given = {*dir(builtins), *namespace, *test.names, *_names_bound(nodes)}
+    given = {*dir(builtins), *namespace, *test.names, *names_bound(nodes)}
     unknown = sorted(names_used(test.source) - given)
     if unknown and "*" not in given:
         raise UnfitTestError(f"a test uses {', '.join(unknown)}, which nothing defines")
-
-
-def _names_bound(nodes: Sequence[ast.AST]) -> set[str]:
-    """Return every name that anything in a module binds, in whatever scope."""
-    stored = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    given = {getattr(n, field, None) for n in nodes for field in ("name", "asname", "arg")}
-    return stored | {str(name).partition(".")[0] for name in given if name}
 
 
 def _set_up(test: SourceTest) -> tuple[dict[str, Any], CodeType]:

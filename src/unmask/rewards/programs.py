@@ -13,14 +13,20 @@ Which block is the program:
 2. where it is a script, the last block that reads standard input;
 3. without such a block, all blocks joined in the first case, and the last one in the second.
 
+Before a block that was found so stand the earlier ones that define or import what it uses and does not
+bind itself. A block of Markdown is read as if its fences were not there.
+
 Blocks marked as Python go before blocks of no language; blocks of other languages are no programs.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from unmask.rewards.source_names import names_missing
+
 PYTHON = {"python", "python3", "py", "py3"}
+MARKDOWN = {"markdown", "md"}
 # Behind prose a fence opens a block only if it names Python.
 OPENING = re.compile(
     r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\r\n]*)\r?$"
@@ -38,10 +44,17 @@ PIECE = (
     r"'(?:\\.|[^'\\\n])*'|"
     r"#(?:`{3,}[^`\n]*`{3,}|(?<=[\s#])`{3,}|(?!`{3})[^\n])*|"
 )
-BEGINS_AS_CODE = re.compile(r"(?: {2,}|\t)\S|\s*(?:@|(?:async|def|class|import|from)\s)")
+BEGINS_AS_CODE = re.compile(
+    r"(?: {2,}|\t)\S|(?:\s|#[^\n]*\n)*(?:@|(?:async|def|class|import|from)\s|\w+ = )"
+)
+DEFINITION = re.compile(
+    r"^(?:(?:async[ \t]+def|def|class)[ \t]+(\w+)|(\w+)[ \t]*(?::[^=\n]+)?=(?!=)"
+    r"|(?:from[ \t]+\S+[ \t]+)?import[ \t]+(\w[^\n]*|\([^)]{0,1000}))",
+    re.MULTILINE,
+)
 READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bfileinput\b|\b(?:open|read)\s*\(\s*0\b")
 # Read backwards, so that a long response is read once.
-END_MARKS = re.compile(r"(?:\s*>\|\w+\|<)*")
+END_MARKS = re.compile(r"(?:\s*(?:>\|\w+\|<|>s/<))*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +78,25 @@ def program_from_response(response: str, names: Collection[str] = ()) -> str:
     marked = [block.text for block in blocks if block.language in PYTHON]
     plain = [block.text for block in blocks if not block.language]
     for candidates in (marked, plain):
-        for program in reversed(candidates):
+        for place, program in reversed([*enumerate(candidates)]):
             is_whole = (
                 all(defines(program, n) for n in names) if names else READS_STDIN.search(program)
             )
             if is_whole:
-                return program
+                return _completed(program, candidates[:place])
     candidates = marked or plain or [text]
     return "\n".join(candidates) if names else candidates[-1]
+
+
+def _completed(program: str, earlier: Sequence[str]) -> str:
+    """Return a program behind those of the earlier blocks that define what it uses and does not bind."""
+    missing = names_missing(program) if earlier else set[str]()
+    for block in reversed(earlier):
+        defined = re.findall(r"\w+", " ".join(map(" ".join, DEFINITION.findall(block))))
+        if not missing.isdisjoint(defined):
+            program = f"{block}\n{program}"
+            missing |= names_missing(block)
+    return program
 
 
 def defines(program: str, name: str) -> bool:
@@ -90,6 +114,8 @@ def _blocks(text: str) -> Iterator[Block]:
         place = opening.end()
         found = re.search(r"[\w+#-]+", opening["info"] or opening["python"] or "")
         language = found[0].lower() if found else ""
+        if language in MARKDOWN:
+            continue
         if before.strip() and not language and BEGINS_AS_CODE.match(before):
             yield Block("python", before)
             continue

@@ -30,6 +30,13 @@ Means = Literal["bubblewrap", "unshare", "limits"]
 # Shared libraries and time zones; of /etc only what the loader reads.
 SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+# Semaphores and shared memory of POSIX are files there; so they count as temporary files.
+LINKS = {
+    "/dev/shm": "/tmp",
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+}
 CODE = Path(__file__).parents[1]
 TMP = Path("/tmp")
 INSIDE_CODE, INSIDE_PACKAGES = Path("/unmask/code"), Path("/unmask/packages")
@@ -167,6 +174,7 @@ def walled(
             spec = {
                 "binds": [[str(bind.outside), str(bind.inside)] for bind in seen],
                 "devices": DEVICES,
+                "links": LINKS,
                 "tmp_bytes": tmp_bytes,
                 "tmp_files": MAX_FILES,
                 "may_change_user": may_change_user,
@@ -199,8 +207,7 @@ def _bubblewrap(binds: Sequence[Bind], tmp_bytes: int, may_change_user: bool) ->
         *(word for path in sorted(folders) for word in ("--perms", "0755", "--dir", str(path))),
         *(word for b in binds for word in ("--ro-bind", str(b.outside), str(b.inside))),
         *(word for device in DEVICES for word in ("--dev-bind", device, device)),
-        # Semaphores and shared memory of POSIX are files there; so they count as temporary files.
-        *("--symlink", str(TMP), "/dev/shm"),
+        *(word for link, target in LINKS.items() for word in ("--symlink", target, link)),
         *("--remount-ro", "/", "--chdir", str(TMP)),
         *(word for name in capabilities for word in ("--cap-add", name)),
     ]

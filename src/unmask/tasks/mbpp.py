@@ -7,7 +7,8 @@ see what is read from them (`rewards.program_objects`).
 
 import ast
 
-from unmask.rewards.code_tests import SourceTest, names_used
+from unmask.rewards.code_tests import SourceTest
+from unmask.rewards.source_names import names_used
 from unmask.tasks.code_problems import code_grader, code_reference, fenced, names_defined
 from unmask.tasks.dataset import Dataset, Problem, Source
 from unmask.tasks.record import Record

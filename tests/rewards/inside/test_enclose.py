@@ -64,6 +64,7 @@ def test_it_needs_no_root():
     spec = {
         "binds": [[path, path] for path in ("/usr", "/lib", "/lib64") if Path(path).exists()],
         "devices": ["/dev/null"],
+        "links": {"/dev/shm": "/tmp"},
         "tmp_bytes": 2**20,
         "tmp_files": 100,
         "may_change_user": False,

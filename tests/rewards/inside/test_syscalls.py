@@ -21,6 +21,7 @@ from unmask.rewards.inside.syscalls import (
     ERROR,
     FIRST_UNKNOWN,
     KILL,
+    OF_A_PROCESS,
     REFUSED,
     filter_of,
     numbers,
@@ -113,6 +114,25 @@ def test_connecting_is_refused_where_the_file_system_is_the_machines(machine: st
     assert verdict(machine, call("connect", machine), may_connect=False) == REFUSE
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", ["socket", "socketpair"])
+def test_what_sends_without_connecting_is_refused_with_it(machine: str, name: str):
+    for kind, found in {1: ALLOW, 2: REFUSE, 3: REFUSE, 5: ALLOW, 0x80802: REFUSE}.items():
+        assert verdict(machine, call(name, machine), 1, kind) == ALLOW
+        assert verdict(machine, call(name, machine), 1, kind, may_connect=False) == found
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_limits_and_priorities_of_other_processes_are_refused(machine: str):
+    for number in numbers(OF_A_PROCESS, machine).values():
+        assert verdict(machine, number, 0, 7) == ALLOW
+        assert verdict(machine, number, 1234, 7) == REFUSE
+    priority = call("setpriority", machine)
+    assert verdict(machine, priority, 0, 0, 19) == ALLOW
+    for which, process in ((0, 1234), (1, 0), (2, 0), (2, 1000)):
+        assert verdict(machine, priority, which, process, 19) == REFUSE
+
+
 @given(flags=st.integers(0, 2**32 - 1), machine=st.sampled_from(MACHINES))
 def test_no_flags_make_a_namespace(flags: int, machine: str):
     found = verdict(machine, call("clone", machine), flags)
@@ -125,7 +145,8 @@ def test_numbers_are_the_kernels(machine: str):
     if not header.exists():
         pytest.skip(f"{header} is not installed")
     known = dict(re.findall(r"#define __NR_(\w+) (\d+)", header.read_text()))
-    ours = numbers(REFUSED, machine) | numbers(CHECKED, machine)
+    tables = (REFUSED, CHECKED, OF_A_PROCESS)
+    ours = {name: n for table in tables for name, n in numbers(table, machine).items()}
     assert {name: int(known[name]) for name in ours if name in known} == {
         name: number for name, number in ours.items() if name in known
     }

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     """Wall this process in and become the command.
 
     Args:
-        argv: a JSON object (`binds`: pairs of outside and inside, `devices`, `tmp_bytes`,
+        argv: a JSON object (`binds`: pairs of outside and inside, `devices`, `links`, `tmp_bytes`,
             `tmp_files`, `may_change_user`), then the command.
     """
     spec, command = json.loads(argv[0]), argv[1:]
@@ -94,8 +94,8 @@ def build_root(spec: Mapping[str, Any]) -> None:
         forbid_writing(ROOT + inside, AT_RECURSIVE)
     for device in spec["devices"]:
         bind(device, ROOT + device)
-    # Semaphores and shared memory of POSIX are files there; so they count as temporary files.
-    Path(ROOT + "/dev/shm").symlink_to("/tmp")
+    for link, target in spec["links"].items():
+        Path(ROOT + link).symlink_to(target)
     check(libc.pivot_root(ROOT.encode(), f"{ROOT}/.outside".encode()), "pivot_root")
     os.chdir("/")
     check(libc.umount2(b"/.outside", MNT_DETACH), "umount")

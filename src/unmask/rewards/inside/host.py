@@ -103,9 +103,11 @@ def load(source: str, name: str, builtin: object) -> ModuleType:
     """
     module = ModuleType(name)
     module.__file__ = f"{os.getcwd()}/program.py"  # noqa: PTH109 - pathlib is slow to load
-    vars(module)["__builtins__"] = builtin
+    vars(module).update(__builtins__=builtin, __cached__=None)
     sys.modules[name] = module
-    exec(compile(source, module.__file__, "exec"), vars(module))
+    # As bytes: a text may not begin with a byte order mark.
+    code = compile(source.encode("utf-8", "surrogatepass"), module.__file__, "exec")
+    exec(code, vars(module))
     return module
 
 

@@ -2,9 +2,9 @@
 
 A limit on address space does not count what the kernel keeps elsewhere: memory files, shared
 memory, socket and pipe buffers, a tmpfs in a new namespace. Each is refused or kept small here,
-together with what reaches other processes (tracing, keyrings) and what programs never need and
-kernels have had holes in. The filter refuses what is listed and whatever is newer than the list;
-a list of what is allowed would have to follow every C library.
+together with what reaches other processes (tracing, keyrings, their limits and priorities) and what
+programs never need and kernels have had holes in. The filter refuses what is listed and whatever is
+newer than the list; a list of what is allowed would have to follow every C library.
 
 It is written here, and not by `pyseccomp` for `bwrap --seccomp`, because it must hold at every
 level, also where no bubblewrap is, and because it may only begin once the interpreter has started
@@ -37,6 +37,8 @@ REFUSED = """
     pidfd_getfd 438 438  process_madvise 440 440  move_pages 279 239  migrate_pages 256 238
     bpf 321 280  perf_event_open 298 241
     io_uring_setup 425 425  io_uring_enter 426 426  io_uring_register 427 427
+    landlock_create_ruleset 444 444  landlock_add_rule 445 445  landlock_restrict_self 446 446
+    ioprio_set 251 30
     unshare 272 97  setns 308 268  chroot 161 51  pivot_root 155 41  mount 165 40  umount2 166 39
     open_tree 428 428  move_mount 429 429  fsopen 430 430  fsconfig 431 431  fsmount 432 432
     fspick 433 433  mount_setattr 442 442  name_to_handle_at 303 264  open_by_handle_at 304 265
@@ -51,11 +53,17 @@ REFUSED_X86_64 = (172, 173, 154, 253)
 # Name, the two numbers, as above; these are refused for some values of an argument.
 CHECKED = """
     clone 56 220  clone3 435 435  socket 41 198  socketpair 53 199  setsockopt 54 208
-    listen 50 201  connect 42 203  fcntl 72 25  rt_sigaction 13 134
+    listen 50 201  connect 42 203  fcntl 72 25  rt_sigaction 13 134  setpriority 141 140
+"""
+# Of these the first argument is a process, 0 for the one that calls.
+OF_A_PROCESS = """
+    prlimit64 302 261  sched_setparam 142 118  sched_setscheduler 144 119  sched_setaffinity 203 122
+    sched_setattr 314 274
 """
 FIRST_UNKNOWN, X32 = 463, 0x40000000
 CLONE_NEW = 0x7E020000  # cgroup, UTS, IPC, user, process and network namespaces; mounts
 AF_UNIX, F_SETPIPE_SZ, MAX_BACKLOG = 1, 1031, 128
+SOCK_DGRAM = 2  # as a bit: of Unix sockets only these have it, and raw ones, which become these
 BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and what forces them
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -71,8 +79,8 @@ def refuse_calls(may_connect: bool) -> None:
     """Lay the filter on this process; it must have given up gaining privileges before.
 
     Args:
-        may_connect: whether it may connect Unix sockets, which reach the machine's servers where
-            the file system is the machine's.
+        may_connect: whether it may connect Unix sockets, or have any that send without; they reach the
+            machine's servers where the file system is the machine's.
 
     Raises:
         OSError: the kernel takes no filter, or the processor is of another kind.
@@ -105,11 +113,17 @@ def filter_of(machine: str, may_connect: bool) -> Iterator[bytes]:
     yield from _when(calls["clone"], 0, [*_if(ANY_BIT, CLONE_NEW, then=refuse)])
     for name in ("socket", "socketpair"):
         family = [*_if(EQUAL, AF_UNIX, otherwise=ERROR | errno.EAFNOSUPPORT)]
+        if not may_connect:
+            family += [_op(LOAD, ARGUMENTS + 8), *_if(ANY_BIT, SOCK_DGRAM, then=refuse)]
         yield from _when(calls[name], 0, family)
     sizes = [part for size in BUFFER_SIZES for part in _if(EQUAL, size, then=refuse)]
     yield from _when(calls["setsockopt"], 2, sizes)
     yield from _when(calls["listen"], 1, [*_if(ABOVE, MAX_BACKLOG, then=refuse)])
     yield from _when(calls["fcntl"], 1, [*_if(EQUAL, F_SETPIPE_SZ, then=refuse)])
+    for number in numbers(OF_A_PROCESS, machine).values():
+        yield from _when(number, 0, [*_if(EQUAL, 0, otherwise=refuse)])
+    own = [*_if(EQUAL, 0, otherwise=refuse), _op(LOAD, ARGUMENTS + 8)]
+    yield from _when(calls["setpriority"], 0, [*own, *_if(EQUAL, 0, otherwise=refuse)])
     # A call that only asks for the handler has a second argument of null, in both its halves.
     sets = [*_if(EQUAL, signal.SIGCHLD, otherwise=ALLOW)]
     for half in (0, 4):
