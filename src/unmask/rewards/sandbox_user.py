@@ -21,7 +21,7 @@ from pathlib import Path
 FIRST_UID, NUM_UIDS = 40_000, 20_000
 LEASES = Path("/run/unmask-users")
 # Where every user may make files; with Landlock, only empty folders.
-PUBLIC = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/var/crash")
+PUBLIC = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock")
 
 
 @dataclass(frozen=True, slots=True)
