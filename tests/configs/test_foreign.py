@@ -401,13 +401,28 @@ def test_samplers_that_are_not_there_are_refused(base: str, changes: dict[str, A
     assert loss.startswith(f"rollout.{list(changes)[-1]} = ")
 
 
-@pytest.mark.parametrize("section", ["rollout", "evaluation"])
-def test_the_entropy_bound_of_its_engine_is_refused(section: str) -> None:
-    table = edited(rl_table(), **{f"{section}__remasking_strategy": "entropy_bounded"})
+@pytest.mark.parametrize(
+    ("section", "of_config"), [("rollout", "sampling"), ("evaluation", "eval.sampling")]
+)
+@pytest.mark.parametrize(("stated", "bound"), [({}, 0.35), ({"eb_threshold": 2}, 2.0)])
+def test_the_entropy_bound_is_that_of_its_engine(
+    section: str, of_config: str, stated: dict[str, float], bound: float
+) -> None:
+    table = rl_table()
     del table["evaluation"]["top_k"]
-    (loss,) = losses(table)
-    assert loss.startswith(f'{section}.remasking_strategy = "entropy_bounded": ')
-    assert "_bound = 0.35  # LOST" in translate(table, is_lossy=True)[0]
+    table[section] |= {"remasking_strategy": "entropy_bounded", **stated}
+    config = CLASSES["rl"].model_validate(tomllib.loads(translate(table)[0])).model_dump()
+    found = dict(flatten(config))
+    keys = ("strategy", "entropy_sum", "entropy_bound")
+    assert [found[f"{of_config}.{key}"] for key in keys] == ["entropy_bounded", "inclusive", bound]
+
+
+def test_evaluations_under_an_entropy_bound_are_those_of_its_engine() -> None:
+    strategies = ["low_confidence_dynamic", "entropy_bounded"]
+    table = edited(rl_table(), evaluation__remasking_strategy=strategies)
+    config = CLASSES["eval"].model_validate(tomllib.loads(translate(table, "eval")[0]))
+    found = config.model_dump()["variations"]["entropy_bounded"]
+    assert (found["entropy_sum"], found["entropy_bound"]) == ("inclusive", 0.35)
 
 
 def test_filters_that_rl_refuses_are_refused() -> None:

@@ -38,7 +38,12 @@ SECTIONS = (
     ("eval by_evaluation", "evaluation", "sampling"),
 )
 STATIC, DYNAMIC = "low_confidence_static", "low_confidence_dynamic"
-STRATEGIES = {STATIC: "static", DYNAMIC: "dynamic", "sequential": "left_to_right"}
+STRATEGIES = {
+    STATIC: "static",
+    DYNAMIC: "dynamic",
+    "sequential": "left_to_right",
+    "entropy_bounded": "entropy_bounded",  # bound and sum are those of the preset
+}
 # What ranks the slots under a static quota.
 TARGETS = {
     "confidence": "static",
@@ -49,7 +54,7 @@ TARGETS = {
 MACHINES = "how the work is spread; no result depends on it here"
 SPREAD = "of a response there, of a block here"
 RANKED = "written into the strategy where that is static"
-ENTROPIES = "it reveals while all entropies sum to less than 0.35; here one slot more"
+BOUND = "its engine's, which its scripts leave at 0.35"
 EXACT = "its cache is approximate; RL is exact here"
 FILTERS = "unmask rl refuses filters: the learner's log-probabilities are over every token"
 
@@ -58,8 +63,6 @@ def sampling_rules(readers: str, section: str, new: str) -> tuple[Rule, ...]:
     """Return the rows of a section that samples."""
     block, full, dream = (f"{readers} {trait}" for trait in ("block", "full", "dream"))
     o, n = f"{section}.", f"{new}."
-    entropy = {n + "strategy": "entropy_bounded", n + "entropy_bound": 0.35}
-    strategies = STRATEGIES | {"entropy_bounded": Loss(ENTROPIES, entropy)}
     ranked = partial(_full_strategy, section=section, new=new)
     return (
         line(readers, o + "temperature", n + "temperature"),
@@ -69,9 +72,10 @@ def sampling_rules(readers: str, section: str, new: str) -> tuple[Rule, ...]:
         line(readers, o + "block_size", n + "block_size"),
         line(block, o + "denoising_steps_per_block", n + "denoising_steps"),
         line(full, o + "steps", n + "denoising_steps", SPREAD, partial(_steps, section=section)),
-        line(block, o + "remasking_strategy", n + "strategy", "", one_of(strategies)),
+        line(block, o + "remasking_strategy", n + "strategy", "", one_of(STRATEGIES)),
         line(full, o + "remasking_strategy", n + "strategy", "target ranks if static", ranked),
         line(readers, o + "dynamic_threshold", n + "threshold"),
+        line(block, o + "eb_threshold", n + "entropy_bound", BOUND),
         judged(full, o + "target", RANKED, partial(_target, section=section)),
         *lost(dream, "slots are ranked here, never drawn", o + "alg_temp", unless=0),
         *lost(dream, "padding is a token like any other", o + "pad_target_penalty", unless=1),
