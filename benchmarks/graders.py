@@ -31,7 +31,11 @@ FORMS: dict[str, tuple[Extraction, Form]] = {
     "thousands separators": ("boxed", lambda value: f"So it is $\\boxed{{{value:,}}}$."),
     "dollar sign": ("boxed", lambda value: f"She pays $\\boxed{{\\${value}}}$."),
     "decimal": ("boxed", lambda value: f"So it is \\boxed{{{value:.2f}}}"),
-    "power of ten": ("boxed", lambda value: f"So it is $\\boxed{{{value:e}}}$."),
+    # Without a plus: `1.8e+1` may be 1.8 e + 1, and is not read as a power of ten.
+    "power of ten": (
+        "boxed",
+        lambda value: f"So it is $\\boxed{{{format(value, 'e').replace('+', '')}}}$.",
+    ),
     "sentence": ("stated", lambda value: f"The answer is {value}."),
     "sentence, dollars": ("stated", lambda value: f"The answer is ${value:,}."),
     "sentence, bold": ("stated", lambda value: f"Final Answer: **{value:,}**"),

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 
 # Name, number on x86_64, number on aarch64; newer calls have one number everywhere.
 REFUSED = """
+    setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7
     memfd_create 319 279  memfd_secret 447 447  userfaultfd 323 282
     shmget 29 194  shmctl 31 195  shmat 30 196  shmdt 67 197
     semget 64 190  semctl 66 191  semop 65 193  semtimedop 220 192
