@@ -911,7 +911,7 @@ LONG = {
         for _ in range(4): os.wait()
         return x * x
     """,
-    "children that count for nobody": """
+    "children that nothing waits for": """
     try: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     except OSError: pass
     def f(x):
@@ -1111,7 +1111,7 @@ def test_nothing_is_left_where_all_users_may_write(rules: str, monkeypatch: pyte
     assert [path for path in made if os.path.lexists(path)] == []
 
 
-def test_deep_folders_hold_nobody_up():
+def test_deep_folders_are_removed_within_a_limit():
     program = """
         import os
         def f(x):

@@ -353,7 +353,7 @@ def serve(factory: str, args: Mapping[str, Any], time_limit_s: float, wall_limit
 
     try:
         _limit_memory()
-        # What a worker knows, programs of the same user must not read, and not say in its place.
+        # A program of the same user must not read the tests here, or write into the pipe of verdicts.
         forbid_inspection()
         verify = _load(factory, args)
         _silence()

@@ -76,7 +76,7 @@ def test_orphans_that_come_before_the_watcher_goes_on_end_too():
     assert watched(body, slow) == (0, [0, None])
 
 
-def test_all_ends_when_the_other_side_wants_it():
+def test_all_ends_when_the_control_is_closed():
     assert watched(ORPHANS + "\n    time.sleep(1000)", stops_after_s=0.5) == (137, [-9, None])
 
 

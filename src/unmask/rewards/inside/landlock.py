@@ -3,9 +3,9 @@
 At level `process` they are the only bound on files; behind namespaces they keep `/proc` read-only,
 so that a program cannot lower its `oom_score_adj`. A check costs a step for each folder up to the one
 that a rule names, so a deep tree of folders costs its square; where a program has a user of its own,
-making folders is not checked, because the user's are removed. A process that has rules can neither trace nor
-signal one that has other rules, whoever's user it is. Kernels before 5.13, and some that were built
-without it, have no Landlock; then nothing changes, and `abi` is 0.
+making folders is not checked, because the user's are removed. A process with rules can neither trace
+nor, from Linux 6.12 on, signal one with other rules, even of the same user. Kernels before 5.13, and
+some that were built without it, have no Landlock; then nothing changes, and `abi` returns 0.
 """
 
 import ctypes
