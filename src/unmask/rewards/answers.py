@@ -16,8 +16,13 @@ from typing import NamedTuple
 
 # The look-behind and the possessive repeats keep a long run of backslashes from being read once per
 # backslash. What follows any other backslash is no brace.
-BOX = r"(?<!\\)\\++(?:boxed|fbox)"
-BARE = r"[-+]?(?:\d+(?:[.,]\d+)*+(?:/\d+)?|\\[dt]?frac(?:\d\d|\{[^{}]*+\}\{[^{}]*+\}))|[A-Z](?![A-Za-z])"
+BOX = r"(?<!\\)\\++(?:boxed|f(?:rame)?box)"
+# The formula behind a box without braces, up to the next space or punctuation; `\boxed Box` holds none.
+GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
+BARE = (
+    r"[-+\u2212]?(?:(?=[\d.\\]|[A-Za-z](?![A-Za-z])))"
+    rf"(?:\\[dt]?frac\s*\d\s*\d|\\(?!boxed|f(?:rame)?box)(?:[A-Za-z]++|%)|{GROUP}|[\w^!%/*+-]|[.,](?=\d))++"
+)
 TOKEN = re.compile(
     rf"(?P<box>{BOX}\s*+\{{)|{BOX}\s*+(?P<bare>{BARE})|\\.|(?P<opening>\{{)|(?P<closing>\}})",
     re.DOTALL,
@@ -25,32 +30,35 @@ TOKEN = re.compile(
 OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
 # What may stand between two boxes of one list: separators, delimiters, labels.
 LINK = re.compile(
-    r"(?:[\s$,;:.&*-]|\\[,;()\[\]\\]|\\q?quad\b|[A-Za-z](?:_\{?\w\}?)?\s*=|\(?\d[.)]|\\text\b|[{}]|"
-    r"\b(?:and|or|also|the|other|another|first|second|third|is|solution|root|value)\b)*+",
+    r"(?:\n\s*[-*]\s|[\s$,;:.&{}]|\*\*|\\[,;()\[\]\\]|\\(?:q?quad|lor|vee|text)\b|[A-Za-z](?:_\{?\w\}?)?\s*&?=|\(?\d[.)]|"
+    r"\b(?:and|or|as well as|also|the|either|other|another|one|first|second|third|smaller|larger|is|are|"
+    r"solutions?|roots?|values?)\b)*+",
     re.IGNORECASE,
 )
 LONGEST_LINK, SEARCHED = 60, 300
 
-# Emphasis, and separators of thousands; `2**3` is a power.
+# Emphasis, and separators of thousands; `2**3` is a power, `x_1` an index.
 MARKUP = re.compile(
-    r"(?<!\w)(?:\*\*|__)|(?:\*\*|__)(?!\w)|`|(?<=\d)(?:\\[,!]|\{,\}|[ \u202f](?=\d{3}(?!\d)))+(?=\d)"
+    r"(?<![\w)\]}\\])(?:\*\*|__?)(?=[\w$*(\\-])|(?:\*\*|(?<=\S)__?)(?![\w{(\\])|`|</?(?:b|i|u|em|strong)>|\\!|"
+    r"(?<=\d)(?:\\[,;: ]|\{,\}|[ ~\u00a0\u2009\u202f])(?=\d{3}(?!\d))"
 )
 FORMULA = re.compile(
     r"\$\$([^$]+)\$\$|(?<![\\$])\$([^$\n]+)\$|\\\[([^\\]*+(?:\\[^\]][^\\]*+)*+)\\\]|"
     r"\\\(([^\\]*+(?:\\[^)][^\\]*+)*+)\\\)"
 )
+ROOT = r"(?:\\?\bsqrt(?:\{[^{}]*+\}|\([^()]*+\))|\\?\bpi\b|\u03c0|\u221a\d+)"
 NUMBER = (
     r"[-+(]*+[$\u00a3\u20ac]?(?:(?:\d+(?:,\d+)*+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?|"
-    r"\\[dt]?frac\{[^{}]*+\}\{[^{}]*+\})[)!]*+"
+    rf"\\[dt]?frac\{{[^{{}}]*+\}}\{{[^{{}}]*+\}}|{ROOT})[)!]*+"
 )
-OPERATOR = r"\s*+(?:[-+*/^\u00d7\u00f7]|\\times|\\cdot)\s*+"
-TERM = rf"{NUMBER}(?:{OPERATOR}{NUMBER})*+(?:\s*+(?:\\?%|per ?cent|hundred|thousand|million|billion)\b)?"
+OPERATOR = r"\s*+(?:[-+*/^:\u00d7\u00f7]|\\times|\\cdot|\bto\b)\s*+"
+TERM = rf"{NUMBER}(?:{OPERATOR}{NUMBER}|\s*+{ROOT})*+(?:\s*+(?:\\?%|per ?cent|hundred|thousand|million|billion)\b)?"
 JOINT = r"\s*+(?:,\s*+(?:(?:and|or)\b)?|\b(?:and|or)\b)\s*+"
 VALUE = re.compile(rf"(?<![\w.\\{{]){TERM}(?:{JOINT}{TERM})*+")
 # A unit behind a number is a word, a letter of a formula is none.
-WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}(?!\s*\{)|(?<=\d)\s+[mgshlNJWKVA]$")
+WORD = re.compile(r"(?<![A-Za-z\\])(?!(?:sqrt|pi)\b)[A-Za-z]{2,}(?!\s*\{)|(?<=\d)\s+[mgshlNJWKVA]$")
 MARK = re.compile(
-    r"\banswers?\b(?:(?!\.\s)[^\n]){0,100}?(?:\b(?:is|are|be|equals)\b:?|[:=]|\n)|\banswer\b(?=\s+[-$\d\\(])",
+    r"\banswers?\b(?:(?!\.\s)[^\n]){0,100}?(?:\b(?:is|are|be|equals)\b(?!\s+not\b):?|[:=]|\n)|\banswer\b(?=\s+[-$\d\\(])",
     re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")

@@ -10,6 +10,7 @@ grammar:
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,7 +37,6 @@ SYMBOLS = str.maketrans(
         "\u2265": r"\ge ",
         "\u2260": r"\ne ",
         "\u03c0": r"\pi ",
-        "\u221a": r"\sqrt ",
         "\u00b1": r"\pm ",
         "\u2208": r"\in ",
         "\u2248": r"\approx ",
@@ -44,9 +44,8 @@ SYMBOLS = str.maketrans(
         "\u2032": "'",
     }
 )
-RAISED = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b"
-LOWERED = "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"
-TO_DIGITS = str.maketrans(RAISED + LOWERED, "0123456789-0123456789")
+UPRIGHT = r"\\(?:(?:text|math)(?:rm|bf|it|sf|normal)?|mbox|operatorname\*?|bm|boldsymbol|underline|emph)\s*"
+GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
 FUNCTIONS = r"(?:a?(?:rc)?(?:sin|cos|tan|sec|csc|cot)h?|exp|ln|log|max|min|gcd|lcm|det)"
 FENCES = tuple(
     re.compile(pattern, re.DOTALL)
@@ -56,13 +55,21 @@ FENCES = tuple(
         r"\\\((.*)\\\)",
         r"\\\[(.*)\\\]",
         r"\*\*(.*)\*\*",
+        rf"{UPRIGHT}\{{((?:[^{{}}]|{GROUP})*+)\}}",
     )
 )
-UPRIGHT = r"\\(?:(?:text|math)(?:rm|bf|it|sf|normal)?|mbox|operatorname\*?|bm|boldsymbol|underline|emph)\s*"
-GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-NUMERALS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-BASES = {name: base for base, name in enumerate(NUMERALS, start=2)}
+NUMERALS = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+)
+BASES = {name: str(base) for base, name in enumerate(NUMERALS.split(), start=2)}
+PREFIXES = {"b": 2, "o": 8, "x": 16}
+BASE = rf"(?:in\s+)?\bbase[\s~-]*(\d+|{'|'.join(BASES)})\b"
+# In a base above ten a digit may be a letter, the first one only of two, so `2E_3` and `A_1` are no numbers.
+DIGITS = (
+    r"\d[\d.]*|(?:\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+)"
+    r"(?=(?:\s|\\right|[)\]}])*_\s*\{?\s*(?:1[1-6]|eleven|twelve|\w+teen)\b)"
+)
 
 
 def _scale(match: re.Match[str]) -> str:
@@ -81,8 +88,13 @@ def _repeating(match: re.Match[str]) -> str:
 
 def _in_base(match: re.Match[str]) -> str:
     digits = (match[1] or match[2]).upper().lstrip("0") or "0"
-    base = match[3] or match[4] or match[5]
-    return rf"\text{{{digits} base {BASES.get(base, base)}}}"
+    base = BASES.get(match[3], match[3])
+    return digits if base == "10" else rf"\text{{{digits} base {base}}}"
+
+
+def _raised(match: re.Match[str]) -> str:
+    index = unicodedata.normalize("NFKC", match[0]).replace("\N{MINUS SIGN}", "-")
+    return f"{'^' if match[1] else '_'}{{{index}}}"
 
 
 def _mixed(match: re.Match[str]) -> str:
@@ -94,20 +106,30 @@ def _mixed(match: re.Match[str]) -> str:
 
 SPELLING: tuple[Rewrite, ...] = (
     (r"\\displaystyle|\\limits|\\[bB]igg?[lrm]?(?![a-z])|\\!", ""),
-    (r"(?<![\d.])\d{1,3}(?:(?:\{,\}|\\[,;: ]| )\d{3})+(?!\d)", lambda m: re.sub(r"\D", "", m[0])),
+    (r"([\u2070-\u207b\u00b9\u00b2\u00b3]+)|[\u2080-\u208b]+", _raised),
+    (
+        r"(?:(?<![\d.])\d{1,3}(?:(?:\{,\}|\\[,;: ]| )\d{3})+|(?<=\.)\d{3}(?:(?:\\[,;: ]| )\d{1,3})+)(?!\d)",
+        lambda m: re.sub(r"\D", "", m[0]),
+    ),
     (r"\{,\}", ","),
     (r"(?<!\\)\\(?:[,;:> ]|q?quad\b|thinspace\b|hspace\*?\{[^{}]*\})", " "),
-    (f"([{RAISED}]+)", lambda m: f"^{{{m[0].translate(TO_DIGITS)}}}"),
-    (f"([{LOWERED}]+)", lambda m: f"_{{{m[0].translate(TO_DIGITS)}}}"),
-    (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}", r"\\text{\1}"),
+    (r"(?:(?<=frac)|(?<=sqrt)|(?<=[_^]))(\{)\\(?:rm|bf|it)\s+([^{}]*\})", r"\1\\text\1\2}"),
+    (r"\{\\(?:rm|bf|it)\s+([^{}]*)\}|\\(?:rm|bf|it)\s*\{([^{}]*)\}", r"\\text{\1\2}"),
+    (rf"\\(?:rm|bf|it)\b|{UPRIGHT}(?:(?=\\)|(?<=\s)(?=[A-Za-z](?![A-Za-z])))", ""),
+    (rf"(?i:^({UPRIGHT}\{{)?\s*(?:the\s+)?(?:final\s+)?answer\b(?:\s|is\b|[:=])*)", r"\1"),
+    (rf"{UPRIGHT}\{{\s*\}}", " "),
+    (r"\\imath\b", "i "),
+    (r"\\[dt]?frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+    (rf"\\sqrt\s*(\\[dt]?frac{GROUP}{GROUP}|\\(?!left)[A-Za-z]+)", r"\\sqrt{\1}"),
     (r"\\\$|\\(?:pounds|euro)\b|[$\u00a3\u20ac]", ""),
     (rf"{UPRIGHT}\{{\s*({'|'.join(SCALES)})\b", r" \1\\text{"),
     (rf"(?<=[\d\s}}])({'|'.join(SCALES)})\b", _scale),
     (rf"{UPRIGHT}\{{\s*(?:per ?cent|pct|\\?%)\s*\}}|\bper ?cent\b", r"\\%"),
     (r"(?<=\d)\s+(?=\\?%)", ""),
-    (r"\^\s*\{?\s*\\(?:circ|degree)\b\s*\}?|\\degree\b", ""),
+    (r"\^\s*\{?\s*\\(?:circ|degree)\b\s*\}?(?:\s*[CF]\b)?|\\degree\b", ""),
+    (rf"(?<=\d){UPRIGHT}\{{([eE][-+]?\d+)\}}", r"\1"),
     (
-        rf"(?<![\w.^])(\d+(?:\.\d*)?|\.\d+)(?:[eE]|{UPRIGHT}\{{[eE]\}})\{{?(-?\d{{1,9}}|\+\d{{2,9}})\}}?(?![\w.])",
+        rf"(?<![\w.^])(\d+(?:\.\d*)?|\.\d+)(?:[eE]|\s*{UPRIGHT}\{{[eE]\}}\s*)\{{?(-?\d{{1,9}}|\+\d{{2,9}})\}}?(?![\w.])",
         _scientific,
     ),
     (r"(?<=[\d.])\s*[xX]\s*(?=10\s*\^)", r"\\times "),
@@ -121,17 +143,32 @@ SPELLING: tuple[Rewrite, ...] = (
         r"\\\1\2 ",
     ),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
-    (r"\\?\bsqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+    (r"(?:\\?\bsqrt|\u221a)\s*\(([^()]*)\)|\u221a\s*(\d+|\w)", r"\\sqrt{\1\2}"),
     (r"\\varnothing\b", r"\\emptyset "),
     (r"^\s*(?:\\approx\b|\\sim\b|=|:)", ""),
 )
 MEANING: tuple[Rewrite, ...] = (
-    # The grammar drops the index of a number. The first digit is no letter, so `2E_3` is no base 3.
+    (rf"(?<=\d){UPRIGHT}\{{([\dA-Fa-f]+)\}}(?=\s*_)", r"\1"),
     (
-        r"(?<![\w.^])(?:\((\d+)\)|(\d+(?:\.\d+)?|\d[\dA-Fa-f]+(?=\s*_\s*\{?1[1-6]\b)))\s*_\s*"
-        rf"(?:(\w+)|{UPRIGHT}\{{\s*(\w+)\s*\}}|\{{\s*(?:{UPRIGHT}\{{)?\s*(\w+)\s*\}}?\s*\}})",
+        rf"{UPRIGHT}\{{([\s(]*(?:in\s+)?(?:base\b)?[\s(]*(?:\d*|{'|'.join(BASES)})[\s)]*|[\dA-Fa-f]+(?=\}}\s*_))\}}",
+        r" \1 ",
+    ),
+    (rf"_\s*\{{[\s(]*{BASE}[\s)]*\}}|\(\s*{BASE}\s*\)|{BASE}", r"_{\1\2\3}"),
+    (
+        r"(?<=[\dA-Fa-f)\]}])\s*\\?_\s*(?:\{[\s(]*(\w+)[\s)]*\}|\(\s*(\w+)\s*\)|(\d+|[A-Za-z]+))",
+        r"_{\1\2\3}",
+    ),
+    (
+        r"(?<![\w.])0([box])([\dA-Fa-f]+)(?!\w)",
+        lambda m: f"{m[2]}_{{{PREFIXES[m[1]]}}}",
+    ),
+    # The grammar drops the index of a number.
+    (
+        rf"(?<![\w.^_)}}\\])(?:(?:\\overline\s*|\\left\s*)?[(\[{{]\s*({DIGITS})\s*(?:\\right\s*)?[)\]}}]|({DIGITS}))"
+        r"\s*_\{(\w+)\}",
         _in_base,
     ),
+    (rf"_\s*{UPRIGHT}\{{\s*(\w+)\s*\}}|_\s*\{{\s*{UPRIGHT}\{{\s*(\w+)\s*\}}\s*\}}", r"_{\1\2}"),
     (r"'+", lambda m: "^{" + r"\prime " * len(m[0]) + "}"),
     (rf"{UPRIGHT}\{{\s*(\\[A-Za-z]+|[A-Za-z]|[\d.,]+)\s*\}}", r" \1 "),
     (r"\\(gamma|Gamma)\b(?!\s*\()", r"\\text{letter \1}"),
@@ -220,8 +257,12 @@ def plain_words(text: str) -> str | None:
 
 
 def squeezed(text: str) -> str:
-    """Return a text without spaces, delimiters of mathematics and sizes of brackets and fractions."""
-    text = re.sub(r"\\(?:left|right)(?![a-z])|(?<!\\)\\[,;:! ]|[\s$]", "", text.translate(SYMBOLS))
+    """Return a text without delimiters of mathematics, sizes, and spaces other than between digits."""
+    text = re.sub(
+        r"\\(?:left|right)(?![a-z])|(?<!\\)\\[,;:! ]|\$|(?<!\d)\s|\s(?!\d)",
+        "",
+        text.translate(SYMBOLS),
+    )
     return re.sub(r"\\[dt]frac\b", r"\\frac", text)
 
 
