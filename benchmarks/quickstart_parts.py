@@ -88,7 +88,7 @@ POINTS = (
     Point(VerifierPool, "judge", "verifier (a worker process)"),
     Point(unmask.trainers.rl, "trajectory_views", "views, advantages", "update"),
     Point(unmask.trainers.sft, "noisy_views", "views, noise", "update"),
-    Point(unmask.trainers.sft, "denominator", "weights, objective, statistics", "update"),
+    Point(unmask.trainers.sft, "weighted_views", "weights, objective, statistics", "update"),
     Point(PolicyUpdate, "__call__", "weights, objective, statistics", "update"),
     Point(Learner, "update", "weights, objective, statistics", "update"),
     Point(unmask.trainers.learner, "pack_views", "layout"),

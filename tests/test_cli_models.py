@@ -39,10 +39,10 @@ def test_a_model_is_made_looked_at_and_used(tmp_path: Path) -> None:
 
 def test_experts_are_reported(tmp_path: Path) -> None:
     place = tmp_path / "model"
-    done = unmask("init", place, "--family", "llada2", "--experts", 4, "--alphabet", "0123")
+    done = unmask("init", place, "--family", "llada2", "--experts", 8, "--alphabet", "0123")
     assert "of them per token" in done.stdout
     printed = unmask("inspect", place).stdout
-    assert "4 of width 32, 2 per token, in 1 layers, grouped_sigmoid" in printed
+    assert "8 of width 32, 2 per token, in 1 layers, grouped_sigmoid" in printed
 
 
 def test_convert(tmp_path: Path) -> None:

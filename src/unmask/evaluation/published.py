@@ -28,8 +28,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-from unmask.json_records import read_object
-from unmask.models.spec import ModelSpec
+    from unmask.models.spec import ModelSpec
 
 # What a family's published `forward` must be given for whole texts: `none`: it builds its own pattern;
 # `full`: the word, as Dream's does; `seen`: `(1, 1, L, L)`, 1 where a key is seen, and positions;
@@ -81,6 +80,8 @@ def require_code(directory: Path) -> None:
     Raises:
         ValueError: if `auto_map` names no model class, or its file is not there.
     """
+    from unmask.json_records import read_object  # here: the child that runs this file has no unmask
+
     config = read_object(directory / "config.json")
     named = config.get("auto_map") or {}
     found = next((named[name] for name in AUTO_CLASSES if name in named), None)

@@ -253,8 +253,10 @@ def _experts(family: str, shape: Shape, traits: Traits) -> MoESpec | None:
         raise ValueError(
             f"layers = {shape.layers}: {family} has {traits.num_dense_layers} dense, then experts"
         )
-    if shape.experts < 1 or shape.experts % groups:
-        raise ValueError(f"experts = {shape.experts}: must be a multiple of {groups} for {family}")
+    # A group is chosen by its two best experts.
+    step = 2 * groups if groups > 1 else 1
+    if shape.experts < 1 or shape.experts % step:
+        raise ValueError(f"experts = {shape.experts}: must be a multiple of {step} for {family}")
     most = shape.experts // groups * traits.moe.get("num_active_groups", 1)
     least = 2 if traits.moe.get("renormalises") else 1
     if not least <= shape.active_experts <= most:

@@ -194,7 +194,10 @@ def _read_environment(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    found = read_object(path)
+    try:
+        found = read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error}, so the run cannot go on") from None
     if not {"packages", "start_time"} <= found.keys():
         raise ValueError(f"{path}: has no packages or start_time, so the run cannot go on")
     return found
