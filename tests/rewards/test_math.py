@@ -338,6 +338,8 @@ def test_the_last_box_counts_else_what_extraction_says(
         ("B", r"\boxed B", 1),
         ("np.arcsin(10/13)", r"\boxed{np.arcsin(10 / 13)}", 1),
         ("np.arcsin(10/13)", r"\boxed{10/13}", 0),
+        ("$i^5=i^4 \\cdot i=i$", r"\boxed{i^5=i^4 \cdot i=i}", 1),
+        ("31/2", r"\boxed{3 1/2}", 0),
     ],
 )
 def test_boxes(gold: str, response: str, score: float):

@@ -247,6 +247,7 @@ def test_nothing_is_dropped_that_has_a_meaning(one: str, other: str):
         r"\frac{18",
         "5)",
         "np.arcsin(10/13)",
+        "Thus the mean is 5",
         "18 18",
         "@@ 18",
         r"1, 2, \ldots, 10",
@@ -286,3 +287,4 @@ def test_the_text_without_spaces_and_sizes():
     assert squeezed(r"$\dfrac{a}{b}\, \left( ? \right)$") == squeezed(r"\frac{a}{b}(?)")
     assert squeezed("5 ? 6") != squeezed("5 ? 7")
     assert squeezed("1 2") != squeezed("12")
+    assert squeezed("3 1/2") != squeezed("31/2")

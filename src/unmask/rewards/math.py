@@ -98,12 +98,10 @@ def _is_answer(answer: str, gold: str) -> bool:
     from unmask.rewards.math_comparison import is_same
     from unmask.rewards.math_reading import plain_words, read, squeezed
 
-    if not answer or len(answer) > LONGEST_ANSWER:
-        return bool(answer) and answer == gold
+    if not answer or len(answer) > LONGEST_ANSWER or squeezed(answer) == squeezed(gold):
+        return bool(answer) and squeezed(answer) == squeezed(gold)
     words, gold_words = plain_words(answer), plain_words(gold)
     if words and gold_words and (words == gold_words or len(gold_words) >= SHORTEST_WORD):
         return words == gold_words
     formula, gold_formula = read(answer), read(gold)
-    if formula is None or gold_formula is None:
-        return squeezed(answer) == squeezed(gold)
-    return is_same(gold_formula, formula)
+    return bool(formula and gold_formula and is_same(gold_formula, formula))

@@ -13,6 +13,7 @@ signs one may be missing.
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from math import inf
 from typing import Any
 
@@ -102,7 +103,8 @@ def _value(equation: Any, other: Any, same: Same) -> Any:
         return equation
     first, *between, last = sides
     if _equated(other):
-        return sympy.Eq(first, last, evaluate=False) if between and _is_name(first) else equation
+        is_named = _is_name(first) and all(same(side, last) for side in between)
+        return sympy.Eq(first, last, evaluate=False) if between and is_named else equation
     # 9 + 9 = 18 is 18; 17 = 18 is not, nor is 2x = 18.
     is_value = (_is_name(first) or same(first, last)) and all(
         side.free_symbols or same(side, last) for side in between
@@ -145,11 +147,12 @@ def _is_same_condition(gold: Any, answer: Any, same: Same) -> bool:
             sympy.And(*answers).as_set() if answers else answer,
         )
     return len(golds) == len(answers) and any(
-        all(map(_is_same_relation, golds, order)) for order in (answers, answers[::-1])
+        all(map(_is_same_relation, golds, order, repeat(same)))
+        for order in (answers, answers[::-1])
     )
 
 
-def _is_same_relation(gold: Any, answer: Any) -> bool:
+def _is_same_relation(gold: Any, answer: Any, same: Same) -> bool:
     """Compare two relations, each a difference beside 0: one is a multiple of the other."""
     kinds: list[Any] = [FLIPPED.get(type(side), type(side)) for side in (gold, answer)]
     if isinstance(gold.lhs, sympy.Tuple) or isinstance(gold.rhs, sympy.Set):
@@ -161,6 +164,8 @@ def _is_same_relation(gold: Any, answer: Any) -> bool:
         _exact((side.rhs - side.lhs) if type(side) in FLIPPED else (side.lhs - side.rhs))
         for side in (gold, answer)
     )
+    if not one.free_symbols or not other.free_symbols:
+        return same(gold.lhs, answer.lhs) and same(gold.rhs, answer.rhs)
     points = _points(one, other, is_positive=True)
     pairs = [(_number(one, point), _number(other, point)) for point in points]
     ratios = [a / b for a, b in pairs if a is not None and b]

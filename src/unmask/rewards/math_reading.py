@@ -144,6 +144,8 @@ SPELLING: tuple[Rewrite, ...] = (
     ),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (r"(?:\\?\bsqrt|\u221a)\s*\(([^()]*)\)|\u221a\s*(\d+|\w)", r"\\sqrt{\1\2}"),
+    (r"\\(leq|geq|le|ge)slant\b", r"\\\1 "),
+    (r"[A-Za-z]\s*=\s*(?=\\pm\b)", ""),
     (r"\\varnothing\b", r"\\emptyset "),
     (r"^\s*(?:\\approx\b|\\sim\b|=|:)", ""),
 )
@@ -210,6 +212,10 @@ NO_UNIT = re.compile(
 FREE_LETTER = re.compile(r"(?<![A-Za-z\\])(?!(?:e|i)\b)[A-Za-z]")
 # The grammar's time doubles with every few brackets around brackets.
 DEEPEST = 12
+# The grammar takes words for products of letters.
+WORD = re.compile(
+    rf"{UPRIGHT}\{{[^{{}}]*\}}|\\(?:begin|end)\{{[^{{}}]*\}}|\\[A-Za-z]+|infinity|(?P<word>[A-Za-z][a-z]{{3,}})"
+)
 # Left out, numbers side by side, and indices that the grammar drops.
 UNREADABLE = re.compile(
     r"\\[lcvd]?dots|\.\.\.|\u2026|(?<![_^\d.])\d[\d.]*\s+[\d.]|(?<![A-Za-z\\_^\d.])[\d.]+\s*_|"
@@ -275,7 +281,8 @@ def read(text: str) -> Formula | None:
     text = formula if "," in joined or re.search(r"[(\[]|\\\{", joined) else joined
     digits = max((len(d.replace(".", "").lstrip("0")) for d in DECIMAL.findall(text)), default=inf)
     text = _rewrite(text, MEANING)
-    if UNREADABLE.search(text) or _depth(text) > DEEPEST:
+    has_words = any(found["word"] for found in WORD.finditer(text))
+    if has_words or UNREADABLE.search(text) or _depth(text) > DEEPEST:
         return None
     try:
         text = _rewrite(normalize_latex(text, NORMAL), PRODUCTS)
