@@ -272,6 +272,7 @@ def test_epochs_of_sft_are_steps(with_data: Callable[[str], None]) -> None:
     # 10 demonstrations in batches of 8 are 2 steps, 3 times.
     assert (lines["data.batch_size"], lines["steps"], lines["data.path"]) == (8, 6, "data/sft.json")
     assert (lines["noise.noise"], lines["model.block_size"]) == ("per_token", 4)
+    assert lines["loss.reduction"] == "constant" and "noise.canvas_tokens" not in lines
 
 
 @pytest.mark.usefixtures("with_data")
@@ -311,9 +312,28 @@ def test_pads_of_sft_are_those_in_the_text(
         assert losses(table, devices=1)[0].startswith("training.post_num")
 
 
+def is_random_masking(lines: dict[str, Any]) -> bool:
+    """One noise level and one mean a row, as long as the longest, and no blocks."""
+    found = [lines[key] for key in ("noise.noise", "loss.reduction", "noise.canvas_tokens")]
+    return found == ["per_block", "view", "longest"] and "model.block_size" not in lines
+
+
+@pytest.mark.parametrize("base", ["llada", "mmada", "dream"])
+def test_random_masking_under_full_attention_is_exact(
+    base: str, with_data: Callable[[str], None]
+) -> None:
+    with_data("")
+    masks = {"training__mask_times_per_sample": 2, "training__max_gen_length": 1024}
+    table = edited(SFT, training__method="random_masking", model__model_base=base, **masks)
+    lines = lines_of(table, devices=1)
+    assert is_random_masking(lines)
+    # Two rows a demonstration: 4 of the 10 fill the 8 rows of a step, 3 times.
+    assert (lines["noise.views"], lines["data.batch_size"], lines["steps"]) == (2, 4, 9)
+
+
 @pytest.mark.parametrize("base", ["llada", "dream"])
-@pytest.mark.parametrize("method", ["random_masking", "semi-ar", "trace"])
-def test_sft_under_full_attention_is_refused(
+@pytest.mark.parametrize("method", ["semi-ar", "trace", "ar"])
+def test_other_sft_under_full_attention_is_refused(
     base: str, method: str, with_data: Callable[[str], None]
 ) -> None:
     with_data("")
@@ -321,8 +341,7 @@ def test_sft_under_full_attention_is_refused(
     (loss,) = losses(table, devices=2)
     assert loss.startswith(f'training.method = "{method}": ')
     lines = dict(flatten(tomllib.loads(translate(table, devices=2, is_lossy=True)[0])))
-    # One noise level a row, and no blocks.
-    assert lines["noise.noise"] == "per_block" and "model.block_size" not in lines
+    assert is_random_masking(lines)
 
 
 @pytest.mark.parametrize("method", ["random_masking", "trace"])

@@ -225,6 +225,19 @@ def test_mistake_in_a_key_of_two_types_names_both(value: str) -> None:
     assert lines and all("objective.train_block" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("0", "noise (command line): canvas_tokens = 0 must be at least 1"),
+        ("long", 'noise.canvas_tokens = "long" (command line): must be int | "longest" | none'),
+    ],
+)
+def test_mistake_in_a_number_that_may_be_a_word_is_one_line(value: str, line: str) -> None:
+    with pytest.raises(ValueError, match="canvas_tokens") as mistake:
+        load_config(SFTConfig, [], ["model.path=m", f"noise.canvas_tokens={value}"])
+    assert str(mistake.value) == line
+
+
 def test_missing_keys_are_named() -> None:
     model, task = complaint()
     assert model.startswith("missing key model.path (string): Directory in")

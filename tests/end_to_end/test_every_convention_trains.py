@@ -77,6 +77,11 @@ def test_supervised(family: str, tmp_path: Path) -> None:
             "noise.canvas_tokens=8",
             r"noise\.canvas_tokens = 8 is for models with full",
         ),
+        (
+            "sdar",
+            "noise.canvas_tokens=longest",
+            r"noise\.canvas_tokens = longest is for models with full",
+        ),
         ("llada", "noise.canvas_tokens=125", "has 131 tokens, but the model has 128 positions"),
         ("dream", "optimizer.token_budget=16", r"optimizer\.token_budget = 16 .* takes 17"),
     ],

@@ -16,7 +16,7 @@ from unmask.configs.task import ReasoningGymConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.engine.llm import LLM
 from unmask.trainers.learner import Learner
-from unmask.trainers.sft import noisy_views, train_sft, weighted_views
+from unmask.trainers.sft import fewest_slots, noisy_views, train_sft, weighted_views
 from unmask.trainers.terms import supervised_terms
 from unmask.types import SamplingParams
 
@@ -66,7 +66,7 @@ def test_the_noise_depends_on_seed_step_and_place_and_on_nothing_else(tmp_path: 
     def hidden(seed: int, step: int, size: int = 3) -> list[list[bool]]:
         config = sft_config(tmp_path, f"run.seed={seed}", "noise.views=4")
         batch = [Demonstration((2, 3), tuple(range(4, 16)))] * size
-        return [v.hidden.flatten().tolist() for v in noisy_views(batch, config, llm, step)]
+        return [v.hidden.flatten().tolist() for v in noisy_views(batch, config, llm, step, 0)]
 
     sft_config(tmp_path)
     llm = LLM(tmp_path / "checkpoint")
@@ -74,6 +74,15 @@ def test_the_noise_depends_on_seed_step_and_place_and_on_nothing_else(tmp_path: 
     assert len({tuple(places) for places in first}) == 3
     assert hidden(0, 1, size=2) == first[:2]
     assert hidden(0, 2) != first != hidden(1, 1)
+
+
+@pytest.mark.parametrize(("word", "fewest"), [("null", 0), ("3", 3), ("9", 9), ("longest", 5)])
+def test_canvases_have_the_slots_asked_for_or_those_of_the_longest_response(
+    word: str, fewest: int, tmp_path: Path
+) -> None:
+    config = sft_config(tmp_path, *([] if word == "null" else [f"noise.canvas_tokens={word}"]))
+    found = [Demonstration((2,) * 9, (4,) * size) for size in (1, 5, 2)]
+    assert fewest_slots(config, found) == fewest
 
 
 @pytest.mark.parametrize("every", [0, 1, 2])

@@ -56,7 +56,7 @@ BLOCK_NOISE = one_of(
     Loss("unmask sft trains block models by semi-ar alone", {"noise.noise": "per_token"}),
 )
 ROW_NOISE = one_of(
-    {"random_masking": Loss("it takes the mean of every row first, here of all rows", PER_BLOCK)},
+    {"random_masking": "per_block"},
     Loss("unmask sft trains full attention by random_masking alone", PER_BLOCK),
 )
 
@@ -133,7 +133,6 @@ SFT = (
     line("sft full", "training.mask_times_per_sample", "noise.views", "fresh in every epoch"),
     *idle("sft", "read by the method trace alone", "training.shrink"),
     judged("sft", "training.post_num", "the text decides", to.demonstration_pads, "null"),
-    line("sft full", "training.max_gen_length", "noise.canvas_tokens", "longer ones are not cut"),
     *otherwise("sft", "what does not fit is an error, never cut", "training.max_gen_length"),
     line("sft", "training.batch_size_lm", "data.batch_size", "of all devices", to.batch_size),
     *idle("sft", "written into data.batch_size", "training.gradient_accumulation_steps"),
@@ -190,6 +189,9 @@ IMPLIED = (
     Implied("rl block", "objective.max_log_ratio", 10, "log-ratios are clamped"),
     Implied("rl block masks", "objective.mask_level", "per_token", "a level for each token"),
     Implied("rl", "optimizer.reset_every_step", True, "AdamW's moments start anew at every step"),
+    Implied("sft block", "loss.reduction", "constant", "by the longest response"),
+    Implied("sft full", "loss.reduction", "view", "by a row's hidden tokens"),
+    Implied("sft full", "noise.canvas_tokens", "longest", "rows are filled up with masks"),
     Implied("trains", "optimizer.betas", [0.9, 0.999], "AdamW's usual"),
     Implied("rl measured", "eval.split", "test", "where evaluation.eval_dataset goes"),
     Implied("rl measured", "eval.problems", 1_000_000, "it measures the whole set"),

@@ -76,7 +76,8 @@ def config_from(
         config = cls.model_validate(values)
     except ValidationError as error:
         lines = [_explain(details, values, assigned, listed) for details in error.errors()]
-        raise ValueError("\n".join(lines)) from None
+        # A value that no type of a union takes is a mistake for each of them.
+        raise ValueError("\n".join(dict.fromkeys(lines))) from None
     return config, {name: _origin(name, assigned) for name, _ in flatten(dump(config))}
 
 

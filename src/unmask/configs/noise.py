@@ -19,10 +19,11 @@ class NoiseConfig(Section):
     """Highest noise level t."""
     views: int = Field(default=1, ge=1, le=1024)
     """Independent noisy views of each response per pass; in blocks, they share its clean copy."""
-    canvas_tokens: int | None = Field(default=None, ge=1)
+    canvas_tokens: int | Literal["longest"] | None = None
     """Under full attention, fewest slots of a canvas: what a shorter response leaves free is hidden
-    and never scored, as when a sampler is given so many `max_tokens`. Without it a canvas ends where
-    its response does, and tells the model how long the answer is."""
+    and never scored, as when a sampler is given so many `max_tokens`. `longest` (published) is the
+    longest response of the data. Without it a canvas ends where its response does, and tells the
+    model how long the answer is."""
     weight: Literal["one", "elbo"] = "one"
     """Weight of a hidden token: 1, or 1/t, which makes the loss a bound on the likelihood."""
 
@@ -30,4 +31,6 @@ class NoiseConfig(Section):
     def _ordered(self) -> "NoiseConfig":
         if self.low > self.high:
             raise ValueError(f"low = {self.low} is above high = {self.high}")
+        if isinstance(self.canvas_tokens, int) and self.canvas_tokens < 1:
+            raise ValueError(f"canvas_tokens = {self.canvas_tokens} must be at least 1")
         return self

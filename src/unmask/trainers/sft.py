@@ -57,6 +57,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     task = build_task(config.task)
     demonstrations = read_demonstrations(config, task, llm)
     longest = max(len(d.response_ids) for d in demonstrations)
+    fewest = fewest_slots(config, demonstrations)
     source = Shuffled(demonstrations, config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     evaluator = Evaluator(llm, task, config.eval, SamplingConfig(), config.run.seed)
@@ -74,7 +75,8 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
         for step in range(keeper.step + 1, config.steps + 1):
             clock = Clock()
             with clock("update"):
-                views = noisy_views(source.draw(config.data.batch_size), config, llm, step)
+                batch = source.draw(config.data.batch_size)
+                views = noisy_views(batch, config, llm, step, fewest)
                 views, total = weighted_views(views, config, longest)
                 rate = learning_rate(config.optimizer, step - 1, config.steps)
                 update = learner.update(views, supervised_terms, total, rate)
@@ -118,10 +120,10 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
     Raises:
         ValueError: naming the key and the numbers.
     """
-    fewest = config.noise.canvas_tokens or 0
+    fewest = fewest_slots(config, found)
     if fewest and not spec.is_full:
         raise ValueError(
-            f"noise.canvas_tokens = {fewest} is for models with full attention: {spec.family} sees "
+            f"noise.canvas_tokens = {config.noise.canvas_tokens} is for models with full attention: {spec.family} sees "
             "nothing right of a block"
         )
     if spec.is_shifted and not all(d.prompt_ids for d in found):
@@ -139,10 +141,19 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
     check_budget(longest, spec.require_block(), config.optimizer.token_budget)
 
 
+def fewest_slots(config: SFTConfig, found: Sequence[Demonstration]) -> int:
+    """Return the fewest slots of a canvas under full attention; 0 is no minimum."""
+    asked = config.noise.canvas_tokens
+    return max(len(d.response_ids) for d in found) if asked == "longest" else asked or 0
+
+
 def noisy_views(
-    batch: Sequence[Demonstration], config: SFTConfig, llm: LLM, step: int
+    batch: Sequence[Demonstration], config: SFTConfig, llm: LLM, step: int, fewest: int
 ) -> list[Views]:
-    """Return fresh noisy views of a batch; the noise of a demonstration depends on seed, step and place."""
+    """Return fresh noisy views of a batch, on canvases of `fewest` slots or more.
+
+    The noise of a demonstration depends on seed, step and place.
+    """
     noise = config.noise
     schedule = NoiseSchedule(
         noise.low, noise.high, noise.noise == "per_token", noise.weight == "elbo"
@@ -152,7 +163,7 @@ def noisy_views(
         llm.model.spec.require_block(),
         (schedule, noise.views),
         [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
-        noise.canvas_tokens or 0,
+        fewest,
     )
 
 
