@@ -263,3 +263,11 @@ def test_objects_of_the_program_stay_there(service: RunCodeServer):
     )
     with RemoteSandbox(service.url, LIMITS) as sandbox:
         assert run_test(sandbox, program, test) == "passed"
+
+
+def test_a_service_that_fails_during_a_call_is_no_verdict():
+    with (
+        RemoteSandbox("http://127.0.0.1:9", LIMITS) as sandbox,
+        pytest.raises(ConnectionError, match=r"task\.sandbox\.url"),
+    ):
+        run_test(sandbox, "def f(x): return x", CallTest("f", (1,), 1))

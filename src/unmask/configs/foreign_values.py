@@ -86,7 +86,7 @@ def batch_size(value: Any, source: Source) -> Any:
     accumulated, views = (source.get(name, 1) for name in names)
     views = views if "full" in source.traits else 1
     if not are_counts(value, accumulated, views):
-        return Loss(f"with {names[0]} = {accumulated!r} this is no number of rows")
+        return Loss(f"with {names[0]} = {accumulated!r} the number of rows is not known")
     demonstrations, left = divmod(value * accumulated * source.devices, views)
     reason = f"a step holds no whole number of demonstrations, which have {views} rows each"
     return Loss(reason, {"data.batch_size": max(1, demonstrations)}) if left else demonstrations

@@ -39,7 +39,7 @@ from types import CodeType
 from typing import Any, Literal
 
 from unmask.rewards.inside.literals import MAX_DEPTH, pack, unpack
-from unmask.rewards.remote_sandbox import RemoteSandbox
+from unmask.rewards.remote_sandbox import RemoteSandbox, ServiceFailedError
 from unmask.rewards.sandbox import Sandbox
 from unmask.rewards.sandbox_command import Means
 from unmask.rewards.sandbox_limits import Limits, ProgramFailedError, UnfitTestError
@@ -139,7 +139,7 @@ def run_test(
 def _holds(body: Callable[[], None]) -> bool:
     try:
         body()
-    except UnfitTestError:
+    except (UnfitTestError, ServiceFailedError):
         raise
     except (Exception, ProgramFailedError):
         return False
@@ -237,7 +237,7 @@ def _is_same_line(printed: str, expected: str, tolerance: float) -> bool:
     if all(map(NUMBER.fullmatch, [*ours.split(), *theirs.split()])):
         pairs = zip_longest(ours.split(), theirs.split(), fillvalue="")
         return all(_is_same_number(a, b) or _is_close(a, b, tolerance) for a, b in pairs)
-    # Among words that are no numbers, the space between them counts.
+    # Among other words, the space between them counts.
     pairs = zip_longest(*(re.split(r"(\s+)", line) for line in (ours, theirs)), fillvalue="")
     return all(a == b or _is_close(a, b, tolerance) for a, b in pairs)
 

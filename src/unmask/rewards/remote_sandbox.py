@@ -63,6 +63,10 @@ main(JOB)
 """
 
 
+class ServiceFailedError(ConnectionError):
+    """The service fails, which is no verdict; a program may raise a `ConnectionError` of its own."""
+
+
 class RemoteSandbox:
     """A program that a service runs; the interface of `Sandbox`.
 
@@ -114,7 +118,7 @@ class RemoteSandbox:
             self._questions.append(json.dumps(question))
             answer = self._run(self._questions, "").encode()
             return value_of_answer(answer, question["number"], self._object)
-        except (ForeignValueError, UnfitTestError, ConnectionError) as error:
+        except (ForeignValueError, UnfitTestError, ServiceFailedError) as error:
             self.breach |= isinstance(error, ForeignValueError)
             raise
         except Exception as error:
@@ -180,7 +184,7 @@ class RemoteSandbox:
                 return self._fail("crash")
             except (OSError, HTTPException, ValueError) as error:
                 reason = f"{type(error).__name__}: {getattr(error, 'reason', None) or error}"
-        raise ConnectionError(f"task.sandbox.url: {self._url}: {reason} ({TRIES} tries)")
+        raise ServiceFailedError(f"task.sandbox.url: {self._url}: {reason} ({TRIES} tries)")
 
     def _fail(self, failure: Failure) -> NoReturn:
         self.failure = self.failure or failure
