@@ -65,7 +65,7 @@ def test_every_number_can_be_changed() -> None:
         "heads": 6,
         "kv_heads": 3,
         "ffn_width": 80,
-        "experts": 12,
+        "experts": 16,
         "active_experts": 3,
         "expert_width": 24,
         "head_width": 32,
@@ -79,7 +79,7 @@ def test_every_number_can_be_changed() -> None:
     assert (spec.head_width, spec.rotary_width, spec.ffn_width) == (32, 16, 80)
     assert (spec.max_length, spec.block_size, spec.is_tied) == (77, 16, True)
     assert spec.moe is not None and spec.moe.layers == (1, 2)
-    assert (spec.moe.num_experts, spec.moe.num_active, spec.moe.width) == (12, 3, 24)
+    assert (spec.moe.num_experts, spec.moe.num_active, spec.moe.width) == (16, 3, 24)
     assert fresh_spec("llada2", "tiny", 40, layers=None) == fresh_spec("llada2", "tiny", 40)
 
 
@@ -97,7 +97,7 @@ def test_every_number_can_be_changed() -> None:
         ("llada", {"block_size": 8}, "block_size = 8: the config of llada"),
         ("llada2", {"head_width": 6}, "rotates 3 dimensions"),
         ("llada2", {"layers": 1}, "layers = 1: llada2 has 1 dense, then experts"),
-        ("llada2", {"experts": 6}, "experts = 6: must be a multiple of 4"),
+        ("llada2", {"experts": 6}, "experts = 6: must be a multiple of 8 for llada2"),
         ("llada2", {"active_experts": 5}, "active_experts = 5: must lie between 2 and 4"),
         ("llada_moe", {"active_experts": 9}, "active_experts = 9: must lie between 1 and 8"),
     ],
