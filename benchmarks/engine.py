@@ -44,10 +44,10 @@ from setting import RESULTS, describe_machine, write_result
 from torch import Tensor, nn
 
 from unmask.engine.engine import Engine
-from unmask.engine.params import EngineParams
+from unmask.engine.options import EngineParams
 from unmask.models.attention import attend_rows
-from unmask.models.matmul import Matmul, use_matmul
-from unmask.models.packed import packed_twin
+from unmask.models.cpu.matmul import Matmul, use_matmul
+from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
 from unmask.types import Prompt, SamplingParams, Trajectory

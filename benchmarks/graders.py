@@ -22,7 +22,7 @@ from setting import RESULTS, describe_machine, write_result
 
 from unmask.configs.task import DatasetTaskConfig, Extraction
 from unmask.rewards.math import FACTORY
-from unmask.rewards.workers import VerifierPool
+from unmask.sandbox.verifier_pool import VerifierPool
 from unmask.tasks.build import build_task
 
 Form = Callable[[Decimal], str]

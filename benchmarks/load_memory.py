@@ -25,9 +25,9 @@ from typing import Any
 import torch
 from setting import RESULTS, describe_machine, write_result
 
-from unmask.models.checkpoint import save_model
+from unmask.checkpoints.checkpoint import save_model
+from unmask.checkpoints.tokenizer import character_tokenizer
 from unmask.models.spec import ModelSpec, MoESpec
-from unmask.models.tokenizer import character_tokenizer
 from unmask.models.transformer import Model
 
 LIMIT = 1.15
@@ -37,7 +37,7 @@ MIB = 2**20
 # Run in a fresh process: the model's directory and the number format are its arguments.
 LOAD = """
 import json, sys, time, torch
-from unmask.models.checkpoint import load_model
+from unmask.checkpoints.checkpoint import load_model
 def anonymous():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))

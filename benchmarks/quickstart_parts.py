@@ -33,7 +33,7 @@ from setting import RESULTS, describe_machine, quickstart_config, write_result
 
 import unmask.engine.attention
 import unmask.engine.runner
-import unmask.engine.slots
+import unmask.engine.sequence_state
 import unmask.trainers.learner
 import unmask.trainers.rl
 import unmask.trainers.sft
@@ -44,10 +44,10 @@ from unmask.engine.engine import Engine
 from unmask.models.attention import DenseAttend
 from unmask.models.heads import LanguageHead
 from unmask.models.transformer import Model
-from unmask.rewards.workers import VerifierPool
 from unmask.runs.directory import RunDirectory
 from unmask.runs.metrics import Metrics
-from unmask.trainers.keeper import Keeper
+from unmask.sandbox.verifier_pool import VerifierPool
+from unmask.trainers.checkpointer import Keeper
 from unmask.trainers.learner import Learner
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.trainers.quickstart import SHAPES, make_base
@@ -83,7 +83,7 @@ POINTS = (
     Point(unmask.engine.runner, "lay_scored", "engine: rows and attention plan"),
     Point(unmask.engine.attention, "plan_groups", "engine: rows and attention plan"),
     Point(unmask.engine.runner, "advance", "engine: reveals, ends, next blocks"),
-    Point(unmask.engine.slots, "reveal", "sampling: reveal"),
+    Point(unmask.engine.sequence_state, "reveal", "sampling: reveal"),
     Point(unmask.trainers.rl, "grade_trajectories", "decoding, groups", "reward"),
     Point(VerifierPool, "judge", "verifier (a worker process)"),
     Point(unmask.trainers.rl, "trajectory_views", "views, advantages", "update"),

@@ -15,7 +15,7 @@ from benchmarks.setting import RESULTS, describe_machine, write_result
 from unmask.configs.sandbox import SandboxConfig
 from unmask.rewards.code import CodeGrader, CodeVerdict
 from unmask.rewards.code_tests import SourceTest
-from unmask.rewards.sandbox_level import choose_means
+from unmask.sandbox.isolation import choose_means
 
 BODIES = {
     "passed": "return x * x",

@@ -66,7 +66,7 @@ from update_workloads import (
 )
 
 from unmask.engine.engine import Engine
-from unmask.models.matmul import use_matmul
+from unmask.models.cpu.matmul import use_matmul
 from unmask.models.transformer import Model
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # of the whole gradient

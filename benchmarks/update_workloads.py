@@ -19,14 +19,14 @@ from unmask.engine.engine import conventions_of
 from unmask.models.attention import Attend
 from unmask.models.heads import Scores, Targets
 from unmask.models.spec import ModelSpec
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model, initialise
 from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.rollouts.filters import is_kept
 from unmask.tasks.build import build_task
 from unmask.trainers.learner import Objective
+from unmask.trainers.losses import build_policy_terms
 from unmask.trainers.rl import trajectory_views
-from unmask.trainers.terms import build_policy_terms
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 # Denoising steps that a block took, and how often; means of prompt and response; the longest, in means.

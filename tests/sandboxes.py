@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from unmask.rewards import sandbox_command
-from unmask.rewards.sandbox import Sandbox
-from unmask.rewards.sandbox_command import Means
-from unmask.rewards.sandbox_level import MEANS, level_of, try_means
-from unmask.rewards.sandbox_limits import Limits
+from unmask.sandbox import command
+from unmask.sandbox.command import Means
+from unmask.sandbox.isolation import MEANS, level_of, try_means
+from unmask.sandbox.limits import Limits
+from unmask.sandbox.process import Sandbox
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 WITHOUT_LANDLOCK = (
-    "import unmask.rewards.inside.landlock as landlock; landlock.abi = lambda: 0; main(setup)"
+    "import unmask.sandbox.guest.landlock as landlock; landlock.abi = lambda: 0; main(setup)"
 )
 WALLED = [means for means in MEANS if means != "limits"]
 
@@ -41,6 +41,4 @@ def skip_unless_it_is_another_user(means: Means) -> None:
 
 def without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start programs as on a kernel that has no Landlock."""
-    monkeypatch.setattr(
-        sandbox_command, "BOOT", sandbox_command.BOOT.replace("main(setup)", WITHOUT_LANDLOCK)
-    )
+    monkeypatch.setattr(command, "BOOT", command.BOOT.replace("main(setup)", WITHOUT_LANDLOCK))

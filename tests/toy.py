@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from unmask.models.checkpoint import save_model
+from unmask.checkpoints.checkpoint import save_model
+from unmask.checkpoints.tokenizer import character_tokenizer
 from unmask.models.spec import ModelSpec
-from unmask.models.tokenizer import character_tokenizer
 from unmask.models.transformer import Model, initialise
 
 SPEC = ModelSpec(

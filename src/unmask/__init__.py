@@ -7,10 +7,12 @@ wait for torch.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from unmask import moved
+
 if TYPE_CHECKING:
+    from unmask.checkpoints.checkpoint import load_model, save_model
     from unmask.engine.llm import LLM, BrokenResponses
     from unmask.evaluation.grade import grade
-    from unmask.models.checkpoint import load_model, save_model
     from unmask.types import SamplingParams
 
 __version__ = "0.1.0"
@@ -24,13 +26,15 @@ __all__ = [
     "save_model",
 ]
 
+moved.install()
+
 _HOMES = {
     "BrokenResponses": "unmask.engine.llm",
     "LLM": "unmask.engine.llm",
     "SamplingParams": "unmask.types",
     "grade": "unmask.evaluation.grade",
-    "load_model": "unmask.models.checkpoint",
-    "save_model": "unmask.models.checkpoint",
+    "load_model": "unmask.checkpoints.checkpoint",
+    "save_model": "unmask.checkpoints.checkpoint",
 }
 
 

@@ -1,6 +1,6 @@
 """`python -m unmask` is `unmask`."""
 
-from unmask.cli import main
+from unmask.cli.main import main
 
 # Worker processes import this module again; only the first one is the command.
 if __name__ == "__main__":

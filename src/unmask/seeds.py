@@ -2,7 +2,7 @@
 
 A request's seed comes from (run seed, step, prompt, sample), so a run does not change when its
 batch, its rank or its order does. The hash is the finaliser of SplitMix64 (Steele, Lea, Flood:
-"Fast Splittable Pseudorandom Number Generators", 2014); `diffusion/draws.py` computes the same
+"Fast Splittable Pseudorandom Number Generators", 2014); `diffusion/keyed_random.py` computes the same
 function in tensors.
 """
 

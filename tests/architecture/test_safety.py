@@ -9,9 +9,9 @@ from tests.architecture.source import ROOT, imports, modules
 
 # Modules that may do one of these, and why: {"unmask.area.module": {"exec": "reason"}}.
 ALLOWED: dict[str, dict[str, str]] = {
-    "unmask.rewards.inside.host": {"exec": "the program, inside the sandbox: what it is for"},
+    "unmask.sandbox.guest.main": {"exec": "the program, inside the sandbox: what it is for"},
     "unmask.rewards.code_tests": {"exec": "the data set's own tests, in a worker process"},
-    "unmask.evaluation.published": {
+    "unmask.acceptance.reference_code": {
         "trust_remote_code": "verify --published: off by default, in a process of its own"
     },
 }

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from unmask.checkpoints.tokenizer import Tokenizer, character_tokenizer, decode
 from unmask.data.demonstrations import demonstrations_of_answers, demonstrations_of_file
-from unmask.models.tokenizer import Tokenizer, character_tokenizer, decode
 from unmask.types import Message, Prompt
 
 RECORDS = [{"prompt": "1+2=", "response": "3<eos>"}, {"prompt": "4=", "response": "4"}]

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from unmask.diffusion.rules import Rules
+from unmask.diffusion.sampling_tensors import Rules
 from unmask.types import SamplingParams
 
 

@@ -20,11 +20,11 @@ from tests.diffusion.trajectories import (
 from tests.toy import toy_model
 from unmask.diffusion.layout import Pack, check_budget, pack_views
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.sample import Conventions
+from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.models.attention import sees
 from unmask.models.heads import Targets
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 
 LARGE = 10_000
 SHIFTED = replace(CONVENTIONS, is_shifted=True)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.diffusion.requests import rules
-from unmask.diffusion.draws import ORDER, TOKEN, uniform
-from unmask.diffusion.propose import Proposal, draw
-from unmask.diffusion.rules import ENTROPY_SUMS, STRATEGIES, Rules
+from unmask.diffusion.keyed_random import ORDER, TOKEN, uniform
+from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, STRATEGIES, Rules
+from unmask.diffusion.token_sampling import Proposal, draw
 from unmask.diffusion.unmask import (
     ALLOWANCES,
     RANKINGS,

@@ -16,7 +16,7 @@ from tests.end_to_end.real_command import end, errors, rl_words, start, train
 from tests.toy import toy_checkpoint
 from tests.trainers.breaking import VARIABLE
 from unmask.rollouts.collect import write_trajectories
-from unmask.trainers.keeper import checkpoints
+from unmask.trainers.checkpointer import checkpoints
 from unmask.types import Trajectory
 
 

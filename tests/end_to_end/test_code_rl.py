@@ -7,7 +7,7 @@ from tests.toy import toy_checkpoint
 from tests.trainers.toy_runs import metrics
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
-from unmask.rewards.sandbox_level import choose_means, isolation_of
+from unmask.sandbox.isolation import choose_means, isolation_of
 from unmask.trainers.rl import train_rl
 
 ALPHABET = "0123456789; acdehiloprstuxY:\n"

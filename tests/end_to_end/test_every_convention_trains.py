@@ -11,8 +11,8 @@ from tests.models.toy import FAMILY_CHANGES
 from tests.toy import toy_checkpoint
 from tests.trainers.toy_runs import metrics, rl_config, sft_config
 from unmask import load_model
+from unmask.checkpoints.checkpoint import save_model
 from unmask.engine.llm import LLM
-from unmask.models.checkpoint import save_model
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
 from unmask.types import SamplingParams

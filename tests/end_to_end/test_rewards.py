@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkpoints.test_reward_model import write_reward_model
 from tests.end_to_end.real_command import end, rl_words, start, train
 from tests.invariants.test_law_6_resume import left_behind
-from tests.models.test_reward_model import write_reward_model
 from tests.rewards.judge_server import KEY, JudgeServer, Reply, judge_server, status
 from tests.rewards.test_preference import texts_of
 from tests.runs.test_metrics import documented

@@ -15,7 +15,7 @@ from unmask.configs.sft import SFTConfig
 from unmask.configs.task import DatasetName, DatasetTaskConfig, JsonTaskConfig
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.tasks.build import build_task
-from unmask.tasks.published import dataset_by_name
+from unmask.tasks.public_datasets import dataset_by_name
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
 

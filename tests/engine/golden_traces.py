@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.engine.writers import Ask
-from unmask.engine.params import CacheMode
-from unmask.models.checkpoint import load_model
+from unmask.checkpoints.checkpoint import load_model
+from unmask.engine.options import CacheMode
 from unmask.models.transformer import Model
 from unmask.presets import preset
 from unmask.types import SamplingParams, Trajectory

@@ -9,10 +9,10 @@ from torch import Tensor
 from tests.engine.states import ALPHABET, ask, opened
 from tests.toy import SPEC
 from unmask.engine.attention import build_planner, plan_groups, plan_plain, uses_kernel
-from unmask.engine.feed import Rows, lay_rows, plan_feed
+from unmask.engine.batch_plan import Rows, lay_rows, plan_feed
+from unmask.engine.options import EngineParams
 from unmask.engine.pages import SCRAP, num_pages
-from unmask.engine.params import EngineParams
-from unmask.engine.slots import Slots
+from unmask.engine.sequence_state import Slots
 from unmask.models.attention import KEY_CHUNK, QUERY_TILE
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 8

@@ -9,8 +9,8 @@ from tests.toy import toy_checkpoint
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.engine.build import build_llm
-from unmask.engine.params import EngineParams
-from unmask.models.matmul import use_matmul
+from unmask.engine.options import EngineParams
+from unmask.models.cpu.matmul import use_matmul
 from unmask.types import SamplingParams
 
 

@@ -29,7 +29,7 @@ from tests.engine.writers import (
 )
 from tests.toy import SPEC, toy_model
 from unmask.engine.engine import Engine
-from unmask.engine.params import CacheMode, EngineParams
+from unmask.engine.options import CacheMode, EngineParams
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams
 

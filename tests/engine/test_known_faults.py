@@ -32,12 +32,12 @@ from tests.engine.writers import (
     trajectory_of,
 )
 from tests.toy import toy_checkpoint, toy_model
-from unmask.diffusion.rules import STRATEGIES
+from unmask.diffusion.sampling_tensors import STRATEGIES
+from unmask.engine.batch_plan import Rows
 from unmask.engine.engine import Engine
-from unmask.engine.feed import Rows
 from unmask.engine.llm import LLM
-from unmask.engine.params import EngineParams
-from unmask.engine.slots import Slots
+from unmask.engine.options import EngineParams
+from unmask.engine.sequence_state import Slots
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams

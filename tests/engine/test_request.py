@@ -9,7 +9,7 @@ from tests.engine.states import request_of
 from tests.engine.writers import by_engine, prompt_of
 from tests.toy import SPEC, toy_model
 from unmask.engine.engine import Engine
-from unmask.engine.params import EngineParams
+from unmask.engine.options import EngineParams
 from unmask.engine.request import MIN_SHARED, opening_of, resolve
 from unmask.types import SamplingParams
 

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from tests.engine.states import ask, opened, request_of
 from tests.engine.writers import Ask
 from tests.toy import toy_model
-from unmask.engine.books import Books
+from unmask.checkpoints.random_init import byte_tokenizer, init
+from unmask.checkpoints.tokenizer import decode as decode_with
+from unmask.checkpoints.tokenizer import encode, special_tokens
+from unmask.engine.host_state import Books
 from unmask.engine.llm import LLM
 from unmask.engine.scheduler import Running
-from unmask.engine.slots import Slots
+from unmask.engine.sequence_state import Slots
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
-from unmask.models.fresh import byte_tokenizer, init
-from unmask.models.tokenizer import decode as decode_with
-from unmask.models.tokenizer import encode, special_tokens
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 ALPHABET = "..abcdefghijklmnopqrstuv"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from unmask.diffusion.rules import ENTROPY_SUMS, SCHEDULES, STRATEGIES
-from unmask.diffusion.sample import sample
+from unmask.acceptance.agreement import dense_logits
+from unmask.diffusion.reference_sampler import sample
+from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIES
 from unmask.engine.engine import Engine, conventions_of
-from unmask.engine.params import EngineParams
+from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
-from unmask.evaluation.agreement import dense_logits
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 

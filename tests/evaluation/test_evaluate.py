@@ -10,6 +10,7 @@ import torch
 
 from tests.end_to_end.real_command import start
 from tests.toy import toy_checkpoint
+from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.engine.llm import LLM
@@ -17,7 +18,6 @@ from unmask.evaluation.evaluate import Evaluation, conclude, evaluate, evaluate_
 from unmask.evaluation.grading import rescore
 from unmask.evaluation.responses import FAILURES
 from unmask.evaluation.summary import Summary
-from unmask.models.checkpoint import load_model, save_model
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Prompt, SamplingParams, Score
 

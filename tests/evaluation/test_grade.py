@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import run
+from tests.cli.test_main import run
 from unmask import grade
 from unmask.evaluation.grade import read_responses
 

@@ -10,11 +10,11 @@ pytest.importorskip("lm_eval", reason="the extra lm-eval (600 MB) is not install
 
 from tests.end_to_end.real_command import start
 from tests.toy import ALPHABET, toy_checkpoint
+from unmask.checkpoints.checkpoint import load_model
+from unmask.checkpoints.lora_files import save_adapter
 from unmask.evaluation.harness import HarnessModel, sampling_of
 from unmask.evaluation.likelihood import bound_loglikelihoods
-from unmask.models.checkpoint import load_model
 from unmask.models.lora import LoRAParams, adapters, add_lora
-from unmask.models.lora_files import save_adapter
 from unmask.types import SamplingParams
 
 TASKS = {

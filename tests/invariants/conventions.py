@@ -7,7 +7,7 @@ import torch
 from tests.engine.golden_traces import FAMILIES, GOLDEN, compared
 from tests.models.toy import SIGMOID, SOFTMAX
 from tests.toy import toy_model
-from unmask.models.checkpoint import load_model
+from unmask.checkpoints.checkpoint import load_model
 from unmask.models.transformer import Model
 
 FULL = {"attention": "full", "block_size": None}

@@ -6,9 +6,9 @@ import tests.conftest  # noqa: F401  one thread, before torch is used
 from tests.engine.bits import assert_same, bits_hold
 from tests.engine.models import model_of
 from tests.engine.writers import by_engine, by_reference, sharing_asks
-from unmask.engine.params import EngineParams
-from unmask.models.matmul import use_matmul
-from unmask.models.packed import packed_twin
+from unmask.engine.options import EngineParams
+from unmask.models.cpu.matmul import use_matmul
+from unmask.models.cpu.prepacked_linear import packed_twin
 
 
 def main() -> int:

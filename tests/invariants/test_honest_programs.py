@@ -5,9 +5,9 @@ import textwrap
 import pytest
 
 from tests.sandboxes import WALLED, python_for, ready
-from unmask.rewards.sandbox_command import Means
-from unmask.rewards.sandbox_level import MEANS
-from unmask.rewards.sandbox_limits import Limits
+from unmask.sandbox.command import Means
+from unmask.sandbox.isolation import MEANS
+from unmask.sandbox.limits import Limits
 
 
 @pytest.fixture(params=MEANS)

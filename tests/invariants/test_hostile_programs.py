@@ -29,11 +29,11 @@ from tests.sandboxes import (
     without_landlock,
 )
 from unmask.rewards.code_tests import SourceTest, StdioTest, run_test
-from unmask.rewards.inside import landlock
-from unmask.rewards.sandbox_command import Means
-from unmask.rewards.sandbox_level import MEANS, best_walls, level_of
-from unmask.rewards.sandbox_limits import Limits, ProgramFailedError
-from unmask.rewards.sandbox_user import remove
+from unmask.sandbox.command import Means
+from unmask.sandbox.guest import landlock
+from unmask.sandbox.isolation import MEANS, best_walls, level_of
+from unmask.sandbox.limits import Limits, ProgramFailedError
+from unmask.sandbox.user import remove
 
 MIB = 2**20
 # Limits are part of the command line of every process of a program, forked ones included.
@@ -184,7 +184,7 @@ def test_patched_modules_stay_inside(means: Means):
 
 def test_a_patched_channel_can_only_return_values(means: Means):
     program = """
-        import unmask.rewards.inside.host as host
+        import unmask.sandbox.guest.main as host
         host.pack = host.describe = lambda value: ["value", ["tuple", True]]
         def f(x): return 0
     """
@@ -452,7 +452,7 @@ def test_forged_answers_on_every_descriptor_are_a_breach(means: Means):
 
 def test_an_answer_given_twice_is_a_breach(means: Means):
     program = """
-        import os, unmask.rewards.inside.host as host
+        import os, unmask.sandbox.guest.main as host
         once = host.write_all
         host.write_all = lambda channel, data: once(channel, data * 2)
         def f(x): return x * x
@@ -463,7 +463,7 @@ def test_an_answer_given_twice_is_a_breach(means: Means):
 
 def test_an_answer_to_an_earlier_call_is_a_breach(means: Means):
     program = """
-        import unmask.rewards.inside.host as host
+        import unmask.sandbox.guest.main as host
         once, first = host.write_all, []
         def write_all(channel, data):
             first.append(data)
@@ -583,7 +583,7 @@ def test_a_deeply_nested_result_is_no_result(means: Means):
 
 def test_a_deeply_nested_answer_breaks_no_parser(means: Means):
     program = """
-        import json, unmask.rewards.inside.host as host
+        import json, unmask.sandbox.guest.main as host
         once = host.write_all
         host.write_all = lambda channel, data: once(channel, b"[" * 100_000 + b"\\n")
         def f(x): return 4
@@ -990,14 +990,14 @@ def test_keys_of_the_session_are_out_of_reach(every: Means):
 TRUSTED = """
 import os, sys, textwrap
 from pathlib import Path
-from unmask.rewards import sandbox, sandbox_command
-from unmask.rewards.inside.watch import forbid_inspection
+from unmask.sandbox import command, process
+from unmask.sandbox.guest.supervisor import forbid_inspection
 read, write = os.pipe()
 secret = "the_answer_is_" + str(int(sys.argv[1]) + 1)
 forbid_inspection()
 if sys.argv[2] == "without":
-    sandbox_command.BOOT = sandbox_command.BOOT.replace("main(setup)", sys.argv[4])
-with sandbox.Sandbox("limits", sandbox.Limits(cpu_s=20), Path(sys.argv[3]) if sys.argv[3] else None) as program:
+    command.BOOT = command.BOOT.replace("main(setup)", sys.argv[4])
+with process.Sandbox("limits", process.Limits(cpu_s=20), Path(sys.argv[3]) if sys.argv[3] else None) as program:
     program.wait_until_ready()
     program.load(sys.stdin.read())
     print(program.call("f", os.getpid()))
@@ -1165,7 +1165,7 @@ def test_other_processes_of_the_user_take_nothing_from_a_program():
 COUNTED = """
 import sys
 from pathlib import Path
-from unmask.rewards.sandbox import Limits, Sandbox
+from unmask.sandbox.process import Limits, Sandbox
 python = Path(sys.argv[1]) if sys.argv[1] else None
 with Sandbox("limits", Limits(cpu_s=20, processes=8), python) as sandbox:
     sandbox.wait_until_ready()

@@ -18,12 +18,12 @@ from tests.engine.bits import assert_same, exact_dtype, unpriced
 from tests.engine.models import KINDS, model_of
 from tests.engine.writers import Ask, by_reference, draw_params, prompt_of, trajectory_of
 from unmask.engine.engine import Engine
+from unmask.engine.options import EngineParams
 from unmask.engine.pages import num_pages
-from unmask.engine.params import EngineParams
-from unmask.engine.prefix import Beginning, Opening, PrefixIndex
+from unmask.engine.prefix_cache import Beginning, Opening, PrefixIndex
 from unmask.engine.request import resolve
 from unmask.engine.scheduler import Scheduler
-from unmask.engine.slots import Slots
+from unmask.engine.sequence_state import Slots
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory

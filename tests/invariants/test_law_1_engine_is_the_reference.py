@@ -27,12 +27,12 @@ from tests.engine.writers import (
     sharing_asks,
     some_asks,
 )
-from unmask.diffusion.rules import ENTROPY_SUMS, SCHEDULES, STRATEGIES
-from unmask.diffusion.sample import sample
+from unmask.checkpoints.checkpoint import load_model
+from unmask.diffusion.reference_sampler import sample
+from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIES
 from unmask.engine.engine import Engine, conventions_of
-from unmask.engine.params import EngineParams
+from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
-from unmask.models.checkpoint import load_model
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Strategy, Trajectory
 

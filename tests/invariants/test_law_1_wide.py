@@ -12,7 +12,7 @@ from tests.engine.bits import unpriced
 from tests.engine.writers import Ask, by_engine, by_reference
 from tests.models.other_processor import multiply_by, other_below
 from tests.toy import toy_model
-from unmask.engine.params import EngineParams
+from unmask.engine.options import EngineParams
 from unmask.models import row_tile
 from unmask.models.row_tile import inexact
 from unmask.models.spec import MoESpec

@@ -16,11 +16,11 @@ from tests.engine.golden_traces import GOLDEN, SDAR
 from tests.engine.models import model_of
 from tests.engine.writers import by, by_engine, by_reference, sharing_asks, some_asks
 from tests.toy import toy_model
+from unmask.checkpoints.checkpoint import load_model
 from unmask.engine.engine import Engine
-from unmask.engine.params import EngineParams
-from unmask.engine.prefix import PrefixIndex
+from unmask.engine.options import EngineParams
+from unmask.engine.prefix_cache import PrefixIndex
 from unmask.engine.scheduler import Scheduler
-from unmask.models.checkpoint import load_model
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams
 

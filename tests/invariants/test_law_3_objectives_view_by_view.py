@@ -22,13 +22,13 @@ from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
 from unmask.engine.engine import conventions_of
 from unmask.models.heads import Targets
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.objectives.reduce import reduction_weights
+from unmask.trainers.losses import build_joint_terms, build_policy_terms
 from unmask.trainers.policy_views import enlarge_blocks, policy_views
 from unmask.trainers.scorer import RowTable, Scorer
-from unmask.trainers.terms import build_joint_terms, build_policy_terms
 
 # By trajectory, view and target.
 Terms = list[list[list[Tensor]]]

@@ -16,7 +16,7 @@ from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.engine.engine import conventions_of
 from unmask.models.heads import Targets
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory
 

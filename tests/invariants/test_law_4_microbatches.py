@@ -21,8 +21,8 @@ from unmask.engine.engine import conventions_of
 from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
 from unmask.trainers.learner import Learner, Objective, Update
+from unmask.trainers.losses import build_policy_terms, supervised_terms
 from unmask.trainers.sft import weighted_views
-from unmask.trainers.terms import build_policy_terms, supervised_terms
 
 NUM_TRAJECTORIES = 8
 

@@ -13,7 +13,7 @@ from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import views_of_trajectory
 from unmask.engine.engine import conventions_of
 from unmask.models.heads import Targets
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.toy import GOLDEN
+from unmask.checkpoints.checkpoint import load_model
 from unmask.models.attention import sees
-from unmask.models.checkpoint import load_model
 from unmask.models.families import FAMILIES
 from unmask.models.moe import Experts, Router
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model, block_causal
 
 TOLERANCE = 5e-4

@@ -14,8 +14,8 @@ from tests.engine.writers import by_engine, by_reference, some_asks
 from tests.models.toy import GOLDEN
 from tests.toy import toy_model
 from tests.trainers.toy_runs import policy_views
+from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.configs.optimizer import OptimizerConfig
-from unmask.models.checkpoint import load_model, save_model
 from unmask.models.families import FAMILIES
 from unmask.models.lora import (
     LoRALinear,

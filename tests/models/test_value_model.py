@@ -9,13 +9,13 @@ from torch import Tensor
 
 from tests.models.toy import FAMILY_CHANGES, family_model, toy_model
 from tests.toy import toy_checkpoint
+from unmask.checkpoints.checkpoint import load_model, load_value_model, save_model
 from unmask.models.attention import plan_rows
-from unmask.models.checkpoint import load_model, load_value_model, save_model
 from unmask.models.heads import Targets
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, ValueModel, critic_beside
-from unmask.trainers.masters import MasterWeights
+from unmask.trainers.master_weights import MasterWeights
 
 TOKENS = torch.arange(2, 18)
 

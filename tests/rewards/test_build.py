@@ -8,17 +8,17 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from tests.models.test_reward_model import write_reward_model
+from tests.checkpoints.test_reward_model import write_reward_model
 from tests.toy import ALPHABET
 from tests.trainers.toy_runs import rl_config
+from unmask.checkpoints.tokenizer import character_tokenizer
 from unmask.configs.reward import RewardTerm
-from unmask.models.tokenizer import character_tokenizer
 from unmask.rewards.build import build_rewards, build_term
-from unmask.rewards.combine import Combination, score_outcome
 from unmask.rewards.pointwise import PointwiseJudge
 from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
 from unmask.rewards.reward_model import RewardModelScores
+from unmask.rewards.weighted import Combination, score_outcome
 from unmask.types import Prompt, Trajectory
 
 CPU = torch.device("cpu")

@@ -20,8 +20,8 @@ from unmask.rewards.code_tests import (
     record_from_test,
     run_test,
 )
-from unmask.rewards.sandbox_level import best_walls
-from unmask.rewards.sandbox_limits import UnfitTestError
+from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.limits import UnfitTestError
 
 
 def outcome(program: str, test: CodeTest) -> str:
@@ -185,7 +185,7 @@ def decode(value): return 1
 
 
 FORGED = """
-import unmask.rewards.inside.host as host
+import unmask.sandbox.guest.main as host
 host.describe = lambda value, refer=None: ["value", value]
 def f(): return [{tag!r}, *(part for n in range(100_000) for part in ([{key}, 1] if {tag!r} == "dict" else [{key}]))]
 """
@@ -217,7 +217,7 @@ def test_a_hostile_result_costs_the_test_little_time(tag: str, key: str):
 )
 def test_an_answer_that_is_hard_to_read_costs_the_test_little_time(answer: str):
     program = f"""
-import unmask.rewards.inside.host as host
+import unmask.sandbox.guest.main as host
 class Said(str):
     def encode(self): return str(self).encode()
 def dumps(value):

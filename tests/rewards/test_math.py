@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.real_data import real_file
 from unmask.configs.task import Extraction
 from unmask.rewards.math import FACTORY, is_equal, is_readable
-from unmask.rewards.workers import Verdict, VerifierPool
+from unmask.sandbox.verifier_pool import Verdict, VerifierPool
 
 
 @pytest.mark.parametrize(

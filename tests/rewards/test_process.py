@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from tests.rewards.judge_server import JudgeServer, endpoint, judge_server
 from tests.rewards.toy_answers import with_steps
+from unmask.checkpoints.random_init import byte_tokenizer
+from unmask.checkpoints.tokenizer import Tokenizer, decode, encode
 from unmask.configs.reward import ProcessTerm
-from unmask.models.fresh import byte_tokenizer
-from unmask.models.tokenizer import Tokenizer, decode, encode
-from unmask.rewards.combine import Answer
 from unmask.rewards.judge import Judge
 from unmask.rewards.process import (
     ProcessReward,
@@ -24,6 +23,7 @@ from unmask.rewards.process import (
     read_label,
     rewards_on_steps,
 )
+from unmask.rewards.weighted import Answer
 from unmask.runs.trajectories import total_reward
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models.test_reward_model import write_reward_model
+from tests.checkpoints.test_reward_model import write_reward_model
 from tests.rewards.toy_answers import PROMPT, answer
-from unmask.models.reward_model import load_reward_model
+from unmask.checkpoints.reward_model import load_reward_model
 from unmask.rewards.reward_model import RewardModelScores
 from unmask.types import Message
 

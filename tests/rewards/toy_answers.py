@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tests.rollouts.toy_groups import trajectory
-from unmask.rewards.combine import Answer
+from unmask.rewards.weighted import Answer
 from unmask.types import Message, Prompt, Score
 
 PROMPT = Prompt("toy", 7, (Message("user", "1+1="),), (2, 3), {"answer": "2"})

@@ -7,8 +7,8 @@ import pytest
 
 from tests.toy import toy_checkpoint
 from unmask.engine.llm import LLM
-from unmask.engine.params import EngineParams
-from unmask.rewards.combine import Answer, AnswerGroup
+from unmask.engine.options import EngineParams
+from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Prompt, SamplingParams, Score, Trajectory

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from unmask.configs.task import DatasetName
-from unmask.tasks.published import dataset_by_name
+from unmask.tasks.public_datasets import dataset_by_name
 from unmask.tasks.template import check_template
 
 

@@ -20,14 +20,14 @@ from tests.trainers.toy_critics import (
 from tests.trainers.toy_runs import rl_config, toy_trajectories
 from unmask.diffusion.layout import pack_views
 from unmask.engine.engine import conventions_of
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.value_model import ActorCritic
 from unmask.objectives.value import clipped_value_loss
 from unmask.trainers.critic import Critic, SharedCritic
 from unmask.trainers.learner import Learner
+from unmask.trainers.losses import build_value_terms
 from unmask.trainers.rl_update import build_update
 from unmask.trainers.scorer import RowTable
-from unmask.trainers.terms import build_value_terms
 
 
 @pytest.mark.parametrize("budget", [10_000, 48])

@@ -7,7 +7,7 @@ import torch
 
 from tests.models.toy import toy_model as whole_toy_model
 from tests.trainers.toy_runs import rl_config
-from unmask.models.checkpoint import load_model, save_model
+from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.trainers.critic_model import build_value_model
 
 

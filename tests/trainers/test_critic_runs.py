@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.trainers.breaking import VARIABLE, start_counting
 from tests.trainers.toy_critics import full_checkpoint, left_behind, value_run
 from tests.trainers.toy_runs import metrics
-from unmask.models.checkpoint import load_model, load_value_model
+from unmask.checkpoints.checkpoint import load_model, load_value_model
 from unmask.rollouts.collect import grade_trajectories
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.types import Group

@@ -15,7 +15,7 @@ from unmask.diffusion.layout import Pack
 from unmask.models.heads import Scores
 from unmask.models.transformer import Model
 from unmask.trainers.learner import Learner, Objective, Terms
-from unmask.trainers.terms import supervised_terms
+from unmask.trainers.losses import supervised_terms
 
 # With so large an epsilon AdamW's first step is minus the gradient, to about seven digits.
 PLAIN = {"lr": 1e7, "eps": 1e7, "clip_norm": None}

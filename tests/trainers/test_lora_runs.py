@@ -13,6 +13,7 @@ from tests.toy import toy_model
 from tests.trainers.breaking import REWARD, VARIABLE, start_counting
 from tests.trainers.toy_runs import metrics, policy_views, rl_config, sft_config, supervised_views
 from unmask import load_model
+from unmask.checkpoints.lora_files import load_adapter
 from unmask.configs.engine import EngineConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
@@ -20,15 +21,14 @@ from unmask.configs.optimizer import OptimizerConfig
 from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
-from unmask.models.lora_files import load_adapter
 from unmask.models.transformer import Model
 from unmask.runs.stopped import Stopped
-from unmask.trainers.keeper import starting_llm
+from unmask.trainers.checkpointer import starting_llm
 from unmask.trainers.learner import Learner
+from unmask.trainers.losses import supervised_terms
 from unmask.trainers.rl import train_rl
 from unmask.trainers.scorer import build_reference
 from unmask.trainers.sft import train_sft
-from unmask.trainers.terms import supervised_terms
 from unmask.types import SamplingParams
 
 LORA = ["lora.rank=3", "lora.alpha=6", "optimizer.lr=1e-2"]

@@ -9,11 +9,11 @@ from rich.console import Console
 
 from tests.trainers.toy_runs import metrics, sft_config
 from unmask import load_model
+from unmask.checkpoints.tokenizer import encode
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import Summary
-from unmask.models.tokenizer import encode
 from unmask.runs.clock import Seconds
 from unmask.trainers.quickstart import (
     SHAPES,

@@ -15,7 +15,7 @@ from tests.runs.test_metrics import documented
 from tests.trainers.toy_runs import metrics, rl_config
 from unmask import load_model
 from unmask.engine.llm import LLM
-from unmask.rewards.combine import Term
+from unmask.rewards.weighted import Term
 from unmask.rollouts.collect import grade_trajectories
 from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl

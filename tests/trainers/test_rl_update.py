@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainers.toy_runs import rl_config
-from unmask.models.checkpoint import load_model
+from unmask.checkpoints.checkpoint import load_model
 from unmask.trainers.critic import Critic, SharedCritic
 from unmask.trainers.rl_update import build_update
 

@@ -9,9 +9,9 @@ import torch
 from tests.diffusion.trajectories import CONVENTIONS
 from tests.toy import toy_checkpoint, toy_model
 from tests.trainers.toy_runs import policy_views, rl_config
+from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.layout import pack_views
-from unmask.models.checkpoint import load_model
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.trainers.learner import Learner
 from unmask.trainers.scorer import RowTable, Scorer, build_reference, score_views

@@ -16,8 +16,8 @@ from unmask.configs.task import ReasoningGymConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.engine.llm import LLM
 from unmask.trainers.learner import Learner
+from unmask.trainers.losses import supervised_terms
 from unmask.trainers.sft import fewest_slots, noisy_views, train_sft, weighted_views
-from unmask.trainers.terms import supervised_terms
 from unmask.types import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)

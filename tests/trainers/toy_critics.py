@@ -14,9 +14,9 @@ from tests.models.toy import FAMILY_CHANGES
 from tests.toy import toy_checkpoint, toy_model
 from tests.trainers.breaking import REWARD
 from tests.trainers.toy_runs import metrics, rl_config
+from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.models.attention import ROW_TILE, plan_rows, round_up
-from unmask.models.checkpoint import load_model, save_model
 from unmask.models.value_model import ValueModel
 from unmask.trainers.critic import Critic
 from unmask.trainers.rl import train_rl

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from tests.toy import SPEC, toy_checkpoint
+from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.engine.llm import LLM
-from unmask.models.checkpoint import load_model, save_model
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 
 from unmask.configs.keys import REQUIRED, Key, keys, to_toml
 from unmask.configs.other_names import ours
-from unmask.json_records import check_nesting, too_deep
+from unmask.json_files import check_nesting, too_deep
 
 C = TypeVar("C", bound=BaseModel)
 Assigned = dict[str, tuple[Any, str]]  # dotted key -> (value, where it was written)

@@ -13,7 +13,7 @@ BOXED_TEMPLATE = (
     "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 )
 Extraction = Literal["boxed", "stated", "anywhere"]
-# Every name is a file of `unmask.tasks` and a line of `tasks.published.dataset_by_name`.
+# Every name is a file of `unmask.tasks` and a line of `tasks.public_datasets.dataset_by_name`.
 DatasetName = Literal[
     "gsm8k",
     "math500",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unmask.json_records import read_records
-from unmask.models.tokenizer import Tokenizer, encode, render, token_pieces
+from unmask.checkpoints.tokenizer import Tokenizer, encode, render, token_pieces
+from unmask.json_files import read_records
 from unmask.types import Prompt
 
 

@@ -31,7 +31,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unmask.diffusion.draws import NOISE, NOISE_LEVEL, uniform
+from unmask.diffusion.keyed_random import NOISE, NOISE_LEVEL, uniform
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unmask.diffusion.draws import NOISE, NOISE_LEVEL, uniform
+from unmask.diffusion.keyed_random import NOISE, NOISE_LEVEL, uniform
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.diffusion.draws import ORDER, TOKEN, uniform
-from unmask.diffusion.propose import Proposal, propose
-from unmask.diffusion.rules import SCHEDULES, STRATEGIES, Rules
+from unmask.diffusion.keyed_random import ORDER, TOKEN, uniform
+from unmask.diffusion.sampling_tensors import SCHEDULES, STRATEGIES, Rules
+from unmask.diffusion.token_sampling import Proposal, propose
 
 # Dream's time runs from 1 to this.
 TIME_END = 1e-3

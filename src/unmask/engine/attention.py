@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unmask.engine.feed import Rows
+from unmask.engine.batch_plan import Rows
 from unmask.engine.kernels.paged_attention import (
     Tiles,
     attend_tiles,
@@ -23,8 +23,8 @@ from unmask.engine.kernels.paged_attention import (
     plan_tiles,
     write_rows,
 )
+from unmask.engine.options import AttentionKind
 from unmask.engine.pages import SCRAP, flat_place
-from unmask.engine.params import AttentionKind
 from unmask.models.attention import (
     KEY_CHUNK,
     QUERY_TILE,

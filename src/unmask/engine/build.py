@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import torch
 
+from unmask.checkpoints.checkpoint import load_model
+from unmask.checkpoints.lora_files import load_adapter
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.engine.llm import LLM
-from unmask.engine.params import EngineParams
+from unmask.engine.options import EngineParams
 from unmask.models.attention import KEY_CHUNK
-from unmask.models.checkpoint import load_model
-from unmask.models.lora_files import load_adapter
-from unmask.models.matmul import use_matmul
+from unmask.models.cpu.matmul import use_matmul
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 

@@ -4,7 +4,7 @@ One tick: the scheduler lets requests in, `plan_feed` chooses what one forward p
 makes the logits of every slot to be scored, `advance` reveals tokens and moves on, and sequences that
 ended leave as trajectories. Sequences of different lengths and phases share a tick. The result of a
 request does not depend on its company: on CPU in fp32 it equals the reference sampler's
-(`diffusion/sample.py`) to the bit, unless an approximate cache was asked for.
+(`diffusion/reference_sampler.py`) to the bit, unless an approximate cache was asked for.
 """
 
 import warnings
@@ -15,22 +15,22 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from unmask.diffusion.rules import Needs
-from unmask.diffusion.sample import Conventions
+from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.sampling_tensors import Needs
 from unmask.engine.attention import build_planner, uses_kernel
-from unmask.engine.books import Books, Report
+from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.finished import read_finished
-from unmask.engine.graphs import Graphs
+from unmask.engine.host_state import Books, Report
+from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
-from unmask.engine.params import EngineParams
 from unmask.engine.request import Request, opening_of, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
-from unmask.engine.slots import TEXTS, Slots, open_slots
+from unmask.engine.sequence_state import TEXTS, Slots, open_slots
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
-from unmask.models.heap import keep_freed_memory
-from unmask.models.packed import packed_twin
+from unmask.models.cpu.malloc import keep_freed_memory
+from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
@@ -115,7 +115,7 @@ class Engine:
         if sampling.guidance:
             raise ValueError(
                 f"guidance = {sampling.guidance}: the engine does no classifier-free guidance; "
-                "use unmask.diffusion.sample.sample"
+                "use unmask.diffusion.reference_sampler.sample"
             )
         if sampling.stop and self._stop_texts is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")

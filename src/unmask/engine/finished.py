@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unmask.engine.request import Request
-from unmask.engine.slots import TEXTS, Slots
+from unmask.engine.sequence_state import TEXTS, Slots
 from unmask.types import Trajectory
 
 COLUMNS = (*TEXTS, "start", "forwards", "revised", "num_response", "is_stop")

@@ -15,20 +15,8 @@ from typing import Any
 
 import torch
 
-from unmask.engine.asked import (
-    check_model,
-    conversations_of,
-    prompts_of,
-    refuse_unknown,
-    sampling_of,
-    token_ids_of,
-)
-from unmask.engine.engine import Engine
-from unmask.engine.params import EngineParams
-from unmask.engine.stop_texts import StopTexts
-from unmask.models.checkpoint import load_model
-from unmask.models.placement import device_of, dtype_of
-from unmask.models.tokenizer import (
+from unmask.checkpoints.checkpoint import load_model
+from unmask.checkpoints.tokenizer import (
     Tokenizer,
     decode,
     encode,
@@ -38,6 +26,18 @@ from unmask.models.tokenizer import (
     special_tokens,
     token_pieces,
 )
+from unmask.engine.asked import (
+    check_model,
+    conversations_of,
+    prompts_of,
+    refuse_unknown,
+    sampling_of,
+    token_ids_of,
+)
+from unmask.engine.engine import Engine
+from unmask.engine.options import EngineParams
+from unmask.engine.stop_texts import StopTexts
+from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
 from unmask.types import Finish, Message, Prompt, SamplingParams, Trajectory

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unmask.engine.prefix import Opening
+from unmask.engine.prefix_cache import Opening
 from unmask.models.spec import ModelSpec
 from unmask.types import Prompt, SamplingParams
 

@@ -2,7 +2,7 @@
 
 On CPU a pass has exactly the rows it needs. On CUDA sizes are rounded up to a few, chosen by the host
 before the device has said how much there is to do, so nothing in a step waits for an answer and a
-step of one size can be captured once and replayed (`engine/graphs.py`).
+step of one size can be captured once and replayed (`engine/cuda_graphs.py`).
 """
 
 from typing import NamedTuple
@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.diffusion.sample import Conventions
+from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.unmask import scored_slots
 from unmask.engine.attention import Planner
-from unmask.engine.feed import Rows, lay_rows, lay_scored, plan_block, plan_feed
+from unmask.engine.batch_plan import Rows, lay_rows, lay_scored, plan_block, plan_feed
+from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
-from unmask.engine.params import EngineParams
-from unmask.engine.slots import Slots, advance
+from unmask.engine.sequence_state import Slots, advance
 from unmask.models.attention import round_up
 from unmask.models.row_tile import products, row_tile
 from unmask.models.transformer import Model

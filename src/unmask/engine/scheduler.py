@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from unmask.engine.pages import PagePool, num_pages
-from unmask.engine.prefix import NOTHING, Beginning, Opening, PrefixIndex
+from unmask.engine.prefix_cache import NOTHING, Beginning, Opening, PrefixIndex
 from unmask.engine.request import Request
 
 

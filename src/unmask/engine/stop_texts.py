@@ -15,9 +15,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
-from unmask.engine.books import Books
+from unmask.engine.host_state import Books
 from unmask.engine.scheduler import Running
-from unmask.engine.slots import Slots
+from unmask.engine.sequence_state import Slots
 
 ANY_SPECIAL = "[\ud800-\udfff]*"
 OTHER_SPECIAL = "\udfff"  # stands for a special token that no stop text spells

@@ -14,9 +14,9 @@ from typing import Any
 from unmask.configs.load import flatten
 from unmask.evaluation.grading import PROTOCOL
 from unmask.evaluation.paired import difference_interval, mcnemar, permutation_test
-from unmask.json_records import read_object
-from unmask.runs.columns import align
-from unmask.runs.verdicts import GRADER, gradings, read_verdicts
+from unmask.json_files import read_object
+from unmask.runs.gradings import GRADER, gradings, read_verdicts
+from unmask.runs.text_table import align
 
 SAME = ("task", "split", "problems", "problems_sha256", "samples")
 # Say where things are and how many work at once, and change no verdict.

@@ -14,7 +14,7 @@ from unmask.configs.grade import GradeConfig
 from unmask.configs.keys import to_toml
 from unmask.configs.load import flatten, load_config
 from unmask.evaluation.grading import verdict_record
-from unmask.json_records import read_records
+from unmask.json_files import read_records
 from unmask.tasks.build import build_task
 from unmask.tasks.record import record_from_json
 from unmask.types import Split

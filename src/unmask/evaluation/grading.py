@@ -1,7 +1,7 @@
 """Verdicts on an evaluation's responses: made once at its end, and again whenever the grader is better.
 
 What was written is read from the disk, as text, so judging it again loads no model. A grading is written
-whole beside the earlier ones, which stay (`runs.verdicts` has the files); the last one counts.
+whole beside the earlier ones, which stay (`runs.gradings` has the files); the last one counts.
 
 Refused: a reward that is no single finite number, and a task whose problems are no longer those that
 were asked.
@@ -23,12 +23,12 @@ from unmask.configs.keys import to_toml
 from unmask.configs.load import dump, flatten, load_config
 from unmask.evaluation.responses import FAILURES
 from unmask.evaluation.summary import outcome_of
-from unmask.json_records import read_object
+from unmask.json_files import read_object
 from unmask.runs.directory import CONFIG, TRAJECTORIES
 from unmask.runs.files import append_lines, atomic_directory, write_json
+from unmask.runs.gradings import GRADER, GRADINGS, VERDICTS, gradings
 from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
-from unmask.runs.verdicts import GRADER, GRADINGS, VERDICTS, gradings
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.types import Prompt, Score

@@ -18,12 +18,12 @@ from dataclasses import fields, replace
 from importlib import import_module
 from typing import Any
 
+from unmask.checkpoints.tokenizer import encode, render_text
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import DType, ModelConfig
 from unmask.configs.sampling import SamplingConfig
 from unmask.engine.build import build_llm
 from unmask.evaluation.likelihood import Pair, bound_loglikelihoods
-from unmask.models.tokenizer import encode, render_text
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt, SamplingParams, Trajectory

@@ -26,7 +26,7 @@ from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views, views_under_noise
 from unmask.engine.engine import conventions_of
 from unmask.models.heads import Targets
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
 

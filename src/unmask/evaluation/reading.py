@@ -8,17 +8,17 @@ trainers and the evaluation give it to the engine, and nothing but the tokenizer
 from collections.abc import Sequence
 from pathlib import Path
 
-from unmask.configs.eval import EvalConfig
-from unmask.configs.rl import RLConfig
-from unmask.configs.sft import SFTConfig
-from unmask.models.tokenizer import (
+from unmask.checkpoints.tokenizer import (
     Tokenizer,
     has_tokenizer,
     load_tokenizer,
     render,
     token_pieces,
 )
-from unmask.runs.show import visible
+from unmask.configs.eval import EvalConfig
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.runs.print import visible
 from unmask.tasks.build import build_task
 
 
@@ -67,7 +67,7 @@ def tokenizer_of(path_or_hub_id: str) -> Tokenizer:
     """
     if Path(path_or_hub_id).is_dir():
         return load_tokenizer(path_or_hub_id)
-    from unmask.models.checkpoint import find_checkpoint  # loads torch
+    from unmask.checkpoints.checkpoint import find_checkpoint  # loads torch
 
     return load_tokenizer(find_checkpoint(path_or_hub_id))
 

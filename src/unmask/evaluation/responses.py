@@ -22,10 +22,10 @@ from unmask.rollouts.checks import check_trajectory
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import TRAJECTORIES, RunDirectory
 from unmask.runs.files import append_lines, cut_unfinished_line
+from unmask.runs.gradings import Key, key_of
 from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
 from unmask.runs.trajectories import grid_ids, trajectory_record
-from unmask.runs.verdicts import Key, key_of
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 FAILURES = "failures.jsonl"

@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.models.cpu.matmul import default_kernels
 from unmask.models.heads import widen
-from unmask.models.matmul import default_kernels
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 

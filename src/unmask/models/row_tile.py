@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from unmask.models.attention import KEY_CHUNK, QUERY_TILE, ROW_TILE, attend_chunks
-from unmask.models.matmul import SETTING, PackedLinear
+from unmask.models.cpu.matmul import SETTING, PackedLinear
 
 if TYPE_CHECKING:
     from unmask.models.transformer import Model

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from unmask.checkpoints.reward_model import load_reward_model
+from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs.model import DType
 from unmask.configs.reward import (
     EndpointConfig,
@@ -20,9 +22,6 @@ from unmask.configs.reward import (
     term_name,
 )
 from unmask.configs.rl import RLConfig
-from unmask.models.reward_model import load_reward_model
-from unmask.models.tokenizer import Tokenizer
-from unmask.rewards.combine import Combination, NamedTerm, Term, score_outcome
 from unmask.rewards.custom import load_process_reward, score_custom
 from unmask.rewards.format import score_format
 from unmask.rewards.judge import Judge
@@ -31,6 +30,7 @@ from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
 from unmask.rewards.reward_model import RewardModelScores
 from unmask.rewards.speed import score_speed
+from unmask.rewards.weighted import Combination, NamedTerm, Term, score_outcome
 
 # Below `run.dir`: what judges have replied.
 REPLIES = "judge"

@@ -1,7 +1,7 @@
 """Programs a model wrote, judged by their tests.
 
 A trusted worker process runs the test, a sandbox holds the program (`rewards.code_tests`,
-`rewards.sandbox`). Each test has a sandbox of its own: a program that dies in one test is new in the
+`sandbox.process`). Each test has a sandbox of its own: a program that dies in one test is new in the
 next one, and nothing one test leaves behind is found by another.
 
 Of every test there is an outcome: passed, wrong, timeout or crash; or unfit, where the test itself
@@ -28,12 +28,12 @@ from unmask.rewards.code_tests import (
     may_hand_over,
     record_from_test,
 )
-from unmask.rewards.inside.watch import forbid_inspection
-from unmask.rewards.sandbox import START_LIMIT_S
-from unmask.rewards.sandbox_level import choose_means, isolation_of
-from unmask.rewards.sandbox_limits import UnfitTestError, check_stdin, limits_from_config
-from unmask.rewards.sandbox_user import remove
-from unmask.rewards.workers import Verdict, VerifierPool
+from unmask.sandbox.guest.supervisor import forbid_inspection
+from unmask.sandbox.isolation import choose_means, isolation_of
+from unmask.sandbox.limits import UnfitTestError, check_stdin, limits_from_config
+from unmask.sandbox.process import START_LIMIT_S
+from unmask.sandbox.user import remove
+from unmask.sandbox.verifier_pool import Verdict, VerifierPool
 from unmask.types import Score
 
 # Seconds of processor time for the test's own side of a test: building cases and comparing results,

@@ -1,14 +1,14 @@
 """Tests of programs, run where the program is not.
 
 The test is the data set's own code and runs in this process, which the program never enters. Where
-it calls the program, a stand-in sends the call into a sandbox (`rewards.sandbox`) and returns the
+it calls the program, a stand-in sends the call into a sandbox (`sandbox.process`) and returns the
 literal that comes back, so a comparison is always Python's own. Three kinds:
 
 - `SourceTest`: statements that call functions of the program and assert: a whole `check()`, or one
   assert. What they need beside the program (`setup`: helpers of the problem's text) runs here too,
   so a program that redefines a helper is still measured by the right one. A setup that itself uses
   the program runs once the program is loaded; objects of its classes stay in the sandbox
-  (`rewards.program_objects`).
+  (`sandbox.program_objects`).
 - `CallTest`: one call and its expected result; a tuple counts as the list of its items, as
   LiveCodeBench compares.
 - `StdioTest`: the whole program reads `stdin` and prints. Compared are lines without the space
@@ -38,13 +38,13 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Literal
 
-from unmask.rewards.inside.literals import MAX_DEPTH, pack, unpack
-from unmask.rewards.remote_sandbox import RemoteSandbox, ServiceFailedError
-from unmask.rewards.sandbox import Sandbox
-from unmask.rewards.sandbox_command import Means
-from unmask.rewards.sandbox_limits import Limits, ProgramFailedError, UnfitTestError
 from unmask.rewards.source_names import names_bound, names_used
-from unmask.rewards.workers import Verdict
+from unmask.sandbox.command import Means
+from unmask.sandbox.guest.literals import MAX_DEPTH, pack, unpack
+from unmask.sandbox.limits import Limits, ProgramFailedError, UnfitTestError
+from unmask.sandbox.process import Sandbox
+from unmask.sandbox.remote import RemoteSandbox, ServiceFailedError
+from unmask.sandbox.verifier_pool import Verdict
 
 FACTORY = "unmask.rewards.code_tests:load_code_verifier"
 AnySandbox = Sandbox | RemoteSandbox

@@ -24,7 +24,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from unmask.rewards.combine import AnswerGroup
+from unmask.rewards.weighted import AnswerGroup
 from unmask.types import Prompt, Reward, Score, Trajectory
 
 RewardFunction = Callable[[Prompt, str], float]

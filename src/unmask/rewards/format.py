@@ -6,7 +6,7 @@ The expression is the user's own; one that backtracks without end on some respon
 import re
 from collections.abc import Sequence
 
-from unmask.rewards.combine import AnswerGroup
+from unmask.rewards.weighted import AnswerGroup
 from unmask.types import Score
 
 

@@ -27,9 +27,9 @@ from typing import Any
 
 from unmask.configs.address import check_address
 from unmask.configs.reward import EndpointConfig
-from unmask.json_records import parse_json
-from unmask.rewards.post import post
+from unmask.json_files import parse_json
 from unmask.rewards.reply_cache import ReplyCache
+from unmask.sandbox.http_post import post
 
 ADDRESS = "OPENAI_BASE_URL"
 MAX_REPLY_BYTES = 2**24

@@ -10,9 +10,9 @@ from statistics import fmean
 
 from unmask.configs.reward import JudgeTerm
 from unmask.rewards.answers import last_boxed
-from unmask.rewards.combine import AnswerGroup
 from unmask.rewards.judge import Judge
 from unmask.rewards.question import fill
+from unmask.rewards.weighted import AnswerGroup
 from unmask.types import Score
 
 

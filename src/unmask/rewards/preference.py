@@ -12,9 +12,9 @@ from statistics import fmean
 
 from unmask.configs.reward import PreferenceTerm
 from unmask.rewards.answers import last_boxed
-from unmask.rewards.combine import Answer, AnswerGroup
 from unmask.rewards.judge import Judge
 from unmask.rewards.question import fill, reference_text
+from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Score
 
 WINS = {"A": 1.0, "tie": 0.5, "B": 0.0}

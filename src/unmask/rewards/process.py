@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from statistics import fmean, pstdev
 
+from unmask.checkpoints.tokenizer import Tokenizer, text_ends
 from unmask.configs.reward import ProcessTerm
-from unmask.models.tokenizer import Tokenizer, text_ends
 from unmask.rewards.answers import last_boxed
-from unmask.rewards.combine import Answer, AnswerGroup
 from unmask.rewards.judge import Judge
 from unmask.rewards.question import fill
+from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Score
 
 LABELS = {"1": 1.0, "+1": 1.0, "-1": -1.0}

@@ -8,7 +8,7 @@ same text has the same marks, so a question asked again finds its reply.
 import hashlib
 import json
 
-from unmask.rewards.combine import Answer
+from unmask.rewards.weighted import Answer
 from unmask.types import Prompt
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unmask.json_records import parse_json
+from unmask.json_files import parse_json
 from unmask.runs.files import write_text
 
 

@@ -5,8 +5,8 @@ It stands beside the policy, frozen, on a device of its own or on the policy's.
 
 from collections.abc import Sequence
 
-from unmask.models.reward_model import RewardModel
-from unmask.rewards.combine import Answer, AnswerGroup
+from unmask.checkpoints.reward_model import RewardModel
+from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Message, Score
 
 

@@ -11,7 +11,7 @@ the weight small, and watch `response_tokens`.
 
 from collections.abc import Sequence
 
-from unmask.rewards.combine import Answer, AnswerGroup
+from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Score, Trajectory
 
 

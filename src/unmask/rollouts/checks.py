@@ -8,7 +8,7 @@ is an error that names the prompt, while the state of the last complete step is 
 import math
 from collections.abc import Sequence
 
-from unmask.rewards.combine import check_reward
+from unmask.rewards.weighted import check_reward
 from unmask.types import Score, Trajectory
 
 

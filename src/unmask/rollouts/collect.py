@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
-from unmask.rewards.combine import Answer, Term, outcome_alone
+from unmask.rewards.weighted import Answer, Term, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task

@@ -10,9 +10,9 @@ from typing import Any
 
 from unmask.configs.keys import to_toml
 from unmask.configs.load import flatten
-from unmask.runs.columns import align
 from unmask.runs.history import PastRun, read_run
 from unmask.runs.listing import duration
+from unmask.runs.text_table import align
 
 # Different in any two runs, and no reason for anything.
 ALWAYS_DIFFERENT = {"run.dir", "start_time", "argv"}

@@ -29,7 +29,7 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.json_records import read_object
+from unmask.json_files import read_object
 from unmask.runs.files import (
     append_lines,
     force_to_disk,

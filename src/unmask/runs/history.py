@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from unmask.json_records import parse_object, read_object
+from unmask.json_files import parse_object, read_object
 
 # How deep below the given directory runs are looked for: `runs/quickstart/rl` is two.
 DEPTH = 3

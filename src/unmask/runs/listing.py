@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from unmask.runs.columns import align
 from unmask.runs.history import PastRun, find_runs
+from unmask.runs.text_table import align
 
 HEADINGS = ("run", "kind", "task", "step", "reward", "accuracy", "eval accuracy", "age", "took")
 RIGHT = (3, 4, 5, 7, 8)

@@ -29,7 +29,7 @@ def trajectory_record(
         trajectory: the response and the order in which it was revealed.
         text: the response as text, as the grader read it.
         reward: what it earned: a number, or one number per response token; None where verdicts are kept
-            apart (`runs.verdicts`).
+            apart (`runs.gradings`).
         parts: named parts of the reward.
         step: the optimizer step it was written for.
         pieces: the text of each of `grid_ids(trajectory)`, special tokens spelled out; half a

@@ -1,8 +1,8 @@
 """From a `[task]` section to its task: the one place that knows every kind."""
 
 from unmask.configs.task import DatasetTaskConfig, JsonTaskConfig, ReasoningGymConfig, TaskConfig
-from unmask.tasks.json_files import build_json_task
-from unmask.tasks.published import build_dataset_task
+from unmask.tasks.json_task import build_json_task
+from unmask.tasks.public_datasets import build_dataset_task
 from unmask.tasks.reasoning_gym import build_reasoning_gym_task
 from unmask.tasks.task import NO_TASK, Task
 

@@ -1,7 +1,7 @@
 """What is known of a published data set: where its splits are, how a record is a problem, what judges it.
 
 A data set is one file of this package that exports one `Dataset`, and one line in
-`tasks.published`. It holds no problems: they are read when they are asked for.
+`tasks.public_datasets`. It holds no problems: they are read when they are asked for.
 """
 
 from collections.abc import Callable, Mapping

@@ -10,7 +10,7 @@ from unmask.configs.task import Extraction, VerifierConfig
 from unmask.rewards.answers import answer_from_response
 from unmask.rewards.custom import load_reward
 from unmask.rewards.math import FACTORY
-from unmask.rewards.workers import VerifierPool, score_from_verdict
+from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
 from unmask.types import Prompt, Score
 
 # Golds that need no parser, so that a set of numbers starts no worker when it is read.

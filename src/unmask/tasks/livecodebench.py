@@ -8,11 +8,11 @@ private tests together are the tests.
 from decimal import Decimal
 from typing import Any
 
-from unmask.json_records import parse_json
+from unmask.json_files import parse_json
 from unmask.rewards.code_tests import CallTest, CodeTest, StdioTest
-from unmask.rewards.sandbox import Sandbox
-from unmask.rewards.sandbox_level import best_walls
-from unmask.rewards.sandbox_limits import MIB, Limits, ProgramFailedError
+from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.limits import MIB, Limits, ProgramFailedError
+from unmask.sandbox.process import Sandbox
 from unmask.tasks.code_problems import code_grader, code_reference
 from unmask.tasks.dataset import Dataset, Problem, Source
 from unmask.tasks.record import Record

@@ -15,7 +15,7 @@ from typing import Any
 
 from unmask.configs.task import ReasoningGymConfig
 from unmask.rewards.reasoning_gym import FACTORY, paid_junk, probes
-from unmask.rewards.workers import VerifierPool, score_from_verdict
+from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
 from unmask.tasks import chain_sum, countdown, mini_sudoku
 from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.task import Task, prompt_from_text, split_from_text

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from unmask.json_records import read_records
+from unmask.json_files import read_records
 from unmask.tasks.dataset import Dataset, Source
 from unmask.tasks.record import Record, record_from_json
 from unmask.types import Split

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from unmask.configs.alarm import AlarmConfig
-from unmask.trainers.masters import is_wide
+from unmask.trainers.master_weights import is_wide
 
 EXACT_GAP, ROUNDED_GAP = 1e-3, 0.5
 

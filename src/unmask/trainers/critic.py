@@ -21,12 +21,12 @@ from torch import Tensor
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
 from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
-from unmask.trainers.judgement import Judgement, judge
 from unmask.trainers.learner import Learner, Update
+from unmask.trainers.losses import build_value_terms
 from unmask.trainers.policy_update import minibatches, order_seed, weighted_views
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.scorer import tables_of
-from unmask.trainers.terms import build_value_terms
+from unmask.trainers.value_targets import Judgement, judge
 from unmask.types import Group
 
 

@@ -5,17 +5,17 @@
     value.lora and value.path     adapters on that checkpoint's weights, frozen
     neither                       a second model, all of it trained
 
-A resumed run takes what its last checkpoint holds of it (`models/critic_files.py`) and the rest from
+A resumed run takes what its last checkpoint holds of it (`checkpoints/value_model_files.py`) and the rest from
 where it came from.
 """
 
 from pathlib import Path
 
+from unmask.checkpoints.checkpoint import load_value_model
+from unmask.checkpoints.lora_files import load_adapter
+from unmask.checkpoints.value_model_files import load_head
 from unmask.configs.rl import RLConfig
-from unmask.models.checkpoint import load_value_model
-from unmask.models.critic_files import load_head
 from unmask.models.lora import LoRAParams, add_lora
-from unmask.models.lora_files import load_adapter
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, ValueModel, critic_beside
 from unmask.seeds import derive_seed

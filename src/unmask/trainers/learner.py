@@ -16,15 +16,15 @@ from torch import Tensor
 
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.layout import Pack, pack_views
-from unmask.diffusion.sample import Conventions
+from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.views import Views
+from unmask.models.cpu.malloc import keep_freed_memory
 from unmask.models.heads import Scores, Targets, drawable_ids
-from unmask.models.heap import keep_freed_memory
 from unmask.models.spec import ModelSpec
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
-from unmask.trainers.masters import MasterWeights
+from unmask.trainers.master_weights import MasterWeights
 from unmask.trainers.scorer import score_views
 
 

@@ -17,8 +17,8 @@ from unmask.diffusion.views import Views
 from unmask.objectives.reduce import reduction_weights
 from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner, Update
+from unmask.trainers.losses import build_joint_terms, build_policy_terms, needs_rescoring
 from unmask.trainers.scorer import Scorer, tables_of
-from unmask.trainers.terms import build_joint_terms, build_policy_terms, needs_rescoring
 
 T = TypeVar("T")
 # A trajectory's views, and by name what is known of their targets, `(N, C)` each.

@@ -17,14 +17,14 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from unmask.checkpoints.checkpoint import save_model
+from unmask.checkpoints.tokenizer import character_tokenizer
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import Summary, evaluate
-from unmask.models.checkpoint import save_model
 from unmask.models.spec import ModelSpec
-from unmask.models.tokenizer import character_tokenizer
 from unmask.models.transformer import Model, initialise
 from unmask.runs.clock import Clock, Seconds, cpu_s
 from unmask.runs.directory import move_aside

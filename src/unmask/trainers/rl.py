@@ -30,8 +30,8 @@ from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.alarms import Alarms
+from unmask.trainers.checkpointer import Keeper, kept_critic, starting_llm
 from unmask.trainers.evaluator import Evaluator
-from unmask.trainers.keeper import Keeper, kept_critic, starting_llm
 from unmask.trainers.policy_views import (
     check_train_block,
     forfeit_overlong,

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
 from unmask.engine.engine import conventions_of
-from unmask.models.checkpoint import load_model
 from unmask.models.heads import Scores, Targets
 from unmask.models.lora import adapters_off
-from unmask.models.tiles import plan_documents
+from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 
 # What policy and reference must agree on for a token and a view to mean the same to both.

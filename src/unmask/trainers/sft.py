@@ -28,11 +28,11 @@ from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
+from unmask.trainers.checkpointer import Keeper, starting_llm
 from unmask.trainers.evaluator import Evaluator
-from unmask.trainers.keeper import Keeper, starting_llm
 from unmask.trainers.learner import Learner
+from unmask.trainers.losses import supervised_terms
 from unmask.trainers.schedule import learning_rate
-from unmask.trainers.terms import supervised_terms
 from unmask.viewer.live import LiveReport
 
 SHOWN = ("loss", "packed_tokens_per_s", "eval_accuracy")

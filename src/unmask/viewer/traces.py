@@ -12,8 +12,8 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+from unmask.runs.gradings import judged, read_verdicts
 from unmask.runs.trajectories import total_reward
-from unmask.runs.verdicts import judged, read_verdicts
 from unmask.viewer.markup import json_text
 from unmask.viewer.numbers import is_number
 from unmask.viewer.reading import Record, read_spread, read_tail

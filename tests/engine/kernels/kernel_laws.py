@@ -24,7 +24,7 @@ from unmask.engine.kernels.paged_attention import (
     write_plain,
     write_rows,
 )
-from unmask.engine.params import EngineParams
+from unmask.engine.options import EngineParams
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.models.toy import GOLDEN
-from unmask.models.checkpoint import load_model, read_spec
+from unmask.checkpoints.checkpoint import load_model, read_spec
+from unmask.checkpoints.weights import WEIGHTS
 from unmask.models.families import FAMILIES
 from unmask.models.families.config_file import ConfigKeys, read_config
-from unmask.models.weights import WEIGHTS
 
 NAMES = [family.name for family in FAMILIES]
 KEYS = sorted(ConfigKeys.model_fields)

@@ -3,7 +3,7 @@
 One list serves all families, since a key means the same wherever it is read. A value that has the
 right type and would still break the backbone (three heads on two key heads, more active experts than
 there are) is found in the spec, before anything is built from it. Sizes that are merely wrong show
-when the spec is compared with the weights' headers (`models/weights.py`).
+when the spec is compared with the weights' headers (`checkpoints/weights.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from unmask.models.families.family import Config
-from unmask.models.json_object import Keys, Size, TokenIds, read_json
+from unmask.models.families.json_keys import Keys, Size, TokenIds, read_json
 from unmask.models.spec import ModelSpec, MoESpec
 
 CONFIG = "config.json"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unmask.models.json_object import shortened
+from unmask.models.families.json_keys import shortened
 from unmask.models.spec import ModelSpec, RopeScaling
 
 Config = Mapping[str, Any]

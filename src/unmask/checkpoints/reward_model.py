@@ -1,0 +1,147 @@
+"""A scalar reward model: a backbone under a sequence classification head of one label, `score.weight`.
+
+The published ones are autoregressive (`Qwen2ForSequenceClassification`, Qwen3 and Llama likewise): their
+backbone runs here under its causal mask, as blocks of one token. A diffusion family's backbone with
+such a head runs under its own pattern. The conversation is rendered by the model's own chat template
+in its own tokenizer, and the score is read at its last token that is no padding.
+
+It never trains; whoever holds it (`rewards.reward_model`) decides where it stands.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unmask.checkpoints.checkpoint import DType, fill_from, find_checkpoint, read_spec
+from unmask.checkpoints.tokenizer import Tokenizer, encode, load_tokenizer, render_text
+from unmask.models.families import FAMILIES
+from unmask.models.families.autoregressive import read_source_spec, source_of
+from unmask.models.families.config_file import read_config
+from unmask.models.families.dream import DREAM
+from unmask.models.families.family import token_ids
+from unmask.models.spec import ModelSpec
+from unmask.models.tiled_attention import plan_documents
+from unmask.models.value_model import ValueModel
+from unmask.types import Message
+
+SCORE_HEAD = "score.weight"
+
+
+class RewardModel:
+    """A reward model and its tokenizer."""
+
+    def __init__(self, model: ValueModel, tokenizer: Tokenizer, pad_ids: tuple[int, ...]) -> None:
+        """Freeze a model; `load_reward_model` finds its parts.
+
+        Args:
+            model: whose values are the scores.
+            tokenizer: the model's own.
+            pad_ids: tokens that are not scored at the end of a text.
+        """
+        self.model = model.requires_grad_(False)
+        self.tokenizer = tokenizer
+        self._pad_ids = pad_ids
+
+    def tokenize(self, messages: Sequence[Message]) -> list[int]:
+        """Return the token ids of a whole conversation, its last turn included.
+
+        Raises:
+            ValueError: it is longer than the model was made for.
+        """
+        text = render_text(messages, self.tokenizer, add_generation_prompt=False)
+        ids = encode(text, self.tokenizer)
+        most = self.model.spec.max_length
+        if not 1 <= len(ids) <= most:
+            raise ValueError(
+                f"a conversation of {len(ids)} tokens: the reward model takes 1 to {most}; lower "
+                "sampling.max_tokens, or take another model"
+            )
+        return ids
+
+    @torch.no_grad()
+    def score(self, texts: Sequence[Sequence[int]], token_budget: int) -> list[float]:
+        """Return the score of each conversation.
+
+        Args:
+            texts: token ids, each of one conversation at least one token long.
+            token_budget: most tokens of a forward pass; a longer conversation has one of its own.
+        """
+        scores: list[float] = []
+        for batch in batches(texts, token_budget):
+            scores += self._score_batch(batch).tolist()
+        return scores
+
+    def _score_batch(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        device, spec = self.model.device, self.model.spec
+        lengths = torch.tensor([len(ids) for ids in texts])
+        starts = lengths.cumsum(0) - lengths
+        document = torch.repeat_interleave(torch.arange(len(texts)), lengths)
+        positions = torch.arange(int(lengths.sum())) - starts[document]
+        block = torch.zeros_like(positions) if spec.is_full else positions // _block(spec)
+        nothing = torch.zeros_like(positions)
+        structure = torch.stack((document, block, nothing, nothing - 1)).to(device)
+        tokens = torch.tensor([token for ids in texts for token in ids])
+        last = starts + torch.tensor([self._last(ids) for ids in texts])
+        plan = plan_documents(structure)
+        return self.model(tokens.to(device), positions.to(device), plan, last.to(device))
+
+    def _last(self, ids: Sequence[int]) -> int:
+        """Return the place of the last token that is no padding; the first, where all are."""
+        kept = [place for place, token in enumerate(ids) if token not in self._pad_ids]
+        return kept[-1] if kept else 0
+
+
+def batches(texts: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[Sequence[int]]]:
+    """Yield neighbouring texts that fit a budget together; one that is larger comes alone."""
+    batch: list[Sequence[int]] = []
+    num_tokens = 0
+    for ids in texts:
+        if batch and num_tokens + len(ids) > token_budget:
+            yield batch
+            batch, num_tokens = [], 0
+        batch.append(ids)
+        num_tokens += len(ids)
+    if batch:
+        yield batch
+
+
+def load_reward_model(
+    path_or_hub_id: str | Path, device: str | torch.device = "cpu", dtype: DType = torch.float32
+) -> RewardModel:
+    """Load a sequence classification checkpoint of one label.
+
+    Args:
+        path_or_hub_id: directory, or hub id of a model.
+        device: where the weights go.
+        dtype: number format in memory, as in `load_model`.
+
+    Raises:
+        ValueError: naming the file, key or tensor that is missing, unexpected, of the wrong shape
+            or unsupported.
+    """
+    directory = find_checkpoint(path_or_hub_id)
+    tokenizer = load_tokenizer(directory)
+    config = read_config(directory)
+    with torch.device("meta"):
+        model = ValueModel(_read_spec(directory), stored_head=SCORE_HEAD)
+    fill_from(model, directory, device, dtype)
+    return RewardModel(model, tokenizer, token_ids(config.get("pad_token_id")))
+
+
+def _read_spec(directory: Path) -> ModelSpec:
+    """Read the spec of a known family's backbone, else of an autoregressive one."""
+    config = read_config(directory)
+    stated = (config.get("architectures") or [None])[0]
+    if any(stated in family.architectures for family in FAMILIES):
+        return read_spec(directory)
+    kind = source_of(config, "SequenceClassification")
+    # Dream names its tensors as these do.
+    return read_source_spec(directory, config, kind, DREAM.name)
+
+
+def _block(spec: ModelSpec) -> int:
+    block = spec.require_block()
+    assert block is not None
+    return block

@@ -1,0 +1,325 @@
+"""Text to token ids and back, by the tokenizer files of a checkpoint.
+
+`transformers` reads the files and renders the chat template; it is imported when a tokenizer is
+loaded, because that takes half a second. Only files in the directory are read and nothing in them
+is executed. Special tokens are never added to a text: a chat template writes its own, and models
+without one are prompted with plain text.
+
+A chat template is a program of others: one that raises, or whose text lacks the content of a message,
+is refused by name. Published templates trim contents, and drop the thoughts of earlier assistant
+turns; neither counts as a loss.
+"""
+
+import json
+import re
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import accumulate
+from os.path import commonprefix
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol, cast
+
+from unmask.checkpoints.tokenizer_files import read_known_ids
+from unmask.models.families.json_keys import shortened
+from unmask.types import Message
+
+EOS, MASK = "<eos>", "<mask>"
+# What a decoder puts where bytes are no character yet.
+REPLACEMENT = "\ufffd"
+TEMPLATE_FILE, SETTINGS = "chat_template.jinja", "tokenizer_config.json"
+# A thought of a response; the tag that opens it may stand in the prompt before the response.
+THOUGHT = re.compile(r"<think>.*?</think>|\A(?:(?!<think>).)*?</think>", re.DOTALL)
+TAGS = re.compile("</?think>")
+# What no template holds by itself.
+PROBE = Message("user", "How much is 58121 + 30719?")
+
+
+class Tokenizer(Protocol):
+    """What is used of a `transformers` tokenizer."""
+
+    chat_template: str | None
+    eos_token_id: int | None
+    mask_token_id: int | None
+    # Of each token that was added: its text is `content`, and `special` whether `decode` leaves it out.
+    added_tokens_decoder: dict[int, Any]
+    name_or_path: str
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Return an object whose `input_ids` is a list of ids."""
+        ...
+
+    def decode(
+        self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str:
+        """Return the text of ids."""
+        ...
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return every token and its id, added ones included."""
+        ...
+
+    def apply_chat_template(self, turns: list[dict[str, str]], **options: Any) -> str:
+        """Return a conversation as text."""
+        ...
+
+
+def has_tokenizer(directory: str | Path) -> bool:
+    """Say whether a directory holds tokenizer files that `load_tokenizer` reads."""
+    directory = Path(directory)
+    qwen = (directory / "vocab.json", directory / "merges.txt")
+    return (directory / "tokenizer.json").is_file() or all(file.is_file() for file in qwen)
+
+
+def load_tokenizer(directory: str | Path) -> Tokenizer:
+    """Load a directory's tokenizer: `tokenizer.json`, else Qwen's `vocab.json` and `merges.txt`.
+
+    Raises:
+        ValueError: if the directory holds neither, or naming the file that cannot be read.
+    """
+    from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+
+    directory = Path(directory)
+    if not has_tokenizer(directory):
+        raise ValueError(
+            f"{directory} has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt"
+        )
+    # SDAR checkpoints are published with Qwen's two files alone.
+    has_json = (directory / "tokenizer.json").is_file()
+    reader = PreTrainedTokenizerFast if has_json else Qwen2Tokenizer
+    read_known_ids(directory)  # names the key of most mistakes
+    try:
+        with _without_marks(directory) as place:
+            tokenizer = reader.from_pretrained(
+                place, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # of the libraries that read it: JSON, keys, values, anything
+        place = directory / _broken_file(directory)
+        raise ValueError(f"{place}: cannot be read: {_first_line(error)}") from error
+    tokenizer.name_or_path = str(directory)
+    return cast(Tokenizer, tokenizer)
+
+
+@contextmanager
+def _without_marks(directory: Path) -> Generator[Path, None, None]:
+    """Give a directory, or a copy of its text files where one begins with a byte order mark."""
+    texts = [file for file in directory.iterdir() if file.suffix in (".json", ".jinja", ".txt")]
+    contents = {file.name: file.read_bytes() for file in texts if file.is_file()}
+    if not any(content.startswith(BOM_UTF8) for content in contents.values()):
+        yield directory
+        return
+    with TemporaryDirectory() as place:
+        for name, content in contents.items():
+            (Path(place) / name).write_bytes(content.removeprefix(BOM_UTF8))
+        yield Path(place)
+
+
+def _broken_file(directory: Path) -> str:
+    """Return the name of the file on which reading a tokenizer fails."""
+    from tokenizers import Tokenizer as Backend
+
+    whole = directory / "tokenizer.json"
+    if not whole.is_file():
+        return "vocab.json, merges.txt or tokenizer_config.json"
+    try:
+        Backend.from_str(whole.read_text(encoding="utf-8-sig"))
+    except Exception:  # the tokenizers library raises nothing narrower
+        return whole.name
+    return SETTINGS
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), 'no message')}"
+
+
+def num_tokens(tokenizer: Tokenizer) -> int:
+    """Return one more than the largest id a tokenizer decodes; `len` would miss gaps between ids."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def encode(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of a text, special tokens written out in it included and none added.
+
+    Raises:
+        ValueError: if the tokenizer has no token for a character, naming it.
+    """
+    try:
+        return tokenizer(text, add_special_tokens=False).input_ids
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        vocabulary = tokenizer.get_vocab()
+        unknown = "".join(sorted(set(text) - set(vocabulary)))
+        reason = f"no token for {unknown!r}" if unknown else _first_line(error)
+        raise ValueError(f"cannot encode {text[:80]!r}: {reason}") from error
+
+
+def decode(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """Return the text of token ids as it was written, special tokens left out."""
+    return tokenizer.decode(
+        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
+    """Return the tokens that `decode` leaves out: id and text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return {index: token.content for index, token in added if token.special}
+
+
+def token_pieces(
+    token_ids: Sequence[int], tokenizer: Tokenizer, has_special: bool = True
+) -> list[str]:
+    """Return the text each token adds, special tokens included unless told otherwise.
+
+    A character may be spread over several tokens; it stands whole on the last one of them, and the
+    others are empty.
+    """
+    pieces: list[str] = []
+    waiting: list[int] = []
+    for token_id in token_ids:
+        waiting.append(token_id)
+        text = tokenizer.decode(
+            waiting, skip_special_tokens=not has_special, clean_up_tokenization_spaces=False
+        )
+        # Four bytes are the longest character; what is broken after that stays so.
+        is_open = text.endswith(REPLACEMENT) and len(waiting) < 4
+        pieces.append("" if is_open else text)
+        waiting = waiting if is_open else []
+    if waiting:
+        pieces[-1] = REPLACEMENT
+    return pieces
+
+
+def text_ends(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """Return how much of `decode(token_ids)` is written after each token, in characters.
+
+    A prefix of the tokens thus stands for a prefix of the very text that is graded; a character that
+    a prefix holds in part is left out of it.
+    """
+    text = decode(token_ids, tokenizer)
+    pieces = token_pieces(token_ids, tokenizer, has_special=False)
+    if "".join(pieces) == text:
+        return list(accumulate(map(len, pieces)))
+    # A decoder for which a token's text depends on those before it, or bytes that are no text.
+    prefixes = (decode(token_ids[:count], tokenizer) for count in range(1, len(token_ids) + 1))
+    agreed = [len(commonprefix((prefix, text))) for prefix in prefixes]  # noqa: RUF071 - no paths
+    return list(accumulate([*agreed[:-1], len(text)], max))
+
+
+def render_text(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    add_generation_prompt: bool = True,
+    **options: Any,
+) -> str:
+    """Return a conversation as text: by the chat template, else its contents one after the other.
+
+    Args:
+        messages: the conversation.
+        tokenizer: whose chat template is used.
+        add_generation_prompt: whether the text ends where the assistant's turn begins.
+        options: what the template may ask for, such as SDAR's `enable_thinking`.
+
+    Raises:
+        ValueError: naming the file of the template, if it raises or loses the content of a message.
+    """
+    if tokenizer.chat_template is None:
+        return "".join(message.content for message in messages)
+    check_template(tokenizer)
+    return _apply_template(messages, tokenizer, add_generation_prompt, **options)
+
+
+@lru_cache(maxsize=1)
+def check_template(tokenizer: Tokenizer) -> None:
+    """Refuse a chat template that raises on a plain question or drops it.
+
+    A short question may be found in the template's own words by chance; this one is not.
+
+    Raises:
+        ValueError: naming the file of the template.
+    """
+    _apply_template([PROBE], tokenizer)
+
+
+def _apply_template(
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    add_generation_prompt: bool = True,
+    **options: Any,
+) -> str:
+    directory = Path(tokenizer.name_or_path)
+    file = directory / (TEMPLATE_FILE if (directory / TEMPLATE_FILE).is_file() else SETTINGS)
+    turns = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt, **options
+        )
+    except Exception as error:  # whatever the template does
+        raise ValueError(f"{file}: chat_template fails: {_first_line(error)}") from error
+    wanted: Counter[str] = Counter()
+    for number, message in enumerate(messages, start=1):
+        wanted.update(_pieces(message, is_last=number == len(messages)))
+    for piece, count in wanted.items():
+        if text.count(piece) < count:
+            raise ValueError(
+                f"{file}: chat_template loses the content of a message: {shortened(piece)} is not in "
+                "the rendered text"
+            )
+    return text
+
+
+def _pieces(message: Message, is_last: bool) -> list[str]:
+    """Return the texts that a rendered conversation must hold of a message."""
+    pieces = [message.content]
+    if message.role == "assistant":  # a template may lay out anew, or drop, what it thought
+        pieces = TAGS.split(message.content) if is_last else THOUGHT.split(message.content)
+    return [piece.strip() for piece in pieces]
+
+
+def render(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """Return the token ids of a conversation up to where the assistant's turn begins."""
+    return encode(render_text(messages, tokenizer), tokenizer)
+
+
+def character_tokenizer(alphabet: str, directory: str | Path) -> Tokenizer:
+    """Write a tokenizer with one token per character, and return it.
+
+    Ids: `<eos>` (which also pads) 0, `<mask>` 1, then the alphabet in order. The files are
+    `tokenizer.json` and `tokenizer_config.json`.
+
+    Raises:
+        ValueError: if a character comes twice.
+    """
+    from tokenizers import Regex
+    from tokenizers import Tokenizer as Backend
+    from tokenizers.decoders import Fuse
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Split
+
+    vocabulary = {token: index for index, token in enumerate((EOS, MASK, *alphabet))}
+    if len(vocabulary) < len(alphabet) + 2:
+        raise ValueError(f"alphabet = {alphabet!r}: a character comes twice")
+    backend = Backend(WordLevel(vocabulary))
+    backend.pre_tokenizer = Split(Regex("(?m)."), "isolated")  # Oniguruma: m lets . match newlines
+    backend.decoder = Fuse()
+    return write_tokenizer(backend, directory)
+
+
+def write_tokenizer(backend: Any, directory: str | Path, has_mask: bool = True) -> Tokenizer:
+    """Write a `tokenizers` tokenizer that holds `<eos>`, and `<mask>` if it has one, and return it loaded."""
+    mask = {"mask_token": MASK} if has_mask else {}
+    backend.add_special_tokens([EOS, *mask.values()])
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    backend.save(str(directory / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": EOS,
+        "pad_token": EOS,
+        **mask,
+        "clean_up_tokenization_spaces": False,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return load_tokenizer(directory)

@@ -1,0 +1,236 @@
+"""`unmask doctor`: what this machine has, what is missing, and the command that mends it.
+
+It looks and changes nothing: a file made to see whether a folder can be written is gone at once.
+Required is only what training on any machine needs: the packages of `pyproject.toml` and a folder
+for runs. Everything else (a GPU, an extra, isolation of programs that a model wrote) is a note with
+its way out. Whether programs can be isolated is tried, not guessed: a kernel may offer namespaces
+and a container still forbid them.
+"""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unmask import __version__
+from unmask.runs.text_table import align
+from unmask.sandbox.isolation import ALLOW, MEANS, isolation_of, level_of, try_means
+
+if TYPE_CHECKING:
+    from packaging.markers import Marker
+
+# What a user asks for first when something differs; the other packages follow from these.
+SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "sympy")
+# Widths of models whose products are tried.
+WIDTHS = (64, 192, 576, 1024, 2048, 4096)
+GIB = 2**30
+NEEDED = "needed only to run programs that a model wrote"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what.
+        found: what it is.
+        way_out: what to do about it; empty where nothing is amiss.
+        is_required: whether nothing works until that is done.
+    """
+
+    subject: str
+    found: str
+    way_out: str = ""
+    is_required: bool = False
+
+
+def examine(directory: Path) -> list[Finding]:
+    """Look at versions, devices, threads, exactness, isolation, extras and the folder for runs.
+
+    Args:
+        directory: where runs will be written; it need not exist.
+    """
+    return [
+        *_versions(),
+        *_devices(),
+        _threads(),
+        *_exactness(),
+        _isolation(),
+        *_extras(),
+        *_storage(directory),
+    ]
+
+
+def is_fit(findings: list[Finding]) -> bool:
+    """Say whether nothing required is missing."""
+    return not any(finding.is_required and finding.way_out for finding in findings)
+
+
+def report(findings: list[Finding]) -> str:
+    """Return the findings as a table, and below it what can be done."""
+    rows = [(_mark(finding), finding.subject, finding.found) for finding in findings]
+    ways = [f"  {f.subject}: {f.way_out}" for f in findings if f.way_out]
+    verdict = (
+        "Nothing required is missing."
+        if is_fit(findings)
+        else "Something required is missing: see the lines marked MISSING."
+    )
+    return "\n".join(
+        (align(rows), "", *(["What can be done:", *ways, ""] if ways else []), verdict)
+    )
+
+
+def _mark(finding: Finding) -> str:
+    if not finding.way_out:
+        return "ok"
+    return "MISSING" if finding.is_required else "note"
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("unmask", __version__)
+    yield Finding("python", f"{platform.python_version()} ({sys.executable})")
+    for name in SHOWN:
+        if version := _version(name):
+            yield Finding(name, version)
+    if _version("unmask") is None:
+        found = "unmask runs from its source and is not installed: its needs are not known here"
+        yield Finding("packages", found, f"{sys.executable} -m pip install -e . beside its source")
+    elif missing := _missing(""):
+        yield Finding("packages", f"missing: {', '.join(missing)}", _pip(missing), is_required=True)
+
+
+def _extras() -> Iterator[Finding]:
+    """Yield one finding per extra: its packages, or the command that installs what is missing."""
+    if _version("unmask") is None:
+        return
+    for extra in importlib.metadata.metadata("unmask").get_all("Provides-Extra") or ():
+        missing = _missing(extra)
+        found = f"missing: {', '.join(map(_name, missing))}" if missing else "installed"
+        yield Finding(f"extra {extra}", found, _pip(missing) if missing else "")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _missing(extra: str) -> list[str]:
+    """Return the requirements of unmask itself, or of one extra, that are not met here."""
+    from packaging.requirements import Requirement
+
+    found: list[str] = []
+    for text in importlib.metadata.requires("unmask") or ():
+        requirement = Requirement(text)
+        version = _version(requirement.name)
+        # A nightly build counts: whoever has one has it on purpose.
+        is_met = version and requirement.specifier.contains(version, prereleases=True)
+        if _is_of(requirement.marker, extra) and not is_met:
+            extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+            found.append(f"{requirement.name}{extras}{requirement.specifier}")
+    return found
+
+
+def _is_of(marker: "Marker | None", extra: str) -> bool:
+    """Say whether a requirement with this marker belongs to the extra and not to unmask itself."""
+    is_bare = marker is None or marker.evaluate({"extra": ""})
+    if marker is None or not extra:
+        return is_bare and not extra
+    return not is_bare and marker.evaluate({"extra": extra})
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement)[0]
+
+
+def _pip(requirements: list[str]) -> str:
+    quoted = " ".join(f"'{requirement}'" for requirement in requirements)
+    return f"{sys.executable} -m pip install {quoted}"
+
+
+def _devices() -> Iterator[Finding]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    yield Finding(
+        "cpu", f"{platform.machine()}, {os.cpu_count()} cores, {memory:.1f} GiB of memory"
+    )
+    try:
+        import torch
+    except ImportError:
+        return
+    for index in range(torch.cuda.device_count()):
+        free, total = (size / GIB for size in torch.cuda.mem_get_info(index))
+        name = torch.cuda.get_device_name(index)
+        yield Finding(f"cuda:{index}", f"{name}, {free:.1f} of {total:.1f} GiB free")
+    if torch.cuda.device_count():
+        return
+    if Path("/proc/driver/nvidia").exists():
+        build = f"torch {torch.__version__} sees no GPU, but an NVIDIA driver is loaded"
+        yield Finding("gpu", build, "install a torch build for CUDA; its own page says which")
+    else:
+        yield Finding("gpu", "none: everything runs on the CPU")
+
+
+def _threads() -> Finding:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    chosen = os.environ.get("OMP_NUM_THREADS", "not set")
+    return Finding(
+        "threads",
+        f"a run uses run.threads (default 1) of {usable} usable cores; OMP_NUM_THREADS is {chosen}",
+    )
+
+
+def _exactness() -> Iterator[Finding]:
+    """Try which rows a product needs here, so that a response has the same bits alone and in company."""
+    try:
+        import torch
+
+        from unmask.models.row_tile import Product, attention_holds, tile_of
+    except ImportError:
+        return
+    tiles = {width: tile_of(Product(width, width)) for width in WIDTHS}
+    chosen = ", ".join(f"{tile or 'none'} at {width}" for width, tile in tiles.items())
+    found = f"fp32 on the CPU: rows of a product in tiles of {chosen}"
+    if all(tiles.values()) and attention_holds(128, 2, torch.get_num_threads()):
+        yield Finding("exactness", f"law 1 holds; {found}")
+    else:
+        way_out = "none; a response's numbers differ in the last bits with what else is in a batch"
+        yield Finding("exactness", f"law 1 does not hold everywhere; {found}", way_out)
+
+
+def _isolation() -> Finding:
+    """Try what programs written by a model could be locked into."""
+    trials = [try_means(means) for means in MEANS]
+    working = [trial for trial in trials if trial.works]
+    if working and level_of(working[0].means) == "namespaces":
+        found = f"{isolation_of(working[0].means)}: no network, no other processes, no files but Python's"
+        return Finding("isolation", found)
+    tried = "; ".join(f"{trial.means}: {trial.said}" for trial in trials if not trial.works)
+    if not working:
+        found = "none: programs that a model wrote cannot be run"
+        return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
+    found = f'{isolation_of("limits")}, if task.sandbox.isolation = "process"'
+    return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
+
+
+def _storage(directory: Path) -> Iterator[Finding]:
+    """Try to write where runs go, or in the nearest folder above that exists."""
+    place = next(path for path in (directory, *directory.absolute().parents) if path.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        way_out = f"give another place: run.dir=... (here {error.strerror or error})"
+        yield Finding("runs", f"{place} cannot be written", way_out, is_required=True)
+    else:
+        yield Finding("runs", f"{directory} can be written")
+    free = shutil.disk_usage(place).free / GIB
+    way_out = "" if free >= 1 else "make room: checkpoints are as large as the model"
+    yield Finding("free disk", f"{free:.1f} GiB", way_out)

@@ -1,0 +1,337 @@
+"""The commands about checkpoints: `unmask convert | init | inspect | verify`.
+
+They hang beside the others of `cli.py`, which takes over what is registered here: a command reads its
+words, calls one function of `models` and prints what it returns. As there, whatever is heavy is
+imported inside the command.
+
+`inspect` ends with exit code 2 for a checkpoint that does not load, as every mistake that can be mended,
+and `verify` with 1 if a check failed, so that a script can ask.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from unmask.checkpoints.inspect import Inspection
+    from unmask.checkpoints.memory import Training
+    from unmask.models.spec import ModelSpec
+
+DOES_NOT_LOAD = 2
+CHECK_FAILED = 1
+
+app = typer.Typer()
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")]
+NumberFormat = Annotated[
+    Literal["auto", "float32", "bfloat16", "float64"],
+    typer.Option(help="Number format; auto is float32 on CPU and bfloat16 on CUDA."),
+]
+Published = Annotated[
+    bool,
+    typer.Option(
+        "--published",
+        help="Compare with the modelling code in MODEL. This EXECUTES that code, which others "
+        "wrote, with your rights: only for checkpoints you trust.",
+    ),
+]
+PublishedPython = Annotated[
+    str | None,
+    typer.Option(
+        help="Python that runs the published code, if it needs another transformers; this one by "
+        "default."
+    ),
+]
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog="Example: unmask convert Qwen/Qwen3-0.6B-Base start --to sdar --block-size 8",
+)
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A Qwen2, Qwen2.5, Qwen3 or Llama model: directory or hub id."
+        ),
+    ],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DESTINATION", help="Where it is written: new, or empty.")
+    ],
+    to: Annotated[
+        Literal["sdar", "dream"],
+        typer.Option(help="sdar: block by block. dream: every token sees every other, shifted."),
+    ],
+    block_size: Annotated[
+        int | None, typer.Option(help="Slots of a diffusion block, for sdar; 4 by default.")
+    ] = None,
+    mask_id: Annotated[
+        int | None,
+        typer.Option(help="Token id that masks; by default the first that is not in use."),
+    ] = None,
+) -> None:
+    """Turn an autoregressive checkpoint into a diffusion checkpoint to train from."""
+    from unmask.checkpoints import convert as conversion
+
+    done = conversion.convert(source, destination, to, block_size, mask_id)
+    spec = done.spec
+    spelled = "" if done.mask_text is None else f" {done.mask_text!r}"
+    typer.echo(f"{destination}: {spec.family}, {_pattern(spec)}")
+    rows = "a spare row" if not done.num_appended else f"{done.num_appended} new at the end"
+    typer.echo(f"mask token {spec.mask_id}{spelled}; its row, {rows}, is the mean of the others")
+    if done.only_here:
+        typer.echo(
+            f"loads here only; the code published for {to} does not know "
+            + ", nor ".join(done.only_here)
+        )
+    typer.echo("train it before use: its weights still are those of its source")
+
+
+@app.command(
+    no_args_is_help=True, epilog="Example: unmask init fresh --family sdar --size tiny --seed 3"
+)
+def init(  # noqa: PLR0913 - one argument per option
+    destination: Annotated[
+        Path, typer.Argument(metavar="DESTINATION", help="Where it is written: new, or empty.")
+    ],
+    family: Annotated[
+        str, typer.Option(help="sdar, dream, llada, ...; a wrong one lists those there are.")
+    ],
+    size: Annotated[str, typer.Option(help="tiny, small or medium.")] = "tiny",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
+    alphabet: Annotated[
+        str | None,
+        typer.Option(help="One token per character of it; one per byte when not given."),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Transformer layers.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the hidden states.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Query heads.")] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="Key and value heads.")] = None,
+    head_width: Annotated[int | None, typer.Option(help="Width of a head.")] = None,
+    ffn_width: Annotated[int | None, typer.Option(help="Width of a feed-forward.")] = None,
+    experts: Annotated[int | None, typer.Option(help="Experts of a layer.")] = None,
+    active_experts: Annotated[int | None, typer.Option(help="Experts of a token.")] = None,
+    expert_width: Annotated[int | None, typer.Option(help="Width of an expert.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Most positions.")] = None,
+    block_size: Annotated[int | None, typer.Option(help="Slots of a diffusion block.")] = None,
+    tied: Annotated[
+        bool | None, typer.Option("--tied", help="Let the head share the embedding's weight.")
+    ] = None,
+) -> None:
+    """Make a random model of a family, with a tokenizer, to try things on or to train from nothing."""
+    from unmask.checkpoints import random_init
+    from unmask.checkpoints.memory import count_parameters
+
+    model = random_init.init(
+        destination,
+        family,
+        size,
+        seed,
+        alphabet,
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=head_width,
+        ffn_width=ffn_width,
+        experts=experts,
+        active_experts=active_experts,
+        expert_width=expert_width,
+        max_length=max_length,
+        block_size=block_size,
+        tied=tied,
+    )
+    typer.echo(f"{destination}: {model.spec.family}, {_pattern(model.spec)}")
+    typer.echo(f"{_parameters(*count_parameters(model))}, {model.spec.vocab_size} token ids")
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog="Examples: unmask inspect runs/quickstart/rl/model; "
+    "unmask inspect JetLM/SDAR-1.7B-Chat --json",
+)
+def inspect(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
+    ],
+    tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens in the cache when served; the greatest length by default."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Say what a checkpoint is, what it needs and what is wrong with it; exit code 2 if it does not load.
+
+    Reads headers only: no weight is loaded.
+    """
+    from unmask.checkpoints.inspect import inspect_checkpoint
+
+    found = inspect_checkpoint(model, tokens)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else _report(found))
+    if not found.loads:
+        raise typer.Exit(DOES_NOT_LOAD)
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog="Examples: unmask verify runs/quickstart/rl/model; "
+    "unmask verify JetLM/SDAR-1.7B-Chat --published --dtype float32 --out verify.txt",
+)
+def verify(  # noqa: PLR0913 - one argument per option
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
+    ],
+    device: Device = "auto",
+    dtype: NumberFormat = "auto",
+    questions: Annotated[int, typer.Option(help="How many of our 20 are asked.")] = 20,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of a response.")] = 64,
+    preset: Annotated[
+        str | None, typer.Option(help="Published sampler; the family's own by default.")
+    ] = None,
+    mask_id: Annotated[
+        int | None, typer.Option(help="Mask token id; found in the checkpoint by default.")
+    ] = None,
+    block_size: Annotated[
+        int | None, typer.Option(help="Slots of a block; found in the checkpoint by default.")
+    ] = None,
+    published: Published = False,
+    published_python: PublishedPython = None,
+    out: Annotated[Path | None, typer.Option(help="Write the report to this file as well.")] = None,
+) -> None:
+    """Load a model, check it and ask it questions; exit code 1 if a check failed.
+
+    Prints a short report without paths or prompts of yours, made to be pasted into an issue.
+    """
+    if published_python is not None and not published:
+        raise ValueError(f"--published-python {published_python}: goes with --published")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: no such directory")  # now, not after minutes of work
+    from unmask.acceptance.verify import VerifyParams, verify
+    from unmask.runs.files import write_text
+
+    params = VerifyParams(
+        path=model,
+        device=device,
+        dtype=dtype,
+        num_questions=questions,
+        max_tokens=max_tokens,
+        preset=preset,
+        published=(published_python or sys.executable) if published else None,
+        mask_id=mask_id,
+        block_size=block_size,
+    )
+    report = verify(params)
+    typer.echo(report.text())
+    if out is not None:
+        write_text(out, report.text() + "\n")
+    if not report.passed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _report(found: "Inspection") -> str:
+    """Return tables: what it is, its tokens, its memory, and what is wrong."""
+    from unmask.runs.text_table import align
+
+    parts = [align(_facts(found))]
+    if found.tokens:
+        rows = [(t.role, str(t.id), t.text or "(no text)", t.origin) for t in found.tokens]
+        parts.append(align([("token", "id", "text", "said by"), *rows], right=(1,)))
+    if found.serving:
+        rows = [
+            (
+                s.dtype,
+                *map(in_units, (s.weights, s.cache_per_token)),
+                str(s.num_tokens),
+                in_units(s.total),
+            )
+            for s in found.serving
+        ]
+        head = ("to serve", "weights", "cache/token", "tokens", "total")
+        parts.append(align([head, *rows], right=(1, 2, 3, 4)))
+    if found.training:
+        head = ("to train", "optimizer", "devices", "weights", "masters", "gradients", "moments")
+        rows = [(*head, "each device"), *map(_training, found.training)]
+        parts.append(align(rows, right=(2, 3, 4, 5, 6, 7)) + "\nactivations come on top")
+    if found.problems:
+        rows = [
+            ("WRONG" if p.prevents_loading else "note", p.subject, p.found) for p in found.problems
+        ]
+        ways = dict.fromkeys(f"  {p.subject}: {p.way_out}" for p in found.problems)
+        parts.append("\n".join((align(rows), "", "What can be done:", *ways)))
+    verdict = "It loads." if found.loads else "It does not load: see the lines marked WRONG."
+    return "\n\n".join((*parts, verdict))
+
+
+def _facts(found: "Inspection") -> list[tuple[str, str]]:
+    held = ", ".join(f"{count:,} {dtype}" for dtype, count in sorted(found.stored.items()))
+    rows = [("path", found.path)]
+    if (spec := found.spec) is not None:
+        assert found.num_parameters is not None and found.num_active is not None
+        rows += [
+            ("family", spec.family),
+            ("pattern", _pattern(spec)),
+            ("parameters", _parameters(found.num_parameters, found.num_active)),
+            ("layers", _layers(spec)),
+        ]
+        if spec.moe is not None:
+            moe = (
+                f"{spec.moe.num_experts} of width {spec.moe.width}, {spec.moe.num_active} per token"
+            )
+            rows.append(("experts", f"{moe}, in {len(spec.moe.layers)} layers, {spec.moe.router}"))
+        rows.append(("positions", f"{spec.max_length}{_rope(spec)}"))
+        rows.append(("vocabulary", f"{spec.vocab_size} rows, {_known(found.num_token_ids)}"))
+    rows.append(("files", f"{found.num_files} of weights, {in_units(found.stored_bytes)}; {held}"))
+    rows.append(("number format", f"stated: {found.stated_dtype or 'none'}"))
+    if found.has_chat_template is not None:
+        rows.append(("chat template", "yes" if found.has_chat_template else "no"))
+    return rows
+
+
+def _pattern(spec: "ModelSpec") -> str:
+    block = f", blocks of {spec.block_size}" if spec.block_size else ""
+    shift = "row i predicts token i + 1" if spec.is_shifted else "row i predicts token i"
+    return f"{spec.attention.replace('_', '-')} attention{block}; {shift}"
+
+
+def _parameters(total: int, active: int) -> str:
+    return f"{total:,} parameters" + (f", {active:,} of them per token" if active < total else "")
+
+
+def _layers(spec: "ModelSpec") -> str:
+    parts = [
+        f"{spec.num_layers} of width {spec.width}",
+        f"{spec.num_heads} heads of {spec.head_width} on {spec.num_kv_heads} of keys and values",
+        f"feed-forward {spec.ffn_width}",
+        *(["biases"] if spec.has_qkv_bias else []),
+        *(["normed queries and keys"] if spec.has_qk_norm else []),
+        *(["tied head"] if spec.is_tied else []),
+    ]
+    return ", ".join(parts)
+
+
+def _rope(spec: "ModelSpec") -> str:
+    scaling = spec.rope_scaling
+    slowed = "" if scaling is None else f", llama3 scaling by {scaling.factor:g}"
+    return f", rotary base {spec.rope_theta:g}{slowed}"
+
+
+def _known(num_token_ids: int | None) -> str:
+    return "no tokenizer" if num_token_ids is None else f"{num_token_ids} ids in the tokenizer"
+
+
+def _training(row: "Training") -> tuple[str, ...]:
+    sizes = (row.weights, row.masters, row.gradients, row.moments, row.total)
+    return (row.dtype, row.optimizer, str(row.devices), *map(in_units, sizes))
+
+
+def in_units(num_bytes: int) -> str:
+    """Return bytes in the largest unit that leaves at least one of it."""
+    size, unit = float(num_bytes), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,0 +1,209 @@
+"""`unmask show`: trajectories in the terminal, with the order of revealing visible.
+
+On a terminal with colours every token has the colour of the denoising step that revealed it, from
+blue (first) over green to red (last). Anywhere else each token is written with its step in front,
+`2:"5" 1:";"`, so that the order can be read, cut and grepped. `|` stands where a block ends; blocks
+lie on one grid that starts with the prompt.
+
+What a model wrote may hold anything, terminal commands included: control characters are shown as
+pictures and never reach the terminal.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from unmask.runs.gradings import judged, read_verdicts
+from unmask.runs.history import read_lines
+from unmask.runs.trajectories import total_reward
+
+Record = Mapping[str, Any]
+# Token ids to the piece of text that each of them adds.
+Pieces = Callable[[Sequence[int]], list[str]]
+Order = Literal["worst", "best", "sample"]
+
+# Blue, cyan, green, yellow, red: bright enough on black, dark enough on white.
+RAMP = ((70, 120, 255), (0, 165, 200), (60, 170, 70), (215, 150, 0), (235, 70, 60))
+# C0 and C1 controls and the marks that turn the direction of writing; a line break stays one.
+CONTROLS = {
+    **{code: 0x2400 + code for code in range(32)},
+    127: 0x2421,
+    **dict.fromkeys((*range(128, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+}
+del CONTROLS[ord("\n")]
+
+
+def read_step(path: Path, step: int | None = None) -> list[Record]:
+    """Return the trajectories of a step as they stand in a `trajectories.jsonl`.
+
+    Args:
+        path: the file.
+        step: which one; the last one by default.
+
+    Raises:
+        ValueError: the file is missing, broken, or has none of that step.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; a run writes it unless run.trajectories = 0")
+    found: list[Record] = []
+    seen: list[int] = []
+    verdicts = read_verdicts(path.parent)
+    for record in read_lines(path):
+        if not seen or record["step"] != seen[-1]:
+            seen.append(record["step"])
+            found = [] if step is None else found
+        if step is None or record["step"] == step:
+            found.append(judged(record, verdicts))
+    if not found:
+        known = f"it has steps {min(seen)} to {max(seen)}" if seen else "it is empty"
+        raise ValueError(f"--step {step}: {path} has no trajectory of that step; {known}")
+    return found
+
+
+def choose(records: Sequence[Record], order: Order, count: int) -> list[Record]:
+    """Return the `count` worst or best records by reward, or a sample of them in their order.
+
+    Raises:
+        ValueError: they are to be sorted by reward and one has none.
+    """
+    if order == "sample":
+        places = range(len(records))
+        drawn = random.Random(0).sample(places, min(count, len(records)))
+        return [records[place] for place in sorted(drawn)]
+    if any(record["reward"] is None for record in records):
+        raise ValueError(f"--{order}: there are no rewards to sort by; use --sample {count}")
+    return sorted(records, key=_reward, reverse=order == "best")[:count]
+
+
+def print_trajectories(
+    records: Iterable[Record], pieces: Pieces | None = None, console: Console | None = None
+) -> None:
+    """Print trajectories one below the other.
+
+    Args:
+        records: as `trajectory_record` makes them.
+        pieces: the model's tokenizer, for records that have no pieces; without it their tokens are
+            shown as ids.
+        console: where to; by default standard output.
+    """
+    out = console or Console(highlight=False)
+    in_color = out.is_terminal and not out.no_color
+    for number, record in enumerate(records, start=1):
+        lines = [_heading(number, record), *_prompt_lines(record)]
+        if in_color and (tokens := _tokens(record, pieces)):
+            lines += [Text("response"), _colored(record, tokens), _legend(record)]
+        else:
+            order = _numbered(record, _tokens(record, pieces))
+            lines += [_labelled("response", record["text"])]
+            lines += [Text(f"order     {order}")] if order else []
+        for line in [*lines, Text()]:
+            # Not wrapped: a line break of ours would look like one of the model's.
+            out.print(line, soft_wrap=True)
+
+
+def visible(text: str) -> str:
+    """Return a text whose control characters are pictures; line breaks stay."""
+    return text.translate(CONTROLS)
+
+
+def _reward(record: Record) -> float:
+    return float(total_reward(record["reward"], record["step_map"]))
+
+
+def _heading(number: int, record: Record) -> Text:
+    prompt, facts = record["prompt"], []
+    if "variation" in record:
+        facts.append(f"{visible(record['variation'])}, problem {record['problem']}")
+    elif record["step"] is not None:
+        facts.append(f"step {record['step']}")
+    facts.append("no reward" if record["reward"] is None else f"reward {_reward(record):.4g}")
+    facts += [f"{visible(name)} {value:.4g}" for name, value in record["parts"].items()]
+    facts.append(
+        f"{record['num_response']} tokens in {record['num_denoising_steps']} denoising steps"
+    )
+    if record.get("finish"):
+        facts.append(f"ended by {record['finish']}")
+    facts.append(f"{visible(prompt['task'])} {prompt['uid']}")
+    return Text(f"#{number}  {', '.join(facts)}", style="bold")
+
+
+def _prompt_lines(record: Record) -> list[Text]:
+    lines = [_labelled(m["role"], m["content"]) for m in record["prompt"]["messages"]]
+    if "answer" in record:
+        lines.append(_labelled("answer", record["answer"]))
+    return lines
+
+
+def _labelled(label: str, text: str) -> Text:
+    """Put a label before a text; the lines of a longer one stand below it, under each other."""
+    shown = visible(text)
+    if "\n" not in shown:
+        return Text(f"{label:<10}{shown}".rstrip())
+    indented = "\n".join(f"  {line}".rstrip() for line in shown.split("\n"))
+    return Text(f"{label}\n{indented}")
+
+
+def _tokens(record: Record, pieces: Pieces | None) -> list[str]:
+    ids = record["canvas_ids"][: record["num_response"]]
+    if "pieces" in record:
+        # They begin with the prompt's tail in the first block, see `trajectories.grid_ids`.
+        tail = len(record["prompt"]["token_ids"]) % (record["sampling"].get("block_size") or 1)
+        return record["pieces"][tail : tail + len(ids)]
+    if pieces is None or not ids:
+        return [f"#{token_id}" for token_id in ids]
+    return pieces(ids)
+
+
+def _slots(record: Record) -> Iterator[tuple[int, bool]]:
+    """Yield each response slot's denoising step, and whether a block begins there (but the first)."""
+    size = record["sampling"].get("block_size")
+    first = len(record["prompt"]["token_ids"])
+    for place, step in enumerate(record["step_map"][: record["num_response"]]):
+        yield step, bool(size) and place > 0 and (first + place) % size == 0
+
+
+def _numbered(record: Record, tokens: Sequence[str]) -> str:
+    """Return `2:"5" | 1:";"`, or the steps alone where there are no tokens."""
+    words: list[str] = []
+    for place, (step, is_border) in enumerate(_slots(record)):
+        words += ["|"] if is_border else []
+        piece = json.dumps(visible(tokens[place]), ensure_ascii=False) if tokens else ""
+        words.append(f"{step}:{piece}" if tokens else str(step))
+    return " ".join(words)
+
+
+def _colored(record: Record, tokens: Sequence[str]) -> Text:
+    last = record["num_denoising_steps"]
+    text = Text("  ")
+    for (step, is_border), token in zip(_slots(record), tokens, strict=False):
+        if is_border:
+            text.append("|", style="dim")
+        text.append(visible(token).replace("\n", "\n  "), style=_style(step, last))
+    return text
+
+
+def _legend(record: Record) -> Text:
+    last = record["num_denoising_steps"]
+    text = Text("denoising step ")
+    shown = sorted({round(1 + i * (last - 1) / 8) for i in range(9)}) if last else []
+    for step in shown:
+        text.append(f" {step}", style=_style(step, last))
+    return text
+
+
+def _style(step: int, last: int) -> Style:
+    """Return the colour of a denoising step among `last`; a slot never revealed is dim."""
+    if step < 1:
+        return Style(dim=True)
+    place = (step - 1) / max(last - 1, 1) * (len(RAMP) - 1)
+    low = min(int(place), len(RAMP) - 2)
+    red, green, blue = (
+        round(a + (b - a) * (place - low)) for a, b in zip(RAMP[low], RAMP[low + 1], strict=True)
+    )
+    return Style(color=f"rgb({red},{green},{blue})")

@@ -1,0 +1,94 @@
+"""A cgroup for one program, where this machine has one to give: the kernel counts its memory in every form.
+
+Needed is a cgroup2 file system whose folder lets us make cgroups with the controllers `memory` and
+`pids`: root has one under systemd, a normal user below a session that was delegated, a container
+seldom. Another file system at the same path also lets folders be made, so a process is moved into a
+trial cgroup and looked for in its counters. What is switched off there is not switched on. Where none
+is found, the filter of system calls (`guest.syscalls`) and the other limits bound memory alone; they
+hold beside a cgroup too.
+"""
+
+import contextlib
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+END_LIMIT_S = 2.0
+
+
+def make(memory: int, processes: int) -> Path | None:
+    """Make a cgroup that holds a number of bytes and of processes; None where this machine gives none."""
+    above = parent()
+    return None if above is None else _make(above, memory, processes)
+
+
+def end(cgroup: Path) -> None:
+    """Kill what is left in a cgroup, and remove it; one that cannot be emptied stays, empty of our programs."""
+    deadline = time.monotonic() + END_LIMIT_S
+    with contextlib.suppress(OSError):
+        (cgroup / "cgroup.kill").write_text("1")
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+            return
+        time.sleep(0.001)
+
+
+@cache
+def parent() -> Path | None:
+    """Return the folder where cgroups can be made that count memory and processes, found by doing it."""
+    for place in _candidates():
+        with contextlib.suppress(OSError, ValueError):
+            if _counts(place):
+                return place
+    return None
+
+
+def _candidates() -> Iterator[Path]:
+    """Yield the cgroup above this process's own, which holds no process, and the outermost one."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in (Path(words[4]) for words in mounts if words[words.index("-") + 1] == "cgroup2"):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            if line.startswith("0::/") and line != "0::/":
+                yield (mount / line.removeprefix("0::/")).parent
+        yield mount
+
+
+def _counts(place: Path) -> bool:
+    trial = _make(place, 2**26, 2)
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        (trial / "cgroup.procs").write_text(str(process.pid))
+        counters = [int((trial / name).read_text()) for name in ("pids.current", "memory.max")]
+        return counters == [1, 2**26]
+    finally:
+        process.kill()
+        process.wait()
+        end(trial)
+
+
+def _make(above: Path, memory: int, processes: int) -> Path:
+    cgroup = above / f"unmask-{os.getpid()}-{secrets.token_hex(4)}"
+    cgroup.mkdir()
+    try:
+        for name, value in (
+            ("memory.max", memory),
+            ("memory.oom.group", 1),
+            ("pids.max", processes),
+        ):
+            # It would be made where there is none, in another file system.
+            with (cgroup / name).open("r+") as file:
+                file.write(str(value))
+        with (
+            contextlib.suppress(FileNotFoundError),
+            (cgroup / "memory.swap.max").open("r+") as file,
+        ):
+            file.write("0")
+    except OSError:
+        cgroup.rmdir()
+        raise
+    return cgroup

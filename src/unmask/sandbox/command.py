@@ -1,0 +1,213 @@
+"""The command that starts a process behind walls.
+
+| level | means | the process sees and reaches |
+|---|---|---|
+| `namespaces` | `bubblewrap` | Python read-only, an empty temporary directory; no network, no other process |
+| `namespaces` | `unshare` | the same, by our own system calls (`guest.namespaces`), where bubblewrap is missing |
+| `process` | `limits` | Python read-only and a folder of its own; without Landlock in the kernel, other files too |
+
+At every level a filter of system calls (`guest.syscalls`) refuses sockets other than Unix ones.
+
+A command is a list of words, so that the walls do not depend on what stands behind them: a program
+that a model wrote (`sandbox.process`), or a verifier that reads what it wrote (`sandbox.verifier_pool`).
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from unmask.sandbox.guest.supervisor import MAX_FILES
+
+Means = Literal["bubblewrap", "unshare", "limits"]
+# Shared libraries and time zones; of /etc only what the loader reads.
+SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+# Semaphores and shared memory of POSIX are files there; so they count as temporary files.
+LINKS = {
+    "/dev/shm": "/tmp",
+    "/dev/fd": "/proc/self/fd",
+    "/dev/stdin": "/proc/self/fd/0",
+    "/dev/stdout": "/proc/self/fd/1",
+}
+CODE = Path(__file__).parents[1]
+TMP = Path("/tmp")
+INSIDE_CODE, INSIDE_PACKAGES = Path("/unmask/code"), Path("/unmask/packages")
+BOOT = (
+    "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
+    "from unmask.sandbox.guest.main import main; main(setup)"
+)
+ENCLOSE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from enclose import main; main(sys.argv[2:])"
+)
+FLAGS = ("-s", "-P", "-S", "-B", "-W", "ignore", "-X", "utf8")
+# Nothing of ours is handed on. One thread per process; a fixed hash seed makes a verdict repeatable.
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or folder that is shown read-only inside, and where."""
+
+    outside: Path
+    inside: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python: its program, its standard library and its installed packages."""
+
+    executable: Path
+    prefix: Path
+    packages: Path
+
+    @property
+    def binds(self) -> list[Bind]:
+        """What must be seen for it to run; the packages stand apart."""
+        # The prefix of a system's own Python is /usr, of which SYSTEM shows what is needed.
+        own = self.executable if self.prefix in (Path("/usr"), Path("/")) else self.prefix
+        return [Bind(path, path) for path in (*map(Path, SYSTEM), own)]
+
+
+@cache
+def interpreter(python: Path | None = None) -> Interpreter:
+    """Describe a Python by its path; `None` is the one that runs this.
+
+    Raises:
+        ValueError: it does not run.
+    """
+    if python is None:
+        executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+        packages = Path(sysconfig.get_path("purelib")).resolve()
+        return Interpreter(executable, Path(sys.base_prefix), packages)
+    ask = "import sys, sysconfig; print(sys.base_prefix, sysconfig.get_path('purelib'), sep='\\n')"
+    try:
+        said = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ValueError(f"task.sandbox.python = {python}: it does not run ({error})") from error
+    prefix, packages = map(Path, said.stdout.splitlines())
+    return Interpreter(python.resolve(), prefix, packages.resolve())
+
+
+def python_command(python: Interpreter, boot: str, setup: object) -> list[str]:
+    """Return the command of a Python without site, user or environment that runs `boot` on a JSON value."""
+    return [str(python.executable), *FLAGS, "-c", boot, json.dumps(setup)]
+
+
+def program_command(
+    means: Means, path: Path | None, home: str, setup: Mapping[str, Any]
+) -> list[str]:
+    """Return the command of a process that waits for a program (`guest.main`).
+
+    Args:
+        means: the walls around it.
+        path: the interpreter; None is the one that runs this.
+        home: the folder where the program may write.
+        setup: what `guest.main.main` takes; where things are is added here.
+    """
+    python = interpreter(path)
+    own = [Bind(python.packages, INSIDE_PACKAGES), Bind(CODE, INSIDE_CODE / "unmask")]
+    if means == "limits":
+        read = [bind.outside for bind in (*python.binds, *own)]
+        place = {
+            "path": [str(python.packages), str(CODE.parent)],
+            "paths": _existing({"read": [*read, Path("/proc")], "use": DEVICES, "write": [home]}),
+            "bounded": "all" if setup["uid"] is None else "all but new folders",
+            "may_connect": False,
+            "tmpfs": "/dev/shm",
+        }
+    else:
+        place = {
+            "path": [str(INSIDE_PACKAGES), str(INSIDE_CODE)],
+            "paths": {"use": DEVICES, "write": [home]},
+            "bounded": "writing",
+            "may_connect": True,
+            "tmpfs": str(TMP),
+        }
+    command = python_command(python, BOOT, {**setup, **place})
+    tmp_bytes = setup["limits"]["file"]
+    return walled(means, command, [*python.binds, *own], tmp_bytes, may_change_user=True)
+
+
+def _existing(paths: Mapping[str, Iterable[str | Path]]) -> dict[str, list[str]]:
+    return {
+        kind: [str(place) for place in places if Path(place).exists()]
+        for kind, places in paths.items()
+    }
+
+
+def walled(
+    means: Means,
+    command: Sequence[str],
+    binds: Iterable[Bind],
+    tmp_bytes: int,
+    may_change_user: bool,
+) -> list[str]:
+    """Put walls around a command.
+
+    Args:
+        means: which walls.
+        command: what runs behind them; it must be seen there.
+        binds: what is seen, beside an empty temporary directory, which is where it starts.
+        tmp_bytes: how much fits into that directory.
+        may_change_user: whether the command gets what it takes to become another user.
+    """
+    seen = _outermost([bind for bind in binds if bind.outside.exists()])
+    match means:
+        case "bubblewrap":
+            return [*_bubblewrap(seen, tmp_bytes, may_change_user), "--", *command]
+        case "unshare":
+            spec = {
+                "binds": [[str(bind.outside), str(bind.inside)] for bind in seen],
+                "devices": DEVICES,
+                "links": LINKS,
+                "tmp_bytes": tmp_bytes,
+                "tmp_files": MAX_FILES,
+                "may_change_user": may_change_user,
+            }
+            code = str(CODE / "sandbox" / "guest")
+            return [sys.executable, *FLAGS, "-c", ENCLOSE, code, json.dumps(spec), *command]
+        case "limits":
+            return list(command)
+
+
+def _outermost(binds: Sequence[Bind]) -> list[Bind]:
+    """Leave out what is seen already, below something else."""
+    places = {bind.inside for bind in binds}
+    return [bind for bind in dict.fromkeys(binds) if places.isdisjoint(bind.inside.parents)]
+
+
+def _bubblewrap(binds: Sequence[Bind], tmp_bytes: int, may_change_user: bool) -> list[str]:
+    is_root = os.geteuid() == 0
+    capabilities = ("CAP_SETUID", "CAP_SETGID", "CAP_KILL") if is_root and may_change_user else ()
+    # Those that bubblewrap would make on its way would be closed to another user.
+    inside = (*(bind.inside for bind in binds), *map(Path, DEVICES))
+    folders = {parent for path in inside for parent in path.parents} - {Path("/"), TMP}
+    return [
+        shutil.which("bwrap") or "bwrap",
+        *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
+        # Root needs no user namespace, and in one it would stay root to the kernel's process limit.
+        *("--unshare-cgroup-try", *(() if is_root else ("--unshare-user",))),
+        *("--die-with-parent", "--proc", "/proc"),
+        *("--perms", "1777", "--size", str(tmp_bytes), "--tmpfs", str(TMP)),
+        *(word for path in sorted(folders) for word in ("--perms", "0755", "--dir", str(path))),
+        *(word for b in binds for word in ("--ro-bind", str(b.outside), str(b.inside))),
+        *(word for device in DEVICES for word in ("--dev-bind", device, device)),
+        *(word for link, target in LINKS.items() for word in ("--symlink", target, link)),
+        *("--remount-ro", "/", "--chdir", str(TMP)),
+        *(word for name in capabilities for word in ("--cap-add", name)),
+    ]

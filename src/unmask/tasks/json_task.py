@@ -1,0 +1,62 @@
+"""Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, the published format.
+
+Every given file is read when the task is built, so that a misspelt path stops a run before its first
+step and not at its last evaluation. Problems are kept as they stand, repeats included: a test set is
+what its authors say it is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unmask.configs.task import JsonTaskConfig
+from unmask.json_files import read_records
+from unmask.tasks.grader import math_grader, own_grader
+from unmask.tasks.record import record_from_json
+from unmask.tasks.task import Task, prompt_from_text
+from unmask.tasks.template import check_template, fill
+from unmask.types import Prompt, Split
+
+
+def build_json_task(config: JsonTaskConfig) -> Task:
+    """Read the given files and make their task.
+
+    Raises:
+        ValueError: a template without a question, or a file that is missing, empty or wrong; names
+            key, file and line.
+    """
+    check_template(config.template)
+    paths: dict[Split, Path | None] = {
+        "train": config.train,
+        "validation": config.validation,
+        "test": config.test,
+    }
+    splits = {
+        split: _read_prompts(config, path, f"task.{split}")
+        for split, path in paths.items()
+        if path is not None
+    }
+
+    def prompts(split: Split) -> Sequence[Prompt]:
+        if split not in splits:
+            raise ValueError(
+                f"task.{split} is not given: name a file of problems"
+                " (for evaluation while training, or set eval.split or eval.problems = 0)"
+            )
+        return splits[split]
+
+    grader = own_grader(config.reward) or math_grader(config.verifier, config.extraction)
+    for split, read in splits.items():
+        grader.check(f"task.{split}", read)
+    return Task(config.name, prompts, lambda prompt: None, grader.grade, grader.close)
+
+
+def _read_prompts(config: JsonTaskConfig, path: Path, key: str) -> tuple[Prompt, ...]:
+    prompts: list[Prompt] = []
+    for place, value in read_records(path, key):
+        record = record_from_json(place, value)
+        text = fill(config.template, record.text("question"))
+        reference = {"answer": record.text("ground_truth_answer")}
+        prompts.append(prompt_from_text(config.name, text, reference))
+    if not prompts:
+        raise ValueError(f"{key} = {path}: the file holds no problem")
+    return tuple(prompts)

@@ -1,0 +1,399 @@
+"""The keeper: a run's state on disk, so that nothing is lost.
+
+A checkpoint is everything the next step depends on: weights (a plain Hugging Face directory),
+optimizer moments and masters, where the source stands, step and versions. Random numbers need no
+state, because every draw is keyed by seed and step. It is written under a temporary name and
+renamed, so a checkpoint that has its name is whole. Each directory holds the digests of its files
+(`runs/manifest.py`), and nothing is gone on with that differs from them.
+
+    checkpoints/step-000040/   model/  optimizer.safetensors  state.json  manifest.json
+    best/                      the model of the best evaluation so far
+    model/                     the model of the last step
+
+A run that trains adapters (`[lora]`) keeps those in place of the weights, which stay what they are in
+`model.path`; its models are whole ones all the same, the adapters merged.
+
+    checkpoints/step-000040/   adapter/  optimizer.safetensors  state.json
+    adapter/                   the adapters of the last step, as peft reads them
+
+A run with a critic (`[value]`) keeps what it trains of it beside the policy (`checkpoints/value_model_files.py`);
+the last one is left as `critic/`, a whole checkpoint if it has a backbone of its own. The optimizer of a
+critic on the policy's backbone is the policy's.
+
+    checkpoints/step-000040/   ...  critic/  critic.safetensors
+
+A run that ends early, by an error or by a signal, keeps the state of its last complete step; only
+one that ends inside an update cannot, and then the checkpoint before stands.
+"""
+
+import json
+import re
+import signal
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from unmask.checkpoints.checkpoint import save_model
+from unmask.checkpoints.lora_files import load_adapter, save_adapter
+from unmask.checkpoints.tensor_files import save_tensors
+from unmask.checkpoints.value_model_files import export_critic, is_whole, save_critic
+from unmask.configs.model import ModelConfig
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.data.shuffled import Shuffled
+from unmask.engine.build import build_llm
+from unmask.engine.llm import LLM
+from unmask.models.lora import LoRAParams, adapters, add_lora
+from unmask.runs.directory import RunDirectory
+from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
+from unmask.runs.manifest import MANIFEST, damage, write_manifest
+from unmask.runs.stopped import Stopped
+from unmask.seeds import derive_seed
+from unmask.trainers.critic import Critic, SharedCritic
+from unmask.trainers.learner import Learner
+
+STATE, OPTIMIZER, MODEL = "state.json", "optimizer.safetensors", "model"
+ADAPTER, BEST = "adapter", "best"
+CRITIC, CRITIC_OPTIMIZER, CRITIC_UPDATES = "critic", "critic.safetensors", "critic_updates"
+# Where a learner's state stands, by the key that counts its updates.
+OPTIMIZERS = {"num_updates": OPTIMIZER, CRITIC_UPDATES: CRITIC_OPTIMIZER}
+# Keeps the seed of fresh adapters apart from those of the steps, which begin at 1.
+ADAPTER_DRAW = 0
+STATE_KEYS = {"step", "num_updates", "policy_version", "source", "best"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Keeper:
+    """Saves a run's state when it is due, when the run ends, and when it must end.
+
+    A context: `with keeper:` around the loop handles signals and errors.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: SFTConfig | RLConfig,
+        llm: LLM,
+        learner: Learner,
+        source: Shuffled[Any],
+        critic: Critic | SharedCritic | None = None,
+    ) -> None:
+        """Go on from the run's last checkpoint if it has one.
+
+        Args:
+            run: its directory.
+            config: how often to save and how many checkpoints to keep.
+            llm: weights, already those of the last checkpoint, and policy version.
+            learner: masters and optimizer.
+            source: what is dealt next.
+            critic: its weights, already those of the last checkpoint, masters and optimizer.
+        """
+        self._run, self._config = run, config
+        self._llm, self._source = llm, source
+        self._critic = critic
+        self._learners = {"num_updates": learner}
+        if isinstance(critic, Critic):
+            self._learners[CRITIC_UPDATES] = critic.learner
+        self._best = -inf
+        self._signal: int | None = None
+        self._saved_step = 0
+        self.step = 0
+        self._restore()
+        self._remember(self.step)
+
+    def after(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Take note that a step is complete and logged; save what is due.
+
+        Raises:
+            Stopped: if a signal came during the step's update.
+            OSError: the disk is full; the checkpoint before stands.
+        """
+        reward = numbers.get("eval_reward", -inf)
+        if reward > self._best:
+            self._save_model(BEST)
+            self._best = reward
+        # Not before: a run that ends while `best/` is written does this step again.
+        self._remember(step)
+        every = self._config.save_every
+        if step == self._config.steps or (every > 0 and step % every == 0):
+            self.save()
+        if self._signal is not None:
+            raise Stopped(self._signal, self.step)
+
+    def finish(self) -> Path:
+        """Save the model of the last step as `model/`, and return where it is; adapters as `adapter/`."""
+        self._save_model(MODEL)
+        if self._has_adapters:
+            with _saving(self._run.path / ADAPTER) as place:
+                save_adapter(self._llm.model, place, self._config.model.path)
+        if self._critic is not None:
+            with _saving(self._run.path / CRITIC) as place:
+                export_critic(self._critic.model, place)
+        return self._run.model
+
+    def save(self) -> None:
+        """Write a checkpoint of the last complete step, and drop the oldest ones."""
+        path = self._run.path / "checkpoints" / f"step-{self.step:06d}"
+        with _saving(path) as place:
+            if self._has_adapters:
+                save_adapter(self._llm.model, place / ADAPTER, self._config.model.path)
+            else:
+                save_model(self._llm.model, place / MODEL)
+            for key, learner in self._learners.items():
+                save_tensors(learner.state(), place / OPTIMIZERS[key])
+            if self._critic is not None:
+                save_critic(self._critic.model, place / CRITIC)
+            write_json(place / STATE, self._state)
+            # First what the checkpoint follows on: a resumed run must find the lines before it.
+            self._run.sync()
+        self._saved_step = self.step
+        if not self._has_adapters:
+            # The next export copies tokenizer and config from here: what it was loaded from may go.
+            self._llm.model.source = path / MODEL
+        if self._critic is not None and is_whole(self._critic.model):
+            self._critic.model.source = path / CRITIC
+        for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
+            remove_directory(old)
+
+    def __enter__(self) -> "Keeper":
+        """Take over SIGINT and SIGTERM, where Python lets us: in the main thread."""
+        is_main = threading.current_thread() is threading.main_thread()
+        taken = SIGNALS if is_main else ()
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in taken}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give the signals back; save the last complete step if the run ends before its time."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if error is None:
+            return
+        try:
+            if self.step > self._saved_step and not self._is_dirty:
+                self.save()
+        except OSError as failure:
+            if isinstance(error, Stopped):
+                self._add_note(failure)
+                raise
+            if str(failure) != str(error):
+                error.add_note(str(failure))
+        self._add_note(error)
+
+    def _add_note(self, error: BaseException) -> None:
+        if self._saved_step and not isinstance(error, Stopped):
+            error.add_note(f"the state of step {self._saved_step} is kept: go on by --resume")
+
+    @property
+    def _has_adapters(self) -> bool:
+        """Whether the run trains adapters beside weights that stay as they are."""
+        return bool(adapters(self._llm.model))
+
+    @property
+    def _is_dirty(self) -> bool:
+        """Whether the weights are no longer those of the last complete step."""
+        return any(self._state[name] != count for name, count in self._num_updates().items())
+
+    def _num_updates(self) -> dict[str, int]:
+        """Return the optimizer steps taken, by their key in `state.json`."""
+        return {key: learner.num_updates for key, learner in self._learners.items()}
+
+    def _remember(self, step: int) -> None:
+        self.step = step
+        self._state = {
+            "step": step,
+            **self._num_updates(),
+            "policy_version": self._llm.engine.policy_version,
+            "source": self._source.state(),
+            "best": self._best if self._best > -inf else None,
+        }
+
+    def _restore(self) -> None:
+        found = checkpoints(self._run.path)
+        if not found:
+            return
+        state = _read_state(found[-1])
+        for key, learner in self._learners.items():
+            _restore_optimizer(learner, found[-1] / OPTIMIZERS[key], state.get(key, 0))
+        self._llm.engine.policy_version = state["policy_version"]
+        self._source.restore(state["source"])
+        if state["best"] is not None:
+            self._best = state["best"]
+        self.step = self._saved_step = state["step"]
+
+    def _save_model(self, name: str) -> None:
+        with _saving(self._run.path / name) as place:
+            save_model(self._llm.model, place)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # In the middle of an update the weights belong to no step: `after` stops the run instead.
+        # A second signal does not wait.
+        if self._is_dirty and self._signal is None:
+            self._signal = number
+            return
+        raise Stopped(number, self._saved_step if self._is_dirty else self.step)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return a run's checkpoints, oldest first."""
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((p for p in found if re.fullmatch("step-[0-9]+", p.name)), key=_step_of)
+
+
+def _check_whole(run: Path) -> None:
+    """Refuse to go on with a checkpoint, or beside a best model, that is not what was saved.
+
+    Raises:
+        ValueError: naming the file, and how to go on without it.
+    """
+    *_, last = checkpoints(run)
+    for problem in damage(last):
+        raise ValueError(f"{problem}; {_way_out(last)}")
+    for problem in damage(run / BEST) if (run / BEST).exists() else ():
+        raise ValueError(f"{problem}; remove {run / BEST} to go on without it")
+
+
+def _way_out(checkpoint: Path) -> str:
+    """Return what to do about a checkpoint that cannot be gone on with."""
+    before = [path for path in checkpoints(checkpoint.parent.parent) if path != checkpoint]
+    start = before[-1].name if before else "the first step: there is no checkpoint before"
+    return f"remove {checkpoint} to go on from {start}"
+
+
+def _restore_optimizer(owner: Learner, path: Path, num_updates: int) -> None:
+    """Give a learner back what it had.
+
+    Raises:
+        ValueError: naming the file, if it is not there or is another model's.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        owner.restore(tensors, num_updates)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    """Read a checkpoint's `state.json`.
+
+    Raises:
+        ValueError: naming it, if it is not there or is not what `Keeper.save` writes.
+    """
+    path = checkpoint / STATE
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(state, dict) or state.keys() - {CRITIC_UPDATES} != STATE_KEYS:
+        raise _unreadable(path, f"its keys must be {', '.join(sorted(STATE_KEYS))}")
+    if state["step"] != _step_of(checkpoint):
+        raise _unreadable(path, f"it is of step {state['step']}, and its directory of another")
+    return state
+
+
+def _unreadable(path: Path, reason: object) -> ValueError:
+    return ValueError(f"{path}: cannot be read: {reason}; {_way_out(path.parent)}")
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def starting_llm(config: SFTConfig | RLConfig) -> LLM:
+    """Load the model a run starts from; where the config has `[lora]`, with adapters.
+
+    They are those of the run's last checkpoint, else fresh ones.
+
+    Raises:
+        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`; or `model.adapter`
+            is given.
+    """
+    if config.model.adapter is not None:
+        raise ValueError(
+            f"model.adapter = {config.model.adapter}: training starts from whole weights; give "
+            "model.path = the model/ that the run of these adapters left, in which they are merged"
+        )
+    llm = build_llm(starting_model(config), config.engine)
+    if config.lora is None:
+        return llm
+    found = checkpoints(config.run.dir)
+    if found:
+        load_adapter(llm.model, found[-1] / ADAPTER)
+    else:
+        params = LoRAParams(**config.lora.model_dump())
+        add_lora(llm.model, params, derive_seed(config.run.seed, ADAPTER_DRAW))
+    llm.engine.update_weights(version=0)  # it may have laid out a model without adapters
+    return llm
+
+
+def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
+    """Return the weights a run starts from: its last checkpoint's, else, and beside adapters, the config's own.
+
+    Raises:
+        ValueError: the run is past the config's last step; or the files are not what a run saved.
+    """
+    # A checkpoint killed between two renames comes back: not later, when an older model is loaded.
+    remove_leftovers(config.run.dir)
+    found = checkpoints(config.run.dir)
+    if not found or config.lora is not None:
+        _check_start(Path(config.model.path))
+    if not found:
+        return config.model
+    step = _step_of(found[-1])
+    if step > config.steps:
+        raise ValueError(
+            f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "
+            f"give {step} or more"
+        )
+    _check_whole(config.run.dir)
+    if config.lora is not None:
+        return config.model
+    return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
+
+
+def _check_start(model: Path) -> None:
+    """Refuse a model that a run saved and that is not what was saved; others have no digests.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    for problem in damage(model) if (model / MANIFEST).is_file() else ():
+        raise ValueError(
+            f"{problem}; restore it, or remove {model / MANIFEST} to take the model as it is now"
+        )
+
+
+def kept_critic(config: RLConfig) -> Path | None:
+    """Return what the run's last checkpoint holds of its critic; nothing in a new run."""
+    found = checkpoints(config.run.dir)
+    return found[-1] / CRITIC if found else None
+
+
+@contextmanager
+def _saving(path: Path) -> Generator[Path, None, None]:
+    """`atomic_directory` with a manifest, and one line for whatever a full disk makes the libraries raise.
+
+    Raises:
+        OSError: naming the directory that could not be written.
+    """
+    try:
+        with atomic_directory(path) as place:
+            yield place
+            write_manifest(place)
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise OSError(f"{path}: cannot be saved: {reason}") from error

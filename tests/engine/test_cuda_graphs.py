@@ -1,0 +1,142 @@
+"""Captured steps: what can be seen without a GPU is that a step of fixed sizes never waits for the device."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.engine.writers import by_engine, prompt_of, some_asks
+from tests.toy import toy_model
+from unmask.engine.cuda_graphs import Graphs
+from unmask.engine.engine import Engine
+from unmask.engine.options import EngineParams
+from unmask.engine.runner import Sizes
+from unmask.engine.stop_texts import StopTexts
+from unmask.types import SamplingParams
+
+# What makes the host ask the device for a number, or a shape.
+WAITS = (
+    "aten.item",
+    "_local_scalar_dense",
+    "nonzero.default",
+    "masked_select",
+    "_unique2",
+    "unique_dim",
+)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Notes the operations that wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in str(func) for name in WAITS):
+            self.found.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def no_attention(*plan: Any) -> Any:
+    """Stand in for the kernel: a backend that waits for nothing."""
+    return lambda layer, q, k, v: q
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention": "full", "block_size": 8}, {"is_shifted": True}]
+)
+def test_a_step_of_fixed_sizes_waits_for_nothing(changes: dict[str, Any]) -> None:
+    """So it can be captured: with every strategy, filter, edit and mask that requests may ask for."""
+    engine = Engine(toy_model(1, **changes), EngineParams(max_slots=16))
+    for ids, sampling in some_asks(16):
+        engine.submit(prompt_of([*ids, 3]), sampling)
+    engine.tick()
+    engine._runner.planner = no_attention
+    slots = engine._slots
+    assert slots is not None
+    with NoWaiting() as waiting, torch.inference_mode():
+        engine._runner.step(slots, Sizes(8, 2048, 256))
+    assert not waiting.found
+    with NoWaiting() as waiting, torch.inference_mode():
+        engine._runner.step(slots, Sizes(8))
+    assert waiting.found, "sizes that are not given have to be asked for"
+
+
+@pytest.mark.parametrize("max_slots", [3, 16])
+def test_sizes_chosen_beforehand_and_reports_read_late_change_nothing(max_slots: int) -> None:
+    asks = some_asks(16, seed=4)
+    model = toy_model(1)
+    late = EngineParams(max_slots=max_slots, reads_late=True)
+    assert by_engine(model, asks, late) == by_engine(model, asks)
+
+
+def test_a_step_that_was_captured_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One graph per key; a cleared store captures again."""
+    replayed: list[int] = []
+
+    class Graph:
+        def replay(self) -> None:
+            replayed.append(1)
+
+        def pool(self) -> int:
+            return 7
+
+    class Capture:
+        def __init__(self, graph: Graph, pool: int | None) -> None:
+            pools.append(pool)
+
+        def __enter__(self) -> None:
+            captures.append(1)
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    pools: list[int | None] = []
+    captures: list[int] = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Capture)
+    graphs, taken = Graphs(), []
+    for key in ("a", "a", "b", "a"):
+        graphs.run(key, lambda: taken.append(1))
+    assert (len(captures), len(replayed)) == (2, 2)
+    assert len(taken) == 4, "each key runs once as it is, and once under capture"
+    assert pools == [None, 7]
+    graphs.clear()
+    graphs.run("a", lambda: taken.append(1))
+    assert len(captures) == 3
+
+
+def test_graphs_last_as_long_as_what_they_point_into_stays() -> None:
+    graphs, state, pages = Graphs(), object(), object()
+    for home, lasts in (
+        ((state, pages), False),
+        ((state, pages), True),
+        ((state, object()), False),
+    ):
+        graphs._graphs["captured"] = graphs  # type: ignore[assignment]
+        graphs.stay_at(*home)
+        assert ("captured" in graphs._graphs) == lasts
+
+
+def test_stop_texts_are_found_when_reports_are_read_late() -> None:
+    model = toy_model(1)
+    sampling = SamplingParams(max_tokens=40, stop_token_ids=(), temperature=1)
+    texts = partial(StopTexts, decode=lambda ids: "".join(map(chr, ids)), special={})
+    engine = Engine(model, EngineParams(reads_late=True), texts)
+    (plain,) = by_engine(model, [([5] * 3, sampling)])
+    stop = "".join(map(chr, plain.response_ids[10:12]))
+    engine.submit(
+        prompt_of([5] * 3), SamplingParams(**{**sampling_fields(sampling), "stop": (stop,)})
+    )
+    ((_, result),) = list(engine.collect())
+    assert not isinstance(result, ValueError)
+    text = "".join(map(chr, result.response_ids))
+    assert text.endswith(stop) and stop not in text[:-1] and result.finish == "stop"
+    assert result.response_ids == plain.response_ids[: len(text)]
+
+
+def sampling_fields(sampling: SamplingParams) -> dict[str, Any]:
+    return {name: getattr(sampling, name) for name in sampling.__slots__}

@@ -1,0 +1,162 @@
+"""The block mask is the dense mask, tile by tile; the kernel's numbers are those of dense attention."""
+
+import random
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from tests.diffusion.trajectories import CONVENTIONS, random_canvas, random_trajectory
+from tests.models.heads import random_heads
+from tests.models.structures import Token, allowed_pairs, packs
+from unmask.diffusion.layout import pack_views
+from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.views import views_of_trajectory
+from unmask.models import flex_attention
+from unmask.models.attention import round_up, sees
+from unmask.models.flex_attention import plan_flex
+from unmask.models.tiled_attention import plan_documents, plan_tiles
+
+ALL = [
+    replace(CONVENTIONS, is_full=is_full, is_shifted=is_shifted)
+    for is_full in (False, True)
+    for is_shifted in (False, True)
+]
+
+
+def planned(structure: Tensor, tile: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pairs `(T, T)` that the kernel lets see each other, and the tiles it asks in and does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flex_attention, "TILE", tile)
+        mask = plan_flex(structure).mask
+    assert mask.kv_indices is not None and mask.full_kv_indices is not None
+    tables = (mask.kv_num_blocks, mask.kv_indices), (mask.full_kv_num_blocks, mask.full_kv_indices)
+    asks, full = (listed(count[0, 0], which[0, 0]) for count, which in tables if count is not None)
+    # The backward pass walks the tables the other way round.
+    assert mask.q_num_blocks is not None and mask.q_indices is not None
+    assert torch.equal(listed(mask.q_num_blocks[0, 0], mask.q_indices[0, 0]), asks.T)
+    token = torch.arange(structure.shape[1])
+    nobody = token.new_zeros(())
+    says = mask.mask_mod(nobody, nobody, token[:, None], token[None])
+    place = token // tile
+    return full[place][:, place] | asks[place][:, place] & says, asks, full
+
+
+def listed(count: Tensor, which: Tensor) -> Tensor:
+    """Return `(n, n)` bool: the first `count (n,)` of each row of `which (n, n)`."""
+    tiles = torch.zeros(which.shape, dtype=torch.bool)
+    for row, number in enumerate(count.tolist()):
+        tiles[row, which[row, :number].long()] = True
+    return tiles
+
+
+def real_structures(seed: int, conventions: Conventions) -> list[Tensor]:
+    """Return the structures of packs of random trajectories: shared prompts, splits, dead documents."""
+    rng = random.Random(seed)
+    views = []
+    for _ in range(6):
+        num_prompt = rng.choice([3, 8, 9])
+        prompt_ids = tuple(range(2, 2 + num_prompt))
+        drawn = (
+            random_canvas(rng, num_prompt)
+            if conventions.is_full
+            else random_trajectory(rng, 4, prompt_ids=prompt_ids)
+        )
+        views.append(views_of_trajectory(drawn, 1.0, is_full=conventions.is_full))
+    budget = rng.choice([40, 90, 300])
+    return [pack.filled().structure for pack in pack_views(views, conventions, budget)]
+
+
+@given(packs(), st.sampled_from([1, 2, 3, 8]))
+def test_the_block_mask_is_the_dense_mask(pack: list[Token], tile: int) -> None:
+    pairs, asks, full = planned(torch.tensor(pack).T.contiguous(), tile)
+    assert torch.equal(pairs, allowed_pairs(pack))
+    assert not (asks & full).any()
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from(ALL), st.sampled_from([1, 4, 16]))
+def test_the_block_mask_of_a_real_pack_is_its_dense_mask(
+    seed: int, conventions: Conventions, tile: int
+) -> None:
+    for structure in real_structures(seed, conventions):
+        pairs, _, _ = planned(structure, tile)
+        assert torch.equal(pairs, sees(structure[:, :, None], structure[:, None]))
+
+
+def long_structure(num_documents: int, num_blocks: int) -> Tensor:
+    """Return documents of a clean copy and two noisy copies of each block of four."""
+    return torch.tensor(
+        [
+            (document, block, copy, -1)
+            for document in range(num_documents)
+            for kind in (0, 1)
+            for block in range(num_blocks)
+            for copy in ((0,), (2 * block + 1, 2 * block + 2))[kind]
+            for _ in range(4)
+        ]
+    ).T.contiguous()
+
+
+def test_few_tiles_are_visited_in_vain_and_few_are_asked() -> None:
+    structure = long_structure(3, 80)
+    tile = 16
+    _, asks, full = planned(structure, tile)
+    length = structure.shape[1]
+    padding = round_up(length, tile) - length
+    exact = torch.nn.functional.pad(
+        sees(structure[:, :, None], structure[:, None]), (0, padding, 0, padding)
+    )
+    needed = exact.unflatten(0, (-1, tile)).unflatten(2, (-1, tile)).any(3).any(1)
+    assert (asks | full).sum() <= 1.02 * needed.sum()
+    assert asks.sum() < 0.35 * needed.sum()
+
+
+def test_dead_tokens_cost_less_than_their_square() -> None:
+    (structure,) = real_structures(0, CONVENTIONS)[:1]
+    fill = torch.arange(20_000)
+    dead = torch.stack((fill * 0 + 99, fill * 0, 1 + fill // 128, fill * 0 - 1))
+    some, _ = flex_attention.find_tiles(torch.cat((structure, dead), 1))
+    assert some.sum() < 4 * len(some)
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+
+
+@needs_compiler
+@torch.no_grad()
+def test_the_kernel_is_dense_attention_and_compiled_once_per_shape() -> None:
+    counters.clear()
+    first = long_structure(2, 20)
+    other = first.flip(1).contiguous()  # another mask of the same shape
+    for structure in (first, other):
+        q, k, v = (x.float() for x in random_heads(structure.shape[1], 4, 2))
+        mixed = plan_flex(structure)(0, q, k, v)
+        torch.testing.assert_close(mixed, plan_tiles(structure)(0, q, k, v), rtol=0, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def gradients(structure: Tensor, repeats: int, is_flex: bool) -> list[Tensor]:
+    """Return output and gradients of attention of random heads, 8 times `repeats` wide."""
+    heads = [x.float().cuda().repeat(1, 1, repeats) for x in random_heads(structure.shape[1], 4, 2)]
+    heads = [x.requires_grad_() for x in heads]
+    plan = (plan_flex if is_flex else plan_tiles)(structure.cuda())
+    mixed = plan(0, *heads)
+    mixed.backward(torch.linspace(-1, 1, mixed.numel(), device="cuda").view(mixed.shape))
+    found = [x.grad for x in heads]
+    return [mixed.detach(), *(x for x in found if x is not None)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("length", "repeats"), [(512, 8), (333, 8), (512, 1)])
+def test_gradients_are_those_of_dense_attention_on_the_gpu(length: int, repeats: int) -> None:
+    structure = long_structure(2, 30)[:, :length].contiguous()
+    both = (gradients(structure, repeats, is_flex) for is_flex in (True, False))
+    for found, expected in zip(*both, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert isinstance(plan_documents(structure.cuda()), flex_attention.FlexAttend)

@@ -1,0 +1,118 @@
+"""Trajectories in the terminal: the order is visible, and nothing a model wrote reaches the terminal."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.runs.past_runs import trajectory, write_lines
+from unmask.runs.print import choose, print_trajectories, read_step, visible
+
+TEXTS = {7: "5", 15: ";", 13: "-", 3: "1", 0: "<eos>"}
+
+
+def pieces(ids: Any) -> list[str]:
+    return [TEXTS[token_id] for token_id in ids]
+
+
+def printed(*records: dict[str, Any], with_pieces: bool = True, **options: Any) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, highlight=False, width=40, **options)
+    print_trajectories(records, pieces if with_pieces else None, console)
+    return stream.getvalue()
+
+
+def test_off_a_terminal_each_token_has_its_step() -> None:
+    assert printed(trajectory(step=40, reward=0.5)) == (
+        "#1  step 40, reward 0.5, graded 0.5, 5 tokens in 3 denoising steps, ended by stop, "
+        "chain_sum 7\n"
+        "user      4+1-6=\n"
+        "response  5;-1\n"
+        'order     2:"5" 1:";" | 2:"-" 3:"1" 0:"<eos>"\n\n'
+    )
+
+
+def test_on_a_terminal_each_step_has_its_colour() -> None:
+    text = printed(trajectory(), force_terminal=True, color_system="truecolor")
+    first, middle, last = "38;2;70;120;255", "38;2;60;170;70", "38;2;235;70;60"
+    for style, token in ((middle, "5"), (first, ";"), (middle, "-"), (last, "1")):
+        assert f"\x1b[{style}m{token}\x1b[0m" in text
+    assert "order" not in text
+    assert "\x1b[2m|\x1b[0m" in text  # the block border
+
+
+def test_without_colours_there_are_numbers_also_on_a_terminal() -> None:
+    assert "order     2:" in printed(trajectory(), force_terminal=True, no_color=True)
+
+
+def test_pieces_of_the_record_go_before_a_tokenizer() -> None:
+    grid = ["prompt", "tail", "a", "b", "c", "d", "e", "f"]
+    text = printed(trajectory(pieces=grid), with_pieces=False)
+    assert 'order     2:"a" 1:"b" | 2:"c" 3:"d" 0:"e"' in text
+
+
+def test_without_a_tokenizer_tokens_are_ids_and_without_ids_steps() -> None:
+    assert '2:"#7" 1:"#15"' in printed(trajectory(), with_pieces=False)
+    assert "order     2 1 | 2 3 0\n" in printed(trajectory(canvas_ids=[]), with_pieces=False)
+    assert "order" not in printed(trajectory(canvas_ids=[], step_map=[], num_response=0))
+
+
+def test_control_characters_are_pictures() -> None:
+    hostile = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eab\r\n[bold]c[/bold]"
+    assert visible(hostile) == "␛[2J␛]0;owned␇\ufffd31m\ufffdab␍\n[bold]c[/bold]"
+    record = trajectory(text=hostile, canvas_ids=[], parts={"\x1b[1m": 1.0})
+    record["prompt"]["messages"][0]["content"] = hostile
+    for is_terminal in (True, False):
+        out = printed(record, force_terminal=is_terminal, no_color=True)
+        assert "\x1b[2J" not in out
+        assert "\x07" not in out
+        assert "[bold]c[/bold]" in out
+
+
+def test_rewards_per_token_are_what_the_steps_earned_and_none_is_said() -> None:
+    record = trajectory() | {"reward": [0.5, 0.25, 0.0, 0.0, 0.0]}
+    assert "reward 0.5," in printed(record)
+    assert "no reward," in printed(trajectory() | {"reward": None})
+
+
+def test_worst_best_and_a_sample() -> None:
+    records = [trajectory(reward=reward, text=str(reward)) for reward in (0.5, 0.0, 1.0, 0.25)]
+    assert [r["reward"] for r in choose(records, "worst", 2)] == [0.0, 0.25]
+    assert [r["reward"] for r in choose(records, "best", 2)] == [1.0, 0.5]
+    assert choose(records, "sample", 9) == records
+    drawn = choose(records, "sample", 2)
+    assert drawn == choose(records, "sample", 2)
+    assert len(drawn) == 2
+
+
+def test_no_rewards_cannot_be_sorted() -> None:
+    with pytest.raises(ValueError, match=r"--worst: there are no rewards .* --sample 3"):
+        choose([trajectory() | {"reward": None}], "worst", 3)
+
+
+def test_a_step_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "trajectories.jsonl"
+    write_lines(path, [trajectory(step, reward) for step in (1, 2, 3) for reward in (0.0, 1.0)])
+    assert [r["step"] for r in read_step(path, 2)] == [2, 2]
+    assert [r["step"] for r in read_step(path)] == [3, 3]
+    with pytest.raises(ValueError, match=r"--step 9: .* it has steps 1 to 3"):
+        read_step(path, 9)
+    path.write_text("")
+    with pytest.raises(ValueError, match="it is empty"):
+        read_step(path)
+    with pytest.raises(ValueError, match=r"no such file; .* run.trajectories = 0"):
+        read_step(tmp_path / "absent.jsonl")
+
+
+def test_responses_of_an_evaluation_say_which_sampling_and_how_they_were_judged(
+    tmp_path: Path,
+) -> None:
+    name = {"variation": "static", "problem": 3, "sample": 0}
+    write_lines(tmp_path / "trajectories.jsonl", [trajectory(0, reward=None, **name)])  # type: ignore[arg-type]
+    (tmp_path / "gradings" / "1").mkdir(parents=True)
+    verdict = {**name, "reward": 0.25, "parts": {}}
+    write_lines(tmp_path / "gradings" / "1" / "verdicts.jsonl", [verdict])
+    (record,) = read_step(tmp_path / "trajectories.jsonl")
+    assert printed(record).startswith("#1  static, problem 3, reward 0.25, 5 tokens")
