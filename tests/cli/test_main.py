@@ -342,7 +342,7 @@ def test_rollouts_of_dllm_rl_are_shown(tmp_path: Path) -> None:
 
 
 def test_a_configuration_of_dllm_rl_is_translated(tmp_path: Path) -> None:
-    source = ROOT / "tests" / "configs" / "rl_sdar.yaml"
+    source = ROOT / "tests" / "importing" / "rl_sdar.yaml"
     done = unmask("config", "import", source)
     assert done.returncode == 0
     target = tmp_path / "mine.toml"
@@ -358,7 +358,7 @@ def test_a_configuration_of_dllm_rl_is_translated(tmp_path: Path) -> None:
 
 def test_a_configuration_that_would_run_otherwise_is_refused_unless_lossy(tmp_path: Path) -> None:
     source, target = tmp_path / "code.yaml", tmp_path / "mine.toml"
-    text = (ROOT / "tests" / "configs" / "rl_sdar.yaml").read_text()
+    text = (ROOT / "tests" / "importing" / "rl_sdar.yaml").read_text()
     source.write_text(text.replace("data_type: math", "data_type: code\n  later: 1"))
     done = unmask("config", "import", source)
     assert (done.returncode, done.stdout) == (2, "")
