@@ -46,6 +46,7 @@ from setting import (
     write_result,
 )
 
+from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.engine.build import build_llm
@@ -69,15 +70,15 @@ class Variant:
     rate: float = 1.0
 
 
-COUPLED, RANDOM = ("objective.method=coupled",), ("objective.method=random",)
+COUPLED, RANDOM = ("views.kind=coupled",), ("views.kind=random",)
 VARIANTS = {
     "trace": Variant(),
-    "value": Variant(("value.enabled=true", "value.minibatches=2")),
+    "value": Variant(("advantage.kind=value", "advantage.minibatches=2")),
     "coupled": Variant(COUPLED),
     "random": Variant(RANDOM),
-    "shrink2": Variant(("objective.shrink=2",)),
-    "shrink4": Variant(("objective.shrink=4",)),
-    "train8": Variant(("objective.train_block=8",)),
+    "shrink2": Variant(("views.shrink=2",)),
+    "shrink4": Variant(("views.shrink=4",)),
+    "train8": Variant(("views.train_block=8",)),
     "rollout8": Variant(("sampling.block_size=8",)),
     "trace_slow": Variant(rate=1 / 3),
     "coupled_slow": Variant(COUPLED, rate=1 / 3),
@@ -250,10 +251,10 @@ def rl_config(unit: Unit, size: Size, directory: Path, start: Path) -> RLConfig:
     rate = variant.rate * config.optimizer.lr
     optimizer = config.optimizer.model_copy(update={"lr": rate})
     changed = config.model_copy(update={"optimizer": optimizer})
-    if not config.value.enabled:
+    if not isinstance(config.advantage, ValueAdvantage):
         return changed
-    value = config.value.model_copy(update={"lr": VALUE_RATE * rate})
-    return changed.model_copy(update={"value": value})
+    advantage = config.advantage.model_copy(update={"lr": VALUE_RATE * rate})
+    return changed.model_copy(update={"advantage": advantage})
 
 
 def train_more(unit: Unit, size: Size, work: Path, directory: Path) -> Path:

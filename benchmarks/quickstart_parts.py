@@ -33,6 +33,7 @@ from setting import RESULTS, describe_machine, quickstart_config, write_result
 
 import unmask.engine.attention
 import unmask.engine.runner
+import unmask.engine.scoring
 import unmask.engine.sequence_state
 import unmask.trainers.learner
 import unmask.trainers.rl
@@ -47,7 +48,7 @@ from unmask.models.transformer import Model
 from unmask.runs.directory import RunDirectory
 from unmask.runs.metrics import Metrics
 from unmask.sandbox.verifier_pool import VerifierPool
-from unmask.trainers.checkpointer import Keeper
+from unmask.trainers.checkpointer import Checkpointer
 from unmask.trainers.learner import Learner
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.trainers.quickstart import SHAPES, make_base
@@ -86,13 +87,13 @@ POINTS = (
     Point(unmask.engine.sequence_state, "reveal", "sampling: reveal"),
     Point(unmask.trainers.rl, "grade_trajectories", "decoding, groups", "reward"),
     Point(VerifierPool, "judge", "verifier (a worker process)"),
-    Point(unmask.trainers.rl, "trajectory_views", "views, advantages", "update"),
+    Point(unmask.trainers.rl, "rollout_views", "views, advantages", "update"),
     Point(unmask.trainers.sft, "noisy_views", "views, noise", "update"),
     Point(unmask.trainers.sft, "weighted_views", "weights, objective, statistics", "update"),
     Point(PolicyUpdate, "__call__", "weights, objective, statistics", "update"),
     Point(Learner, "update", "weights, objective, statistics", "update"),
     Point(unmask.trainers.learner, "pack_views", "layout"),
-    Point(unmask.trainers.learner, "plan_documents", "attention plan"),
+    Point(unmask.engine.scoring, "plan_documents", "attention plan"),
     Point(Model, "forward", "forward: layers without attention"),
     Point(LanguageHead, "forward", "forward: head"),
     Point(PlainAttend, "__call__", "forward: attention"),
@@ -103,7 +104,7 @@ POINTS = (
     Point(Metrics, "log", "metrics, trajectories", "run directory"),
     Point(RunDirectory, "record", "metrics, trajectories", "run directory"),
     Point(LiveReport, "refresh", "report", "run directory"),
-    Point(Keeper, "after", "checkpoints", "run directory"),
+    Point(Checkpointer, "on_step_end", "checkpoints", "run directory"),
 )
 
 
@@ -174,20 +175,20 @@ def _now() -> tuple[float, float]:
 
 @contextmanager
 def stop_watch(points: Sequence[Point] = POINTS) -> Iterator[StopWatch]:
-    """Time the points while the `with` lasts; a lap ends with every `Keeper.after`."""
+    """Time the points while the `with` lasts; a lap ends with every `Checkpointer.on_step_end`."""
     watch = StopWatch()
     with ExitStack() as undo:
         for point in points:
             original = getattr(point.owner, point.name)
             undo.callback(setattr, point.owner, point.name, original)
             setattr(point.owner, point.name, watch.wrap(original, point))
-        after = Keeper.after
+        after = Checkpointer.on_step_end
 
         def last(*args: Any, **kwargs: Any) -> None:
             after(*args, **kwargs)
             watch.end_lap()
 
-        Keeper.after = last  # type: ignore[method-assign]
+        Checkpointer.on_step_end = last  # type: ignore[method-assign]
         yield watch
 
 

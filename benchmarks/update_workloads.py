@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from setting import quickstart_config, train_quickstart_model
 
-from unmask.configs.objective import ObjectiveConfig
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views, views_of_trajectory
@@ -25,12 +24,14 @@ from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.rollouts.filters import is_kept
 from unmask.tasks.build import build_task
 from unmask.trainers.learner import Objective
-from unmask.trainers.losses import build_policy_terms
-from unmask.trainers.rl import trajectory_views
+from unmask.trainers.losses import build_policy_objective
+from unmask.trainers.rollout_views import rollout_views
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 # Denoising steps that a block took, and how often; means of prompt and response; the longest, in means.
 STEPS, SHARES = (1, 2, 3, 4), (0.35, 0.35, 0.2, 0.1)
+# A single update per step; model and task are not read.
+ANY_RUN = {"model": {"path": "-"}, "task": {"kind": "json"}}
 MEANS = (150, 500)
 LONGEST = 1.7
 
@@ -110,8 +111,8 @@ def chain_sum(arguments: argparse.Namespace, directory: Path) -> Workload:
     groups = grade_trajectories(llm, task, trajectories, config.rollout.responses)
     task.close()
     kept = [group for group in groups if is_kept(group, config.filter)]
-    objective = build_policy_terms(config.objective, is_single_update=False)
-    views = trajectory_views(kept, config)
+    objective = build_policy_objective(config)
+    views = rollout_views(kept, config)
     if arguments.smoke:  # an untrained model earns nothing, and no advantage is no gradient
         views = [replace(v, advantages=torch.ones_like(v.advantages)) for v in views]
     return Workload(llm.model, views, objective, config.optimizer.token_budget)
@@ -123,8 +124,8 @@ def drawn(
     """Return an update on trajectories of given prompt and response lengths, which share no prompt."""
     rng = random.Random(seed)
     views = [_draw_views(rng, uid, pair, model.spec) for uid, pair in enumerate([*lengths, mean])]
-    # Nobody sampled these tokens: the policy's own log-probabilities are the old ones.
-    objective = build_policy_terms(ObjectiveConfig(), is_single_update=True)
+    # These tokens were not sampled: the policy's own log-probabilities are the old ones.
+    objective = build_policy_objective(RLConfig.model_validate(ANY_RUN))
     return Workload(model, views[:-1], objective, budget, views[-1])
 
 

@@ -29,6 +29,10 @@ Schedule = Literal["even", "block", "linear"]
 EntropySum = Literal["exclusive", "inclusive"]
 Finish = Literal["stop", "length"]
 Split = Literal["train", "validation", "test"]
+# What a response's reward is compared with (`objectives/advantages.py`).
+Baseline = Literal["group_std", "group", "leave_one_out", "global", "none"]
+# What a loss is averaged over (`objectives/reduce.py`).
+Reduction = Literal["tokens", "sequence", "view", "constant"]
 Reward = float | tuple[float, ...]
 
 # The fields of `SamplingParams` that are counts, and the least each may be.

@@ -83,7 +83,7 @@ def test_a_head_is_also_taken_from_a_whole_critic(tmp_path: Path) -> None:
 def test_a_directory_without_a_head_is_named(tmp_path: Path) -> None:
     policy = toy_model()
     save_model(policy, tmp_path)
-    with pytest.raises(ValueError, match=r"has no value head .* value\.head = zero"):
+    with pytest.raises(ValueError, match=r"has no value head .* advantage.head = zero"):
         load_head(ValueHead(policy.spec), tmp_path)
 
 

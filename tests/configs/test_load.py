@@ -103,7 +103,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
             "unknown key sampling.treshold (command line);"
             " did you mean sampling.threshold or eval.sampling.threshold or sampling.edit_threshold?",
         ),
-        ("lr=1", "unknown key lr (command line); here that is optimizer.lr or value.lr"),
+        ("lr=1", "unknown key lr (command line); here that is optimizer.lr or advantage.lr"),
         ("optimiser.lr=1", "unknown key optimiser (command line); did you mean optimizer?"),
         (
             "zzz=1",
@@ -221,20 +221,20 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["3.5", "{}", "[{}]", "[[1, {}]]", '"a"', "{a = 1}"])
 def test_mistake_in_a_key_of_two_types_names_both(value: str) -> None:
-    lines = complaint(*NEEDED, f"objective.train_block={value}")
-    assert lines and all("objective.train_block" in line for line in lines)
+    lines = complaint(*NEEDED, f"views.train_block={value}")
+    assert lines and all("views.train_block" in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        ("0", "noise (command line): canvas_tokens = 0 must be at least 1"),
-        ("long", 'noise.canvas_tokens = "long" (command line): must be int | "longest" | none'),
+        ("0", "data.canvas_tokens (command line): 0 must be at least 1"),
+        ("long", 'data.canvas_tokens = "long" (command line): must be int | "longest" | none'),
     ],
 )
 def test_mistake_in_a_number_that_may_be_a_word_is_one_line(value: str, line: str) -> None:
     with pytest.raises(ValueError, match="canvas_tokens") as mistake:
-        load_config(SFTConfig, [], ["model.path=m", f"noise.canvas_tokens={value}"])
+        load_config(SFTConfig, [], ["model.path=m", f"data.canvas_tokens={value}"])
     assert str(mistake.value) == line
 
 
@@ -249,8 +249,8 @@ def test_missing_keys_are_named() -> None:
 
 
 def test_sections_that_contradict_themselves() -> None:
-    with pytest.raises(ValueError, match=r"^noise \(command line\): low = 0.9 is above high = 0.1"):
-        load_config(SFTConfig, [], ["model.path=m", "noise.low=0.9", "noise.high=0.1"])
+    with pytest.raises(ValueError, match=r"^views \(command line\): low = 0.9 is above high = 0.1"):
+        load_config(SFTConfig, [], ["model.path=m", "views.low=0.9", "views.high=0.1"])
 
 
 def test_file_of_a_mistake_is_named(tmp_path: Path) -> None:

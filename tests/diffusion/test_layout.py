@@ -276,7 +276,7 @@ def test_a_budget_below_one_block_and_its_text_is_refused() -> None:
 
 
 def test_views_without_targets_take_no_space() -> None:
-    nothing = NoiseSchedule(low=0.0, high=0.0, is_per_token=False, is_elbo=False)
+    nothing = NoiseSchedule(0.0, 0.0)
     empty = views_of_responses([([5] * 6, [6, 7, 8])], 4, (nothing, 2), [0])[0]
     assert pack([empty]) == []
     look = some_views(1, block=4)[0]

@@ -12,8 +12,8 @@ from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.types import Trajectory
 
-HALF = NoiseSchedule(0.1, 0.9, is_per_token=False, is_elbo=False)
-PER_TOKEN = replace(HALF, is_per_token=True)
+HALF = NoiseSchedule(0.1, 0.9)
+PER_TOKEN = replace(HALF, level="token")
 
 
 def trajectories(count: int = 40) -> list[Trajectory]:
@@ -101,10 +101,10 @@ def test_levels_are_drawn_per_block_of_the_grid_or_once_per_view() -> None:
     """Levels near 0 and near 1 alone: a block is then all hidden or all shown."""
     blocks = torch.arange(4).repeat_interleave(50)
     everywhere = torch.ones(200, dtype=torch.bool)
-    shares = draw_masks(3, 200, blocks, everywhere, NoiseSchedule(0.05, 0.95, False, False))
+    shares, _ = draw_masks(3, 200, blocks, everywhere, NoiseSchedule(0.05, 0.95))
     of_blocks = shares.view(200, 4, 50).float().mean(-1)
     assert (of_blocks.amax(-1) - of_blocks.amin(-1)).mean() > 0.3
-    of_tokens = draw_masks(3, 200, blocks, everywhere, NoiseSchedule(0.05, 0.95, True, False))
+    of_tokens, _ = draw_masks(3, 200, blocks, everywhere, NoiseSchedule(0.05, 0.95, "token"))
     spread = of_tokens.view(200, 4, 50).float().mean(-1)
     assert (spread.amax(-1) - spread.amin(-1)).mean() < 0.2
     for masks in (shares, of_tokens):
@@ -112,9 +112,9 @@ def test_levels_are_drawn_per_block_of_the_grid_or_once_per_view() -> None:
 
 
 def test_a_mask_hides_at_least_one_slot_and_a_response_of_one_token_has_no_complement() -> None:
-    rare = NoiseSchedule(0.01, 0.02, is_per_token=False, is_elbo=False)
+    rare = NoiseSchedule(0.01, 0.02)
     is_trained = torch.tensor([False, True, True, False])
-    masks = draw_masks(0, 500, torch.zeros(4, dtype=torch.int64), is_trained, rare)
+    masks, _ = draw_masks(0, 500, torch.zeros(4, dtype=torch.int64), is_trained, rare)
     assert masks.any(-1).all() and not masks[:, [0, 3]].any()
     assert masks[:, 1].any() and masks[:, 2].any()
     one = next(t for t in trajectories(200) if t.num_response == 1)

@@ -1,35 +1,42 @@
-"""Noise: which slots a view hides, and what they weigh."""
+"""Noise: which positions a view hides, and with which probability."""
 
 from dataclasses import replace
 
 import torch
 
-from unmask.diffusion.noise import NoiseSchedule, draw_noise
+from unmask.diffusion.noise import NoiseSchedule, draw_noise, elbo_weights
 
-DEFAULT = NoiseSchedule(low=0.1, high=0.9, is_per_token=False, is_elbo=False)
+DEFAULT = NoiseSchedule(0.1, 0.9)
 BLOCKS = torch.arange(4000) // 4
 
 
 def levels(schedule: NoiseSchedule, blocks: torch.Tensor = BLOCKS) -> torch.Tensor:
-    """Return the noise level behind each slot, read off its elbo weight."""
-    return 1 / draw_noise(5, 2, blocks, replace(schedule, is_elbo=True))[1]
+    """Return the noise level of each position."""
+    return draw_noise(5, 2, blocks, schedule)[1]
+
+
+def draw_hidden(
+    seed: int, num_views: int, blocks: torch.Tensor, schedule: NoiseSchedule
+) -> torch.Tensor:
+    """Return which positions are hidden."""
+    drawn, level = draw_noise(seed, num_views, blocks, schedule)
+    return drawn < level
 
 
 def test_one_seed_draws_one_noise() -> None:
-    first, again, other = (draw_noise(seed, 3, BLOCKS, DEFAULT)[0] for seed in (1, 1, 2))
+    first, again, other = (draw_hidden(seed, 3, BLOCKS, DEFAULT) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first[0], first[1])
 
 
-def test_a_view_does_not_depend_on_the_views_beside_it() -> None:
-    assert torch.equal(
-        draw_noise(1, 3, BLOCKS, DEFAULT)[0][:1], draw_noise(1, 1, BLOCKS, DEFAULT)[0]
-    )
+def test_a_view_does_not_depend_on_the_number_of_views() -> None:
+    three, one = (draw_hidden(1, count, BLOCKS, DEFAULT) for count in (3, 1))
+    assert torch.equal(three[:1], one)
 
 
-def test_a_slot_does_not_depend_on_the_slots_right_of_it() -> None:
-    long, short = (draw_noise(1, 2, blocks, DEFAULT)[0] for blocks in (BLOCKS, BLOCKS[:10]))
+def test_a_position_does_not_depend_on_those_right_of_it() -> None:
+    long, short = (draw_hidden(1, 2, blocks, DEFAULT) for blocks in (BLOCKS, BLOCKS[:10]))
     assert torch.equal(long[:, :10], short)
 
 
@@ -37,26 +44,30 @@ def test_a_block_shares_one_level() -> None:
     per_block = levels(DEFAULT).view(2, -1, 4)
     assert torch.equal(per_block, per_block[..., :1].expand_as(per_block))
     assert per_block[..., 0].unique().numel() == 2000
-    per_token = levels(replace(DEFAULT, is_per_token=True))
+    per_token = levels(replace(DEFAULT, level="token"))
     assert per_token.unique().numel() > 7900
 
 
 def test_levels_stay_between_low_and_high() -> None:
-    drawn = levels(NoiseSchedule(low=0.3, high=0.4, is_per_token=True, is_elbo=False))
+    drawn = levels(NoiseSchedule(0.3, 0.4, "token"))
     assert 0.3 - 1e-6 <= drawn.min() < 0.301 and 0.399 < drawn.max() <= 0.4 + 1e-6
 
 
-def test_slots_are_hidden_as_often_as_their_level_says() -> None:
-    for is_per_token in (False, True):
-        hidden, _ = draw_noise(0, 20, BLOCKS, replace(DEFAULT, is_per_token=is_per_token))
+def test_positions_are_hidden_with_the_probability_of_their_level() -> None:
+    for schedule in (DEFAULT, replace(DEFAULT, level="token")):
+        hidden = draw_hidden(0, 20, BLOCKS, schedule)
         assert abs(float(hidden.float().mean()) - 0.5) < 0.01
-    all_hidden, _ = draw_noise(0, 1, BLOCKS, NoiseSchedule(1.0, 1.0, False, False))
-    assert all_hidden.all()
+    assert draw_hidden(0, 1, BLOCKS, NoiseSchedule(1.0, 1.0)).all()
 
 
-def test_the_elbo_weighs_a_hidden_slot_by_one_over_its_level() -> None:
-    """Then every slot counts 1 in expectation, whatever its level."""
-    hidden, weight = draw_noise(3, 50, BLOCKS, replace(DEFAULT, is_elbo=True))
-    assert abs(float((hidden * weight).mean()) - 1) < 0.02
-    assert torch.equal(hidden, draw_noise(3, 50, BLOCKS, DEFAULT)[0])
-    assert torch.equal(draw_noise(3, 50, BLOCKS, DEFAULT)[1], torch.ones(50, 4000))
+def test_a_response_shares_one_level() -> None:
+    drawn = levels(replace(DEFAULT, level="response"))
+    assert [len(row.unique()) for row in drawn] == [1, 1] and len(drawn.unique()) == 2
+
+
+def test_the_elbo_weighs_a_hidden_position_by_one_over_its_level() -> None:
+    """Then every position counts 1 in expectation, whatever its level."""
+    drawn, level = draw_noise(3, 50, BLOCKS, DEFAULT)
+    weight = elbo_weights(level)
+    assert abs(float(((drawn < level) * weight).mean()) - 1) < 0.02
+    assert elbo_weights(torch.zeros(2, 3, dtype=torch.float64)).tolist() == [[0.0] * 3] * 2

@@ -27,8 +27,7 @@ TRAJECTORY = Trajectory(
     sampling=SamplingParams(block_size=4, stop_token_ids=(0,), temperature=0.5),
     num_forwards=6,
 )
-HALF = NoiseSchedule(low=0.4, high=0.6, is_per_token=False, is_elbo=False)
-ELBO = replace(HALF, is_elbo=True)
+HALF = NoiseSchedule(0.4, 0.6)
 FULL = replace(CONVENTIONS, is_full=True)
 
 
@@ -145,20 +144,23 @@ def test_a_response_is_padded_to_whole_blocks_hidden_and_unscored(
 
 def test_noise_is_drawn_per_block_of_the_grid() -> None:
     """With a prompt tail of one, the first block's level covers three slots."""
-    weight = views_of_responses([([9] * 5, [2] * 11)], 4, (ELBO, 1), [0])[0].weight[0]
-    assert [len(part.unique()) for part in weight.split([3, 4, 4])] == [1, 1, 1]
-    assert len(weight.unique()) == 3
+    (views,) = views_of_responses([([9] * 5, [2] * 11)], 4, (HALF, 1), [0])
+    assert views.noise_level is not None
+    (level,) = views.noise_level
+    assert [len(part.unique()) for part in level.split([3, 4, 4])] == [1, 1, 1]
+    assert len(level.unique()) == 3
 
 
 def test_under_full_attention_a_response_has_one_noise_level_and_no_padding() -> None:
-    (views,) = views_of_responses([([9] * 5, [2] * 11)], None, (ELBO, 3), [0])
+    (views,) = views_of_responses([([9] * 5, [2] * 11)], None, (HALF, 3), [0])
     assert views.hidden.shape == (3, 11) and views.block == 11
+    assert views.noise_level is not None
     assert torch.equal(views.hidden, views.target)
-    assert [len(row.unique()) for row in views.weight] == [1, 1, 1]
-    assert len(views.weight.unique()) == 3
-    per_token = replace(ELBO, is_per_token=True)
+    assert [len(row.unique()) for row in views.noise_level] == [1, 1, 1]
+    assert len(views.noise_level.unique()) == 3
+    per_token = replace(HALF, level="token")
     (views,) = views_of_responses([([9] * 5, [2] * 11)], None, (per_token, 1), [0])
-    assert len(views.weight.unique()) == 11
+    assert views.noise_level is not None and len(views.noise_level.unique()) == 11
 
 
 @pytest.mark.parametrize(("canvas_tokens", "size"), [(0, 6), (4, 6), (9, 9)])

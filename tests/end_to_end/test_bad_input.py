@@ -16,7 +16,7 @@ from tests.end_to_end.real_command import end, errors, rl_words, start, train
 from tests.toy import toy_checkpoint
 from tests.trainers.breaking import VARIABLE
 from unmask.rollouts.collect import write_trajectories
-from unmask.trainers.checkpointer import checkpoints
+from unmask.trainers.start import checkpoints
 from unmask.types import Trajectory
 
 
@@ -120,7 +120,7 @@ def test_wrong_data(problems: list[dict[str, object]], said: str, tmp_path: Path
     ("words", "said"),
     [
         (["sampling.temperature=0"], "sampling.temperature = 0 "),
-        (["objective.kl=0.1", "minibatches=1"], "objective.kl = 0.1 has no effect with minibat"),
+        (["loss.kl=0.1", "minibatches=1"], "loss.kl = 0.1 has no effect with minibat"),
     ],
 )
 def test_what_rl_cannot_train_on(words: list[str], said: str, tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_steps_in_which_every_group_is_filtered_lose_nothing(tmp_path: Path) -> 
     assert (train([*words, "steps=4"]) / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("word", ["value.shares_backbone=false", "value.shares_backbone=true"])
+@pytest.mark.parametrize("word", ["value.shares_backbone=false", "advantage.kind=shared_value"])
 def test_a_checkpoint_without_the_value_head_that_is_asked_for(word: str, tmp_path: Path) -> None:
-    line = refused(tmp_path, "value.enabled=true", "value.head=stored", word)
+    line = refused(tmp_path, "advantage.kind=value", "advantage.head=stored", word)
     assert line.startswith("checkpoint has no value head (value_head.weight): it is a policy; ")
-    assert line.endswith("value.head = zero")
+    assert line.endswith("advantage.head = zero")
 
 
 def test_a_step_map_that_disagrees_with_its_response_loses_nothing(

@@ -35,9 +35,9 @@ def checkpoint(place: Path, family: str) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        ["objective.kl=0"],
-        ["minibatches=2", "objective.kl=0.01"],
-        ["minibatches=2", "objective.shrink=3", "objective.post_num=1"],
+        ["loss.kl=0"],
+        ["minibatches=2", "loss.kl=0.01"],
+        ["minibatches=2", "views.shrink=3", "views.post_num=1"],
     ],
     ids=["one update", "two updates", "merged views"],
 )
@@ -50,7 +50,7 @@ def test_reinforcement_learning(family: str, words: list[str], tmp_path: Path) -
     assert len(lines) == 3
     trained = [line for line in lines if "loss" in line]
     assert trained
-    if "objective.shrink=3" not in words:
+    if "views.shrink=3" not in words:
         assert all(line["logprob_gap_max"] < 1e-5 for line in trained)
     assert load_model(model, mask_id=1).spec.family == family
 
@@ -60,8 +60,8 @@ def test_supervised(family: str, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / family, family)
     settings = [f"model.path={path}", "model.mask_id=1", "optimizer.lr=1e-2", "steps=60"]
     is_full = load_model(path, mask_id=1).spec.is_full
-    canvas = ["noise.canvas_tokens=8"] if is_full else []
-    words = [*settings, "noise.views=2", "data.batch_size=6", *canvas]
+    canvas = ["data.canvas_tokens=8"] if is_full else []
+    words = [*settings, "views.count=2", "data.batch_size=6", *canvas]
     model = train_sft(sft_config(tmp_path, *words))
     lines = metrics(tmp_path / "run")
     assert lines[-1]["nll"] < 0.5 < 2 < lines[0]["nll"]
@@ -74,21 +74,21 @@ def test_supervised(family: str, tmp_path: Path) -> None:
     [
         (
             "fast_dllm_v2",
-            "noise.canvas_tokens=8",
-            r"noise\.canvas_tokens = 8 is for models with full",
+            "data.canvas_tokens=8",
+            r"data.canvas_tokens = 8 is for models with full",
         ),
         (
             "sdar",
-            "noise.canvas_tokens=longest",
-            r"noise\.canvas_tokens = longest is for models with full",
+            "data.canvas_tokens=longest",
+            r"data.canvas_tokens = longest is for models with full",
         ),
-        ("llada", "noise.canvas_tokens=125", "has 131 tokens, but the model has 128 positions"),
+        ("llada", "data.canvas_tokens=125", "has 131 tokens, but the model has 128 positions"),
         ("dream", "optimizer.token_budget=16", r"optimizer\.token_budget = 16 .* takes 17"),
     ],
 )
 def test_what_cannot_be_is_refused(family: str, word: str, said: str, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / family, family)
-    long = ["noise.canvas_tokens=11"] if family == "dream" else []
+    long = ["data.canvas_tokens=11"] if family == "dream" else []
     with pytest.raises(ValueError, match=said):
         train_sft(sft_config(tmp_path, f"model.path={path}", "model.mask_id=1", *long, word))
     assert not (tmp_path / "run").exists()

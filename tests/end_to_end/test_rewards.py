@@ -24,7 +24,7 @@ TERMS = ",".join(
         f'{{kind="process", weight=0.25, chunk_tokens=3, endpoint={ENDPOINT}}}',
     ]
 )
-WORDS = ["steps=4", "save_every=2", "eval.problems=3", "eval.every=2", "value.enabled=true"]
+WORDS = ["steps=4", "save_every=2", "eval.problems=3", "eval.every=2", "advantage.kind=value"]
 WORDS += [f"reward=[{TERMS}]"]
 
 
@@ -132,7 +132,7 @@ def pay_steps(prompt: Prompt, response: str, trajectory: Trajectory) -> dict[int
 
 def test_a_run_learns_from_a_function_that_pays_denoising_steps(tmp_path: Path) -> None:
     term = f'{{kind="function", name="own", function="{__name__}:pay_steps"}}'
-    train(rl_words(tmp_path, "steps=2", "value.enabled=true", f"reward=[{term}]"))
+    train(rl_words(tmp_path, "steps=2", "advantage.kind=value", f"reward=[{term}]"))
     for line in metrics(tmp_path / "run"):
         assert line["reward"] == line["reward_own"] > 0
         assert line["gradient_norm"] > 0 and line["value_gradient_norm"] > 0

@@ -15,7 +15,7 @@ LEARNING = ["optimizer.lr=1e-2", "eval.problems=6"]
 
 
 def test_each_stage_goes_on_with_the_model_of_the_one_before(tmp_path: Path) -> None:
-    words = ["steps=25", "noise.views=2", *LEARNING]
+    words = ["steps=25", "views.count=2", *LEARNING]
     sft = train_sft(sft_config(tmp_path, *words, run="sft"))
     words = [f"model.path={sft}", "steps=12", "rollout.responses=8", "minibatches=2", *LEARNING]
     rl = train_rl(rl_config(tmp_path, *words, run="rl"))

@@ -116,16 +116,16 @@ def test_the_result_is_a_configuration(tmp_path: Path) -> None:
     path.write_text(text)
     config = load_config(CLASSES["rl"], [path], [])[0].model_dump()
     assert (config["model"]["path"], config["steps"]) == ("JetLM/SDAR-4B-Chat", 80)
-    assert (config["objective"]["clip_low"], config["objective"]["clip_high"]) == (0.2, 0.2)
+    assert config["loss"]["clip"] == (0.2, 0.2)
     assert (config["optimizer"]["lr"], config["optimizer"]["betas"]) == (2e-6, (0.9, 0.98))
     assert (config["sampling"]["schedule"], config["sampling"]["confidence"]) == (
         "block",
         "filtered",
     )
     assert (config["eval"]["split"], config["eval"]["sampling"]["max_tokens"]) == ("test", 2000)
-    assert (config["value"]["enabled"], config["value"]["clip"]) == (True, 0.2)
-    assert (config["filter"]["low"], config["advantage"]["forfeit_tokens"]) == (0.2, 5)
-    assert config["objective"]["max_log_ratio"] == 10
+    assert (config["advantage"]["kind"], config["advantage"]["clip"]) == ("value", 0.2)
+    assert (config["filter"]["low"], config["shaping"]["forfeit_tokens"]) == (0.2, 5)
+    assert config["loss"]["max_log_ratio"] == 10
     assert not any(line.startswith("lost") for line in summary)
 
 
@@ -201,35 +201,35 @@ def test_masks_are_drawn_as_its_two_kinds_of_models_do() -> None:
     block = rl_table()
     del block["model"]["value_base_model"]
     lines = lines_of(edited(block, training__method="random_masking", **masks))
-    assert (lines["objective.method"], lines["objective.mask_level"]) == ("random", "per_token")
-    assert (lines["objective.mask_low"], lines["objective.mask_high"]) == (0.2, 0.8)
-    assert (lines["objective.reduction"], "objective.mask_views" in lines) == ("constant", False)
+    assert (lines["views.kind"], lines["views.level"]) == ("random", "token")
+    assert (lines["views.low"], lines["views.high"]) == (0.2, 0.8)
+    assert (lines["loss.reduction"], "views.count" in lines) == ("constant", False)
 
     lines = lines_of(edited(full_table(), training__method="coupled", **masks))
-    assert (lines["objective.method"], lines["objective.mask_views"]) == ("coupled", 35)
-    assert (lines["objective.reduction"], "objective.mask_level" in lines) == ("view", False)
+    assert (lines["views.kind"], lines["views.count"]) == ("coupled", 35)
+    assert (lines["loss.reduction"], "views.level" in lines) == ("view", False)
 
 
 @pytest.mark.parametrize("base", ["llada", "dream", "mmada"])
 def test_log_ratios_are_not_clamped_under_full_attention(base: str) -> None:
-    assert "objective.max_log_ratio" not in lines_of(full_table(base))
+    assert "loss.max_log_ratio" not in lines_of(full_table(base))
 
 
 @pytest.mark.parametrize("base", ["llada", "dream", "mmada"])
 def test_pads_are_counted_from_the_stop_token_on(base: str) -> None:
-    assert lines_of(full_table(base))["objective.post_num"] == 0
-    assert lines_of(edited(full_table(base), training__post_num=4))["objective.post_num"] == 3
+    assert lines_of(full_table(base))["views.post_num"] == 0
+    assert lines_of(edited(full_table(base), training__post_num=4))["views.post_num"] == 3
     for value in (0, None):
         (loss,) = losses(edited(full_table(base), training__post_num=value))
         assert loss.startswith(f"training.post_num = {'null' if value is None else value}: ")
     # Of block models the stop token is no pad, and a row trains pads that no sampler wrote.
-    assert lines_of(rl_table())["objective.post_num"] == 0
+    assert lines_of(rl_table())["views.post_num"] == 0
     assert losses(edited(rl_table(), training__post_num=1))
 
 
 def test_blocks_of_training_are_a_multiple_or_refused() -> None:
-    assert lines_of(edited(rl_table(), training__block_size=8))["objective.train_block"] == 8
-    assert "objective.train_block" not in lines_of(rl_table())
+    assert lines_of(edited(rl_table(), training__block_size=8))["views.train_block"] == 8
+    assert "views.train_block" not in lines_of(rl_table())
     assert losses(edited(rl_table(), training__block_size=6))
 
 
@@ -271,8 +271,8 @@ def test_epochs_of_sft_are_steps(with_data: Callable[[str], None]) -> None:
     lines = lines_of(SFT, devices=1)
     # 10 demonstrations in batches of 8 are 2 steps, 3 times.
     assert (lines["data.batch_size"], lines["steps"], lines["data.path"]) == (8, 6, "data/sft.json")
-    assert (lines["noise.noise"], lines["model.block_size"]) == ("per_token", 4)
-    assert lines["loss.reduction"] == "constant" and "noise.canvas_tokens" not in lines
+    assert (lines["views.level"], lines["model.block_size"]) == ("token", 4)
+    assert lines["loss.reduction"] == "constant" and "data.canvas_tokens" not in lines
 
 
 @pytest.mark.usefixtures("with_data")
@@ -314,8 +314,8 @@ def test_pads_of_sft_are_those_in_the_text(
 
 def is_random_masking(lines: dict[str, Any]) -> bool:
     """One noise level and one mean a row, as long as the longest, and no blocks."""
-    found = [lines[key] for key in ("noise.noise", "loss.reduction", "noise.canvas_tokens")]
-    return found == ["per_block", "view", "longest"] and "model.block_size" not in lines
+    found = [lines[key] for key in ("views.level", "loss.reduction", "data.canvas_tokens")]
+    return found == ["response", "view", "longest"] and "model.block_size" not in lines
 
 
 @pytest.mark.parametrize("base", ["llada", "mmada", "dream"])
@@ -328,7 +328,7 @@ def test_random_masking_under_full_attention_is_exact(
     lines = lines_of(table, devices=1)
     assert is_random_masking(lines)
     # Two rows a demonstration: 4 of the 10 fill the 8 rows of a step, 3 times.
-    assert (lines["noise.views"], lines["data.batch_size"], lines["steps"]) == (2, 4, 9)
+    assert (lines["views.count"], lines["data.batch_size"], lines["steps"]) == (2, 4, 9)
 
 
 @pytest.mark.parametrize("base", ["llada", "dream"])
@@ -475,7 +475,7 @@ def test_references_lead_to_a_value(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["a lot", -1])
 def test_values_that_are_not_allowed_are_named(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"objective.clip_low.*training\.eps"):
+    with pytest.raises(ValueError, match=r"loss\.clip.*training\.eps"):
         translate(edited(rl_table(), training__eps=value))
 
 

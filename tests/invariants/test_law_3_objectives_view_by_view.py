@@ -16,46 +16,56 @@ from tests.diffusion.trajectories import random_canvas, random_trajectory
 from tests.invariants.conventions import TOYS, model_of
 from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits
 from tests.trainers.toy_critics import dense_values
-from unmask.configs.objective import ObjectiveConfig
-from unmask.configs.value import ValueConfig
+from tests.trainers.toy_methods import row
+from unmask.configs.methods import partner
+from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.methods.loss.clipped import ClippedLoss
+from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
+from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
 from unmask.engine.engine import conventions_of
-from unmask.models.heads import Targets
-from unmask.models.tiled_attention import plan_documents
+from unmask.engine.scoring import score_pack
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.objectives.reduce import reduction_weights
-from unmask.trainers.losses import build_joint_terms, build_policy_terms
-from unmask.trainers.policy_views import enlarge_blocks, policy_views
-from unmask.trainers.scorer import RowTable, Scorer
+from unmask.trainers.losses import build_joint_objective, build_policy_objective
+from unmask.trainers.reference import Scorer
+from unmask.trainers.rollout_views import enlarge_blocks
 
 # By trajectory, view and target.
 Terms = list[list[list[Tensor]]]
 LENGTH = 16
-METHODS: dict[str, dict[str, Any]] = {
-    "trace": {},
-    "merged": {"shrink": 2, "reduction": "view", "post_num": 1},
-    "random": {"method": "random", "mask_views": 2, "reduction": "constant"},
-    "coupled": {"method": "coupled", "mask_views": 2, "reduction": "sequence"},
-    "coupled, per token": {"method": "coupled", "mask_level": "per_token", "kl_estimator": "k1"},
-    "larger blocks": {"train_block": 8, "reduction": "constant"},
-    "clamped": {"max_log_ratio": 0.2},
-    "clamped, k1": {"max_log_ratio": 0.2, "kl_estimator": "k1"},
+ON = {
+    "kl": 0.3,
+    "kl_to": "reference",
+    "dual_clip": 1.2,
+    "max_importance": 1.1,
+    "clip": (0.2, 0.3),
+}
+METHODS: dict[str, RLConfig] = {
+    "trace": row(loss=ON),
+    "merged": row({"shrink": 2, "post_num": 1}, ON | {"reduction": "view"}),
+    "random": row({"kind": "random", "count": 2}, ON | {"reduction": "constant"}),
+    "coupled": row({"kind": "coupled", "count": 2}, ON | {"reduction": "sequence"}),
+    "coupled, per token": row({"kind": "coupled", "level": "token"}, ON | {"kl_estimator": "k1"}),
+    "larger blocks": row({"train_block": 8}, ON | {"reduction": "constant"}),
+    "clamped": row(loss=ON | {"max_log_ratio": 0.2}),
+    "clamped, k1": row(loss=ON | {"max_log_ratio": 0.2, "kl_estimator": "k1"}),
 }
 TRACED = ("trace", "merged", "larger blocks", "clamped")
-ON = {"kl": 0.3, "kl_to": "reference", "dual_clip": 1.2, "max_importance": 1.1, "clip_high": 0.3}
 
 
-def batch_of(model: Model, config: ObjectiveConfig) -> list[Views]:
+def batch_of(model: Model, config: RLConfig) -> list[Views]:
     """Draw trajectories of every phase, with advantages of both signs, in the views of a method."""
     rng = random.Random(3)
     is_full = model.spec.is_full
     lengths = (1, 3, 4, 6, 9)
     drawn = [random_canvas(rng, n) if is_full else random_trajectory(rng, 4, n) for n in lengths]
-    if isinstance(config.train_block, int):
-        drawn = [enlarge_blocks(trajectory, config.train_block) for trajectory in drawn]
-    return [policy_views(t, 1.5 - n, config, is_full) for n, t in enumerate(drawn)]
+    if isinstance(config.views.train_block, int):
+        drawn = [enlarge_blocks(trajectory, config.views.train_block) for trajectory in drawn]
+    of_trajectory = partner(config.views, "unmask.diffusion.methods").of_trajectory
+    return [of_trajectory(t, 1.5 - n, config.views, is_full) for n, t in enumerate(drawn)]
 
 
 def tables_near(scored: list[Tensor], seed: int) -> list[Tensor]:
@@ -70,12 +80,12 @@ def naive_term(
     behavior: float,
     anchor: float,
     advantage: float,
-    config: ObjectiveConfig,
+    config: ClippedLoss,
 ) -> Tensor:
     """Return one target's loss in scalars."""
     most = config.max_log_ratio or math.inf
     ratio = (logprob - old).clamp(-most, most).exp()
-    low, high = 1 - config.clip_low, 1 + config.clip_high
+    low, high = 1 - config.clip[0], 1 + config.clip[1]
     gain = torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
     if advantage < 0 and config.dual_clip:
         gain = torch.maximum(gain, logprob.new_tensor(config.dual_clip * advantage))
@@ -90,7 +100,7 @@ def naive_terms(
     batch: list[Views],
     old: list[Tensor],
     anchor: list[Tensor],
-    config: ObjectiveConfig,
+    config: ClippedLoss,
 ) -> Terms:
     """Return one dense forward per view as one term per target."""
     terms: Terms = []
@@ -135,7 +145,7 @@ def naive_value_terms(
     return terms
 
 
-def reduced(terms: Terms, config: ObjectiveConfig) -> Tensor:
+def reduced(terms: Terms, config: ClippedLoss) -> Tensor:
     """Average terms as the config says."""
     of_views = [view for trajectory in terms for view in trajectory]
     flat = [term for view in of_views for term in view]
@@ -155,7 +165,7 @@ def packed_loss(
     model: Model | ActorCritic,
     batch: list[Views],
     old: list[Tensor],
-    config: ObjectiveConfig,
+    config: ClippedLoss,
     budget: int,
     objective: Callable[[Any, Pack], Any],
 ) -> Tensor:
@@ -170,9 +180,7 @@ def packed_loss(
     ]
     loss = torch.zeros((), dtype=torch.float64)
     for pack in pack_views(views, conventions_of(policy), budget):
-        plan = plan_documents(pack.structure)
-        targets = Targets(pack.targets, pack.temperatures)
-        scores = model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
+        scores = score_pack(model, pack)
         loss = loss + (objective(scores, pack).loss * pack.weights).sum() / denominator
     return loss
 
@@ -212,16 +220,17 @@ CASES = [
 @pytest.mark.parametrize(("method", "kind"), CASES)
 def test_loss_and_gradient_are_those_of_plain_loops(method: str, kind: str) -> None:
     model = model_of(kind, torch.float64)
-    config = ObjectiveConfig.model_validate(ON | METHODS[method])
+    config = METHODS[method]
+    loss = config.loss
     batch = batch_of(model, config)
     assert fmean(len(v.target) for v in batch) > 1
     scored = Scorer(model_of(kind, torch.float64), 8192).score(batch)
     old, anchor = tables_near(scored, 0), tables_near(scored, 1)
-    expected = reduced(naive_terms(model, batch, old, anchor, config), config)
-    terms = build_policy_terms(config, is_single_update=False)
-    objective = partial(terms, known={"reference": RowTable(anchor)})
+    expected = reduced(naive_terms(model, batch, old, anchor, loss), loss)
+    tables = {"reference": TargetTable(anchor)}
+    objective = partial(build_policy_objective(config), tables=tables)
     assert_same(
-        model, expected, lambda budget: packed_loss(model, batch, old, config, budget, objective)
+        model, expected, lambda budget: packed_loss(model, batch, old, loss, budget, objective)
     )
 
 
@@ -230,19 +239,20 @@ def test_so_are_those_of_policy_and_critic_on_one_backbone(method: str, kind: st
     model = ActorCritic(model_of(kind, torch.float64))
     torch.manual_seed(0)
     torch.nn.init.normal_(model.value_head.weight, std=0.3)
-    config = ObjectiveConfig.model_validate(ON | METHODS[method])
-    value = ValueConfig(shares_backbone=True, weight=0.7)
+    config = METHODS[method]
+    loss = config.loss
+    advantage = SharedValueAdvantage(weight=0.7)
     batch = batch_of(model.policy, config)
     scored = Scorer(model_of(kind, torch.float64), 8192).score(batch)
     old, anchor = tables_near(scored, 0), tables_near(scored, 1)
     values, returns = (tables_near([torch.zeros_like(t) for t in scored], n) for n in (2, 3))
-    policy_terms = naive_terms(model.policy, batch, old, anchor, config)
-    value_terms = naive_value_terms(model, batch, values, returns, value.clip)
-    expected = reduced(policy_terms, config) + value.weight * reduced(value_terms, config)
-    terms = build_joint_terms(build_policy_terms(config, is_single_update=False), value)
-    known = {"reference": anchor, "values": values, "returns": returns}
-    tables = {name: RowTable(rows) for name, rows in known.items()}
-    objective = partial(terms, known=tables)
+    policy_terms = naive_terms(model.policy, batch, old, anchor, loss)
+    value_terms = naive_value_terms(model, batch, values, returns, advantage.clip)
+    expected = reduced(policy_terms, loss) + advantage.weight * reduced(value_terms, loss)
+    columns = {"reference": anchor, "values": values, "returns": returns}
+    tables = {name: TargetTable(rows) for name, rows in columns.items()}
+    joint = build_joint_objective(build_policy_objective(config), advantage)
+    objective = partial(joint, tables=tables)
     assert_same(
-        model, expected, lambda budget: packed_loss(model, batch, old, config, budget, objective)
+        model, expected, lambda budget: packed_loss(model, batch, old, loss, budget, objective)
     )

@@ -187,7 +187,7 @@ def test_responses_under_noise_are_packed_as_view_by_view(name: str) -> None:
     """Noise hides a block's first slot in some views and others in others, as no sampler would."""
     model = toy_model(2, torch.float64, **TOYS[name])
     pairs = [([3] * num_prompt, list(range(2, 2 + size))) for num_prompt, size in ((5, 9), (8, 1))]
-    noise = NoiseSchedule(0.2, 0.9, is_per_token=False, is_elbo=True), 4
+    noise = NoiseSchedule(0.2, 0.9), 4
     canvas_tokens = 12 if model.spec.is_full else 0
     batch = views_of_responses(pairs, model.spec.require_block(), noise, [1, 2], canvas_tokens)
     assert_packed_is_dense(model, batch, 40)

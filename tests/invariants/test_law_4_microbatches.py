@@ -10,19 +10,20 @@ from torch import Tensor
 from tests.invariants.conventions import TOYS, model_of
 from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits
 from tests.toy import SPEC
+from tests.trainers.toy_methods import row
 from tests.trainers.toy_runs import supervised_views
-from unmask.configs.objective import ObjectiveConfig, Reduction
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.sft import SFTConfig
 from unmask.diffusion.layout import pack_views
-from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.noise import NoiseSchedule, elbo_weights
 from unmask.diffusion.views import Views, views_of_responses
 from unmask.engine.engine import conventions_of
 from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
 from unmask.trainers.learner import Learner, Objective, Update
-from unmask.trainers.losses import build_policy_terms, supervised_terms
+from unmask.trainers.losses import build_policy_objective, build_supervised_objective
 from unmask.trainers.sft import weighted_views
+from unmask.types import Reduction
 
 NUM_TRAJECTORIES = 8
 
@@ -31,10 +32,11 @@ NUM_TRAJECTORIES = 8
 LARGEST = {False: 4 + 12 + 2 * 4 * (SPEC.block_size or 0), True: 2 * (5 + 10)}
 PLAIN = "block-causal"
 
+LIKELIHOOD = build_supervised_objective(SFTConfig.model_validate({"model": {"path": "-"}}))
 OBJECTIVES: dict[str, Objective] = {
-    "likelihood": supervised_terms,
-    "policy, one update": build_policy_terms(ObjectiveConfig(), is_single_update=True),
-    "policy, several": build_policy_terms(ObjectiveConfig(kl=0.5), is_single_update=False),
+    "likelihood": LIKELIHOOD,
+    "policy, one update": build_policy_objective(row(minibatches=1)),
+    "policy, several": build_policy_objective(row(loss={"kl": 0.5})),
 }
 
 
@@ -92,7 +94,7 @@ def test_microbatches_of_1_2_and_8_are_one_batch(name: str, reduction: Reduction
         parts, of_parts = update(OBJECTIVES[name], reduction, LARGEST[False] * size)
         assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
         torch.testing.assert_close(of_parts, gradient, rtol=1e-9, atol=1e-12)
-        assert parts.statistics == pytest.approx(whole.statistics, rel=1e-10)
+        assert parts.values == pytest.approx(whole.values, rel=1e-10)
 
 
 @pytest.mark.parametrize("reduction", ["sequence", "view"])
@@ -106,7 +108,7 @@ def test_they_are_for_every_model(model_name: str, reduction: Reduction) -> None
         parts, of_parts = update(objective, reduction, largest * size, model_name)
         assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
         torch.testing.assert_close(of_parts, gradient, rtol=1e-9, atol=1e-12)
-        assert parts.statistics == pytest.approx(whole.statistics, rel=1e-10)
+        assert parts.values == pytest.approx(whole.values, rel=1e-10)
 
 
 SFT_RESPONSES = [[2 + (7 * n + 3 * i) % 18 for i in range(1 + n % 5 * 2)] for n in range(8)]
@@ -123,13 +125,13 @@ def supervised_loss(
     # demonstration -> view -> weighted losses of its targets, and the tokens it is averaged over
     found: list[list[tuple[Tensor, int]]] = []
     for views in batch:
+        assert views.noise_level is not None
+        weight = elbo_weights(views.noise_level) if is_elbo else views.weight
         found.append([])
         for v, target in enumerate(views.target):
             logits = dense_logits(model, views, v).masked_fill(~model.head.drawable, -torch.inf)
             slots = target.nonzero()[:, 0].tolist()
-            losses = [
-                -logits[s].log_softmax(-1)[views.canvas_ids[s]] * views.weight[v, s] for s in slots
-            ]
+            losses = [-logits[s].log_softmax(-1)[views.canvas_ids[s]] * weight[v, s] for s in slots]
             count = len(SFT_RESPONSES[len(found) - 1]) if is_elbo else len(slots)
             if count:
                 found[-1].append((sum(losses, torch.zeros((), dtype=torch.float64)), count))
@@ -155,13 +157,16 @@ def test_sft_is_its_plain_loop_in_1_2_and_10_microbatches(
     """Demonstrations of several lengths; some of their views hide nothing."""
     model, is_elbo = model_of(model_name, torch.float64), weight == "elbo"
     block = model.spec.require_block()
-    schedule = NoiseSchedule(0.1, 0.6, is_per_token=False, is_elbo=is_elbo)
+    schedule = NoiseSchedule(0.1, 0.6)
     pairs = [((2 + n, 3, 4), response) for n, response in enumerate(SFT_RESPONSES)]
     batch = views_of_responses(pairs, block, (schedule, 3), range(8), 0 if block else 6)
     empty = [int((~v.target.any(-1)).sum()) for v in batch]
     assert any(empty) and len({int(v.target.sum()) for v in batch}) > 2
-    sections = {"model": {"path": "-"}, "noise": {"weight": weight}}
-    config = SFTConfig.model_validate(sections | {"loss": {"reduction": reduction}})
+    fills = {"low": 0.01, "high": 1.0} if is_elbo else {}  # no effect here: the batch is drawn
+    sections = {"model": {"path": "-"}, "views": fills}
+    config = SFTConfig.model_validate(
+        sections | {"loss": {"reduction": reduction, "weight": weight}}
+    )
     loss = supervised_loss(model, batch, reduction, is_elbo)
     loss.backward()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
@@ -170,7 +175,7 @@ def test_sft_is_its_plain_loop_in_1_2_and_10_microbatches(
     for budget, count in {512: 1, 120: 2, 22: 10}.items():
         fresh = model_of(model_name, torch.float64)
         assert len(pack_views(weighted, conventions_of(fresh), budget)) == count
-        report, gradient = step(fresh, weighted, supervised_terms, denominator, budget)
+        report, gradient = step(fresh, weighted, LIKELIHOOD, denominator, budget)
         assert report.loss == pytest.approx(float(loss.detach()), rel=1e-12)
         torch.testing.assert_close(gradient, expected, rtol=1e-6, atol=1e-8)
 
@@ -182,8 +187,8 @@ def test_sft_is_its_plain_loop_in_1_2_and_10_microbatches(
 def test_a_trajectory_cut_at_block_borders_or_between_views_is_still_one_trajectory(
     model_name: str, budget: int
 ) -> None:
-    whole, gradient = update(supervised_terms, "sequence", 8192, model_name)
-    parts, of_parts = update(supervised_terms, "sequence", budget, model_name)
+    whole, gradient = update(LIKELIHOOD, "sequence", 8192, model_name)
+    parts, of_parts = update(LIKELIHOOD, "sequence", budget, model_name)
     model = model_of(model_name, torch.float64)
     packs = pack_views(batch(model.spec.require_block()), conventions_of(model), budget)
     assert len(packs) > NUM_TRAJECTORIES

@@ -20,13 +20,13 @@ Run = Callable[..., Path]
 
 def short_rl(place: Path, name: str, *words: str, steps: int = STEPS) -> Path:
     """Train by RL in two minibatches with a reference policy; 12 rewards a step, 4 an evaluation."""
-    settings = [*SHARED, f"steps={steps}", "minibatches=2", "objective.kl=0.1", *words]
+    settings = [*SHARED, f"steps={steps}", "minibatches=2", "loss.kl=0.1", *words]
     return train_rl(rl_config(place, *settings, run=name), resume=True).parent
 
 
 def short_sft(place: Path, name: str, *words: str, steps: int = STEPS) -> Path:
     """Train by SFT with fresh noise every step; 4 rewards an evaluation."""
-    settings = [*SHARED, f"steps={steps}", "noise.views=2", *words]
+    settings = [*SHARED, f"steps={steps}", "views.count=2", *words]
     return train_sft(sft_config(place, *settings, run=name), resume=True).parent
 
 

@@ -16,13 +16,13 @@ Run = Callable[[Path, str, int], Path]
 
 def short_sft(place: Path, name: str, seed: int) -> Path:
     """Train for four steps with two noisy views, and measure twice."""
-    words = ["steps=4", "noise.views=2", "eval.problems=4", "eval.every=2", f"run.seed={seed}"]
+    words = ["steps=4", "views.count=2", "eval.problems=4", "eval.every=2", f"run.seed={seed}"]
     return train_sft(sft_config(place, *words, run=name)).parent
 
 
 def short_rl(place: Path, name: str, seed: int) -> Path:
     """Train for three steps of two minibatches over merged views, and measure once."""
-    words = ["steps=3", "minibatches=2", "objective.shrink=2", "eval.problems=4"]
+    words = ["steps=3", "minibatches=2", "views.shrink=2", "eval.problems=4"]
     return train_rl(rl_config(place, *words, f"run.seed={seed}", run=name)).parent
 
 

@@ -7,11 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.objectives.advantages import (
-    advantages_of_rewards,
-    group_advantages,
-    overlong_penalty,
-)
+from unmask.objectives.advantages import advantages_of_rewards, group_advantages
 
 # Multiples of 1/8 are exact in binary: rewards that look equal are equal.
 REWARDS = st.lists(st.integers(-80, 80).map(lambda n: n / 8), min_size=2, max_size=12)
@@ -69,12 +65,10 @@ def test_every_other_baseline_is_group_by_group(baseline: Any) -> None:
     assert advantages_of_rewards(groups, baseline) == expected
 
 
-@pytest.mark.parametrize("baseline", ["group_std", "group", "leave_one_out", "global"])
+@pytest.mark.parametrize("baseline", ["group_std", "group", "leave_one_out", "global", "none"])
 def test_no_groups_have_no_advantages(baseline: Any) -> None:
     assert advantages_of_rewards([], baseline) == []
 
 
-def test_the_penalty_grows_over_the_last_tokens() -> None:
-    found = [overlong_penalty(n, 20, 4, 0.5) for n in (1, 15, 16, 17, 18, 19, 20)]
-    assert found == [0, 0, 0, 0.125, 0.25, 0.375, 0.5]
-    assert overlong_penalty(9, 8, 4, 1.0) == 1.0  # no more than all of it
+def test_without_a_baseline_an_advantage_is_the_reward() -> None:
+    assert advantages_of_rewards([[1.0, 0.5], [2.0]], "none") == [[1.0, 0.5], [2.0]]

@@ -1,7 +1,7 @@
 """A batch asks for what is missing, and for no more rounds than it may."""
 
 from tests.rollouts.toy_groups import group
-from unmask.configs.objective import FilterConfig
+from unmask.configs.rollout import FilterConfig
 from unmask.rollouts.batch import Batch
 
 GOOD, DULL = group((0.0, 1.0)), group((1.0, 1.0))

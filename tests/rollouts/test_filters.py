@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.rollouts.toy_groups import group
-from unmask.configs.objective import FilterConfig
+from unmask.configs.rollout import FilterConfig
 from unmask.rollouts.filters import is_kept
 from unmask.runs.trajectories import total_reward
 from unmask.types import Reward

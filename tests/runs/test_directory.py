@@ -118,7 +118,7 @@ def test_what_changes_no_weight_may_change(word: str, tmp_path: Path) -> None:
     ("key", "value"),
     [
         *(("optimizer.lr", 0.5), ("run.seed", 3), ("run.threads", 1), ("save_every", 7)),
-        *(("model.path", "other"), ("data.batch_size", 2), ("noise.views", 3)),
+        *(("model.path", "other"), ("data.batch_size", 2), ("views.count", 3)),
     ],
 )
 def test_any_other_key_may_not(key: str, value: object, tmp_path: Path) -> None:

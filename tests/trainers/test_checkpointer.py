@@ -1,11 +1,10 @@
-"""The keeper: what a checkpoint holds, when it is written, and what errors and signals leave."""
+"""Checkpoints: what a checkpoint holds, when it is written, and what errors and signals leave."""
 
 import json
 import os
 import resource
-import shutil
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.trainers.toy_runs import sft_config, supervised_views
 from unmask import load_model
+from unmask.configs.sft import SFTConfig
 from unmask.data.shuffled import Shuffled
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
@@ -23,11 +23,14 @@ from unmask.models.transformer import Model
 from unmask.runs.directory import open_run
 from unmask.runs.manifest import write_manifest
 from unmask.runs.stopped import Stopped
-from unmask.trainers.checkpointer import Keeper, checkpoints, starting_model
+from unmask.tasks.build import build_task
+from unmask.trainers.checkpointer import Checkpointer
 from unmask.trainers.learner import Learner
-from unmask.trainers.losses import supervised_terms
+from unmask.trainers.losses import build_supervised_objective
+from unmask.trainers.start import Start, checkpoints, starting_model
 
 VIEWS = supervised_views()
+LIKELIHOOD = build_supervised_objective(SFTConfig.model_validate({"model": {"path": "-"}}))
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -35,7 +38,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Work:
     """A run whose steps are taken by hand."""
 
-    keeper: Keeper
+    checkpointer: Checkpointer
     llm: LLM
     learner: Learner
     source: Shuffled[int]
@@ -43,14 +46,14 @@ class Work:
     def update(self) -> None:
         """Train on the next two of four demonstrations."""
         views = [VIEWS[index] for index in self.source.draw(2)]
-        self.learner.update(views, supervised_terms, 20.0)
+        self.learner.update(views, LIKELIHOOD, 20.0)
         self.llm.engine.update_weights()
 
-    def step(self, **numbers: float) -> None:
+    def step(self, **metrics: float) -> None:
         """Take a whole step."""
-        number = self.keeper.step + 1
+        number = self.checkpointer.step + 1
         self.update()
-        self.keeper.after(number, numbers)
+        self.checkpointer.on_step_end(number, metrics)
 
 
 def begin(place: Path, *words: str) -> Work:
@@ -60,7 +63,8 @@ def begin(place: Path, *words: str) -> Work:
     source = Shuffled(range(len(VIEWS)), config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     run = open_run(config, resume=True)
-    return Work(Keeper(run, config, llm, learner, source), llm, learner, source)
+    start = Start(config, True, llm, build_task(config.task))
+    return Work(Checkpointer(run, start, source, learner), llm, learner, source)
 
 
 def weights(model: Model | Path) -> torch.Tensor:
@@ -148,7 +152,7 @@ def test_the_best_of_the_very_step_that_is_saved_is_not_forgotten(tmp_path: Path
 def test_the_end_leaves_the_last_model(tmp_path: Path) -> None:
     work = begin(tmp_path)
     work.step()
-    assert work.keeper.finish() == tmp_path / "run" / "model"
+    assert work.checkpointer.finish() == tmp_path / "run" / "model"
     assert torch.equal(weights(tmp_path / "run" / "model"), weights(work.llm.model))
 
 
@@ -163,7 +167,7 @@ def test_an_export_has_its_tokenizer_when_the_checkpoint_it_was_loaded_from_is_g
     assert steps(tmp_path) == [3]
     original = {p.name for p in (tmp_path / "checkpoint").iterdir()}
     assert "tokenizer.json" in original
-    assert {p.name for p in work.keeper.finish().iterdir()} == original | {"manifest.json"}
+    assert {p.name for p in work.checkpointer.finish().iterdir()} == original | {"manifest.json"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -174,7 +178,7 @@ def test_a_run_in_two_parts_is_the_run_in_one_to_the_bit(dtype: str, tmp_path: P
     for _ in range(3):
         first.step()
     second = begin(tmp_path / "parts", *words)
-    assert (second.keeper.step, second.llm.engine.policy_version) == (3, 3)
+    assert (second.checkpointer.step, second.llm.engine.policy_version) == (3, 3)
     for _ in range(3):
         second.step()
     for _ in range(6):
@@ -212,16 +216,16 @@ def test_a_checkpoint_in_another_number_format_is_refused(
 
 def test_nothing_learnt_is_a_state_too(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
-    work.keeper.after(1, {})  # every group was filtered out
+    work.checkpointer.on_step_end(1, {})  # every group was filtered out
     again = begin(tmp_path, "save_every=1")
-    assert again.keeper.step == 1
+    assert again.checkpointer.step == 1
     again.step()
     assert steps(tmp_path) == [1, 2]
 
 
 def test_an_error_keeps_the_last_complete_step_and_says_so(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=0")
-    with pytest.raises(RuntimeError) as it, work.keeper:
+    with pytest.raises(RuntimeError) as it, work.checkpointer:
         work.step()
         work.step()
         raise RuntimeError("in the rollout")
@@ -229,12 +233,12 @@ def test_an_error_keeps_the_last_complete_step_and_says_so(tmp_path: Path) -> No
     assert torch.equal(
         weights(checkpoints(tmp_path / "run")[-1] / "model"), weights(work.llm.model)
     )
-    assert begin(tmp_path, "save_every=0").keeper.step == 2
+    assert begin(tmp_path, "save_every=0").checkpointer.step == 2
 
 
 def test_an_error_after_an_update_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=2")
-    with pytest.raises(RuntimeError) as it, work.keeper:
+    with pytest.raises(RuntimeError) as it, work.checkpointer:
         for _ in range(3):
             work.step()
         work.update()
@@ -245,7 +249,7 @@ def test_an_error_after_an_update_leaves_the_checkpoint_before(tmp_path: Path) -
 
 def test_an_error_in_the_first_step_has_nothing_to_keep(tmp_path: Path) -> None:
     work = begin(tmp_path)
-    with pytest.raises(RuntimeError) as it, work.keeper:
+    with pytest.raises(RuntimeError) as it, work.checkpointer:
         raise RuntimeError("at once")
     assert not hasattr(it.value, "__notes__")
     assert steps(tmp_path) == []
@@ -256,7 +260,7 @@ def test_a_signal_between_updates_stops_at_once_with_the_last_step(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     work = begin(tmp_path, "save_every=0")
-    with pytest.raises(Stopped) as it, work.keeper:
+    with pytest.raises(Stopped) as it, work.checkpointer:
         work.step()
         work.source.draw(2)  # the next step has begun: its rollout
         signal.raise_signal(number)
@@ -270,11 +274,11 @@ def test_a_signal_between_updates_stops_at_once_with_the_last_step(
 
 def test_a_signal_in_an_update_stops_after_the_step(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=0")
-    with pytest.raises(Stopped) as it, work.keeper:
+    with pytest.raises(Stopped) as it, work.checkpointer:
         work.step()
         work.update()
         signal.raise_signal(signal.SIGTERM)
-        work.keeper.after(2, {})
+        work.checkpointer.on_step_end(2, {})
         pytest.fail("it went on")
     assert it.value.step == 2
     assert steps(tmp_path) == [2]
@@ -282,7 +286,7 @@ def test_a_signal_in_an_update_stops_after_the_step(tmp_path: Path) -> None:
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
-    with pytest.raises(Stopped) as it, work.keeper:
+    with pytest.raises(Stopped) as it, work.checkpointer:
         work.step()
         work.update()
         signal.raise_signal(signal.SIGINT)
@@ -295,17 +299,17 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 def test_handlers_are_given_back_whatever_happens(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     work = begin(tmp_path)
-    with work.keeper:
+    with work.checkpointer:
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    with pytest.raises(Stopped), work.keeper:
+    with pytest.raises(Stopped), work.checkpointer:
         signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
-    with pytest.raises(OSError, match=r"step-000002: cannot be saved: ") as it, work.keeper:
+    with pytest.raises(OSError, match=r"step-000002: cannot be saved: ") as it, work.checkpointer:
         work.step()
         with full_disk():
             work.step()
@@ -316,22 +320,22 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
 def test_a_disk_that_stays_full_is_said_once(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
     work.step()
-    with full_disk(), pytest.raises(OSError, match="cannot be saved") as it, work.keeper:
+    with full_disk(), pytest.raises(OSError, match="cannot be saved") as it, work.checkpointer:
         work.step()
     assert it.value.__notes__ == ["the state of step 1 is kept: go on by --resume"]
     assert steps(tmp_path) == [1]
     assert not [p for p in (tmp_path / "run").rglob("*") if ".tmp-" in p.name]
-    assert begin(tmp_path, "save_every=1").keeper.step == 1
+    assert begin(tmp_path, "save_every=1").checkpointer.step == 1
 
 
 def test_a_full_disk_hides_no_error_and_a_signal_does_not_hide_it(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=0")
     work.step()
-    with full_disk(), pytest.raises(RuntimeError) as it, work.keeper:
+    with full_disk(), pytest.raises(RuntimeError) as it, work.checkpointer:
         raise RuntimeError("in the rollout")
     (note,) = it.value.__notes__
     assert "cannot be saved" in note
-    with full_disk(), pytest.raises(OSError, match="cannot be saved"), work.keeper:
+    with full_disk(), pytest.raises(OSError, match="cannot be saved"), work.checkpointer:
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -398,122 +402,3 @@ def test_lines_are_on_the_disk_before_the_checkpoint_that_follows_on_them(
     work.step()
     assert {file.stat().st_ino for file in (*files, tmp_path / "run")} <= early
     assert steps(tmp_path) == [1]
-
-
-def test_a_run_past_its_last_step_is_refused(tmp_path: Path) -> None:
-    work = begin(tmp_path, "save_every=1")
-    work.step()
-    work.step()
-    with pytest.raises(ValueError, match=r"^steps = 1: the run in .* is at step 2 already"):
-        starting_model(sft_config(tmp_path, "steps=1"))
-
-
-def test_what_a_killed_save_left_is_no_checkpoint(tmp_path: Path) -> None:
-    begin(tmp_path, "save_every=1").step()
-    half = tmp_path / "run" / "checkpoints" / "step-000002.tmp-0a1b2c3d"
-    half.mkdir()
-    assert steps(tmp_path) == [1]
-    assert begin(tmp_path, "save_every=1").keeper.step == 1
-    assert not half.exists()
-
-
-def test_a_checkpoint_killed_between_two_renames_comes_back_whole(tmp_path: Path) -> None:
-    """Weights and optimizer of one step: not those of the checkpoint before."""
-    work = begin(tmp_path, "save_every=1")
-    work.step()
-    work.step()
-    newest = checkpoints(tmp_path / "run")[-1]
-    newest.rename(newest.with_name(f"{newest.name}.old-0a1b2c3d"))
-    again = begin(tmp_path, "save_every=1")
-    assert again.keeper.step == 2
-    assert torch.equal(weights(again.llm.model), weights(work.llm.model))
-
-
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[-5] ^= 0x10
-    file.write_bytes(content)
-
-
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-def extend(file: Path) -> None:
-    file.write_bytes(file.read_bytes() + b"\0")
-
-
-def exchange(file: Path) -> None:
-    older = file.parents[1] if file.parent.name == "model" else file.parent
-    shutil.copyfile(older.with_name("step-000001") / file.relative_to(older), file)
-
-
-@pytest.mark.parametrize("name", ["model/model.safetensors", "optimizer.safetensors", "state.json"])
-@pytest.mark.parametrize("harm", [flip, cut, extend, exchange, Path.unlink])
-def test_a_damaged_checkpoint_is_refused_and_can_be_gone_on_without(
-    harm: Callable[[Path], object], name: str, tmp_path: Path
-) -> None:
-    work = begin(tmp_path, "save_every=1")
-    work.step()
-    first = weights(work.llm.model)
-    work.step()
-    newest = checkpoints(tmp_path / "run")[-1]
-    harm(newest / name)
-    message = rf"step-000002/{name}: is (damaged|missing).*; remove .*step-000002 to go on from step-000001$"
-    with pytest.raises(ValueError, match=message):
-        begin(tmp_path, "save_every=1")
-    shutil.rmtree(newest)
-    again = begin(tmp_path, "save_every=1")
-    assert again.keeper.step == 1 and torch.equal(weights(again.llm.model), first)
-
-
-def test_a_checkpoint_without_a_manifest_is_refused(tmp_path: Path) -> None:
-    begin(tmp_path, "save_every=1").step()
-    (place,) = checkpoints(tmp_path / "run")
-    (place / "manifest.json").unlink()
-    message = (
-        r"manifest\.json: cannot be read.* to go on from the first step: there is no checkpoint"
-    )
-    with pytest.raises(ValueError, match=message):
-        begin(tmp_path, "save_every=1")
-
-
-def test_a_state_of_another_step_than_its_directory_is_refused(tmp_path: Path) -> None:
-    work = begin(tmp_path, "save_every=1")
-    work.step()
-    work.step()
-    newest = checkpoints(tmp_path / "run")[-1]
-    newest.rename(newest.with_name("step-000004"))
-    with pytest.raises(ValueError, match=r"step-000004/state\.json: .* it is of step 2, .* remove"):
-        begin(tmp_path, "save_every=1")
-
-
-def test_a_copy_beside_the_checkpoints_is_none(tmp_path: Path) -> None:
-    begin(tmp_path, "save_every=1").step()
-    (place,) = checkpoints(tmp_path / "run")
-    shutil.copytree(place, place.with_name("step-000009-copy"))
-    assert steps(tmp_path) == [1]
-
-
-def test_a_damaged_best_model_is_refused(tmp_path: Path) -> None:
-    begin(tmp_path, "save_every=1").step(eval_reward=0.5)
-    flip(tmp_path / "run" / "best" / "model.safetensors")
-    with pytest.raises(
-        ValueError, match=r"best/model\.safetensors: is damaged .* remove .*best to"
-    ):
-        begin(tmp_path, "save_every=1")
-    shutil.rmtree(tmp_path / "run" / "best")
-    assert begin(tmp_path, "save_every=1").keeper.step == 1
-
-
-def test_training_from_a_damaged_model_of_a_run_is_refused(tmp_path: Path) -> None:
-    work = begin(tmp_path)
-    work.step()
-    model = work.keeper.finish()
-    config = sft_config(tmp_path, f"model.path={model}", f"run.dir={tmp_path / 'other'}")
-    assert starting_model(config).path == str(model)
-    flip(model / "model.safetensors")
-    with pytest.raises(
-        ValueError, match=r"model\.safetensors: is damaged .*; restore it, or remove"
-    ):
-        starting_model(config)

@@ -16,8 +16,8 @@ from unmask.rollouts.collect import grade_trajectories
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.types import Group
 
-SHARED = ["value.shares_backbone=true", "value.minibatches=1", "value.weight=0.1"]
-ADAPTED = ["value.lora.rank=2"]
+SHARED = ["advantage.kind=shared_value", "advantage.weight=0.1"]
+ADAPTED = ["advantage.lora.rank=2"]
 LORA = ["lora.rank=3", "optimizer.lr=1e-2"]
 # What a critic may stand on.
 STANDS: dict[str, list[str]] = {
@@ -107,7 +107,10 @@ def test_a_head_on_the_policys_backbone_goes_on_in_a_new_run(tmp_path: Path) -> 
     first = value_run(tmp_path, "first", *SHARED)
     names = {path.name for path in (first / "critic").iterdir()}
     assert names == {"value_head.safetensors", "manifest.json"}
-    words = [f"value.path={first / 'critic'}", "value.head=stored", f"model.path={first / 'model'}"]
+    words = [
+        f"advantage.head_path={first / 'critic'}",
+        f"model.path={first / 'model'}",
+    ]
     (line,) = metrics(value_run(tmp_path, "second", *SHARED, *words, "steps=1"))
     assert line["advantage_variance"] != line["advantage_variance_without_critic"]
 
@@ -115,7 +118,7 @@ def test_a_head_on_the_policys_backbone_goes_on_in_a_new_run(tmp_path: Path) -> 
 def test_the_value_loss_moves_the_shared_backbone_as_much_as_it_weighs(tmp_path: Path) -> None:
     ends = []
     for weight in (0.1, 5.0):
-        words = ["steps=2", "value.lr=0.1", f"value.weight={weight}"]
+        words = ["steps=2", "advantage.lr=0.1", f"advantage.weight={weight}"]
         run = value_run(tmp_path, f"run{weight}", *SHARED, *words)
         ends.append(
             load_model(run / "model").backbone.layers[0].get_parameter("attention.q.weight")
@@ -135,15 +138,20 @@ def test_the_optimizer_is_reset_for_the_critic_too(stand: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     "words",
     [
-        ["objective.shrink=2", "objective.post_num=2"],
-        ["objective.train_block=8"],
-        ["objective.reduction=constant", "epochs=2"],
-        ["value.gamma=0.9", "value.lam=0.5", "value.epochs=2", "value.train_every=2"],
+        ["views.shrink=2", "views.post_num=2"],
+        ["views.train_block=8"],
+        ["loss.reduction=constant", "epochs=2"],
+        [
+            "advantage.gamma=0.9",
+            "advantage.lam=0.5",
+            "advantage.epochs=2",
+            "advantage.train_every=2",
+        ],
         ["optimizer.token_budget=32", "filter.drop_uniform=false"],
-        ["objective.kl_to=reference", "objective.kl=0.1", "objective.max_log_ratio=10"],
-        [*SHARED, "objective.shrink=2", "objective.post_num=2"],
-        [*SHARED, "objective.train_block=8", "value.weight=1"],
-        [*SHARED, *LORA, "objective.kl_to=reference", "objective.kl=0.1", "epochs=2"],
+        ["loss.kl_to=reference", "loss.kl=0.1", "loss.max_log_ratio=10"],
+        [*SHARED, "views.shrink=2", "views.post_num=2"],
+        [*SHARED, "views.train_block=8", "advantage.weight=1"],
+        [*SHARED, *LORA, "loss.kl_to=reference", "loss.kl=0.1", "epochs=2"],
         [*SHARED, "optimizer.token_budget=32", "filter.drop_uniform=false"],
     ],
 )
@@ -167,14 +175,14 @@ def test_a_whole_run_takes_process_rewards(tmp_path: Path, monkeypatch: pytest.M
         ]
 
     monkeypatch.setattr("unmask.trainers.rl.grade_trajectories", per_token)
-    lines = metrics(value_run(tmp_path, "run", "value.gamma=0.99"))
+    lines = metrics(value_run(tmp_path, "run", "advantage.gamma=0.99"))
     assert all(line["value_gradient_norm"] > 0 < line["gradient_norm"] for line in lines)
 
 
 def test_the_critic_of_an_earlier_run_goes_on_in_a_new_one(tmp_path: Path) -> None:
     first = value_run(tmp_path, "first")
     second = value_run(
-        tmp_path, "second", f"value.path={first / 'critic'}", "value.head=stored", "steps=1"
+        tmp_path, "second", f"advantage.path={first / 'critic'}", "advantage.head=stored", "steps=1"
     )
     (line,) = metrics(second)
     assert line["advantage_variance"] != line["advantage_variance_without_critic"]

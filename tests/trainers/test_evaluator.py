@@ -1,4 +1,4 @@
-"""Evaluation during training: when it is due, and what it says."""
+"""Evaluation during training: when it is due, and its metrics."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from unmask.trainers.evaluator import Evaluator
 def evaluator_of(place: Path, *words: str) -> Evaluator:
     config = rl_config(place, *words)
     llm = build_llm(config.model, config.engine)
-    return Evaluator(llm, build_task(config.task), config.eval, config.sampling, config.run.seed)
+    return Evaluator(llm, build_task(config.task), config)
 
 
 @pytest.mark.parametrize(

@@ -18,17 +18,18 @@ from unmask.configs.engine import EngineConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.configs.optimizer import OptimizerConfig
+from unmask.configs.sft import SFTConfig
 from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
 from unmask.models.transformer import Model
 from unmask.runs.stopped import Stopped
-from unmask.trainers.checkpointer import starting_llm
 from unmask.trainers.learner import Learner
-from unmask.trainers.losses import supervised_terms
+from unmask.trainers.losses import build_supervised_objective
+from unmask.trainers.reference import build_reference
 from unmask.trainers.rl import train_rl
-from unmask.trainers.scorer import build_reference
 from unmask.trainers.sft import train_sft
+from unmask.trainers.start import starting_llm
 from unmask.types import SamplingParams
 
 LORA = ["lora.rank=3", "lora.alpha=6", "optimizer.lr=1e-2"]
@@ -36,16 +37,18 @@ SHARED = [*LORA, "save_every=2", "eval.problems=4", "eval.every=2", REWARD]
 STEPS = 4
 Run = Callable[..., Path]
 
+LIKELIHOOD = build_supervised_objective(SFTConfig.model_validate({"model": {"path": "-"}}))
+
 
 def short_rl(place: Path, name: str, *words: str) -> Path:
     """Train by RL in two minibatches; 12 rewards a step, 4 an evaluation."""
-    settings = [*SHARED, f"steps={STEPS}", "minibatches=2", "objective.kl=0.1", *words]
+    settings = [*SHARED, f"steps={STEPS}", "minibatches=2", "loss.kl=0.1", *words]
     return train_rl(rl_config(place, *settings, run=name), resume=True).parent
 
 
 def short_sft(place: Path, name: str, *words: str) -> Path:
     """Train by SFT with fresh noise every step; 4 rewards an evaluation."""
-    settings = [*SHARED, f"steps={STEPS}", "noise.views=2", *words]
+    settings = [*SHARED, f"steps={STEPS}", "views.count=2", *words]
     return train_sft(sft_config(place, *settings, run=name), resume=True).parent
 
 
@@ -150,7 +153,7 @@ def test_a_learner_trains_the_adapters_and_nothing_else(dtype: torch.dtype) -> N
     add_lora(model, LoRAParams(4, 8))
     learner = Learner(model, OptimizerConfig(lr=1e-2, weight_decay=0.1))
     views = supervised_views()
-    losses = [learner.update(views, supervised_terms, 30.0).loss for _ in range(8)]
+    losses = [learner.update(views, LIKELIHOOD, 30.0).loss for _ in range(8)]
     assert losses[-1] < 0.9 * losses[0]
     now = dict(model.named_parameters())
     assert all(torch.equal(now[name], weight) for name, weight in before.items())
@@ -159,25 +162,25 @@ def test_a_learner_trains_the_adapters_and_nothing_else(dtype: torch.dtype) -> N
 
 
 def test_the_reference_of_adapters_is_the_policy_without_them(tmp_path: Path) -> None:
-    config = rl_config(tmp_path, *LORA, "objective.kl=0.1", "objective.kl_to=reference")
+    config = rl_config(tmp_path, *LORA, "loss.kl=0.1", "loss.kl_to=reference")
     model = starting_llm(config).model
     views = policy_views(model)
     before = Learner(load_model(tmp_path / "checkpoint"), config.optimizer).score(views)
     learner, reference = Learner(model, config.optimizer), build_reference(config, model)
     assert reference is not None and reference.model is model
-    learner.update(views, supervised_terms, 30.0)
+    learner.update(views, LIKELIHOOD, 30.0)
     for started, held, now in zip(
         before, reference.score(views), learner.score(views), strict=True
     ):
         assert torch.equal(held, started)
         assert not torch.equal(held, now)
-    learner.update(views, supervised_terms, 30.0)  # still trained
+    learner.update(views, LIKELIHOOD, 30.0)  # still trained
 
 
 def test_a_penalty_towards_the_start_holds_the_adapters_back(tmp_path: Path) -> None:
     moved = []
     for kl in (0.0, 50.0):
-        words = [*LORA, "steps=4", f"objective.kl={kl}", "objective.kl_to=reference"]
+        words = [*LORA, "steps=4", f"loss.kl={kl}", "loss.kl_to=reference"]
         run = train_rl(rl_config(tmp_path, *words, run=f"kl{kl}")).parent
         trained = weights(load_model(run / "model")) - weights(load_model(tmp_path / "checkpoint"))
         moved.append(float(trained.norm()))

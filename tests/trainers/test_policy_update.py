@@ -1,4 +1,4 @@
-"""One RL step's updates: minibatches that share out the views, and honest old log-probabilities."""
+"""One RL step's updates: minibatches that share out the views, and old log-probabilities."""
 
 from itertools import chain
 from pathlib import Path
@@ -7,20 +7,32 @@ import pytest
 import torch
 
 from tests.toy import toy_model
+from tests.trainers.toy_methods import row
 from tests.trainers.toy_runs import policy_views, rl_config, toy_trajectories
-from unmask.configs.objective import ObjectiveConfig
+from unmask.configs.methods import partner
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
 from unmask.models.transformer import Model
 from unmask.trainers.learner import Learner
+from unmask.trainers.losses import build_policy_objective
 from unmask.trainers.policy_update import PolicyUpdate, minibatches, order_seed
-from unmask.trainers.policy_views import policy_views as views_of_method
-from unmask.trainers.scorer import Scorer
+from unmask.trainers.reference import Scorer
+
+
+def policy_update(model: Model, config: RLConfig, reference: Scorer | None = None) -> PolicyUpdate:
+    learner = Learner(model, config.optimizer)
+    return PolicyUpdate(learner, config, build_policy_objective(config), reference)
 
 
 def update_of(model: Model, place: Path, *words: str) -> PolicyUpdate:
-    config = rl_config(place, *words)
-    return PolicyUpdate(Learner(model, config.optimizer), config)
+    return policy_update(model, rl_config(place, *words))
+
+
+def views_of_method(model: Model, config: RLConfig, first: float = 1.5) -> list[Views]:
+    """Return views of a method, with advantages of both signs."""
+    of_trajectory = partner(config.views, "unmask.diffusion.methods").of_trajectory
+    written = toy_trajectories(model)
+    return [of_trajectory(t, first - n, config.views, False) for n, t in enumerate(written)]
 
 
 def lengths(parts: list[list[Views]]) -> list[list[int]]:
@@ -46,7 +58,7 @@ def test_the_seed_alone_makes_the_order() -> None:
 @pytest.mark.parametrize("shrink", [1, 2])
 def test_the_first_ratio_is_1_also_with_merged_views(shrink: int, tmp_path: Path) -> None:
     model = toy_model(dtype=torch.float64)
-    words = ["minibatches=2", f"objective.shrink={shrink}"]
+    words = ["minibatches=2", f"views.shrink={shrink}"]
     update = update_of(model, tmp_path, *words)
     numbers = update(policy_views(model, shrink), seed=0, rate=1e-12)
     assert numbers["ratio"] == pytest.approx(1, abs=1e-6)
@@ -66,7 +78,7 @@ def test_the_gap_reported_is_that_of_the_first_update(tmp_path: Path) -> None:
 def test_without_views_nothing_happens(tmp_path: Path) -> None:
     model = toy_model()
     before = [p.detach().clone() for p in model.parameters()]
-    for words in (["minibatches=1"], ["minibatches=2", "objective.shrink=2"]):
+    for words in (["minibatches=1"], ["minibatches=2", "views.shrink=2"]):
         assert update_of(model, tmp_path, *words)([], seed=0, rate=1e-3) == {"updates": 0}
     assert all(map(torch.equal, model.parameters(), before))
 
@@ -77,10 +89,10 @@ def test_an_epoch_is_another_pass_in_another_order(tmp_path: Path) -> None:
     assert orders[0] == lengths(minibatches(views, 2, 5))
     assert orders[0] != orders[1] != orders[2]
     model = toy_model(dtype=torch.float64)
-    learner = Learner(model, rl_config(tmp_path).optimizer)
     config = rl_config(tmp_path, "epochs=3", "minibatches=2")
-    numbers = PolicyUpdate(learner, config)(policy_views(model), seed=5, rate=1e-3)
-    assert numbers["updates"] == learner.num_updates == 6
+    learner = Learner(model, config.optimizer)
+    update = PolicyUpdate(learner, config, build_policy_objective(config))
+    assert update(policy_views(model), seed=5, rate=1e-3)["updates"] == learner.num_updates == 6
 
 
 def test_every_epoch_measures_from_the_policy_that_started_the_step(tmp_path: Path) -> None:
@@ -97,7 +109,7 @@ def test_every_epoch_measures_from_the_policy_that_started_the_step(tmp_path: Pa
 def weights_after(config: RLConfig, passes: int) -> torch.Tensor:
     model = toy_model(dtype=torch.float64)
     views = policy_views(model)
-    update = PolicyUpdate(Learner(model, config.optimizer), config)
+    update = policy_update(model, config)
     for step in range(passes):
         update(views, seed=step, rate=1e-3)
     return torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -111,46 +123,48 @@ def test_the_optimizer_is_reset_at_every_step_if_asked(tmp_path: Path) -> None:
 
 
 METHODS = [
-    ObjectiveConfig(),
-    ObjectiveConfig(shrink=2, reduction="view"),
-    ObjectiveConfig(method="random", mask_views=2, reduction="sequence"),
-    ObjectiveConfig(method="coupled", mask_views=2, mask_level="per_token", reduction="constant"),
+    row(),
+    row({"shrink": 2}, {"reduction": "view"}),
+    row({"kind": "random", "count": 2}, {"reduction": "sequence"}),
+    row({"kind": "coupled", "count": 2, "level": "token"}, {"reduction": "constant"}),
 ]
 
 
-@pytest.mark.parametrize("config", METHODS, ids=lambda config: f"{config.method}-{config.shrink}")
+def name_of(config: RLConfig) -> str:
+    return f"{config.views.kind}-{config.loss.reduction}"
+
+
+@pytest.mark.parametrize("method", METHODS, ids=name_of)
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_microbatches_of_any_size_are_one_update(
-    config: ObjectiveConfig, epochs: int, tmp_path: Path
+    method: RLConfig, epochs: int, tmp_path: Path
 ) -> None:
     """Law 4 with everything on: reference, importance, dual clip, several epochs and minibatches."""
     on = {"kl": 0.3, "kl_to": "reference", "dual_clip": 1.01, "max_importance": 1.5}
-    objective = ObjectiveConfig.model_validate(config.model_dump() | on)
+    choices = {"views": method.views, "loss": method.loss.model_copy(update=on)}
     found = []
     for budget in (8192, 96, 40):
         model = toy_model(dtype=torch.float64)
-        written = toy_trajectories(model)
-        views = [views_of_method(t, 1.5 - n, objective) for n, t in enumerate(written)]
         words = ["minibatches=2", f"epochs={epochs}", f"optimizer.token_budget={budget}"]
         words += ["optimizer.eps=1", "optimizer.clip_norm=none"]
-        whole = rl_config(tmp_path, *words).model_copy(update={"objective": objective})
-        learner = Learner(model, whole.optimizer)
+        config = rl_config(tmp_path, *words).model_copy(update=choices)
         reference = Scorer(toy_model(seed=4, dtype=torch.float64), budget)
-        numbers = PolicyUpdate(learner, whole, reference)(views, seed=1, rate=1e-2)
-        del numbers["packed_tokens"]
-        found.append((numbers, torch.cat([p.detach().flatten() for p in model.parameters()])))
-    for numbers, weights in found[1:]:
-        assert numbers == pytest.approx(found[0][0], rel=1e-9, abs=1e-12)
+        update = policy_update(model, config, reference)
+        metrics = update(views_of_method(model, config), seed=1, rate=1e-2)
+        del metrics["packed_tokens"]
+        found.append((metrics, torch.cat([p.detach().flatten() for p in model.parameters()])))
+    for metrics, weights in found[1:]:
+        assert metrics == pytest.approx(found[0][0], rel=1e-9, abs=1e-12)
         torch.testing.assert_close(weights, found[0][1], rtol=0, atol=1e-10)
     assert found[0][0]["kl"] > 0.01 and found[0][0]["importance_max"] <= 1.5
 
 
-@pytest.mark.parametrize("config", METHODS[1:], ids=lambda config: f"{config.method}")
-def test_the_first_ratio_is_1_under_every_method(config: ObjectiveConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", METHODS[1:], ids=name_of)
+def test_the_first_ratio_is_1_under_every_method(method: RLConfig, tmp_path: Path) -> None:
     model = toy_model(dtype=torch.float64)
-    views = [views_of_method(t, 1.0, config) for t in toy_trajectories(model)]
-    whole = rl_config(tmp_path, "epochs=2").model_copy(update={"objective": config})
-    update = PolicyUpdate(Learner(model, whole.optimizer), whole)
-    numbers = update(views, seed=0, rate=1e-12)
+    choices = {"views": method.views, "loss": method.loss}
+    config = rl_config(tmp_path, "epochs=2").model_copy(update=choices)
+    views = views_of_method(model, config)
+    numbers = policy_update(model, config)(views, seed=0, rate=1e-12)
     assert numbers["ratio_max"] == pytest.approx(1, abs=1e-6)
     assert "logprob_gap" not in numbers

@@ -44,7 +44,7 @@ def test_a_run_leaves_every_file_and_a_model_that_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
 def test_every_reduction_trains(reduction: str, tmp_path: Path) -> None:
-    words = [f"objective.reduction={reduction}", "minibatches=2", "objective.kl=0.1"]
+    words = [f"loss.reduction={reduction}", "minibatches=2", "loss.kl=0.1"]
     model = train_rl(rl_config(tmp_path, *words))
     first = metrics(tmp_path / "run")[0]
     assert first["groups_kept"] > 0
@@ -56,30 +56,30 @@ def test_every_reduction_trains(reduction: str, tmp_path: Path) -> None:
     "words",
     [
         ["minibatches=1000"],
-        ["objective.shrink=2", "minibatches=2"],
-        ["objective.post_num=2"],
-        ["advantage.baseline=group"],
+        ["views.shrink=2", "minibatches=2"],
+        ["views.post_num=2"],
+        ["advantage.kind=group"],
         ["filter.drop_uniform=false"],
         ["sampling.strategy=static", "sampling.denoising_steps=2", "sampling.temperature=0.7"],
         ["sampling.block_size=2"],
         ["optimizer.token_budget=32"],
         ["epochs=3", "minibatches=2"],
         ["epochs=2", "optimizer.reset_every_step=true"],
-        ["objective.method=random", "objective.mask_views=2"],
-        ["objective.method=coupled", "minibatches=2", "objective.mask_level=per_token"],
-        ["objective.train_block=8", "minibatches=2"],
-        ["objective.train_block=8", "objective.method=coupled", "epochs=2"],
+        ["views.kind=random", "views.count=2"],
+        ["views.kind=coupled", "minibatches=2", "views.level=token"],
+        ["views.train_block=8", "minibatches=2"],
+        ["views.train_block=8", "views.kind=coupled", "epochs=2"],
         [
-            "objective.dual_clip=1.5",
-            "objective.max_importance=2",
+            "loss.dual_clip=1.5",
+            "loss.max_importance=2",
             "model.dtype=bfloat16",
             "epochs=2",
         ],
-        ["objective.kl=0.1", "objective.kl_to=reference", "objective.kl_estimator=k1"],
-        ["objective.kl=0.1", "epochs=2"],
-        ["advantage.baseline=leave_one_out"],
-        ["advantage.baseline=global", "filter.drop_uniform=false"],
-        ["advantage.overlong_penalty=0.5", "advantage.overlong_tokens=3"],
+        ["loss.kl=0.1", "loss.kl_to=reference", "loss.kl_estimator=k1"],
+        ["loss.kl=0.1", "epochs=2"],
+        ["advantage.kind=leave_one_out"],
+        ["advantage.kind=global", "filter.drop_uniform=false"],
+        ["shaping.overlong_penalty=0.5", "shaping.overlong_tokens=3"],
         ["filter.refill=2", "filter.high=0.05"],
     ],
 )
@@ -98,7 +98,7 @@ def test_random_masks_train_every_convention(method: str, family: str, tmp_path:
     words += [
         "optimizer.lr=1e-6"
     ]  # the policy hardly moves, so old log-probabilities must be right
-    words += ["filter.drop_uniform=false", "objective.mask_views=2", f"objective.method={method}"]
+    words += ["filter.drop_uniform=false", "views.count=2", f"views.kind={method}"]
     train_rl(rl_config(tmp_path, *words))
     lines = metrics(tmp_path / "run")
     assert all(line["gradient_norm"] >= 0 and line["updates"] == 2 for line in lines)
@@ -107,11 +107,11 @@ def test_random_masks_train_every_convention(method: str, family: str, tmp_path:
 
 
 def test_the_names_of_every_option_are_documented(tmp_path: Path) -> None:
-    words = ["objective.dual_clip=2", "objective.max_importance=2", "epochs=2", "objective.kl=0.1"]
-    words += ["advantage.overlong_penalty=0.5", "advantage.overlong_tokens=3", "filter.refill=1"]
-    words += ["advantage.forfeit_tokens=0", "value.enabled=true", "value.shares_backbone=true"]
+    words = ["loss.dual_clip=2", "loss.max_importance=2", "epochs=2", "loss.kl=0.1"]
+    words += ["shaping.overlong_penalty=0.5", "shaping.overlong_tokens=3", "filter.refill=1"]
+    words += ["shaping.forfeit_tokens=0", "advantage.kind=shared_value"]
     words.append("filter.drop_uniform=false")
-    train_rl(rl_config(tmp_path, "steps=1", "objective.kl_to=reference", *words))
+    train_rl(rl_config(tmp_path, "steps=1", "loss.kl_to=reference", *words))
     (line,) = metrics(tmp_path / "run")
     wanted = {"dual_clipped", "importance", "importance_max", "overlong", "overlong_penalty"}
     assert wanted | {"forfeited", "value_loss", "value_explained_variance"} <= line.keys()
@@ -146,22 +146,30 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
             ["sampling.preset=llada2_1", "sampling.temperature=1"],
             r"sampling\.edit_threshold and remask_threshold must be off in RL",
         ),
-        (["objective.kl=0.1", "minibatches=1"], r"objective\.kl = 0\.1 has no effect"),
-        (["reference.path=absent"], r"reference\.path = absent has no effect"),
-        (["objective.kl_to=reference", "reference.path=absent"], "absent"),
-        (["objective.train_block=6"], r"objective\.train_block = 6 is no multiple"),
+        (["loss.kl=0.1", "minibatches=1"], r"loss\.kl = 0\.1 has no effect"),
+        (["loss.kl_to=absent"], "absent"),
+        (["views.train_block=6"], r"views\.train_block = 6 must be a multiple"),
         (
-            ["advantage.forfeit_tokens=9", "sampling.max_tokens=10"],
-            r"advantage\.forfeit_tokens = 9 leaves no response",
+            ["shaping.forfeit_tokens=9", "sampling.max_tokens=10"],
+            r"shaping\.forfeit_tokens = 9 leaves no response",
         ),
         (
-            ["advantage.overlong_penalty=1"],
-            r"advantage\.overlong_tokens = 64 is more than sampling",
+            ["shaping.overlong_penalty=1"],
+            r"shaping\.overlong_tokens = 64 is more than sampling",
         ),
-        (["objective.method=random", "objective.shrink=2"], "shrink = 2 merges reveals"),
-        (["objective.mask_low=0.5", "objective.mask_high=0.4"], r"mask_low = 0\.5 is above"),
         (
-            ["objective.train_block=48", "optimizer.token_budget=40"],
+            ["views.kind=random", "views.shrink=2"],
+            r"unknown key views\.shrink .* only when views\.kind",
+        ),
+        (["views.count=2"], r"unknown key views\.count"),
+        (["objective.kl=0.1"], r"unknown key objective .*here that is \[views\] and \[loss\]"),
+        (
+            ["advantage.kind=value", "views.kind=coupled"],
+            r"the value model needs the sampler's own",
+        ),
+        (["views.kind=random", "views.low=0.5", "views.high=0.4"], r"low = 0\.5 is above"),
+        (
+            ["views.train_block=48", "optimizer.token_budget=40"],
             r"optimizer\.token_budget = 40",
         ),
         (["task.train=none"], r"task\.train is not given"),
@@ -213,8 +221,8 @@ def test_a_step_is_refilled_until_enough_groups_are_kept(tmp_path: Path) -> None
 
 
 def test_a_refilled_run_that_is_interrupted_is_the_run_that_is_not(tmp_path: Path) -> None:
-    words = ["objective.method=coupled", "filter.refill=3", "filter.high=0.12", "epochs=2"]
-    words += ["objective.kl_to=reference", "optimizer.reset_every_step=true"]
+    words = ["views.kind=coupled", "filter.refill=3", "filter.high=0.12", "epochs=2"]
+    words += ["loss.kl_to=reference", "optimizer.reset_every_step=true"]
     for how in ("raise:40", "SIGTERM:50"):
         interrupt(short_rl, tmp_path, "parts", how, *words)
     whole = left_behind(short_rl(tmp_path, "whole", *words))
@@ -236,8 +244,8 @@ def test_many_steps_without_a_group_stop_the_run_with_its_state_kept(tmp_path: P
 
 def test_a_run_begins_at_its_reference(tmp_path: Path) -> None:
     words = [
-        "objective.kl_to=reference",
-        "objective.kl=0.5",
+        "loss.kl_to=reference",
+        "loss.kl=0.5",
         "filter.drop_uniform=false",
         "steps=3",
     ]
@@ -268,8 +276,14 @@ def test_the_state_is_kept_when_a_reward_has_the_wrong_shape(
     assert it.value.__notes__ == ["the state of step 1 is kept: go on by --resume"]
 
 
-@pytest.mark.parametrize("word", ["shares_backbone=true", "lora.rank=4", "path=there", "lr=1e-3"])
-def test_keys_of_a_critic_that_is_not_there_are_refused(word: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("word", ["weight=2", "lora.rank=4", "path=there", "lr=1e-3", "gamma=0.9"])
+@pytest.mark.parametrize("kind", ["group", "value", "shared_value"])
+def test_keys_of_another_advantage_are_refused(kind: str, word: str, tmp_path: Path) -> None:
     name = word.partition("=")[0].partition(".")[0]
-    with pytest.raises(ValueError, match=rf"value\.{name} = .*set value\.enabled = true"):
-        train_rl(rl_config(tmp_path, f"value.{word}"))
+    own = {"value": ("lora", "path", "lr", "gamma"), "shared_value": ("weight", "lr", "gamma")}
+    words = (f"advantage.kind={kind}", f"advantage.{word}")
+    if name in own.get(kind, ()):
+        assert rl_config(tmp_path, *words).advantage.kind == kind
+        return
+    with pytest.raises(ValueError, match=rf"unknown key advantage\.{name} .*exists only when adv"):
+        rl_config(tmp_path, *words)

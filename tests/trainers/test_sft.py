@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.toy import toy_checkpoint, toy_model
+from tests.toy import SPEC, toy_checkpoint, toy_model
 from tests.trainers.toy_runs import metrics, sft_config, supervised_views
 from unmask import load_model
 from unmask.configs.optimizer import OptimizerConfig
@@ -16,10 +16,12 @@ from unmask.configs.task import ReasoningGymConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.engine.llm import LLM
 from unmask.trainers.learner import Learner
-from unmask.trainers.losses import supervised_terms
-from unmask.trainers.sft import fewest_slots, noisy_views, train_sft, weighted_views
+from unmask.trainers.losses import build_supervised_objective
+from unmask.trainers.sft import fewest_positions, noisy_views, train_sft, weighted_views
 from unmask.types import SamplingParams
 
+# Noise levels with which the ELBO is a bound.
+FILLED = ("views.low=0.001", "views.high=1")
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
 
 
@@ -39,7 +41,7 @@ def test_a_run_leaves_every_file_and_a_model_that_loads(tmp_path: Path) -> None:
 
 
 def test_it_learns_its_demonstrations(tmp_path: Path) -> None:
-    words = ["steps=40", "optimizer.lr=1e-2", "noise.views=2", "data.batch_size=6"]
+    words = ["steps=40", "optimizer.lr=1e-2", "views.count=2", "data.batch_size=6"]
     model = train_sft(sft_config(tmp_path, *words))
     lines = metrics(tmp_path / "run")
     assert lines[-1]["nll"] < 0.5 < 2 < lines[0]["nll"]
@@ -49,11 +51,14 @@ def test_it_learns_its_demonstrations(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["noise.noise=per_token"],
-        ["noise.weight=elbo"],
-        ["noise.low=1", "noise.high=1"],
-        ["loss.reduction=view", "noise.weight=elbo"],
-        ["loss.reduction=sequence", "noise.views=2"],
+        ["views.level=token"],
+        ["loss.weight=elbo", *FILLED],
+        ["views.level=response"],
+        ["views.train_block=8"],
+        ["views.post_num=2"],
+        ["views.low=1", "views.high=1"],
+        ["loss.reduction=view", "loss.weight=elbo", *FILLED],
+        ["loss.reduction=sequence", "views.count=2"],
         ["loss.reduction=constant"],
     ],
 )
@@ -64,12 +69,11 @@ def test_every_noise_and_reduction_runs(words: list[str], tmp_path: Path) -> Non
 
 def test_the_noise_depends_on_seed_step_and_place_and_on_nothing_else(tmp_path: Path) -> None:
     def hidden(seed: int, step: int, size: int = 3) -> list[list[bool]]:
-        config = sft_config(tmp_path, f"run.seed={seed}", "noise.views=4")
+        config = sft_config(tmp_path, f"run.seed={seed}", "views.count=4")
         batch = [Demonstration((2, 3), tuple(range(4, 16)))] * size
-        return [v.hidden.flatten().tolist() for v in noisy_views(batch, config, llm, step, 0)]
+        return [v.hidden.flatten().tolist() for v in noisy_views(batch, config, SPEC, step, 0)]
 
     sft_config(tmp_path)
-    llm = LLM(tmp_path / "checkpoint")
     first = hidden(0, 1)
     assert len({tuple(places) for places in first}) == 3
     assert hidden(0, 1, size=2) == first[:2]
@@ -80,9 +84,9 @@ def test_the_noise_depends_on_seed_step_and_place_and_on_nothing_else(tmp_path: 
 def test_canvases_have_the_slots_asked_for_or_those_of_the_longest_response(
     word: str, fewest: int, tmp_path: Path
 ) -> None:
-    config = sft_config(tmp_path, *([] if word == "null" else [f"noise.canvas_tokens={word}"]))
+    config = sft_config(tmp_path, *([] if word == "null" else [f"data.canvas_tokens={word}"]))
     found = [Demonstration((2,) * 9, (4,) * size) for size in (1, 5, 2)]
-    assert fewest_slots(config, found) == fewest
+    assert fewest_positions(config, found) == fewest
 
 
 @pytest.mark.parametrize("every", [0, 1, 2])
@@ -148,20 +152,38 @@ def test_the_elbo_is_a_mean_over_all_response_tokens_the_plain_loss_over_hidden_
     hidden = sum(int(v.target.sum()) for v in views)
     tokens = sum(v.target.shape[0] * 10 for v in views)
     for weight, expected in (("one", hidden), ("elbo", tokens)):
-        config = sft_config(tmp_path, f"noise.weight={weight}")
+        config = sft_config(tmp_path, f"loss.weight={weight}", *FILLED)
         weighted, denominator = weighted_views(views, config, 10)
         assert denominator == expected <= tokens
-        # Unchanged, fp32 included: the default is what it was before there was a choice.
-        assert all(new is old for new, old in zip(weighted, views, strict=True))
+        # The reduction multiplies by nothing, and leaves weights in fp32.
+        pairs = zip(weighted, views, strict=True)
+        assert all(torch.equal(new.weight, old.weight) for new, old in pairs if weight == "elbo")
+        assert all(v.weight.dtype == torch.float32 for v in weighted)
 
 
 @pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
 def test_a_batch_in_which_nothing_is_hidden_has_loss_zero(reduction: str, tmp_path: Path) -> None:
     views = [replace(v, target=torch.zeros_like(v.target)) for v in supervised_views()]
-    weighted, denominator = weighted_views(
-        views, sft_config(tmp_path, f"loss.reduction={reduction}"), 10
-    )
+    config = sft_config(tmp_path, f"loss.reduction={reduction}")
+    weighted, denominator = weighted_views(views, config, 10)
     assert denominator == 1
     assert all(v.weight.isfinite().all() for v in weighted)
     learner = Learner(toy_model(), OptimizerConfig())
-    assert learner.update(weighted, supervised_terms, denominator).loss == 0
+    assert learner.update(weighted, build_supervised_objective(config), denominator).loss == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["loss.weight=elbo"], r"views\.low = 0\.1, views\.high = 0\.9: .* bounds the likelihood"),
+        (["eval.every=2", "task=none"], r"eval\.every = 2: there is no \[task\]"),
+        (["views.kind=trace"], r'views\.kind = "trace" .*: must be "random"'),
+        (["views.shrink=2"], r"unknown key views\.shrink"),
+        (["noise.views=2"], r"unknown key noise .*here that is \[views\]"),
+    ],
+)
+def test_what_the_config_alone_decides_is_refused_when_it_is_read(
+    words: list[str], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        sft_config(tmp_path, *words)

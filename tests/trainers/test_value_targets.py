@@ -1,4 +1,4 @@
-"""The judgement: advantages per token, along the steps that were taken."""
+"""The targets: advantages per token, along the steps that were taken."""
 
 import random
 from dataclasses import replace
@@ -22,7 +22,7 @@ from tests.trainers.toy_critics import (
 )
 from unmask.diffusion.views import views_of_trajectory
 from unmask.objectives.value import token_returns_and_advantages
-from unmask.trainers.policy_views import enlarge_blocks
+from unmask.trainers.rollout_views import enlarge_blocks
 from unmask.trainers.value_targets import denoising_steps, spread_rewards
 
 
@@ -31,13 +31,13 @@ def test_a_critic_that_says_nothing_leaves_the_advantage_as_it_was(tmp_path: Pat
     torch.nn.init.zeros_(model.value_head.weight)
     trajectories = written(False)
     views = views_of(trajectories)
-    judgement = critic_of(model, tmp_path).judge(group_of(trajectories), views)
-    for looks, judged in zip(views, judgement.views, strict=True):
-        slots = looks.target.any(0)
-        torch.testing.assert_close(judged.advantages[slots], looks.advantages[slots])
-    assert judgement.numbers["value_explained_variance"] == pytest.approx(0)
+    targets = critic_of(model, tmp_path).estimate(group_of(trajectories), views)
+    for before, found in zip(views, targets.views, strict=True):
+        is_trained = before.target.any(0)
+        torch.testing.assert_close(found.advantages[is_trained], before.advantages[is_trained])
+    assert targets.metrics["value_explained_variance"] == pytest.approx(0)
     with_critic, without = (
-        judgement.numbers[name]
+        targets.metrics[name]
         for name in ("advantage_variance", "advantage_variance_without_critic")
     )
     assert with_critic == pytest.approx(without) != 0
@@ -53,18 +53,18 @@ def test_advantages_are_those_of_the_formulas_on_the_steps_that_were_taken(
     rng = random.Random(2)
     rewards = [tuple(rng.random() for _ in range(t.num_response)) for t in trajectories]
     views = views_of(trajectories, is_full, shrink)
-    critic = critic_of(model, tmp_path, "value.gamma=0.9", "value.lam=0.8")
-    judgement = critic.judge(group_of(trajectories, rewards), views)
-    for t, (looks, trajectory) in enumerate(zip(views, trajectories, strict=True)):
-        steps = denoising_steps(looks, trajectory.step_map, is_full)
+    critic = critic_of(model, tmp_path, "advantage.gamma=0.9", "advantage.lam=0.8")
+    targets = critic.estimate(group_of(trajectories, rewards), views)
+    for t, (own_views, trajectory) in enumerate(zip(views, trajectories, strict=True)):
+        steps = denoising_steps(own_views, trajectory.step_map, is_full)
         if shrink == 1:
-            own = torch.tensor(trajectory.step_map).masked_fill(~looks.target.any(0), 0)
+            own = torch.tensor(trajectory.step_map).masked_fill(~own_views.target.any(0), 0)
             assert torch.equal(steps, own)
         given = spread_rewards(torch.tensor(rewards[t], dtype=torch.float64), steps)
-        values = judgement.values[t, : len(steps)]
+        values = targets.values[t, : len(steps)]
         expected = token_returns_and_advantages(values[None], given[None], steps[None], 0.9, 0.8)
-        torch.testing.assert_close(judgement.returns[t, : len(steps)], expected[0][0])
-        torch.testing.assert_close(judgement.views[t].advantages, expected[1][0].float())
+        torch.testing.assert_close(targets.returns[t, : len(steps)], expected[0][0])
+        torch.testing.assert_close(targets.views[t].advantages, expected[1][0].float())
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_advantages_are_those_of_the_formulas_on_the_steps_that_were_taken(
 )
 def test_merged_reveals_are_one_step(shrink: int, is_full: bool, expected: list[int]) -> None:
     trajectory = traced((3, 1, 1, 2, 5, 4, 6, 6))
-    looks = views_of_trajectory(trajectory, 1.0, shrink, is_full=is_full)
-    assert denoising_steps(looks, trajectory.step_map, is_full).tolist() == expected
+    views = views_of_trajectory(trajectory, 1.0, shrink, is_full=is_full)
+    assert denoising_steps(views, trajectory.step_map, is_full).tolist() == expected
 
 
 @pytest.mark.parametrize("is_full", [False, True])
@@ -89,15 +89,15 @@ def test_steps_keep_the_order_of_reveals_whatever_the_trajectory(
     is_full: bool, data: st.DataObject, shrink: int, post_num: int
 ) -> None:
     trajectory = data.draw(any_trajectory(replace(CONVENTIONS, is_full=is_full)))
-    looks = views_of_trajectory(trajectory, 1.0, shrink, post_num, is_full)
-    steps = denoising_steps(looks, trajectory.step_map, is_full)
-    is_trained = looks.target.any(0)
+    views = views_of_trajectory(trajectory, 1.0, shrink, post_num, is_full)
+    steps = denoising_steps(views, trajectory.step_map, is_full)
+    is_trained = views.target.any(0)
     assert torch.equal(steps > 0, is_trained)
     taken = torch.tensor(trajectory.step_map)
     # No slot is put before one that was revealed earlier, and what is told apart was so in the views.
     earlier = taken[is_trained][:, None] < taken[is_trained]
     assert not (earlier & (steps[is_trained][:, None] > steps[is_trained])).any()
-    view = looks.target.long().argmax(0)
+    view = views.target.long().argmax(0)
     same = steps[is_trained][:, None] == steps[is_trained]
     assert not (same & (view[is_trained][:, None] != view[is_trained])).any()
     if shrink == 1:
@@ -107,8 +107,8 @@ def test_steps_keep_the_order_of_reveals_whatever_the_trajectory(
 def test_steps_in_larger_blocks_are_those_that_were_taken() -> None:
     trajectory = traced((3, 1, 1, 2, 5, 4, 6, 6, 8, 7, 9, 9))
     larger = enlarge_blocks(trajectory, 8)
-    looks = views_of_trajectory(larger, 1.0)
-    steps = denoising_steps(looks, trajectory.step_map, is_full=False)
+    views = views_of_trajectory(larger, 1.0)
+    steps = denoising_steps(views, trajectory.step_map, is_full=False)
     assert tuple(steps.tolist()) == (*trajectory.step_map, *[0] * (len(steps) - 12))
 
 
@@ -122,26 +122,26 @@ def test_a_process_reward_pays_what_its_steps_have_yet_to_earn(tmp_path: Path) -
     model = toy_value_model()
     torch.nn.init.zeros_(model.value_head.weight)
     trajectory = traced((1, 2, 2, 3))
-    judgement = critic_of(model, tmp_path).judge(
+    targets = critic_of(model, tmp_path).estimate(
         group_of([trajectory], [(1.0, 0.0, 2.0, 4.0)]), views_of([trajectory])
     )
-    assert judgement.returns.tolist() == [[6.0, 4.0, 6.0, 4.0]]
+    assert targets.returns.tolist() == [[6.0, 4.0, 6.0, 4.0]]
 
 
 def test_an_overlong_response_pays_on_its_last_step(tmp_path: Path) -> None:
     trajectory = traced((1, 2, 2, 3))
     trajectory = replace(trajectory, sampling=replace(trajectory.sampling, max_tokens=4))
-    words = ["advantage.overlong_penalty=0.5", "advantage.overlong_tokens=2"]
-    judgement = critic_of(toy_value_model(), tmp_path, *words).judge(
+    words = ["shaping.overlong_penalty=0.5", "shaping.overlong_tokens=2"]
+    targets = critic_of(toy_value_model(), tmp_path, *words).estimate(
         group_of([trajectory], [(0.0, 0.0, 0.0, 1.0)]), views_of([trajectory])
     )
-    assert judgement.returns.tolist() == [[0.5] * 4]
+    assert targets.returns.tolist() == [[0.5] * 4]
 
 
 def test_a_process_reward_of_another_length_is_named(tmp_path: Path) -> None:
     trajectories = written(False, count=2)
     rewards = [1.0, (0.5,) * (trajectories[1].num_response + 1)]
     with pytest.raises(ValueError, match="numbers for a response of"):
-        critic_of(toy_value_model(), tmp_path).judge(
+        critic_of(toy_value_model(), tmp_path).estimate(
             group_of(trajectories, rewards), views_of(trajectories)
         )

@@ -1,4 +1,4 @@
-"""Critics with an opinion, what they judge, and whole runs with one."""
+"""Value models with values other than 0, what they are trained on, and whole runs with one."""
 
 import random
 from dataclasses import replace
@@ -18,13 +18,13 @@ from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.models.attention import ROW_TILE, plan_rows, round_up
 from unmask.models.value_model import ValueModel
-from unmask.trainers.critic import Critic
+from unmask.trainers.methods.value import Critic
 from unmask.trainers.rl import train_rl
 from unmask.types import Group, Trajectory
 
 
 def toy_value_model(dtype: torch.dtype = torch.float32, **changes: Any) -> ValueModel:
-    """Return a critic with an opinion."""
+    """Return a value model with values other than 0."""
     policy = toy_model(2, **changes)
     model = ValueModel(policy.spec)
     model.backbone.load_state_dict(policy.backbone.state_dict())
@@ -34,7 +34,8 @@ def toy_value_model(dtype: torch.dtype = torch.float32, **changes: Any) -> Value
 
 
 def critic_of(model: ValueModel, place: Path, *words: str) -> Critic:
-    return Critic(model, rl_config(place, "value.enabled=true", "value.lr=1e-2", *words))
+    """Return a critic of a value model."""
+    return Critic(model, rl_config(place, "advantage.kind=value", "advantage.lr=1e-2", *words))
 
 
 def written(is_full: bool, seed: int = 0, count: int = 6) -> list[Trajectory]:
@@ -110,8 +111,13 @@ def full_checkpoint(place: Path) -> Path:
 
 
 def value_run(place: Path, name: str, *words: str) -> Path:
-    """Train by RL with a critic for three steps, or go on with it."""
-    settings = ["value.enabled=true", "value.lr=1e-3", "value.minibatches=2", "minibatches=2"]
+    """Train by RL with a value model for three steps, or go on with it."""
+    settings = [
+        "advantage.kind=value",
+        "advantage.lr=1e-3",
+        "advantage.minibatches=2",
+        "minibatches=2",
+    ]
     settings += ["steps=3", "save_every=1", "run.keep_last=1", REWARD, *words]
     return train_rl(rl_config(place, *settings, run=name), resume=True).parent
 

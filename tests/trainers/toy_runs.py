@@ -12,7 +12,7 @@ from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.noise import NoiseSchedule, elbo_weights
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.engine.llm import LLM
 from unmask.models.transformer import Model
@@ -47,11 +47,15 @@ def policy_views(model: Model, shrink: int = 1, **sampling: Any) -> list[Views]:
 def supervised_views(
     count: int = 4, length: int = 10, block: int | None = SPEC.block_size
 ) -> list[Views]:
-    """Return two noisy views each of `count` responses to different prompts of one length."""
-    schedule = NoiseSchedule(0.3, 0.9, is_per_token=False, is_elbo=True)
+    """Return two noisy views each of `count` responses, weighted for the ELBO; prompts have one length."""
+    schedule = NoiseSchedule(0.3, 0.9)
     responses = [[2 + (n * 7 + i * 3) % 18 for i in range(length)] for n in range(count)]
     pairs = [((2 + n, 3, 4, 5, 6), response) for n, response in enumerate(responses)]
-    return views_of_responses(pairs, block, (schedule, 2), range(count))
+    return [
+        replace(v, weight=elbo_weights(v.noise_level))
+        for v in views_of_responses(pairs, block, (schedule, 2), range(count))
+        if v.noise_level is not None
+    ]
 
 
 def _write_checkpoint(place: Path) -> None:

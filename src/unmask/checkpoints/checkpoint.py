@@ -143,7 +143,7 @@ def load_value_model(
     if head == "zero" and has_head:
         raise ValueError(
             f"{directory} has a value head ({VALUE_HEAD}) already: it is a critic; "
-            "go on with it by value.head = stored, or name a policy in value.path"
+            "go on with it by advantage.head = stored, or name a policy in advantage.path"
         )
     fill_from(model, directory, device, dtype, absent=() if has_head else (VALUE_HEAD,))
     if not has_head:

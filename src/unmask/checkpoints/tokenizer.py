@@ -43,6 +43,7 @@ class Tokenizer(Protocol):
 
     chat_template: str | None
     eos_token_id: int | None
+    pad_token_id: int | None
     mask_token_id: int | None
     # Of each token that was added: its text is `content`, and `special` whether `decode` leaves it out.
     added_tokens_decoder: dict[int, Any]

@@ -327,7 +327,7 @@ def require_value_head(directory: Path) -> Path:
         return stored.file
     raise ValueError(
         f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
-        "start a new head on its backbone with value.head = zero"
+        "start a new head on its backbone with advantage.head = zero"
     )
 
 

@@ -114,24 +114,33 @@ def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
         return [own]
     head = [own] if is_optional else []
     if len(sections) > 1:
-        return head + _variant_keys(name, sections)
+        return head + _variant_keys(name, sections, default)
     defaults = default if isinstance(default, BaseModel) else None
     return head + keys(sections[0], f"{name}.", defaults)
 
 
-def _variant_keys(name: str, sections: list[type[BaseModel]]) -> list[Key]:
+def _variant_keys(
+    name: str, sections: list[type[BaseModel]], default: Any = PydanticUndefined
+) -> list[Key]:
     """List the keys of a union of sections: `kind`, then each key with the kinds that have it."""
-    kinds = [to_toml(section.model_fields["kind"].default) for section in sections]
+    kinds = [" | ".join(map(to_toml, _kinds(section))) for section in sections]
     owners: dict[Key, list[str]] = {}
     for kind, section in zip(kinds, sections, strict=True):
         for key in keys(section, f"{name}."):
             if key.name != f"{name}.kind":
                 owners.setdefault(key, []).append(kind)
-    sentence = sections[0].model_fields["kind"].description or ""
-    return [Key(f"{name}.kind", " | ".join(kinds), REQUIRED, sentence)] + [
+    first = default.__class__ if isinstance(default, BaseModel) else sections[0]
+    sentence = " ".join((first.model_fields["kind"].description or "").split())
+    own = to_toml(default.kind) if isinstance(default, BaseModel) else REQUIRED  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+    return [Key(f"{name}.kind", " | ".join(kinds), own, sentence)] + [
         key if having == kinds else replace(key, when=f"{name}.kind = {' | '.join(having)}")
         for key, having in owners.items()
     ]
+
+
+def _kinds(section: type[BaseModel]) -> tuple[str, ...]:
+    """Return the values of `kind` that select a section."""
+    return get_args(section.model_fields["kind"].annotation)
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -175,6 +184,8 @@ def _type_text(annotation: Any) -> str:
     if any(map(_is_section, _alternatives(annotation))):
         return "table"
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_text(args[0])
     if origin is Literal:
         return " | ".join(to_toml(choice) for choice in args)
     if origin is dict:

@@ -11,7 +11,7 @@ DTYPE = ("model.dtype",)
 
 KEYS: dict[str, tuple[str, ...]] = {
     "learning_rate": ("optimizer.lr",),
-    "lr": ("optimizer.lr", "value.lr"),
+    "lr": ("optimizer.lr", "advantage.lr"),
     "lr_scheduler_type": ("optimizer.schedule",),
     "lr_scheduler": ("optimizer.schedule",),
     "warmup_ratio": ("optimizer.warmup_steps",),
@@ -53,10 +53,10 @@ KEYS: dict[str, tuple[str, ...]] = {
     "dataset_name": ("task.kind", "data.path"),
     "train_file": ("data.path", "task.train"),
     "num_generations": ("rollout.responses", "samples"),
-    "beta": ("objective.kl",),
-    "kl_coef": ("objective.kl",),
-    "clip_range": ("objective.clip_low", "objective.clip_high"),
-    "epsilon": ("objective.clip_low", "objective.clip_high"),
+    "beta": ("loss.kl",),
+    "kl_coef": ("loss.kl",),
+    "clip_range": ("loss.clip",),
+    "epsilon": ("loss.clip",),
     "lora_r": ("lora.rank",),
     "lora_alpha": ("lora.alpha",),
     "target_modules": ("lora.targets",),
@@ -69,6 +69,17 @@ KEYS: dict[str, tuple[str, ...]] = {
     "num_return_sequences": ("rollout.responses", "samples"),
 }
 
+# Sections and keys of version 0.1, and where their content stands now.
+RENAMED = {
+    "objective": ("[views] and [loss]",),
+    "noise": ("[views], data.canvas_tokens and loss.weight",),
+    "value": ("[advantage] with kind value or shared_value",),
+    "reference": ("loss.kl_to",),
+    "advantage.overlong_penalty": ("shaping.overlong_penalty",),
+    "advantage.overlong_tokens": ("shaping.overlong_tokens",),
+    "advantage.forfeit_tokens": ("shaping.forfeit_tokens",),
+}
+
 
 def ours(name: str, listed: Collection[str]) -> list[str]:
     """Return the keys of a configuration that another library's key stands for, be it in a section or not.
@@ -77,4 +88,6 @@ def ours(name: str, listed: Collection[str]) -> list[str]:
         name: dotted.
         listed: the keys that the configuration has.
     """
+    if name in RENAMED:
+        return list(RENAMED[name])
     return [key for key in KEYS.get(name.rpartition(".")[2].lower(), ()) if key in listed]

@@ -313,8 +313,8 @@ def check_terms(terms: tuple[RewardTerm, ...], has_critic: bool) -> None:
             raise ValueError(f"reward: two terms are called {name!r}: give one of them a name")
         if term.kind == "process" and not has_critic:
             raise ValueError(
-                f"reward: {name!r} is one number per token, which only a critic can use: set "
-                "value.enabled = true"
+                f"reward: {name!r} is one number per token, which only a value model can use: set "
+                'advantage.kind = "value"'
             )
 
 

@@ -1,26 +1,38 @@
 """The configuration of `unmask rl`."""
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field, model_validator
 
 from unmask.configs.alarm import AlarmConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig
+from unmask.configs.methods import choose
+from unmask.configs.methods.advantage.group import GroupAdvantage
+from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.methods.advantage.value import ValueAdvantage
+from unmask.configs.methods.loss.clipped import ClippedLoss
+from unmask.configs.methods.views.coupled import CoupledViews
+from unmask.configs.methods.views.random import RandomViews
+from unmask.configs.methods.views.trace import TraceViews
 from unmask.configs.model import ModelConfig
-from unmask.configs.objective import (
-    AdvantageConfig,
-    FilterConfig,
-    ObjectiveConfig,
-    ReferenceConfig,
-)
 from unmask.configs.optimizer import PolicyOptimizerConfig
 from unmask.configs.reward import OutcomeTerm, RewardTerm, check_terms
-from unmask.configs.rollout import RolloutConfig
+from unmask.configs.rollout import FilterConfig, RolloutConfig, ShapingConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.sampling import SamplingConfig
 from unmask.configs.section import Section
 from unmask.configs.task import TaskConfig
-from unmask.configs.value import ValueConfig
+
+if TYPE_CHECKING:
+    Views = TraceViews | RandomViews | CoupledViews
+    Advantage = GroupAdvantage | ValueAdvantage | SharedValueAdvantage
+    Loss = ClippedLoss
+else:
+    Views = choose("views", "rollouts", "trace")
+    Advantage = choose("advantage", "rollouts", "group_std")
+    Loss = choose("loss", "rollouts", "clipped")
 
 
 class RLConfig(Section):
@@ -54,24 +66,83 @@ class RLConfig(Section):
     """How they are unmasked."""
     filter: FilterConfig = FilterConfig()
     """Which groups are trained on."""
-    advantage: AdvantageConfig = AdvantageConfig()
+    shaping: ShapingConfig = ShapingConfig()
+    """What the length of a response costs."""
+    views: Views = TraceViews()
+    """The noisy views of a response that are trained."""
+    advantage: Advantage = GroupAdvantage()
     """What a reward is compared with."""
-    objective: ObjectiveConfig = ObjectiveConfig()
-    """What is maximised."""
-    reference: ReferenceConfig = ReferenceConfig()
-    """What a KL penalty may hold the policy to."""
+    loss: Loss = ClippedLoss()
+    """What is minimised."""
     optimizer: PolicyOptimizerConfig = PolicyOptimizerConfig()
     """How the weights change."""
     alarm: AlarmConfig = AlarmConfig()
     """What deserves a warning."""
     eval: EvalSection = EvalSection()
     """When the model is measured."""
-    value: ValueConfig = ValueConfig()
-    """The critic, if there is one."""
 
     @model_validator(mode="after")
-    def _trainable_rewards(self) -> "RLConfig":
-        check_terms(self.reward, self.value.enabled)
+    def _samples_the_policy(self) -> "RLConfig":
+        """Refuse rollouts whose log-probabilities are not those that the learner takes."""
+        sampling = self.sampling.to_params()
+        if sampling.temperature == 0:
+            raise ValueError(
+                "sampling.temperature = 0 writes the most likely token, which is not a draw from the "
+                "policy: RL needs a temperature above 0"
+            )
+        if sampling.is_filtered:
+            raise ValueError(
+                "sampling.top_k, top_p and min_p must be off in RL: the learner's log-probabilities "
+                "are over every token, the filtered ones are not"
+            )
+        if sampling.guidance:
+            raise ValueError(
+                f"sampling.guidance = {sampling.guidance} must be 0 in RL: guided responses are not "
+                "drawn from the policy"
+            )
+        if sampling.revises:
+            raise ValueError(
+                "sampling.edit_threshold and remask_threshold must be off in RL: no single denoising "
+                "step wrote a token that was changed later"
+            )
+        if self.engine.cache != "exact":
+            raise ValueError(
+                f"engine.cache = {self.engine.cache!r} must be 'exact' in RL: an approximate cache "
+                "samples from other log-probabilities than the learner's"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _is_a_method(self) -> "RLConfig":
+        """Refuse choices that do not go together, or that would have no effect."""
+        check_terms(self.reward, self.advantage.has_value_model)
+        if self.advantage.has_value_model and self.views.kind != "trace":
+            raise ValueError(
+                f'advantage.kind = "{self.advantage.kind}": the value model needs the sampler\'s own '
+                f'states, which only views.kind = "trace" trains on, not "{self.views.kind}"'
+            )
+        if self.loss.kl > 0 and self.loss.kl_to == "step" and self.is_single_update:
+            raise ValueError(
+                f"loss.kl = {self.loss.kl} has no effect with minibatches = 1 and epochs = 1: the only "
+                "update starts at the policy it is measured from; set minibatches = 2, loss.kl = 0 or "
+                'loss.kl_to = "reference"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shaping_fits(self) -> "RLConfig":
+        """Refuse length limits that no response, or every response, would meet."""
+        shaping, longest = self.shaping, self.sampling.max_tokens
+        if shaping.forfeit_tokens is not None and shaping.forfeit_tokens >= longest - 1:
+            raise ValueError(
+                f"shaping.forfeit_tokens = {shaping.forfeit_tokens} leaves no response that could earn "
+                f"anything with sampling.max_tokens = {longest}: make it smaller"
+            )
+        if shaping.overlong_penalty and shaping.overlong_tokens > longest:
+            raise ValueError(
+                f"shaping.overlong_tokens = {shaping.overlong_tokens} is more than "
+                f"sampling.max_tokens = {longest}"
+            )
         return self
 
     @property

@@ -1,6 +1,6 @@
-"""`[rollout]`: how many trajectories make an RL step."""
+"""`[rollout]`, `[filter]`, `[shaping]`: the responses of an RL step, and what of their rewards counts."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unmask.configs.section import Section
 
@@ -12,3 +12,38 @@ class RolloutConfig(Section):
     """Prompts per step."""
     responses: int = Field(default=8, ge=2, le=2**12)
     """Responses per prompt; they are each other's baseline."""
+
+
+class FilterConfig(Section):
+    """Which groups of responses are trained on."""
+
+    low: float | None = None
+    """Groups whose mean reward is below this are left out."""
+    high: float | None = None
+    """Groups whose mean reward is above this are left out."""
+    drop_uniform: bool = True
+    """Leave out groups in which every response earned the same: their advantages are all zero."""
+    max_mean_tokens: float | None = Field(default=None, gt=0)
+    """Groups whose responses are longer than this on average are left out."""
+    refill: int = Field(default=0, ge=0)
+    """Most extra rounds of a step: each samples as many new prompts as groups were left out, until
+    `rollout.prompts` groups are kept."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "FilterConfig":
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low = {self.low} is above high = {self.high}")
+        return self
+
+
+class ShapingConfig(Section):
+    """What the length of a response costs."""
+
+    overlong_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the reward of a response of `sampling.max_tokens` before it becomes an advantage;
+    shorter ones lose less (DAPO's soft punishment)."""
+    overlong_tokens: int = Field(default=64, ge=1)
+    """The last tokens before `sampling.max_tokens` over which the penalty grows linearly from 0."""
+    forfeit_tokens: int | None = Field(default=None, ge=0)
+    """Responses that come within this many tokens of `sampling.max_tokens` earn 0, whatever they say,
+    before filters and baseline; published: 5 for mathematics."""

@@ -1,15 +1,17 @@
 """The configuration of `unmask sft`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig
+from unmask.configs.methods import choose
+from unmask.configs.methods.loss.likelihood import LikelihoodLoss
+from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.model import ModelConfig
-from unmask.configs.noise import NoiseConfig
-from unmask.configs.objective import Reduction
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.section import Section
@@ -24,15 +26,26 @@ class SFTDataConfig(Section):
     not given."""
     batch_size: int = Field(default=32, ge=1, le=2**20)
     """Demonstrations per optimizer step."""
+    canvas_tokens: int | Literal["longest"] | None = None
+    """Under full attention, fewest positions of a canvas: what a shorter response leaves free is hidden
+    and never scored, as when a sampler is given so many `max_tokens`. `longest` (published) is the
+    longest response of the data. Without it a canvas ends where its response does, and tells the
+    model how long the answer is."""
+
+    @field_validator("canvas_tokens")
+    @classmethod
+    def _positive(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{value} must be at least 1")
+        return value
 
 
-class LossConfig(Section):
-    """What SFT minimises."""
-
-    reduction: Reduction = "tokens"
-    """What the loss is averaged over. `tokens` counts every hidden token the same; `view` (published
-    for full attention) every noisy view, so that a token counts about 1/t; `sequence` every
-    demonstration; `constant` (published for blocks) divides by views x the longest response."""
+if TYPE_CHECKING:
+    Views = RandomViews
+    Loss = LikelihoodLoss
+else:
+    Views = choose("views", "demonstrations", "random")
+    Loss = choose("loss", "demonstrations", "likelihood")
 
 
 class SFTConfig(Section):
@@ -54,11 +67,28 @@ class SFTConfig(Section):
     """How many responses are written at the same time."""
     data: SFTDataConfig = SFTDataConfig()
     """Where demonstrations come from."""
-    noise: NoiseConfig = NoiseConfig()
-    """Which tokens are hidden."""
-    loss: LossConfig = LossConfig()
+    views: Views = RandomViews()
+    """The noisy views of a response that are trained."""
+    loss: Loss = LikelihoodLoss()
     """What is minimised."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How the weights change."""
     eval: EvalSection = EvalSection()
     """When the model is measured."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SFTConfig":
+        if self.eval.every > 0 and self.task is None:
+            raise ValueError(f"eval.every = {self.eval.every}: there is no [task] to evaluate on")
+        if self.loss.weight == "elbo" and not self.views.has_noise_levels:
+            raise ValueError(
+                f'loss.weight = "elbo" divides by the noise level, which views.kind = '
+                f'"{self.views.kind}" does not have'
+            )
+        if self.loss.weight == "elbo" and (self.views.low > 0.01 or self.views.high < 1):
+            raise ValueError(
+                f"views.low = {self.views.low}, views.high = {self.views.high}: with loss.weight = "
+                '"elbo" the loss bounds the likelihood only if noise levels fill (0, 1]: set '
+                "views.high = 1 and views.low to 0.01 or less"
+            )
+        return self

@@ -1,25 +1,25 @@
-"""Random views: a written response under fresh random masks, not along its trajectory.
+"""Random views of rollouts: a written response under fresh random masks, not along its trajectory.
 
 Random-masking RL and coupled RL are those of dLLM-RL. Its `coupled` is not the coupled objective of
 DiffuCoder (arXiv 2506.20639), which makes one log-probability, and so one ratio, of a token's passes:
 here every view has a ratio of its own, and no weight depends on t.
 
-A mask hides each token of the response with probability t, `t ~ U(low, high)`, drawn once per block,
-which under full attention is once per view (published there), or once per token (published for block
-models). The hidden tokens are the targets.
+A mask hides each token of the response with probability t (`diffusion/noise.py`). Published are one t
+per view under full attention and one per token for block models. The hidden tokens are the targets.
 
     random   one view per mask
     coupled  two views per mask: the mask, and its complement in the response. Each token is a target
              exactly once per pair, so `num_masks` times in all.
 
-Both kinds of attention hold the same rule right of the response: those slots are hidden in every view
-and never targets, but for the first `post_num`, which are masked like the response. Published for full
-attention; under blocks the trajectory has no answer either (what stood there when depends on the
-step, and a random view has none), and it is how SFT pads. A slot the sampler never revealed stays
+Both kinds of attention follow one rule right of the response: those positions are hidden in every view
+and never targets, except the first `post_num`, which are masked like the response. Published for full
+attention; under blocks the trajectory has no answer either (what stood there depends on the denoising
+step, and a random view has none), and it is how SFT pads. A position the sampler never revealed stays
 hidden as well.
 
-A mask that hides nothing is no view: it hides the one slot that came nearest instead, so there are
-as many views as were asked for. A complement that is empty (a response of one token) is left out.
+A mask that hides nothing would be a view without a target: it hides the one position that came nearest
+instead, so there are as many views as were asked for. An empty complement (a response of one token) is
+left out.
 
 The sampler never saw these views, so its log-probabilities do not belong to them: the learner scores
 the old policy under the same masks. Draws are keyed by the trajectory's own seed, which stands for
@@ -31,8 +31,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from unmask.diffusion.keyed_random import NOISE, NOISE_LEVEL, uniform
-from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.views import Views
 
 
@@ -58,43 +57,43 @@ def masked_views(
         `num_masks` views, or up to twice as many: masks first, each followed by its complement.
     """
     is_trained = traced.target.any(0)  # (C,)
-    num_slots = is_trained.shape[0]
     offset = 0 if is_full else traced.prompt_ids.shape[0] % traced.block
-    blocks = (offset + torch.arange(num_slots)) // traced.block
-    target = draw_masks(seed, num_masks, blocks, is_trained, schedule)
+    blocks = (offset + torch.arange(is_trained.shape[0])) // traced.block
+    target, level = draw_masks(seed, num_masks, blocks, is_trained, schedule)
     if is_coupled:
+        # (masks, 2, C) -> (2 masks, C); the complement is hidden with probability 1 - t.
         target = torch.stack((target, is_trained & ~target), 1).flatten(0, 1)
-        target = target[target.any(-1)]
+        level = torch.stack((level, 1 - level), 1).flatten(0, 1)
+        has_target = target.any(-1)
+        target, level = target[has_target], level[has_target]
     return replace(
         traced,
         hidden=target | ~is_trained,
         target=target,
         weight=torch.ones(target.shape),
         old_logprobs=traced.behavior_logprobs.expand(len(target), -1),
+        noise_level=level,
     )
 
 
 def draw_masks(
     seed: int, num_masks: int, blocks: Tensor, is_trained: Tensor, schedule: NoiseSchedule
-) -> Tensor:
-    """Draw which of the trained slots each mask hides: at least one.
+) -> tuple[Tensor, Tensor]:
+    """Draw which of the trained positions each mask hides: at least one.
 
     Args:
         seed: key of the draws.
         num_masks: masks drawn.
-        blocks: `(C,)` the block of each slot.
-        is_trained: `(C,)` bool, the slots that may be hidden; at least one.
+        blocks: `(C,)` the block of each position.
+        is_trained: `(C,)` bool, the positions that may be hidden; at least one.
         schedule: noise levels.
 
     Returns:
-        `(num_masks, C)` bool.
+        `hidden` bool and the noise `level`, both `(num_masks, C)`.
     """
-    key = torch.tensor(seed)
-    view = torch.arange(num_masks)[:, None]
-    slot = torch.arange(blocks.shape[0])
-    unit = slot if schedule.is_per_token else blocks
-    level = uniform(key, unit, view, NOISE_LEVEL) * (schedule.high - schedule.low) + schedule.low
-    # How far each slot is from being hidden; below zero it is.
-    distance = (uniform(key, slot, view, NOISE) - level).masked_fill(~is_trained, torch.inf)
-    is_nearest = slot == distance.argmin(-1, keepdim=True)
-    return (distance < 0) | (is_nearest & ~(distance < 0).any(-1, keepdim=True))
+    drawn, level = draw_noise(seed, num_masks, blocks, schedule)
+    # Below zero a position is hidden; the smallest distance came nearest to being hidden.
+    distance = (drawn - level).masked_fill(~is_trained, torch.inf)
+    is_nearest = torch.arange(blocks.shape[0]) == distance.argmin(-1, keepdim=True)
+    hides_nothing = ~(distance < 0).any(-1, keepdim=True)
+    return (distance < 0) | (is_nearest & hides_nothing), level

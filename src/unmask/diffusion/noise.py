@@ -1,13 +1,13 @@
-"""Noise for supervised training: which slots of a response are hidden, without any trajectory.
+"""Noise levels: with which probability each position is hidden, drawn without any trajectory.
 
-Masked diffusion hides each token with probability t. The default draws one t ~ U(low, high) per
-noisy *block*, because a block is what the sampler denoises at a time; `per_token` draws one per
-token, as the published block SFT does, which makes every slot an independent coin. With `elbo` a
-hidden token weighs 1/t, so that the loss bounds the negative log-likelihood (arXiv 2503.09573,
-equation 8, linear schedule).
+Masked diffusion hides each token with probability t, `t ~ U(low, high)`. What shares one t is the
+`level` of a schedule: by default a *block*, because a block is what the sampler denoises at a time;
+`response` is LLaDA's choice (arXiv 2502.09992); with `token`, as the published block SFT does, every
+position is an independent coin.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,34 +17,48 @@ from unmask.diffusion.keyed_random import NOISE, NOISE_LEVEL, uniform
 
 @dataclass(frozen=True, slots=True)
 class NoiseSchedule:
-    """Noise levels t ~ U(low, high), one per noisy block or one per token, and the weight of a hidden token."""
+    """Noise levels t ~ U(low, high), one per `level` of each view."""
 
     low: float
     high: float
-    is_per_token: bool
-    is_elbo: bool
+    level: Literal["response", "block", "token"] = "block"
 
 
 def draw_noise(
     seed: int | Tensor, num_views: int, blocks: Tensor, schedule: NoiseSchedule
 ) -> tuple[Tensor, Tensor]:
-    """Draw which slots each noisy view hides, and what a hidden slot weighs.
+    """Draw a noise level for every position of each view, and a uniform number to compare with it.
 
     Args:
-        seed: key of the draws; the same seed hides the same slots, whatever is drawn beside it.
+        seed: key of the draws; the same seed gives the same draws, whatever else is drawn in the call.
             `(...)`: one for each of several responses.
         num_views: `N`.
-        blocks: `(..., C)` the block of each slot.
-        schedule: noise levels and weights.
+        blocks: `(..., C)` the block of each position.
+        schedule: noise levels.
 
     Returns:
-        `hidden (..., N, C)` bool and `weight (..., N, C)`.
+        `drawn` and `level`, both `(..., N, C)` fp64; a position is hidden where `drawn < level`.
     """
     key = torch.as_tensor(seed, device=blocks.device)[..., None, None]
-    blocks = blocks[..., None, :]
     view = torch.arange(num_views, device=blocks.device)[:, None]
-    slot = torch.arange(blocks.shape[-1], device=blocks.device)
-    unit = slot if schedule.is_per_token else blocks
-    level = uniform(key, unit, view, NOISE_LEVEL) * (schedule.high - schedule.low) + schedule.low
-    hidden = uniform(key, slot, view, NOISE) < level
-    return hidden, (1 / level if schedule.is_elbo else torch.ones_like(level)).float()
+    position = torch.arange(blocks.shape[-1], device=blocks.device)
+    match schedule.level:
+        case "response":
+            unit = torch.zeros_like(position)
+        case "block":
+            unit = blocks[..., None, :]
+        case "token":
+            unit = position
+    share = uniform(key, unit, view, NOISE_LEVEL)
+    level = share * (schedule.high - schedule.low) + schedule.low
+    drawn = uniform(key, position, view, NOISE)
+    return drawn, level.expand_as(drawn)
+
+
+def elbo_weights(level: Tensor) -> Tensor:
+    """Return 1/t, with which the loss bounds -log p (arXiv 2503.09573, equation 8, linear schedule).
+
+    Args:
+        level: `(N, C)` noise levels; 0 where a position is never hidden, which weighs 0.
+    """
+    return torch.where(level > 0, 1 / level, 0.0).float()

@@ -1,10 +1,9 @@
-"""Views: all the noisy looks at one trajectory that a training step scores.
+"""Views: the noisy views of one trajectory that a training step scores.
 
-Every training method is a function to this record. RL builds it from the trajectory the sampler
-really took (`views_of_trajectory`), SFT from responses and fresh noise (`views_of_responses`). The
-canvas is all that a token's conditional depends on beside the prompt: under block-causal attention
-whole blocks on the grid that starts at absolute position 0, under full attention all slots there
-are, as one block.
+Every training method is a function to this record. RL builds it from the trajectory that the sampler
+took (`views_of_trajectory`), SFT from responses and fresh noise (`views_of_responses`). The canvas is
+all that a token's conditional depends on besides the prompt: under block-causal attention whole blocks
+on the grid that starts at absolute position 0, under full attention all positions, as one block.
 """
 
 from collections.abc import Sequence
@@ -26,17 +25,19 @@ class Views:
     Attributes:
         prompt_ids: `(P,)`.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
-        hidden: `(N, C)` bool, slots that hold the mask token in each view.
-        target: `(N, C)` bool, slots predicted in each view; a subset of `hidden`.
-        weight: `(N, C)`, what each target counts in the loss.
+        hidden: `(N, C)` bool, positions that hold the mask token in each view.
+        target: `(N, C)` bool, positions predicted in each view; a subset of `hidden`.
+        weight: `(N, C)`, the weight of each target in the loss.
         advantages: `(C,)`.
-        behavior_logprobs: `(C,)`, from the engine when the slot was revealed; 0 where there is no
+        behavior_logprobs: `(C,)`, from the engine when the position was revealed; 0 where there is no
             engine.
         old_logprobs: `(N, C)`, under the policy that starts the step, given each view. The engine's
             own, unless the learner scores them again because its views are not those of the engine
             (`shrink > 1`).
-        temperature: what log-probabilities are taken at.
+        temperature: log-probabilities are taken at it.
         block: `K`; `C` under full attention.
+        noise_level: `(N, C)` fp64, the probability with which a random view hides each position of the
+            response; None along a trajectory.
     """
 
     prompt_ids: Tensor
@@ -49,6 +50,7 @@ class Views:
     old_logprobs: Tensor
     temperature: float
     block: int
+    noise_level: Tensor | None = None
 
 
 def views_of_trajectory(
@@ -60,13 +62,13 @@ def views_of_trajectory(
 ) -> Views:
     """Return the views of the path a trajectory took.
 
-    Targets are the response's slots, and the first `post_num` revealed slots right of it.
+    Targets are the response's positions, and the first `post_num` revealed ones right of it.
 
     Args:
         trajectory: what the engine wrote.
         advantage: one number, or one per response token.
         shrink: neighbouring reveals merged into one view.
-        post_num: slots right of the response that are trained too.
+        post_num: positions right of the response that are trained too.
         is_full: whether the model's attention is full: blocks were then only the order of writing.
 
     Raises:
@@ -83,10 +85,10 @@ def views_of_trajectory(
     assert block is not None
     offset = 0 if is_full else prompt_ids.shape[0] % block
     hidden, target = trace_views(step_map, block, offset, shrink)
-    slot = torch.arange(step_map.shape[0])
+    position = torch.arange(step_map.shape[0])
     # Right of a stop only: what stands past `max_tokens` is cut off, not after the end.
-    after = (slot >= trajectory.num_response) & (step_map > 0) & (trajectory.finish == "stop")
-    is_trained = (slot < trajectory.num_response) | (after & (after.cumsum(0) <= post_num))
+    after = (position >= trajectory.num_response) & (step_map > 0) & (trajectory.finish == "stop")
+    is_trained = (position < trajectory.num_response) | (after & (after.cumsum(0) <= post_num))
     target = target & is_trained
     kept = target.any(-1)
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
@@ -95,8 +97,8 @@ def views_of_trajectory(
         canvas_ids=torch.tensor(trajectory.canvas_ids),
         hidden=hidden[kept],
         target=target[kept],
-        weight=torch.ones(int(kept.sum()), slot.shape[0]),
-        advantages=_per_slot(advantage, trajectory),
+        weight=torch.ones(int(kept.sum()), position.shape[0]),
+        advantages=_per_position(advantage, trajectory),
         behavior_logprobs=behavior_logprobs,
         old_logprobs=behavior_logprobs.expand(int(kept.sum()), -1),
         temperature=trajectory.sampling.temperature or 1.0,
@@ -104,14 +106,14 @@ def views_of_trajectory(
     )
 
 
-def _per_slot(advantage: float | Sequence[float], trajectory: Trajectory) -> Tensor:
-    """Spread an advantage over the canvas; slots right of the response take its last token's."""
-    num_slots, num_response = len(trajectory.canvas_ids), trajectory.num_response
+def _per_position(advantage: float | Sequence[float], trajectory: Trajectory) -> Tensor:
+    """Spread an advantage over the canvas; positions right of the response take its last token's."""
+    num_positions, num_response = len(trajectory.canvas_ids), trajectory.num_response
     if not isinstance(advantage, Sequence):
-        return torch.full((num_slots,), float(advantage))
+        return torch.full((num_positions,), float(advantage))
     assert len(advantage) == num_response
     values = torch.tensor(advantage, dtype=torch.float32)
-    return torch.cat((values, values[-1:].expand(num_slots - num_response)))
+    return torch.cat((values, values[-1:].expand(num_positions - num_response)))
 
 
 def views_of_responses(
@@ -123,7 +125,7 @@ def views_of_responses(
 ) -> list[Views]:
     """Return fresh noisy views of given responses.
 
-    A response is padded, to whole blocks or to `canvas_tokens`, with slots that are hidden in every
+    A response is padded, to whole blocks or to `canvas_tokens`, with positions that are hidden in every
     view and never scored: the model meets them as the sampler will, still masked.
 
     Args:
@@ -131,45 +133,56 @@ def views_of_responses(
         block: `K`; `None` under full attention, where a canvas is one block.
         noise: noise levels, and how many views are drawn of each response.
         seeds: keys of the draws, one each; a response's noise does not depend on the others.
-        canvas_tokens: fewest slots of a canvas under full attention.
+        canvas_tokens: fewest positions of a canvas under full attention.
     """
     if not demonstrations:
         return []
     schedule, num_views = noise
     lengths = [(len(prompt_ids), len(response_ids)) for prompt_ids, response_ids in demonstrations]
-    slot = torch.arange(max(num_response for _, num_response in lengths))
+    position = torch.arange(max(num_response for _, num_response in lengths))
     offsets = torch.tensor([num_prompt % block if block else 0 for num_prompt, _ in lengths])
-    blocks = (slot + offsets[:, None]) // (block or len(slot))
-    # Drawn for all at once: the hash is many small operations.
-    targets, weights = draw_noise(torch.tensor(seeds), num_views, blocks, schedule)
+    blocks = (position + offsets[:, None]) // (block or len(position))  # (responses, R)
+    # Drawn for all responses at once: the keyed hash is many small operations.
+    drawn, level = draw_noise(torch.tensor(seeds), num_views, blocks, schedule)
     sizes = [r + -(p + r) % block if block else max(r, canvas_tokens) for p, r in lengths]
     return [
-        views_under_noise(*pair, size, block or size, target, weight)
-        for pair, size, target, weight in zip(demonstrations, sizes, targets, weights, strict=True)
+        views_under_noise(*pair, size, block or size, target, t)
+        for pair, size, target, t in zip(demonstrations, sizes, drawn < level, level, strict=True)
     ]
 
 
 def views_under_noise(
     prompt_ids: Sequence[int],
     response_ids: Sequence[int],
-    num_slots: int,
+    num_positions: int,
     block: int,
     target: Tensor,
-    weight: Tensor,
+    noise_level: Tensor | None = None,
 ) -> Views:
-    """Return the views of a response of `R` tokens in `num_slots` slots that hide `target (N, >= R)`."""
+    """Return the views of a response that hide given positions of it.
+
+    Args:
+        prompt_ids: `P` token ids.
+        response_ids: `R` token ids.
+        num_positions: `C`, of the canvas.
+        block: `K`; `C` under full attention.
+        target: `(N, >= R)` bool, hidden and predicted.
+        noise_level: `(N, >= R)`, the probability with which each position is hidden, if known.
+    """
     num_response = len(response_ids)
-    padding = (0, num_slots - num_response)
+    padding = (0, num_positions - num_response)
     target = target[:, :num_response]
+    level = noise_level if noise_level is None else F.pad(noise_level[:, :num_response], padding)
     return Views(
         prompt_ids=torch.tensor(prompt_ids, dtype=torch.int64),
         canvas_ids=torch.tensor([*response_ids, *[0] * padding[1]], dtype=torch.int64),
         hidden=F.pad(target, padding, value=True),
         target=F.pad(target, padding),
-        weight=F.pad(weight[:, :num_response], padding),
-        advantages=torch.ones(()).expand(num_slots),
-        behavior_logprobs=torch.zeros((), dtype=torch.float64).expand(num_slots),
-        old_logprobs=torch.zeros((), dtype=torch.float64).expand(target.shape[0], num_slots),
+        weight=F.pad(torch.ones(target.shape), padding),
+        advantages=torch.ones(()).expand(num_positions),
+        behavior_logprobs=torch.zeros((), dtype=torch.float64).expand(num_positions),
+        old_logprobs=torch.zeros((), dtype=torch.float64).expand(target.shape[0], num_positions),
         temperature=1.0,
         block=block,
+        noise_level=level,
     )

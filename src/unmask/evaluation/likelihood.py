@@ -16,6 +16,7 @@ masks. Numbers are bounds: they rank responses of one model, and are no perplexi
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import torch
@@ -25,8 +26,7 @@ from torch import Tensor
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views, views_under_noise
 from unmask.engine.engine import conventions_of
-from unmask.models.heads import Targets
-from unmask.models.tiled_attention import plan_documents
+from unmask.engine.scoring import score_pack
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
 
@@ -62,9 +62,7 @@ def bound_loglikelihoods(
     bounds = torch.zeros(len(pairs), dtype=torch.float64)
     for pack in pack_views(views, conventions_of(model), max(TOKEN_BUDGET, longest)):
         pack = pack.to(model.device)
-        plan = plan_documents(pack.structure)
-        targets = Targets(pack.targets, pack.temperatures)
-        scores = model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
+        scores = score_pack(model, pack)
         terms = (pack.weights * scores.logprobs).double().cpu()
         bounds.index_add_(0, pack.origin[0].cpu(), terms)
     return bounds.tolist()
@@ -83,7 +81,8 @@ def _views(pair: Pair, block: int | None, num_views: int, seed: int) -> Views:
     hidden = torch.cat([F.pad(h, (0, 0, 0, most - len(h))) for h, _ in masks], 1)
     weight = torch.cat([F.pad(w, (0, 0, 0, most - len(w))) for _, w in masks], 1)
     size = num_slots + -(len(prompt_ids) + num_slots) % block if block else num_slots
-    return views_under_noise(prompt_ids, response_ids, size, block or size, hidden, weight)
+    views = views_under_noise(prompt_ids, response_ids, size, block or size, hidden)
+    return replace(views, weight=F.pad(weight, (0, size - weight.shape[1])))
 
 
 def masks_of_block(

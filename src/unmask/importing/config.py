@@ -213,7 +213,8 @@ def _outcome(name: str, value: Any, source: Source, traits: frozenset[str]) -> O
         return Outcome(name, value, "lost", result.reason, result.instead)
     if result is NOTHING or not rule.new:
         return Outcome(name, value, "otherwise" if rule.fate == "otherwise" else "idle", rule.note)
-    return Outcome(name, value, "line", rule.note, dict.fromkeys(rule.new, result))
+    lines = result if isinstance(result, dict) else dict.fromkeys(rule.new, result)
+    return Outcome(name, value, "line", rule.note, lines)
 
 
 def _lines(source: Source, outcomes: Sequence[Outcome]) -> Lines:

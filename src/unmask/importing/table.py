@@ -31,7 +31,7 @@ UNUSED = "no effect there either"
 STOP = "the stop is one of its pads"
 BASE = "it chooses the rows of this table"
 MATHS = 'math is task.kind = "json"'
-PER_BLOCK = {"noise.noise": "per_block"}
+PER_RESPONSE = {"views.level": "response"}
 # What its full-attention samplers ask; the words for block models are the default here.
 BOXED_FIRST = "You need to put your final answer in \\boxed{{}}. This is the problem:\n{question}"
 
@@ -45,19 +45,19 @@ TRACE_ALONE = one_of(
     {"TraceRL": "trace"},
     Loss(
         "its scripts with a value model train TraceRL, whatever is written",
-        {"objective.method": "trace"},
+        {"views.kind": "trace"},
     ),
 )
 BLOCK_PADS = one_of(
     {0: 0}, Loss("each row trains so many pads, which no sampler wrote; here none are trained")
 )
 BLOCK_NOISE = one_of(
-    {"semi-ar": "per_token"},
-    Loss("unmask sft trains block models by semi-ar alone", {"noise.noise": "per_token"}),
+    {"semi-ar": "token"},
+    Loss("unmask sft trains block models by semi-ar alone", {"views.level": "token"}),
 )
 ROW_NOISE = one_of(
-    {"random_masking": "per_block"},
-    Loss("unmask sft trains full attention by random_masking alone", PER_BLOCK),
+    {"random_masking": "response"},
+    Loss("unmask sft trains full attention by random_masking alone", PER_RESPONSE),
 )
 
 GENERAL = (
@@ -90,47 +90,49 @@ RL = (
     line("rl", "experiment.total_step", "steps"),
     line("rl", "experiment.save_every", "save_every"),
     line("rl", "experiment.eval_every", "eval.every"),
-    line("rl critic", "experiment.train_value_every", "value.train_every"),
-    line("rl", "model.value_base_model", "value.path"),
+    line("rl critic", "experiment.train_value_every", "advantage.train_every"),
+    line("rl", "model.value_base_model", "advantage.path"),
     *lost("rl judged", JUDGE, "model.process_reward_model", "rollout.reward_model.*"),
     line("rl", "dataset.train_dataset", "task.train", "", to.data_file),
     *idle("rl", "rollouts stay in memory", "dataset.optimization_data"),
     line("rl", "rollout.num_task_per_step", "rollout.prompts"),
     line("rl", "rollout.num_response_per_task", "rollout.responses"),
     line("rl block", "rollout.max_active", "engine.slots"),
-    line("rl critic", "training.method", "objective.method", "", TRACE_ALONE),
-    line("rl", "training.method", "objective.method", "", one_of(METHODS)),
-    line("rl block", "training.block_size", "objective.train_block", "", to.train_block),
-    line("rl trace", "training.shrink", "objective.shrink"),
-    line("rl block", "training.post_num", "objective.post_num", "", BLOCK_PADS, "null"),
-    line("rl full", "training.post_num", "objective.post_num", STOP, to.canvas_pads, "null"),
-    line("rl critic", "training.eps", "objective.clip_low objective.clip_high value.clip"),
-    line("rl", "training.eps", "objective.clip_low objective.clip_high"),
-    line("rl", "training.beta", "objective.kl"),
-    line("rl", "training.use_kl_estimator_k3", "objective.kl_estimator", "", ESTIMATORS),
-    line("rl critic", "training.gam", "value.gamma"),
-    line("rl critic", "training.lam", "value.lam"),
-    line("rl masks", "training.lower_p", "objective.mask_low"),
-    line("rl masks", "training.upper_p", "objective.mask_high"),
-    line("rl full masks", "training.mask_times_per_sample", "objective.mask_views"),
+    line("rl critic", "training.method", "views.kind", "", TRACE_ALONE),
+    line("rl", "training.method", "views.kind", "", one_of(METHODS)),
+    line("rl block", "training.block_size", "views.train_block", "", to.train_block),
+    line("rl trace", "training.shrink", "views.shrink"),
+    line("rl block", "training.post_num", "views.post_num", "", BLOCK_PADS, "null"),
+    line("rl full", "training.post_num", "views.post_num", STOP, to.canvas_pads, "null"),
+    line("rl critic", "training.eps", "loss.clip advantage.clip", "", to.clip_and_value_clip),
+    line("rl", "training.eps", "loss.clip", "", to.clip),
+    line("rl", "training.beta", "loss.kl"),
+    line("rl", "training.use_kl_estimator_k3", "loss.kl_estimator", "", ESTIMATORS),
+    line("rl critic", "training.gam", "advantage.gamma"),
+    line("rl critic", "training.lam", "advantage.lam"),
+    line("rl masks", "training.lower_p", "views.low"),
+    line("rl masks", "training.upper_p", "views.high"),
+    line("rl full masks", "training.mask_times_per_sample", "views.count"),
     judged("rl", "training.max_gen_length", "responses are trained whole", to.training_length),
     *otherwise("rl", UPDATES, "training.batch_size_lm", "training.gradient_accumulation_steps"),
-    line("rl critic", "training.num_train_epochs", "epochs value.epochs", "in a new order each"),
+    line(
+        "rl critic", "training.num_train_epochs", "epochs advantage.epochs", "in a new order each"
+    ),
     line("rl", "training.num_train_epochs", "epochs", "in a new order each"),
     line("rl block critic", "optimizer.params.policy_learning_rate", "optimizer.lr"),
-    line("rl critic", "optimizer.params.value_learning_rate", "value.lr"),
+    line("rl critic", "optimizer.params.value_learning_rate", "advantage.lr"),
     line("rl plain", "optimizer.params.learning_rate", "optimizer.lr"),
     line("rl full", "optimizer.params.learning_rate", "optimizer.lr"),
 )
 
 SFT = (
     line("sft", "dataset.optimization_data", "data.path", "", to.data_file),
-    line("sft block", "training.method", "noise.noise", "a level per token", BLOCK_NOISE),
-    line("sft full", "training.method", "noise.noise", "a level per row", ROW_NOISE),
+    line("sft block", "training.method", "views.level", "a level per token", BLOCK_NOISE),
+    line("sft full", "training.method", "views.level", "a level per row", ROW_NOISE),
     line("sft block", "training.block_size", "model.block_size"),
-    line("sft", "training.lower_p", "noise.low"),
-    line("sft", "training.upper_p", "noise.high"),
-    line("sft full", "training.mask_times_per_sample", "noise.views", "fresh in every epoch"),
+    line("sft", "training.lower_p", "views.low"),
+    line("sft", "training.upper_p", "views.high"),
+    line("sft full", "training.mask_times_per_sample", "views.count", "fresh in every epoch"),
     *idle("sft", "read by the method trace alone", "training.shrink"),
     judged("sft", "training.post_num", "the text decides", to.demonstration_pads, "null"),
     *otherwise("sft", "what does not fit is an error, never cut", "training.max_gen_length"),
@@ -179,19 +181,19 @@ IMPLIED = (
     Implied("rl full", "task.template", BOXED_FIRST, "what it asks these models"),
     Implied("eval full", "task.template", BOXED_FIRST, "what it asks these models"),
     Implied("rl", "minibatches", 4, "a handful, as many as its kept rows fill; choose yours"),
-    Implied("rl critic", "value.minibatches", 4, "likewise"),
-    Implied("rl critic", "value.enabled", True, "a base for it is all it takes"),
+    Implied("rl critic", "advantage.minibatches", 4, "likewise"),
+    Implied("rl critic", "advantage.kind", "value", "a base for it is all it takes"),
     Implied("rl math", "filter.low", 0.2, "tasks it solves less often are left out"),
     Implied("rl math", "filter.high", 0.8, "tasks it solves more often are left out"),
-    Implied("rl math", "advantage.forfeit_tokens", 5, "wrong within 5 tokens of the end"),
-    Implied("rl block", "objective.reduction", "constant", "by the longest response there"),
-    Implied("rl full", "objective.reduction", "view", "by a view's targets"),
-    Implied("rl block", "objective.max_log_ratio", 10, "log-ratios are clamped"),
-    Implied("rl block masks", "objective.mask_level", "per_token", "a level for each token"),
+    Implied("rl math", "shaping.forfeit_tokens", 5, "wrong within 5 tokens of the end"),
+    Implied("rl block", "loss.reduction", "constant", "by the longest response there"),
+    Implied("rl full", "loss.reduction", "view", "by a view's targets"),
+    Implied("rl block", "loss.max_log_ratio", 10, "log-ratios are clamped"),
+    Implied("rl block masks", "views.level", "token", "a level for each token"),
     Implied("rl", "optimizer.reset_every_step", True, "AdamW's moments start anew at every step"),
     Implied("sft block", "loss.reduction", "constant", "by the longest response"),
     Implied("sft full", "loss.reduction", "view", "by a row's hidden tokens"),
-    Implied("sft full", "noise.canvas_tokens", "longest", "rows are filled up with masks"),
+    Implied("sft full", "data.canvas_tokens", "longest", "rows are filled up with masks"),
     Implied("trains", "optimizer.betas", [0.9, 0.999], "AdamW's usual"),
     Implied("rl measured", "eval.split", "test", "where evaluation.eval_dataset goes"),
     Implied("rl measured", "eval.problems", 1_000_000, "it measures the whole set"),

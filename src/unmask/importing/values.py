@@ -43,8 +43,18 @@ def canvas_pads(value: Any, _: Source) -> Any:
     """Return one less: the stop token is the first pad there, and here it is always trained."""
     if value == 0:
         reason = "the stop token is a pad there and is not trained; here it always is"
-        return Loss(reason, {"objective.post_num": 0})
+        return Loss(reason, {"views.post_num": 0})
     return value - 1 if are_counts(value) else Loss("every pad is trained there, here a number")
+
+
+def clip(value: Any, _: Source) -> list[Any]:
+    """Return the clip range, which is symmetric there."""
+    return [value, value]
+
+
+def clip_and_value_clip(value: Any, source: Source) -> dict[str, Any]:
+    """Return the clip range and the value model's, which is the same there."""
+    return {"loss.clip": clip(value, source), "advantage.clip": value}
 
 
 def training_length(value: Any, source: Source) -> Any:

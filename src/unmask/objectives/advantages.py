@@ -1,12 +1,13 @@
-"""Advantages: what a response earned beyond its siblings.
+"""Advantages: the reward of a response compared with those of others.
 
-All answers to one prompt are each other's baseline (GRPO, arXiv 2402.03300). Of `G` rewards r with
+All responses to one prompt are each other's baseline (GRPO, arXiv 2402.03300). Of `G` rewards r with
 mean m and population standard deviation s:
 
     group_std      (r - m) / s                         published for TraceRL
     group          r - m                               (Dr. GRPO, arXiv 2503.20783)
     leave_one_out  r - mean of the others = G / (G - 1) (r - m)      (RLOO, arXiv 2402.14740)
     global         (r - M) / S, mean and standard deviation over all rewards of the step
+    none           r
 
 Where all that are compared earned the same there is no signal, and the advantages are zero.
 """
@@ -17,7 +18,7 @@ from itertools import chain
 from statistics import fmean, pstdev
 from typing import Literal
 
-Baseline = Literal["group_std", "group", "leave_one_out", "global"]
+from unmask.types import Baseline
 
 
 def advantages_of_rewards(
@@ -29,6 +30,8 @@ def advantages_of_rewards(
         rewards: the `G` rewards of each group; groups may differ in size.
         baseline: see above.
     """
+    if baseline == "none":
+        return [list(group) for group in rewards]
     if baseline != "global":
         return [group_advantages(group, baseline) for group in rewards]
     together = group_advantages(list(chain.from_iterable(rewards)), "group_std") if rewards else []
@@ -57,21 +60,3 @@ def group_advantages(
         case "leave_one_out":
             scale = (len(rewards) - 1) / len(rewards)
     return [(reward - mean) / scale for reward in rewards]
-
-
-def overlong_penalty(
-    num_tokens: int, max_tokens: int, overlong_tokens: int, penalty: float
-) -> float:
-    """Return what is taken off the reward of a long response (DAPO, arXiv 2503.14476, equation 13).
-
-    Nothing up to `max_tokens - overlong_tokens`, then linearly more, all of `penalty` at
-    `max_tokens`: `penalty * clip((R - (max_tokens - overlong_tokens)) / overlong_tokens, 0, 1)`.
-
-    Args:
-        num_tokens: `R` of the response.
-        max_tokens: most tokens a response may have.
-        overlong_tokens: over how many of them the penalty grows.
-        penalty: the whole of it.
-    """
-    excess = num_tokens - (max_tokens - overlong_tokens)
-    return penalty * min(max(excess / overlong_tokens, 0.0), 1.0)

@@ -13,15 +13,16 @@ Views without targets, and trajectories without any, are left out of the average
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from unmask.types import Reduction
+
 
 def reduction_weights(
     counts: Sequence[Tensor],
-    reduction: Literal["tokens", "sequence", "view", "constant"],
+    reduction: Reduction,
     length: int,
 ) -> tuple[list[Tensor], float]:
     """Return what each view's targets weigh, and what the weighted sum is divided by.

@@ -51,7 +51,7 @@ def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) 
         NamedTerm(term_name(term), term.weight, build_term(term, config.run.dir, tokenizer, device))
         for term in config.reward
     )
-    return Combination(terms, has_critic=config.value.enabled)
+    return Combination(terms, has_critic=config.advantage.has_value_model)
 
 
 def build_term(term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device) -> Term:

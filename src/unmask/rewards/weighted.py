@@ -124,7 +124,7 @@ class Combination:
         if not self.has_critic:
             raise ValueError(
                 f"the reward of task {answer.prompt.task!r} is one number per token, which only a "
-                "critic can use: set value.enabled = true"
+                "value model can use: set advantage.kind = value"
             )
         per_token = [sum(values) for values in zip(*vectors, strict=True)]
         return add_on_last_step(per_token, number, answer.trajectory.step_map)

@@ -8,7 +8,7 @@ prompts a step has drawn depends on its answers alone: a resumed run draws the s
 
 from collections.abc import Sequence
 
-from unmask.configs.objective import FilterConfig
+from unmask.configs.rollout import FilterConfig
 from unmask.rollouts.filters import is_kept
 from unmask.seeds import derive_seed
 from unmask.types import Group

@@ -2,7 +2,7 @@
 
 from statistics import fmean
 
-from unmask.configs.objective import FilterConfig
+from unmask.configs.rollout import FilterConfig
 from unmask.runs.trajectories import group_totals
 from unmask.types import Group
 

@@ -1,24 +1,24 @@
-"""The keeper: a run's state on disk, so that nothing is lost.
+"""Checkpoints: a run's state on disk, so that nothing is lost.
 
 A checkpoint is everything the next step depends on: weights (a plain Hugging Face directory),
 optimizer moments and masters, where the source stands, step and versions. Random numbers need no
 state, because every draw is keyed by seed and step. It is written under a temporary name and
-renamed, so a checkpoint that has its name is whole. Each directory holds the digests of its files
+renamed, so a checkpoint under its own name is whole. Each directory holds the digests of its files
 (`runs/manifest.py`), and nothing is gone on with that differs from them.
 
     checkpoints/step-000040/   model/  optimizer.safetensors  state.json  manifest.json
     best/                      the model of the best evaluation so far
     model/                     the model of the last step
 
-A run that trains adapters (`[lora]`) keeps those in place of the weights, which stay what they are in
+A run that trains adapters (`[lora]`) keeps those in place of the weights, which stay as they are in
 `model.path`; its models are whole ones all the same, the adapters merged.
 
     checkpoints/step-000040/   adapter/  optimizer.safetensors  state.json
     adapter/                   the adapters of the last step, as peft reads them
 
-A run with a critic (`[value]`) keeps what it trains of it beside the policy (`checkpoints/value_model_files.py`);
+A run with a value model keeps the trained part of it next to the policy (`checkpoints/value_model_files.py`);
 the last one is left as `critic/`, a whole checkpoint if it has a backbone of its own. The optimizer of a
-critic on the policy's backbone is the policy's.
+value head on the policy's backbone is the policy's.
 
     checkpoints/step-000040/   ...  critic/  critic.safetensors
 
@@ -27,11 +27,11 @@ one that ends inside an update cannot, and then the checkpoint before stands.
 """
 
 import json
-import re
 import signal
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -41,66 +41,70 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from unmask.checkpoints.checkpoint import save_model
-from unmask.checkpoints.lora_files import load_adapter, save_adapter
+from unmask.checkpoints.lora_files import save_adapter
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.value_model_files import export_critic, is_whole, save_critic
-from unmask.configs.model import ModelConfig
-from unmask.configs.rl import RLConfig
-from unmask.configs.sft import SFTConfig
 from unmask.data.shuffled import Shuffled
-from unmask.engine.build import build_llm
-from unmask.engine.llm import LLM
-from unmask.models.lora import LoRAParams, adapters, add_lora
+from unmask.models.lora import adapters
+from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.runs.directory import RunDirectory
-from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
-from unmask.runs.manifest import MANIFEST, damage, write_manifest
+from unmask.runs.files import atomic_directory, remove_directory, write_json
+from unmask.runs.manifest import write_manifest
 from unmask.runs.stopped import Stopped
-from unmask.seeds import derive_seed
-from unmask.trainers.critic import Critic, SharedCritic
 from unmask.trainers.learner import Learner
+from unmask.trainers.start import ADAPTER, BEST, CRITIC, MODEL, Start, checkpoints, step_of, way_out
 
-STATE, OPTIMIZER, MODEL = "state.json", "optimizer.safetensors", "model"
-ADAPTER, BEST = "adapter", "best"
-CRITIC, CRITIC_OPTIMIZER, CRITIC_UPDATES = "critic", "critic.safetensors", "critic_updates"
+STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
+CRITIC_OPTIMIZER, CRITIC_UPDATES = "critic.safetensors", "critic_updates"
 # Where a learner's state stands, by the key that counts its updates.
 OPTIMIZERS = {"num_updates": OPTIMIZER, CRITIC_UPDATES: CRITIC_OPTIMIZER}
-# Keeps the seed of fresh adapters apart from those of the steps, which begin at 1.
-ADAPTER_DRAW = 0
 STATE_KEYS = {"step", "num_updates", "policy_version", "source", "best"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Keeper:
+@dataclass(frozen=True, slots=True)
+class ValueTraining:
+    """A value model under training.
+
+    Attributes:
+        model: estimates the values.
+        learner: of its own weights; None where it shares the policy's.
+    """
+
+    model: ValueModel | ActorCritic
+    learner: Learner | None = None
+
+
+class Checkpointer:
     """Saves a run's state when it is due, when the run ends, and when it must end.
 
-    A context: `with keeper:` around the loop handles signals and errors.
+    A context: `with checkpointer:` around the loop handles signals and errors.
     """
 
     def __init__(
         self,
         run: RunDirectory,
-        config: SFTConfig | RLConfig,
-        llm: LLM,
-        learner: Learner,
+        start: Start,
         source: Shuffled[Any],
-        critic: Critic | SharedCritic | None = None,
+        learner: Learner,
+        value: ValueTraining | None = None,
     ) -> None:
         """Go on from the run's last checkpoint if it has one.
 
         Args:
             run: its directory.
-            config: how often to save and how many checkpoints to keep.
-            llm: weights, already those of the last checkpoint, and policy version.
-            learner: masters and optimizer.
-            source: what is dealt next.
-            critic: its weights, already those of the last checkpoint, masters and optimizer.
+            start: how often to save, how many checkpoints to keep, and the model, its weights already
+                those of the last checkpoint.
+            source: the position in the data.
+            learner: masters and optimizer state of the policy.
+            value: the value model, its weights already those of the last checkpoint.
         """
-        self._run, self._config = run, config
-        self._llm, self._source = llm, source
-        self._critic = critic
+        self._run, self._config = run, start.config
+        self._llm, self._source = start.llm, source
+        self._value_model = value.model if value else None
         self._learners = {"num_updates": learner}
-        if isinstance(critic, Critic):
-            self._learners[CRITIC_UPDATES] = critic.learner
+        if value and value.learner:
+            self._learners[CRITIC_UPDATES] = value.learner
         self._best = -inf
         self._signal: int | None = None
         self._saved_step = 0
@@ -108,14 +112,14 @@ class Keeper:
         self._restore()
         self._remember(self.step)
 
-    def after(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Take note that a step is complete and logged; save what is due.
+    def on_step_end(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record that a step is complete and logged; save what is due.
 
         Raises:
             Stopped: if a signal came during the step's update.
             OSError: the disk is full; the checkpoint before stands.
         """
-        reward = numbers.get("eval_reward", -inf)
+        reward = metrics.get("eval_reward", -inf)
         if reward > self._best:
             self._save_model(BEST)
             self._best = reward
@@ -133,9 +137,9 @@ class Keeper:
         if self._has_adapters:
             with _saving(self._run.path / ADAPTER) as place:
                 save_adapter(self._llm.model, place, self._config.model.path)
-        if self._critic is not None:
+        if self._value_model is not None:
             with _saving(self._run.path / CRITIC) as place:
-                export_critic(self._critic.model, place)
+                export_critic(self._value_model, place)
         return self._run.model
 
     def save(self) -> None:
@@ -148,8 +152,8 @@ class Keeper:
                 save_model(self._llm.model, place / MODEL)
             for key, learner in self._learners.items():
                 save_tensors(learner.state(), place / OPTIMIZERS[key])
-            if self._critic is not None:
-                save_critic(self._critic.model, place / CRITIC)
+            if self._value_model is not None:
+                save_critic(self._value_model, place / CRITIC)
             write_json(place / STATE, self._state)
             # First what the checkpoint follows on: a resumed run must find the lines before it.
             self._run.sync()
@@ -157,12 +161,12 @@ class Keeper:
         if not self._has_adapters:
             # The next export copies tokenizer and config from here: what it was loaded from may go.
             self._llm.model.source = path / MODEL
-        if self._critic is not None and is_whole(self._critic.model):
-            self._critic.model.source = path / CRITIC
+        if self._value_model is not None and is_whole(self._value_model):
+            self._value_model.source = path / CRITIC
         for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
             remove_directory(old)
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> "Checkpointer":
         """Take over SIGINT and SIGTERM, where Python lets us: in the main thread."""
         is_main = threading.current_thread() is threading.main_thread()
         taken = SIGNALS if is_main else ()
@@ -237,38 +241,12 @@ class Keeper:
             save_model(self._llm.model, place)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # In the middle of an update the weights belong to no step: `after` stops the run instead.
+        # In the middle of an update the weights belong to no step: `on_step_end` stops the run instead.
         # A second signal does not wait.
         if self._is_dirty and self._signal is None:
             self._signal = number
             return
         raise Stopped(number, self._saved_step if self._is_dirty else self.step)
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """Return a run's checkpoints, oldest first."""
-    found = (run / "checkpoints").glob("step-*")
-    return sorted((p for p in found if re.fullmatch("step-[0-9]+", p.name)), key=_step_of)
-
-
-def _check_whole(run: Path) -> None:
-    """Refuse to go on with a checkpoint, or beside a best model, that is not what was saved.
-
-    Raises:
-        ValueError: naming the file, and how to go on without it.
-    """
-    *_, last = checkpoints(run)
-    for problem in damage(last):
-        raise ValueError(f"{problem}; {_way_out(last)}")
-    for problem in damage(run / BEST) if (run / BEST).exists() else ():
-        raise ValueError(f"{problem}; remove {run / BEST} to go on without it")
-
-
-def _way_out(checkpoint: Path) -> str:
-    """Return what to do about a checkpoint that cannot be gone on with."""
-    before = [path for path in checkpoints(checkpoint.parent.parent) if path != checkpoint]
-    start = before[-1].name if before else "the first step: there is no checkpoint before"
-    return f"remove {checkpoint} to go on from {start}"
 
 
 def _restore_optimizer(owner: Learner, path: Path, num_updates: int) -> None:
@@ -291,7 +269,7 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
     """Read a checkpoint's `state.json`.
 
     Raises:
-        ValueError: naming it, if it is not there or is not what `Keeper.save` writes.
+        ValueError: naming it, if it is not there or is not what `Checkpointer.save` writes.
     """
     path = checkpoint / STATE
     try:
@@ -300,87 +278,13 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from error
     if not isinstance(state, dict) or state.keys() - {CRITIC_UPDATES} != STATE_KEYS:
         raise _unreadable(path, f"its keys must be {', '.join(sorted(STATE_KEYS))}")
-    if state["step"] != _step_of(checkpoint):
+    if state["step"] != step_of(checkpoint):
         raise _unreadable(path, f"it is of step {state['step']}, and its directory of another")
     return state
 
 
 def _unreadable(path: Path, reason: object) -> ValueError:
-    return ValueError(f"{path}: cannot be read: {reason}; {_way_out(path.parent)}")
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
-
-
-def starting_llm(config: SFTConfig | RLConfig) -> LLM:
-    """Load the model a run starts from; where the config has `[lora]`, with adapters.
-
-    They are those of the run's last checkpoint, else fresh ones.
-
-    Raises:
-        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`; or `model.adapter`
-            is given.
-    """
-    if config.model.adapter is not None:
-        raise ValueError(
-            f"model.adapter = {config.model.adapter}: training starts from whole weights; give "
-            "model.path = the model/ that the run of these adapters left, in which they are merged"
-        )
-    llm = build_llm(starting_model(config), config.engine)
-    if config.lora is None:
-        return llm
-    found = checkpoints(config.run.dir)
-    if found:
-        load_adapter(llm.model, found[-1] / ADAPTER)
-    else:
-        params = LoRAParams(**config.lora.model_dump())
-        add_lora(llm.model, params, derive_seed(config.run.seed, ADAPTER_DRAW))
-    llm.engine.update_weights(version=0)  # it may have laid out a model without adapters
-    return llm
-
-
-def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
-    """Return the weights a run starts from: its last checkpoint's, else, and beside adapters, the config's own.
-
-    Raises:
-        ValueError: the run is past the config's last step; or the files are not what a run saved.
-    """
-    # A checkpoint killed between two renames comes back: not later, when an older model is loaded.
-    remove_leftovers(config.run.dir)
-    found = checkpoints(config.run.dir)
-    if not found or config.lora is not None:
-        _check_start(Path(config.model.path))
-    if not found:
-        return config.model
-    step = _step_of(found[-1])
-    if step > config.steps:
-        raise ValueError(
-            f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "
-            f"give {step} or more"
-        )
-    _check_whole(config.run.dir)
-    if config.lora is not None:
-        return config.model
-    return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
-
-
-def _check_start(model: Path) -> None:
-    """Refuse a model that a run saved and that is not what was saved; others have no digests.
-
-    Raises:
-        ValueError: naming the file.
-    """
-    for problem in damage(model) if (model / MANIFEST).is_file() else ():
-        raise ValueError(
-            f"{problem}; restore it, or remove {model / MANIFEST} to take the model as it is now"
-        )
-
-
-def kept_critic(config: RLConfig) -> Path | None:
-    """Return what the run's last checkpoint holds of its critic; nothing in a new run."""
-    found = checkpoints(config.run.dir)
-    return found[-1] / CRITIC if found else None
+    return ValueError(f"{path}: cannot be read: {reason}; {way_out(path.parent)}")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Evaluation in the course of training: when it is due, and under which names it is logged."""
 
-from unmask.configs.evaluation import EvalSection
+from unmask.configs.rl import RLConfig
 from unmask.configs.sampling import SamplingConfig
+from unmask.configs.sft import SFTConfig
 from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import evaluate
 from unmask.rollouts.collect import check_room
@@ -11,34 +12,32 @@ from unmask.tasks.task import Task
 class Evaluator:
     """Measures the model every so often, on the same problems with the same random numbers."""
 
-    def __init__(
-        self, llm: LLM, task: Task, config: EvalSection, sampling: SamplingConfig, seed: int
-    ) -> None:
+    def __init__(self, llm: LLM, task: Task, config: SFTConfig | RLConfig) -> None:
         """Read the problems.
 
         Args:
             llm: the model under training.
-            task: asks and judges.
-            config: when and on what.
-            sampling: how answers are unmasked where the config does not say.
-            seed: of the run.
+            task: asks and grades.
+            config: of the run; `eval` holds when, on what, and with which sampling.
 
         Raises:
             ValueError: if there are none, or one has no room for a response.
         """
-        self._llm, self._task, self._config, self._seed = llm, task, config, seed
-        self._sampling = (config.sampling or sampling).to_params(n=config.samples)
-        problems = task.prompts(config.split)[: config.problems] if config.problems else ()
+        self._llm, self._task, self._config, self._seed = llm, task, config.eval, config.run.seed
+        own = config.sampling if isinstance(config, RLConfig) else SamplingConfig()
+        self._sampling = (config.eval.sampling or own).to_params(n=config.eval.samples)
+        count = config.eval.problems
+        problems = task.prompts(config.eval.split)[:count] if count else ()
         self._prompts = llm.tokenize(problems)
         check_room(llm, self._prompts, self._sampling)
 
     def is_due(self, step: int, last_step: int) -> bool:
-        """Say whether the model is measured after this step."""
+        """Return whether the model is evaluated after this step."""
         every = self._config.every
         return bool(self._prompts) and (step == last_step or (every > 0 and step % every == 0))
 
     def measure(self) -> dict[str, float]:
-        """Return the numbers of an evaluation, as they stand in `metrics.jsonl`."""
+        """Return the metrics of an evaluation."""
         summary, _ = evaluate(self._llm, self._task, self._prompts, self._sampling, self._seed)
         low, high = summary.ci95
         return {

@@ -1,4 +1,4 @@
-"""The learner: views in, changed weights out.
+"""The learner: views in, updated weights out.
 
 One `update` is one optimizer step over any number of trajectories. They are laid out in packs under
 a token budget; the loss is a weighted sum over targets divided by one denominator that was counted
@@ -8,7 +8,6 @@ the learner, across RL steps.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -18,43 +17,33 @@ from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.views import Views
+from unmask.engine.scoring import score_pack, score_views
 from unmask.models.cpu.malloc import keep_freed_memory
-from unmask.models.heads import Scores, Targets, drawable_ids
+from unmask.models.heads import Scores, drawable_ids
 from unmask.models.spec import ModelSpec
-from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
+from unmask.objectives.loss import LossOutput
+from unmask.objectives.statistics import Metric, StatisticSums
 from unmask.trainers.master_weights import MasterWeights
-from unmask.trainers.scorer import score_views
 
+# Scores of a pack's targets (`Scores`, values `(S,)`, or both) and the pack, to their loss.
+Objective = Callable[[Any, Pack], LossOutput]
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What an objective says of `S` targets.
-
-    Attributes:
-        loss: `(S,)`, to be weighted and summed.
-        means: named `(S,)` numbers, reported as means over the batch's targets.
-        maxima: named `(S,)` numbers, reported as maxima.
-    """
-
-    loss: Tensor
-    means: Mapping[str, Tensor] = field(default_factory=dict)
-    maxima: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-# What the model says of a pack's targets comes first: `Scores`, a critic's values `(S,)`, or both.
-Objective = Callable[[Any, Pack], Terms]
-
-# What AdamW remembers of a parameter.
+# AdamW's state of a parameter.
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class Update(NamedTuple):
-    """What one optimizer step reports."""
+    """The loss and the metrics of one optimizer step."""
 
     loss: float
-    statistics: dict[str, float]
+    metrics: dict[str, Metric]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The metrics' values by name."""
+        return {name: metric.value for name, metric in self.metrics.items()}
 
 
 class Learner:
@@ -103,33 +92,38 @@ class Learner:
 
         Args:
             views: the batch; weights are in the views.
-            objective: scores and pack to per-target terms.
-            denominator: what the weighted sum of losses is divided by.
+            objective: scores and pack to a loss per target.
+            denominator: of the weighted sum of losses.
             rate: learning rate; the config's when not given.
 
         Raises:
             ValueError: if the gradient is not finite; the weights are then untouched.
         """
         packs = self._packs(views)
-        totals = _Totals()
+        sums, losses = StatisticSums(), list[Tensor]()
         for pack in packs:
-            terms = objective(self._score(pack), pack)
-            loss = (terms.loss * pack.weights).sum() / denominator
+            output = objective(score_pack(self.model, pack), pack)
+            loss = (output.loss * pack.weights).sum() / denominator
             loss.backward()
             self._masters.take_gradients()
-            totals.add(loss.detach(), terms)
+            losses.append(loss.detach())
+            sums.add(output.statistics, len(output.loss))
         gradient_norm = self._clip()
         rate = self._config.lr if rate is None else rate
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        # Counted first: a signal that comes now must not take half an update for none.
+        # Increment before stepping: the signal handler reads this counter to detect a half-applied update.
         self.num_updates += 1
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._masters.write()
         tokens = sum(pack.tokens.shape[0] for pack in packs)
-        extra = {"gradient_norm": gradient_norm, "learning_rate": rate, "packed_tokens": tokens}
-        return Update(totals.loss, {**totals.statistics(), **extra})
+        own = {
+            "gradient_norm": Metric(gradient_norm),
+            "learning_rate": Metric(rate),
+            "packed_tokens": Metric(tokens, "sum"),
+        }
+        return Update(float(sum(losses)), {**sums.metrics(), **own})
 
     def reset_optimizer(self) -> None:
         """Forget the optimizer's moments; masters and the count of updates stay."""
@@ -178,38 +172,25 @@ class Learner:
         self.num_updates = num_updates
 
     def score(self, views: Sequence[Views]) -> list[Tensor]:
-        """Return what the current weights say of every trajectory's targets, `(N, C)`.
-
-        Log-probabilities; values, if the model is a critic.
-        """
-        (found,) = self.read(views, _main_number)
+        """Return the log-probability of every trajectory's targets, `(N, C)`; of a value model its values."""
+        (found,) = self.read(views, _main_column)
         return found
 
-    @torch.no_grad()
     def read(self, views: Sequence[Views], *columns: Callable[[Any], Tensor]) -> list[list[Tensor]]:
-        """Read several numbers off one forward pass.
+        """Return several numbers of every target from one forward pass, without gradients.
 
         Args:
-            views: what is scored.
-            columns: what the model says of a pack's targets to one number `(S,)` each.
+            views: of several trajectories.
+            columns: each turns the scores of a pack into one number `(S,)` per target.
 
         Returns:
             For each column its `(N, C)`, trajectory by trajectory.
         """
-        return score_views(views, self._packs(views), self._score, columns)
+        return score_views(self.model, views, self._packs(views), columns)
 
     def _packs(self, views: Sequence[Views]) -> list[Pack]:
         packs = pack_views(views, self._conventions, self._config.token_budget)
         return [pack.to(self.model.device) for pack in packs]
-
-    def _score(self, pack: Pack) -> Scores | JudgedScores | Tensor:
-        return self.model.score(
-            pack.tokens,
-            pack.positions,
-            plan_documents(pack.structure),
-            pack.rows,
-            Targets(pack.targets, pack.temperatures),
-        )
 
     def _clip(self) -> float:
         masters = [master for _, master in self._masters.named]
@@ -239,7 +220,7 @@ def _parameter_groups(
     ]
 
 
-def _main_number(scores: Scores | JudgedScores | Tensor) -> Tensor:
+def _main_column(scores: Scores | JudgedScores | Tensor) -> Tensor:
     return scores if isinstance(scores, Tensor) else scores.logprobs
 
 
@@ -247,33 +228,3 @@ def _conventions_of(spec: ModelSpec) -> Conventions:
     """Return what the layout must know of a model, which need not have a language head."""
     drawable = drawable_ids(spec)
     return Conventions(spec.require_mask_id(), drawable, spec.is_full, spec.is_shifted)
-
-
-class _Totals:
-    """Sums of a batch's terms over its packs."""
-
-    def __init__(self) -> None:
-        self._loss: list[Tensor] = []
-        self._count = 0
-        self._sums: dict[str, Tensor] = {}
-        self._maxima: dict[str, Tensor] = {}
-
-    def add(self, loss: Tensor, terms: Terms) -> None:
-        self._loss.append(loss)
-        self._count += terms.loss.shape[0]
-        for name, values in terms.means.items():
-            total = values.detach().double().sum()
-            self._sums[name] = self._sums[name] + total if name in self._sums else total
-        for name, values in terms.maxima.items():
-            top = values.detach().double().max()
-            self._maxima[name] = (
-                torch.maximum(self._maxima[name], top) if name in self._maxima else top
-            )
-
-    @property
-    def loss(self) -> float:
-        return float(sum(self._loss))
-
-    def statistics(self) -> dict[str, float]:
-        means = {name: float(total) / self._count for name, total in self._sums.items()}
-        return means | {name: float(top) for name, top in self._maxima.items()}

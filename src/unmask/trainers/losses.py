@@ -1,138 +1,162 @@
-"""Objectives as the learner takes them: scores and a pack in, per-target terms out.
+"""Objectives as the learner calls them: scores and a pack in, a loss per target out.
 
 The branches of a method are chosen here, once, when its objective is built; the learner's loop has
-none.
+none. The mathematics is in `objectives/`.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from unmask.configs.objective import ObjectiveConfig
-from unmask.configs.value import ValueConfig
+from unmask.configs.methods import partner
+from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
 from unmask.diffusion.layout import Pack
+from unmask.diffusion.target_table import TargetTable
+from unmask.diffusion.views import Views
 from unmask.models.heads import Scores
 from unmask.models.value_model import JudgedScores
-from unmask.objectives.likelihood import negative_log_likelihood
-from unmask.objectives.policy import (
-    clipped_surrogate,
-    is_clipped,
-    is_dual_clipped,
-    kl_penalty,
-    probability_ratio,
-    truncated_importance,
-)
+from unmask.objectives.loss import LossOutput, ScoredTargets
+from unmask.objectives.reduce import reduction_weights
+from unmask.objectives.statistics import Statistic
 from unmask.objectives.value import clipped_value_loss, is_value_clipped
-from unmask.trainers.learner import Terms
 from unmask.trainers.master_weights import is_wide
-from unmask.trainers.scorer import RowTable
+from unmask.types import Reduction
+
+LOSSES = "unmask.objectives.methods"
+
+# Tensors of a step's targets that are frozen before its first update, by name: the `reference`'s
+# log-probabilities, the value model's `values`, and the `returns` they are trained towards.
+Tables = Mapping[str, TargetTable]
+NO_TABLES: Tables = {}
 
 
-def supervised_terms(scores: Scores, pack: Pack) -> Terms:
-    """Return the terms of SFT."""
-    nll = negative_log_likelihood(scores.logprobs)
-    return Terms(nll, {"nll": nll, "entropy": scores.entropy})
+class StepObjective(Protocol):
+    """A loss that also reads the tables of its step."""
 
-
-# What was said of a step's targets before its first update, by name: a frozen `reference`'s
-# log-probabilities, a critic's `values`, and the `returns` they should have been.
-Known = Mapping[str, RowTable]
-NOTHING: Known = {}
-
-
-class KnownObjective(Protocol):
-    """An objective that measures from what is known of the targets."""
-
-    def __call__(self, scores: Any, pack: Pack, known: Known = NOTHING) -> Terms:
-        """Return the terms of a pack's targets."""
+    def __call__(self, scores: Any, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
+        """Return the loss of a pack's targets."""
         ...
 
 
-def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> KnownObjective:
+def build_supervised_objective(config: SFTConfig) -> Callable[[Scores, Pack], LossOutput]:
+    """Return the objective of SFT."""
+    loss = partner(config.loss, LOSSES).loss
+
+    def objective(scores: Scores, pack: Pack) -> LossOutput:
+        # A demonstration has no older policy: all log-probabilities are the model's own.
+        own = scores.logprobs.detach()
+        targets = ScoredTargets(scores.logprobs, scores.entropy, own, own, own, pack.advantages)
+        return loss(targets, config.loss)
+
+    return objective
+
+
+def build_policy_objective(config: RLConfig) -> StepObjective:
     """Return the objective of RL.
 
-    Args:
-        config: clip range, importance weight and KL.
-        is_single_update: the step's batch is used for one optimizer step, so the policy that starts
-            the step is the one being differentiated, and its own log-probabilities, detached, are
-            the old ones.
+    If the step's batch is used for one optimizer step, the policy that starts the step is the one being
+    differentiated, and its own log-probabilities, detached, are the old ones.
     """
-    clip = (config.clip_low, config.clip_high)
-    limit = config.max_log_ratio or math.inf
+    loss = partner(config.loss, LOSSES).loss
 
-    def terms(scores: Scores | JudgedScores, pack: Pack, known: Known = NOTHING) -> Terms:
+    def objective(
+        scores: Scores | JudgedScores, pack: Pack, tables: Tables = NO_TABLES
+    ) -> LossOutput:
         logprobs = scores.logprobs
-        old = logprobs.detach() if is_single_update else pack.old_logprobs.to(logprobs.dtype)
-        advantages = pack.advantages.to(logprobs.dtype)
-        ratio = probability_ratio(logprobs, old, limit)
-        gain = clipped_surrogate(ratio, advantages, *clip, config.dual_clip)
-        anchor = known["reference"].read(pack.origin).to(old) if "reference" in known else old
-        kl = kl_penalty(logprobs, anchor, config.kl_estimator, limit)
-        means = {
-            "ratio": ratio,
-            "clipped": is_clipped(ratio, advantages, *clip),
-            "kl": kl,
-            "entropy": scores.entropy,
+        own = logprobs.detach()
+        old = own if config.is_single_update else pack.old_logprobs.to(own.dtype)
+        targets = ScoredTargets(
+            logprobs=logprobs,
+            entropy=scores.entropy,
+            old_logprobs=old,
+            behavior_logprobs=pack.behavior_logprobs.to(own.dtype),
+            reference_logprobs=_read(tables, "reference", pack).to(old)
+            if "reference" in tables
+            else old,
+            advantages=pack.advantages.to(own.dtype),
+        )
+        output: LossOutput = loss(targets, config.loss)
+        if not config.views.is_sampler_path:  # the engine's log-probabilities are of other views
+            return output
+        gap = (own.double() - pack.behavior_logprobs).abs()
+        gaps = {
+            "logprob_gap": Statistic(gap, "mean", is_of_first=True),
+            "logprob_gap_max": Statistic(gap, "max", is_of_first=True),
         }
-        maxima = {"ratio_max": ratio}
-        if config.dual_clip is not None:
-            means["dual_clipped"] = is_dual_clipped(ratio, advantages, config.dual_clip)
-        if config.max_importance is not None:
-            behavior = pack.behavior_logprobs.to(old)
-            importance = truncated_importance(old, behavior, config.max_importance)
-            gain = importance * gain
-            means["importance"] = maxima["importance_max"] = importance
-        if config.has_engine_views:  # the gap of other views would say nothing
-            means["logprob_gap"] = maxima["logprob_gap_max"] = _gap(logprobs, pack)
-        # Not 0 * kl: far from the old policy k3 overflows, and 0 * inf is no number.
-        loss = config.kl * kl - gain if config.kl else -gain
-        return Terms(loss, means, maxima)
+        return replace(output, statistics={**output.statistics, **gaps})
 
-    return terms
+    return objective
 
 
-def build_value_terms(clip: float) -> KnownObjective:
-    """Return the critic's objective.
+def build_value_objective(clip: float) -> StepObjective:
+    """Return the objective of a value model.
 
     Args:
-        clip: how far a value may move from what it was when the step began.
+        clip: most that a value may move from what it was when the step began.
     """
 
-    def terms(scores: Tensor, pack: Pack, known: Known = NOTHING) -> Terms:
-        old, target = (known[name].read(pack.origin).to(scores) for name in ("values", "returns"))
-        loss = clipped_value_loss(scores, old, target, clip)
-        clipped = is_value_clipped(scores.detach(), old, target, clip)
-        return Terms(loss, {"value_mean": scores, "value_clipped": clipped})
+    def objective(scores: Tensor, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
+        old, returns = (_read(tables, name, pack).to(scores) for name in ("values", "returns"))
+        loss = clipped_value_loss(scores, old, returns, clip)
+        clipped = is_value_clipped(scores.detach(), old, returns, clip)
+        statistics = {"value_mean": Statistic(scores), "value_clipped": Statistic(clipped)}
+        return LossOutput(loss, statistics)
 
-    return terms
-
-
-def build_joint_terms(policy: KnownObjective, value: ValueConfig) -> KnownObjective:
-    """Return the objective of a policy and a critic on one backbone: the first, and a share of the second."""
-    judge = build_value_terms(value.clip)
-
-    def terms(scores: JudgedScores, pack: Pack, known: Known = NOTHING) -> Terms:
-        spoken, told = policy(scores, pack, known), judge(scores.values, pack, known)
-        loss = spoken.loss + value.weight * told.loss
-        means = {**spoken.means, **told.means, "value_loss": told.loss}
-        return Terms(loss, means, spoken.maxima)
-
-    return terms
+    return objective
 
 
-def _gap(logprobs: Tensor, pack: Pack) -> Tensor:
-    """Return how far the learner is from the engine's log-probabilities."""
-    return (logprobs.detach().double() - pack.behavior_logprobs).abs()
+def build_joint_objective(policy: StepObjective, config: SharedValueAdvantage) -> StepObjective:
+    """Return the objective of a policy and a value head on one backbone: `policy + weight * value`."""
+    value = build_value_objective(config.clip)
+
+    def objective(scores: JudgedScores, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
+        policy_output, value_output = (
+            policy(scores, pack, tables),
+            value(scores.values, pack, tables),
+        )
+        loss = policy_output.loss + config.weight * value_output.loss
+        return LossOutput(
+            loss,
+            {
+                **policy_output.statistics,
+                **value_output.statistics,
+                "value_loss": Statistic(value_output.loss),
+            },
+        )
+
+    return objective
 
 
-def needs_rescoring(config: ObjectiveConfig, is_single_update: bool, dtype: torch.dtype) -> bool:
-    """Say whether the learner must score the old policy itself.
+def needs_rescoring(config: RLConfig, dtype: torch.dtype) -> bool:
+    """Return whether the learner must score the old policy itself.
 
     The engine's log-probabilities serve as the old ones if its views are the learner's and both
     compute alike; in a narrow number format their rounding differs.
     """
-    is_exact = is_wide(dtype) and config.has_engine_views
-    return not is_single_update and not is_exact
+    is_exact = is_wide(dtype) and config.views.is_sampler_path
+    return not config.is_single_update and not is_exact
+
+
+def reduced_views(
+    views: Sequence[Views], counts: Sequence[Tensor], reduction: Reduction, length: int
+) -> tuple[list[Views], float]:
+    """Return views weighted for a reduction, and the denominator of the weighted sum.
+
+    Args:
+        views: of a batch.
+        counts: `(N,)` of each trajectory: the targets of each view.
+        reduction: see `objectives/reduce.py`.
+        length: the constant length of `constant`.
+    """
+    weights, denominator = reduction_weights(counts, reduction, length)
+    pairs = zip(views, weights, strict=True)
+    return [replace(v, weight=v.weight * w[:, None]) for v, w in pairs], denominator
+
+
+def _read(tables: Tables, name: str, pack: Pack) -> Tensor:
+    return tables[name].read(pack.origin)

@@ -1,13 +1,12 @@
-"""Supervised fine-tuning by masked diffusion, in blocks or of whole responses: the loop of `unmask sft`."""
+"""Supervised fine-tuning by masked diffusion: the loop of `unmask sft`."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
-from unmask.configs.sampling import SamplingConfig
+from unmask.configs.methods import partner
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import (
     Demonstration,
@@ -16,86 +15,58 @@ from unmask.data.demonstrations import (
 )
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
-from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_responses
+from unmask.diffusion.noise import elbo_weights
+from unmask.diffusion.views import Views
 from unmask.engine.llm import LLM
 from unmask.models.spec import ModelSpec
-from unmask.objectives.reduce import reduction_weights
 from unmask.runs.clock import Clock
-from unmask.runs.directory import check_run, open_run
-from unmask.runs.metrics import check_metrics, open_metrics
-from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
-from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
-from unmask.trainers.checkpointer import Keeper, starting_llm
-from unmask.trainers.evaluator import Evaluator
 from unmask.trainers.learner import Learner
-from unmask.trainers.losses import supervised_terms
+from unmask.trainers.losses import build_supervised_objective, reduced_views
+from unmask.trainers.run import Run
 from unmask.trainers.schedule import learning_rate
-from unmask.viewer.live import LiveReport
-
-SHOWN = ("loss", "packed_tokens_per_s", "eval_accuracy")
+from unmask.trainers.start import prepare
 
 
 def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     """Train on demonstrations and return the directory of the trained model.
 
     Args:
-        config: the run.
+        config: the run; `views` and `loss` are its method.
         resume: go on from the last checkpoint of `run.dir`, if there is one.
 
     Raises:
         ValueError: for what the config asks and cannot have, naming the key.
     """
-    check_run(config, resume)
-    check_metrics(config)
-    if config.task is None and config.eval.every > 0:
-        raise ValueError(f"eval.every = {config.eval.every}: there is no [task] to measure on")
-    torch.set_num_threads(config.run.threads)
-    llm = starting_llm(config)
-    task = build_task(config.task)
+    start = prepare(config, resume)
+    llm, task = start.llm, start.task
     demonstrations = read_demonstrations(config, task, llm)
     longest = max(len(d.response_ids) for d in demonstrations)
-    fewest = fewest_slots(config, demonstrations)
+    fewest = fewest_positions(config, demonstrations)
     source = Shuffled(demonstrations, config.run.seed)
     learner = Learner(llm.model, config.optimizer)
-    evaluator = Evaluator(llm, task, config.eval, SamplingConfig(), config.run.seed)
+    objective = build_supervised_objective(config)
 
-    with (
-        closing(task),
-        # Last: a mistake above must leave nothing in the way.
-        closing(open_run(config, resume, task.isolation)) as run,
-        open_metrics(run, config) as metrics,
-        LiveReport(run.path) as report,
-        Keeper(run, config, llm, learner, source) as keeper,
-        Progress(config.steps, "SFT", keeper.step) as bar,
-    ):
-        metrics.cut_back(keeper.step)
-        for step in range(keeper.step + 1, config.steps + 1):
+    with Run(start, source, learner) as run:
+        for step in run.steps():
             clock = Clock()
             with clock("update"):
                 batch = source.draw(config.data.batch_size)
-                views = noisy_views(batch, config, llm, step, fewest)
+                views = noisy_views(batch, config, llm.model.spec, step, fewest)
                 views, total = weighted_views(views, config, longest)
                 rate = learning_rate(config.optimizer, step - 1, config.steps)
-                update = learner.update(views, supervised_terms, total, rate)
+                update = learner.update(views, objective, total, rate)
                 llm.engine.update_weights()
-            numbers = {"loss": update.loss, **update.statistics}
+            metrics = {"loss": update.loss, **update.values}
             seconds = clock.stages["update"].wall
-            numbers["packed_tokens_per_s"] = numbers["packed_tokens"] / seconds
-            if evaluator.is_due(step, config.steps):
-                with clock("eval"):
-                    numbers |= evaluator.measure()
-            metrics.log(step=step, **numbers, **clock.numbers())
-            bar.advance(1, **{name: numbers[name] for name in SHOWN if name in numbers})
-            report.refresh()
-            keeper.after(step, numbers)
-        return keeper.finish()
+            metrics["packed_tokens_per_s"] = metrics["packed_tokens"] / seconds
+            run.end_step(step, metrics, clock)
+        return run.finish()
 
 
 def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonstration]:
-    """Return what is imitated: the file's demonstrations, or the task's own.
+    """Return the demonstrations of `data.path`, or the task's own.
 
     Raises:
         ValueError: if there are none, or one does not fit the model.
@@ -110,21 +81,46 @@ def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonst
         found = demonstrations_of_answers(answers, tokenizer, drawable)
     if not found:
         raise ValueError(f"task {task.name!r} has no demonstrations: give data.path")
+    found = [replace(d, response_ids=d.response_ids + trained_pads(config, llm)) for d in found]
     check_fit(found, config, llm.model.spec)
     return found
 
 
+def trained_pads(config: SFTConfig, llm: LLM) -> tuple[int, ...]:
+    """Return the `views.post_num` pad tokens that are trained right of every response.
+
+    Raises:
+        ValueError: if the tokenizer has neither a pad token nor an end-of-text token.
+    """
+    tokenizer = llm.require_tokenizer()
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    pad_id = next((token_id for token_id in ids if token_id is not None), None)
+    if config.views.post_num == 0:
+        return ()
+    if pad_id is None:
+        raise ValueError(
+            f"views.post_num = {config.views.post_num}: the tokenizer has no pad token and no "
+            "end-of-text token to train there"
+        )
+    return (pad_id,) * config.views.post_num
+
+
 def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec) -> None:
-    """Refuse demonstrations that the model or the learner could not hold, and a canvas for nothing.
+    """Refuse demonstrations that the model or the learner could not hold, and keys of another attention.
 
     Raises:
         ValueError: naming the key and the numbers.
     """
-    fewest = fewest_slots(config, found)
+    fewest = fewest_positions(config, found)
     if fewest and not spec.is_full:
         raise ValueError(
-            f"noise.canvas_tokens = {config.noise.canvas_tokens} is for models with full attention: {spec.family} sees "
-            "nothing right of a block"
+            f"data.canvas_tokens = {config.data.canvas_tokens} is for models with full attention: a "
+            f"block of {spec.family} attends to nothing right of it"
+        )
+    if config.views.train_blocks and spec.is_full:
+        raise ValueError(
+            f"views.train_block = {config.views.train_blocks[0]} is for block-causal models: "
+            f"{spec.family} has full attention"
         )
     if spec.is_shifted and not all(d.prompt_ids for d in found):
         raise ValueError(
@@ -136,32 +132,29 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
         raise ValueError(
             f"the longest demonstration has {longest} tokens, but the model has "
             f"{spec.max_length} positions: shorten it or leave it out"
-            + (", or lower noise.canvas_tokens" if fewest else "")
+            + (", or lower data.canvas_tokens" if fewest else "")
         )
-    check_budget(longest, spec.require_block(), config.optimizer.token_budget)
+    for block in (spec.require_block(), *config.views.train_blocks):
+        check_budget(longest, block, config.optimizer.token_budget)
 
 
-def fewest_slots(config: SFTConfig, found: Sequence[Demonstration]) -> int:
-    """Return the fewest slots of a canvas under full attention; 0 is no minimum."""
-    asked = config.noise.canvas_tokens
+def fewest_positions(config: SFTConfig, found: Sequence[Demonstration]) -> int:
+    """Return the fewest positions of a canvas under full attention; 0 is no minimum."""
+    asked = config.data.canvas_tokens
     return max(len(d.response_ids) for d in found) if asked == "longest" else asked or 0
 
 
 def noisy_views(
-    batch: Sequence[Demonstration], config: SFTConfig, llm: LLM, step: int, fewest: int
+    batch: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec, step: int, fewest: int
 ) -> list[Views]:
-    """Return fresh noisy views of a batch, on canvases of `fewest` slots or more.
+    """Return fresh noisy views of a batch, on canvases of at least `fewest` positions.
 
-    The noise of a demonstration depends on seed, step and place.
+    The noise of a demonstration depends on the run's seed, the step and its place in the batch.
     """
-    noise = config.noise
-    schedule = NoiseSchedule(
-        noise.low, noise.high, noise.noise == "per_token", noise.weight == "elbo"
-    )
-    return views_of_responses(
+    return partner(config.views, "unmask.diffusion.methods").of_demonstrations(
         [(demonstration.prompt_ids, demonstration.response_ids) for demonstration in batch],
-        llm.model.spec.require_block(),
-        (schedule, noise.views),
+        config.views,
+        config.views.train_block_at(step) or spec.require_block(),
         [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
         fewest,
     )
@@ -170,21 +163,28 @@ def noisy_views(
 def weighted_views(
     views: Sequence[Views], config: SFTConfig, length: int
 ) -> tuple[Sequence[Views], float]:
-    """Lay a batch's reduction over its views' weights; return them, and what the sum is divided by.
+    """Return views weighted for the loss, and the denominator of the weighted sum.
 
     With weight one the average is over hidden tokens. The ELBO's is over all response tokens, hidden
     or not: dividing by the hidden ones would cancel the 1/t that makes it a bound.
 
     Args:
         views: of a batch.
-        config: the run's.
+        config: of the run.
         length: the constant length of `constant`: the longest response of the data.
     """
-    is_elbo = config.noise.weight == "elbo"
-    counted = [(v.weight > 0) if is_elbo else v.target for v in views]
-    reduction = config.loss.reduction
-    weights, total = reduction_weights([slots.sum(-1) for slots in counted], reduction, length)
-    if reduction != "tokens":  # whose weights are one, and would only widen the loss to fp64
-        pairs = zip(views, weights, strict=True)
-        views = [replace(v, weight=v.weight * w[:, None]) for v, w in pairs]
-    return views, max(total, 1.0)
+    if config.loss.weight == "elbo":
+        views = [replace(v, weight=elbo_weights(_level(v))) for v in views]
+        counts = [(v.weight > 0).sum(-1) for v in views]
+    else:
+        counts = [v.target.sum(-1) for v in views]
+    weighted, total = reduced_views(views, counts, config.loss.reduction, length)
+    # The weights of `tokens` are one: multiplying by them would only widen the loss to fp64.
+    return views if config.loss.reduction == "tokens" else weighted, max(total, 1.0)
+
+
+def _level(views: Views) -> Tensor:
+    assert views.noise_level is not None, (
+        "SFTConfig refuses the ELBO for views without noise levels"
+    )
+    return views.noise_level

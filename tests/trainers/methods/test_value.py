@@ -1,4 +1,4 @@
-"""The critic: values read where a reveal is about to happen, updates of its own."""
+"""A value model: values read just before a reveal, updates of its own."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.invariants.conventions import TOYS
+from tests.models.toy import toy_model as whole_toy_model
 from tests.toy import toy_model
 from tests.trainers.toy_critics import (
     critic_of,
@@ -18,16 +19,14 @@ from tests.trainers.toy_critics import (
     written,
 )
 from tests.trainers.toy_runs import rl_config, toy_trajectories
+from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.diffusion.layout import pack_views
+from unmask.diffusion.target_table import TargetTable
 from unmask.engine.engine import conventions_of
-from unmask.models.tiled_attention import plan_documents
-from unmask.models.value_model import ActorCritic
+from unmask.engine.scoring import score_pack
 from unmask.objectives.value import clipped_value_loss
-from unmask.trainers.critic import Critic, SharedCritic
-from unmask.trainers.learner import Learner
-from unmask.trainers.losses import build_value_terms
-from unmask.trainers.rl_update import build_update
-from unmask.trainers.scorer import RowTable
+from unmask.trainers.losses import build_value_objective
+from unmask.trainers.methods.value import Critic, build_value_model
 
 
 @pytest.mark.parametrize("budget", [10_000, 48])
@@ -40,37 +39,37 @@ def test_values_and_their_gradients_are_those_of_view_by_view(
     trajectories = written(model.spec.is_full)
     views = views_of(trajectories, model.spec.is_full, shrink)
     critic = critic_of(model, tmp_path, f"optimizer.token_budget={budget}")
-    judgement = critic.judge(group_of(trajectories), views)
+    targets = critic.estimate(group_of(trajectories), views)
     # Old values that are not the new ones: some have moved too far.
-    noise = torch.randn(judgement.values.shape, dtype=torch.float64) * 0.2
-    old = judgement.values + noise
+    noise = torch.randn(targets.values.shape, dtype=torch.float64) * 0.2
+    old = targets.values + noise
 
     expected_loss = torch.zeros((), dtype=torch.float64)
-    for t, looks in enumerate(views):
-        for v in range(len(looks.target)):
-            slots = looks.target[v].nonzero()[:, 0]
-            values = dense_values(model, looks, v)[slots]
-            told = judgement.values[t, slots]
-            torch.testing.assert_close(told, values.detach(), rtol=0, atol=1e-10)
-            loss = clipped_value_loss(values, old[t, slots], judgement.returns[t, slots], 0.2)
+    for t, own in enumerate(views):
+        for v in range(len(own.target)):
+            positions = own.target[v].nonzero()[:, 0]
+            values = dense_values(model, own, v)[positions]
+            estimated = targets.values[t, positions]
+            torch.testing.assert_close(estimated, values.detach(), rtol=0, atol=1e-10)
+            loss = clipped_value_loss(values, old[t, positions], targets.returns[t, positions], 0.2)
             expected_loss = expected_loss + loss.sum() / 7
     expected = gradients(model, expected_loss)
 
-    terms = build_value_terms(0.2)
-    shapes = [looks.target.shape for looks in views]
-    known = {
-        name: RowTable(
+    objective = build_value_objective(0.2)
+    shapes = [own.target.shape for own in views]
+    tables = {
+        name: TargetTable(
             [row[: shape[1]].expand(shape) for row, shape in zip(rows, shapes, strict=True)]
         )
-        for name, rows in (("values", old), ("returns", judgement.returns))
+        for name, rows in (("values", old), ("returns", targets.returns))
     }
     conventions = conventions_of(toy_model(**TOYS[name]))
     packs = pack_views(views, conventions, budget)
     assert (len(packs) == 1) == (budget == 10_000)
     found_loss = torch.zeros((), dtype=torch.float64)
     for pack in packs:
-        values = model(pack.tokens, pack.positions, plan_documents(pack.structure), pack.rows)
-        found_loss = found_loss + (terms(values, pack, known).loss * pack.weights).sum() / 7
+        output = objective(score_pack(model, pack), pack, tables)
+        found_loss = found_loss + (output.loss * pack.weights).sum() / 7
     found = gradients(model, found_loss)
     assert found_loss.item() == pytest.approx(expected_loss.item(), abs=1e-10)
     assert found.keys() == expected.keys() >= {"value_head.weight"}
@@ -85,20 +84,20 @@ def test_an_update_is_a_step_down_that_gradient(is_full: bool, tmp_path: Path) -
     for budget in (10_000, 48):
         model = toy_value_model(torch.float64, **TOYS["full"] if is_full else {})
         before = model.value_head.weight.detach().clone()
-        words = ["optimizer.eps=1e7", "value.lr=1e7", "optimizer.clip_norm=none"]
+        words = ["optimizer.eps=1e7", "advantage.lr=1e7", "optimizer.clip_norm=none"]
         critic = critic_of(model, tmp_path, *words, f"optimizer.token_budget={budget}")
         trajectories = written(is_full)
         views = views_of(trajectories, is_full)
-        judgement = critic.judge(group_of(trajectories), views)
-        critic.update(judgement, step=1, seed=0)
+        targets = critic.estimate(group_of(trajectories), views)
+        critic.update(targets, step=1, seed=0)
         changes.append(before - model.value_head.weight.detach())
-    count = sum(int(looks.target.sum()) for looks in views)
+    count = sum(int(own.target.sum()) for own in views)
     hidden = torch.zeros_like(changes[0])
     model = toy_value_model(torch.float64, **TOYS["full"] if is_full else {})
-    for t, looks in enumerate(views):
-        for v in range(len(looks.target)):
-            slots = looks.target[v].nonzero()[:, 0]
-            error = dense_values(model, looks, v)[slots] - judgement.returns[t, slots]
+    for t, own in enumerate(views):
+        for v in range(len(own.target)):
+            positions = own.target[v].nonzero()[:, 0]
+            error = dense_values(model, own, v)[positions] - targets.returns[t, positions]
             loss = error.square().sum() / 2 / count
             hidden += torch.autograd.grad(loss, model.value_head.weight)[0]
     for change in changes:
@@ -106,7 +105,7 @@ def test_an_update_is_a_step_down_that_gradient(is_full: bool, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["value.minibatches=2"], ["value.epochs=2"], ["objective.reduction=view"]]
+    "words", [[], ["advantage.minibatches=2"], ["advantage.epochs=2"], ["loss.reduction=view"]]
 )
 def test_a_critic_learns_what_its_trajectories_are_worth(words: list[str], tmp_path: Path) -> None:
     trajectories = toy_trajectories(toy_model())
@@ -114,8 +113,8 @@ def test_a_critic_learns_what_its_trajectories_are_worth(words: list[str], tmp_p
     critic = critic_of(toy_value_model(), tmp_path, *words)
     lines = []
     for step in range(1, 16):
-        judgement = critic.judge(group_of(trajectories), views)
-        lines.append(critic.update(judgement, step, seed=step))
+        targets = critic.estimate(group_of(trajectories), views)
+        lines.append(critic.update(targets, step, seed=step))
     assert lines[-1]["value_explained_variance"] > 0.5 > lines[0]["value_explained_variance"]
     assert lines[-1]["value_loss"] < 0.5 * lines[0]["value_loss"]
     last = lines[-1]
@@ -126,26 +125,28 @@ def test_a_critic_learns_what_its_trajectories_are_worth(words: list[str], tmp_p
 
 def test_values_that_moved_far_enough_are_clipped(tmp_path: Path) -> None:
     trajectories = toy_trajectories(toy_model())
-    critic = critic_of(toy_value_model(), tmp_path, "value.epochs=4", "value.clip=0.01")
-    judgement = critic.judge(group_of(trajectories), views_of(trajectories))
-    assert critic.update(judgement, 1, seed=0)["value_clipped"] > 0
+    critic = critic_of(toy_value_model(), tmp_path, "advantage.epochs=4", "advantage.clip=0.01")
+    targets = critic.estimate(group_of(trajectories), views_of(trajectories))
+    assert critic.update(targets, 1, seed=0)["value_clipped"] > 0
 
 
 def test_its_cadence_is_its_own(tmp_path: Path) -> None:
     trajectories = written(False)
-    critic = critic_of(toy_value_model(), tmp_path, "value.train_every=2", "value.minibatches=3")
-    judgement = critic.judge(group_of(trajectories), views_of(trajectories))
-    assert "value_loss" not in critic.update(judgement, 1, seed=0)
+    critic = critic_of(
+        toy_value_model(), tmp_path, "advantage.train_every=2", "advantage.minibatches=3"
+    )
+    targets = critic.estimate(group_of(trajectories), views_of(trajectories))
+    assert "value_loss" not in critic.update(targets, 1, seed=0)
     assert critic.learner.num_updates == 0
-    numbers = critic.update(judgement, 2, seed=0)
+    metrics = critic.update(targets, 2, seed=0)
     assert critic.learner.num_updates == 3
-    assert numbers.keys() >= {"value_loss", "value_explained_variance"}
+    assert metrics.keys() >= {"value_loss", "value_explained_variance"}
 
 
 def test_without_trajectories_nothing_happens(tmp_path: Path) -> None:
     critic = critic_of(toy_value_model(), tmp_path)
-    judgement = critic.judge([], [])
-    assert (judgement.views, critic.update(judgement, 1, seed=0)) == ([], {})
+    targets = critic.estimate([], [])
+    assert (targets.views, critic.update(targets, 1, seed=0)) == ([], {})
     assert critic.learner.num_updates == 0
 
 
@@ -156,7 +157,7 @@ def test_a_critic_goes_on_to_the_bit(dtype: torch.dtype, tmp_path: Path) -> None
 
     def learn(critic: Critic, *steps: int) -> None:
         for step in steps:
-            critic.update(critic.judge(groups, views), step, seed=step)
+            critic.update(critic.estimate(groups, views), step, seed=step)
 
     whole, first = (critic_of(toy_value_model(dtype), tmp_path) for _ in range(2))
     learn(whole, 1, 2, 3)
@@ -175,37 +176,28 @@ def test_process_rewards_reach_the_policy_token_by_token(tmp_path: Path) -> None
     trajectories = toy_trajectories(toy_model())
     rewards = [tuple(float(i % 2) for i in range(t.num_response)) for t in trajectories]
     critic = critic_of(toy_value_model(), tmp_path)
-    views = critic.judge(group_of(trajectories, rewards), views_of(trajectories)).views
-    assert all(len(looks.advantages[looks.target.any(0)].unique()) > 1 for looks in views)
+    views = critic.estimate(group_of(trajectories, rewards), views_of(trajectories)).views
+    assert all(len(own.advantages[own.target.any(0)].unique()) > 1 for own in views)
 
 
-@pytest.mark.parametrize("name", TOYS)
-def test_a_second_head_judges_as_a_critic_of_the_same_weights(name: str, tmp_path: Path) -> None:
-    model = toy_value_model(torch.float64, **TOYS[name])
-    policy = toy_model(2, torch.float64, **TOYS[name])
-    both = ActorCritic(policy)
-    both.value_head.load_state_dict(model.value_head.state_dict())
-    config = rl_config(tmp_path, "value.enabled=true", "value.shares_backbone=true")
-    learner = Learner(both, config.optimizer)
-    trajectories = written(model.spec.is_full)
-    views, groups = views_of(trajectories, model.spec.is_full), group_of(trajectories)
-    found = SharedCritic(both, learner, config).judge(groups, views)
-    wanted = critic_of(model, tmp_path).judge(groups, views)
-    torch.testing.assert_close(found.values, wanted.values, rtol=0, atol=1e-12)
-    torch.testing.assert_close(found.returns, wanted.returns, rtol=0, atol=1e-12)
-    assert found.numbers == pytest.approx(wanted.numbers)
-    # The policy's log-probabilities come from the same pass.
-    for looks, old in zip(found.views, Learner(policy, config.optimizer).score(views), strict=True):
-        torch.testing.assert_close(looks.old_logprobs, old, rtol=0, atol=1e-12)
+def test_it_starts_on_the_policys_backbone_in_its_number_format(tmp_path: Path) -> None:
+    config = rl_config(tmp_path, "advantage.kind=value", "model.gradient_checkpointing=true")
+    policy = load_model(config.model.path, dtype=torch.bfloat16)
+    critic = build_value_model(config, policy)
+    assert critic.dtype == torch.bfloat16
+    assert critic.backbone.gradient_checkpointing
+    pairs = zip(policy.backbone.parameters(), critic.backbone.parameters(), strict=True)
+    assert all(torch.equal(a, b) and a is not b for a, b in pairs)
 
 
-def test_a_second_head_learns_what_its_trajectories_are_worth(tmp_path: Path) -> None:
-    words = ["value.enabled=true", "value.shares_backbone=true", "value.lr=1e-2"]
-    config = rl_config(tmp_path, *words, "value.weight=5", "optimizer.lr=1e-3")
-    update = build_update(config, toy_model())
-    trajectories = toy_trajectories(toy_model())
-    groups, views = group_of(trajectories), views_of(trajectories)
-    lines = [update.step(groups, views, step, step) for step in range(1, 21)]
-    assert lines[-1]["value_explained_variance"] > 0.5 > lines[0]["value_explained_variance"]
-    assert lines[-1]["value_loss"] < 0.5 * lines[0]["value_loss"]
-    assert {"value_mean", "value_clipped", "advantage_variance", "entropy"} <= lines[0].keys()
+def test_a_value_model_of_other_tokens_or_without_a_head_is_refused(tmp_path: Path) -> None:
+    def refused(said: str, *words: str) -> None:
+        config = rl_config(tmp_path, "advantage.kind=value", *words)
+        with pytest.raises(ValueError, match=said):
+            build_value_model(config, load_model(config.model.path))
+
+    save_model(whole_toy_model(), tmp_path / "other")
+    refused(
+        r"advantage\.path = .*other: its vocab_size is 40", f"advantage.path={tmp_path / 'other'}"
+    )
+    refused(r"has no value head .* advantage\.head = zero", "advantage.head=stored")

@@ -1,0 +1,69 @@
+"""A training method is a row of choices, `[views]`, `[advantage]` and `[loss]`, shared by SFT and RL.
+
+Each choice is a folder here, and each file in it one section: `kind` names the section and so decides
+which keys exist. The union of a choice is built by listing its folder, so a new method is a new file,
+paired with the function of the same file name:
+
+    configs/methods/views/NAME.py       diffusion/methods/NAME.py    trajectories to noisy views
+    configs/methods/advantage/NAME.py   trainers/methods/NAME.py     rewards to advantages
+    configs/methods/loss/NAME.py        objectives/methods/NAME.py   scored targets to a loss
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BeforeValidator, Field
+
+from unmask.configs.section import Section
+
+Choice = Literal["views", "advantage", "loss"]
+# Where trajectories come from: SFT reads demonstrations, RL samples rollouts.
+Source = Literal["demonstrations", "rollouts"]
+
+
+def sections(choice: Choice, source: Source) -> list[type[Section]]:
+    """Return the sections of a choice that train on a source, in the order of their file names."""
+    package = import_module(f"{__name__}.{choice}")
+    modules = [
+        import_module(f"{package.__name__}.{found.name}")
+        for found in iter_modules(package.__path__)
+    ]
+    return [section for module in modules for section in _own_sections(module, source)]
+
+
+def choose(choice: Choice, source: Source, default: str) -> Any:
+    """Return the type of a choice: a union of its sections that `kind` tells apart.
+
+    Args:
+        choice: name of the folder.
+        source: what is trained on.
+        default: `kind` of a table that does not name one.
+    """
+    found = sections(choice, source)
+    if len(found) == 1:
+        return found[0]
+
+    def with_kind(value: Any) -> Any:
+        return {"kind": default, **value} if isinstance(value, dict) else value  # pyright: ignore[reportUnknownVariableType]
+
+    union = Union[tuple(found)]  # noqa: UP007  # built from a list
+    return Annotated[union, Field(discriminator="kind"), BeforeValidator(with_kind)]
+
+
+def partner(section: Section, package: str) -> ModuleType:
+    """Return the module of a package that has the file name of a section's own."""
+    return import_module(f"{package}.{type(section).__module__.rpartition('.')[2]}")
+
+
+def _own_sections(module: ModuleType, source: Source) -> list[type[Section]]:
+    """Return the sections that a module defines for a source."""
+    defined = [value for value in vars(module).values() if isinstance(value, type)]
+    return [
+        value
+        for value in defined
+        if issubclass(value, Section)
+        and value.__module__ == module.__name__
+        and source in getattr(value, "sources", ())
+    ]

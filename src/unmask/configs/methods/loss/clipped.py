@@ -1,0 +1,44 @@
+"""`loss.kind = "clipped"`: the clipped surrogate of PPO, and a KL penalty."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from unmask.configs.methods import Source
+from unmask.configs.section import Section
+from unmask.types import Reduction
+
+Low = Annotated[float, Field(gt=0, lt=1)]
+High = Annotated[float, Field(gt=0)]
+
+
+class ClippedLoss(Section):
+    """The clipped surrogate."""
+
+    sources: ClassVar[tuple[Source, ...]] = ("rollouts",)
+    kind: Literal["clipped"] = "clipped"
+    """What is minimised."""
+    clip: tuple[Low, High] = (0.2, 0.2)
+    """[low, high]: the probability ratio is clipped to 1 - low from below and 1 + high from above; no
+    effect in a step's first update, where it is 1."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Where the advantage A is negative the surrogate is no lower than dual_clip * A; none is no limit."""
+    max_importance: float | None = Field(default=None, gt=0)
+    """Weigh targets by old over behavior probability, up to this; none is no weight. For when the
+    learner's old log-probabilities are not the engine's (bfloat16, merged or random views)."""
+    max_log_ratio: float | None = Field(default=None, gt=0)
+    """The log-ratio is clamped to within this many nats before it is exponentiated, in the surrogate
+    and in `k3`; `k1` and the linear term of `k3` are not. Published: 10 for block models, none for
+    full attention."""
+    kl: float = Field(default=0.0, ge=0)
+    """Weight of the KL divergence from the policy that `kl_to` names."""
+    kl_estimator: Literal["k1", "k3"] = "k3"
+    """`k3` is never negative and its gradient points back; `k1` is the difference of the
+    log-probabilities."""
+    kl_to: str = Field(default="step", min_length=1)
+    """`step` is the policy that starts the step, `reference` the frozen model that the run starts from;
+    anything else is the directory or hub id of a frozen model."""
+    reduction: Reduction = "tokens"
+    """What the loss is averaged over; `view` is the published choice for full attention, `constant`
+    for block models, where the length is `sampling.max_tokens` (published: the longest response of
+    the step)."""

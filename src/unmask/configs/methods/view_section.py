@@ -1,0 +1,54 @@
+"""The keys that every kind of `[views]` has: which positions are trained, and in which blocks."""
+
+from typing import ClassVar
+
+from pydantic import Field, field_validator
+
+from unmask.configs.methods import Source
+from unmask.configs.section import Section
+
+# Block sizes, each from a step on.
+Schedule = tuple[tuple[int, int], ...]
+
+
+class ViewSection(Section):
+    """Trained positions and blocks."""
+
+    sources: ClassVar[tuple[Source, ...]]
+    has_noise_levels: ClassVar[bool] = False
+    """Whether tokens are hidden with a known probability, as the ELBO needs."""
+    post_num: int = Field(default=0, ge=0)
+    """Positions right of the stop token, counted over the response, that are trained as well. The stop
+    token always is; published runs whose stop is the pad token (LLaDA) count it among these."""
+    train_block: int | Schedule | None = None
+    """Block size that block-causal models are trained in: a multiple of the rollouts', in RL; or a
+    schedule of [step, block] pairs, each from its step on. The model's own when not given."""
+
+    @field_validator("train_block")
+    @classmethod
+    def _rising(cls, value: int | Schedule | None) -> int | Schedule | None:
+        pairs = ((1, value),) if isinstance(value, int) else value or ()
+        steps = [step for step, _ in pairs]
+        if any(step < 1 or block < 1 for step, block in pairs) or steps != sorted(set(steps)):
+            raise ValueError(
+                f"{value}: blocks are at least 1, and the steps they begin at at least 1 and rising"
+            )
+        return value
+
+    @property
+    def is_sampler_path(self) -> bool:
+        """Whether the views are the states the sampler was in, so that both score the same thing."""
+        return False
+
+    def train_block_at(self, step: int) -> int | None:
+        """Return the block size of step `step`, counted from 1; None is the rollouts' or the model's."""
+        if self.train_block is None or isinstance(self.train_block, int):
+            return self.train_block
+        return next((b for start, b in reversed(self.train_block) if start <= step), None)
+
+    @property
+    def train_blocks(self) -> tuple[int, ...]:
+        """Every block size that `train_block` names."""
+        if isinstance(self.train_block, int):
+            return (self.train_block,)
+        return tuple(block for _, block in self.train_block or ())

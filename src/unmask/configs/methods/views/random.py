@@ -1,0 +1,14 @@
+"""`views.kind = "random"`: random masks; block SFT, and the random-masking RL of dLLM-RL."""
+
+from typing import ClassVar, Literal
+
+from unmask.configs.methods import Source
+from unmask.configs.methods.random_mask import RandomMask
+
+
+class RandomViews(RandomMask):
+    """One view per mask."""
+
+    sources: ClassVar[tuple[Source, ...]] = ("demonstrations", "rollouts")
+    kind: Literal["random"] = "random"
+    """How a response becomes noisy views: `random` hides random tokens."""

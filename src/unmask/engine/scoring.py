@@ -1,0 +1,56 @@
+"""Scores of a pack's targets: one function for the learner, a reference policy and evaluation."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unmask.diffusion.layout import Pack
+from unmask.diffusion.target_table import TargetTable
+from unmask.diffusion.views import Views
+from unmask.models.heads import Targets
+from unmask.models.tiled_attention import plan_documents
+
+
+def score_pack(model: Any, pack: Pack) -> Any:
+    """Return what a model predicts of a pack's `S` targets: `Scores`, values `(S,)`, or both.
+
+    Args:
+        model: a `Model`, `ValueModel` or `ActorCritic`.
+        pack: on the model's device.
+    """
+    return model.score(
+        pack.tokens,
+        pack.positions,
+        plan_documents(pack.structure),
+        pack.rows,
+        Targets(pack.targets, pack.temperatures),
+    )
+
+
+@torch.no_grad()
+def score_views(
+    model: Any,
+    views: Sequence[Views],
+    packs: Iterable[Pack],
+    columns: Sequence[Callable[[Any], Tensor]],
+) -> list[list[Tensor]]:
+    """Return numbers for every target of every trajectory, `(N, C)` each and 0 elsewhere.
+
+    Args:
+        model: as in `score_pack`.
+        views: of the trajectories.
+        packs: all of them, laid out, on the model's device.
+        columns: each turns the scores of a pack into one number `(S,)` per target.
+
+    Returns:
+        For each column its tables, trajectory by trajectory.
+    """
+    zeros = [torch.zeros(v.target.shape, dtype=torch.float64) for v in views]
+    tables = [TargetTable(zeros) for _ in columns]
+    for pack in packs:
+        scores = score_pack(model, pack)
+        for table, column in zip(tables, columns, strict=True):
+            table.write(pack.origin, column(scores))
+    return [table.tables() for table in tables]

@@ -1,0 +1,186 @@
+"""`advantage.kind = "value"`: a value model with weights and optimizer steps of its own.
+
+It reads the rows the policy is scored at: the state of the views that hold a token hidden just before
+it was revealed. Once per RL step, before any update, it estimates the values of the step's
+trajectories (`value_targets.py`), then it is trained, then the policy. The two share no trained weight,
+so the order of the two updates makes no difference.
+
+    neither `lora` nor `path`     the policy's checkpoint again, all of it trained
+    `path`                        that checkpoint, all of it trained
+    `lora`, with [lora]           adapters on the policy's frozen weights, which are held once
+    `lora` and `path`             adapters on that checkpoint's weights, frozen
+
+A resumed run takes the trained part from its last checkpoint (`checkpoints/value_model_files.py`) and
+the rest from where it came from.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from unmask.checkpoints.checkpoint import load_value_model
+from unmask.checkpoints.lora_files import load_adapter
+from unmask.checkpoints.value_model_files import load_head
+from unmask.configs.methods.advantage.value import ValueAdvantage
+from unmask.configs.rl import RLConfig
+from unmask.diffusion.target_table import tables_of
+from unmask.diffusion.views import Views
+from unmask.models.lora import LoRAParams, add_lora
+from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel, critic_beside
+from unmask.objectives.statistics import over_updates
+from unmask.seeds import derive_seed
+from unmask.trainers.checkpointer import ValueTraining
+from unmask.trainers.learner import Learner, Update
+from unmask.trainers.losses import build_policy_objective, build_value_objective
+from unmask.trainers.policy_update import PolicyUpdate, minibatches, order_seed, weighted_views
+from unmask.trainers.reference import build_reference
+from unmask.trainers.rl_update import RLUpdate, rate_of
+from unmask.trainers.schedule import learning_rate
+from unmask.trainers.value_targets import ValueTargets, value_targets
+from unmask.types import Group
+
+# Keeps the seed of the value model's fresh adapters apart from that of the policy's, and of the steps.
+ADAPTER_DRAW = (0, 1)
+# Metrics that every learner reports, under the names they have of a value model.
+RENAMED = {"gradient_norm": "value_gradient_norm", "learning_rate": "value_learning_rate"}
+
+
+def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdate:
+    """Build the update of a value model, followed by that of the policy.
+
+    Raises:
+        ValueError: as `build_reference` and `build_value_model`.
+    """
+    learner = Learner(policy, config.optimizer)
+    reference = build_reference(config, policy)
+    update = PolicyUpdate(learner, config, build_policy_objective(config), reference)
+    critic = Critic(build_value_model(config, policy, saved), config)
+
+    def step_update(
+        groups: Sequence[Group], views: Sequence[Views], step: int, seed: int
+    ) -> dict[str, float]:
+        targets = critic.estimate(groups, views)
+        metrics = critic.update(targets, step, seed)
+        return update(targets.views, seed, rate_of(config, step)) | metrics
+
+    return RLUpdate(learner, step_update, ValueTraining(critic.model, critic.learner))
+
+
+class Critic:
+    """A value model under training, in optimizer steps of its own.
+
+    Attributes:
+        model: backbone and value head.
+        learner: trains them.
+    """
+
+    def __init__(self, model: ValueModel, config: RLConfig) -> None:
+        """Build the optimizer: that of the policy, with the value model's learning rate."""
+        assert isinstance(config.advantage, ValueAdvantage)
+        self.model = model
+        self._config, self._advantage = config, config.advantage
+        self._optimizer = config.optimizer.model_copy(update={"lr": config.advantage.lr})
+        self._objective = build_value_objective(config.advantage.clip)
+        self.learner = Learner(model, self._optimizer)
+
+    def estimate(self, groups: Sequence[Group], views: Sequence[Views]) -> ValueTargets:
+        """Return returns and an advantage for every token, under the current weights."""
+        values = self.learner.score(views)
+        return value_targets(groups, views, values, self._config, self.model.spec.is_full)
+
+    def update(self, targets: ValueTargets, step: int, seed: int) -> dict[str, float]:
+        """Update the value model if its update is due, and return the metrics of the step.
+
+        Args:
+            targets: returned by `estimate`.
+            step: RL step, counted from 1.
+            seed: of the order of the minibatches.
+
+        Raises:
+            ValueError: the gradient is not finite; the weights are then untouched.
+        """
+        pairs = zip(targets.views, targets.columns(), strict=True)
+        trainable = [pair for pair in pairs if len(pair[0].target)]
+        if not trainable or step % self._advantage.train_every:
+            return targets.metrics
+        if self._config.optimizer.reset_every_step:
+            self.learner.reset_optimizer()
+        rate = learning_rate(self._optimizer, step - 1, self._config.steps)
+        updates = [
+            self._update(part, rate)
+            for epoch in range(self._advantage.epochs)
+            for part in minibatches(trainable, self._advantage.minibatches, order_seed(seed, epoch))
+        ]
+        found = over_updates([update.metrics for update in updates])
+        del found["packed_tokens"]  # counts the policy's tokens
+        return {
+            **targets.metrics,
+            "value_loss": sum(update.loss for update in updates) / len(updates),
+            **{RENAMED.get(name, name): value for name, value in found.items()},
+        }
+
+    def _update(self, part: Sequence[tuple[Views, Mapping[str, Tensor]]], rate: float) -> Update:
+        weighted, denominator = weighted_views([views for views, _ in part], self._config)
+        tables = tables_of([columns for _, columns in part], self.model.device)
+        objective = partial(self._objective, tables=tables)
+        try:
+            return self.learner.update(weighted, objective, denominator, rate)
+        except ValueError as error:
+            error.add_note("this is the value model's gradient: its learning rate is advantage.lr")
+            raise
+
+
+def build_value_model(config: RLConfig, policy: Model, saved: Path | None = None) -> ValueModel:
+    """Load a value model with a backbone or adapters of its own, in the policy's number format.
+
+    Args:
+        config: of the run.
+        policy: its rows are read.
+        saved: the `critic/` of the run's last checkpoint, if there is one.
+
+    Raises:
+        ValueError: the checkpoint has no value head to take, or is not a model of the policy's kind.
+    """
+    assert isinstance(config.advantage, ValueAdvantage)
+    build_from = _load if config.advantage.lora is None else _with_adapters
+    model = build_from(config, config.advantage, policy, saved)
+    model.backbone.gradient_checkpointing = config.model.gradient_checkpointing
+    return model
+
+
+def _with_adapters(
+    config: RLConfig, advantage: ValueAdvantage, policy: Model, saved: Path | None
+) -> ValueModel:
+    """Return a value model whose adapters and head are trained, and no other weight."""
+    assert advantage.lora is not None
+    # A head taken from a checkpoint was trained on that checkpoint's backbone.
+    is_shared = config.lora is not None and advantage.path is None and advantage.head == "zero"
+    model = critic_beside(policy) if is_shared else _load(config, advantage, policy)
+    if saved is None:
+        seed = derive_seed(config.run.seed, *ADAPTER_DRAW)
+        add_lora(model, LoRAParams(**advantage.lora.model_dump()), seed)
+    else:
+        load_adapter(model, saved)
+        load_head(model.value_head, saved)
+    model.value_head.requires_grad_(True)
+    return model
+
+
+def _load(
+    config: RLConfig, advantage: ValueAdvantage, policy: Model, saved: Path | None = None
+) -> ValueModel:
+    """Load a whole value model: the saved one, else the one that the config names."""
+    path = saved or advantage.path or config.model.path
+    head = advantage.head if saved is None else "stored"
+    model = load_value_model(path, policy.device, policy.dtype, head, policy.spec)
+    for name in ("vocab_size", "attention", "is_shifted", "mask_id"):
+        own, other = getattr(model.spec, name), getattr(policy.spec, name)
+        if own != other:
+            raise ValueError(
+                f"advantage.path = {path}: its {name} is {own}, the policy's is {other}: the value "
+                "model must read what the policy reads"
+            )
+    return model

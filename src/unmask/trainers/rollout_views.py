@@ -1,0 +1,96 @@
+"""The views of a step's trajectories, by `views.kind`, with their advantages over their baseline.
+
+`views.train_block` lays a block-causal trajectory on a coarser grid first. Its blocks are whole blocks of
+the rollout's grid, so the step map stands as it is and numbers the reveals of the larger block.
+
+A value model replaces `Views.advantages (C,)` by one advantage per token afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unmask.configs.methods import partner
+from unmask.configs.methods.view_section import ViewSection
+from unmask.configs.rl import RLConfig
+from unmask.diffusion.views import Views
+from unmask.models.spec import ModelSpec
+from unmask.objectives.advantages import advantages_of_rewards
+from unmask.rollouts.shaping import shaped_rewards
+from unmask.types import Group, Trajectory
+
+
+def rollout_views(
+    groups: Sequence[Group], config: RLConfig, is_full: bool = False, step: int = 1
+) -> list[Views]:
+    """Return the views of every trajectory, with its advantage, group by group.
+
+    Args:
+        groups: that are trained on.
+        config: views, baseline and shaping.
+        is_full: whether the model's attention is full.
+        step: RL step, counted from 1, for the schedule of `views.train_block`.
+
+    Raises:
+        ValueError: if a revealed token was changed later.
+    """
+    views_of = partner(config.views, "unmask.diffusion.methods").of_trajectory
+    block = config.views.train_block_at(step)
+    rewards = [shaped_rewards(group, config.shaping) for group in groups]
+    advantages = advantages_of_rewards(rewards, config.advantage.baseline)
+    return [
+        views_of(
+            enlarge_blocks(trajectory, block) if block else trajectory,
+            advantage,
+            config.views,
+            is_full,
+        )
+        for group, of_group in zip(groups, advantages, strict=True)
+        for trajectory, advantage in zip(group.trajectories, of_group, strict=True)
+    ]
+
+
+def enlarge_blocks(trajectory: Trajectory, block: int) -> Trajectory:
+    """Return a block-causal trajectory as if it had been written in larger blocks.
+
+    Its canvas is padded to whole blocks of the new grid, with positions that were never revealed.
+
+    Args:
+        trajectory: from the engine.
+        block: a multiple of its own.
+    """
+    num_tokens = len(trajectory.prompt.token_ids) + len(trajectory.canvas_ids)
+    more = -num_tokens % block
+    return replace(
+        trajectory,
+        canvas_ids=(*trajectory.canvas_ids, *[0] * more),  # hidden in every view
+        step_map=(*trajectory.step_map, *[0] * more),
+        behavior_logprobs=(*trajectory.behavior_logprobs, *[0.0] * more),
+        sampling=replace(trajectory.sampling, block_size=block),
+    )
+
+
+def check_train_block(views: ViewSection, block: int | None, spec: ModelSpec) -> None:
+    """Refuse training blocks that are no multiple of the rollouts'.
+
+    Args:
+        views: `train_block`.
+        block: of the rollouts; `None` is the model's own.
+        spec: of the model.
+
+    Raises:
+        ValueError: naming the block; or if attention is full, where views have no blocks.
+    """
+    if not views.train_blocks:
+        return
+    rollout_block = spec.require_block(block)
+    if rollout_block is None:
+        raise ValueError(
+            f"views.train_block = {views.train_blocks[0]} is for block-causal models: "
+            f"{spec.family} has full attention"
+        )
+    for found in views.train_blocks:
+        if found % rollout_block:
+            raise ValueError(
+                f"views.train_block = {found} must be a multiple of the rollouts' blocks of "
+                f"{rollout_block} (sampling.block_size)"
+            )

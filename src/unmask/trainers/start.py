@@ -1,0 +1,157 @@
+"""The weights that a run starts from: those of its last checkpoint, else those that its config names."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unmask.checkpoints.lora_files import load_adapter
+from unmask.configs.model import ModelConfig
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.engine.build import build_llm
+from unmask.engine.llm import LLM
+from unmask.models.lora import LoRAParams, add_lora
+from unmask.runs.directory import check_run
+from unmask.runs.files import remove_leftovers
+from unmask.runs.manifest import MANIFEST, damage
+from unmask.runs.metrics import check_metrics
+from unmask.seeds import derive_seed
+from unmask.tasks.build import build_task
+from unmask.tasks.task import Task
+
+ADAPTER, BEST, CRITIC, MODEL = "adapter", "best", "critic", "model"
+# Keeps the seed of fresh adapters apart from those of the steps, which begin at 1.
+ADAPTER_DRAW = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a run starts from.
+
+    Attributes:
+        config: of the run.
+        resume: whether it goes on from the last checkpoint of `run.dir`, if there is one.
+        llm: the model under training.
+        task: for evaluation, and as a source.
+    """
+
+    config: SFTConfig | RLConfig
+    resume: bool
+    llm: LLM
+    task: Task
+
+
+def prepare(config: SFTConfig | RLConfig, resume: bool) -> Start:
+    """Load the model that a run starts from, and its task.
+
+    Raises:
+        ValueError: for what the config asks and cannot have, naming the key; first of all a run
+            directory that must not be written.
+    """
+    check_run(config, resume)
+    check_metrics(config)
+    torch.set_num_threads(config.run.threads)
+    return Start(config, resume, starting_llm(config), build_task(config.task))
+
+
+def starting_llm(config: SFTConfig | RLConfig) -> LLM:
+    """Load the model a run starts from; where the config has `[lora]`, with adapters.
+
+    They are those of the run's last checkpoint, else fresh ones.
+
+    Raises:
+        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`; or `model.adapter`
+            is given.
+    """
+    if config.model.adapter is not None:
+        raise ValueError(
+            f"model.adapter = {config.model.adapter}: training starts from whole weights; give "
+            "model.path = the model/ that the run of these adapters left, in which they are merged"
+        )
+    llm = build_llm(starting_model(config), config.engine)
+    if config.lora is None:
+        return llm
+    found = checkpoints(config.run.dir)
+    if found:
+        load_adapter(llm.model, found[-1] / ADAPTER)
+    else:
+        params = LoRAParams(**config.lora.model_dump())
+        add_lora(llm.model, params, derive_seed(config.run.seed, ADAPTER_DRAW))
+    llm.engine.update_weights(version=0)  # it may have laid out a model without adapters
+    return llm
+
+
+def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
+    """Return the weights a run starts from: its last checkpoint's, else, and beside adapters, the config's own.
+
+    Raises:
+        ValueError: the run is past the config's last step; or the files are not what a run saved.
+    """
+    # A checkpoint killed between two renames comes back: not later, when an older model is loaded.
+    remove_leftovers(config.run.dir)
+    found = checkpoints(config.run.dir)
+    if not found or config.lora is not None:
+        _check_start(Path(config.model.path))
+    if not found:
+        return config.model
+    step = step_of(found[-1])
+    if step > config.steps:
+        raise ValueError(
+            f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "
+            f"give {step} or more"
+        )
+    check_whole(config.run.dir)
+    if config.lora is not None:
+        return config.model
+    return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
+
+
+def _check_start(model: Path) -> None:
+    """Refuse a model that a run saved and that is not what was saved; others have no digests.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    for problem in damage(model) if (model / MANIFEST).is_file() else ():
+        raise ValueError(
+            f"{problem}; restore it, or remove {model / MANIFEST} to take the model as it is now"
+        )
+
+
+def saved_critic(config: RLConfig) -> Path | None:
+    """Return what the run's last checkpoint holds of its critic; nothing in a new run."""
+    found = checkpoints(config.run.dir)
+    return found[-1] / CRITIC if found else None
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return a run's checkpoints, oldest first."""
+    found = (run / "checkpoints").glob("step-*")
+    return sorted((p for p in found if re.fullmatch("step-[0-9]+", p.name)), key=step_of)
+
+
+def check_whole(run: Path) -> None:
+    """Refuse to go on with a checkpoint, or beside a best model, that is not what was saved.
+
+    Raises:
+        ValueError: naming the file, and how to go on without it.
+    """
+    *_, last = checkpoints(run)
+    for problem in damage(last):
+        raise ValueError(f"{problem}; {way_out(last)}")
+    for problem in damage(run / BEST) if (run / BEST).exists() else ():
+        raise ValueError(f"{problem}; remove {run / BEST} to go on without it")
+
+
+def way_out(checkpoint: Path) -> str:
+    """Return what to do about a checkpoint that cannot be gone on with."""
+    before = [path for path in checkpoints(checkpoint.parent.parent) if path != checkpoint]
+    start = before[-1].name if before else "the first step: there is no checkpoint before"
+    return f"remove {checkpoint} to go on from {start}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint's directory is named after."""
+    return int(checkpoint.name.removeprefix("step-"))
