@@ -112,12 +112,9 @@ def full_checkpoint(place: Path) -> Path:
 
 def value_run(place: Path, name: str, *words: str) -> Path:
     """Train by RL with a value model for three steps, or go on with it."""
-    settings = [
-        "advantage.kind=value",
-        "advantage.lr=1e-3",
-        "advantage.minibatches=2",
-        "minibatches=2",
-    ]
+    settings = ["advantage.lr=1e-3", "minibatches=2"]
+    if "advantage.kind=shared_value" not in words:
+        settings += ["advantage.kind=value", "advantage.minibatches=2"]
     settings += ["steps=3", "save_every=1", "run.keep_last=1", REWARD, *words]
     return train_rl(rl_config(place, *settings, run=name), resume=True).parent
 
