@@ -262,7 +262,10 @@ def test_generate_has_the_defaults_of_sampling(
     assert run(monkeypatch, "generate", "m", "a", "--preset", "sdra") == 2
     assert capsys.readouterr().err.startswith("error: preset = 'sdra': must be one of sdar, ")
     assert run(monkeypatch, "generate", "m", "a", "--threshold", "7") == 2
-    assert capsys.readouterr().err == "error: threshold = 7.0: must lie between 0 and 1\n"
+    assert (
+        capsys.readouterr().err
+        == "error: threshold = 7.0: must be above 0 and at most 1: denoising_steps = 1 reveals a block at once\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_the_dense_and_shared_feed_forwards_are_adapted_where_there_are_experts(
 
 def test_adapters_on_adapters_and_rank_zero_are_refused() -> None:
     model = toy_model()
-    with pytest.raises(ValueError, match=r"^lora\.rank = 0"):
+    with pytest.raises(ValueError, match=r"^rank = 0: must be at least 1"):
         add_lora(model, LoRAParams(rank=0))
     add_lora(model, LoRAParams())
     with pytest.raises(ValueError, match="has adapters already"):

@@ -11,6 +11,7 @@ tables is listed below it as `reward[].weight`. The keys of a table of named sec
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -100,7 +101,7 @@ def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
     is_optional = NoneType in alternatives
     own = Key(
         name,
-        _field_type(field),
+        _type_text(field.annotation, field.metadata),
         REQUIRED if default is PydanticUndefined else to_toml(default),
         " ".join((field.description or "").split()),
         is_optional,
@@ -158,27 +159,33 @@ def _is_table_of_sections(annotation: Any) -> bool:
     return get_origin(annotation) is dict and _is_section(get_args(annotation)[1])
 
 
-def _field_type(field: FieldInfo) -> str:
-    bounds = [
-        f"{sign} {getattr(bound, name)}"
-        for bound in field.metadata
+def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
+    """Return the type of a value as text; `bounds` holds the metadata of its annotation."""
+    if get_origin(annotation) is Annotated:
+        return _type_text(get_args(annotation)[0], get_args(annotation)[1:])
+    parts = list(dict.fromkeys(_alternative_text(part) for part in _alternatives(annotation)))
+    limits = [
+        f"{sign} {limit}"
+        for bound in bounds
         for name, sign in BOUNDS.items()
-        if hasattr(bound, name)
+        if (limit := getattr(bound, name, None)) is not None
     ]
-    texts = list(dict.fromkeys(_type_text(part) for part in _alternatives(field.annotation)))
-    without_none = " | ".join(text for text in texts if text != "none")
-    bounded = f"{without_none} {', '.join(bounds)}" if bounds else without_none
-    return f"{bounded} | none" if "none" in texts else bounded
+    text = " ".join(
+        [" | ".join(part for part in parts if part != "none"), ", ".join(limits)]
+    ).strip()
+    if any(getattr(bound, "min_length", None) for bound in bounds):
+        text = f"non-empty {text}"
+    if any(getattr(bound, "zero", "") for bound in bounds):
+        text = f"0 | {text}"
+    return f"{text} | none" if "none" in parts else text
 
 
-def _type_text(annotation: Any) -> str:
-    if any(map(_is_section, _alternatives(annotation))):
-        return "table"
+def _alternative_text(annotation: Any) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
+    if origin is dict or _is_section(annotation):
+        return "table"
     if origin is Literal:
         return " | ".join(to_toml(choice) for choice in args)
-    if origin is dict:
-        return "table"
     if origin in (tuple, list):
         items = ["..." if item is Ellipsis else _type_text(item) for item in args]
         return f"[{', '.join(items if origin is tuple else [*items, '...'])}]"

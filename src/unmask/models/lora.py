@@ -22,36 +22,19 @@ import math
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.configs.lora import LoRAParams
 from unmask.models.families import family_named
 from unmask.models.heads import widen
 from unmask.models.transformer import Model
 from unmask.models.value_model import ValueModel
 
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass(frozen=True, slots=True)
-class LoRAParams:
-    """What is adapted, and how far.
-
-    Attributes:
-        rank: `r`, of each adapter.
-        alpha: adapters are scaled by `alpha / rank`.
-        targets: module names as in `attention.q` (every layer) or `backbone.layers.3.ffn.down` (one),
-            or what such names begin with: `attention`, `ffn`; `all` is every projection of every
-            layer.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    targets: tuple[str, ...] = ("all",)
 
 
 class LoRALinear(nn.Module):
@@ -129,8 +112,6 @@ def add_lora(model: Model | ValueModel, params: LoRAParams, seed: int = 0) -> No
     """
     found = plain_projections(model)
     chosen = choose_targets(model, params.targets)
-    if params.rank < 1:
-        raise ValueError(f"lora.rank = {params.rank}: must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for name in chosen:
