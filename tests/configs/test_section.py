@@ -8,14 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from unmask.configs.engine import EngineConfig
 from unmask.configs.lora import LoRAConfig, LoRAParams
 from unmask.configs.sampling import SamplingConfig
 from unmask.configs.section import Section
+from unmask.engine.options import EngineParams
 from unmask.types import SamplingParams
 
 PAIRS: list[tuple[type[Section], type[Any]]] = [
     (SamplingConfig, SamplingParams),
     (LoRAConfig, LoRAParams),
+    (EngineConfig, EngineParams),
 ]
 EDGES = [0, 1, 2**16, 2**20, 2**31 - 1, 2**32 - 1, 2**63 - 1]
 NUMBERS = (

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from unmask.types import OTHER_NAMES
 
-BATCH = ("data.batch_size", "rollout.prompts", "engine.slots")
+BATCH = ("data.batch_size", "rollout.prompts", "engine.max_sequences")
 LENGTH = ("steps", "epochs")
 MODEL = ("model.path",)
 DTYPE = ("model.dtype",)
@@ -31,7 +31,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "batch_size": BATCH,
     "train_batch_size": BATCH,
     "per_device_train_batch_size": BATCH,
-    "per_device_eval_batch_size": ("engine.slots",),
+    "per_device_eval_batch_size": ("engine.max_sequences",),
+    "max_num_seqs": ("engine.max_sequences",),
+    "slots": ("engine.max_sequences",),  # its former name
     "num_train_epochs": LENGTH,
     "num_epochs": LENGTH,
     "epochs": LENGTH,

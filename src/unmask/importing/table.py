@@ -97,7 +97,7 @@ RL = (
     *idle("rl", "rollouts stay in memory", "dataset.optimization_data"),
     line("rl", "rollout.num_task_per_step", "rollout.prompts"),
     line("rl", "rollout.num_response_per_task", "rollout.responses"),
-    line("rl block", "rollout.max_active", "engine.slots"),
+    line("rl block", "rollout.max_active", "engine.max_sequences"),
     line("rl critic", "training.method", "objective.method", "", TRACE_ALONE),
     line("rl", "training.method", "objective.method", "", one_of(METHODS)),
     line("rl block", "training.block_size", "objective.train_block", "", to.train_block),
@@ -167,9 +167,9 @@ MEASURED = (
     line("rl", "evaluation.num_response_per_task", "eval.samples"),
     line("eval by_evaluation", "evaluation.num_response_per_task", "samples"),
     line("eval by_rollout", "rollout.num_response_per_task", "samples"),
-    *idle("rl", "engine.slots serves both", "evaluation.max_active"),
-    line("eval by_evaluation", "evaluation.max_active", "engine.slots"),
-    line("eval by_rollout block", "rollout.max_active", "engine.slots"),
+    *idle("rl", "engine.max_sequences serves both", "evaluation.max_active"),
+    line("eval by_evaluation", "evaluation.max_active", "engine.max_sequences"),
+    line("eval by_rollout block", "rollout.max_active", "engine.max_sequences"),
     line("eval by_rollout block", "rollout.stop_token_list", "sampling.stop", "", same, "list"),
 )
 
