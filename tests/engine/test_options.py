@@ -13,7 +13,7 @@ from unmask.engine.options import EngineParams
     [{"max_sequences": 0}, {"row_budget": 0}, {"cache_tokens": 0}, {"horizon": -1}],
     ids=str,
 )
-def test_an_engine_without_room_is_refused(wrong: dict[str, int]) -> None:
+def test_an_engine_without_room_is_refused(wrong: dict[str, Any]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=rf"^{name} = {value}: must be at least"):
         EngineParams(**wrong)
