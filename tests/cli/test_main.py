@@ -181,6 +181,12 @@ def test_kind_is_the_first_word_or_the_folder(rl_file: Path, tmp_path: Path) -> 
     )
 
 
+def test_config_prints_the_schema_of_its_files() -> None:
+    done = unmask("config", "rl", "--schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["properties"]["sampling"]
+
+
 def test_keys_are_listed() -> None:
     done = unmask("config", "rl", "--keys")
     lines = done.stdout.splitlines()

@@ -187,7 +187,7 @@ def _is_stated(context: typer.Context, name: str) -> bool:
     epilog="Examples: unmask config rl --keys; unmask config configs/rl/chain_sum.toml steps=9; "
     "unmask config import rl_sdar.yaml > mine.toml",
 )
-def config(
+def config(  # noqa: PLR0913 - one argument per option
     words: Annotated[
         list[str],
         typer.Argument(
@@ -198,6 +198,9 @@ def config(
         ),
     ],
     keys: Annotated[bool, typer.Option("--keys", help="List every key that exists.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of the TOML file, for editors.")
+    ] = False,
     kind: Annotated[
         Literal["sft", "rl", "eval"] | None,
         typer.Option(help="With import: what for; found in the file when not given."),
@@ -220,11 +223,14 @@ def config(
     for option, given in (("kind", kind), ("base", base), ("devices", devices), ("lossy", lossy)):
         if given:
             raise ValueError(f"--{option}: goes with `import FILE.yaml`")
-    from unmask.configs.keys import to_toml
+    from unmask.configs.keys import schema_text, to_toml
     from unmask.configs.load import dump, flatten
 
     name, rest = _kind(words)
     cls = _config_class(name)
+    if schema:
+        typer.echo(schema_text(cls))
+        return
     if keys:
         _list_keys(cls)
         return

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticUndefined
 
 REQUIRED = "required"
@@ -68,6 +69,25 @@ def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = No
         default = getattr(defaults, name) if defaults else field.get_default()
         found += _field_keys(prefix + name, field, default)
     return found
+
+
+def schema_text(cls: type[BaseModel]) -> str:
+    """Return the JSON schema (draft 2020-12) of a configuration's TOML file, for editors.
+
+    No key is required, because another file or the command line may give it, and the word `none` stands
+    for null.
+    """
+    text = json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **cls.model_json_schema()})
+    return json.dumps(json.loads(text, object_hook=_of_toml), indent=1, ensure_ascii=False)
+
+
+def _of_toml(node: dict[str, Any]) -> dict[str, Any]:
+    if node == {"type": "null"}:
+        return {"const": "none"}
+    if node.get("default", "") is None:
+        node["default"] = "none"
+    # A key of that name would be a table.
+    return {key: value for key, value in node.items() if (key, type(value)) != ("required", list)}
 
 
 def to_toml(value: object) -> str:
