@@ -28,8 +28,9 @@ from tests.engine.writers import (
     trajectory_of,
 )
 from tests.toy import SPEC, toy_model
+from unmask.configs.engine import CacheMode
 from unmask.engine.engine import Engine
-from unmask.engine.options import CacheMode, EngineParams
+from unmask.engine.options import EngineParams
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams
 
