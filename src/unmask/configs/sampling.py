@@ -41,6 +41,16 @@ class SamplingConfig(Section, SamplingFields):  # pyright: ignore[reportGeneralT
             raise ValueError(f"{name!r} must be one of {', '.join(PRESETS)}")
         return name
 
+    @field_validator("guidance")
+    @classmethod
+    def _is_unguided(cls, guidance: float) -> float:
+        if guidance:
+            raise ValueError(
+                f"guidance = {guidance} must be 0: the engine implements no classifier-free guidance, "
+                "only the reference sampler does (unmask.diffusion)"
+            )
+        return guidance
+
     def to_params(self, **changes: Any) -> SamplingParams:
         """Return the engine's record of these settings, with `changes` (such as seed and n)."""
         return SamplingParams(**{**self.model_dump(exclude={"preset"}), **changes})

@@ -156,7 +156,13 @@ OPTIMIZER = (
     line("trains", "optimizer.params.epsilon", "optimizer.eps"),
     line("trains", "lr_scheduler.scheduler", "optimizer.schedule", "over the run", to.schedule),
     line("trains", "lr_scheduler.params.warmup_steps", "optimizer.warmup_steps", "", to.warmup),
-    line("trains", "lr_scheduler.params.min_lr_scale", "optimizer.final_lr_share", HONOURED),
+    line(
+        "trains",
+        "lr_scheduler.params.min_lr_scale",
+        "optimizer.final_lr_share",
+        HONOURED,
+        to.final_lr_share,
+    ),
     *idle("trains", UNUSED, "optimizer.params.scale_lr", "lr_scheduler.params.learning_rate"),
 )
 
