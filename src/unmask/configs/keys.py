@@ -1,12 +1,12 @@
-"""What can be configured: every key with its type, its default and its sentence.
+"""The list of configuration keys, each with type, default and sentence, and the JSON schema.
 
-The sections are the only source. A key that is listed here can be set, a key that is not is an
-error, and an error about a value quotes the type written here. Nothing is registered anywhere.
+Both are read from the sections. A key that is not listed here is an error, and an error about a value
+quotes the type listed here.
 
-A union of sections (`[task]`) is told apart by its key `kind`; a key that only some kinds have says
-so in `when`. A list of sections (`[[reward]]`) is one key, given as a whole; what may stand in its
-tables is listed below it as `reward[].weight`. The keys of a table of named sections
-(`[variations.static]`) stand under the name `NAME`.
+The key `kind` selects the section of a union (`[task]`); the attribute `when` of a key names the kinds
+that have it, if not all do. A list of sections (`[[reward]]`) is one key, given as a whole; the keys of
+its tables are listed below it as `reward[].weight`. The keys of a table of named sections
+(`[variations.static]`) are listed under the name `NAME`.
 """
 
 import json
@@ -24,7 +24,7 @@ from pydantic_core import PydanticUndefined
 
 REQUIRED = "required"
 BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-# Stands for any name in the keys of a table of sections.
+# Any name, in the keys of a table of sections.
 ANY_NAME = "NAME"
 TYPE_NAMES: dict[Any, str] = {str: "string", Path: "path", NoneType: "none", Any: "value"}
 
@@ -35,11 +35,11 @@ class Key:
 
     Attributes:
         name: dotted, as in `key=value`.
-        type: what may be given, as text: `float > 0`, `"static" | "dynamic"`, `int >= 1 | none`.
+        type: the accepted values, as text: `float > 0`, `"static" | "dynamic"`, `int >= 1 | none`.
         default: the default as a TOML value, or `REQUIRED`.
-        sentence: what it means.
-        is_optional: whether the word `none` may be given.
-        when: the kind of section it belongs to (`task.kind = "json"`); empty if it is always there.
+        sentence: its meaning.
+        is_optional: whether the word `none` is accepted.
+        when: the kinds of section that have it (`task.kind = "json"`); empty if all do.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Key:
     when: str = ""
 
     def names(self, name: str) -> bool:
-        """Whether this is the key of that name; `NAME` in its own stands for any."""
+        """Return whether this is the key of that name; `NAME` in this key matches any part."""
         own, other = self.name.split("."), name.split(".")
         pairs = zip(own, other, strict=False)
         return len(own) == len(other) and all(a in (b, ANY_NAME) for a, b in pairs)
@@ -61,8 +61,8 @@ def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = No
 
     Args:
         cls: the configuration, or one of its sections.
-        prefix: stands before every name.
-        defaults: an instance whose values are the defaults, where they differ from the class's own.
+        prefix: of every name.
+        defaults: an instance whose values are the defaults, where they differ from those of the class.
     """
     found: list[Key] = []
     for name, field in cls.model_fields.items():
@@ -93,8 +93,8 @@ def _of_toml(node: dict[str, Any]) -> dict[str, Any]:
 def to_toml(value: object) -> str:
     """Return a value as TOML text.
 
-    TOML has no null, so None is the word `"none"`, which `load_config` reads as None again; inside a
-    table, where no such word is known, a key without a value is left out.
+    TOML has no null: None becomes the word `"none"`, which `load_config` reads as None. Inside a table,
+    where that word is not read, a key without a value is left out.
     """
     if isinstance(value, BaseModel):
         return to_toml(value.model_dump(mode="json"))
@@ -156,7 +156,7 @@ def _variant_keys(name: str, sections: list[type[BaseModel]]) -> list[Key]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Flatten `A | B | None`, whatever it is wrapped in, to its alternatives."""
+    """Return the alternatives of `A | B | None`, also of one wrapped in `Annotated`."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -165,7 +165,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _item_sections(alternatives: list[Any]) -> list[type[BaseModel]]:
-    """Return the sections that may be items of a list, where there are several kinds of them."""
+    """Return the sections that are accepted as items of a list."""
     lists = [part for part in alternatives if get_origin(part) in (tuple, list)]
     found = [part for one in lists for item in get_args(one) for part in _alternatives(item)]
     return [part for part in found if _is_section(part)]
