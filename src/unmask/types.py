@@ -1,10 +1,9 @@
-"""The nouns: the frozen records that walk from one stage to the next.
+"""The frozen records that are passed from one stage to the next.
 
-tasks make `Prompt`s; the engine answers each with `Trajectory`s; rewards turn the trajectories of
-one prompt into a `Group`; `diffusion.views` turns every trajectory into noisy views, and the
-learner trains on those. Nothing here imports more than the standard library, so every stage may
-know these records without knowing the stage that made them. Records that hold tensors live in
-`diffusion/views.py`.
+Tasks make `Prompt`s; the engine answers each with `Trajectory`s; rewards turn the trajectories of
+one prompt into a `Group`; `diffusion.views` turns every trajectory into noisy views, on which the
+learner trains. Only the standard library is imported here, so that a stage can use these records
+without importing the stage that made them. Records that hold tensors are in `diffusion/views.py`.
 
 Legend of dimensions, the same everywhere:
 
@@ -206,20 +205,20 @@ class Trajectory:
     """A response together with the order in which it was revealed.
 
     The canvas is everything the sampler's forward passes held after the prompt, to the end of the
-    last whole block. The response is its first `num_response` slots; slots right of it are context
-    the model saw while it wrote, never something it is trained to write.
+    last whole block. The response is its first `num_response` positions; those to its right were
+    context while it was written, and are never training targets.
 
     Attributes:
         prompt: the question answered.
         canvas_ids: `(C,)` token ids; the mask id where no token was revealed.
         step_map: `(C,)` the denoising step, counted from 1 over the whole response, that revealed
-            each slot; 0 where none did.
+            each position; 0 where none did.
         behavior_logprobs: `(C,)` log-probability of each token under the distribution it was drawn
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.
         finish: `stop` if a stop token ended it, `length` if `max_tokens` did.
         policy_version: how many weight syncs made the weights that wrote it.
-        sampling: how it was unmasked, with `block_size` and `stop_token_ids` filled in.
+        sampling: the parameters of its request, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revised: whether a revealed token was changed later; such trajectories cannot be trained on.
         raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
@@ -247,17 +246,17 @@ class Trajectory:
 
     @property
     def num_denoising_steps(self) -> int:
-        """Number of the last denoising pass that wrote a slot of the canvas.
+        """Number of the last denoising pass that wrote a position of the canvas.
 
-        Every pass reveals one at least, but where `edit_threshold` is set: the passes that look
-        for something to edit in a block without masks are numbered too.
+        Every pass reveals at least one position, except with `edit_threshold`: passes over a block
+        without hidden positions, which may only edit it, are numbered as well.
         """
         return max(self.step_map)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a grader says of one response: the reward, and named parts of it for the log.
+    """A grader's result for one response: the reward, and named parts of it for the log.
 
     The reward is a number, or one number per response token.
     """
@@ -268,15 +267,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The trajectories of one prompt and what each earned.
+    """The trajectories of one prompt and their rewards.
 
     Attributes:
         prompt: the question.
         trajectories: `G` answers to it.
-        rewards: `G` rewards: a number, or one number per response token (the reward of a denoising
-            step stands on each of its tokens; what a step earned is the mean over its tokens).
-        parts: named parts of the rewards, `G` numbers each, for the log; in RL `outcome` is what the
-            task's grader said, whatever the reward makes of it.
+        rewards: `G` rewards: a number, or one number per response token (each token has the reward of
+            its denoising step; the reward of a step is the mean over its tokens).
+        parts: named parts of the rewards, `G` numbers each, for the log; in RL, `outcome` is the result
+            of the task's grader, whichever reward is made of it.
     """
 
     prompt: Prompt

@@ -177,7 +177,7 @@ def test_kind_is_the_first_word_or_the_folder(rl_file: Path, tmp_path: Path) -> 
     elsewhere = rl_file.rename(tmp_path / "mine.toml")
     assert unmask("config", "rl", elsewhere).returncode == 0
     assert refused("config", elsewhere) == (
-        f"{elsewhere}: say which kind first: unmask config rl {elsewhere}"
+        f"{elsewhere}: give the kind first: unmask config rl {elsewhere}"
     )
 
 
@@ -361,8 +361,8 @@ def test_a_configuration_of_dllm_rl_is_translated(tmp_path: Path) -> None:
     assert "no effect on results: " in done.stderr
     assert refused("config", "import", tmp_path / "absent.yaml").endswith(": no such file")
     assert refused("config", "import").startswith("import: give one YAML file")
-    assert refused("config", "rl", "--kind", "sft").startswith("--kind: goes with `import")
-    assert refused("config", "rl", "--lossy").startswith("--lossy: goes with `import")
+    assert refused("config", "rl", "--kind", "sft").startswith("--kind: only with `import")
+    assert refused("config", "rl", "--lossy").startswith("--lossy: only with `import")
 
 
 def test_a_configuration_that_would_run_otherwise_is_refused_unless_lossy(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ class EvalConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     """How responses are unmasked."""
     variations: dict[str, SamplingConfig] = {}
-    """Samplings that are measured in place of `[sampling]`, each under its name (without dots) and
-    like `[sampling]` where it says nothing: `variations.static.strategy=static`."""
+    """Samplers to evaluate instead of `[sampling]`, each under a name without dots; keys that are not
+    given are those of `[sampling]`: `variations.static.strategy=static`."""
 
     @property
     def samplings(self) -> dict[str, SamplingConfig]:

@@ -13,8 +13,9 @@ class ModelConfig(Section):
     """The checkpoint, its device and its dtype."""
 
     path: str
-    """Directory in Hugging Face layout, or a hub id. `unmask init` writes such a directory with random
-    weights, `unmask convert` writes one from an autoregressive model, and a run writes one to `model/`."""
+    """Directory in Hugging Face layout, or a hub id. Published checkpoints are such directories; `unmask init`
+    writes one with random weights, `unmask convert` one from an autoregressive model, and a run one to
+    `model/`."""
     adapter: str | None = None
     """Directory of LoRA adapters in peft's format, added to the checkpoint; for `generate` and `eval`.
     Training starts from whole weights."""

@@ -1,4 +1,4 @@
-"""Keys as other libraries write them, and ours: what the error about an unknown key points to."""
+"""Keys of other libraries and the corresponding keys here, for the error about an unknown key."""
 
 from collections.abc import Collection
 
@@ -73,7 +73,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 
 
 def ours(name: str, listed: Collection[str]) -> list[str]:
-    """Return the keys of a configuration that another library's key stands for, be it in a section or not.
+    """Return the keys of a configuration that correspond to another library's key, in a section or not.
 
     Args:
         name: dotted.
