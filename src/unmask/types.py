@@ -1,10 +1,9 @@
-"""The nouns: the frozen records that walk from one stage to the next.
+"""The frozen records that are passed from one stage to the next.
 
-tasks make `Prompt`s; the engine answers each with `Trajectory`s; rewards turn the trajectories of
-one prompt into a `Group`; `diffusion.views` turns every trajectory into noisy views, and the
-learner trains on those. Nothing here imports more than the standard library, so every stage may
-know these records without knowing the stage that made them. Records that hold tensors live in
-`diffusion/views.py`.
+Tasks make `Prompt`s; the engine answers each with `Trajectory`s; rewards turn the trajectories of
+one prompt into a `Group`; `diffusion.views` turns every trajectory into noisy views, on which the
+learner trains. Only the standard library is imported here, so that a stage can use these records
+without importing the stage that made them. Records that hold tensors are in `diffusion/views.py`.
 
 Legend of dimensions, the same everywhere:
 
@@ -15,11 +14,12 @@ Legend of dimensions, the same everywhere:
     C canvas tokens            V vocabulary                      M KV pages, W tokens of a page
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from sys import float_info
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
+
+from unmask.bounds import LARGEST, Bound, check_fields
 
 Strategy = Literal[
     "static", "dynamic", "factor", "entropy_bounded", "margin", "entropy", "random", "left_to_right"
@@ -35,26 +35,11 @@ Baseline = Literal["group_std", "group", "leave_one_out", "global", "none"]
 Reduction = Literal["tokens", "sequence", "view", "constant"]
 Reward = float | tuple[float, ...]
 
-# The fields of `SamplingParams` that are counts, and the least each may be.
-COUNTS = {
-    "denoising_steps": 1,
-    "block_size": 1,
-    "sub_block_size": 1,
-    "max_tokens": 1,
-    "n": 1,
-    "top_k": 0,
-    "max_edit_steps": 0,
-}
-CHOICES = {
-    "strategy": Strategy,
-    "confidence": Confidence,
-    "schedule": Schedule,
-    "entropy_sum": EntropySum,
-}
-MOST_COUNT = 2**31 - 1  # counts are added and multiplied in int64
-TEMPERATURES = (1e-6, 1e6)  # what fp32 logits survive
-AMOUNTS = ("temperature", "factor", "entropy_bound", "guidance")
-FRACTIONS = ("top_p", "min_p", "threshold", "edit_threshold", "remask_threshold")
+# Counts are added and multiplied in int64 tensors.
+MOST_COUNT = 2**31 - 1
+FRACTION = Bound(ge=0, le=1)
+AMOUNT = Bound(ge=0, le=LARGEST)
+COUNT = Bound(ge=1, le=MOST_COUNT)
 # Names of other libraries for the same or the nearest field.
 OTHER_NAMES = {
     "max_new_tokens": "max_tokens",
@@ -74,7 +59,6 @@ OTHER_NAMES = {
     "stop_strings": "stop",
     "eos_token_id": "stop_token_ids",
 }
-OPTIONAL = ("denoising_steps", "block_size", "sub_block_size", "edit_threshold", "remask_threshold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,135 +88,77 @@ class Prompt:
     reference: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How one request is unmasked.
-
-    Attributes:
-        strategy: `static` reveals a fixed quota of the most confident slots per denoising step,
-            `dynamic` every slot above `threshold`, `factor` and `entropy_bounded` as many as
-            `factor` and `entropy_bound` allow (these three at least the quota); `margin` and
-            `entropy` a quota by the lead of the likeliest token and by the distribution's
-            entropy, `random` in random order, `left_to_right` from the left.
-        block_size: slots per diffusion block; `None` is the model's own. Under full attention blocks
-            are only the order of writing, counted from the response's start.
-        sub_block_size: slots of a block that are open at a time, from the left; `None` is the
-            model's own.
-        denoising_steps: denoising steps a block may take; `None` is one per slot. Sets the quota;
-            sub-blocks, masks that come back, and the first slot of a shifted model's block, which
-            is written alone, cost steps beside.
-        schedule: `even` splits a block's masks over its steps; `block` splits its slots, of which
-            the first block's may be prompt (SDAR); `linear` follows Dream's time grid.
-        threshold: confidence a slot must exceed under `dynamic`.
-        factor: `f` of `factor`: the n most confident slots are revealed while the last of them has
-            a confidence above `1 - f / (n + 1)` (Fast-dLLM, Wu et al. 2025).
-        entropy_bound: nats of `entropy_bounded`: slots of least entropy are revealed while the sum
-            of entropies that `entropy_sum` names stays within this.
-        entropy_sum: `exclusive` sums over the slots before a slot, and the sum may reach the bound
-            (Ben-Hamu et al. 2025); `inclusive` counts the slot itself, and the sum must stay below
-            the bound (JetEngine), so that the bound is on all that is revealed at once.
-        temperature: 0 takes the most likely token; its log-probabilities are then those of
-            temperature 1.
-        top_k: draw from the k most likely tokens; 0 is no limit.
-        top_p: draw from the smallest set of tokens with this much probability.
-        min_p: draw from tokens at least this fraction as likely as the most likely one.
-        confidence: `raw` ranks slots by the model's own distribution (temperature 1, no filter),
-            `filtered` by the filtered proposal, as the published samplers do.
-        guidance: classifier-free guidance `g`: logits `u + (g + 1)(c - u)`, with `u` of the prompt
-            masked out; 0 is none.
-        edit_threshold: written tokens of the current block are written again where the model is
-            surer than this of another one (LLaDA2.1); `None` never.
-        max_edit_steps: passes over a block without masks that may still edit it.
-        remask_threshold: written tokens of the current block whose probability has fallen below
-            this are masked again (dInfer); `None` never.
-        stop_token_ids: token ids that end a response; `None` is the model's own end-of-text ids.
-        stop: texts that end a response, or one; looked for when a block is finished, and not part of the
-            response's text. A special token that a text spells ends it too, be it one token or
-            spelled by others.
-        max_tokens: most response tokens; under full attention, the slots of the canvas.
-        seed: first half of the key of every random draw; same seed, same response, whatever the
-            batch.
-        n: responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`. The engine
-            itself draws one, with the seed as it is.
-    """
+@dataclass(frozen=True)
+class SamplingFields:
+    """How responses are unmasked: the fields that `SamplingParams` and `[sampling]` share."""
 
     strategy: Strategy = "dynamic"
-    block_size: int | None = None
-    sub_block_size: int | None = None
-    denoising_steps: int | None = None
+    """Which positions a denoising step reveals. A fixed quota: of the highest confidence (`static`), of
+    the largest margin between the two most likely tokens (`margin`), of the lowest entropy (`entropy`),
+    in `random` order or `left_to_right`. Or at least that quota, and all positions above `threshold`
+    (`dynamic`), or as many as `factor` (`factor`) or `entropy_bound` (`entropy_bounded`) allow."""
+    block_size: Annotated[int | None, COUNT] = None
+    """Positions per diffusion block; the model's own if not given. Under full attention, blocks only
+    determine the order of writing and are counted from the start of the response."""
+    sub_block_size: Annotated[int | None, COUNT] = None
+    """Positions of a block that are open at a time, from the left; the model's own if not given."""
+    denoising_steps: Annotated[int | None, COUNT] = None
+    """Denoising steps per block, which determine the quota; one per position if not given. Sub-blocks,
+    re-masked positions and the first position of a block of a shifted model, which is written alone,
+    take additional steps."""
     schedule: Schedule = "even"
-    threshold: float = 0.9
-    factor: float = 1.0
-    entropy_bound: float = 0.1
+    """How the quota is spread over the steps: `even` divides the hidden positions of a block, `block` all
+    its positions, of which the first block's may be prompt (SDAR), `linear` follows Dream's time
+    grid."""
+    threshold: Annotated[
+        float, Bound(gt=0, le=1, hint="denoising_steps = 1 reveals a block at once")
+    ] = 0.9
+    """Confidence that a position must exceed to be revealed by `dynamic`."""
+    factor: Annotated[float, AMOUNT] = 1.0
+    """`f` of `factor`: the n most confident positions are revealed while the last of them has a
+    confidence above `1 - f / (n + 1)` (Fast-dLLM, Wu et al. 2025)."""
+    entropy_bound: Annotated[float, AMOUNT] = 0.1
+    """Nats: `entropy_bounded` reveals positions of the lowest entropy while the sum of entropies that
+    `entropy_sum` selects stays within this bound."""
     entropy_sum: EntropySum = "exclusive"
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
+    """The sum of `entropy_bounded`: `exclusive` sums over the positions before a position, and the sum
+    may reach the bound (Ben-Hamu et al. 2025); `inclusive` adds the position itself, and the sum must
+    stay below the bound (JetEngine)."""
+    temperature: Annotated[
+        float, Bound(ge=1e-6, le=10**6, zero="greedy", hint="other values overflow the logits")
+    ] = 1.0
+    """Softmax temperature of the drawn tokens; 0 takes the most likely token and records
+    log-probabilities at temperature 1."""
+    top_k: Annotated[int, Bound(ge=0, le=MOST_COUNT)] = 0
+    """Draw from the k most likely tokens; 0 is no limit."""
+    top_p: Annotated[float, Bound(gt=0, le=1, hint="temperature = 0 is greedy")] = 1.0
+    """Draw from the smallest set of tokens with this much probability."""
+    min_p: Annotated[float, FRACTION] = 0.0
+    """Draw from tokens at least this fraction as likely as the most likely token."""
     confidence: Confidence = "raw"
-    guidance: float = 0.0
-    edit_threshold: float | None = None
-    max_edit_steps: int = 16
-    remask_threshold: float | None = None
-    stop_token_ids: tuple[int, ...] | None = None
-    stop: tuple[str, ...] = ()
-    max_tokens: int = 256
-    seed: int = 0
-    n: int = 1
-
-    def __new__(cls, *args: Any, **fields: Any) -> Self:
-        """Refuse fields that do not exist, naming the one that is meant."""
-        for name in fields:
-            if name not in cls.__dataclass_fields__:
-                near = get_close_matches(OTHER_NAMES.get(name, name), cls.__dataclass_fields__, 1)
-                meant = f"did you mean {near[0]}?" if near else "help(SamplingParams) lists them"
-                raise TypeError(f"SamplingParams has no {name}; {meant}")
-        return object.__new__(cls)
-
-    def __post_init__(self) -> None:
-        """Refuse values that no sampler could honour, naming the field.
-
-        What passes here fits the tensors of a batch: a value that fails there takes others with it.
-        """
-        for name, kind in CHOICES.items():
-            if getattr(self, name) not in get_args(kind):
-                names = ", ".join(get_args(kind))
-                raise ValueError(f"{name} = {getattr(self, name)!r}: must be one of {names}")
-        for name, value in self._given(COUNTS):
-            _check_count(name, value, COUNTS[name])
-        for name, value in self._given(AMOUNTS):
-            _check_number(name, value, float_info.max)
-        for name, value in self._given(FRACTIONS):
-            _check_number(name, value, 1)
-        _check_int("seed", self.seed)
-        stop: Any = (self.stop,) if isinstance(self.stop, str) else self.stop
-        _check_stop(stop)
-        object.__setattr__(self, "stop", tuple(stop))
-        if self.stop_token_ids is not None:
-            _check_stop_token_ids(self.stop_token_ids)
-            object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
-        self._check_extremes()
-
-    def _given(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
-        """Yield the fields that are not left to the model, with their values."""
-        for name in names:
-            value = getattr(self, name)
-            if value is not None or name not in OPTIONAL:
-                yield name, value
-
-    def _check_extremes(self) -> None:
-        if self.threshold == 0:
-            raise ValueError(
-                "threshold = 0 reveals a block at once; use denoising_steps = 1 for that"
-            )
-        least, most = TEMPERATURES
-        if self.temperature and not least <= self.temperature <= most:
-            raise ValueError(
-                f"temperature = {self.temperature}: logits divided by it are no numbers any more; give "
-                f"{least} to {most}, or 0 for greedy"
-            )
-        if self.top_p == 0:
-            raise ValueError("top_p = 0 leaves no token to draw; use temperature = 0 for greedy")
+    """Rank positions by the model's own distribution (temperature 1, no filter; `raw`), or by the
+    `filtered` proposal, as the published samplers do."""
+    guidance: Annotated[float, AMOUNT] = 0.0
+    """Classifier-free guidance `g`: logits `u + (g + 1)(c - u)`, where `u` has the prompt masked; 0 is
+    off. Only the reference sampler implements it."""
+    edit_threshold: Annotated[float | None, FRACTION] = None
+    """Overwrite written tokens of the current block where another token is more probable than this
+    (LLaDA2.1); never if not given."""
+    max_edit_steps: Annotated[int, Bound(ge=0, le=MOST_COUNT)] = 16
+    """Passes over a block without hidden positions that may still edit it."""
+    remask_threshold: Annotated[float | None, FRACTION] = None
+    """Mask written tokens of the current block again whose probability has fallen below this (dInfer);
+    never if not given."""
+    stop_token_ids: tuple[Annotated[int, Bound(ge=0, le=MOST_COUNT)], ...] | None = None
+    """Token ids that end a response; the model's end-of-text ids if not given."""
+    stop: tuple[
+        Annotated[str, Bound(min_length=1, hint="an empty string ends every response")], ...
+    ] = ()
+    """Strings that end a response. They are searched when a block is finished, and are not part of the
+    response's text. The string of a special token ends a response whether the model writes that token
+    or spells it with others."""
+    max_tokens: Annotated[int, Bound(ge=1, le=2**20)] = 256
+    """Maximum number of response tokens; under full attention, the positions of the canvas."""
 
     @property
     def is_filtered(self) -> bool:
@@ -241,46 +167,41 @@ class SamplingParams:
 
     @property
     def revises(self) -> bool:
-        """Whether written tokens may be written or masked again."""
+        """Whether written tokens may be overwritten or masked again."""
         return self.edit_threshold is not None or self.remask_threshold is not None
 
 
-def _check_int(name: str, value: Any) -> None:
-    if type(value) is not int:  # isinstance lets True through
-        kind = type(value).__name__
-        raise ValueError(f"{name} = {value!r}: must be a whole number (int), not {kind}")
+@dataclass(frozen=True, slots=True)
+class SamplingParams(SamplingFields):
+    """How one request is unmasked; the fields of `SamplingFields` stand first.
 
+    Raises:
+        ValueError: a value is not accepted. Accepted values fit the tensors of a batch: a value that
+            failed there would take other requests with it.
+        TypeError: a field does not exist.
+    """
 
-def _check_count(name: str, value: Any, low: int) -> None:
-    _check_int(name, value)
-    if not low <= value <= MOST_COUNT:
-        raise ValueError(
-            f"{name} = {value}: must be a number of at least {low}, and below {MOST_COUNT + 1}"
-        )
+    seed: int = 0
+    """First half of the key of every random draw: the same seed gives the same response, in any
+    batch."""
+    n: Annotated[int, COUNT] = 1
+    """Responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`. The engine itself
+    draws one response, with the seed as given."""
 
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        """Refuse fields that do not exist, naming the nearest one."""
+        for name in fields:
+            if name not in cls.__dataclass_fields__:
+                near = get_close_matches(OTHER_NAMES.get(name, name), cls.__dataclass_fields__, 1)
+                meant = f"did you mean {near[0]}?" if near else "help(SamplingParams) lists them"
+                raise TypeError(f"SamplingParams has no {name}; {meant}")
+        return object.__new__(cls)
 
-def _check_number(name: str, value: Any, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} = {value!r}: must be a number, not {type(value).__name__}")
-    if not 0 <= value <= high:
-        limits = "lie between 0 and 1" if high == 1 else "be a finite number of at least 0"
-        raise ValueError(f"{name} = {value}: must {limits}")
-
-
-def _check_stop(stop: Any) -> None:
-    if not isinstance(stop, tuple | list) or not all(isinstance(text, str) for text in stop):
-        raise ValueError(f"stop = {stop!r}: must be a tuple of texts")
-    if "" in stop:
-        raise ValueError(f"stop = {stop!r}: an empty text ends every response; leave it out")
-
-
-def _check_stop_token_ids(token_ids: Any) -> None:
-    if not isinstance(token_ids, tuple | list):
-        raise ValueError(
-            f"stop_token_ids = {token_ids!r}: must be a tuple of token ids; write ({token_ids!r},)"
-        )
-    for token in token_ids:
-        _check_count("stop_token_ids", token, 0)
+    def __post_init__(self) -> None:
+        """Check the fields; `stop` may also be one string."""
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,20 +209,20 @@ class Trajectory:
     """A response together with the order in which it was revealed.
 
     The canvas is everything the sampler's forward passes held after the prompt, to the end of the
-    last whole block. The response is its first `num_response` slots; slots right of it are context
-    the model saw while it wrote, never something it is trained to write.
+    last whole block. The response is its first `num_response` positions; those to its right were
+    context while it was written, and are never training targets.
 
     Attributes:
         prompt: the question answered.
         canvas_ids: `(C,)` token ids; the mask id where no token was revealed.
         step_map: `(C,)` the denoising step, counted from 1 over the whole response, that revealed
-            each slot; 0 where none did.
+            each position; 0 where none did.
         behavior_logprobs: `(C,)` log-probability of each token under the distribution it was drawn
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.
         finish: `stop` if a stop token ended it, `length` if `max_tokens` did.
         policy_version: how many weight syncs made the weights that wrote it.
-        sampling: how it was unmasked, with `block_size` and `stop_token_ids` filled in.
+        sampling: the parameters of its request, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revised: whether a revealed token was changed later; such trajectories cannot be trained on.
         raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
@@ -329,17 +250,17 @@ class Trajectory:
 
     @property
     def num_denoising_steps(self) -> int:
-        """Number of the last denoising pass that wrote a slot of the canvas.
+        """Number of the last denoising pass that wrote a position of the canvas.
 
-        Every pass reveals one at least, but where `edit_threshold` is set: the passes that look
-        for something to edit in a block without masks are numbered too.
+        Every pass reveals at least one position, except with `edit_threshold`: passes over a block
+        without hidden positions, which may only edit it, are numbered as well.
         """
         return max(self.step_map)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a grader says of one response: the reward, and named parts of it for the log.
+    """A grader's result for one response: the reward, and named parts of it for the log.
 
     The reward is a number, or one number per response token.
     """
@@ -350,15 +271,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The trajectories of one prompt and what each earned.
+    """The trajectories of one prompt and their rewards.
 
     Attributes:
         prompt: the question.
         trajectories: `G` answers to it.
-        rewards: `G` rewards: a number, or one number per response token (the reward of a denoising
-            step stands on each of its tokens; what a step earned is the mean over its tokens).
-        parts: named parts of the rewards, `G` numbers each, for the log; in RL `outcome` is what the
-            task's grader said, whatever the reward makes of it.
+        rewards: `G` rewards: a number, or one number per response token (each token has the reward of
+            its denoising step; the reward of a step is the mean over its tokens).
+        parts: named parts of the rewards, `G` numbers each, for the log; in RL, `outcome` is the result
+            of the task's grader, whichever reward is made of it.
     """
 
     prompt: Prompt

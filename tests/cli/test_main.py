@@ -177,8 +177,14 @@ def test_kind_is_the_first_word_or_the_folder(rl_file: Path, tmp_path: Path) -> 
     elsewhere = rl_file.rename(tmp_path / "mine.toml")
     assert unmask("config", "rl", elsewhere).returncode == 0
     assert refused("config", elsewhere) == (
-        f"{elsewhere}: say which kind first: unmask config rl {elsewhere}"
+        f"{elsewhere}: give the kind first: unmask config rl {elsewhere}"
     )
+
+
+def test_config_prints_the_schema_of_its_files() -> None:
+    done = unmask("config", "rl", "--schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["properties"]["sampling"]
 
 
 def test_keys_are_listed() -> None:
@@ -262,7 +268,10 @@ def test_generate_has_the_defaults_of_sampling(
     assert run(monkeypatch, "generate", "m", "a", "--preset", "sdra") == 2
     assert capsys.readouterr().err.startswith("error: preset = 'sdra': must be one of sdar, ")
     assert run(monkeypatch, "generate", "m", "a", "--threshold", "7") == 2
-    assert capsys.readouterr().err == "error: threshold = 7.0: must lie between 0 and 1\n"
+    assert (
+        capsys.readouterr().err
+        == "error: threshold = 7.0: must be above 0 and at most 1: denoising_steps = 1 reveals a block at once\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -352,8 +361,8 @@ def test_a_configuration_of_dllm_rl_is_translated(tmp_path: Path) -> None:
     assert "no effect on results: " in done.stderr
     assert refused("config", "import", tmp_path / "absent.yaml").endswith(": no such file")
     assert refused("config", "import").startswith("import: give one YAML file")
-    assert refused("config", "rl", "--kind", "sft").startswith("--kind: goes with `import")
-    assert refused("config", "rl", "--lossy").startswith("--lossy: goes with `import")
+    assert refused("config", "rl", "--kind", "sft").startswith("--kind: only with `import")
+    assert refused("config", "rl", "--lossy").startswith("--lossy: only with `import")
 
 
 def test_a_configuration_that_would_run_otherwise_is_refused_unless_lossy(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_mistake_is_one_clear_line(override: str, line: str) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "engine.slots=99999999999",
+        "engine.max_sequences=99999999999",
         "engine.cache_tokens=99999999999",
         "engine.row_budget=99999999999",
         "task.size=1e14",

@@ -105,7 +105,22 @@ def test_a_variation_can_be_stored_and_said_again_as_words(tmp_path: Path) -> No
 def test_a_misspelt_key_of_a_variation_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^unknown key variations\.a\.thresold .*threshold"):
         variations(tmp_path, "variations.a.thresold = 0.5")
-    with pytest.raises(ValueError, match=r"a = 3 .*: must be a table with keys such as .*preset"):
+    with pytest.raises(ValueError, match=r"a = 3 .*: must be a table with keys such as .*strategy"):
         variations(tmp_path, "variations.a = 3")
     with pytest.raises(ValueError, match=r"a\.threshold = 7 .*: must be float > 0, <= 1$"):
         variations(tmp_path, "variations.a.threshold = 7")
+
+
+def test_guidance_is_refused_as_by_the_engine(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^sampling\.guidance \(command line\): guidance = 1\.0 must"
+    ):
+        load(tmp_path, "", "sampling.guidance=1.0")
+
+
+def test_a_temperature_below_the_least_is_refused_by_its_key(tmp_path: Path) -> None:
+    assert load(tmp_path, "", "sampling.temperature=0").temperature == 0
+    with pytest.raises(
+        ValueError, match=r"^sampling\.temperature \(command line\): 1e-09 must be 0"
+    ):
+        load(tmp_path, "", "sampling.temperature=1e-9")

@@ -13,7 +13,7 @@ import torch
 
 from tests.engine.writers import Ask
 from unmask.checkpoints.checkpoint import load_model
-from unmask.engine.options import CacheMode
+from unmask.configs.engine import CacheMode
 from unmask.models.transformer import Model
 from unmask.presets import preset
 from unmask.types import SamplingParams, Trajectory

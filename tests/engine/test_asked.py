@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "numpy max_tokens": (lambda *_: SamplingParams(max_tokens=np.int64(8)), "must be a whole num"),
     "no temperature": (lambda *_: SamplingParams(temperature=None), "temperature = None: must be"),
     "nan": (lambda *_: SamplingParams(temperature=float("nan")), "temperature = nan: must be"),
-    "a number as stop": (lambda *_: SamplingParams(stop=5), "stop = 5: must be a tuple of texts"),
+    "a number as stop": (lambda *_: SamplingParams(stop=5), "stop = 5: must be a tuple of strings"),
     "a number as stop id": (lambda *_: SamplingParams(stop_token_ids=5), r"write \(5,\)"),
     "a text as stop id": (
         lambda *_: SamplingParams(stop_token_ids="<eos>"),

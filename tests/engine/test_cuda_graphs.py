@@ -50,7 +50,7 @@ def no_attention(*plan: Any) -> Any:
 )
 def test_a_step_of_fixed_sizes_waits_for_nothing(changes: dict[str, Any]) -> None:
     """So it can be captured: with every strategy, filter, edit and mask that requests may ask for."""
-    engine = Engine(toy_model(1, **changes), EngineParams(max_slots=16))
+    engine = Engine(toy_model(1, **changes), EngineParams(max_sequences=16))
     for ids, sampling in some_asks(16):
         engine.submit(prompt_of([*ids, 3]), sampling)
     engine.tick()
@@ -65,11 +65,11 @@ def test_a_step_of_fixed_sizes_waits_for_nothing(changes: dict[str, Any]) -> Non
     assert waiting.found, "sizes that are not given have to be asked for"
 
 
-@pytest.mark.parametrize("max_slots", [3, 16])
-def test_sizes_chosen_beforehand_and_reports_read_late_change_nothing(max_slots: int) -> None:
+@pytest.mark.parametrize("max_sequences", [3, 16])
+def test_sizes_chosen_beforehand_and_reports_read_late_change_nothing(max_sequences: int) -> None:
     asks = some_asks(16, seed=4)
     model = toy_model(1)
-    late = EngineParams(max_slots=max_slots, reads_late=True)
+    late = EngineParams(max_sequences=max_sequences, reads_late=True)
     assert by_engine(model, asks, late) == by_engine(model, asks)
 
 

@@ -28,8 +28,9 @@ from tests.engine.writers import (
     trajectory_of,
 )
 from tests.toy import SPEC, toy_model
+from unmask.configs.engine import CacheMode
 from unmask.engine.engine import Engine
-from unmask.engine.options import CacheMode, EngineParams
+from unmask.engine.options import EngineParams
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams
 
@@ -85,7 +86,7 @@ def test_an_approximate_result_does_not_depend_on_its_company_either(cache: Cach
     together = by_engine(model, asks, EngineParams(cache=cache, horizon=4))
     alone = [by_engine(model, [ask], EngineParams(cache=cache, horizon=4))[0] for ask in asks]
     assert_same(alone, together)
-    small = EngineParams(max_slots=3, row_budget=40, cache=cache, horizon=4)
+    small = EngineParams(max_sequences=3, row_budget=40, cache=cache, horizon=4)
     assert_same(by_engine(model, asks, small), together)
 
 
@@ -143,8 +144,8 @@ def test_a_result_does_not_depend_on_its_company(kind: str) -> None:
     assert len({len(t.canvas_ids) for t in together}) > 3
     assert_same([by_engine(model, [ask])[0] for ask in asks], together)
     assert_same(by_engine(model, asks[::-1])[::-1], together)
-    for max_slots in (1, 3):
-        assert_same(by_engine(model, asks, EngineParams(max_slots=max_slots)), together)
+    for max_sequences in (1, 3):
+        assert_same(by_engine(model, asks, EngineParams(max_sequences=max_sequences)), together)
 
 
 def test_requests_may_come_while_others_run(model: Model) -> None:
@@ -361,7 +362,7 @@ def test_a_tick_that_fails_can_be_taken_again(
 
 
 def test_abort_drops_what_waits_and_runs_and_frees_its_pages(model: Model) -> None:
-    engine = Engine(model, EngineParams(max_slots=2))
+    engine = Engine(model, EngineParams(max_sequences=2))
     for ids, sampling in some_asks(5):
         engine.submit(prompt_of(ids), sampling)
     engine.tick()
@@ -379,7 +380,7 @@ def test_one_request_can_be_dropped_and_the_others_go_on(late: bool, model: Mode
     asks = [([5] * 70, replace(NO_STOP, seed=i)) for i in range(4)] + some_asks(4, seed=1)
     expected = by_engine(model, asks)
     for ticks in range(4):
-        engine, finished = Engine(model, EngineParams(max_slots=3, reads_late=late)), {}
+        engine, finished = Engine(model, EngineParams(max_sequences=3, reads_late=late)), {}
         numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
         for _ in range(ticks):
             finished |= dict(engine.tick())

@@ -339,7 +339,7 @@ def nan_asks() -> tuple[list[Ask], list[int]]:
 )
 @pytest.mark.parametrize(
     "size",
-    [EngineParams(), EngineParams(max_slots=1), EngineParams(reads_late=True)],
+    [EngineParams(), EngineParams(max_sequences=1), EngineParams(reads_late=True)],
     ids=["together", "one by one", "late"],
 )
 def test_logits_that_are_not_numbers_end_one_request(

@@ -10,10 +10,10 @@ from unmask.engine.options import EngineParams
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_slots": 0}, {"row_budget": 0}, {"cache_tokens": 0}, {"horizon": -1}],
+    [{"max_sequences": 0}, {"row_budget": 0}, {"cache_tokens": 0}, {"horizon": -1}],
     ids=str,
 )
-def test_an_engine_without_room_is_refused(wrong: dict[str, int]) -> None:
+def test_an_engine_without_room_is_refused(wrong: dict[str, Any]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=rf"^{name} = {value}: must be at least"):
         EngineParams(**wrong)
@@ -28,7 +28,7 @@ def test_a_way_that_does_not_exist_is_refused(name: str, choices: str) -> None:
 
 def test_the_default_is_exact() -> None:
     assert EngineParams().cache == "exact"
-    assert EngineParams(max_slots=1, row_budget=1, cache_tokens=1, horizon=0).fuses_commit
+    assert EngineParams(max_sequences=1, row_budget=1, cache_tokens=1, horizon=0).fuses_commit
 
 
 def test_what_is_left_to_the_device_is_filled_in() -> None:

@@ -87,7 +87,7 @@ def draw_size(rng: random.Random, model: Model, asks: Sequence[Ask]) -> EnginePa
         lengths.append(len(ids) + params.max_tokens + block)
     least = KEY_CHUNK * num_pages(max(lengths))
     return EngineParams(
-        max_slots=rng.choice([1, 3, 256, 256, 256]),
+        max_sequences=rng.choice([1, 3, 256, 256, 256]),
         row_budget=rng.choice([None, 8, 50, 130]),
         cache_tokens=rng.choice([None, least, least + KEY_CHUNK, least + 3 * KEY_CHUNK]),
         fuses_commit=rng.random() < 0.7,

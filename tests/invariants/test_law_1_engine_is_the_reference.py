@@ -39,13 +39,13 @@ from unmask.types import SamplingParams, Strategy, Trajectory
 # Page counts and budgets that force waiting, interruptions, cuts and turns; the last as on CUDA.
 SIZES = {
     "default": EngineParams(),
-    "few slots": EngineParams(max_slots=3),
+    "few slots": EngineParams(max_sequences=3),
     "few pages": EngineParams(cache_tokens=5 * 64),
     "few rows": EngineParams(row_budget=20),
-    "few of all": EngineParams(max_slots=8, row_budget=40, cache_tokens=6 * 64),
+    "few of all": EngineParams(max_sequences=8, row_budget=40, cache_tokens=6 * 64),
     "nothing shared": EngineParams(shares_prefixes=False),
     "commits apart": EngineParams(fuses_commit=False, cache_tokens=6 * 64),
-    "read late": EngineParams(max_slots=6, reads_late=True, cache_tokens=8 * 64, row_budget=60),
+    "read late": EngineParams(max_sequences=6, reads_late=True, cache_tokens=8 * 64, row_budget=60),
 }
 
 

@@ -56,12 +56,12 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any
     return seen
 
 
-@pytest.mark.parametrize("max_slots", [2, 16])
-def test_fused_is_separate(model: Model, max_slots: int) -> None:
+@pytest.mark.parametrize("max_sequences", [2, 16])
+def test_fused_is_separate(model: Model, max_sequences: int) -> None:
     """A shifted model saves the prefill only: its commits write the next block's first token."""
     asks = some_asks(12, 0, model)
-    fused = by_engine(model, asks, EngineParams(max_slots))
-    separate = by_engine(model, asks, EngineParams(max_slots, fuses_commit=False))
+    fused = by_engine(model, asks, EngineParams(max_sequences))
+    separate = by_engine(model, asks, EngineParams(max_sequences, fuses_commit=False))
     pairs = zip(separate, fused, strict=True)
     expected = [replace(t, num_forwards=other.num_forwards) for t, other in pairs]
     assert_same(fused, expected, exact=model.dtype == torch.float32)

@@ -170,7 +170,7 @@ def test_adapters_are_off_inside_and_as_before_outside_whatever_happens() -> Non
         assert torch.equal(model.logits(ids), plain.logits(ids))
         raise RuntimeError
     assert torch.equal(model.logits(ids), on)
-    with pytest.raises(ValueError, match="no adapters that could be off"), adapters_off(plain):
+    with pytest.raises(ValueError, match="no adapters to switch off"), adapters_off(plain):
         pass
 
 
@@ -201,16 +201,20 @@ def test_all_is_every_projection_of_the_layers_and_a_full_name_is_one() -> None:
 @pytest.mark.parametrize(
     ("family", "target", "reason"),
     [
-        ("sdar", "q_proj", "is no module of this model; what can be adapted: all, attention, ffn"),
-        ("sdar", "", "is no linear projection"),
-        ("sdar", "attention.", "is no module"),
-        ("sdar", "head", "is no linear projection of a layer; those are attention.q,"),
-        ("sdar", "backbone.embedding", "is no linear projection of a layer"),
-        ("sdar", "attention_norm", "is no linear projection of a layer"),
-        ("sdar_moe", "ffn", "is experts, which are stacked and cannot be adapted; what can: atten"),
-        ("llada2", "ffn.experts", "is experts, which are stacked"),
-        ("llada2", "ffn.experts.gate", "is experts, which are stacked"),
-        ("llada2", "ffn.router", "is no linear projection of a layer"),
+        ("sdar", "q_proj", "is not a module of this model; give one of all, attention, ffn"),
+        ("sdar", "", "is not a linear projection"),
+        ("sdar", "attention.", "is not a module"),
+        ("sdar", "head", "is not a linear projection of a layer; give one of attention.q,"),
+        ("sdar", "backbone.embedding", "is not a linear projection of a layer"),
+        ("sdar", "attention_norm", "is not a linear projection of a layer"),
+        (
+            "sdar_moe",
+            "ffn",
+            "names experts, which are stacked and cannot be adapted; give one of atten",
+        ),
+        ("llada2", "ffn.experts", "names experts, which are stacked"),
+        ("llada2", "ffn.experts.gate", "names experts, which are stacked"),
+        ("llada2", "ffn.router", "is not a linear projection of a layer"),
     ],
 )
 def test_a_target_that_cannot_be_adapted_is_named(family: str, target: str, reason: str) -> None:
@@ -241,7 +245,7 @@ def test_the_dense_and_shared_feed_forwards_are_adapted_where_there_are_experts(
 
 def test_adapters_on_adapters_and_rank_zero_are_refused() -> None:
     model = toy_model()
-    with pytest.raises(ValueError, match=r"^lora\.rank = 0"):
+    with pytest.raises(ValueError, match=r"^rank = 0: must be at least 1"):
         add_lora(model, LoRAParams(rank=0))
     add_lora(model, LoRAParams())
     with pytest.raises(ValueError, match="has adapters already"):

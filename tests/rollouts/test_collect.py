@@ -19,7 +19,7 @@ SAMPLING = SamplingParams(max_tokens=6, n=3, temperature=3.0)
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
     return LLM(
-        toy_checkpoint(tmp_path_factory.mktemp("checkpoint")), params=EngineParams(max_slots=4)
+        toy_checkpoint(tmp_path_factory.mktemp("checkpoint")), params=EngineParams(max_sequences=4)
     )
 
 

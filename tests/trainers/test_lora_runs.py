@@ -123,7 +123,7 @@ def test_targets_are_those_of_the_config(tmp_path: Path) -> None:
 
 def test_a_target_that_is_none_leaves_nothing_in_the_way(tmp_path: Path) -> None:
     config = sft_config(tmp_path, 'lora.targets=["q_proj"]')
-    with pytest.raises(ValueError, match=r"^lora\.targets: 'q_proj' is no module"):
+    with pytest.raises(ValueError, match=r"^lora\.targets: 'q_proj' is not a module"):
         train_sft(config)
     assert not config.run.dir.exists()
 

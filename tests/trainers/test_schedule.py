@@ -23,7 +23,9 @@ def test_warmup_rises_linearly_and_its_first_step_is_not_zero(schedule: str) -> 
 
 
 def test_constant_stays_and_has_no_floor() -> None:
-    assert rates(schedule="constant", final_lr_share=0.1)[WARMUP:] == [2.0] * (TOTAL - WARMUP)
+    assert rates(schedule="constant")[WARMUP:] == [2.0] * (TOTAL - WARMUP)
+    with pytest.raises(ValueError, match=r"final_lr_share = 0\.1 has no effect with schedule"):
+        rates(schedule="constant", final_lr_share=0.1)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

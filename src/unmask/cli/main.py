@@ -187,44 +187,52 @@ def _is_stated(context: typer.Context, name: str) -> bool:
     epilog="Examples: unmask config rl --keys; unmask config configs/rl/chain_sum.toml steps=9; "
     "unmask config import rl_sdar.yaml > mine.toml",
 )
-def config(
+def config(  # noqa: PLR0913 - one argument per option
     words: Annotated[
         list[str],
         typer.Argument(
             metavar="sft|rl|eval|CONFIG|KEY=VALUE|import FILE.yaml",
-            help="As for the command itself. The kind is the first word, or the first file's folder. "
+            help="As for the command itself. The kind is the first word, or the folder of the first file. "
             "`import` translates a configuration of dLLM-RL to TOML.",
             show_default=False,
         ),
     ],
     keys: Annotated[bool, typer.Option("--keys", help="List every key that exists.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of the TOML file, for editors.")
+    ] = False,
     kind: Annotated[
         Literal["sft", "rl", "eval"] | None,
-        typer.Option(help="With import: what for; found in the file when not given."),
+        typer.Option(help="With import: the kind; read from the file if not given."),
     ] = None,
     base: Annotated[
         Literal["sdar", "trado", "llada", "mmada", "dream"] | None,
-        typer.Option(help="With import: which kind of model, where the file does not tell."),
+        typer.Option(help="With import: the kind of model, if the file does not name it."),
     ] = None,
     devices: Annotated[
-        int | None, typer.Option(min=1, help="With import: on how many the file was run.")
+        int | None,
+        typer.Option(min=1, help="With import: the number of devices of the original run."),
     ] = None,
     lossy: Annotated[
-        bool, typer.Option("--lossy", help="With import: write what would run otherwise as well.")
+        bool,
+        typer.Option("--lossy", help="With import: also write keys that run differently here."),
     ] = False,
 ) -> None:
-    """Print a configuration and where each value comes from, or translate a foreign one."""
+    """Print a configuration with the origin of each value, its keys or its schema; or translate one of dLLM-RL."""
     if words[0] == "import":
         _import(words[1:], kind, base, devices, lossy)
         return
     for option, given in (("kind", kind), ("base", base), ("devices", devices), ("lossy", lossy)):
         if given:
-            raise ValueError(f"--{option}: goes with `import FILE.yaml`")
-    from unmask.configs.keys import to_toml
+            raise ValueError(f"--{option}: only with `import FILE.yaml`")
+    from unmask.configs.keys import schema_text, to_toml
     from unmask.configs.load import dump, flatten
 
     name, rest = _kind(words)
     cls = _config_class(name)
+    if schema:
+        typer.echo(schema_text(cls))
+        return
     if keys:
         _list_keys(cls)
         return
@@ -378,12 +386,12 @@ def _import(
 
 
 def _kind(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Split off which configuration is meant: the first word, or else the first file's folder."""
+    """Return the kind (the first word, or the folder of the first file) and the other words."""
     if words[0] in KINDS:
         return words[0], words[1:]
     folder = next((Path(word).parent.name for word in words if "=" not in word), "")
     if folder not in KINDS:
-        raise ValueError(f"{words[0]}: say which kind first: unmask config rl {' '.join(words)}")
+        raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
     return folder, words
 
 

@@ -1,29 +1,39 @@
-"""`[engine]`: how large the engine is, and how it runs."""
+"""`[engine]`: the size of the engine, and its cache."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from pydantic import Field
-
+from unmask.bounds import Bound
 from unmask.configs.section import Section
 
+# Only `exact`, which keeps nothing of a full-attention model, gives the model's own log-probabilities.
+CacheMode = Literal["exact", "prefix", "dual", "window"]
 
-class EngineConfig(Section):
-    """How large the engine is; no result depends on it, unless `cache` is approximate."""
 
-    slots: int = Field(default=256, ge=1, le=2**16)
+@dataclass(frozen=True)
+class EngineFields:
+    """The options that `EngineParams` and `[engine]` share."""
+
+    max_sequences: Annotated[int, Bound(ge=1, le=2**16)] = 256
     """Responses written at the same time."""
-    row_budget: int | None = Field(default=None, ge=1, le=2**24)
-    """Most tokens one forward pass feeds; longer prompts are fed in chunks, and full-attention
-    sequences take turns. 2,048 on CPU and 16,384 on CUDA when not given."""
-    cache_tokens: int | None = Field(default=None, ge=1, le=2**30)
-    """Tokens whose keys and values are held at most, in whole pages of 64 and at least one; without a
-    bound on CPU and as many as the memory allows on CUDA when not given."""
-    shares_prefixes: bool = True
+    row_budget: Annotated[int | None, Bound(ge=1, le=2**24)] = None
+    """Maximum number of tokens in one forward pass. Longer prompts are split into chunks, and
+    full-attention sequences take turns; a pass always holds at least one sequence's block, or canvas.
+    2,048 on CPU and 16,384 on CUDA if not given."""
+    cache_tokens: Annotated[int | None, Bound(ge=1, le=2**30)] = None
+    """Maximum number of tokens whose keys and values are cached, in whole pages of 64, at least one. When
+    the cache is full, requests wait and the youngest give their pages back. If not given: unbounded on
+    CPU, as many as the memory allows on CUDA."""
+    shares_prefixes: Annotated[bool, Bound()] = True
     """Compute the common beginning of prompts once."""
-    cache: Literal["exact", "prefix", "dual", "window"] = "exact"
-    """What a full-attention model keeps between denoising steps: nothing (`exact`), or what is left
-    of the block (`prefix`), outside it (`dual`), or left of it with a view of `horizon` slots to the
-    right (`window`). Block-causal models are always exact, except that `dual` keeps what is outside
-    the open sub-block. All but `exact` are approximations."""
-    horizon: int = Field(default=128, ge=0)
-    """Slots right of the block that `cache = "window"` sees."""
+    cache: CacheMode = "exact"
+    """Keys and values that a full-attention model keeps between denoising steps: none (`exact`), those
+    left of the current block (`prefix`), all outside it (`dual`), or those left of it, where the block
+    sees `horizon` positions to its right (`window`). Block-causal models are always exact, except that
+    `dual` keeps everything outside the open sub-block. All modes except `exact` are approximations."""
+    horizon: Annotated[int, Bound(ge=0, le=2**31 - 1)] = 128
+    """Positions to the right of the block that `cache = "window"` sees."""
+
+
+class EngineConfig(Section, EngineFields):  # pyright: ignore[reportGeneralTypeIssues] - frozen by pydantic
+    """The size of the engine. Results do not depend on it, unless `cache` is approximate."""

@@ -1,6 +1,6 @@
 """The configuration of `unmask eval`.
 
-Variations are laid over `[sampling]` here and now, so that the configuration that is stored with the
+Variations are merged into `[sampling]` when the configuration is read, so that the one stored with the
 results holds every value of every sampling that was measured.
 """
 
@@ -18,34 +18,34 @@ from unmask.configs.task import TaskConfig
 
 
 class EvalConfig(Section):
-    """Measuring a model on a task."""
+    """Evaluation of a model on a task."""
 
     run: RunConfig = RunConfig()
-    """Where the results are written."""
+    """The run directory, to which results are written."""
     model: ModelConfig
-    """Which checkpoint is measured."""
+    """The checkpoint to evaluate."""
     task: TaskConfig
-    """What is asked, and how answers are judged."""
+    """The problems, and how answers are graded."""
     split: Literal["train", "validation", "test"] = "test"
-    """Which problems."""
+    """Split of the problems."""
     problems: int | None = Field(default=None, ge=1)
-    """Most problems of the split, the first ones; none is all."""
+    """Maximum number of problems, the first ones of the split; none is all."""
     samples: int = Field(default=1, ge=1, le=2**16)
     """Responses per problem; accuracy is their mean (avg@n)."""
     unfit: Literal["refuse", "wrong"] = "refuse"
-    """What becomes of a problem that leaves no room for `sampling.max_tokens`: the run is refused, or
-    its answers count as wrong and are shown as failed."""
+    """Treatment of a problem that leaves no room for `sampling.max_tokens`: the run is refused (`refuse`),
+    or its answers count as wrong and are reported as failed (`wrong`)."""
     engine: EngineConfig = EngineConfig()
-    """How many responses are written at the same time."""
+    """The size of the engine, and its cache."""
     sampling: SamplingConfig = SamplingConfig()
     """How responses are unmasked."""
     variations: dict[str, SamplingConfig] = {}
-    """Samplings that are measured in place of `[sampling]`, each under its name (without dots) and
-    like `[sampling]` where it says nothing: `variations.static.strategy=static`."""
+    """Samplers to evaluate instead of `[sampling]`, each under a name without dots; keys that are not
+    given are those of `[sampling]`: `variations.static.strategy=static`."""
 
     @property
     def samplings(self) -> dict[str, SamplingConfig]:
-        """What is measured, by name: the variations, or `sampling` under its strategy's name."""
+        """The samplers to evaluate, by name: the variations, or `sampling` under its strategy's name."""
         return self.variations or {self.sampling.strategy: self.sampling}
 
     @model_validator(mode="before")

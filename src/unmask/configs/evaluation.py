@@ -1,4 +1,4 @@
-"""`[eval]`: how often, on what and with which sampling a model is measured."""
+"""`[eval]`: how often, on which problems and with which sampling a training run evaluates its model."""
 
 from typing import Literal
 
@@ -9,16 +9,16 @@ from unmask.configs.section import Section
 
 
 class EvalSection(Section):
-    """When a training run measures its model, and on what."""
+    """Evaluation during training."""
 
     every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0 evaluates only at the end of the run (and not at all if
     `problems` is 0)."""
     split: Literal["validation", "test"] = "validation"
-    """Which held-out problems."""
+    """Split of the held-out problems."""
     problems: int = Field(default=512, ge=0)
-    """Most problems of the split."""
+    """Maximum number of problems, the first ones of the split."""
     samples: int = Field(default=1, ge=1, le=2**16)
     """Responses per problem; accuracy is their mean (avg@n)."""
     sampling: SamplingConfig | None = None
-    """How evaluation responses are unmasked; as in training (SFT: the defaults) when not given."""
+    """How evaluation responses are unmasked; if not given, as in training (SFT: the defaults)."""

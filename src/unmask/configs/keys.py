@@ -1,16 +1,17 @@
-"""What can be configured: every key with its type, its default and its sentence.
+"""The list of configuration keys, each with type, default and sentence, and the JSON schema.
 
-The sections are the only source. A key that is listed here can be set, a key that is not is an
-error, and an error about a value quotes the type written here. Nothing is registered anywhere.
+Both are read from the sections. A key that is not listed here is an error, and an error about a value
+quotes the type listed here.
 
-A union of sections (`[task]`) is told apart by its key `kind`; a key that only some kinds have says
-so in `when`. A list of sections (`[[reward]]`) is one key, given as a whole; what may stand in its
-tables is listed below it as `reward[].weight`. The keys of a table of named sections
-(`[variations.static]`) stand under the name `NAME`.
+The key `kind` selects the section of a union (`[task]`); the attribute `when` of a key names the kinds
+that have it, if not all do. A list of sections (`[[reward]]`) is one key, given as a whole; the keys of
+its tables are listed below it as `reward[].weight`. The keys of a table of named sections
+(`[variations.static]`) are listed under the name `NAME`.
 """
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,11 +19,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import PydanticUndefined
 
 REQUIRED = "required"
 BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-# Stands for any name in the keys of a table of sections.
+# Any name, in the keys of a table of sections.
 ANY_NAME = "NAME"
 TYPE_NAMES: dict[Any, str] = {str: "string", Path: "path", NoneType: "none", Any: "value"}
 
@@ -33,11 +35,11 @@ class Key:
 
     Attributes:
         name: dotted, as in `key=value`.
-        type: what may be given, as text: `float > 0`, `"static" | "dynamic"`, `int >= 1 | none`.
+        type: the accepted values, as text: `float > 0`, `"static" | "dynamic"`, `int >= 1 | none`.
         default: the default as a TOML value, or `REQUIRED`.
-        sentence: what it means.
-        is_optional: whether the word `none` may be given.
-        when: the kind of section it belongs to (`task.kind = "json"`); empty if it is always there.
+        sentence: its meaning.
+        is_optional: whether the word `none` is accepted.
+        when: the kinds of section that have it (`task.kind = "json"`); empty if all do.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Key:
     when: str = ""
 
     def names(self, name: str) -> bool:
-        """Whether this is the key of that name; `NAME` in its own stands for any."""
+        """Return whether this is the key of that name; `NAME` in this key matches any part."""
         own, other = self.name.split("."), name.split(".")
         pairs = zip(own, other, strict=False)
         return len(own) == len(other) and all(a in (b, ANY_NAME) for a, b in pairs)
@@ -59,8 +61,8 @@ def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = No
 
     Args:
         cls: the configuration, or one of its sections.
-        prefix: stands before every name.
-        defaults: an instance whose values are the defaults, where they differ from the class's own.
+        prefix: of every name.
+        defaults: an instance whose values are the defaults, where they differ from those of the class.
     """
     found: list[Key] = []
     for name, field in cls.model_fields.items():
@@ -69,11 +71,30 @@ def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = No
     return found
 
 
+def schema_text(cls: type[BaseModel]) -> str:
+    """Return the JSON schema (draft 2020-12) of a configuration's TOML file, for editors.
+
+    No key is required, because another file or the command line may give it, and the word `none` stands
+    for null.
+    """
+    text = json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **cls.model_json_schema()})
+    return json.dumps(json.loads(text, object_hook=_of_toml), indent=1, ensure_ascii=False)
+
+
+def _of_toml(node: dict[str, Any]) -> dict[str, Any]:
+    if node == {"type": "null"}:
+        return {"const": "none"}
+    if node.get("default", "") is None:
+        node["default"] = "none"
+    # A key of that name would be a table.
+    return {key: value for key, value in node.items() if (key, type(value)) != ("required", list)}
+
+
 def to_toml(value: object) -> str:
     """Return a value as TOML text.
 
-    TOML has no null, so None is the word `"none"`, which `load_config` reads as None again; inside a
-    table, where no such word is known, a key without a value is left out.
+    TOML has no null: None becomes the word `"none"`, which `load_config` reads as None. Inside a table,
+    where that word is not read, a key without a value is left out.
     """
     if isinstance(value, BaseModel):
         return to_toml(value.model_dump(mode="json"))
@@ -100,7 +121,7 @@ def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
     is_optional = NoneType in alternatives
     own = Key(
         name,
-        _field_type(field),
+        _type_text(field.annotation, field.metadata),
         REQUIRED if default is PydanticUndefined else to_toml(default),
         " ".join((field.description or "").split()),
         is_optional,
@@ -144,7 +165,7 @@ def _kinds(section: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Flatten `A | B | None`, whatever it is wrapped in, to its alternatives."""
+    """Return the alternatives of `A | B | None`, also of one wrapped in `Annotated`."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -153,7 +174,7 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _item_sections(alternatives: list[Any]) -> list[type[BaseModel]]:
-    """Return the sections that may be items of a list, where there are several kinds of them."""
+    """Return the sections that are accepted as items of a list."""
     lists = [part for part in alternatives if get_origin(part) in (tuple, list)]
     found = [part for one in lists for item in get_args(one) for part in _alternatives(item)]
     return [part for part in found if _is_section(part)]
@@ -167,29 +188,33 @@ def _is_table_of_sections(annotation: Any) -> bool:
     return get_origin(annotation) is dict and _is_section(get_args(annotation)[1])
 
 
-def _field_type(field: FieldInfo) -> str:
-    bounds = [
-        f"{sign} {getattr(bound, name)}"
-        for bound in field.metadata
+def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
+    """Return the type of a value as text; `bounds` holds the metadata of its annotation."""
+    if get_origin(annotation) is Annotated:
+        return _type_text(get_args(annotation)[0], get_args(annotation)[1:])
+    parts = list(dict.fromkeys(_alternative_text(part) for part in _alternatives(annotation)))
+    limits = [
+        f"{sign} {limit}"
+        for bound in bounds
         for name, sign in BOUNDS.items()
-        if hasattr(bound, name)
+        if (limit := getattr(bound, name, None)) is not None
     ]
-    texts = list(dict.fromkeys(_type_text(part) for part in _alternatives(field.annotation)))
-    without_none = " | ".join(text for text in texts if text != "none")
-    bounded = f"{without_none} {', '.join(bounds)}" if bounds else without_none
-    return f"{bounded} | none" if "none" in texts else bounded
+    text = " ".join(
+        [" | ".join(part for part in parts if part != "none"), ", ".join(limits)]
+    ).strip()
+    if any(getattr(bound, "min_length", None) for bound in bounds):
+        text = f"non-empty {text}"
+    if any(getattr(bound, "zero", "") for bound in bounds):
+        text = f"0 | {text}"
+    return f"{text} | none" if "none" in parts else text
 
 
-def _type_text(annotation: Any) -> str:
-    if any(map(_is_section, _alternatives(annotation))):
-        return "table"
+def _alternative_text(annotation: Any) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return _type_text(args[0])
+    if origin is dict or _is_section(annotation):
+        return "table"
     if origin is Literal:
         return " | ".join(to_toml(choice) for choice in args)
-    if origin is dict:
-        return "table"
     if origin in (tuple, list):
         items = ["..." if item is Ellipsis else _type_text(item) for item in args]
         return f"[{', '.join(items if origin is tuple else [*items, '...'])}]"

@@ -1,11 +1,11 @@
-"""From TOML files and `key=value` words to a configuration that knows where each value came from.
+"""Load a configuration from TOML files and `key=value` words, with the origin of each value.
 
 *Defaults < files, left to right < `key=value`.* All sources are first flattened to dotted keys, so
-a later source replaces exactly the keys it names; a table is never replaced as a whole. The word
-`none` gives None to a key that may be without a value, because TOML has no null.
+that a later source replaces exactly the keys it names; a table is never replaced as a whole. The word
+`none` sets an optional key to None, because TOML has no null.
 
-Every mistake is one line that names the key, the value, where it was written and what would be
-allowed. Nothing unknown is ignored.
+An error is one line that names the key, the value, its origin and the accepted values. Unknown keys are
+errors.
 """
 
 import re
@@ -26,7 +26,7 @@ from unmask.json_files import check_nesting, too_deep
 C = TypeVar("C", bound=BaseModel)
 Assigned = dict[str, tuple[Any, str]]  # dotted key -> (value, where it was written)
 
-# In a key of a table that is one of a list.
+# The index of a table in a list, within a key.
 INDEX = re.compile(r"\[\d+\]")
 DEFAULT = "default"
 COMMAND_LINE = "command line"
@@ -43,12 +43,12 @@ def load_config(
         overrides: `key=value` words with dotted keys; a value that is not TOML is a plain string.
 
     Returns:
-        The configuration, and for each dotted key where its value came from: `default`, the path
-        of a file, or `command line`.
+        The configuration, and the origin of each dotted key: `default`, the path of a file, or
+        `command line`.
 
     Raises:
         ValueError: a file is missing or not TOML, a key is unknown or missing, or a value is not
-            allowed; one line per mistake.
+            accepted; one line per error.
     """
     sources = [(str(file), _read(file)) for file in files]
     sources += [(COMMAND_LINE, _parse(override)) for override in overrides]
@@ -58,7 +58,7 @@ def load_config(
 def config_from(
     cls: type[C], sources: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> tuple[C, dict[str, str]]:
-    """Build a configuration from its defaults and tables, each with where it was written.
+    """Build a configuration from its defaults and tables, each with its origin.
 
     Raises:
         ValueError: as `load_config`.
@@ -76,7 +76,7 @@ def config_from(
         config = cls.model_validate(values)
     except ValidationError as error:
         lines = [_explain(details, values, assigned, listed) for details in error.errors()]
-        # A value that no type of a union takes is a mistake for each of them.
+        # pydantic reports a value that no type of a union accepts once per type.
         raise ValueError("\n".join(dict.fromkeys(lines))) from None
     return config, {name: _origin(name, assigned) for name, _ in flatten(dump(config))}
 
@@ -87,7 +87,7 @@ def dump(config: BaseModel) -> dict[str, Any]:
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Walk the dotted keys and values of nested tables; an empty table is a value."""
+    """Yield the dotted keys and values of nested tables; an empty table is a value."""
     for name, value in table.items():
         if isinstance(value, dict) and value:
             yield from flatten(value, f"{prefix}{name}.")  # pyright: ignore[reportUnknownArgumentType]
@@ -110,7 +110,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _parse_toml(text: str, place: str) -> dict[str, Any]:
-    """Parse TOML; only text that is none raises a `TOMLDecodeError`."""
+    """Parse TOML; raise `TOMLDecodeError` only for text that is not TOML."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
@@ -141,13 +141,13 @@ def _parse(override: str) -> dict[str, Any]:
         table = _parse_toml(f"value = {text}", name)
     except tomllib.TOMLDecodeError:
         return {name: text}
-    # A line break would smuggle in keys; no key takes a date, but `2026-01-31` may well name a run.
+    # A line break must not add keys. No key takes a date, but `2026-01-31` may be the name of a run.
     is_plain = set(table) == {"value"} and not isinstance(table["value"], date | time)
     return {name: table["value"] if is_plain else text}
 
 
 def _assign(assigned: Assigned, name: str, value: Any, source: str) -> None:
-    """Set one dotted key; a value takes the place of a table of its name, and a table of a value."""
+    """Set one dotted key; a value replaces a table of the same name, and a table a value."""
     inside = [other for other in assigned if other.startswith(f"{name}.")]
     if value == {} and inside:
         return
@@ -169,7 +169,7 @@ def _nest(assigned: Assigned) -> dict[str, Any]:
 
 
 def _origin(name: str, assigned: Assigned) -> str:
-    """Return where a key, or the first key of a table, was written; a list is written as a whole."""
+    """Return the origin of a key, or of the first key of a table; a list has one origin."""
     name = name.partition("[")[0]
     written = (s for key, (_, s) in assigned.items() if f"{key}.".startswith(f"{name}."))
     return next(written, DEFAULT)
@@ -178,7 +178,7 @@ def _origin(name: str, assigned: Assigned) -> str:
 def _explain(
     details: ErrorDetails, values: dict[str, Any], assigned: Assigned, listed: Sequence[Key]
 ) -> str:
-    """Say one mistake in one line."""
+    """Return an error of pydantic as one line."""
     problem = details["type"]
     name, value = _locate(details["loc"], values)
     if problem.startswith("union_tag"):
@@ -186,7 +186,8 @@ def _explain(
     origin = _origin(name, assigned)
     name_in_lists = INDEX.sub("[]", name)
     if problem == "extra_forbidden":
-        return f"unknown key {name} ({origin}); {_way_out(name_in_lists, listed)}"
+        shown = "" if isinstance(value, dict) else f" = {to_toml(value)}"
+        return f"unknown key {name}{shown} ({origin}); {_way_out(name_in_lists, listed)}"
     if problem in ("missing", "union_tag_not_found") and (origin == DEFAULT or "[" in name):
         return _missing(name, name_in_lists, listed)
     if problem == "value_error":
@@ -194,7 +195,7 @@ def _explain(
         return f"{where}: {details.get('ctx', {})['error']}"
     types = [key.type for key in listed if key.names(name_in_lists)]
     inside = (k.name for k in listed if k.names(f"{name_in_lists}.{k.name.rpartition('.')[2]}"))
-    # A table in place of another value, or of one in a list, has no key of its own.
+    # A table that was given instead of a value, or of an item of a list, is not a key itself.
     whole = (k.type for k in listed if name.startswith((f"{k.name}.", f"{k.name}[")))
     tables = [f"a table with keys such as {key}" for key in inside][:1] or list(whole)
     allowed = " or ".join(dict.fromkeys(types or tables))
@@ -202,10 +203,10 @@ def _explain(
 
 
 def _locate(loc: Sequence[int | str], values: Any) -> tuple[str, Any]:
-    """Find the dotted key, and its value, that a pydantic location means.
+    """Return the dotted key of a pydantic location, and its value.
 
-    A location also holds tags of unions, which are no part of a key, and indices: those of a list of
-    tables are, those of other lists are not.
+    A location also holds tags of unions, which are not part of the key, and indices, which are part of it
+    only in a list of tables.
     """
     names: list[str] = []
     for depth, part in enumerate(loc, start=1):
@@ -252,7 +253,7 @@ def _way_out(name: str, listed: Sequence[Key]) -> str:
 
 
 def _nearest(name: str, names: set[str]) -> list[str]:
-    """Return up to three names whose last part is like this one's: people forget the section."""
+    """Return up to three names whose last part is similar: the section is often forgotten."""
 
     def likeness(other: str) -> tuple[float, float]:
         last = SequenceMatcher(None, name.split(".")[-1], other.split(".")[-1]).ratio()

@@ -1,17 +1,32 @@
-"""`[lora]`: train small adapters beside frozen weights instead of the weights themselves."""
+"""`[lora]`: train low-rank adapters instead of the weights."""
 
-from pydantic import Field
+from dataclasses import dataclass
+from typing import Annotated
 
+from unmask.bounds import LARGEST, Bound, check_fields
 from unmask.configs.section import Section
 
 
-class LoRAConfig(Section):
-    """Low-rank adapters on the linear projections; without this section every weight is trained."""
+@dataclass(frozen=True)
+class LoRAParams:
+    """Which projections are adapted, and how.
 
-    rank: int = Field(default=16, ge=1, le=2**16)
+    Raises:
+        ValueError: a value is not accepted.
+    """
+
+    rank: Annotated[int, Bound(ge=1, le=2**16)] = 16
     """Rank of each adapter's two matrices."""
-    alpha: float = Field(default=32.0, gt=0)
-    """What an adapter adds is scaled by `alpha / rank`."""
-    targets: tuple[str, ...] = Field(default=("all",), min_length=1)
-    """Projections that are adapted: `all`, `attention`, `ffn`, or module names such as
-    `attention.q` (in every layer) and `backbone.layers.3.ffn.down` (in one)."""
+    alpha: Annotated[float, Bound(gt=0, le=LARGEST)] = 32.0
+    """An adapter's output is scaled by `alpha / rank`."""
+    targets: Annotated[tuple[str, ...], Bound(min_length=1)] = ("all",)
+    """Projections that are adapted: `all`, or the beginning of module names: `attention`, `ffn` or
+    `attention.q` (in every layer), `backbone.layers.3.ffn.down` (in one)."""
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_fields(self)
+
+
+class LoRAConfig(Section, LoRAParams):  # pyright: ignore[reportGeneralTypeIssues] - frozen by pydantic
+    """Low-rank adapters on the linear projections; without this section every weight is trained."""

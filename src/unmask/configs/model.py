@@ -1,4 +1,4 @@
-"""`[model]`: which checkpoint, and how it is held."""
+"""`[model]`: the checkpoint, its device and its dtype."""
 
 from typing import Literal
 
@@ -10,26 +10,26 @@ DType = Literal["auto", "float32", "bfloat16", "float64"]
 
 
 class ModelConfig(Section):
-    """Which checkpoint, and how it is held."""
+    """The checkpoint, its device and its dtype."""
 
     path: str
-    """Directory in Hugging Face layout, or a hub id. Published checkpoints are such directories, `unmask init`
-    makes one with random weights, `unmask convert` one of an autoregressive model, and a run leaves one in
+    """Directory in Hugging Face layout, or a hub id. Published checkpoints are such directories; `unmask init`
+    writes one with random weights, `unmask convert` one from an autoregressive model, and a run one to
     `model/`."""
     adapter: str | None = None
-    """Directory of LoRA adapters, in peft's files, laid over the checkpoint; for `generate` and `eval`.
+    """Directory of LoRA adapters in peft's format, added to the checkpoint; for `generate` and `eval`.
     Training starts from whole weights."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`; `auto` is the GPU if there is one."""
     dtype: DType = "auto"
-    """Number format of the weights in memory; `auto` is float32 on CPU and bfloat16 on CUDA."""
+    """Dtype of the weights in memory; `auto` is float32 on CPU and bfloat16 on CUDA."""
     matmul: Literal["default", "onednn", "packed"] = "default"
-    """Kernels of float32 matrix products on CPU: torch's own choice; oneDNN's, up to twice as fast on
-    AMD processors (`onednn`); or oneDNN's with a second copy of the weights laid out for them, which
-    the engine uses (`packed`)."""
+    """Kernels of float32 matrix products on CPU: those torch chooses (`default`); oneDNN's, up to twice as
+    fast on AMD processors (`onednn`); or oneDNN's with a second, reordered copy of the weights for the
+    engine (`packed`)."""
     mask_id: int | None = None
-    """Mask token id; found in the checkpoint when not given."""
+    """Mask token id; read from the checkpoint if not given."""
     block_size: int | None = Field(default=None, ge=1, le=2**20)
-    """Slots per diffusion block; found in the checkpoint when not given."""
+    """Positions per diffusion block; read from the checkpoint if not given."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""

@@ -1,8 +1,8 @@
-"""`[optimizer]`: how a gradient becomes a change of the weights."""
+"""`[optimizer]`: AdamW, its learning rate, and the size of a forward and backward pass."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from unmask.configs.section import Section
 
@@ -17,9 +17,9 @@ class OptimizerConfig(Section):
     eps: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay; norms and biases have none."""
+    """Decoupled weight decay; not applied to norms and biases."""
     clip_norm: float | None = Field(default=1.0, gt=0)
-    """Gradients are scaled down to this global norm; none is no limit."""
+    """Largest global norm of the gradients, which are scaled down to it; none is no limit."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Learning rate after warm-up: constant, or falling to `final_lr_share` of `lr` at the last
     step."""
@@ -28,19 +28,28 @@ class OptimizerConfig(Section):
     final_lr_share: float = Field(default=0.0, ge=0, le=1)
     """Share of `lr` left at the last step of `cosine` and `linear`."""
     token_budget: int = Field(default=8192, ge=16)
-    """Most tokens of one forward and backward pass; a batch is split into as many passes as it
-    needs."""
+    """Maximum number of tokens in one forward and backward pass; a batch is split into as many passes as
+    it needs."""
 
     @field_validator("betas")
     @classmethod
     def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
         if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"decay rates {betas} must lie from 0 to below 1")
+            raise ValueError(f"betas = {betas}: both must be at least 0 and below 1")
         return betas
+
+    @model_validator(mode="after")
+    def _final_lr_is_reached(self) -> Self:
+        if self.schedule == "constant" and self.final_lr_share != 0:
+            raise ValueError(
+                f"final_lr_share = {self.final_lr_share} has no effect with schedule = 'constant': "
+                "give schedule = 'cosine' or 'linear', or leave it out"
+            )
+        return self
 
 
 class PolicyOptimizerConfig(OptimizerConfig):
-    """The optimizer of RL, which lives across its steps."""
+    """The optimizer of RL, whose state is kept across RL steps."""
 
     reset_every_step: bool = False
-    """Forget AdamW's moments at the start of every RL step, as the published runs do."""
+    """Reset AdamW's moments at the start of every RL step, as the published runs do."""

@@ -1,10 +1,10 @@
-"""Keys as other libraries write them, and ours: what the error about an unknown key points to."""
+"""Keys of other libraries and the corresponding keys here, for the error about an unknown key."""
 
 from collections.abc import Collection
 
 from unmask.types import OTHER_NAMES
 
-BATCH = ("data.batch_size", "rollout.prompts", "engine.slots")
+BATCH = ("data.batch_size", "rollout.prompts", "engine.max_sequences")
 LENGTH = ("steps", "epochs")
 MODEL = ("model.path",)
 DTYPE = ("model.dtype",)
@@ -31,7 +31,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "batch_size": BATCH,
     "train_batch_size": BATCH,
     "per_device_train_batch_size": BATCH,
-    "per_device_eval_batch_size": ("engine.slots",),
+    "per_device_eval_batch_size": ("engine.max_sequences",),
+    "max_num_seqs": ("engine.max_sequences",),
+    "slots": ("engine.max_sequences",),  # its former name
     "num_train_epochs": LENGTH,
     "num_epochs": LENGTH,
     "epochs": LENGTH,
@@ -82,7 +84,7 @@ RENAMED = {
 
 
 def ours(name: str, listed: Collection[str]) -> list[str]:
-    """Return the keys of a configuration that another library's key stands for, be it in a section or not.
+    """Return the keys of a configuration that correspond to another library's key, in a section or not.
 
     Args:
         name: dotted.

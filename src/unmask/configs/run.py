@@ -1,4 +1,4 @@
-"""`[run]`: where a run keeps its files, and what makes it repeatable."""
+"""`[run]`: the run directory, the seed, and what is logged."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ from unmask.configs.section import Section
 
 
 class RunConfig(Section):
-    """Where a run keeps its files, and what makes it repeatable."""
+    """The run directory, the seed, and what is logged."""
 
     dir: Path = Path("runs/latest")
-    """Directory the run writes; it must be empty or absent."""
+    """Run directory; it must be empty or absent."""
     seed: int = Field(default=0, ge=0)
-    """Every random draw of the run is derived from this number."""
+    """Seed from which every random draw of the run is derived."""
     threads: int = Field(default=1, ge=1, le=512)
-    """CPU threads torch may use; recorded, because another number gives other last bits."""
+    """CPU threads of torch; recorded, because another number changes the last bits of results."""
     keep_last: int = Field(default=2, ge=1)
-    """Checkpoints kept for `--resume`; older ones are removed."""
+    """Checkpoints kept for `--resume`; older ones are deleted."""
     trajectories: int = Field(default=8, ge=0)
     """Trajectories written to `trajectories.jsonl` per step; 0 writes none."""
     tensorboard: bool = False

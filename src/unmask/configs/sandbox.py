@@ -1,4 +1,4 @@
-"""`sandbox`: how programs that a model wrote are locked in, and what they may use up."""
+"""`[task.sandbox]`: isolation and resource limits of programs that a model wrote."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,45 +9,45 @@ from unmask.configs.address import check_address
 from unmask.configs.section import Section
 
 Isolation = Literal["best", "namespaces", "process"]
-# What the service decides, with `url`.
+# Keys without effect if `url` is given: the service decides.
 LOCAL = ("isolation", "python", "file_mb", "processes")
 
 
 class SandboxConfig(Section):
-    """The sandbox of model-written programs; every limit holds for one test of one program."""
+    """The sandbox of model-written programs; every limit applies to one test of one program."""
 
     isolation: Isolation = "best"
-    """How programs are locked in: `namespaces` (no network, no files but Python's, no other processes),
-    `process` (limits and rules of the kernel only, which docs/sandbox.md lists), or `best`, which is
-    `namespaces` by the best means of this machine (`unmask doctor` names it)."""
+    """Isolation of programs: `namespaces` (no network, no files except Python's, no other processes),
+    `process` (the kernel's limits and filters only, listed in docs/sandbox.md), or `best`: `namespaces` by
+    the best backend of this machine, which `unmask doctor` names."""
     url: str | None = None
-    """Address of a service that runs the programs instead of this machine, asked as SandboxFusion is
-    (`POST url/run_code`): for machines on which programs cannot be locked in. It sees every program and
-    its tests' arguments."""
+    """Address of a service that runs the programs instead of this machine, with the interface of
+    SandboxFusion (`POST url/run_code`): for machines on which programs cannot be isolated. The service
+    receives every program and its tests' arguments."""
     python: Path | None = None
-    """Interpreter that runs the programs; the one that runs this when not given."""
+    """Interpreter of the programs; the current one if not given."""
     workers: int = Field(default=2, ge=1, le=1024)
     """Tests that run at the same time."""
     cpu_s: int = Field(default=6, ge=1, le=86_400)
-    """Seconds of processor time a test may take, all processes of its program together; it decides, so
-    that a busy machine fails no right program."""
+    """Seconds of CPU time of a test, summed over all processes of its program. The effective time limit: a
+    busy machine does not fail correct programs."""
     wall_s: float = Field(default=60.0, gt=0, le=86_400)
-    """Seconds a test may take by the clock; it ends programs that sleep."""
+    """Seconds of wall-clock time of a test; ends programs that sleep."""
     memory_mb: int = Field(default=1024, ge=64)
-    """MiB of address space of each process of a program; docs/sandbox.md lists what else it can hold."""
+    """MiB of address space per process of a program; docs/sandbox.md lists the memory this leaves out."""
     file_mb: int = Field(default=64, ge=1)
-    """MiB a file may grow to, the standard input included, and of all temporary files together under
-    `namespaces`."""
+    """Maximum MiB of a file, the standard input included, and under `namespaces` of all temporary files
+    together."""
     output_mb: int = Field(default=16, ge=1)
-    """MiB a program may print, and a result may take."""
+    """Maximum MiB that a program prints, and of a result."""
     processes: int = Field(default=8, ge=1)
-    """Processes and threads a program may have at the same time, itself included."""
+    """Maximum number of processes and threads of a program at the same time, itself included."""
     credit: Literal["all", "share"] = "all"
-    """What passing some tests earns: `all` nothing (and the tests after a failed first one are not run),
-    `share` their share."""
+    """Credit for passing some of the tests: none (`all`; tests after a failed first one are not run), or
+    their share (`share`)."""
     float_tolerance: float = Field(default=1e-6, ge=0, lt=1)
-    """How far a printed number may lie from the expected one, absolutely or relative to it, where both
-    are written with a decimal point or an exponent; 0 compares them exactly."""
+    """Absolute or relative tolerance between a printed number and the expected one, where both have a
+    decimal point or an exponent; 0 compares them exactly."""
 
     @field_validator("url")
     @classmethod

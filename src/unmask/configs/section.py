@@ -1,16 +1,20 @@
-"""What every section of a configuration is: a frozen record in which an unknown key is an error."""
+"""The base class of all sections: a frozen record that refuses unknown keys."""
 
-from typing import Any
+from dataclasses import is_dataclass
+from inspect import get_annotations
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
-# Numbers beyond it overflow in the libraries below, or are refused only once memory has run out. Keys
-# that cost memory or threads have lower bounds of their own.
-LARGEST = 2**32 - 1
+from unmask.bounds import LARGEST
 
 
 class Section(BaseModel):
-    """A frozen group of keys. The sentence under each field is its help text (`unmask config rl --keys`)."""
+    """A frozen group of keys. The sentence under each field is its help text (`unmask config rl --keys`).
+
+    A section may inherit its fields, with their bounds and sentences, from a frozen dataclass: the
+    record that the engine or a model takes.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -19,6 +23,19 @@ class Section(BaseModel):
         validate_default=True,
         allow_inf_nan=False,
     )
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Annotate inherited dataclass fields with their sentences: pydantic reads those of `cls` only."""
+        super().__init_subclass__(**kwargs)
+        for base in cls.__bases__:
+            if not is_dataclass(base):
+                continue
+            fields = get_annotations(base)
+            model = create_model("Sentences", __config__=cls.model_config, base=(base, ...))
+            documented = model.model_json_schema()["$defs"][base.__name__]["properties"]
+            for name, field in documented.items():
+                sentence = Field(description=field["description"])
+                cls.__annotations__[name] = Annotated[fields[name], sentence]
 
     @field_validator("*")
     @classmethod

@@ -36,8 +36,8 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
 
 
 def engine_params(engine: EngineConfig, model: Model) -> EngineParams:
-    """Return the engine's record of a config; on CUDA the cache takes half of the memory left, unless told."""
-    params = EngineParams(max_slots=engine.slots, **engine.model_dump(exclude={"slots"}))
+    """Return the engine options of a config; on CUDA, `cache_tokens` defaults to half of the free memory."""
+    params = EngineParams(**engine.model_dump())
     if params.cache_tokens is not None or model.device.type != "cuda":
         return params
     spec = model.spec

@@ -217,7 +217,7 @@ class Engine:
     def _reset(self) -> None:
         """Forget every request."""
         params = self.params
-        self._scheduler = Scheduler(self._pages, params.max_slots)
+        self._scheduler = Scheduler(self._pages, params.max_sequences)
         self._slots: Slots | None = None
         self._books, self._graphs = Books(), Graphs()
         self._report: Report | None = None
@@ -317,7 +317,7 @@ class Engine:
             return slots
         if count > len(slots.active):
             # Twice as many each time, so that growing costs no more than filling.
-            count = min(max(count, 2 * len(slots.active)), self.params.max_slots)
+            count = min(max(count, 2 * len(slots.active)), self.params.max_sequences)
         return slots.grown(count, widths | dict.fromkeys(TEXTS, widths["tokens"]))
 
     def _place(self, slots: Slots, pages: dict[int, list[int]]) -> None:

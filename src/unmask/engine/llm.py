@@ -138,7 +138,7 @@ class LLM:
         refuse_unknown("LLM", "model, device, dtype and params", unknown)
         check_model(model)
         if params is not None and not isinstance(params, EngineParams):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"params = {params!r}: must be EngineParams(max_slots=..., ...)")
+            raise ValueError(f"params = {params!r}: must be EngineParams(max_sequences=..., ...)")
         place = device_of(device)
         number_format = dtype_of(dtype, place)
         if not isinstance(model, Model):

@@ -93,7 +93,7 @@ class HarnessModel(LM):
         is_number = str(batch_size).isdecimal()
         slots = int(batch_size) if is_number else max_batch_size or NO_BATCH_SIZE_GIVEN
         is_given = slots > NO_BATCH_SIZE_GIVEN
-        engine = EngineConfig(slots=slots) if is_given else EngineConfig()
+        engine = EngineConfig(max_sequences=slots) if is_given else EngineConfig()
         device = "auto" if device == NO_DEVICE_GIVEN else device
         self._path = pretrained
         model = ModelConfig(path=pretrained, device=device, dtype=dtype, adapter=adapter)

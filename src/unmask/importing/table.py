@@ -97,7 +97,7 @@ RL = (
     *idle("rl", "rollouts stay in memory", "dataset.optimization_data"),
     line("rl", "rollout.num_task_per_step", "rollout.prompts"),
     line("rl", "rollout.num_response_per_task", "rollout.responses"),
-    line("rl block", "rollout.max_active", "engine.slots"),
+    line("rl block", "rollout.max_active", "engine.max_sequences"),
     line("rl critic", "training.method", "views.kind", "", TRACE_ALONE),
     line("rl", "training.method", "views.kind", "", one_of(METHODS)),
     line("rl block", "training.block_size", "views.train_block", "", to.train_block),
@@ -158,7 +158,13 @@ OPTIMIZER = (
     line("trains", "optimizer.params.epsilon", "optimizer.eps"),
     line("trains", "lr_scheduler.scheduler", "optimizer.schedule", "over the run", to.schedule),
     line("trains", "lr_scheduler.params.warmup_steps", "optimizer.warmup_steps", "", to.warmup),
-    line("trains", "lr_scheduler.params.min_lr_scale", "optimizer.final_lr_share", HONOURED),
+    line(
+        "trains",
+        "lr_scheduler.params.min_lr_scale",
+        "optimizer.final_lr_share",
+        HONOURED,
+        to.final_lr_share,
+    ),
     *idle("trains", UNUSED, "optimizer.params.scale_lr", "lr_scheduler.params.learning_rate"),
 )
 
@@ -169,9 +175,9 @@ MEASURED = (
     line("rl", "evaluation.num_response_per_task", "eval.samples"),
     line("eval by_evaluation", "evaluation.num_response_per_task", "samples"),
     line("eval by_rollout", "rollout.num_response_per_task", "samples"),
-    *idle("rl", "engine.slots serves both", "evaluation.max_active"),
-    line("eval by_evaluation", "evaluation.max_active", "engine.slots"),
-    line("eval by_rollout block", "rollout.max_active", "engine.slots"),
+    *idle("rl", "engine.max_sequences serves both", "evaluation.max_active"),
+    line("eval by_evaluation", "evaluation.max_active", "engine.max_sequences"),
+    line("eval by_rollout block", "rollout.max_active", "engine.max_sequences"),
     line("eval by_rollout block", "rollout.stop_token_list", "sampling.stop", "", same, "list"),
 )
 

@@ -74,6 +74,12 @@ def schedule(value: Any, source: Source) -> Any:
     return Loss(ANEW, {"optimizer.schedule": found}) if is_repeated else found
 
 
+def final_lr_share(value: Any, source: Source) -> Any:
+    """Return the share of the learning rate at the end, which a constant schedule does not have."""
+    is_constant = SCHEDULES.get(source.get("lr_scheduler.scheduler")) == "constant"
+    return NOTHING if is_constant else value
+
+
 def warmup(value: Any, source: Source) -> Any:
     """Return the steps of warm-up, of which its constant schedule has none."""
     if source.get("lr_scheduler.scheduler") == "constant":

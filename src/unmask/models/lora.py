@@ -1,18 +1,17 @@
-"""LoRA: a frozen model that learns through a pair of small matrices beside each projection.
+"""LoRA: low-rank adapters on the projections of a frozen model.
 
     y = W x + b + (alpha / r) B A x        A (r, in) random, B (out, r) zero at the start
 
-Every projection is an `nn.Linear` found by name, so an adapter takes its place and nothing else knows
-of it. `W` keeps its name and its bits, which makes the start of the training a frozen reference at no
-cost: `adapters_off`. Adapters are held in the number format of the weights they stand beside; the
-optimizer keeps fp32 masters of both alike. There is no dropout. Training and the engine run them
-unmerged; `merge_lora` rounds `W + (alpha / r) B A` once, for an export.
+An adapter replaces a projection (an `nn.Linear`) under its name. `W` keeps its name and its bits, so that
+the model with its adapters switched off is a frozen reference at no cost: `adapters_off`. Adapters have
+the dtype of the weights; the optimizer keeps fp32 masters of both. There is no dropout. Training and the
+engine run adapters unmerged; `merge_lora` rounds `W + (alpha / r) B A` once, for an export.
 
-Experts are stacked in one tensor and are no `nn.Linear`: asked for by name they are refused, and `all`
-is every projection but theirs. Embedding and head are not adapted.
+Experts are stacked in one tensor and cannot be adapted: their names are refused, and `all` means every
+other projection. Embedding and head are not adapted.
 
-Where a family stores projections fused (LLaDA2's queries, keys and values), they are adapted together or
-not at all: one adapter beside the stored tensor must be able to say the same (`lora_files`).
+Where a family stores several projections as one tensor (LLaDA2's queries, keys and values), all or none of
+them are adapted, so that one adapter of the stored tensor can represent them (`lora_files`).
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021).
 """
@@ -22,13 +21,13 @@ import math
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.configs.lora import LoRAParams
 from unmask.models.families import family_named
 from unmask.models.heads import widen
 from unmask.models.transformer import Model
@@ -37,25 +36,8 @@ from unmask.models.value_model import ValueModel
 M = TypeVar("M", bound=nn.Module)
 
 
-@dataclass(frozen=True, slots=True)
-class LoRAParams:
-    """What is adapted, and how far.
-
-    Attributes:
-        rank: `r`, of each adapter.
-        alpha: adapters are scaled by `alpha / rank`.
-        targets: module names as in `attention.q` (every layer) or `backbone.layers.3.ffn.down` (one),
-            or what such names begin with: `attention`, `ffn`; `all` is every projection of every
-            layer.
-    """
-
-    rank: int = 16
-    alpha: float = 32.0
-    targets: tuple[str, ...] = ("all",)
-
-
 class LoRALinear(nn.Module):
-    """A linear projection with an adapter; `weight` and `bias` are the projection's own.
+    """A linear projection with an adapter; `weight` and `bias` are those of the projection.
 
     Attributes:
         alpha: the adapter is scaled by `alpha / rank`.
@@ -65,13 +47,13 @@ class LoRALinear(nn.Module):
     bias: Tensor | None
 
     def __init__(self, linear: nn.Linear, lora_a: Tensor, lora_b: Tensor, alpha: float) -> None:
-        """Stand in for a projection.
+        """Replace a projection.
 
         Args:
             linear: the projection.
             lora_a: `(r, in)`.
             lora_b: `(out, r)`.
-            alpha: of the scale.
+            alpha: the adapter is scaled by `alpha / rank`.
         """
         super().__init__()
         self.weight = linear.weight
@@ -88,7 +70,7 @@ class LoRALinear(nn.Module):
 
     @property
     def scale(self) -> float:
-        """What the adapter's output is multiplied by."""
+        """Factor of the adapter's output."""
         return self.alpha / self.rank
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +82,7 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """Return the projection this one computes, rounded once to the weight's number format."""
+        """Return the equivalent plain projection, rounded once to the dtype of the weight."""
         out, width = self.weight.shape
         linear = nn.Linear(width, out, bias=self.bias is not None, device="meta")
         change = self.scale * (widen(self.lora_b) @ widen(self.lora_a))
@@ -111,26 +93,24 @@ class LoRALinear(nn.Module):
 
 
 def adapters(model: nn.Module) -> dict[str, LoRALinear]:
-    """Return the adapted projections by name; none of a model without adapters."""
+    """Return the adapted projections by name; empty for a model without adapters."""
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
 
 
 def add_lora(model: Model | ValueModel, params: LoRAParams, seed: int = 0) -> None:
-    """Freeze a model, in place, and put adapters on its projections; its outputs stay as they are.
+    """Freeze a model and add adapters to its projections, in place; its outputs do not change.
 
     Args:
         model: without adapters.
-        params: what is adapted, and how far.
-        seed: of the random A, uniform as a fresh `nn.Linear` (and as in peft).
+        params: which projections are adapted, and how.
+        seed: of the random A, which is uniform as in a new `nn.Linear` (and as in peft).
 
     Raises:
-        ValueError: naming a target that is no projection, is one that cannot be adapted, or is only
-            a part of what the family stores as one tensor.
+        ValueError: a target is not a projection, cannot be adapted, or is only a part of a tensor that
+            the family stores as one.
     """
     found = plain_projections(model)
     chosen = choose_targets(model, params.targets)
-    if params.rank < 1:
-        raise ValueError(f"lora.rank = {params.rank}: must be at least 1")
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for name in chosen:
@@ -142,7 +122,7 @@ def add_lora(model: Model | ValueModel, params: LoRAParams, seed: int = 0) -> No
 
 
 def choose_targets(model: Model | ValueModel, targets: Sequence[str]) -> list[str]:
-    """Return the names of the projections that targets mean, in the model's order.
+    """Return the names of the projections that the targets match, in the model's order.
 
     Raises:
         ValueError: as `add_lora`.
@@ -167,17 +147,17 @@ def choose_targets(model: Model | ValueModel, targets: Sequence[str]) -> list[st
 
 @contextmanager
 def adapters_off(model: Model) -> Generator[Model, None, None]:
-    """Let a model compute what it did before it had adapters: a frozen reference policy.
+    """Switch the adapters of a model off: it computes as before `add_lora`, a frozen reference policy.
 
-    For scoring without gradients. Gradients asked for inside must also be taken inside, and an
-    engine that holds captured graphs does not notice.
+    For scoring without gradients. A backward pass must run inside the context of its forward pass. CUDA
+    graphs that an engine has captured keep the adapters on.
 
     Raises:
-        ValueError: if the model has no adapters, and so would be its own reference.
+        ValueError: the model has no adapters, and so would be its own reference.
     """
     found = adapters(model).values()
     if not found:
-        raise ValueError("the model has no adapters that could be off: add_lora first")
+        raise ValueError("the model has no adapters to switch off: call add_lora first")
     before = [adapter.is_on for adapter in found]
     try:
         for adapter in found:
@@ -189,10 +169,10 @@ def adapters_off(model: Model) -> Generator[Model, None, None]:
 
 
 def merge_lora(model: M) -> M:
-    """Return a model without adapters that computes the same, for an export.
+    """Return an equivalent model without adapters, for an export.
 
-    The model itself is left as it is. What was not adapted is shared with it, not copied: clone
-    before training the result. A model without adapters is returned as it is.
+    The model itself is not changed. Weights that are not adapted are shared with it, not copied: clone
+    them before training the result. A model without adapters is returned itself.
     """
     if not adapters(model):
         return model
@@ -217,15 +197,15 @@ def plain_projections(model: Model | ValueModel) -> dict[str, nn.Linear]:
     """Return the linear projections of a model that has no adapters.
 
     Raises:
-        ValueError: it has.
+        ValueError: the model has adapters.
     """
     if adapters(model):
-        raise ValueError("the model has adapters already: merge_lora first")
+        raise ValueError("the model has adapters already: call merge_lora first")
     return {n: m for n, m in projections(model).items() if isinstance(m, nn.Linear)}
 
 
 def stored_projections(model: Model | ValueModel) -> dict[str, list[str]]:
-    """Return the checkpoint's module names, each with ours that it holds, from top to bottom."""
+    """Map the checkpoint's module names to the projections each stores, in the model's order."""
     family = family_named(model.spec.family)
     found: dict[str, list[str]] = {}
     for name in projections(model):
@@ -235,7 +215,7 @@ def stored_projections(model: Model | ValueModel) -> dict[str, list[str]]:
 
 
 def _within(name: str) -> str:
-    """Return what a projection is called in its layer."""
+    """Return the name of a projection within its layer."""
     return re.sub(r"^backbone\.layers\.\d+\.", "", name)
 
 
@@ -246,11 +226,11 @@ def _is_meant(target: str, name: str) -> bool:
 
 
 def _refusal(model: Model | ValueModel, target: str) -> str:
-    """Say why a target means no projection."""
+    """Return why a target matches no projection."""
     others = [_within(name) for name, _ in model.named_modules()]
     known = ", ".join(dict.fromkeys(_within(name) for name in projections(model)))
     if "experts" in target or (target == "ffn" and model.spec.moe is not None):
-        return f"is experts, which are stacked and cannot be adapted; what can: {known}"
+        return f"names experts, which are stacked and cannot be adapted; give one of {known}"
     if any(_is_meant(target, other) for other in others):
-        return f"is no linear projection of a layer; those are {known}"
-    return f"is no module of this model; what can be adapted: all, attention, ffn, {known}"
+        return f"is not a linear projection of a layer; give one of {known}"
+    return f"is not a module of this model; give one of all, attention, ffn, {known}"

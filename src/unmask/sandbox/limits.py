@@ -1,7 +1,7 @@
-"""Limits of a sandboxed program, and the three ways in which a test of it can end without a verdict.
+"""Limits of a sandboxed program, and the exceptions of a test that ends without a verdict.
 
-A program that failed, a program that raised something that does not cross, and a test that cannot run
-are different things to a grader, so each has an exception of its own.
+A grader distinguishes a program that failed, a program that raised an exception which the protocol cannot
+transfer, and a test that cannot run.
 """
 
 import builtins
@@ -16,7 +16,7 @@ ENDS_A_LOOP = (StopIteration, StopAsyncIteration)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one test of one program may use up; sizes in bytes."""
+    """Resource limits of one test of one program; sizes in bytes, as opposed to `[task.sandbox]`."""
 
     cpu_s: int = 6
     wall_s: float = 60.0
@@ -27,7 +27,7 @@ class Limits:
 
 
 def limits_from_config(config: SandboxConfig) -> Limits:
-    """Read the limits of a config."""
+    """Return the limits of a config."""
     return Limits(
         config.cpu_s,
         config.wall_s,
@@ -39,26 +39,26 @@ def limits_from_config(config: SandboxConfig) -> Limits:
 
 
 class ProgramFailedError(BaseException):
-    """The program has ended or broken the protocol; no `except Exception` of a test may hide it."""
+    """The program ended or broke the protocol. `except Exception` in a test must not hide it."""
 
 
 class ProgramRaisedError(Exception):
-    """The program raised something that is no builtin exception, or ended itself by one."""
+    """The program raised an exception that is not builtin, or that would end the test's own loop."""
 
 
 class ForeignValueError(ProgramRaisedError):
-    """What the program returned is no literal, which fails the test even if the test hides it."""
+    """The program returned a value that is not a literal: the test fails, even if it hides this."""
 
 
 class UnfitTestError(RuntimeError):
-    """The test itself cannot run; that is no verdict on any program."""
+    """The test itself cannot run, which is not a verdict on the program."""
 
 
 def check_stdin(stdin: str, limits: Limits) -> None:
-    """Refuse a standard input that does not fit into a program's file system.
+    """Check that a standard input fits into a program's file system.
 
     Raises:
-        UnfitTestError: naming its size and the key.
+        UnfitTestError: it does not; names its size and the key.
     """
     size = len(stdin.encode("utf-8", "surrogatepass"))
     if size > limits.file:
@@ -69,9 +69,9 @@ def check_stdin(stdin: str, limits: Limits) -> None:
 
 
 def exception_from_name(name: str, message: str) -> Exception:
-    """Return the exception that a program raised, where a test could have expected it.
+    """Return the builtin exception of that name, which a test may expect, or else a `ProgramRaisedError`.
 
-    One that ends an iteration is not raised again: in the loop of a test it would end the test.
+    Exceptions that end an iteration are not raised again: in the loop of a test they would end the loop.
     """
     kind = getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, Exception) and kind not in ENDS_A_LOOP:
