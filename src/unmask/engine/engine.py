@@ -32,6 +32,7 @@ from unmask.models.attention import KEY_CHUNK
 from unmask.models.cpu.malloc import keep_freed_memory
 from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
+from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 
@@ -94,9 +95,11 @@ class Engine:
             )
         self._runner = Runner(laid_out, self._pages, planner, self.params, self._conventions)
         on_cuda = model.device.type == "cuda"
-        # The plain attention and the experts ask the device how much there is to do.
-        is_static = uses_kernel(self.params.attention, model.device) and model.spec.moe is None
-        self._uses_graphs = on_cuda and is_static and self.params.uses_graphs
+        # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
+        is_static = uses_kernel(self.params.attention, model.device)
+        self._uses_graphs = (
+            on_cuda and is_static and self.params.uses_graphs and not waits_for_router(model)
+        )
         self._num_requests = 0
         self._reset()
 

@@ -16,10 +16,12 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.models.attention import KEY_CHUNK, QUERY_TILE, ROW_TILE, attend_chunks
 from unmask.models.cpu.matmul import SETTING, PackedLinear
+from unmask.models.stacked_linear import project_groups
 
 if TYPE_CHECKING:
     from unmask.models.transformer import Model
@@ -38,6 +40,7 @@ class Product(NamedTuple):
     has_bias: bool = False
     dtype: torch.dtype = torch.float32
     is_packed: bool = False
+    is_stacked: bool = False
 
     def __str__(self) -> str:
         """Return the shape for messages."""
@@ -58,7 +61,9 @@ def products(module: nn.Module) -> set[Product]:
         for name, weight in part.named_parameters(recurse=False):
             if weight.dim() > 1 and weight.device.type == "cpu":
                 has_bias = name == "weight" and bias is not None
-                found.add(Product(weight.shape[-1], weight.shape[-2], has_bias, weight.dtype))
+                out, width = weight.shape[-2:]
+                is_stacked = weight.dim() == 3  # of experts: (experts, out, in)
+                found.add(Product(width, out, has_bias, weight.dtype, is_stacked=is_stacked))
     return found
 
 
@@ -95,13 +100,17 @@ def tried_tile(product: Product, kernels: str, threads: int) -> int | None:
     def draw(*shape: int) -> Tensor:
         return (torch.rand(shape, generator=generator) - 0.5).to(product.dtype)
 
-    linear = nn.Linear(width_in, width_out, product.has_bias, device="meta")
-    linear.weight = nn.Parameter(draw(width_out, width_in))
-    if product.has_bias:
-        linear.bias = nn.Parameter(draw(width_out))
+    weight = draw(width_out, width_in)
+    bias = draw(width_out) if product.has_bias else None
+
+    def multiply(x: Tensor) -> Tensor:
+        if product.is_stacked:
+            return project_groups(x, weight[None], torch.tensor([len(x)], dtype=torch.int32))
+        return F.linear(x, weight, bias)
+
     with torch.no_grad():
         x = draw(min(max(rows, FEWEST_ROWS), MOST_ROWS), width_in)
-        return least_tile(PackedLinear(linear) if product.is_packed else linear, x)
+        return least_tile(PackedLinear(weight, bias) if product.is_packed else multiply, x)
 
 
 def least_tile(multiply: Callable[[Tensor], Tensor], x: Tensor) -> int | None:

@@ -70,13 +70,13 @@ class PackedLinear(nn.Module):
     packed: Tensor
     bias: Tensor | None
 
-    def __init__(self, linear: nn.Linear) -> None:
-        """Pack the layer's weight as it is now."""
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Reorder a copy of `weight (out, in)` as it is now."""
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), ROWS)
+        self.out_features, self.in_features = weight.shape
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
         self.register_buffer("packed", packed, persistent=False)
-        self.register_parameter("bias", linear.bias)
+        self.bias = bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Project `x (T, in)`."""

@@ -39,7 +39,7 @@ def packed_twin(model: Model) -> Model:
 
 def _twin(module: nn.Module) -> nn.Module:
     if type(module) is nn.Linear:  # an adapter's projection is a class of its own
-        return PackedLinear(module)
+        return PackedLinear(module.weight, module.bias)
     twin = copy.copy(module)
     # A copy's table of children is the original's own.
     twin.__dict__["_modules"] = {name: _twin(child) for name, child in module.named_children()}
