@@ -172,7 +172,7 @@ def packed_loss(
     for pack in pack_views(views, conventions_of(policy), budget):
         plan = plan_documents(pack.structure)
         targets = Targets(pack.targets, pack.temperatures)
-        scores = model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
+        scores = model(pack.tokens, pack.positions, plan, pack.rows, targets)
         loss = loss + (objective(scores, pack).loss * pack.weights).sum() / denominator
     return loss
 

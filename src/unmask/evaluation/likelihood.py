@@ -64,7 +64,7 @@ def bound_loglikelihoods(
         pack = pack.to(model.device)
         plan = plan_documents(pack.structure)
         targets = Targets(pack.targets, pack.temperatures)
-        scores = model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
+        scores = model(pack.tokens, pack.positions, plan, pack.rows, targets)
         terms = (pack.weights * scores.logprobs).double().cpu()
         bounds.index_add_(0, pack.origin[0].cpu(), terms)
     return bounds.tolist()

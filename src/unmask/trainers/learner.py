@@ -203,7 +203,7 @@ class Learner:
         return [pack.to(self.model.device) for pack in packs]
 
     def _score(self, pack: Pack) -> Scores | JudgedScores | Tensor:
-        return self.model.score(
+        return self.model(
             pack.tokens,
             pack.positions,
             plan_documents(pack.structure),

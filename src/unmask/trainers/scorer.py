@@ -134,7 +134,7 @@ class Scorer:
         pack = pack.to(self.model.device)
         targets = Targets(pack.targets, pack.temperatures)
         plan = plan_documents(pack.structure)
-        return self.model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
+        return self.model(pack.tokens, pack.positions, plan, pack.rows, targets)
 
 
 def build_reference(config: RLConfig, model: Model) -> Scorer | None:
