@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.models.toy import SIGMOID, SOFTMAX
 from unmask.models.attention import ROW_TILE
+from unmask.models.lora import LoRALinear
 from unmask.models.moe import MixtureOfExperts, group_rows
 from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import MoESpec
@@ -125,21 +126,36 @@ def test_the_bits_of_a_token_do_not_depend_on_its_company(
 LARGE = MoESpec(layers=(0,), num_experts=64, num_active=8, width=128)
 
 
+def adapt(moe: MixtureOfExperts, rank: int) -> None:
+    """Put adapters on the experts."""
+    generator = torch.Generator().manual_seed(3)
+    for name in ("gate", "up", "down"):
+        stack = moe.experts.get_submodule(name)
+        experts, out, width = stack.weight.shape
+        a = torch.randn(experts, rank, width, generator=generator) * width**-0.5
+        b = torch.randn(experts, out, rank, generator=generator)
+        moe.experts.set_submodule(name, LoRALinear(stack, a, b, alpha=rank))
+
+
+@pytest.mark.parametrize("rank", [0, 8])
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 def test_grouped_products_agree_with_the_loop_forward_and_backward(
-    dtype: torch.dtype, rtol: float, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, rtol: float, rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Relative to the largest value: the loop adds up in another order on some processors."""
     found: list[list[Tensor]] = []
     for is_grouped in (True, False):
         moe, x = random_moe(LARGE, 2048, dtype), random_tokens(48, 2048, dtype).requires_grad_()
-        assert is_groupable(moe.experts.gate.weight)
+        if rank:
+            adapt(moe, rank)
+        assert all(is_groupable(p) for p in moe.experts.parameters())
         if not is_grouped:
             monkeypatch.setattr("unmask.models.stacked_linear.is_groupable", lambda weight: False)
         y = moe(x)
         (y * random_tokens(48, 2048, dtype).cos()).sum().backward()
         gradients = [t.grad for t in (x, *moe.parameters()) if t.grad is not None]
-        assert len(gradients) == 5  # the tokens, the router, and three stacks
+        # The tokens, the router, three stacks, and two matrices on each.
+        assert len(gradients) == (11 if rank else 5)
         found.append([y.detach(), *gradients])
     for grouped, looped in zip(*found, strict=True):
         assert grouped.isfinite().all()
