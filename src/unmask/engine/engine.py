@@ -29,7 +29,6 @@ from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.sequence_state import TEXTS, Slots, open_slots
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
-from unmask.models.cpu.malloc import keep_freed_memory
 from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
@@ -77,8 +76,6 @@ class Engine:
         Raises:
             ValueError: if the model's mask id is unknown.
         """
-        if model.device.type == "cpu":
-            keep_freed_memory()
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.models.attention import KEY_CHUNK, QUERY_TILE, ROW_TILE, attend_chunks
-from unmask.models.cpu.matmul import SETTING, PackedLinear
+from unmask.models.cpu.prepacked_linear import PackedLinear
 from unmask.models.stacked_linear import project_groups
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ def inexact(model: "Model") -> list[str]:
 
 def tile_of(product: Product) -> int | None:
     """Return the smallest tile that keeps a row's bits in this product, as this process multiplies now."""
-    return tried_tile(product, SETTING.fp32_precision, torch.get_num_threads())
+    return tried_tile(product, torch.get_num_threads())
 
 
 @cache
-def tried_tile(product: Product, kernels: str, threads: int) -> int | None:
-    """Make the trial; the kernels and threads are those in use, and only tell trials apart."""
+def tried_tile(product: Product, threads: int) -> int | None:
+    """Make the trial; `threads` is the number in use, a part of the cache's key."""
     width_in = product.width_in
     width_out = max(1, min(product.width_out, MOST_ELEMENTS // width_in))
     rows = ROW_ELEMENTS // (width_in * width_out) // TILES[-1] * TILES[-1]
