@@ -1,7 +1,7 @@
 """The engine against the published loop, and against the matrix products it cannot do without.
 
     python benchmarks/engine.py                           # most of an hour on one core
-    python benchmarks/engine.py --matmul default packed    # half of it
+    python benchmarks/engine.py --matmul default           # half of it
 
 A random SDAR-shaped model of 132M parameters writes 256 tokens for each of 64 prompts of 64 to 256
 tokens, block 4, greedy, one token per forward pass (`static`) or two (`two per pass`). Both sides run
@@ -23,8 +23,7 @@ Reading the table: seconds are CPU seconds of this process. `speed` is the engin
 over the loop's, `of bound` the share of the engine's time that its matrix products alone take.
 `group` is one prompt of 512 tokens with sixteen answers: the rows of the prompt fed, over its length.
 
-Under `onednn` the engine's side uses torch's oneDNN kernels, under `packed` weights laid out for them,
-and so does its bound; the loop uses torch's default.
+Under `packed` the engine and its bound use weights in oneDNN's layout; the loop uses torch's default.
 Writes `benchmarks/results/engine.json`, with the settings and the machine.
 """
 
@@ -35,7 +34,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -46,7 +45,6 @@ from torch import Tensor, nn
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.models.attention import attend_rows
-from unmask.models.cpu.matmul import Matmul, use_matmul
 from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
@@ -218,20 +216,6 @@ def run_engine(
     return results, seconds, bound  # type: ignore[return-value]
 
 
-def usable() -> list[str]:
-    """Return the kernels this processor can be asked for."""
-    kinds: list[str] = []
-    for kind in get_args(Matmul):
-        try:
-            use_matmul(kind)
-        except ValueError as refusal:
-            Console().print(f"left out: {refusal}")
-            continue
-        kinds.append(kind)
-    use_matmul("default")
-    return kinds
-
-
 def compare(
     model: Model, prompts: Sequence[tuple[int, ...]], per_pass: int, count: int, matmul: str
 ) -> dict[str, Any]:
@@ -247,13 +231,10 @@ def compare(
     packs = matmul == "packed"
     engine = Engine(model, EngineParams(packs_weights=packs))
     products, few = Products(model, packs), min(64, count)
-    use_matmul(matmul)
 
     def loop(prompt: Sequence[int]) -> tuple[list[int], float]:
         """Return what the loop writes, and how long it takes for `count` tokens."""
-        use_matmul("default")
         ids, prefill, decode = Loop(model, per_pass).write(prompt, few)
-        use_matmul(matmul)
         return ids, prefill + decode * count / few
 
     # The prompts of the loop are spread over the passes of the engine.
@@ -269,7 +250,6 @@ def compare(
         (*run_engine(engine, products, prompts[:1], sampling)[1:], loop(prompts[0])[1])
         for _ in range(ROUNDS)
     ]
-    use_matmul("default")
     one_s, one_bound, one_loop_s = (median(column) for column in zip(*rounds, strict=True))
     loop_rate = len(looped) * count / sum(loop_s for _, loop_s in looped)
     same = [
@@ -316,7 +296,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument(
-        "--matmul", nargs="+", choices=get_args(Matmul), help="all that there are by default"
+        "--matmul", nargs="+", choices=("default", "packed"), default=["default", "packed"]
     )
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "engine.json")
@@ -325,14 +305,13 @@ def main() -> None:
     model = build_model(SMOKE if options.smoke else FULL)
     requests, count = (6, 16) if options.smoke else (options.requests, options.tokens)
     prompts = make_prompts(requests, 64, 256, model.spec.vocab_size)
-    kinds = options.matmul or usable()
     result: dict[str, Any] = {
         "machine": describe_machine(),
         "settings": {"requests": requests, "tokens": count, "block": BLOCK, "prompts": [64, 256]},
         "group_prompt_fed": feed_group(model, 512, 16),
         "runs": {
             f"{name}, {kind}": compare(model, prompts, per_pass, count, kind)
-            for kind in kinds
+            for kind in options.matmul
             for name, per_pass in (("static", 1), ("two per pass", 2))
         },
     }

@@ -66,7 +66,6 @@ from update_workloads import (
 )
 
 from unmask.engine.engine import Engine
-from unmask.models.cpu.matmul import use_matmul
 from unmask.models.transformer import Model
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # of the whole gradient
@@ -377,7 +376,6 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--share", type=int, default=4, help="of the passes of rows that are run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--matmul", choices=("default", "onednn"), default="default")
     small = parser.add_argument_group("chain_sum")
     small.add_argument("--sft-steps", type=int, default=200)
     small.add_argument("--prompts", type=int, default=64)
@@ -416,7 +414,6 @@ def main() -> None:
     """Measure every workload, print the tables, write the JSON, and fail if gradients differ."""
     arguments = read_arguments()
     torch.set_num_threads(1)
-    use_matmul(arguments.matmul)
     settings = {key: value for key, value in vars(arguments).items() if key not in OF_PROGRAM}
     result: dict[str, Any] = {"machine": describe_machine(), "workloads": {}}
     if arguments.keep and arguments.out is not None and arguments.out.exists():

@@ -91,7 +91,7 @@ def score_targets(model: Model, step: Pass) -> Scores:
     """Score as the learner does."""
     pack = step.pack
     targets = Targets(pack.targets, pack.temperatures)
-    return model.score(pack.tokens, pack.positions, step.attend, pack.rows, targets)
+    return model(pack.tokens, pack.positions, step.attend, pack.rows, targets)
 
 
 def chain_sum(arguments: argparse.Namespace, directory: Path) -> Workload:

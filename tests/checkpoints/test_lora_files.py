@@ -103,7 +103,8 @@ def test_targets_are_short_where_nothing_else_is_called_so(tmp_path: Path) -> No
 def test_what_is_saved_is_loaded_to_the_bit(
     family: str, dtype: torch.dtype, tmp_path: Path
 ) -> None:
-    model = adapted(of_family(family).to(dtype), alpha=0.7)
+    model = of_family(family).to(dtype)
+    adapted(model, "all", *(["ffn.experts"] if model.spec.moe else []), alpha=0.7)
     save_adapter(model, tmp_path)
     again = of_family(family).to(dtype)
     load_adapter(again, tmp_path)
@@ -251,6 +252,53 @@ def test_tensors_that_do_not_fit_are_named(
         load_adapter(model, tmp_path)
     assert not adapters(model)
     assert all(p.requires_grad for p in model.parameters())
+
+
+GATE = "base_model.model.model.layers.0.mlp.experts.2.gate_proj"
+
+
+@pytest.mark.parametrize(
+    ("change", "patterns", "said"),
+    [
+        (
+            lambda held: {n: t for n, t in held.items() if not n.startswith(GATE)},
+            {},
+            r"missing tensor 'base_model.*experts\.2\.gate_proj\.lora_A\.weight'",
+        ),
+        (
+            lambda held: held,
+            {"alpha_pattern": {"experts.2.gate_proj": 3}},
+            r"the experts of .*experts\.\{e\}\.gate_proj differ in rank or alpha",
+        ),
+        (
+            lambda held: {
+                GATE.replace(".2.gate_proj", f".lora_{x}.weight"): torch.ones(4, 4) for x in "AB"
+            },
+            {"target_parameters": ["mlp.experts.down_proj"]},
+            r"mlp\.experts has shapes \(\(4, 4\), \(4, 4\)\), .* ask for",
+        ),
+        (
+            lambda held: {
+                GATE.replace(".2.gate_proj", f".lora_{x}.weight"): torch.ones(4, 4) for x in "AB"
+            },
+            {},
+            r"unexpected tensor '.*mlp\.experts\.lora_A\.weight'",
+        ),
+    ],
+)
+def test_adapters_of_experts_that_do_not_fit_are_named(
+    change: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    patterns: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    save_adapter(adapted(of_family("sdar_moe"), "ffn.experts"), tmp_path)
+    save_file(change(load_file(tmp_path / TENSORS)), tmp_path / TENSORS)
+    (tmp_path / CONFIG).write_text(json.dumps({**config_of(tmp_path), **patterns}))
+    model = of_family("sdar_moe")
+    with pytest.raises(ValueError, match=rf"adapter_model\.safetensors: .*{said}"):
+        load_adapter(model, tmp_path)
+    assert not adapters(model)
 
 
 def test_a_directory_that_is_no_adapter_is_named(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_a_filled_pack_scores_the_same(conventions: Conventions) -> None:
         model.zero_grad()
         targets = Targets(p.targets, p.temperatures)
         plan = plan_documents(p.structure)
-        logprobs = model.score(p.tokens, p.positions, plan, p.rows, targets).logprobs
+        logprobs = model(p.tokens, p.positions, plan, p.rows, targets).logprobs
         logprobs.square().sum().backward()
         grads = [x.grad.flatten() for x in model.parameters() if x.grad is not None]
         found += [logprobs.detach(), torch.cat(grads)]

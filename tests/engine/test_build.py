@@ -10,7 +10,6 @@ from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.engine.build import build_llm
 from unmask.engine.options import EngineParams
-from unmask.models.cpu.matmul import use_matmul
 from unmask.types import SamplingParams
 
 
@@ -82,6 +81,4 @@ def test_packed_weights_are_asked_of_the_engine(directory: Path) -> None:
         llm = build_llm(model, EngineConfig())
     except ValueError as error:
         pytest.skip(str(error))
-    finally:
-        use_matmul("default")
     assert llm.engine.params == EngineParams(packs_weights=True).on(torch.device("cpu"))

@@ -4,12 +4,8 @@ Whatever the batch, the order of arrival, the size of the cache (and so who is i
 budget (and so how prompts are cut), shared prompts or none.
 """
 
-import os
 import random
-import subprocess
-import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +29,8 @@ from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIE
 from unmask.engine.engine import Engine, conventions_of
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
+from unmask.models.cpu.prepacked_linear import packed_twin
+from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Strategy, Trajectory
 
@@ -126,16 +124,18 @@ def test_trajectories_of_near_ties_in_company() -> None:
     assert_same(by_engine(model, asks), [by_reference(model, ask) for ask in asks])
 
 
-def test_trajectories_under_the_other_kernels() -> None:
-    """In a process of its own, with oneDNN's matrix products on both sides, where they are fp32."""
-    code = Path(__file__).parent / "onednn_child.py"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, str(code)], env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode == 2:
-        pytest.skip(done.stderr.strip())
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("kind", ["blocks", "canvas"])
+def test_trajectories_with_prepacked_weights(kind: str) -> None:
+    model = model_of(kind, torch.float32)
+    try:
+        twin = packed_twin(model)
+    except ValueError as error:
+        pytest.skip(str(error))
+    if inexact(twin):
+        pytest.skip("no row tile keeps the bits of prepacked products on this processor")
+    asks = sharing_asks(6, 4, model)
+    packed = by_engine(model, asks, EngineParams(packs_weights=True))
+    assert_same(packed, [by_reference(twin, ask) for ask in asks])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

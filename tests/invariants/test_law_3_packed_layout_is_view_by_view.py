@@ -91,7 +91,7 @@ def packed(model: Model, batch: list[Views], budget: int) -> tuple[Logits, Gradi
         keys = [(t, v, s) for t, v, s in pack.origin.T.tolist()]
         logits |= dict(zip(keys, rows.detach(), strict=True))
         targets = Targets(pack.targets, pack.temperatures)
-        scores = model.score(pack.tokens, pack.positions, plan, pack.rows, targets)
+        scores = model(pack.tokens, pack.positions, plan, pack.rows, targets)
         loss = loss + (pack.weights * pack.advantages * scores.logprobs).sum()
     return logits, gradients(model, loss), len(packs)
 

@@ -82,7 +82,7 @@ def gap(model: Model, trajectories: list[Trajectory], budget: int) -> Tensor:
     views = [views_of_trajectory(t, 1.0, post_num=99, is_full=is_full) for t in trajectories]
     gaps: list[Tensor] = []
     for pack in pack_views(views, conventions_of(model), budget):
-        scores = model.score(
+        scores = model(
             pack.tokens,
             pack.positions,
             plan_documents(pack.structure),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unmask.models import row_tile
 
-LINEAR = F.linear
+LINEAR, GROUPED = F.linear, F.grouped_mm
 
 
 def other_below(rows: int, terms: int = 192) -> Callable[..., Tensor]:

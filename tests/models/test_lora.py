@@ -49,6 +49,10 @@ def adapt(model: Model, targets: Sequence[str] = ("all",), rank: int = 3) -> Mod
     return model
 
 
+def everything(family: str) -> list[str]:
+    return ["all", "ffn.experts"] if of_family(family).spec.moe else ["all"]
+
+
 def tokens(model: Model) -> Tensor:
     generator = torch.Generator().manual_seed(2)
     return torch.randint(0, model.spec.num_drawable, (2, 24), generator=generator)
@@ -92,8 +96,8 @@ def test_a_is_drawn_by_the_seed_as_peft_draws_it() -> None:
 
 @pytest.mark.parametrize("family", NAMES)
 def test_gradients_are_those_of_the_merged_model_by_the_chain_rule(family: str) -> None:
-    """W' = W + s B A, so dA = s B^T dW' and dB = s dW' A^T."""
-    model = adapt(of_family(family))
+    """W' = W + s B A, so dA = s B^T dW' and dB = s dW' A^T; of every expert too."""
+    model = adapt(of_family(family), everything(family))
     merged = merge_lora(model)
     weight = torch.randn(2, 24, model.spec.vocab_size, dtype=torch.float64)
     for one in (model, merged):
@@ -103,7 +107,7 @@ def test_gradients_are_those_of_the_merged_model_by_the_chain_rule(family: str) 
         change = whole[f"{name}.weight"].grad
         assert change is not None and adapter.weight.grad is None
         a, b = adapter.lora_a.detach(), adapter.lora_b.detach()
-        expected = adapter.scale * b.T @ change, adapter.scale * change @ a.T
+        expected = adapter.scale * b.mT @ change, adapter.scale * change @ a.mT
         for found, wanted in zip((adapter.lora_a.grad, adapter.lora_b.grad), expected, strict=True):
             assert found is not None and wanted.abs().max() > 0
             assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-10
@@ -111,7 +115,7 @@ def test_gradients_are_those_of_the_merged_model_by_the_chain_rule(family: str) 
 
 @pytest.mark.parametrize("family", NAMES)
 def test_a_merged_model_says_the_same_and_leaves_the_adapted_one_alone(family: str) -> None:
-    model = adapt(of_family(family))
+    model = adapt(of_family(family), everything(family))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     says = model.logits(tokens(model))
     with adapters_off(model):
@@ -201,19 +205,18 @@ def test_all_is_every_projection_of_the_layers_and_a_full_name_is_one() -> None:
 @pytest.mark.parametrize(
     ("family", "target", "reason"),
     [
-        ("sdar", "q_proj", "is not a module of this model; give one of all, attention, ffn"),
+        (
+            "sdar",
+            "q_proj",
+            "is not a module of this model; what can be adapted: all, attention, ffn",
+        ),
         ("sdar", "", "is not a linear projection"),
         ("sdar", "attention.", "is not a module"),
-        ("sdar", "head", "is not a linear projection of a layer; give one of attention.q,"),
+        ("sdar", "head", "is not a linear projection of a layer; those are attention.q,"),
         ("sdar", "backbone.embedding", "is not a linear projection of a layer"),
         ("sdar", "attention_norm", "is not a linear projection of a layer"),
-        (
-            "sdar_moe",
-            "ffn",
-            "names experts, which are stacked and cannot be adapted; give one of atten",
-        ),
-        ("llada2", "ffn.experts", "names experts, which are stacked"),
-        ("llada2", "ffn.experts.gate", "names experts, which are stacked"),
+        ("sdar_moe", "ffn", "is experts alone in this model: name them, as ffn.experts"),
+        ("llada2", "experts", "is not a module of this model"),
         ("llada2", "ffn.router", "is not a linear projection of a layer"),
     ],
 )
@@ -236,6 +239,16 @@ def test_a_part_of_a_fused_projection_is_refused() -> None:
     assert choose_targets(of_family("llada2"), ["attention.out"])
 
 
+def test_experts_are_adapted_where_they_are_named() -> None:
+    names = ["gate", "up", "down"]
+    layers = [
+        f"backbone.layers.{layer}.ffn.experts" for layer in of_family("llada2").spec.moe.layers
+    ]
+    chosen = choose_targets(of_family("llada2"), ["ffn.experts"])
+    assert chosen == [f"{layer}.{name}" for layer in layers for name in names]
+    assert choose_targets(of_family("llada2"), ["ffn.experts.up"]) == [f"{x}.up" for x in layers]
+
+
 def test_the_dense_and_shared_feed_forwards_are_adapted_where_there_are_experts() -> None:
     chosen = choose_targets(of_family("llada2"), ["ffn"])
     assert "backbone.layers.0.ffn.gate" in chosen
@@ -256,10 +269,11 @@ def test_adapters_on_adapters_and_rank_zero_are_refused() -> None:
     ("kind", "rank"), [("blocks", 1), ("blocks, shifted", 5), ("canvas, experts", 8)]
 )
 def test_law_1_holds_with_adapters(kind: str, rank: int) -> None:
-    model = model_of(kind, exact_dtype())
+    model, targets = model_of(kind, exact_dtype()), ["all"]
     if model.spec.moe is not None:
         model.spec = replace(model.spec, family="llada_moe")  # one that has names for experts
-    adapt(model, rank=rank)
+        targets.append("ffn.experts")
+    adapt(model, targets, rank)
     asks = some_asks(10, 5, model, 40)
     expected = [by_reference(model, ask) for ask in asks]
     with adapters_off(model):

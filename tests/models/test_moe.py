@@ -1,4 +1,4 @@
-"""Experts against a loop over tokens that is obviously right, and every token alone among its company."""
+"""Experts against a loop over tokens; grouped products against a loop over groups; a token's bits in any batch."""
 
 import math
 from dataclasses import replace
@@ -9,8 +9,11 @@ from torch import Tensor
 
 from tests.models.toy import SIGMOID, SOFTMAX
 from unmask.models.attention import ROW_TILE
-from unmask.models.moe import MixtureOfExperts
+from unmask.models.lora import LoRALinear
+from unmask.models.moe import MixtureOfExperts, group_rows
+from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import MoESpec
+from unmask.models.stacked_linear import is_groupable
 
 WIDTH = 12
 SPECS = {
@@ -117,6 +120,71 @@ def test_the_bits_of_a_token_do_not_depend_on_its_company(
     assert moe(x.flip(0)).flip(0).equal(together)
     crowd = x[:1].expand(ROW_TILE, -1)
     assert moe(crowd)[5].equal(together[0])
+
+
+# Fewer and narrower experts than LLaDA2.0-mini's 256 of 512, for memory; the widths of sums are real.
+LARGE = MoESpec(layers=(0,), num_experts=64, num_active=8, width=128)
+
+
+def adapt(moe: MixtureOfExperts, rank: int) -> None:
+    """Put adapters on the experts."""
+    generator = torch.Generator().manual_seed(3)
+    for name in ("gate", "up", "down"):
+        stack = moe.experts.get_submodule(name)
+        experts, out, width = stack.weight.shape
+        a = torch.randn(experts, rank, width, generator=generator) * width**-0.5
+        b = torch.randn(experts, out, rank, generator=generator)
+        moe.experts.set_submodule(name, LoRALinear(stack, a, b, alpha=rank))
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_grouped_products_agree_with_the_loop_forward_and_backward(
+    dtype: torch.dtype, rtol: float, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative to the largest value: the loop adds up in another order on some processors."""
+    found: list[list[Tensor]] = []
+    for is_grouped in (True, False):
+        moe, x = random_moe(LARGE, 2048, dtype), random_tokens(48, 2048, dtype).requires_grad_()
+        if rank:
+            adapt(moe, rank)
+        assert all(is_groupable(p) for p in moe.experts.parameters())
+        if not is_grouped:
+            monkeypatch.setattr("unmask.models.stacked_linear.is_groupable", lambda weight: False)
+        y = moe(x)
+        (y * random_tokens(48, 2048, dtype).cos()).sum().backward()
+        gradients = [t.grad for t in (x, *moe.parameters()) if t.grad is not None]
+        # The tokens, the router, three stacks, and two matrices on each.
+        assert len(gradients) == (11 if rank else 5)
+        found.append([y.detach(), *gradients])
+    for grouped, looped in zip(*found, strict=True):
+        assert grouped.isfinite().all()
+        assert float((grouped - looped).abs().max()) <= rtol * float(looped.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_the_bits_of_a_row_do_not_depend_on_the_size_of_its_group(dtype: torch.dtype) -> None:
+    moe, x = random_moe(LARGE, 2048, dtype), random_tokens(48, 2048, dtype)
+    tile = row_tile(products(moe.experts))
+    together = moe(torch.cat((x, x, random_tokens(32, 2048, dtype))))
+    for start in range(0, 48, tile):
+        assert moe(x[start : start + tile]).equal(together[start : start + tile])
+    assert together[48:96].equal(together[:48])
+
+
+@pytest.mark.parametrize(("num_tokens", "tile"), [(0, 8), (1, 8), (3, 16), (50, 8)])
+def test_choices_get_rows_of_their_own_in_groups_of_whole_tiles(num_tokens: int, tile: int) -> None:
+    generator = torch.Generator().manual_seed(num_tokens)
+    chosen = torch.rand(num_tokens, 6, generator=generator).argsort(1)[:, :3]
+    row, ends, num_rows = group_rows(chosen, 6, tile)
+    starts = [0, *ends.tolist()]
+    assert len(row.unique()) == 3 * num_tokens and all(end % tile == 0 for end in starts)
+    for expert, place in zip(chosen.flatten().tolist(), row.tolist(), strict=True):
+        assert starts[expert] <= place < starts[expert + 1]
+    for expert, count in enumerate(chosen.flatten().bincount(minlength=6).tolist()):
+        assert starts[expert + 1] - starts[expert] == -(-count // tile) * tile
+    assert starts[-1] <= num_rows == group_rows(torch.zeros_like(chosen), 6, tile)[2]
 
 
 @torch.no_grad()

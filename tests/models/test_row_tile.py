@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.models.other_processor import LINEAR, multiply_by, other_below
+from tests.models.other_processor import GROUPED, LINEAR, multiply_by, other_below
 from tests.models.toy import family_model
 from tests.toy import toy_model
 from unmask.models import row_tile as tiles
@@ -87,10 +87,17 @@ def test_every_product_of_a_pass_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
             made.add((weight.shape[1], weight.shape[0]))
             return LINEAR(x, weight, bias)
 
+        def recorded_groups(
+            x: Tensor, weight: Tensor, offs: Tensor, made: set[tuple[int, int]] = made
+        ) -> Tensor:
+            made.add((weight.shape[1], weight.shape[2]))
+            return GROUPED(x, weight, offs=offs)
+
         tried = {(product.width_in, product.width_out) for product in products(model)}
         with monkeypatch.context() as changed:
             row_tile(products(model))
             changed.setattr(F, "linear", recorded)
+            changed.setattr(F, "grouped_mm", recorded_groups)
             model.logits(torch.arange(1, 25).view(2, 12))
         assert made == tried
 

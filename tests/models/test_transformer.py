@@ -55,7 +55,7 @@ def test_only_scored_rows_come_out() -> None:
     logits = model(ids, torch.arange(16), attend, scored)
     torch.testing.assert_close(logits, model.logits(ids[None])[0, scored])
     targets = Targets(ids[scored], torch.ones(3))
-    scores = model.score(ids, torch.arange(16), attend, scored, targets)
+    scores = model(ids, torch.arange(16), attend, scored, targets)
     logits[:, 39] = -torch.inf  # the mask id
     expected = logits.log_softmax(-1).gather(1, ids[scored, None])[:, 0]
     torch.testing.assert_close(scores.logprobs, expected)

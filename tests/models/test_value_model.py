@@ -1,19 +1,23 @@
 """A critic: a policy's backbone under a value head, on disk as a checkpoint of its family."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
-from tests.models.toy import FAMILY_CHANGES, family_model, toy_model
+from tests.models.toy import FAMILY_CHANGES, family_model, toy_model, toy_spec
 from tests.toy import toy_checkpoint
 from unmask.checkpoints.checkpoint import load_model, load_value_model, save_model
 from unmask.models.attention import plan_rows
 from unmask.models.heads import Targets
 from unmask.models.lora import LoRAParams, adapters, add_lora
-from unmask.models.transformer import Model
+from unmask.models.spec import ModelSpec
+from unmask.models.transformer import Model, initialise
 from unmask.models.value_model import ActorCritic, ValueModel, critic_beside
 from unmask.trainers.master_weights import MasterWeights
 
@@ -130,8 +134,8 @@ def test_two_heads_say_what_a_policy_and_a_critic_say() -> None:
     critic = ValueModel(policy.spec).double()
     critic.backbone, critic.value_head = policy.backbone, both.value_head
     rows, targets = torch.arange(16), Targets(TOKENS, torch.ones(16))
-    found = both.score(TOKENS, rows, plan_all(), rows, targets)
-    alone = policy.score(TOKENS, rows, plan_all(), rows, targets)
+    found = both(TOKENS, rows, plan_all(), rows, targets)
+    alone = policy(TOKENS, rows, plan_all(), rows, targets)
     assert torch.equal(found.logprobs, alone.logprobs) and torch.equal(found.entropy, alone.entropy)
     assert torch.equal(found.values, values(critic))
     assert (both.spec, both.device, both.dtype) == (policy.spec, policy.device, policy.dtype)
@@ -160,3 +164,46 @@ def test_a_critic_beside_a_frozen_policy_holds_no_weight_of_its_own(family: str)
     assert {p.data_ptr() for p in critic.backbone.parameters()} <= held
     assert not any(p.requires_grad for p in critic.backbone.parameters())
     assert critic.value_head.weight.requires_grad and not values(critic).any()
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[DeviceMesh]:
+    """Return a mesh of this process alone; the file store needs no port."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+@pytest.mark.parametrize("build", [Model, ValueModel, lambda spec: ActorCritic(Model(spec))])
+def test_sharded_models_are_scored_and_trained_as_whole_ones(
+    build: Callable[[ModelSpec], Model | ValueModel | ActorCritic],
+    is_tied: bool,
+    one_process: DeviceMesh,
+) -> None:
+    """FSDP2 gathers shards in hooks of `forward`: any other way in meets DTensors among tensors."""
+    gradients: list[dict[str, Tensor]] = []
+    for is_sharded in (False, True):
+        model = build(toy_spec(is_tied=is_tied))
+        policy = model.policy if isinstance(model, ActorCritic) else model
+        initialise(policy, seed=0)
+        policy.backbone.gradient_checkpointing = True
+        if isinstance(policy, Model):
+            policy.tie()
+        if not isinstance(model, Model):
+            torch.nn.init.ones_(model.value_head.weight)
+        if is_sharded:
+            for layer in policy.backbone.layers:
+                fully_shard(layer, mesh=one_process)
+            fully_shard(model, mesh=one_process)
+        rows, targets = torch.arange(16), Targets(TOKENS, torch.ones(16))
+        scores = model(TOKENS, rows, plan_all(), rows, targets)
+        found = (scores,) if isinstance(scores, Tensor) else scores
+        sum(output.square().sum() for output in found).backward()
+        named = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        gradients.append({n: g.full_tensor() if is_sharded else g for n, g in named.items()})
+    whole, sharded = gradients
+    assert whole and whole.keys() == sharded.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(sharded[name], gradient, atol=1e-6, rtol=1e-5)

@@ -11,7 +11,6 @@ from unmask.configs.model import ModelConfig
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
 from unmask.models.attention import KEY_CHUNK
-from unmask.models.cpu.matmul import use_matmul
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 
@@ -24,8 +23,6 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
     """
     device = device_of(model.device, "model.device")
     packs = device == "cpu" and model.matmul == "packed"
-    if device == "cpu":
-        use_matmul(model.matmul)
     dtype = dtype_of(model.dtype, device, "model.dtype")
     loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing

@@ -29,9 +29,9 @@ from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.sequence_state import TEXTS, Slots, open_slots
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
-from unmask.models.cpu.malloc import keep_freed_memory
 from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
+from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 
@@ -76,8 +76,6 @@ class Engine:
         Raises:
             ValueError: if the model's mask id is unknown.
         """
-        if model.device.type == "cpu":
-            keep_freed_memory()
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
@@ -94,9 +92,11 @@ class Engine:
             )
         self._runner = Runner(laid_out, self._pages, planner, self.params, self._conventions)
         on_cuda = model.device.type == "cuda"
-        # The plain attention and the experts ask the device how much there is to do.
-        is_static = uses_kernel(self.params.attention, model.device) and model.spec.moe is None
-        self._uses_graphs = on_cuda and is_static and self.params.uses_graphs
+        # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
+        is_static = uses_kernel(self.params.attention, model.device)
+        self._uses_graphs = (
+            on_cuda and is_static and self.params.uses_graphs and not waits_for_router(model)
+        )
         self._num_requests = 0
         self._reset()
 

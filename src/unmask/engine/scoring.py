@@ -20,7 +20,7 @@ def score_pack(model: Any, pack: Pack) -> Any:
         model: a `Model`, `ValueModel` or `ActorCritic`.
         pack: on the model's device.
     """
-    return model.score(
+    return model(
         pack.tokens,
         pack.positions,
         plan_documents(pack.structure),

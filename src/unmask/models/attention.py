@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.models.cpu.matmul import default_kernels
 from unmask.models.heads import widen
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -132,15 +131,14 @@ def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Te
     """
     batch, _, length, num_last = hidden.shape
     num_keys = keys.shape[1]
-    with default_kernels():
-        scores = torch.bmm(widen(q) * q.shape[-1] ** -0.5, widen(keys).transpose(1, 2))
-        by_row = scores.view(batch, -1, length, num_keys)
-        by_row[..., num_keys - num_last :].masked_fill_(hidden, -torch.inf)
-        chunks = scores.softmax(-1).split(KEY_CHUNK, -1)
-        first, *others = zip(chunks, widen(values).split(KEY_CHUNK, 1), strict=True)
-        mixed = torch.bmm(*first)
-        for weights, value in others:
-            mixed.baddbmm_(weights, value)
+    scores = torch.bmm(widen(q) * q.shape[-1] ** -0.5, widen(keys).transpose(1, 2))
+    by_row = scores.view(batch, -1, length, num_keys)
+    by_row[..., num_keys - num_last :].masked_fill_(hidden, -torch.inf)
+    chunks = scores.softmax(-1).split(KEY_CHUNK, -1)
+    first, *others = zip(chunks, widen(values).split(KEY_CHUNK, 1), strict=True)
+    mixed = torch.bmm(*first)
+    for weights, value in others:
+        mixed.baddbmm_(weights, value)
     return mixed.to(q.dtype)
 
 

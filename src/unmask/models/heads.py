@@ -88,7 +88,8 @@ class LanguageHead(nn.Module):
         logprobs = logits.log_softmax(-1)  # (rows, V)
         del logits
         entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
-        return logprobs.gather(1, ids[:, None])[:, 0], entropy
+        # Cloned, here and below: FSDP2 warns of outputs that are views.
+        return logprobs.gather(1, ids[:, None])[:, 0].clone(), entropy
 
 
 class ValueHead(nn.Module):
@@ -101,7 +102,7 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the values `(S,)` of `hidden (S, D)`, in fp32 or wider."""
-        return F.linear(widen(hidden), widen(self.weight))[:, 0]
+        return F.linear(widen(hidden), widen(self.weight))[:, 0].clone()
 
 
 class RMSNorm(nn.Module):

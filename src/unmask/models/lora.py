@@ -1,17 +1,19 @@
-"""LoRA: low-rank adapters on the projections of a frozen model.
+"""LoRA: a frozen model trained through a pair of small matrices next to each projection.
 
     y = W x + b + (alpha / r) B A x        A (r, in) random, B (out, r) zero at the start
 
-An adapter replaces a projection (an `nn.Linear`) under its name. `W` keeps its name and its bits, so that
-the model with its adapters switched off is a frozen reference at no cost: `adapters_off`. Adapters have
-the dtype of the weights; the optimizer keeps fp32 masters of both. There is no dropout. Training and the
-engine run adapters unmerged; `merge_lora` rounds `W + (alpha / r) B A` once, for an export.
+An adapter replaces an `nn.Linear`, or the `StackedLinear` of a layer's experts, under the same name. `W`
+keeps its name and its bits, so `adapters_off` gives the initial policy as a frozen reference at no cost.
+Adapters have the number format of their weights; the optimizer keeps fp32 masters of both. There is no
+dropout. Training and the engine run adapters unmerged; `merge_lora` rounds `W + (alpha / r) B A` once, for
+an export.
 
-Experts are stacked in one tensor and cannot be adapted: their names are refused, and `all` means every
-other projection. Embedding and head are not adapted.
+Experts have one A and one B each, stacked as their weights are. They are adapted only where a target names
+them (`ffn.experts`, `ffn.experts.gate`): `all` and `ffn` are all other projections. Embedding and head are
+not adapted.
 
-Where a family stores several projections as one tensor (LLaDA2's queries, keys and values), all or none of
-them are adapted, so that one adapter of the stored tensor can represent them (`lora_files`).
+Where a family stores projections fused (LLaDA2's queries, keys and values), they are adapted together or
+not at all, so that one adapter on the stored tensor can express the same change (`lora_files`).
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021).
 """
@@ -30,14 +32,16 @@ from torch import Tensor, nn
 from unmask.configs.lora import LoRAParams
 from unmask.models.families import family_named
 from unmask.models.heads import widen
+from unmask.models.stacked_linear import StackedLinear, project_groups
 from unmask.models.transformer import Model
 from unmask.models.value_model import ValueModel
 
 M = TypeVar("M", bound=nn.Module)
+Projection = nn.Linear | StackedLinear
 
 
 class LoRALinear(nn.Module):
-    """A linear projection with an adapter; `weight` and `bias` are those of the projection.
+    """A projection with an adapter; `weight` and `bias` are the parameters of the projection.
 
     Attributes:
         alpha: the adapter is scaled by `alpha / rank`.
@@ -46,18 +50,18 @@ class LoRALinear(nn.Module):
 
     bias: Tensor | None
 
-    def __init__(self, linear: nn.Linear, lora_a: Tensor, lora_b: Tensor, alpha: float) -> None:
-        """Replace a projection.
+    def __init__(self, linear: Projection, lora_a: Tensor, lora_b: Tensor, alpha: float) -> None:
+        """Wrap a projection.
 
         Args:
             linear: the projection.
-            lora_a: `(r, in)`.
-            lora_b: `(out, r)`.
-            alpha: the adapter is scaled by `alpha / rank`.
+            lora_a: `(r, in)`, or `(experts, r, in)`.
+            lora_b: `(out, r)`, or `(experts, out, r)`.
+            alpha: numerator of the scale.
         """
         super().__init__()
         self.weight = linear.weight
-        self.register_parameter("bias", linear.bias)
+        self.register_parameter("bias", getattr(linear, "bias", None))
         self.lora_a = nn.Parameter(lora_a.to(linear.weight))
         self.lora_b = nn.Parameter(lora_b.to(linear.weight))
         self.alpha = alpha
@@ -66,25 +70,34 @@ class LoRALinear(nn.Module):
     @property
     def rank(self) -> int:
         """Rank of the adapter."""
-        return self.lora_a.shape[0]
+        return self.lora_a.shape[-2]
 
     @property
     def scale(self) -> float:
         """Factor of the adapter's output."""
         return self.alpha / self.rank
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Project `x (..., in)`."""
-        y = F.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, ends: Tensor | None = None) -> Tensor:
+        """Project `x (..., in)`, or with `ends` the grouped rows of experts; see `project_groups`."""
+
+        def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            return F.linear(x, weight, bias) if ends is None else project_groups(x, weight, ends)
+
+        y = project(x, self.weight, self.bias)
         if not self.is_on:
             return y
-        return y + self.scale * F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return y + self.scale * project(project(x, self.lora_a), self.lora_b)
 
     @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """Return the equivalent plain projection, rounded once to the dtype of the weight."""
-        out, width = self.weight.shape
-        linear = nn.Linear(width, out, bias=self.bias is not None, device="meta")
+    def merged(self) -> Projection:
+        """Return a plain projection with the adapter added, rounded once to the weight's number format."""
+        out, width = self.weight.shape[-2:]
+        with torch.device("meta"):
+            linear = (
+                StackedLinear(len(self.weight), width, out)
+                if self.weight.dim() == 3
+                else nn.Linear(width, out, bias=self.bias is not None)
+            )
         change = self.scale * (widen(self.lora_b) @ widen(self.lora_a))
         linear.weight = nn.Parameter((widen(self.weight) + change).to(self.weight.dtype))
         if self.bias is not None:
@@ -98,31 +111,31 @@ def adapters(model: nn.Module) -> dict[str, LoRALinear]:
 
 
 def add_lora(model: Model | ValueModel, params: LoRAParams, seed: int = 0) -> None:
-    """Freeze a model and add adapters to its projections, in place; its outputs do not change.
+    """Freeze a model, in place, and put adapters on its projections; its outputs do not change.
 
     Args:
         model: without adapters.
-        params: which projections are adapted, and how.
-        seed: of the random A, which is uniform as in a new `nn.Linear` (and as in peft).
+        params: targets, rank and scale.
+        seed: of the random A, uniform as in a fresh `nn.Linear` (and as in peft).
 
     Raises:
-        ValueError: a target is not a projection, cannot be adapted, or is only a part of a tensor that
-            the family stores as one.
+        ValueError: naming a target that matches no projection, cannot be adapted, or is only a part of
+            a tensor that the family stores fused.
     """
     found = plain_projections(model)
     chosen = choose_targets(model, params.targets)
     generator = torch.Generator().manual_seed(seed)
     model.requires_grad_(False)
     for name in chosen:
-        out, width = found[name].weight.shape
-        drawn = torch.rand(params.rank, width, generator=generator)
+        *experts, out, width = found[name].weight.shape
+        drawn = torch.rand(*experts, params.rank, width, generator=generator)
         lora_a = (2 * drawn - 1) / math.sqrt(width)
-        lora_b = torch.zeros(out, params.rank)
+        lora_b = torch.zeros(*experts, out, params.rank)
         model.set_submodule(name, LoRALinear(found[name], lora_a, lora_b, params.alpha))
 
 
 def choose_targets(model: Model | ValueModel, targets: Sequence[str]) -> list[str]:
-    """Return the names of the projections that the targets match, in the model's order.
+    """Return the names of the projections that `targets` match, in the model's order.
 
     Raises:
         ValueError: as `add_lora`.
@@ -130,10 +143,10 @@ def choose_targets(model: Model | ValueModel, targets: Sequence[str]) -> list[st
     names = list(projections(model))
     wanted: set[str] = set()
     for target in targets:
-        meant = {name for name in names if _is_meant(target, name)}
-        if not meant:
+        matched = {name for name in names if _matches(target, name)}
+        if not matched:
             raise ValueError(f"lora.targets: {target!r} {_refusal(model, target)}")
-        wanted |= meant
+        wanted |= matched
     for stored, parts in stored_projections(model).items():
         missing = [_within(part) for part in parts if part not in wanted]
         if missing and len(missing) < len(parts):
@@ -147,10 +160,10 @@ def choose_targets(model: Model | ValueModel, targets: Sequence[str]) -> list[st
 
 @contextmanager
 def adapters_off(model: Model) -> Generator[Model, None, None]:
-    """Switch the adapters of a model off: it computes as before `add_lora`, a frozen reference policy.
+    """Disable the adapters inside the context: the model is then the frozen initial policy.
 
-    For scoring without gradients. A backward pass must run inside the context of its forward pass. CUDA
-    graphs that an engine has captured keep the adapters on.
+    For scoring without gradients. A backward pass must run inside the context too, because checkpointed
+    layers are recomputed in it, and captured CUDA graphs of an engine are not affected.
 
     Raises:
         ValueError: the model has no adapters, and so would be its own reference.
@@ -171,8 +184,8 @@ def adapters_off(model: Model) -> Generator[Model, None, None]:
 def merge_lora(model: M) -> M:
     """Return an equivalent model without adapters, for an export.
 
-    The model itself is not changed. Weights that are not adapted are shared with it, not copied: clone
-    them before training the result. A model without adapters is returned itself.
+    The given model does not change. Weights without adapters are shared with it, not copied: clone
+    before training the result. A model without adapters is returned as it is.
     """
     if not adapters(model):
         return model
@@ -184,28 +197,31 @@ def merge_lora(model: M) -> M:
     return merged
 
 
-def projections(model: Model | ValueModel) -> dict[str, nn.Linear | LoRALinear]:
+def projections(model: Model | ValueModel) -> dict[str, Projection | LoRALinear]:
     """Return the linear projections of all layers by name, adapted or not."""
     return {
         f"backbone.layers.{name}": module
         for name, module in model.backbone.layers.named_modules()
-        if isinstance(module, nn.Linear | LoRALinear)
+        if isinstance(module, Projection | LoRALinear)
     }
 
 
-def plain_projections(model: Model | ValueModel) -> dict[str, nn.Linear]:
+def plain_projections(model: Model | ValueModel) -> dict[str, Projection]:
     """Return the linear projections of a model that has no adapters.
 
     Raises:
-        ValueError: the model has adapters.
+        ValueError: if it has adapters.
     """
     if adapters(model):
-        raise ValueError("the model has adapters already: call merge_lora first")
-    return {n: m for n, m in projections(model).items() if isinstance(m, nn.Linear)}
+        raise ValueError("the model has adapters already: merge_lora first")
+    return {n: m for n, m in projections(model).items() if isinstance(m, Projection)}
 
 
 def stored_projections(model: Model | ValueModel) -> dict[str, list[str]]:
-    """Map the checkpoint's module names to the projections each stores, in the model's order."""
+    """Return the checkpoint's module names, each with our projections that it holds, from top to bottom.
+
+    Modules of experts that the checkpoint stores one by one have `{e}` for the expert in their name.
+    """
     family = family_named(model.spec.family)
     found: dict[str, list[str]] = {}
     for name in projections(model):
@@ -219,7 +235,10 @@ def _within(name: str) -> str:
     return re.sub(r"^backbone\.layers\.\d+\.", "", name)
 
 
-def _is_meant(target: str, name: str) -> bool:
+def _matches(target: str, name: str) -> bool:
+    """Return whether a target is the projection, one of its parents, or `all`; experts must be named."""
+    if ".experts." in name and "experts" not in target:
+        return False
     return target == "all" or any(
         f"{called}.".startswith(f"{target}.") for called in (name, _within(name))
     )
@@ -229,8 +248,8 @@ def _refusal(model: Model | ValueModel, target: str) -> str:
     """Return why a target matches no projection."""
     others = [_within(name) for name, _ in model.named_modules()]
     known = ", ".join(dict.fromkeys(_within(name) for name in projections(model)))
-    if "experts" in target or (target == "ffn" and model.spec.moe is not None):
-        return f"names experts, which are stacked and cannot be adapted; give one of {known}"
-    if any(_is_meant(target, other) for other in others):
-        return f"is not a linear projection of a layer; give one of {known}"
-    return f"is not a module of this model; give one of all, attention, ffn, {known}"
+    if target == "ffn" and model.spec.moe is not None:
+        return "is experts alone in this model: name them, as ffn.experts"
+    if any(_matches(target, other) for other in others):
+        return f"is not a linear projection of a layer; those are {known}"
+    return f"is not a module of this model; what can be adapted: all, attention, ffn, {known}"

@@ -1,12 +1,18 @@
 """A mixture of experts in place of a layer's feed-forward.
 
 A router scores every expert for every token, the best few transform the token, and their outputs are
-summed with the router's weights. Scores, weights and the sum are fp32 or wider. Each expert's rows
-are padded to whole tiles, so a token's bits do not depend on which other tokens chose its experts.
+summed with the router's weights. Scores, weights and the sum are fp32 or wider.
+
+The rows of all experts lie in one tensor, grouped by expert, each group padded to whole row tiles so that
+a token's bits do not depend on which other tokens chose its experts (`row_tile.py`). The number of rows is
+a bound that depends on shapes alone, so the host never waits for the router's choice:
+
+    rows   | expert 0, its padding | expert 1, its padding | ... | spare, read by no product |
+    ends                           ^                       ^ ...
 
 Two routers are published. *softmax*: probabilities over all experts, renormalised over the chosen
 ones or not. *grouped sigmoid* (DeepSeek-AI, "DeepSeek-V3 Technical Report", 2024): experts come in
-groups; a trained-by-hand bias enters the choice but not the weights, only the groups with the best
+groups; a bias set without gradients enters the choice but not the weights, only the groups with the best
 two experts are considered, and the chosen sigmoids are renormalised and scaled.
 """
 
@@ -19,23 +25,24 @@ from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import widen
 from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import MoESpec
+from unmask.models.stacked_linear import StackedLinear
 
 # Keeps the weights finite when every chosen sigmoid underflows.
 TINY = 1e-20
 
 
 class Router(nn.Module):
-    """Which experts a token is sent to, and with what weights."""
+    """The choice of experts for each token, and their weights."""
 
     expert_bias: Tensor
 
     def __init__(self, width: int, spec: MoESpec) -> None:
-        """Build the scores' projection, and the bias where the family has one."""
+        """Build the projection to scores, and the bias where the family has one."""
         super().__init__()
         self.spec = spec
         self.weight = nn.Parameter(torch.empty(spec.num_experts, width))
         if spec.has_bias:
-            # Kept in the number format of the file: it is a count of sorts, not a weight.
+            # Keeps the number format of the file: it accumulates load counts and is not a weight.
             self.register_buffer("expert_bias", torch.zeros(spec.num_experts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,15 +72,6 @@ def grouped_sigmoid(logits: Tensor, bias: Tensor, spec: MoESpec) -> tuple[Tensor
     return chosen.indices, scores.gather(1, chosen.indices)
 
 
-class StackedLinear(nn.Module):
-    """The same projection of every expert: `weight (experts, out, in)`."""
-
-    def __init__(self, num_experts: int, width_in: int, width_out: int) -> None:
-        """Hold the stacked weights."""
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(num_experts, width_out, width_in))
-
-
 class Experts(nn.Module):
     """The gated feed-forwards of all experts, stacked."""
 
@@ -84,18 +82,34 @@ class Experts(nn.Module):
         self.up = StackedLinear(spec.num_experts, width, spec.width)
         self.down = StackedLinear(spec.num_experts, spec.width, width)
 
-    def forward(self, x: Tensor, counts: Tensor) -> Tensor:
-        """Transform rows `x (rows, D)` sorted by expert, `counts (experts,)` of them each."""
-        sizes, tile = counts.tolist(), row_tile(products(self))
-        return torch.cat(
-            [self._one(i, rows, tile) for i, rows in enumerate(x.split(sizes)) if len(rows)]
-        )
+    def forward(self, x: Tensor, ends: Tensor) -> Tensor:
+        """Transform grouped rows `x (rows, D)`; see `project_groups`."""
+        return self.down(F.silu(self.gate(x, ends)) * self.up(x, ends), ends)
 
-    def _one(self, expert: int, rows: Tensor, tile: int) -> Tensor:
-        padded = F.pad(rows, (0, 0, 0, round_up(len(rows), tile) - len(rows)))
-        gate = F.linear(padded, self.gate.weight[expert])
-        up = F.linear(padded, self.up.weight[expert])
-        return F.linear(F.silu(gate) * up, self.down.weight[expert])[: len(rows)]
+
+def group_rows(chosen: Tensor, num_experts: int, tile: int) -> tuple[Tensor, Tensor, int]:
+    """Assign every choice of an expert a row, grouped by expert in groups of whole tiles.
+
+    Args:
+        chosen: `(T, active)` experts of each token.
+        num_experts: of the layer.
+        tile: rows that a group is padded to a multiple of.
+
+    Returns:
+        The row of each choice `(T * active,)`, the row behind each group `(experts,)` int32, and how many
+        rows there are: a bound that depends on the shape of `chosen` alone.
+    """
+    expert = chosen.flatten()
+    # Not `bincount`, which on CUDA waits for the device to learn the largest value.
+    counts = torch.zeros(num_experts, dtype=torch.long, device=chosen.device)
+    counts = counts.scatter_add(0, expert, torch.ones_like(expert))
+    padded = (counts + tile - 1) // tile * tile
+    ends = padded.cumsum(0)
+    rank = expert.argsort(stable=True).argsort()  # position of a choice among all, sorted by expert
+    # A group starts later than its first choice's rank by the padding of the groups before it.
+    row = rank + ((ends - padded) - (counts.cumsum(0) - counts))[expert]
+    num_filled = min(num_experts, len(expert))  # groups that can have rows, and so padding
+    return row, ends.int(), round_up(len(expert) + num_filled * (tile - 1), tile)
 
 
 class MixtureOfExperts(nn.Module):
@@ -112,9 +126,10 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform every token of `x (T, D)` by its own experts."""
         chosen, weights = self.router(x)
-        by_expert = chosen.flatten().argsort(stable=True)
-        counts = chosen.flatten().bincount(minlength=self.experts.gate.weight.shape[0])
-        outputs = self.experts(x.index_select(0, by_expert // self.num_active), counts)
-        outputs = outputs.index_select(0, by_expert.argsort()).unflatten(0, chosen.shape)
+        tile = row_tile(products(self.experts))
+        row, ends, num_rows = group_rows(chosen, len(self.experts.gate.weight), tile)
+        copies = x[:, None].expand(-1, self.num_active, -1).flatten(0, 1)  # (T * active, D)
+        grouped = x.new_zeros(num_rows, x.shape[1]).index_copy(0, row, copies)
+        outputs = self.experts(grouped, ends).index_select(0, row).unflatten(0, chosen.shape)
         mixed = (widen(outputs) * weights[..., None]).sum(1).to(x.dtype)
         return mixed if self.shared is None else mixed + self.shared(x)

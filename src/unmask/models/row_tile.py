@@ -16,10 +16,12 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.models.attention import KEY_CHUNK, QUERY_TILE, ROW_TILE, attend_chunks
-from unmask.models.cpu.matmul import SETTING, PackedLinear
+from unmask.models.cpu.prepacked_linear import PackedLinear
+from unmask.models.stacked_linear import project_groups
 
 if TYPE_CHECKING:
     from unmask.models.transformer import Model
@@ -38,6 +40,7 @@ class Product(NamedTuple):
     has_bias: bool = False
     dtype: torch.dtype = torch.float32
     is_packed: bool = False
+    is_stacked: bool = False
 
     def __str__(self) -> str:
         """Return the shape for messages."""
@@ -58,7 +61,9 @@ def products(module: nn.Module) -> set[Product]:
         for name, weight in part.named_parameters(recurse=False):
             if weight.dim() > 1 and weight.device.type == "cpu":
                 has_bias = name == "weight" and bias is not None
-                found.add(Product(weight.shape[-1], weight.shape[-2], has_bias, weight.dtype))
+                out, width = weight.shape[-2:]
+                is_stacked = weight.dim() == 3  # of experts: (experts, out, in)
+                found.add(Product(width, out, has_bias, weight.dtype, is_stacked=is_stacked))
     return found
 
 
@@ -81,12 +86,12 @@ def inexact(model: "Model") -> list[str]:
 
 def tile_of(product: Product) -> int | None:
     """Return the smallest tile that keeps a row's bits in this product, as this process multiplies now."""
-    return tried_tile(product, SETTING.fp32_precision, torch.get_num_threads())
+    return tried_tile(product, torch.get_num_threads())
 
 
 @cache
-def tried_tile(product: Product, kernels: str, threads: int) -> int | None:
-    """Make the trial; the kernels and threads are those in use, and only tell trials apart."""
+def tried_tile(product: Product, threads: int) -> int | None:
+    """Make the trial; `threads` is the number in use, a part of the cache's key."""
     width_in = product.width_in
     width_out = max(1, min(product.width_out, MOST_ELEMENTS // width_in))
     rows = ROW_ELEMENTS // (width_in * width_out) // TILES[-1] * TILES[-1]
@@ -95,13 +100,17 @@ def tried_tile(product: Product, kernels: str, threads: int) -> int | None:
     def draw(*shape: int) -> Tensor:
         return (torch.rand(shape, generator=generator) - 0.5).to(product.dtype)
 
-    linear = nn.Linear(width_in, width_out, product.has_bias, device="meta")
-    linear.weight = nn.Parameter(draw(width_out, width_in))
-    if product.has_bias:
-        linear.bias = nn.Parameter(draw(width_out))
+    weight = draw(width_out, width_in)
+    bias = draw(width_out) if product.has_bias else None
+
+    def multiply(x: Tensor) -> Tensor:
+        if product.is_stacked:
+            return project_groups(x, weight[None], torch.tensor([len(x)], dtype=torch.int32))
+        return F.linear(x, weight, bias)
+
     with torch.no_grad():
         x = draw(min(max(rows, FEWEST_ROWS), MOST_ROWS), width_in)
-        return least_tile(PackedLinear(linear) if product.is_packed else linear, x)
+        return least_tile(PackedLinear(weight, bias) if product.is_packed else multiply, x)
 
 
 def least_tile(multiply: Callable[[Tensor], Tensor], x: Tensor) -> int | None:

@@ -197,14 +197,6 @@ class Model(nn.Module):
         """
         return self.head(self.backbone(tokens, positions, attend, scored), targets)
 
-    def score(
-        self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor, targets: Targets
-    ) -> Scores:
-        """Return the `Scores` of `targets`; see `forward`."""
-        scores = self(tokens, positions, attend, scored, targets)
-        assert isinstance(scores, Scores)
-        return scores
-
     def logits(
         self,
         input_ids: Tensor,

@@ -51,15 +51,19 @@ class ValueModel(nn.Module):
         """Number format of the weights."""
         return self.value_head.weight.dtype
 
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor) -> Tensor:
-        """Return the values `(S,)`, fp32 or wider, of rows `scored` of packed tokens; see `Model.forward`."""
-        return self.value_head(self.backbone(tokens, positions, attend, scored))
-
-    def score(
-        self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor, targets: Targets
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        scored: Tensor,
+        targets: Targets | None = None,
     ) -> Tensor:
-        """Return the values of rows `scored`: of the states before a reveal, whatever its `targets` are."""
-        return self(tokens, positions, attend, scored)
+        """Return the values `(S,)`, fp32 or wider, of rows `scored` of packed tokens; see `Model.forward`.
+
+        `targets` are not read: a value belongs to the state before its row's token is revealed.
+        """
+        return self.value_head(self.backbone(tokens, positions, attend, scored))
 
 
 class JudgedScores(NamedTuple):
@@ -94,7 +98,7 @@ class ActorCritic(nn.Module):
         """Number format of the weights."""
         return self.policy.dtype
 
-    def score(
+    def forward(
         self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor, targets: Targets
     ) -> JudgedScores:
         """Return scores of `targets` and values of their rows, from one pass through the backbone."""

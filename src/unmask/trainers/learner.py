@@ -18,7 +18,6 @@ from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.views import Views
 from unmask.engine.scoring import score_pack, score_views
-from unmask.models.cpu.malloc import keep_freed_memory
 from unmask.models.heads import Scores, drawable_ids
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
@@ -66,8 +65,6 @@ class Learner:
         Raises:
             ValueError: if the model's mask id is unknown.
         """
-        if model.device.type == "cpu":
-            keep_freed_memory()
         self.model = model
         self.num_updates = 0
         self._config = config
