@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "moved": set(),
     "presets": {"types"},
     "configs": {"types"},
-    "models": {"types", "configs"},
+    "models": {"types", "configs", "diffusion.conventions"},
     "checkpoints": {"types", "configs", "models"},
     "diffusion": {"types"},
     "objectives": {"types"},

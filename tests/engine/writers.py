@@ -8,9 +8,10 @@ from typing import Any
 from unmask.acceptance.agreement import dense_logits
 from unmask.diffusion.reference_sampler import sample
 from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIES
-from unmask.engine.engine import Engine, conventions_of
+from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
+from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 

@@ -20,7 +20,7 @@ from unmask.configs.objective import ObjectiveConfig
 from unmask.configs.value import ValueConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model

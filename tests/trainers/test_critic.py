@@ -19,7 +19,7 @@ from tests.trainers.toy_critics import (
 )
 from tests.trainers.toy_runs import rl_config, toy_trajectories
 from unmask.diffusion.layout import pack_views
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.value_model import ActorCritic
 from unmask.objectives.value import clipped_value_loss

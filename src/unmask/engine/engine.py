@@ -15,7 +15,6 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.sampling_tensors import Needs
 from unmask.engine.attention import build_planner, uses_kernel
 from unmask.engine.cuda_graphs import Graphs
@@ -29,26 +28,12 @@ from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.sequence_state import TEXTS, Slots, open_slots
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
+from unmask.models.conventions import conventions_of
 from unmask.models.cpu.malloc import keep_freed_memory
 from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
-
-
-def conventions_of(model: Model) -> Conventions:
-    """Return what a sampler must know of a model.
-
-    Raises:
-        ValueError: if the model's mask id is unknown.
-    """
-    spec = model.spec
-    return Conventions(
-        mask_id=spec.require_mask_id(),
-        drawable=model.head.drawable,
-        is_full=spec.is_full,
-        is_shifted=spec.is_shifted,
-    )
 
 
 class Engine:

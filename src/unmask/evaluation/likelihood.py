@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views, views_under_noise
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model

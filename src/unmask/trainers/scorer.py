@@ -17,7 +17,7 @@ from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores, Targets
 from unmask.models.lora import adapters_off
 from unmask.models.tiled_attention import plan_documents
