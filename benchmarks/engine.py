@@ -43,6 +43,7 @@ from setting import RESULTS, describe_machine, write_result
 from torch import Tensor, nn
 
 from unmask.engine.engine import Engine
+from unmask.engine.events import Finished
 from unmask.engine.options import EngineParams
 from unmask.models.attention import attend_rows
 from unmask.models.cpu.prepacked_linear import packed_twin
@@ -205,8 +206,9 @@ def run_engine(
     seconds += time.process_time()
     while not engine.is_idle:
         began = time.process_time()
-        finished.update(engine.tick())
+        events = engine.tick()
         seconds += time.process_time() - began
+        finished |= {e.request_id: e.result for e in events if isinstance(e, Finished)}
         bound += sum(products.time(*rows) for rows in passes)
         passes.clear()
         meanwhile()

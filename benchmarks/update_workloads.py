@@ -14,8 +14,8 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.engine.build import build_llm
-from unmask.engine.engine import conventions_of
 from unmask.models.attention import Attend
+from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores, Targets
 from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import plan_documents

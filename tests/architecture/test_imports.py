@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "moved": set(),
     "presets": {"types"},
     "configs": {"types"},
-    "models": {"types", "configs"},
+    "models": {"types", "configs", "diffusion.conventions"},
     "checkpoints": {"types", "configs", "models"},
     # A function of a method takes the section of its name.
     "diffusion": {"types", "configs.methods"},

@@ -18,9 +18,9 @@ from tests.diffusion.trajectories import (
     trajectories,
 )
 from tests.toy import toy_model
+from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.layout import Pack, check_budget, pack_views
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.models.attention import sees
 from unmask.models.heads import Targets

@@ -22,7 +22,8 @@ from tests.engine.golden_traces import (
 )
 from tests.engine.writers import by_reference, dense_logits, prompt_of
 from tests.toy import toy_model
-from unmask.diffusion.reference_sampler import Conventions, LogitsFn, find_end, sample
+from unmask.diffusion.conventions import Conventions
+from unmask.diffusion.reference_sampler import LogitsFn, find_end, sample
 from unmask.diffusion.views import views_of_trajectory
 from unmask.types import SamplingParams, Schedule, Strategy, Trajectory
 

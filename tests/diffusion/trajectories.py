@@ -6,7 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from tests.toy import SPEC
-from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.conventions import Conventions
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 MASK = SPEC.require_mask_id()

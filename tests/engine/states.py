@@ -6,7 +6,7 @@ import torch
 
 from tests.engine.writers import Ask, prompt_of
 from tests.toy import SPEC
-from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.conventions import Conventions
 from unmask.engine.pages import num_pages
 from unmask.engine.request import Request, opening_of, resolve
 from unmask.engine.sequence_state import Slots, open_slots

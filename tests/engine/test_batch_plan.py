@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.engine.states import ALPHABET, CANVAS, SHIFTED, ask, opened
 from tests.toy import SPEC
-from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.conventions import Conventions
 from unmask.engine.batch_plan import lay_rows, lay_scored, plan_block, plan_feed
 from unmask.engine.options import EngineParams
 from unmask.engine.sequence_state import Slots

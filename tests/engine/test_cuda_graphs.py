@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.engine.writers import by_engine, prompt_of, some_asks
+from tests.engine.writers import by_engine, prompt_of, results_of, some_asks
 from tests.toy import toy_model
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.engine import Engine
@@ -131,7 +131,7 @@ def test_stop_texts_are_found_when_reports_are_read_late() -> None:
     engine.submit(
         prompt_of([5] * 3), SamplingParams(**{**sampling_fields(sampling), "stop": (stop,)})
     )
-    ((_, result),) = list(engine.collect())
+    (result,) = results_of(engine.collect()).values()
     assert not isinstance(result, ValueError)
     text = "".join(map(chr, result.response_ids))
     assert text.endswith(stop) and stop not in text[:-1] and result.finish == "stop"

@@ -24,6 +24,7 @@ from tests.engine.writers import (
     by_engine,
     by_reference,
     prompt_of,
+    results_of,
     some_asks,
     trajectory_of,
 )
@@ -153,8 +154,8 @@ def test_requests_may_come_while_others_run(model: Model) -> None:
     engine, finished = Engine(model), {}
     for ids, sampling in asks:
         engine.submit(prompt_of(ids), sampling)
-        finished |= dict(engine.tick())
-    finished |= dict(engine.collect())
+        finished |= results_of(engine.tick())
+    finished |= results_of(engine.collect())
     assert engine.is_idle
     assert_same([trajectory_of(finished[n]) for n in range(9)], by_engine(model, asks))
 
@@ -164,7 +165,7 @@ def test_trajectories_come_as_they_end(model: Model) -> None:
     lengths = {
         engine.submit(prompt_of([5]), replace(NO_STOP, max_tokens=m)): m for m in (30, 3, 15)
     }
-    assert [lengths[number] for number, _ in engine.collect()] == [3, 15, 30]
+    assert [lengths[number] for number in results_of(engine.collect())] == [3, 15, 30]
     assert list(engine.collect()) == []
 
 
@@ -293,7 +294,7 @@ def test_numbers_that_are_none_do_not_come_back_with_a_shared_prompt() -> None:
     for seed in range(40):
         engine = Engine(model)
         engine.submit(prompt_of(prompt), replace(NO_STOP, seed=seed, temperature=8.0))
-        ((_, result),) = engine.collect()
+        (result,) = results_of(engine.collect()).values()
         broken += isinstance(result, ValueError)
         assert by(engine, [(prompt, calm)]) == alone
     assert broken
@@ -347,17 +348,16 @@ def test_a_tick_that_fails_can_be_taken_again(
     engine, finished = Engine(model), {}
     for ids, sampling in asks[:1] * is_busy:
         engine.submit(prompt_of(ids), sampling)
-    finished |= dict(engine.tick())
+    finished |= results_of(engine.tick())
     for ids, sampling in asks[is_busy:]:
         engine.submit(prompt_of(ids), sampling)
     if where == "PagePool.copy_page" and not is_busy:
-        finished |= dict(
-            engine.tick()
-        )  # the first one's prompt has to be known before it can be copied
+        # The first one's prompt has to be cached before it can be copied.
+        finished |= results_of(engine.tick())
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr(f"unmask.engine.engine.{where}", no_memory)
         engine.tick()
-    finished |= dict(engine.collect())
+    finished |= results_of(engine.collect())
     assert_same([trajectory_of(finished[n]) for n in range(6)], by_engine(model, asks))
 
 
@@ -383,11 +383,11 @@ def test_one_request_can_be_dropped_and_the_others_go_on(late: bool, model: Mode
         engine, finished = Engine(model, EngineParams(max_sequences=3, reads_late=late)), {}
         numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
         for _ in range(ticks):
-            finished |= dict(engine.tick())
+            finished |= results_of(engine.tick())
         dropped = {0, 1, 7} - finished.keys()
         for number in dropped:
             engine.abort(number)
-        finished |= dict(engine.collect())
+        finished |= results_of(engine.collect())
         left = [n for n in numbers if n not in dropped]
         assert sorted(finished) == left
         assert_same([trajectory_of(finished[n]) for n in left], [expected[n] for n in left])

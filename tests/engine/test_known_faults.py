@@ -28,6 +28,7 @@ from tests.engine.writers import (
     by_engine,
     by_reference,
     prompt_of,
+    results_of,
     some_asks,
     trajectory_of,
 )
@@ -81,7 +82,7 @@ def test_a_full_cache_is_no_livelock(model: Model) -> None:
     numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
     finished: dict[int, Any] = {}
     for _ in range(40 * 120):
-        finished |= dict(engine.tick())
+        finished |= results_of(engine.tick())
         if engine.is_idle:
             break
     assert sorted(finished) == numbers
@@ -184,7 +185,7 @@ def test_a_quota_above_the_masks_writes_over_nothing(strategy: Any, model: Model
             assert torch.equal(tokens[decided], held)
             decided = torch.cat([torch.arange(num_prompt), step_map.nonzero()[:, 0]])
             held = tokens[decided].clone()
-        ((_, result),) = finished
+        (result,) = results_of(finished).values()
         assert_same([trajectory_of(result)], [by_reference(model, (ids, sampling))])
 
 
@@ -223,7 +224,7 @@ def test_no_id_is_cleaned_away(place: str, tmp_path: Any) -> None:
     if place == "prompt":
         engine = llm.engine
         engine.submit(prompt_of(every), PLAIN)
-        ((_, result),) = engine.collect()
+        (result,) = results_of(engine.collect()).values()
         assert trajectory_of(result).prompt.token_ids == tuple(every)
         return
     with torch.no_grad():
@@ -354,7 +355,7 @@ def test_logits_that_are_not_numbers_end_one_request(
     asks, bad = nan_asks()
     engine = Engine(broken, size)
     numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
-    finished = dict(engine.collect())
+    finished = results_of(engine.collect())
     assert sorted(finished) == numbers
     for number in bad:
         assert isinstance(finished[number], ValueError)
@@ -372,7 +373,7 @@ def test_pages_of_a_broken_request_spoil_nobody_later() -> None:
     fine.head.drawable[BAD] = False
     engine = Engine(broken, EngineParams(cache_tokens=4 * KEY_CHUNK))
     engine.submit(prompt_of([5, BAD, 7] * 40), PLAIN)
-    ((_, result),) = engine.collect()
+    (result,) = results_of(engine.collect()).values()
     assert isinstance(result, ValueError)
     asks = [([5] * n, replace(PLAIN, seed=n)) for n in (3, 50, 70)]
     expected = [by_reference(fine, ask) for ask in asks]
@@ -386,7 +387,7 @@ def test_padding_rows_of_a_broken_request_spoil_nobody() -> None:
     asks = [([5] * 530, PLAIN), ([BAD] * 701, PLAIN)]
     engine = Engine(broken)
     numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
-    finished = dict(engine.collect())
+    finished = results_of(engine.collect())
     assert isinstance(finished[numbers[1]], ValueError)
     assert_same([trajectory_of(finished[numbers[0]])], [by_reference(fine, asks[0])])
 

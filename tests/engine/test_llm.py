@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.writers import by_engine, prompt_of
+from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import toy_checkpoint, toy_model
+from unmask.checkpoints.random_init import init
 from unmask.engine.llm import LLM, BrokenResponses, Generation
 from unmask.seeds import derive_seed
 from unmask.types import Message, SamplingParams, Trajectory
@@ -145,7 +146,7 @@ def test_responses_can_be_asked_for_one_by_one(llm: LLM) -> None:
     numbers = [llm.add(prompt, asked) for prompt, asked in zip(prompts, params, strict=True)]
     finished: dict[int, Generation | ValueError] = {}
     while not llm.engine.is_idle:
-        finished |= dict(llm.tick())
+        finished |= results_of(llm.tick())
     assert llm.tick() == []
     assert list(finished) == [numbers[1], numbers[2], numbers[0]], "as they end"
     ids = [[5] * 13, [3, 12, 4, 14], [7, 8]]
@@ -205,8 +206,60 @@ def test_what_was_added_is_not_swallowed_by_generate(llm: LLM) -> None:
 def until_idle(llm: LLM) -> dict[int, Generation | ValueError]:
     finished: dict[int, Generation | ValueError] = {}
     while not llm.engine.is_idle:
-        finished |= dict(llm.tick())
+        finished |= results_of(llm.tick())
     return finished
+
+
+@pytest.fixture(scope="module")
+def byte_llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    """Return a random model whose tokens are bytes: most of what it writes is broken characters."""
+    directory = tmp_path_factory.mktemp("bytes") / "m"
+    init(directory, "sdar")
+    return LLM(directory)
+
+
+@pytest.mark.parametrize("stop", [(), ("e", "no such text"), ("\ufffd\ufffd",)])
+def test_streamed_pieces_are_the_text_that_generate_returns(
+    stop: tuple[str, ...], byte_llm: LLM
+) -> None:
+    num_pieces = 0
+    for seed in range(4):
+        asked = SamplingParams(
+            temperature=2.0, max_tokens=45, stop_token_ids=(), stop=stop, seed=seed
+        )
+        (expected,) = byte_llm.generate(["Hi"], asked)
+        pieces = list(byte_llm.stream("Hi", asked))
+        assert "".join(pieces) == expected.text
+        num_pieces += len(pieces)
+    assert num_pieces > (3 if stop else 30)
+
+
+def test_pieces_come_while_the_response_is_written(llm: LLM) -> None:
+    asked = replace(PARAMS, max_tokens=20, stop_token_ids=())
+    pieces = llm.stream([5, 6, 7], asked)
+    assert next(pieces) and not llm.engine.is_idle
+    with pytest.raises(ValueError, match="requests that were added still run"):
+        llm.generate([[5]], PARAMS)
+    pieces.close()
+    assert llm.engine.is_idle, "a reader that stops early leaves nothing behind"
+    assert len(llm.generate([[5]], PARAMS)) == 1
+
+
+def test_a_stream_has_one_response_and_a_tokenizer(llm: LLM) -> None:
+    with pytest.raises(ValueError, match="n = 2: a request here is one response"):
+        next(llm.stream([5], replace(PARAMS, n=2)))
+    with pytest.raises(ValueError, match="has no tokenizer files"):
+        next(LLM(toy_model()).stream([5], PARAMS))
+    assert llm.engine.is_idle
+
+
+def test_an_error_ends_a_stream(tmp_path: Path) -> None:
+    llm = LLM(toy_checkpoint(tmp_path))
+    with torch.no_grad():
+        llm.model.head.projection.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the model's logits are not numbers"):
+        list(llm.stream([5], PARAMS))
+    assert llm.engine.is_idle
 
 
 def test_one_text_is_no_list_of_prompts(llm: LLM) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.engine.states import request_of
-from tests.engine.writers import by_engine, prompt_of
+from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import SPEC, toy_model
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
@@ -102,7 +102,7 @@ def test_a_refused_request_leaves_the_others_as_they_are(
     number = engine.submit(prompt_of([6]), ASKED)
     with pytest.raises(ValueError, match=r"\d"):
         engine.submit(prompt_of(token_ids), replace(ASKED, **changes))
-    assert dict(engine.collect())[number] == by_engine(model, [([6], ASKED)])[0]
+    assert results_of(engine.collect())[number] == by_engine(model, [([6], ASKED)])[0]
 
 
 @pytest.mark.parametrize("cache", ["exact", "dual"])

@@ -10,12 +10,12 @@ from tests.engine.states import ask, opened
 from tests.engine.writers import Ask, dense_logits
 from tests.toy import toy_model
 from unmask.engine.attention import build_planner
-from unmask.engine.engine import conventions_of
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.sequence_state import COLUMNS, Slots
 from unmask.models.attention import ROW_TILE
+from unmask.models.conventions import conventions_of
 
 
 def runner(params: EngineParams | None = None) -> Runner:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tests.engine.states import ALPHABET, CANVAS, MASK, SHIFTED, ask, opened
 from tests.toy import SPEC
-from unmask.diffusion.reference_sampler import Conventions, find_end
+from unmask.diffusion.conventions import Conventions
+from unmask.diffusion.reference_sampler import find_end
 from unmask.diffusion.unmask import Block
 from unmask.engine.batch_plan import plan_block, plan_feed
 from unmask.engine.options import EngineParams

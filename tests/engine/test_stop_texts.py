@@ -1,26 +1,28 @@
 """Stop texts: found with the token that completes them, special tokens whole or passed over."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.engine.decoders import KINDS, Decoders, build_decoders, token_ids
 from tests.engine.states import ask, opened, request_of
 from tests.engine.writers import Ask
 from tests.toy import toy_model
 from unmask.checkpoints.random_init import byte_tokenizer, init
 from unmask.checkpoints.tokenizer import decode as decode_with
 from unmask.checkpoints.tokenizer import encode, special_tokens
-from unmask.engine.host_state import Books
+from unmask.engine.host_state import Books, read_committed
 from unmask.engine.llm import LLM
 from unmask.engine.scheduler import Running
 from unmask.engine.sequence_state import Slots
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
+from unmask.engine.text_stream import REPLACEMENT
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 ALPHABET = "..abcdefghijklmnopqrstuv"
@@ -132,6 +134,55 @@ def test_a_special_token_that_begins_as_another_is_not_taken_for_it() -> None:
     assert texts.length((1, 30)) == 2 and texts.length((1, 32)) == 0
 
 
+@pytest.fixture(scope="module")
+def decoders(tmp_path_factory: pytest.TempPathFactory) -> Decoders:
+    return build_decoders(tmp_path_factory.mktemp("tokenizers"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stop_text_is_found_where_the_whole_text_first_holds_it(
+    kind: str, decoders: Decoders, data: st.DataObject
+) -> None:
+    """The slow twin decodes every prefix whole; broken characters and split ones included."""
+    ids_of, whole = decoders[kind]
+    ids = data.draw(token_ids(ids_of))
+    text = whole(ids)
+    starts = st.integers(0, max(len(text) - 1, 0))
+    slices = st.tuples(starts, st.integers(1, 5)).map(lambda at: text[at[0] : at[0] + at[1]])
+    stops = data.draw(st.lists(st.one_of(slices, st.sampled_from(["b", " a"])), min_size=1))
+    stops = [stop for stop in stops if stop and REPLACEMENT not in stop] or ["none"]
+    prefixes = range(1, len(ids) + 1)
+    expected = next((n for n in prefixes if any(s in whole(ids[:n]) for s in stops)), 0)
+    texts, block = StopTexts(stops, whole, {}), data.draw(st.integers(1, 6))
+    blocks = range(0, len(ids), block)
+    found = next(filter(None, (texts.length(ids[: n + block], n) for n in blocks)), 0)
+    assert found == expected
+    text = whole(ids[: found or len(ids)])
+    places = [text.index(stop) for stop in stops if stop in text]
+    assert texts.text_before(ids[: found or len(ids)]) == text[: min(places, default=len(text))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_decoded_tokens_are_linear_in_the_response(kind: str, decoders: Decoders) -> None:
+    ids_of, whole = decoders[kind]
+    decoded: list[int] = []
+
+    def counting(ids: Sequence[int]) -> str:
+        decoded.append(len(ids))
+        return whole(ids)
+
+    texts = StopTexts(["<no such text>"], counting, {})
+    totals: list[int] = []
+    for repeats in (400, 800):
+        decoded.clear()
+        ids = (ids_of * repeats)[:repeats]
+        assert not any(texts.length(ids[: n + 4], n) for n in range(0, repeats, 4))
+        totals.append(sum(decoded))
+    assert totals[1] < 2.2 * totals[0]
+
+
 def test_the_cost_of_a_response_grows_with_its_length() -> None:
     decoded: list[int] = []
 
@@ -208,6 +259,15 @@ def stop_asks(*stops: str, max_tokens: int = 12) -> Ask:
     return ask(5, stop=tuple(stops), max_tokens=max_tokens)
 
 
+def ended_by(
+    slots: Slots,
+    books: Books,
+    runs: dict[int, Running],
+    texts: Callable[[tuple[str, ...]], StopTexts] = plain_texts,
+) -> list[int]:
+    return find_stop_texts(slots, runs, read_committed(slots, books, runs), texts)
+
+
 def written(slots: Slots, text: str, start: int) -> Books:
     for place, letter in enumerate(text):
         slots.tokens[0, 5 + place] = ALPHABET.index(letter)
@@ -229,7 +289,7 @@ def test_a_stop_text_ends_the_response_with_the_token_that_completes_it(
     text: str, stops: tuple[str, ...], length: int
 ) -> None:
     slots, runs = running(stop_asks(*stops))
-    ended = find_stop_texts(slots, written(slots, text, 12), runs, plain_texts)
+    ended = ended_by(slots, written(slots, text, 12), runs)
     assert ended == ([0] if length else [])
     assert int(slots.num_response[0]) == length and bool(slots.is_stop[0]) == bool(length)
     assert bool(slots.active[0]) == (not length)
@@ -237,15 +297,15 @@ def test_a_stop_text_ends_the_response_with_the_token_that_completes_it(
 
 def test_a_stop_text_that_spans_blocks_is_found() -> None:
     slots, runs = running(stop_asks("cd"))
-    assert find_stop_texts(slots, written(slots, "abc", 8), runs, plain_texts) == []
-    assert find_stop_texts(slots, written(slots, "abcdefg", 12), runs, plain_texts) == [0]
+    assert ended_by(slots, written(slots, "abc", 8), runs) == []
+    assert ended_by(slots, written(slots, "abcdefg", 12), runs) == [0]
     assert int(slots.num_response[0]) == 4
 
 
 def test_a_stop_text_past_max_tokens_or_in_the_prompt_is_none() -> None:
     slots, runs = running(stop_asks("d", "defg", max_tokens=3))
     slots.set(num_response=torch.tensor([3]))
-    assert find_stop_texts(slots, written(slots, "abcd", 4), runs, plain_texts) == []
+    assert ended_by(slots, written(slots, "abcd", 4), runs) == []
     assert "defg"[0] == decode([5]), "the prompt is full of it"
 
 
@@ -260,5 +320,5 @@ def test_nothing_is_decoded_twice() -> None:
     slots, runs = running(stop_asks("xy"), ask(3))
     books = written(slots, "abcdefg", 12)
     for _ in range(5):
-        find_stop_texts(slots, books, runs, texts)
+        ended_by(slots, books, runs, texts)
     assert len(decoded) == 1

@@ -1,20 +1,24 @@
 """Two ways to write a response: the reference sampler and the engine."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from unmask.acceptance.agreement import dense_logits
 from unmask.diffusion.reference_sampler import sample
 from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIES
-from unmask.engine.engine import Engine, conventions_of
+from unmask.engine.engine import Engine
+from unmask.engine.events import Committed, Finished
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
+from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 BOTH = {"edit_threshold": 0.3, "remask_threshold": 0.1}
+
+Result = TypeVar("Result")
 
 Ask = tuple[Sequence[int], SamplingParams]  # prompt ids, how to answer
 
@@ -41,8 +45,13 @@ def by_engine(
 def by(engine: Engine, asks: Sequence[Ask]) -> list[Trajectory]:
     """Write many responses with an engine, in order."""
     numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
-    finished = dict(engine.collect())
+    finished = results_of(engine.collect())
     return [trajectory_of(finished[number]) for number in numbers]
+
+
+def results_of(events: Iterable[Committed | Finished[Result]]) -> dict[int, Result | ValueError]:
+    """Return what finished, by number."""
+    return {event.request_id: event.result for event in events if isinstance(event, Finished)}
 
 
 def trajectory_of(result: Trajectory | ValueError) -> Trajectory:

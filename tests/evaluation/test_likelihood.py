@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.models.toy import family_model, toy_model
-from unmask.engine.engine import conventions_of
 from unmask.evaluation.likelihood import bound_loglikelihoods, masks_of_block
+from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 
 PROMPT, RESPONSE = (4, 9, 5), (7, 2, 11, 6, 3)

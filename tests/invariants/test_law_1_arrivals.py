@@ -16,7 +16,14 @@ import torch
 
 from tests.engine.bits import assert_same, exact_dtype, unpriced
 from tests.engine.models import KINDS, model_of
-from tests.engine.writers import Ask, by_reference, draw_params, prompt_of, trajectory_of
+from tests.engine.writers import (
+    Ask,
+    by_reference,
+    draw_params,
+    prompt_of,
+    results_of,
+    trajectory_of,
+)
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import num_pages
@@ -125,7 +132,7 @@ def play(scene: Scene, engine: Engine) -> tuple[dict[int, Trajectory], Counter[s
             seen["left while waiting" if waits else "left while running"] += 1
             engine.abort(leaving)
             del alive[leaving]
-        for number, result in engine.tick():
+        for number, result in results_of(engine.tick()).items():
             written[alive.pop(number)] = trajectory_of(result)  # a KeyError: it was aborted
     assert not alive
     return written, seen
@@ -192,7 +199,7 @@ def test_stop_tokens_that_arrive_end_nobody_else() -> None:
     engine.submit(prompt_of(asks[0][0]), asks[0][1])
     engine.tick()
     engine.submit(prompt_of(asks[1][0]), asks[1][1])
-    finished = dict(engine.collect())
+    finished = results_of(engine.collect())
     assert_same([trajectory_of(finished[number]) for number in (0, 1)], expected)
 
 
@@ -210,5 +217,5 @@ def test_who_was_aborted_writes_nothing_more() -> None:
     for _ in range(6):
         engine.tick()
     assert engine._scheduler.running[1].pages[1] == page
-    ((_, result),) = engine.collect()
+    (result,) = results_of(engine.collect()).values()
     assert_same([trajectory_of(result)], [by_reference(model, ([5] * 50, quick))])

@@ -26,9 +26,10 @@ from tests.engine.writers import (
 from unmask.checkpoints.checkpoint import load_model
 from unmask.diffusion.reference_sampler import sample
 from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIES
-from unmask.engine.engine import Engine, conventions_of
+from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
+from unmask.models.conventions import conventions_of
 from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model

@@ -24,8 +24,8 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
-from unmask.engine.engine import conventions_of
 from unmask.engine.scoring import score_pack
+from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.objectives.reduce import reduction_weights

@@ -14,7 +14,7 @@ from tests.toy import toy_model
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model

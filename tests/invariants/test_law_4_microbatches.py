@@ -17,7 +17,7 @@ from unmask.configs.sft import SFTConfig
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.noise import NoiseSchedule, elbo_weights
 from unmask.diffusion.views import Views, views_of_responses
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
 from unmask.trainers.learner import Learner, Objective, Update

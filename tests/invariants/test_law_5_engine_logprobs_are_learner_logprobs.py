@@ -11,7 +11,7 @@ from tests.engine.writers import STRATEGIES, Ask, by_engine
 from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import views_of_trajectory
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model

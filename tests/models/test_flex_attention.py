@@ -14,8 +14,8 @@ from torch._dynamo.utils import counters
 from tests.diffusion.trajectories import CONVENTIONS, random_canvas, random_trajectory
 from tests.models.heads import random_heads
 from tests.models.structures import Token, allowed_pairs, packs
+from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.layout import pack_views
-from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.views import views_of_trajectory
 from unmask.models import flex_attention
 from unmask.models.attention import round_up, sees

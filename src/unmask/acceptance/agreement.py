@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.reference_sampler import LogitsFn, sample
-from unmask.engine.engine import conventions_of
+from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model, block_causal
 from unmask.types import SamplingParams, Trajectory
 

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.views import Views
 
 # Tokens of a dead document that see each other: what attention handles at a time on a GPU.

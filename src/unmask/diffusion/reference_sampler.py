@@ -10,39 +10,17 @@ A response ends at the first stop token all of whose left neighbours are decided
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import Rules
 from unmask.diffusion.unmask import Block, Progress, Reveal, open_now, quota, reveal
 from unmask.types import Finish, Prompt, SamplingParams, Trajectory
 
 LogitsFn = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Conventions:
-    """What a sampler must know of a model.
-
-    Attributes:
-        mask_id: the mask token.
-        drawable: `(V,)` bool, the ids that may be written.
-        is_full: whether every token sees every other; otherwise blocks see the blocks up to theirs.
-        is_shifted: whether row i of the logits is for slot i + 1.
-    """
-
-    mask_id: int
-    drawable: Tensor
-    is_full: bool = False
-    is_shifted: bool = False
-
-    @property
-    def first_is_alone(self) -> bool:
-        """Whether a block's first slot, read off the block before, is revealed before the others."""
-        return self.is_shifted and not self.is_full
 
 
 def find_end(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.unmask import Block, Progress, open_now, quota
 from unmask.engine.options import EngineParams
 from unmask.engine.sequence_state import Slots, block_positions, hidden_slots, may_change

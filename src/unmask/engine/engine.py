@@ -15,12 +15,12 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.sampling_tensors import Needs
 from unmask.engine.attention import build_planner, uses_kernel
 from unmask.engine.cuda_graphs import Graphs
+from unmask.engine.events import Committed, Event, Finished
 from unmask.engine.finished import read_finished
-from unmask.engine.host_state import Books, Report
+from unmask.engine.host_state import Books, Report, read_committed
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.request import Request, opening_of, resolve
@@ -29,26 +29,12 @@ from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.sequence_state import TEXTS, Slots, open_slots
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
+from unmask.models.conventions import conventions_of
 from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
-
-
-def conventions_of(model: Model) -> Conventions:
-    """Return what a sampler must know of a model.
-
-    Raises:
-        ValueError: if the model's mask id is unknown.
-    """
-    spec = model.spec
-    return Conventions(
-        mask_id=spec.require_mask_id(),
-        drawable=model.head.drawable,
-        is_full=spec.is_full,
-        is_shifted=spec.is_shifted,
-    )
 
 
 class Engine:
@@ -130,12 +116,13 @@ class Engine:
             )
         return resolved
 
-    def submit(self, prompt: Prompt, sampling: SamplingParams) -> int:
+    def submit(self, prompt: Prompt, sampling: SamplingParams, streams: bool = False) -> int:
         """Queue one response and return its number.
 
         Args:
             prompt: with `token_ids` filled in.
             sampling: `n` must be 1: several responses are several requests with seeds of their own.
+            streams: return its tokens as its blocks are finished (`Committed`).
 
         Raises:
             ValueError: as `resolve`, or `n` is not 1.
@@ -147,27 +134,29 @@ class Engine:
             )
         number = self._num_requests
         resolved = self.resolve(prompt, sampling)
-        self._scheduler.add(self._request(number, prompt, resolved))
+        self._scheduler.add(self._request(number, prompt, resolved, streams))
         self._num_requests += 1
         return number
 
-    def _request(self, number: int, prompt: Prompt, sampling: SamplingParams) -> Request:
+    def _request(
+        self, number: int, prompt: Prompt, sampling: SamplingParams, streams: bool
+    ) -> Request:
         assert sampling.block_size is not None
         opening = None
         if self.params.shares_prefixes:
             opening = opening_of(prompt.token_ids, sampling.block_size, self.model.spec)
-        return Request(number, prompt, sampling, self._conventions.is_full, opening)
+        return Request(number, prompt, sampling, self._conventions.is_full, opening, streams)
 
-    def collect(self) -> Iterator[tuple[int, Trajectory | ValueError]]:
-        """Run until idle, yielding `(number, trajectory)` as responses end; see `tick` for errors."""
+    def collect(self) -> Iterator[Finished[Trajectory]]:
+        """Run until idle, yielding requests as they finish; for committed tokens call `tick`."""
         while not self.is_idle:
-            yield from self.tick()
+            yield from (event for event in self.tick() if isinstance(event, Finished))
 
     @torch.inference_mode()
-    def tick(self) -> list[tuple[int, Trajectory | ValueError]]:
-        """Take one forward pass and return what it finished, or on CUDA what the one before it finished.
+    def tick(self) -> list[Event]:
+        """Take one forward pass and return its events, or on CUDA those of the pass before.
 
-        A request whose logits are not numbers finishes with an error; the others are not affected.
+        A request whose logits are not finite finishes with an error; the others are not affected.
         """
         self._admit()
         if self._slots is None or not self._scheduler.running:
@@ -325,15 +314,21 @@ class Engine:
         for slot, numbers in pages.items():
             slots.table[slot, : len(numbers)] = _index(numbers, slots)
 
-    def _settle(self, slots: Slots, report: Report) -> list[tuple[int, Trajectory | ValueError]]:
+    def _settle(self, slots: Slots, report: Report) -> list[Event]:
         """Bring the scheduler in line with the state: ends, shared prompts, room to grow."""
         scheduler = self._scheduler
         self._books.receive(report)
-        stopped = find_stop_texts(slots, self._books, scheduler.running, self._stop_texts)
+        fresh = read_committed(slots, self._books, scheduler.running)
+        stopped = find_stop_texts(slots, scheduler.running, fresh, self._stop_texts)
         done = list(dict.fromkeys((*self._books.done(scheduler.running), *stopped)))
         requests = [scheduler.running[slot].request for slot in done]
         finished = read_finished(slots, done, requests, self.policy_version)
         scheduler.finish(done)
+        committed = [
+            Committed(run.request.number, tuple(run.committed[fresh[slot] :]))
+            for slot, run in scheduler.running.items()
+            if run.request.streams and slot in fresh
+        ]
         scheduler.publish(
             [s for s in scheduler.unpublished() if self._books.has_fed(s, scheduler.running)]
         )
@@ -345,7 +340,8 @@ class Engine:
                 slots.cached[index] = 0
                 slots.is_fresh[index] = True
                 slots.active[index] = False
-        return list(zip((request.number for request in requests), finished, strict=True))
+        ended = zip(requests, finished, strict=True)
+        return [*committed, *(Finished(request.number, result) for request, result in ended)]
 
 
 def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Tensor:

@@ -133,6 +133,30 @@ class Books:
         return first + length if length > 0 else int(self._column("start")[slot])
 
 
+def read_committed(slots: Slots, books: Books, running: Mapping[int, Running]) -> dict[int, int]:
+    """Copy new tokens of finished blocks to the host, for requests that stream or have stop texts.
+
+    Args:
+        slots: the state.
+        books: what the host has of it.
+        running: slot to request; `committed` of each is extended.
+
+    Returns:
+        Slot to how many tokens `committed` held before, where there are new ones.
+    """
+    fresh: dict[int, int] = {}
+    for slot, run in running.items():
+        request, num_read = run.request, len(run.committed)
+        if not (request.streams or request.sampling.stop) or not books.knows(slot, running):
+            continue
+        first = len(request.prompt.token_ids)
+        end = min(books.end_of(slot, first), first + request.sampling.max_tokens)
+        if end > first + num_read:
+            run.committed += slots.tokens[slot, first + num_read : end].tolist()
+            fresh[slot] = num_read
+    return fresh
+
+
 def _next_block_end(start: Tensor, block: Tensor, canvas_end: Tensor) -> Tensor:
     """Return where the block after the current one ends: up to there a sequence needs pages."""
     return torch.minimum(start + 2 * block, canvas_end)

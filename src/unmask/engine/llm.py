@@ -7,7 +7,7 @@ The place to start from Python:
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -35,8 +35,10 @@ from unmask.engine.asked import (
     token_ids_of,
 )
 from unmask.engine.engine import Engine
+from unmask.engine.events import Committed, Finished
 from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import StopTexts
+from unmask.engine.text_stream import TextStream
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
@@ -200,23 +202,69 @@ class LLM:
         found = conversations_of(conversations)
         return self._write([tuple(render(messages, tokenizer)) for messages in found], sampling)
 
-    def add(self, prompt: str | Sequence[int], sampling: SamplingParams | None = None) -> int:
+    def stream(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None = None
+    ) -> Iterator[str]:
+        """Yield the text of one response as its blocks are finished.
+
+        The pieces, joined, are the `text` of the response that `generate` writes. What a stop text may
+        begin with is held back until it is certain.
+
+        Raises:
+            ValueError: if it does not fit the model, `n` is not 1, the checkpoint has no tokenizer, other
+                requests still run, or the model's logits are not finite.
+        """
+        self._require_idle()
+        num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
+        self.require_tokenizer()
+        self.add(prompt, sampling, streams=True)
+        text, num_chars = TextStream(self.decode, num_held), 0
+        try:
+            while not self.engine.is_idle:
+                for event in self.tick():
+                    if isinstance(event, Committed):
+                        piece = text.add(event.token_ids)
+                    elif isinstance(event.result, ValueError):
+                        raise event.result
+                    else:
+                        piece = event.result.text[num_chars:]
+                    num_chars += len(piece)
+                    if piece:
+                        yield piece
+        except BaseException:  # the reader may have stopped early
+            self.engine.abort()
+            raise
+
+    def add(
+        self,
+        prompt: str | Sequence[int],
+        sampling: SamplingParams | None = None,
+        streams: bool = False,
+    ) -> int:
         """Queue one response to a text or token ids, and return its number; `tick` writes on.
 
-        It is the one that `generate` writes.
+        It is the one that `generate` writes. With `streams`, ticks also return its tokens as its blocks
+        are finished; `TextStream` makes text of them.
 
         Raises:
             ValueError: if it does not fit the model, or `n` is not 1.
         """
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
-        return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked)
+        return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked, streams)
 
-    def tick(self) -> list[tuple[int, "Generation | ValueError"]]:
-        """Take one forward pass for all that was added, and return what it finished."""
+    def tick(self) -> list[Committed | Finished[Generation]]:
+        """Take one forward pass for all that was added, and return its events."""
         return [
-            (number, result if isinstance(result, ValueError) else self._generation(result))
-            for number, result in self.engine.tick()
+            event
+            if isinstance(event, Committed)
+            else Finished(
+                event.request_id,
+                event.result
+                if isinstance(event.result, ValueError)
+                else self._generation(event.result),
+            )
+            for event in self.engine.tick()
         ]
 
     def abort(self, number: int | None = None) -> None:
@@ -251,25 +299,28 @@ class LLM:
             BrokenResponses: a ValueError, if the model's logits were not numbers for one of them;
                 after the others have ended, which it carries.
         """
-        if not self.engine.is_idle:  # their results would come here, and be lost
-            raise ValueError(
-                "requests that were added still run: tick until engine.is_idle, or abort() them, "
-                "before generate, chat or complete"
-            )
+        self._require_idle()
         pairs = list(zip(prompts, sampling, strict=True))
         for pair in pairs:  # refused before any is queued, or the others would stay behind
             self.engine.resolve(*pair)
         finished: dict[int, Trajectory | ValueError] = {}
         try:
             numbers = [self.engine.submit(*pair) for pair in pairs]
-            for number, result in self.engine.collect():
-                finished[number] = result
-                if on_finish and not isinstance(result, ValueError):
-                    on_finish(result)
+            for event in self.engine.collect():
+                finished[event.request_id] = event.result
+                if on_finish and not isinstance(event.result, ValueError):
+                    on_finish(event.result)
         except BaseException:
             self.engine.abort()
             raise
         return self._unbroken(prompts, [finished[number] for number in numbers])
+
+    def _require_idle(self) -> None:
+        if not self.engine.is_idle:  # their results would come to this call, and be lost
+            raise ValueError(
+                "requests that were added still run: tick until engine.is_idle, or abort() them, "
+                "before generate, chat, stream or complete"
+            )
 
     def _unbroken(
         self, prompts: Sequence[Prompt], results: Sequence[Trajectory | ValueError]

@@ -21,6 +21,7 @@ class Request:
         sampling: with `block_size` and `stop_token_ids` filled in.
         is_full: whether the model sees the whole canvas at once.
         opening: the beginning of the prompt whose keys and values others may read, if there is one.
+        streams: whether ticks return its tokens as its blocks are finished.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Request:
     sampling: SamplingParams
     is_full: bool
     opening: Opening | None = None
+    streams: bool = False
 
     @property
     def block(self) -> int:

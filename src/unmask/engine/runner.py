@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.unmask import scored_slots
 from unmask.engine.attention import Planner
 from unmask.engine.batch_plan import Rows, lay_rows, lay_scored, plan_block, plan_feed

@@ -23,13 +23,13 @@ class Running:
         request: what is written.
         pages: its pages, in order; none while it is interrupted.
         feeds: the opening that it feeds for others as well, until that is in the index.
-        num_read: tokens of its response in which stop texts have been looked for.
+        committed: response tokens of its finished blocks, if it streams or has stop texts.
     """
 
     request: Request
     pages: list[int] = field(default_factory=list)
     feeds: Opening | None = None
-    num_read: int = 0
+    committed: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.diffusion.reference_sampler import Conventions
+from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import Rules
 from unmask.diffusion.unmask import Block, Reveal, open_now, reveal
 from unmask.engine.pages import SCRAP

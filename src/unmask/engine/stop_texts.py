@@ -6,8 +6,8 @@ it. Where the stop text spells a special token, that token matches as well as or
 the same; elsewhere special tokens are passed over, as in the response's own text. So a special token
 matches whole or not at all.
 
-Only what may hold a stop text that was not there before is decoded, so the cost of a response grows
-with its length, not with its square.
+Each time a block is finished, its tokens are decoded behind a bounded number of earlier ones, so the
+cost of a response is linear in its length.
 """
 
 import re
@@ -15,13 +15,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
-from unmask.engine.host_state import Books
 from unmask.engine.scheduler import Running
 from unmask.engine.sequence_state import Slots
 
 ANY_SPECIAL = "[\ud800-\udfff]*"
 OTHER_SPECIAL = "\udfff"  # stands for a special token that no stop text spells
-TOKENS_PER_CHARACTER = 4  # a character has four bytes at most, and a token one at least
+# Characters at the start of a window that may differ from the whole text: up to three bytes of a
+# character that began before, or the mark of a word's continuation.
+GARBLED = 3
+OPEN = 3  # characters that stand for the bytes of one that new tokens may complete, at the end
 
 
 class StopTexts:
@@ -44,7 +46,9 @@ class StopTexts:
         marks = {text: chr(0xD800 + index) for index, text in enumerate(spelled)}
         self._marks = {i: marks.get(text, OTHER_SPECIAL) for i, text in special.items()}
         self._pattern = re.compile("|".join(_pattern(stop, marks) for stop in stops))
-        self._reach = TOKENS_PER_CHARACTER * (1 + max(map(len, stops)))
+        self._overlap = (
+            max(map(len, stops)) - 1
+        )  # characters of a stop text that may be read already
         self._decode = decode
 
     def length(self, token_ids: Sequence[int], num_read: int = 0) -> int:
@@ -54,17 +58,31 @@ class StopTexts:
             token_ids: of the response so far.
             num_read: leading tokens that hold no stop text.
         """
-        first, left = num_read, self._reach
-        while first and left:
-            first -= 1
-            left -= token_ids[first] not in self._marks
-        if not self._is_in(token_ids[first:]):
+        first = self._window_start(token_ids, num_read)
+        skipped = GARBLED if first else 0
+
+        def holds_stop(end: int) -> bool:
+            return self._pattern.search(self._read(token_ids[first:end]), skipped) is not None
+
+        if not holds_stop(len(token_ids)):
             return 0
         lengths = range(num_read + 1, len(token_ids))
         # A text that holds a stop text holds it still when it goes on.
-        return lengths.start + bisect_left(
-            lengths, True, key=lambda end: self._is_in(token_ids[first:end])
-        )
+        return lengths.start + bisect_left(lengths, True, key=holds_stop)
+
+    def _window_start(self, token_ids: Sequence[int], num_read: int) -> int:
+        """Return the first token of a window whose text up to `num_read` ends as the whole text does.
+
+        Special tokens, and tokens without text, do not count: a stop text passes over them.
+        """
+        needed = self._overlap + OPEN
+        width = GARBLED + needed
+        while width < num_read:
+            text = self._read(token_ids[num_read - width : num_read])[GARBLED:]
+            if sum(not "\ud800" <= character <= "\udfff" for character in text) >= needed:
+                return num_read - width
+            width *= 2
+        return 0
 
     def text_before(self, token_ids: Sequence[int]) -> str:
         """Return a response's text up to the first stop text, without special tokens."""
@@ -72,14 +90,19 @@ class StopTexts:
         found = self._pattern.search(text)
         if found is None:
             return self._decode(token_ids)
-        counts = range(len(token_ids) + 1)
-        # The last token that begins left of the stop text may be cut.
-        whole = bisect_right(counts, found.start(), key=lambda n: len(self._read(token_ids[:n])))
+
+        def num_characters(count: int) -> int:
+            return len(self._read(token_ids[:count]))
+
+        # The last token that begins left of the stop text may be cut. It is near the end: go back from
+        # there in growing steps, so that few prefixes are decoded.
+        low, step = len(token_ids), 1
+        while low and num_characters(low) > found.start():
+            low, step = max(0, low - step), 2 * step
+        counts = range(low, len(token_ids) + 1)
+        whole = low + bisect_right(counts, found.start(), key=num_characters)
         before = token_ids[: whole - 1]
         return self._decode(before) + text[len(self._read(before)) : found.start()]
-
-    def _is_in(self, token_ids: Sequence[int]) -> bool:
-        return self._pattern.search(self._read(token_ids)) is not None
 
     def _read(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, each special token as one character."""
@@ -103,31 +126,25 @@ def _spelled(text: str) -> str:
 
 def find_stop_texts(
     slots: Slots,
-    books: Books,
     running: Mapping[int, Running],
+    fresh: Mapping[int, int],
     stop_texts: Callable[[tuple[str, ...]], StopTexts] | None,
 ) -> list[int]:
     """End the responses in which a stop text has come up, and return their slots.
 
     Args:
         slots: the state, changed in place.
-        books: what the host has of it.
         running: slot to request.
+        fresh: from `read_committed`.
         stop_texts: from the stop texts of a request; `None` where no request has any.
     """
     ended: list[int] = []
-    for slot, run in running.items():
-        sampling = run.request.sampling
-        if not sampling.stop or not books.knows(slot, running):
-            continue
-        first = len(run.request.prompt.token_ids)
-        num_decided = min(books.end_of(slot, first) - first, sampling.max_tokens)
-        if num_decided <= run.num_read:
+    for slot, num_read in fresh.items():
+        run = running[slot]
+        if not run.request.sampling.stop:
             continue
         assert stop_texts is not None
-        token_ids = slots.tokens[slot, first : first + num_decided].tolist()
-        length = stop_texts(sampling.stop).length(token_ids, run.num_read)
-        run.num_read = num_decided
+        length = stop_texts(run.request.sampling.stop).length(run.committed, num_read)
         if length:
             slots.num_response[slot], slots.is_stop[slot] = length, True
             slots.active[slot] = False

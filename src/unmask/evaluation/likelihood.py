@@ -25,8 +25,8 @@ from torch import Tensor
 
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views, views_under_noise
-from unmask.engine.engine import conventions_of
 from unmask.engine.scoring import score_pack
+from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
 

@@ -95,13 +95,13 @@ def _write(run: RunDirectory, llm: LLM, asks: Sequence[Ask], bar: Progress) -> N
             except ValueError as error:
                 _record_failure(run, ask, error)
                 bar.advance()
-        for number, result in llm.engine.collect():
+        for event in llm.engine.collect():
             wall_s = time.perf_counter() - before
-            if isinstance(result, ValueError):
-                _record_failure(run, waiting[number], result)
+            if isinstance(event.result, ValueError):
+                _record_failure(run, waiting[event.request_id], event.result)
             else:
-                _record(run, llm, waiting[number], result, wall_s)
-                tokens += result.num_response
+                _record(run, llm, waiting[event.request_id], event.result, wall_s)
+                tokens += event.result.num_response
             before = time.perf_counter()
             bar.advance(1, tokens_per_s=tokens / (before - start))
     except BaseException:

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.layout import Pack, pack_views
-from unmask.diffusion.reference_sampler import Conventions
 from unmask.diffusion.views import Views
 from unmask.engine.scoring import score_pack, score_views
-from unmask.models.heads import Scores, drawable_ids
-from unmask.models.spec import ModelSpec
+from unmask.models.conventions import conventions_of
+from unmask.models.heads import Scores
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
 from unmask.objectives.loss import LossOutput
@@ -68,7 +67,7 @@ class Learner:
         self.model = model
         self.num_updates = 0
         self._config = config
-        self._conventions = _conventions_of(model.spec)
+        self._conventions = conventions_of(model)
         self._masters = MasterWeights(model)
         self._optimizer = torch.optim.AdamW(
             _parameter_groups(self._masters.named, config, rates or {}),
@@ -219,9 +218,3 @@ def _parameter_groups(
 
 def _main_column(scores: Scores | JudgedScores | Tensor) -> Tensor:
     return scores if isinstance(scores, Tensor) else scores.logprobs
-
-
-def _conventions_of(spec: ModelSpec) -> Conventions:
-    """Return what the layout must know of a model, which need not have a language head."""
-    drawable = drawable_ids(spec)
-    return Conventions(spec.require_mask_id(), drawable, spec.is_full, spec.is_shifted)

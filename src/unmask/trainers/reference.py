@@ -10,8 +10,8 @@ from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views
-from unmask.engine.engine import conventions_of
 from unmask.engine.scoring import score_views
+from unmask.models.conventions import conventions_of
 from unmask.models.lora import adapters_off
 from unmask.models.transformer import Model
 

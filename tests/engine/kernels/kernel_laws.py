@@ -251,7 +251,7 @@ def test_an_engine_on_the_kernel_writes_what_the_plain_one_writes() -> None:
             engine._runner.planner = partial(plan_kernel, rows_per_tile=rows)
         for ids, sampling in asks:
             engine.submit(Prompt("toy", 0, (), tuple(ids)), sampling)
-        written[kind] = dict(engine.collect())
+        written[kind] = {event.request_id: event.result for event in engine.collect()}
     for number, plain in written["plain"].items():
         kernel = written["kernel"][number]
         assert isinstance(plain, Trajectory) and isinstance(kernel, Trajectory)

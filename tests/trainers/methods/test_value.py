@@ -22,8 +22,8 @@ from tests.trainers.toy_runs import rl_config, toy_trajectories
 from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.target_table import TargetTable
-from unmask.engine.engine import conventions_of
 from unmask.engine.scoring import score_pack
+from unmask.models.conventions import conventions_of
 from unmask.objectives.value import clipped_value_loss
 from unmask.trainers.losses import build_value_objective
 from unmask.trainers.methods.value import Critic, build_value_model
