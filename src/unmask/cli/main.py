@@ -354,9 +354,9 @@ def _pieces(run: Path) -> "Pieces | None":
     """Return what splits the token ids of a run into pieces of text, if its tokenizer is there."""
     from unmask.checkpoints.tokenizer import token_pieces
     from unmask.evaluation.reading import find_tokenizer
-    from unmask.runs.history import read_run
+    from unmask.json_files import read_object
 
-    tokenizer = find_tokenizer(run, read_run(run).config["model"]["path"])
+    tokenizer = find_tokenizer(run, read_object(run / "config.json")["model"]["path"])
     return None if tokenizer is None else lambda ids: token_pieces(ids, tokenizer)
 
 

@@ -20,7 +20,7 @@ from rich.style import Style
 from rich.text import Text
 
 from unmask.runs.gradings import judged, read_verdicts
-from unmask.runs.history import read_lines
+from unmask.runs.read import read_lines
 from unmask.runs.trajectories import total_reward
 
 Record = Mapping[str, Any]

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from unmask.runs.gradings import judged, read_verdicts
+from unmask.runs.read import Record, is_number, read_spread, read_tail
 from unmask.runs.trajectories import total_reward
 from unmask.viewer.markup import json_text
-from unmask.viewer.numbers import is_number
-from unmask.viewer.reading import Record, read_spread, read_tail
 
 NUM_LATEST, NUM_LOWEST, NUM_SPREAD = 64, 16, 24
 MAX_BYTES = 1_200_000
