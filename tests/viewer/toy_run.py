@@ -1,4 +1,4 @@
-"""Run directories as a run leaves them behind, with text that tries to break out of a page."""
+"""Run directories for tests, with text that tries to break out of a page."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -85,7 +85,7 @@ class RunFiles:
     @property
     def wall_s(self) -> float:
         """Seconds spent in timed stages, or in the samplings of an evaluation."""
-        stages = (value for row in self.metrics for name, value in row.items() if _is_wall_s(name))
+        stages = (row[name] for row in self.metrics for name in row if name.endswith("_wall_s"))
         speeds = (subtable(found, "speed").get("wall_s") for found in self.samplings.values())
         return sum(filter(is_number, stages)) + sum(filter(is_number, speeds))
 
@@ -282,10 +282,6 @@ def _records(lines: Iterable[bytes]) -> Iterator[Record]:
 
 def _is_step(value: object) -> bool:
     return isinstance(value, int) and is_number(value)
-
-
-def _is_wall_s(name: str) -> bool:
-    return name.endswith("_wall_s")
 
 
 def _evaluation_metrics(samplings: Mapping[str, Record]) -> dict[str, float | None]:
