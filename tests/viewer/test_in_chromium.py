@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.viewer.toy_run import hostile_record, record, write_run
+from tests.viewer.toy_run import HOSTILE, hostile_record, record, write_lines, write_run
 from unmask.viewer.report import write_report
 
 CHROMIUM = next(
@@ -68,12 +68,18 @@ def test_trajectory_is_shown_at_the_step_of_the_address(tmp_path: Path) -> None:
 
 def test_hostile_text_is_shown_and_not_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", num_steps=2, trajectories=[hostile_record()])
+    names = {f"reward_{text}": 1.0 for text in HOSTILE[:2]}
+    write_lines(run / "metrics.jsonl", [{"step": 1, **names}])
     report = write_report(run)
     page = document(report, tmp_path)
     assert 'data-report="ready"' in page
     assert "<title>Reinforcement learning on chain_sum</title>" in page
     assert "owned'" in page and "<img" not in page
     assert page.count("<script") == report.read_text().count("<script")
+    labels = re.findall('<div class="u-label">(.*?)</div>', page)
+    assert labels[1:] == [
+        text.replace("<", "&lt;").replace(">", "&gt;") for text in sorted(HOSTILE[:2])
+    ]
     canvas = page.split('id="canvas"')[1].split('id="counter"')[0]
     assert "&lt;/script&gt;&lt;script&gt;document.title='owned'&lt;/script&gt;" in canvas
     assert "U+2028" in canvas and "U+202E" in canvas and "w" * 400 in canvas

@@ -65,6 +65,12 @@
     return { stroke: css("--muted"), font: FONT, grid: line, ticks: { ...line, size: 4 }, gap: 4, size, values };
   }
 
+  // The axis of shares: a margin around the values, within 0 and 1.
+  function shareRange(low, high) {
+    const margin = 0.08 * (high - low || Math.abs(high) || 1);
+    return [Math.max(Math.min(low, 0), low - margin), Math.min(Math.max(high, 1), high + margin)];
+  }
+
   function base(chart, xValues) {
     const text = format(chart);
     return {
@@ -105,16 +111,17 @@
     const options = { ...base(chart, (tick) => (Number.isInteger(tick) ? formatStep(tick) : "")), series, bands };
     options.cursor.sync = { key: "steps" };
     if (chart.range) options.scales.y.range = chart.range;
+    else if (chart.is_share) options.scales.y.range = (u, low, high) => shareRange(low ?? 0, high ?? 1);
     return [options, data];
   }
 
   function pointsPlot(chart) {
     const points = [...chart.points].sort((a, b) => a.x - b.x);
     const data = [points.map((point) => point.x), ...points.map((point, own) => points.map((_, i) => (i === own ? point.y : null)))];
-    const ups = points.flatMap((point) => [point.y, ...point.up]), margin = 0.02;
+    const ups = points.flatMap((point) => [point.y, ...point.up]);
     const options = base(chart, formatNumber);
     options.scales.x.range = [0, 1.1 * Math.max(...points.flatMap((point) => [point.x, ...point.across])) || 1];
-    options.scales.y.range = [Math.min(...ups) - margin, Math.max(...ups) + margin];
+    options.scales.y.range = shareRange(Math.min(...ups), Math.max(...ups));
     options.legend.markers.fill = (u, index) => colour(index - 1);
     options.series = [{ ...HIDDEN }, ...points.map((point, index) => ({
       label: point.label,
