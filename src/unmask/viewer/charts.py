@@ -130,8 +130,8 @@ ROWS = (
     Row(
         TIME,
         "Tokens per second",
-        "While sampling (RL) or training (SFT).",
-        {"tokens_per_s": "tokens/s"},
+        "Response tokens while sampling (RL), packed tokens while training (SFT).",
+        {"tokens_per_s": "sampled", "packed_tokens_per_s": "packed"},
     ),
     Row(TIME, "Packed tokens", "Tokens in the learner's forward passes.", {"packed_tokens": "all"}),
 )

@@ -80,7 +80,7 @@
       scales: { x: { time: false }, y: { distr: chart.is_log ? 3 : 1 } },
       axes: [
         { ...axis((u, ticks) => ticks.map((tick) => (tick === null ? "" : xValues(tick))), 26), space: 60 },
-        { ...axis((u, ticks) => ticks.map((tick) => (tick === null ? "" : text(tick))), 54), space: 34 },
+        { ...axis((u, ticks) => ticks.map((tick) => (tick === null ? "" : text(tick))), 54), space: 26 },
       ],
       legend: { markers: { width: 0, fill: (u, index) => u.series[index].stroke?.(u, index) ?? "transparent" } },
     };
