@@ -199,7 +199,7 @@ def _legend(record: Record) -> Text:
 
 
 def _style(step: int, last: int) -> Style:
-    """Return the colour of a denoising step among `last`; a slot never revealed is dim."""
+    """Return the colour of a denoising step among `last`; a position never revealed is dim."""
     if step < 1:
         return Style(dim=True)
     place = (step - 1) / max(last - 1, 1) * (len(RAMP) - 1)

@@ -14,12 +14,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files as package_files
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
 
 from unmask.runs.files import write_text
 from unmask.runs.format import format_duration, format_share
-from unmask.runs.read import Record, RunFiles, is_number, read_run
+from unmask.runs.read import RunFiles, is_number, read_run
 from unmask.viewer import headline
 from unmask.viewer.charts import MORE, OUTCOME, TIME, Chart, charts_from_curves, figure
 from unmask.viewer.curves import Curves, curves_from_metrics
@@ -28,6 +29,7 @@ from unmask.viewer.markup import csp_hash, escape, json_island, json_text
 from unmask.viewer.traces import Traces, read_traces
 
 NAME = "report.html"
+SAMPLINGS = "Samplings"
 REFRESH_S = 30
 SCRIPTS = ("colours.js", "player.js", "report.js")
 UPLOT = ("vendor/uPlot.LICENSE", "vendor/uPlot.iife.min.js")
@@ -62,12 +64,7 @@ def report_html(run_directory: Path, is_running: bool = False) -> str:
     """Return the report of a run; arguments and errors as `write_report`."""
     files, traces = read_run(run_directory), read_traces(run_directory / "trajectories.jsonl")
     curves = curves_from_metrics(files.metrics)
-    charts: list[Chart] = []  # filled in the order of the page; a figure names its index here
-    sections = {
-        name: _section(name, _figures(found, charts), _stages(files) if name == TIME else "")
-        for name, found in charts_from_curves(curves).items()
-    }
-    results = _evaluation(files.samplings, charts)
+    charts, sections = _chart_sections(files, curves)
     styles = "".join(map(_source, STYLES))
     uplot_license, uplot = map(_source, UPLOT)
     # The licence asks for its text in every copy of the library, and each page is one.
@@ -75,11 +72,11 @@ def report_html(run_directory: Path, is_running: bool = False) -> str:
     body = [
         _header(files, is_running),
         sections.pop(OUTCOME, ""),
-        results,
+        sections.pop(SAMPLINGS, ""),
         "" if files.kind == "sft" and not traces.islands else _trajectories(traces),
         *sections.values(),
-        _table("configuration", "Configuration", files.config),
-        _table("environment", "Environment", files.environment),
+        _table("Configuration", files.config),
+        _table("Environment", files.environment),
         _footer(files, curves),
         json_island(
             "charts-data",
@@ -141,30 +138,31 @@ def _header(files: RunFiles, is_running: bool) -> str:
     )
 
 
-def _figures(found: Iterable[Chart], charts: list[Chart]) -> str:
-    """Append charts to those of the page; return their figures."""
-    first = len(charts)
-    charts += found
-    return "".join(figure(chart, first + i) for i, chart in enumerate(charts[first:]))
+def _chart_sections(files: RunFiles, curves: Curves) -> tuple[list[Chart], dict[str, str]]:
+    """Return all charts of the page, and the sections whose figures name them by their index."""
+    found = charts_from_curves(curves)
+    if files.samplings:
+        found[SAMPLINGS] = list(evaluation_charts(files.samplings))
+    charts = [chart for section in found.values() for chart in section]
+    figures = map(figure, charts, count())
+    sections: dict[str, str] = {}
+    for title, section in found.items():
+        content = "".join(islice(figures, len(section)))
+        content = f'<div class="charts">{content}{_stages(files) if title == TIME else ""}</div>'
+        if title == SAMPLINGS:
+            content = evaluation_table(files.samplings) + content
+        sections[title] = (
+            f"<details><summary><h2>{title}</h2></summary>{content}</details>\n"
+            if title == MORE
+            else _section(title, content)
+        )
+    return charts, sections
 
 
-def _section(title: str, figures: str, extra: str) -> str:
-    content = f'<div class="charts">{figures}{extra}</div>'
-    if title == MORE:
-        return f"<details><summary><h2>{escape(title)}</h2></summary>{content}</details>\n"
+def _section(title: str, content: str) -> str:
     return (
-        f'<section id="{escape(title.lower())}"><div class="section-head"><h2>{escape(title)}</h2>'
-        f"</div>{content}</section>\n"
-    )
-
-
-def _evaluation(samplings: Mapping[str, Record], charts: list[Chart]) -> str:
-    if not samplings:
-        return ""
-    figures = _figures(evaluation_charts(samplings), charts)
-    return (
-        '<section id="samplings"><div class="section-head"><h2>Samplings</h2></div>'
-        f'{evaluation_table(samplings)}<div class="charts">{figures}</div></section>\n'
+        f'<section id="{title.lower()}"><div class="section-head"><h2>{title}</h2></div>'
+        f"{content}</section>\n"
     )
 
 
@@ -204,11 +202,10 @@ def _trajectories(traces: Traces) -> str:
             " is a token in reading order, coloured by the step that revealed it. Keys: space plays,"
             f" left and right step.</p>{_source('player.html')}"
         )
-    head = '<div class="section-head"><h2>Trajectories</h2></div>'
-    return f'<section id="trajectories">{head}{content}</section>\n'
+    return _section("Trajectories", content)
 
 
-def _table(identifier: str, title: str, values: Mapping[str, Any]) -> str:
+def _table(title: str, values: Mapping[str, Any]) -> str:
     """Return a section with every value by its dotted name, in groups."""
     if not values:
         return ""
@@ -222,10 +219,7 @@ def _table(identifier: str, title: str, values: Mapping[str, Any]) -> str:
         + "</table>"
         for group, rows in groups.items()
     )
-    return (
-        f'<section id="{identifier}"><div class="section-head"><h2>{escape(title)}</h2></div>'
-        f'<div class="tables card">{tables}</div></section>\n'
-    )
+    return _section(title, f'<div class="tables card">{tables}</div>')
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
