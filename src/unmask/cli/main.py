@@ -308,8 +308,8 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's dire
 
     check_run(run)
     try:
-        lock(run).close()
-        is_running = False
+        with lock(run):
+            is_running = False
     except ValueError:  # the run's own process holds the lock
         is_running = True
     typer.echo(write_report(run, is_running))
