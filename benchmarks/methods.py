@@ -51,7 +51,7 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import evaluate
-from unmask.runs.history import read_lines
+from unmask.runs.read import read_lines
 from unmask.tasks.build import build_task
 from unmask.trainers.quickstart import train_longer
 from unmask.trainers.rl import train_rl

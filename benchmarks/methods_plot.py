@@ -5,7 +5,8 @@ seed's curve is read off on straight lines between its evaluations, up to where 
 Intervals are in the tables: bands of a few seeds would cover the lines.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -20,9 +21,8 @@ from methods_report import (
     shared_seeds,
 )
 
+from unmask.runs.format import format_number, format_share
 from unmask.viewer.markup import escape
-from unmask.viewer.numbers import tick_labels
-from unmask.viewer.scales import Scale, value_scale
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 300, 190, 44, 34, 22
 COLOURS = {
@@ -34,7 +34,9 @@ COLOURS = {
     "shrink4": "#0f8a6b",
 }
 POINTS = 24
+NUM_TICKS = 5
 Line = Sequence[tuple[float, float]]  # place, accuracy
+Scale = Callable[[float], float]  # number to coordinate
 
 
 def draw(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -80,30 +82,41 @@ def _panel(title: str, lines: Mapping[str, Line]) -> str:
     if not lines:
         return "".join([*parts, f'<text x="{LEFT}" y="40">not measured yet</text>'])
     points = [point for line in lines.values() for point in line]
-    across = Scale(0.0, max(place for place, _ in points), WIDTH - LEFT - 8)
-    up = value_scale([accuracy for _, accuracy in points], HEIGHT - TOP - BOTTOM)
-    parts += [*_axes(across, up)]
+    lasts, accuracies = zip(*points, strict=True)
+    across, x_ticks = _scale(0.0, max(lasts), LEFT, WIDTH - 8)
+    up, y_ticks = _scale(min(accuracies), max(accuracies), HEIGHT - BOTTOM, TOP)
+    parts += _axes(across, up, x_ticks, y_ticks)
     for index, (variant, line) in enumerate(lines.items()):
         parts.append(_drawn(line, across, up, COLOURS[variant]))
         parts.append(_entry(index, variant))
     return "".join(parts)
 
 
-def _axes(across: Scale, up: Scale) -> list[str]:
-    foot = HEIGHT - BOTTOM
+def _scale(low: float, high: float, first: float, last: float) -> tuple[Scale, list[float]]:
+    """Return the map of low..high to first..last in the picture, and round numbers in between."""
+    span = (high - low) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / NUM_TICKS))
+    step = next(power * part for part in (1, 2, 5, 10) if span / NUM_TICKS <= power * part)
+    ticks = [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return lambda value: first + (value - low) / span * (last - first), ticks
+
+
+def _axes(
+    across: Scale, up: Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]
+) -> list[str]:
     parts: list[str] = []
-    for tick, label in zip(up.ticks(), tick_labels(up.ticks(), is_share=True), strict=True):
-        y = foot - up(tick)
+    for tick in y_ticks:
+        y, label = up(tick), format_share(tick)
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - 8}" stroke="#e1e5ea"/>')
         parts.append(f'<text x="{LEFT - 4}" y="{y + 3:.1f}" text-anchor="end">{label}</text>')
-    for tick, label in zip(across.ticks(), tick_labels(across.ticks()), strict=True):
-        x = LEFT + across(tick)
-        parts.append(f'<text x="{x:.1f}" y="{foot + 12}" text-anchor="middle">{label}</text>')
+    for tick in x_ticks:
+        place = f'x="{across(tick):.1f}" y="{HEIGHT - BOTTOM + 12}" text-anchor="middle"'
+        parts.append(f"<text {place}>{format_number(tick)}</text>")
     return parts
 
 
 def _drawn(line: Line, across: Scale, up: Scale, colour: str) -> str:
-    points = (f"{LEFT + across(at):.1f} {HEIGHT - BOTTOM - up(value):.1f}" for at, value in line)
+    points = (f"{across(at):.1f} {up(value):.1f}" for at, value in line)
     return f'<path d="M{"L".join(points)}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
 
 

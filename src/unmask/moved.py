@@ -76,6 +76,7 @@ MOVED = {
     "rewards.sandbox_user": "sandbox.user",
     "rewards.workers": "sandbox.verifier_pool",
     "runs.columns": "runs.text_table",
+    "runs.history": "runs.read",
     "runs.show": "runs.print",
     "runs.verdicts": "runs.gradings",
     "tasks.json_files": "tasks.json_task",
@@ -84,6 +85,8 @@ MOVED = {
     "trainers.keeper": "trainers.checkpointer",
     "trainers.masters": "trainers.master_weights",
     "trainers.terms": "trainers.losses",
+    "viewer.numbers": "runs.format",
+    "viewer.reading": "runs.read",
     "rewards.inside": "sandbox.guest",
 }
 

@@ -22,6 +22,7 @@ from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.presets import preset
+from unmask.runs.lock import lock
 from unmask.types import Message, SamplingParams
 
 
@@ -322,6 +323,16 @@ def test_runs_are_listed_and_compared(tmp_path: Path) -> None:
     assert "optimizer.lr" in unmask("runs", a, b).stdout
     assert refused("runs", a, b, a).startswith("3 directories: ")
     assert refused("runs", tmp_path / "c").startswith(f"{tmp_path / 'c'}: no such directory")
+
+
+def test_report_is_drawn_as_running_while_the_run_is_locked(tmp_path: Path) -> None:
+    path = past_run(tmp_path / "a", metrics=[{"step": 4, "reward": 0.5}])
+    with lock(path):
+        assert unmask("report", path).stdout == f"{path / 'report.html'}\n"
+        assert "running, step 4 of 9" in (path / "report.html").read_text()
+    assert unmask("report", path).returncode == 0
+    assert "stopped at step 4 of 9" in (path / "report.html").read_text()
+    assert refused("report", tmp_path).startswith(f"{tmp_path}: is not a run")
 
 
 def test_trajectories_are_shown(tmp_path: Path) -> None:

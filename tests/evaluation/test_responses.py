@@ -9,7 +9,7 @@ from unmask.evaluation.responses import FAILURES, Ask, plan_responses, write_mis
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import RunDirectory
 from unmask.runs.gradings import key_of
-from unmask.runs.history import read_objects
+from unmask.runs.read import read_objects
 from unmask.types import Prompt, SamplingParams
 
 PROMPTS = [Prompt("toy", uid, (), (3, 4, uid)) for uid in (5, 6, 5)]

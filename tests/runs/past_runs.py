@@ -1,4 +1,4 @@
-"""Run directories as a run leaves them, written in a moment."""
+"""Run directories written without running anything."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What two runs were asked differently, and what each came to."""
+"""Two runs: the keys that differ, and the last metrics of both."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.runs.past_runs import past_run
 from unmask.runs.compare import compare_runs
 
 
-def test_only_what_differs_and_every_last_metric(tmp_path: Path) -> None:
+def test_different_keys_and_all_last_metrics(tmp_path: Path) -> None:
     a = past_run(tmp_path / "a", metrics=[{"step": 3, "loss": 0.5, "kl": None, "ratio": 1.0}])
     b = past_run(tmp_path / "b", "optimizer.lr=0.1", metrics=[{"step": 4, "loss": 0.25, "kl": 2.0}])
     config, environment, metrics = compare_runs(a, b).split("\n\n")
@@ -27,6 +27,6 @@ def test_only_what_differs_and_every_last_metric(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_directories_that_are_not_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="b: is not a run"):
         compare_runs(past_run(tmp_path / "a"), tmp_path / "b")

@@ -1,18 +1,16 @@
-"""Every run in a line."""
+"""Every run has a line; damaged files are named below the table."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import pytest
-
 from tests.runs.past_runs import START, past_run
-from unmask.runs.listing import accuracy_text, duration, list_runs
+from unmask.runs.listing import accuracy_text, list_runs
 
-NUMBERS = {"reward": 0.8125, "accuracy": 0.75, "eval_accuracy": 0.9, "update_wall_s": 90.0}
+METRICS = {"reward": 0.8125, "accuracy": 0.75, "eval_accuracy": 0.9, "update_wall_s": 90.0}
 
 
 def test_a_run_is_a_line(tmp_path: Path) -> None:
-    past_run(tmp_path / "a", metrics=[{"step": 4, **NUMBERS}])
+    past_run(tmp_path / "a", metrics=[{"step": 4, **METRICS}])
     past_run(tmp_path / "b")
     now = datetime.fromisoformat(START) + timedelta(hours=5)
     heading, first, second = list_runs(tmp_path, now).splitlines()
@@ -25,24 +23,34 @@ def test_a_run_is_a_line(tmp_path: Path) -> None:
         "0.812",
         "75.0%",
         "90.0%",
-        "5.0",
-        "h",
-        "2",
-        "min",
+        *("5", "h", "0", "min"),
+        *("1", "min", "30", "s"),
     ]
-    assert second.split() == ["b", "rl", "chain_sum", "0/9", "-", "-", "-", "5.0", "h", "0", "s"]
+    assert second.split() == [
+        "b",
+        "rl",
+        "chain_sum",
+        "0/9",
+        "-",
+        "-",
+        "-",
+        *("5", "h", "0", "min"),
+        *("0.0", "s"),
+    ]
 
 
 def test_a_run_itself_is_listed(tmp_path: Path) -> None:
     assert "\nmine  rl" in list_runs(past_run(tmp_path / "mine"))
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59, "59 s"), (90, "2 min"), (5400, "1.5 h"), (86400, "24 h"), (2e5, "2 d")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+def test_damaged_files_are_named_below_the_table(tmp_path: Path) -> None:
+    path = past_run(tmp_path / "a", metrics=[{"step": 4, **METRICS}])
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write("{]\n")
+    past_run(tmp_path / "b")
+    table = list_runs(tmp_path).splitlines()
+    assert [line.split()[0] for line in table[:3]] == ["run", "a", "b"]
+    assert table[3:] == [f"{path / 'metrics.jsonl'}: 1 damaged line left out."]
 
 
 def test_accuracy_comes_with_its_interval() -> None:

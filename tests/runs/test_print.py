@@ -1,4 +1,4 @@
-"""Trajectories in the terminal: the order is visible, and nothing a model wrote reaches the terminal."""
+"""Printed trajectories show the order of revealing, and control sequences never reach the terminal."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ def printed(*records: dict[str, Any], with_pieces: bool = True, **options: Any) 
     return stream.getvalue()
 
 
-def test_off_a_terminal_each_token_has_its_step() -> None:
+def test_tokens_have_their_step_outside_a_terminal() -> None:
     assert printed(trajectory(step=40, reward=0.5)) == (
         "#1  step 40, reward 0.5, graded 0.5, 5 tokens in 3 denoising steps, ended by stop, "
         "chain_sum 7\n"
@@ -34,7 +34,7 @@ def test_off_a_terminal_each_token_has_its_step() -> None:
     )
 
 
-def test_on_a_terminal_each_step_has_its_colour() -> None:
+def test_steps_have_colours_on_a_terminal() -> None:
     text = printed(trajectory(), force_terminal=True, color_system="truecolor")
     first, middle, last = "38;2;70;120;255", "38;2;60;170;70", "38;2;235;70;60"
     for style, token in ((middle, "5"), (first, ";"), (middle, "-"), (last, "1")):
@@ -43,17 +43,17 @@ def test_on_a_terminal_each_step_has_its_colour() -> None:
     assert "\x1b[2m|\x1b[0m" in text  # the block border
 
 
-def test_without_colours_there_are_numbers_also_on_a_terminal() -> None:
+def test_terminal_without_colours_has_steps() -> None:
     assert "order     2:" in printed(trajectory(), force_terminal=True, no_color=True)
 
 
-def test_pieces_of_the_record_go_before_a_tokenizer() -> None:
+def test_recorded_pieces_take_precedence_over_the_tokenizer() -> None:
     grid = ["prompt", "tail", "a", "b", "c", "d", "e", "f"]
     text = printed(trajectory(pieces=grid), with_pieces=False)
     assert 'order     2:"a" 1:"b" | 2:"c" 3:"d" 0:"e"' in text
 
 
-def test_without_a_tokenizer_tokens_are_ids_and_without_ids_steps() -> None:
+def test_tokens_are_ids_without_a_tokenizer_and_steps_without_ids() -> None:
     assert '2:"#7" 1:"#15"' in printed(trajectory(), with_pieces=False)
     assert "order     2 1 | 2 3 0\n" in printed(trajectory(canvas_ids=[]), with_pieces=False)
     assert "order" not in printed(trajectory(canvas_ids=[], step_map=[], num_response=0))
@@ -71,7 +71,7 @@ def test_control_characters_are_pictures() -> None:
         assert "[bold]c[/bold]" in out
 
 
-def test_rewards_per_token_are_what_the_steps_earned_and_none_is_said() -> None:
+def test_token_rewards_are_summed_over_steps_and_a_missing_reward_is_stated() -> None:
     record = trajectory() | {"reward": [0.5, 0.25, 0.0, 0.0, 0.0]}
     assert "reward 0.5," in printed(record)
     assert "no reward," in printed(trajectory() | {"reward": None})
@@ -87,12 +87,12 @@ def test_worst_best_and_a_sample() -> None:
     assert len(drawn) == 2
 
 
-def test_no_rewards_cannot_be_sorted() -> None:
+def test_records_without_rewards_cannot_be_sorted() -> None:
     with pytest.raises(ValueError, match=r"--worst: there are no rewards .* --sample 3"):
         choose([trajectory() | {"reward": None}], "worst", 3)
 
 
-def test_a_step_is_found(tmp_path: Path) -> None:
+def test_records_of_a_step_are_read(tmp_path: Path) -> None:
     path = tmp_path / "trajectories.jsonl"
     write_lines(path, [trajectory(step, reward) for step in (1, 2, 3) for reward in (0.0, 1.0)])
     assert [r["step"] for r in read_step(path, 2)] == [2, 2]
@@ -106,7 +106,7 @@ def test_a_step_is_found(tmp_path: Path) -> None:
         read_step(tmp_path / "absent.jsonl")
 
 
-def test_responses_of_an_evaluation_say_which_sampling_and_how_they_were_judged(
+def test_responses_of_an_evaluation_have_their_sampling_and_grading(
     tmp_path: Path,
 ) -> None:
     name = {"variation": "static", "problem": 3, "sample": 0}

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from unmask.runs.trajectories import grid_ids, trajectory_record
+from unmask.runs.trajectories import grid_ids, total_reward, trajectory_record
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 TRAJECTORY = Trajectory(
@@ -61,3 +61,9 @@ def test_grid_starts_at_the_block_the_prompt_ends_in(
 def test_trajectory_keeps_its_reference() -> None:
     trajectory_record(TRAJECTORY, "2", 0.0)
     assert "answer" in TRAJECTORY.prompt.reference
+
+
+def test_total_reward() -> None:
+    assert total_reward(0.5, [1, 1]) == 0.5
+    assert total_reward([0.5, 1.0], [1, 2]) == 1.5
+    assert total_reward([0.5, 1.0, 4.0], [1, 1, 2]) == 4.75

@@ -1,4 +1,4 @@
-"""An HTML page as a test reads it: elements with their attributes, and the text between them."""
+"""A strict HTML parser for tests: elements with their attributes and text."""
 
 import json
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Element:
 
 @dataclass
 class Page(HTMLParser):
-    """Parses a page strictly: every element that is opened must be closed, in order."""
+    """Parses a page strictly: every element must be closed, in order."""
 
     source: str
     elements: list[Element] = field(default_factory=list)

@@ -1,104 +1,88 @@
-"""A chart holds its points, where they belong, and says what it could not show."""
+"""Every metric that a run logged has a chart, related ones share it, and the notes name what is left out."""
 
-import re
-from itertools import pairwise
+from typing import Any
 
 from tests.viewer.page import Page
-from tests.viewer.toy_run import HOSTILE
-from unmask.viewer.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart
-from unmask.viewer.series import History, history
-
-RAMP = [{"step": step, "x": float(step), "y": 1.0} for step in range(1, 11)]
+from tests.viewer.toy_run import HOSTILE, metrics
+from unmask.viewer.charts import MORE, OUTCOME, TIME, UPDATE, Chart, charts_from_curves, figure
+from unmask.viewer.curves import curves_from_metrics
 
 
-def points(path: str) -> list[tuple[float, float]]:
-    """Return the corners of a path."""
-    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", path)]
+def drawn(rows: list[dict[str, Any]]) -> dict[str, list[Chart]]:
+    return charts_from_curves(curves_from_metrics(rows))
 
 
-def draw(chart: Chart, curves: History) -> Page:
-    return Page(draw_chart(chart, curves, 0)[0])
+def only(rows: list[dict[str, Any]]) -> Chart:
+    ((chart,),) = drawn(rows).values()
+    return chart
 
 
-def test_line_goes_through_its_points() -> None:
-    curves = history(RAMP)
-    page = draw(Chart("Ramp", "", [Line("x", curves.columns["x"])]), curves)
-    (path,) = page.all("path", "line")
-    drawn = points(path.attributes["d"])
-    assert len(drawn) == len(page.all("circle", "dot")) == 10
-    assert drawn[0][0] == LEFT and drawn[-1][0] == WIDTH - RIGHT
-    xs, ys = zip(*drawn, strict=True)
-    gaps = {round(b - a, 1) for a, b in pairwise(xs)}
-    assert max(gaps) - min(gaps) < 0.2
-    assert list(ys) == sorted(ys, reverse=True) and max(ys) < HEIGHT
+def labels(chart: Chart) -> list[str]:
+    return [line["label"] for line in chart.data["lines"]]
 
 
-def test_long_curve_is_smoothed_over_its_points() -> None:
-    curves = history([{"step": step, "x": float(step % 2)} for step in range(200)])
-    page = draw(Chart("Noise", "", [Line("x", curves.columns["x"])]), curves)
-    assert len(page.all("path", "raw")) == len(page.all("path", "smooth")) == 1
-    page = draw(Chart("Plan", "", [Line("x", curves.columns["x"])], is_noisy=False), curves)
-    assert not page.all("path", "smooth")
+def test_sections_follow_the_page() -> None:
+    assert list(drawn(metrics(20))) == [OUTCOME, UPDATE, TIME]
 
 
-def test_interval_is_a_band_around_its_line() -> None:
-    rows = [{"step": s, "a": 0.5, "low": 0.4, "high": 0.7} for s in (10, 20)]
-    columns = (curves := history(rows)).columns
-    line = Line("a", columns["a"], (columns["low"], columns["high"]))
-    page = draw(Chart("Accuracy", "", [line], is_share=True), curves)
-    (band,), (middle,) = page.all("path", "interval"), page.all("path", "line")
-    ys = [y for _, y in points(band.attributes["d"])]
-    y = points(middle.attributes["d"])[0][1]
-    assert len(ys) == 4 and min(ys) < y < max(ys)
-    assert "95 % interval" in page.text
+def test_held_out_accuracy_has_its_interval() -> None:
+    accuracy = drawn(metrics(20))[OUTCOME][0]
+    (line,) = accuracy.data["lines"]
+    assert (accuracy.title, line["label"], accuracy.data["is_share"]) == (
+        "Accuracy",
+        "held out",
+        True,
+    )
+    assert (line["low"], line["high"]) == ([0.45, 0.9], [0.5, 1.0])
+    assert "95 % interval" in accuracy.note
 
 
-def test_thinned_curve_shows_its_extremes() -> None:
-    curves = history(RAMP, max_points=5)
-    page = draw(Chart("Ramp", "", [Line("x", curves.columns["x"])]), curves)
-    assert len(page.all("path", "extremes")) == 1
+def test_gap_is_on_a_log_axis_unless_it_reaches_zero() -> None:
+    found = {chart.title: chart for chart in drawn(metrics(20))[UPDATE]}
+    assert found["Engine and learner"].data["is_log"]
+    assert not found["Loss"].data["is_log"]
+    exact = only([{"step": s, "logprob_gap": (s - 1) * 1e-7} for s in (1, 2)])
+    assert not exact.data["is_log"]
 
 
-def test_gap_breaks_the_line_and_is_told() -> None:
-    rows = [{"step": s, "x": None if s in (3, 4) else 1.0} for s in range(1, 7)]
-    curves = history(rows)
-    page = draw(Chart("Gap", "", [Line("x", curves.columns["x"])]), curves)
-    assert page.all("path", "line")[0].attributes["d"].count("M") == 2
-    assert "Not finite at 2 steps." in page.text
+def test_stages_share_a_chart_without_evaluation() -> None:
+    seconds = drawn(metrics(20))[TIME][0]
+    assert labels(seconds) == ["rollout"]
 
 
-def test_spike_is_told() -> None:
-    curves = history([{"step": s, "x": 9e5 if s == 50 else s % 5 + 1.0} for s in range(100)])
-    page = draw(Chart("Norm", "Before clipping.", [Line("x", curves.columns["x"])]), curves)
-    assert "Off the top: up to 900,000." in page.text
+def test_reward_parts_share_charts_of_six() -> None:
+    row = {"step": 1, "reward_cpu_s": 1.0, "reward_wall_s": 1.0}
+    row |= {f"reward_{name}": 1.0 for name in "abcdefgh"}
+    found = drawn([row])
+    assert [len(labels(chart)) for chart in found[OUTCOME]] == [6, 2]
+    assert labels(found[TIME][0]) == ["reward"]
 
 
-def test_stack_stands_on_itself() -> None:
-    curves = history(RAMP)
-    lines = [Line(name, curves.columns[name]) for name in ("x", "y")]
-    page = draw(Chart("Time", "", lines, is_stacked=True), curves)
-    lower, upper = (points(path.attributes["d"]) for path in page.all("path", "area"))
-    assert lower[:10] == list(reversed(upper[10:]))
+def test_metrics_outside_the_table_are_shown() -> None:
+    ((chart,),) = [drawn([{"step": 1, "surprise": 2.0}])[MORE]]
+    assert chart.title == "surprise"
 
 
-def test_one_step_is_a_chart() -> None:
-    curves = history(RAMP[:1])
-    assert draw(Chart("Start", "", [Line("x", curves.columns["x"])]), curves).all("circle")
+def test_metrics_without_a_finite_value_are_left_out() -> None:
+    assert drawn([{"step": 1, "kl": None}]) == {}
 
 
-def test_read_out_gives_the_numbers() -> None:
-    rows = [{"step": s, "x": s / 3, **({"e": 1.0} if s == 2 else {})} for s in (1, 2, 3)]
-    columns = (curves := history(rows)).columns
-    _, data = draw_chart(Chart("x", "", [Line(n, columns[n]) for n in ("x", "e")]), curves, 0)
-    assert data["lines"] == [
-        {"at": None, "values": [0.3333, 0.6667, 1.0]},
-        {"at": (1,), "values": [1.0]},
-    ]
+def test_gaps_are_counted_in_the_note() -> None:
+    chart = only([{"step": s, "loss": None if s in (3, 4) else 1.0} for s in range(1, 7)])
+    assert "loss: NaN or infinite at 2 steps." in chart.note
+
+
+def test_an_outlier_is_off_the_axis_and_in_the_note() -> None:
+    rows = [{"step": s, "gradient_norm": 9e5 if s == 50 else s % 5 + 1.0} for s in range(100)]
+    chart = only(rows)
+    assert "values range from 1 to 900,000" in chart.note
+    low, high = chart.data["range"]
+    assert low == 1.0 and 5 < high < 20
+    assert only(rows[:50]).data["range"] is None
 
 
 def test_hostile_names_are_text() -> None:
-    curves = history(RAMP)
-    text = HOSTILE[0]
-    page = draw(Chart(text, text, [Line(text, curves.columns["x"])]), curves)
-    assert not page.all("script")
-    assert page.all("h3")[0].text == text
+    page = Page(figure(Chart(HOSTILE[0], HOSTILE[1], {}), 3))
+    assert not page.all("script") and not page.all("img")
+    assert page.all("h3")[0].text == HOSTILE[0]
+    assert page.all("figure")[0].attributes["data-chart"] == "3"

@@ -1,55 +1,58 @@
-"""Every number a run logged has its chart, and related ones share it."""
+"""Thinning keeps means and extremes, and gaps stay gaps."""
 
-from tests.viewer.toy_run import metrics
-from unmask.viewer.curves import MORE, OUTCOME, TIME, UPDATE, charts
-from unmask.viewer.series import history
+from unmask.viewer.curves import curves_from_metrics
 
 
-def test_sections_follow_the_page() -> None:
-    assert list(charts(history(metrics(20)))) == [OUTCOME, UPDATE, TIME]
+def test_short_runs_are_not_thinned() -> None:
+    curves = curves_from_metrics([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1}])
+    assert curves.steps == [1, 2] and curves.bucket == 1
+    loss = curves.by_name["loss"]
+    assert loss.values == loss.low == loss.high == (2.0, 1)
+    assert loss.data == {"values": [2.0, 1.0]}
 
 
-def test_held_out_accuracy_has_its_interval() -> None:
-    (accuracy, *_) = charts(history(metrics(20)))[OUTCOME]
-    (line,) = accuracy.lines
-    assert (accuracy.title, line.label, accuracy.is_share) == ("Accuracy", "held out", True)
-    assert line.bounds is not None
-    assert line.bounds[0].values == (0.45, 0.9)
+def test_no_metrics_have_no_curves() -> None:
+    curves = curves_from_metrics([])
+    assert (curves.steps, curves.by_name) == ([], {})
 
 
-def test_gap_is_on_a_log_axis() -> None:
-    drawn = {chart.title: chart for chart in charts(history(metrics(20)))[UPDATE]}
-    assert drawn["Engine and learner"].is_log
-    assert not drawn["Loss"].is_log
+def test_buckets_keep_means_extremes_and_bounds() -> None:
+    rows = [{"step": s, "x": float(s), "x_max": float(s)} for s in range(1, 8)]
+    curves = curves_from_metrics(rows, max_points=3)
+    assert (curves.bucket, curves.steps) == (3, [3, 6, 7])
+    x = curves.by_name["x"]
+    assert (x.values, x.low, x.high) == ((2, 5, 7), (1, 4, 7), (3, 6, 7))
+    assert x.data == {"values": [2, 5, 7], "low": [1, 4, 7], "high": [3, 6, 7]}
+    assert curves.by_name["x_max"].values == (3, 6, 7)
 
 
-def test_stages_are_stacked_without_evaluation() -> None:
-    (seconds, *_) = charts(history(metrics(20)))[TIME]
-    assert seconds.is_stacked
-    assert [line.label for line in seconds.lines] == ["rollout"]
+def test_long_runs_fit_a_screen() -> None:
+    curves = curves_from_metrics([{"step": step, "x": 0.0} for step in range(1, 10_001)])
+    assert 300 < len(curves.by_name["x"].at) <= 600
 
 
-def test_reward_parts_share_charts_of_six() -> None:
-    row = {"step": 1, "reward_cpu_s": 1.0, "reward_wall_s": 1.0}
-    row |= {f"reward_{name}": 1.0 for name in "abcdefgh"}
-    drawn = charts(history([row]))
-    assert [len(chart.lines) for chart in drawn[OUTCOME]] == [6, 2]
-    assert [line.label for line in drawn[TIME][0].lines] == ["reward"]
+def test_rare_metrics_keep_the_steps_of_their_measurements() -> None:
+    rows = [{"step": s} | ({"eval": s / 10} if s % 4 == 0 else {}) for s in range(1, 9)]
+    curve = curves_from_metrics(rows).by_name["eval"]
+    assert (curve.at, curve.values) == ((3, 7), (0.4, 0.8))
+    assert curve.data == {"at": (3, 7), "values": [0.4, 0.8]}
 
 
-def test_unknown_numbers_are_shown() -> None:
-    (chart,) = charts(history([{"step": 1, "surprise": 2.0}]))[MORE]
-    assert chart.title == "surprise"
+def test_values_that_are_not_finite_are_counted_gaps() -> None:
+    values = [1.0, None, float("nan"), -(10**400), 2.0]
+    curve = curves_from_metrics([{"step": s, "x": v} for s, v in enumerate(values)]).by_name["x"]
+    assert curve.values == (1.0, None, None, None, 2.0)
+    assert curve.num_not_finite == 3 and set(curve.finite) == {1.0, 2.0}
 
 
-def test_numbers_that_never_were_are_left_out() -> None:
-    assert charts(history([{"step": 1, "kl": None}])) == {}
+def test_values_that_are_not_numbers_are_not_curves() -> None:
+    row = {"step": 1, "name": "x", "flag": True, "list": [1], "kl": None}
+    assert not curves_from_metrics([row]).by_name
 
 
-def test_lines_that_coincide_are_one() -> None:
-    rows = [{"step": s, "loss": 1 / s, "nll": 1 / s + 1e-9} for s in (1, 2)]
-    (loss,) = charts(history(rows))[UPDATE]
-    assert [line.label for line in loss.lines] == ["loss = nll"]
-    rows[1]["nll"] = 3.0
-    (loss,) = charts(history(rows))[UPDATE]
-    assert len(loss.lines) == 2
+def test_interval_is_folded_into_its_curve() -> None:
+    rows = [{"step": s, "a": 0.5, "a_low": 0.4, "a_high": 0.7, "b_low": 1.0} for s in (10, 20)]
+    curves = curves_from_metrics(rows).by_name
+    assert set(curves) == {"a", "b_low"}
+    assert curves["a"].has_interval
+    assert (curves["a"].low, curves["a"].high) == ((0.4, 0.4), (0.7, 0.7))

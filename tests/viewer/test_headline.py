@@ -1,12 +1,12 @@
-"""The top of the page says what the run is, how far it is, and its few telling numbers."""
+"""The head of the page names the run, its progress and its most important figures."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.viewer.toy_run import write_run
+from unmask.runs.read import RunFiles, read_run
 from unmask.viewer.headline import facts, state, tiles, title
-from unmask.viewer.reading import RunFiles, read_run
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ def test_title(tmp_path: Path, kind: str, words: str) -> None:
     assert title(read_run(write_run(tmp_path, kind=kind))) == words
 
 
-def test_title_names_the_file_that_is_imitated() -> None:
-    config = {"noise": {}, "task": None, "data": {"path": "a/mine.jsonl"}}
+def test_title_names_the_file_of_demonstrations() -> None:
+    config = {"task": None, "data": {"path": "a/mine.jsonl"}}
     assert title(RunFiles(Path(), config)) == "Supervised fine-tuning on mine.jsonl"
     assert title(RunFiles(Path())) == "Run"
 
@@ -69,13 +69,13 @@ def test_tiles_of_an_evaluation(tmp_path: Path) -> None:
     ]
 
 
-def test_of_several_samplings_the_tiles_are_the_accuracies(tmp_path: Path) -> None:
+def test_tiles_of_several_samplings_are_their_accuracies(tmp_path: Path) -> None:
     samplings = {name: {"accuracy": value} for name, value in (("a", 0.5), ("b", 0.25))}
     found = tiles(RunFiles(tmp_path, samplings=samplings), is_running=False)
     assert [(t.name, t.value) for t in found] == [("accuracy, a", "50 %"), ("accuracy, b", "25 %")]
 
 
-def test_time_to_go(tmp_path: Path) -> None:
+def test_remaining_time(tmp_path: Path) -> None:
     files = read_run(write_run(tmp_path))
     half = RunFiles(tmp_path, {**files.config, "steps": 80}, metrics=files.metrics)
     (time,) = (tile for tile in tiles(half, is_running=True) if tile.name == "time in steps")

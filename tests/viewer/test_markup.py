@@ -1,4 +1,4 @@
-"""Foreign text can neither end what it stands in nor begin something new."""
+"""Foreign text can neither close its element nor open another one."""
 
 import json
 

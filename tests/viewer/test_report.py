@@ -1,4 +1,4 @@
-"""The page is whole, closed, harmless and drawn from whatever a run has left so far."""
+"""The page is complete, self-contained and harmless, and needs no particular file of the run."""
 
 import re
 import time
@@ -26,7 +26,8 @@ def page_of(directory: Path, is_running: bool = False) -> Page:
 def test_page_of_every_kind_parses(tmp_path: Path, kind: str) -> None:
     page = page_of(write_run(tmp_path, kind=kind, trajectories=[record()]))
     assert page.all("title")[0].text.endswith("on chain_sum")
-    assert bool(page.all("figure", "chart")) == (kind != "eval")
+    numbers = [figure.attributes["data-chart"] for figure in page.all("figure", "chart")]
+    assert numbers == [str(n) for n in range(len(page.data("charts-data")["charts"]))] != []
     assert len(page.data("traces-data")) == 1
     assert page.one("player")
     identifiers = [e.attributes["id"] for e in page.elements if "id" in e.attributes]
@@ -39,16 +40,17 @@ def test_configuration_and_environment_are_listed(tmp_path: Path) -> None:
     assert {"chain_sum", "a/model", "40", "unmask 'a b'"} <= cells
 
 
-def test_nothing_is_requested(tmp_path: Path) -> None:
+def test_page_makes_no_request(tmp_path: Path) -> None:
     source = report_html(write_run(tmp_path, trajectories=[record()]))
     page = Page(source)
+    source = source.replace("https://github.com/leeoniya/uPlot (v1.6.32)", "")  # a comment
     assert not re.search(r"(?:https?:)?//\w[\w-]*\.\w|url\(|@import|fetch\(|XMLHttp", source)
     assert not page.all("img") and not page.all("iframe")
     links = [e for e in page.elements if {"src", "href", "srcset", "action"} & set(e.attributes)]
     assert [link.attributes["href"][:11] for link in links] == ["data:image/"]
 
 
-def test_policy_admits_only_what_stands_in_the_page(tmp_path: Path) -> None:
+def test_policy_admits_only_the_scripts_and_styles_of_the_page(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     (policy,) = (
         e.attributes["content"]
@@ -57,7 +59,7 @@ def test_policy_admits_only_what_stands_in_the_page(tmp_path: Path) -> None:
     )
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
-    assert policy.count("sha256-") == 4
+    assert policy.count("sha256-") == 5
     assert not [e for e in page.elements if "style" in e.attributes]
     assert not [e for e in page.elements if any(name.startswith("on") for name in e.attributes)]
 
@@ -76,7 +78,7 @@ def test_hostile_text_is_text(tmp_path: Path) -> None:
     assert HOSTILE[1] in {heading.text for heading in after.all("h3")}
 
 
-def test_running_page_draws_itself_anew(tmp_path: Path) -> None:
+def test_running_page_reloads_itself(tmp_path: Path) -> None:
     write_run(tmp_path)
     running, ended = page_of(tmp_path, is_running=True), page_of(tmp_path)
 
@@ -91,6 +93,11 @@ def test_running_page_draws_itself_anew(tmp_path: Path) -> None:
     assert running.one("drawn").text.endswith("UTC") and "at step 40 from" in running.text
 
 
+def test_page_holds_the_licence_of_uplot(tmp_path: Path) -> None:
+    uplot = page_of(write_run(tmp_path)).all("script")[2].text
+    assert uplot.startswith("/*\nThe MIT License") and "Copyright (c) 2022 Leon Sorokin" in uplot
+
+
 def test_empty_directory_has_a_page(tmp_path: Path) -> None:
     page = page_of(tmp_path, is_running=True)
     assert not page.all("figure")
@@ -103,7 +110,7 @@ def test_half_written_files_are_drawn(tmp_path: Path) -> None:
         with (tmp_path / name).open("a") as file:
             file.write('{"step": 41, "lo')
     page = page_of(tmp_path, is_running=True)
-    assert page.data("curves-data")["steps"][-1] == 40
+    assert page.data("charts-data")["steps"][-1] == 40
     assert len(page.data("traces-data")) == 1
 
 
@@ -113,25 +120,25 @@ def test_numbers_of_any_size_are_drawn(tmp_path: Path) -> None:
     write_run(tmp_path, trajectories=[record() | {"reward": 10**400}, record()])
     write_lines(tmp_path / "metrics.jsonl", rows)
     page = page_of(tmp_path)
-    assert len(page.data("curves-data")["charts"]) == 2
+    assert len(page.data("charts-data")["charts"]) == 2
     assert len(page.data("traces-data")) == 1
 
 
-def test_curves_hold_the_numbers(tmp_path: Path) -> None:
-    data = page_of(write_run(tmp_path)).data("curves-data")
+def test_curves_hold_the_metrics(tmp_path: Path) -> None:
+    data = page_of(write_run(tmp_path)).data("charts-data")
     assert data["steps"] == list(range(1, 41))
-    lines = [line["values"] for chart in data["charts"] for line in chart["lines"]]
+    lines = [line["values"] for chart in data["charts"] for line in chart.get("lines", [])]
     assert [number / 40 for number in range(1, 41)] in lines
 
 
-def test_lost_lines_and_thinning_are_told(tmp_path: Path) -> None:
+def test_damaged_lines_and_thinning_are_stated(tmp_path: Path) -> None:
     write_run(tmp_path)
     write_lines(tmp_path / "metrics.jsonl", metrics(1300))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('nonsense\n{"step": 1301}\n')
     (footer,) = page_of(tmp_path).all("footer")
     assert "mean of 3 steps" in footer.text
-    assert "Unreadable lines of metrics.jsonl: 1." in footer.text
+    assert "metrics.jsonl: 1 damaged line left out." in footer.text
 
 
 def test_long_run_is_small_and_quick(tmp_path: Path) -> None:
@@ -142,7 +149,7 @@ def test_long_run_is_small_and_quick(tmp_path: Path) -> None:
     assert path.stat().st_size < 1_000_000
 
 
-def test_an_older_page_is_replaced_whole(tmp_path: Path) -> None:
+def test_older_page_is_replaced_completely(tmp_path: Path) -> None:
     write_run(tmp_path)
     (tmp_path / "report.html").write_text("old")
     assert write_report(tmp_path).read_text().endswith("</html>\n")

@@ -25,7 +25,7 @@ def test_no_file_has_no_traces(path: Path) -> None:
     assert read_traces(path).islands == ()
 
 
-def test_everything_of_a_trajectory_arrives(path: Path) -> None:
+def test_all_fields_of_a_trajectory_are_kept(path: Path) -> None:
     write_lines(path, [record(step=4, reward=(0.5, 0.0, 0.0, 0.25))])
     (trace,) = shown(path)
     assert trace["pieces"] == ["[9]", "[10]", "[14]", "[18]", "[15]", "[14]", "[20]", "[0]"]
@@ -64,7 +64,7 @@ def test_choice_is_latest_lowest_and_spread(path: Path) -> None:
     assert min(t["step"] for t in traces if "spread" in t["why"]) == 1
 
 
-def test_budget_is_kept_and_told(path: Path) -> None:
+def test_budget_is_kept_and_the_rest_counted(path: Path) -> None:
     write_lines(path, [record(step, seed=step) for step in range(1, 101)])
     traces = read_traces(path, max_bytes=5000)
     assert 2 < len(traces.islands) < 20
@@ -73,14 +73,14 @@ def test_budget_is_kept_and_told(path: Path) -> None:
     assert len(read_traces(path, max_bytes=1).islands) == 1
 
 
-def test_long_texts_are_cut_and_say_so(path: Path) -> None:
+def test_long_texts_are_cut_with_a_mark(path: Path) -> None:
     write_lines(path, [record(text="x" * 5000)])
     (trace,) = shown(path)
     assert trace["text"].startswith("x" * MAX_CHARACTERS)
     assert trace["text"].endswith(" [... 1,000 more characters]")
 
 
-def test_hostile_text_arrives_whole_and_harmless(path: Path) -> None:
+def test_hostile_text_is_complete_and_harmless(path: Path) -> None:
     hostile = hostile_record()
     write_lines(path, [hostile])
     (island,) = read_traces(path).islands
@@ -106,20 +106,20 @@ def test_hostile_text_arrives_whole_and_harmless(path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_played_is_left_out(change: dict[str, Any]) -> None:
+def test_records_that_cannot_be_played_are_left_out(change: dict[str, Any]) -> None:
     whole = json.loads(json.dumps(record()))
     assert is_playable(whole)
     assert not is_playable(whole | change)
 
 
-def test_responses_of_an_evaluation_get_their_verdicts(path: Path) -> None:
+def test_responses_of_an_evaluation_get_their_gradings(path: Path) -> None:
     asked = [{"variation": name, "problem": 0, "sample": 0} for name in ("static", "dynamic")]
     write_lines(path, [{**record(step=0), **name, "reward": None, "parts": {}} for name in asked])
-    assert read_traces(path).islands == ()  # not judged yet
+    assert read_traces(path).islands == ()  # not graded yet
     grading = path.parent / "gradings" / "1"
     grading.mkdir(parents=True)
     verdicts = [{**name, "reward": 0.5 + i, "parts": {"p": 1.0}} for i, name in enumerate(asked)]
     write_lines(grading / "verdicts.jsonl", verdicts)
-    found = shown(path)  # alike but for the sampling: both are there
+    found = shown(path)  # equal except for the sampling: both are kept
     assert {(t["variation"], t["reward"]) for t in found} == {("static", 0.5), ("dynamic", 1.5)}
     assert found[0]["parts"] == {"p": 1.0}

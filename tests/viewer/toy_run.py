@@ -1,4 +1,4 @@
-"""Run directories as a run leaves them behind, with text that tries to break out of a page."""
+"""Run directories for tests, with text that tries to break out of a page."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ SPEED: dict[str, Any] = {
     "tokens_per_s": 212.0,
 }
 
-# Two prompt tokens stand in the first block of four; the last two slots are past the stop.
+# Two prompt tokens are in the first block of four; the last two positions are past the stop.
 TRAJECTORY = Trajectory(
     prompt=Prompt("sum", 7, (Message("user", "2-7-2="),), (5, 6, 7, 8, 9, 10)),
     canvas_ids=(14, 18, 15, 14, 20, 0),
@@ -76,13 +76,13 @@ def record(
 
 def hostile_record() -> dict[str, Any]:
     """Return a record in which everything a model, a task or a user wrote is hostile."""
-    count = len(HOSTILE) + 2  # to the end of the block; no prompt token is in it
+    count = len(HOSTILE) + 2  # up to the end of the block, which holds no prompt token
     message = Message("user", "".join(HOSTILE))
     trajectory = replace(
         TRAJECTORY,
         prompt=Prompt(HOSTILE[0], 7, (message,), (5, 6, 7, 8)),
         canvas_ids=tuple(range(count)),
-        step_map=tuple(1 + slot % 3 for slot in range(count)),
+        step_map=tuple(1 + position % 3 for position in range(count)),
         behavior_logprobs=(-0.5,) * count,
         num_response=len(HOSTILE),
     )
@@ -133,7 +133,7 @@ def write_run(
         trajectories: records.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    mark: dict[str, Any] = {"rl": {"rollout": {}}, "sft": {"noise": {}}, "eval": {"split": "test"}}[
+    mark: dict[str, Any] = {"rl": {"rollout": {}}, "sft": {"data": {}}, "eval": {"split": "test"}}[
         kind
     ]
     config = {

@@ -1,4 +1,4 @@
-"""The one entry point: `unmask quickstart | sft | rl | generate | config | runs | show | doctor`.
+"""The one entry point: `unmask quickstart | sft | rl | generate | config | runs | show | report | doctor`.
 
 A command reads its words, calls one function and prints what it returns; nothing is decided here
 that a program could not ask for as well. Heavy packages are imported inside the commands, so that
@@ -281,7 +281,7 @@ def show(
         int | None, typer.Option(min=1, help="This many drawn; 3 by default.")
     ] = None,
 ) -> None:
-    """Print trajectories, with the order in which their tokens were revealed."""
+    """Print trajectories with the order in which their tokens were revealed."""
     asked: dict[Order, int | None] = {"worst": worst, "best": best, "sample": sample}
     given: list[tuple[Order, int]] = [
         (order, count) for order, count in asked.items() if count is not None
@@ -305,6 +305,22 @@ def show(
             typer.echo(f"not shown: {', '.join(unread)}", err=True)
     order, count = given[0] if given else DRAWN
     print_trajectories(choose(records, order, count), pieces)
+
+
+@app.command(no_args_is_help=True, epilog="Example: unmask report runs/quickstart/rl")
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")]) -> None:
+    """Draw a run's report.html from the files in its directory."""
+    from unmask.runs.lock import lock
+    from unmask.runs.read import check_run
+    from unmask.viewer.report import write_report
+
+    check_run(run)
+    try:
+        with lock(run):
+            is_running = False
+    except ValueError:  # the run's own process holds the lock
+        is_running = True
+    typer.echo(write_report(run, is_running))
 
 
 @app.command(epilog="Example: unmask doctor --dir /data/runs")
@@ -362,9 +378,9 @@ def _pieces(run: Path) -> "Pieces | None":
     """Return what splits the token ids of a run into pieces of text, if its tokenizer is there."""
     from unmask.checkpoints.tokenizer import token_pieces
     from unmask.evaluation.reading import find_tokenizer
-    from unmask.runs.history import read_run
+    from unmask.json_files import read_object
 
-    tokenizer = find_tokenizer(run, read_run(run).config["model"]["path"])
+    tokenizer = find_tokenizer(run, read_object(run / "config.json")["model"]["path"])
     return None if tokenizer is None else lambda ids: token_pieces(ids, tokenizer)
 
 

@@ -34,8 +34,8 @@ from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.runs.directory import TRAJECTORIES, check_run, open_run
 from unmask.runs.files import write_json
 from unmask.runs.gradings import gradings, key_of, read_verdicts
-from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
+from unmask.runs.read import read_objects
 from unmask.runs.text_table import align
 from unmask.runs.trajectories import total_reward
 from unmask.seeds import derive_seed

@@ -27,8 +27,8 @@ from unmask.json_files import read_object
 from unmask.runs.directory import CONFIG, TRAJECTORIES
 from unmask.runs.files import append_lines, atomic_directory, write_json
 from unmask.runs.gradings import GRADER, GRADINGS, VERDICTS, gradings
-from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
+from unmask.runs.read import read_objects
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.types import Prompt, Score

@@ -23,8 +23,8 @@ from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import TRAJECTORIES, RunDirectory
 from unmask.runs.files import append_lines, cut_unfinished_line
 from unmask.runs.gradings import Key, key_of
-from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
+from unmask.runs.read import read_objects
 from unmask.runs.trajectories import grid_ids, trajectory_record
 from unmask.types import Prompt, SamplingParams, Trajectory
 

@@ -1,77 +1,80 @@
-"""`unmask runs A B`: what two runs were asked to do differently, and what each came to.
+"""`unmask runs A B`: keys that differ between two runs, and their last metrics next to each other.
 
-Only what differs is shown of configuration and environment; of the metrics every last value is,
-since one that stayed the same is an answer too. Values are text on both sides: a comparison of two
-kinds of run (sft and rl) has keys on one side alone, and `-` says so.
+Configuration and environment show only what differs. Metrics are all shown: an equal value is a
+result too. A key that one run does not have is shown as `-`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from unmask.configs.keys import to_toml
 from unmask.configs.load import flatten
-from unmask.runs.history import PastRun, read_run
-from unmask.runs.listing import duration
+from unmask.runs.format import format_duration
+from unmask.runs.read import Record, RunFiles, check_run, read_run
 from unmask.runs.text_table import align
 
-# Different in any two runs, and no reason for anything.
+# Keys that differ between any two runs.
 ALWAYS_DIFFERENT = {"run.dir", "start_time", "argv"}
 
 
 def compare_runs(first: Path, second: Path) -> str:
-    """Return the differences in configuration and environment, and the last metrics side by side.
+    """Return the differences in configuration and environment, and the last metrics of both runs.
 
     Raises:
-        ValueError: one of them is no run, or its files are broken.
+        ValueError: one of the directories is not a run's.
+        OSError: a file cannot be read.
     """
+    for path in (first, second):
+        check_run(path)
     a, b = read_run(first), read_run(second)
-    sections = {
-        "config": _differences(a.config, b.config),
-        "environment": _differences(a.environment, b.environment),
-        "last metrics": _metrics(a, b),
+    headings = ("", str(first), str(second))
+    tables = {
+        "config": [headings, *_differences(a.config, b.config)],
+        "environment": [headings, *_differences(a.environment, b.environment)],
+        "last metrics": [(*headings, "difference"), *_metrics(a, b)],
     }
-    headings = {"last metrics": ("", str(first), str(second), "difference")}
     parts = [
-        f"{title}\n{align([headings.get(title, ('', str(first), str(second))), *rows])}"
-        if rows
-        else f"{title}: no difference"
-        for title, rows in sections.items()
+        f"{title}\n{align(rows)}" if len(rows) > 1 else f"{title}: no difference"
+        for title, rows in tables.items()
     ]
-    return "\n\n".join(parts)
+    problems = [*a.problems, *b.problems]
+    return "\n\n".join([*parts, "\n".join(problems)] if problems else parts)
 
 
-def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _differences(a: Record, b: Record) -> Sequence[Sequence[str]]:
     left, right = dict(flatten(a)), dict(flatten(b))
     return [
-        (name, _text(left, name), _text(right, name))
+        (name, *(to_toml(values[name]) if name in values else "-" for values in (left, right)))
         for name in left | right
         if name not in ALWAYS_DIFFERENT
         and (left.get(name), name in left) != (right.get(name), name in right)
     ]
 
 
-def _text(values: dict[str, Any], name: str) -> str:
-    return to_toml(values[name]) if name in values else "-"
-
-
-def _metrics(a: PastRun, b: PastRun) -> list[tuple[str, str, str, str]]:
-    rows = [
-        ("steps", str(a.steps), str(b.steps), f"{b.steps - a.steps:+d}"),
-        ("time in stages", duration(a.wall_s), duration(b.wall_s), f"{b.wall_s - a.wall_s:+.0f} s"),
+def _metrics(a: RunFiles, b: RunFiles) -> Sequence[Sequence[str]]:
+    left, right = a.last_metrics, b.last_metrics
+    times = format_duration(a.wall_s), format_duration(b.wall_s), f"{b.wall_s - a.wall_s:+.0f} s"
+    return [
+        ("steps", str(a.step), str(b.step), f"{b.step - a.step:+d}"),
+        ("time in stages", *times),
+        *(
+            (
+                name,
+                _value(left, name),
+                _value(right, name),
+                _change(left.get(name), right.get(name)),
+            )
+            for name in left | right
+        ),
     ]
-    return rows + [_metric(name, a.numbers, b.numbers) for name in a.numbers | b.numbers]
 
 
-def _metric(
-    name: str, a: dict[str, float | None], b: dict[str, float | None]
-) -> tuple[str, str, str, str]:
-    left, right = a.get(name), b.get(name)
-    difference = "" if left is None or right is None else f"{right - left:+.4g}"
-    return name, _number(a, name), _number(b, name), difference
+def _change(before: float | None, after: float | None) -> str:
+    return "" if before is None or after is None else f"{after - before:+.4g}"
 
 
-def _number(numbers: dict[str, float | None], name: str) -> str:
-    value = numbers.get(name)
+def _value(metrics: dict[str, float | None], name: str) -> str:
+    value = metrics.get(name)
     if value is None:
-        return "not finite" if name in numbers else "-"
+        return "not finite" if name in metrics else "-"
     return f"{value:.4g}"

@@ -27,7 +27,7 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.runs.directory import METRICS, TRAJECTORIES, RunDirectory
 from unmask.runs.files import write_text
-from unmask.runs.history import read_lines
+from unmask.runs.read import read_lines
 
 CUT = (METRICS, TRAJECTORIES)
 WANDB_ID = "wandb_id.txt"

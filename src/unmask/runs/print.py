@@ -1,12 +1,12 @@
-"""`unmask show`: trajectories in the terminal, with the order of revealing visible.
+"""`unmask show`: prints trajectories with the denoising step that revealed each token.
 
-On a terminal with colours every token has the colour of the denoising step that revealed it, from
-blue (first) over green to red (last). Anywhere else each token is written with its step in front,
-`2:"5" 1:";"`, so that the order can be read, cut and grepped. `|` stands where a block ends; blocks
-lie on one grid that starts with the prompt.
+On a terminal with colours each token has the colour of its denoising step, from blue (first) over
+green to red (last). Elsewhere each token is printed with its step in front, `2:"5" 1:";"`, so that
+the order can be cut and grepped. `|` separates blocks, which lie on one grid that starts with the
+prompt.
 
-What a model wrote may hold anything, terminal commands included: control characters are shown as
-pictures and never reach the terminal.
+A response may contain terminal control sequences: control characters are printed as pictures and
+never reach the terminal.
 """
 
 import json
@@ -20,17 +20,17 @@ from rich.style import Style
 from rich.text import Text
 
 from unmask.runs.gradings import judged, read_verdicts
-from unmask.runs.history import read_lines
+from unmask.runs.read import read_lines
 from unmask.runs.trajectories import total_reward
 
 Record = Mapping[str, Any]
-# Token ids to the piece of text that each of them adds.
+# Maps token ids to the piece of text that each of them adds.
 Pieces = Callable[[Sequence[int]], list[str]]
 Order = Literal["worst", "best", "sample"]
 
 # Blue, cyan, green, yellow, red: bright enough on black, dark enough on white.
 RAMP = ((70, 120, 255), (0, 165, 200), (60, 170, 70), (215, 150, 0), (235, 70, 60))
-# C0 and C1 controls and the marks that turn the direction of writing; a line break stays one.
+# C0 and C1 controls and bidirectional marks; line breaks are kept.
 CONTROLS = {
     **{code: 0x2400 + code for code in range(32)},
     127: 0x2421,
@@ -40,14 +40,14 @@ del CONTROLS[ord("\n")]
 
 
 def read_step(path: Path, step: int | None = None) -> list[Record]:
-    """Return the trajectories of a step as they stand in a `trajectories.jsonl`.
+    """Return the trajectories of a step, in the order of a `trajectories.jsonl`.
 
     Args:
         path: the file.
-        step: which one; the last one by default.
+        step: optimizer step; the last one by default.
 
     Raises:
-        ValueError: the file is missing, broken, or has none of that step.
+        ValueError: the file is missing or damaged, or has no trajectory of that step.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; a run writes it unless run.trajectories = 0")
@@ -61,16 +61,16 @@ def read_step(path: Path, step: int | None = None) -> list[Record]:
         if step is None or record["step"] == step:
             found.append(judged(record, verdicts))
     if not found:
-        known = f"it has steps {min(seen)} to {max(seen)}" if seen else "it is empty"
-        raise ValueError(f"--step {step}: {path} has no trajectory of that step; {known}")
+        steps = f"it has steps {min(seen)} to {max(seen)}" if seen else "it is empty"
+        raise ValueError(f"--step {step}: {path} has no trajectory of that step; {steps}")
     return found
 
 
 def choose(records: Sequence[Record], order: Order, count: int) -> list[Record]:
-    """Return the `count` worst or best records by reward, or a sample of them in their order.
+    """Return the `count` records of lowest or highest reward, or a random sample in file order.
 
     Raises:
-        ValueError: they are to be sorted by reward and one has none.
+        ValueError: records are sorted by reward and one has no reward.
     """
     if order == "sample":
         places = range(len(records))
@@ -84,13 +84,13 @@ def choose(records: Sequence[Record], order: Order, count: int) -> list[Record]:
 def print_trajectories(
     records: Iterable[Record], pieces: Pieces | None = None, console: Console | None = None
 ) -> None:
-    """Print trajectories one below the other.
+    """Print trajectories one after the other.
 
     Args:
         records: as `trajectory_record` makes them.
-        pieces: the model's tokenizer, for records that have no pieces; without it their tokens are
-            shown as ids.
-        console: where to; by default standard output.
+        pieces: tokenizer of the model, for records without recorded pieces; without it, tokens are
+            printed as ids.
+        console: standard output by default.
     """
     out = console or Console(highlight=False)
     in_color = out.is_terminal and not out.no_color
@@ -103,12 +103,12 @@ def print_trajectories(
             lines += [_labelled("response", record["text"])]
             lines += [Text(f"order     {order}")] if order else []
         for line in [*lines, Text()]:
-            # Not wrapped: a line break of ours would look like one of the model's.
+            # Not wrapped: a line break of the console would look like one of the response.
             out.print(line, soft_wrap=True)
 
 
 def visible(text: str) -> str:
-    """Return a text whose control characters are pictures; line breaks stay."""
+    """Return a text with control characters replaced by pictures; line breaks are kept."""
     return text.translate(CONTROLS)
 
 
@@ -141,7 +141,7 @@ def _prompt_lines(record: Record) -> list[Text]:
 
 
 def _labelled(label: str, text: str) -> Text:
-    """Put a label before a text; the lines of a longer one stand below it, under each other."""
+    """Return a text after its label; several lines are indented below the label."""
     shown = visible(text)
     if "\n" not in shown:
         return Text(f"{label:<10}{shown}".rstrip())
@@ -152,7 +152,7 @@ def _labelled(label: str, text: str) -> Text:
 def _tokens(record: Record, pieces: Pieces | None) -> list[str]:
     ids = record["canvas_ids"][: record["num_response"]]
     if "pieces" in record:
-        # They begin with the prompt's tail in the first block, see `trajectories.grid_ids`.
+        # Pieces begin with the prompt tokens of the first block, see `trajectories.grid_ids`.
         tail = len(record["prompt"]["token_ids"]) % (record["sampling"].get("block_size") or 1)
         return record["pieces"][tail : tail + len(ids)]
     if pieces is None or not ids:
@@ -160,18 +160,19 @@ def _tokens(record: Record, pieces: Pieces | None) -> list[str]:
     return pieces(ids)
 
 
-def _slots(record: Record) -> Iterator[tuple[int, bool]]:
-    """Yield each response slot's denoising step, and whether a block begins there (but the first)."""
+def _positions(record: Record) -> Iterator[tuple[int, bool]]:
+    """Yield the denoising step of each response position, and whether a later block begins there."""
     size = record["sampling"].get("block_size")
     first = len(record["prompt"]["token_ids"])
     for place, step in enumerate(record["step_map"][: record["num_response"]]):
+        # The grid of blocks starts with the prompt, so a position's block counts the prompt too.
         yield step, bool(size) and place > 0 and (first + place) % size == 0
 
 
 def _numbered(record: Record, tokens: Sequence[str]) -> str:
-    """Return `2:"5" | 1:";"`, or the steps alone where there are no tokens."""
+    """Return `2:"5" | 1:";"`, or only the steps if there are no tokens."""
     words: list[str] = []
-    for place, (step, is_border) in enumerate(_slots(record)):
+    for place, (step, is_border) in enumerate(_positions(record)):
         words += ["|"] if is_border else []
         piece = json.dumps(visible(tokens[place]), ensure_ascii=False) if tokens else ""
         words.append(f"{step}:{piece}" if tokens else str(step))
@@ -181,7 +182,7 @@ def _numbered(record: Record, tokens: Sequence[str]) -> str:
 def _colored(record: Record, tokens: Sequence[str]) -> Text:
     last = record["num_denoising_steps"]
     text = Text("  ")
-    for (step, is_border), token in zip(_slots(record), tokens, strict=False):
+    for (step, is_border), token in zip(_positions(record), tokens, strict=False):
         if is_border:
             text.append("|", style="dim")
         text.append(visible(token).replace("\n", "\n  "), style=_style(step, last))
@@ -198,7 +199,7 @@ def _legend(record: Record) -> Text:
 
 
 def _style(step: int, last: int) -> Style:
-    """Return the colour of a denoising step among `last`; a slot never revealed is dim."""
+    """Return the colour of a denoising step among `last`; a position never revealed is dim."""
     if step < 1:
         return Style(dim=True)
     place = (step - 1) / max(last - 1, 1) * (len(RAMP) - 1)

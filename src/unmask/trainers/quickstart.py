@@ -29,7 +29,7 @@ from unmask.models.transformer import Model, initialise
 from unmask.runs.clock import Clock, Seconds, cpu_s
 from unmask.runs.directory import move_aside
 from unmask.runs.files import atomic_directory, write_json
-from unmask.runs.history import read_lines
+from unmask.runs.read import read_lines
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl

@@ -1,4 +1,4 @@
-// Colours of tokens: where a number lies on a scale, as a background and a legible ink on it.
+// Colours of tokens: a background from a scale, and a text colour legible on it.
 "use strict";
 
 const Colours = (() => {

@@ -1,26 +1,24 @@
-"""The top of the page: what the run is, how far it is, and the few numbers one looks for first."""
+"""The head of the page: what the run is, its progress, and its most important figures."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
-from typing import Any, cast
 
-from unmask.viewer.numbers import duration, is_number, moment, share, short
-from unmask.viewer.reading import RunFiles
+from unmask.runs.format import format_duration, format_number, format_share
+from unmask.runs.read import Record, RunFiles, is_interval, is_number, subtable
 
 KINDS = {
     "rl": "Reinforcement learning",
     "sft": "Supervised fine-tuning",
     "eval": "Evaluation",
-    "run": "Run",
 }
-# Single steps are noisy: a headline number is the mean of so many.
-NUM_LAST = 10
+MAX_TILES = 6
+# Steps over which a figure of a training run is averaged.
+NUM_AVERAGED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One number with its name, and what it is to be compared with."""
+    """A figure with its name and a note to compare it with."""
 
     name: str
     value: str
@@ -28,147 +26,120 @@ class Tile:
 
 
 def title(files: RunFiles) -> str:
-    """Return what the run is, in a few words."""
-    return f"{KINDS[files.kind]} on {subject(files)}" if subject(files) else KINDS[files.kind]
-
-
-def subject(files: RunFiles) -> str:
-    """Return the task's name, or the file that is imitated; empty if the configuration has neither."""
-    task, data = _section(files.config, "task"), _section(files.config, "data")
-    return str(task.get("name") or PurePath(str(data.get("path") or "")).name)
+    """Return kind and task of the run."""
+    kind = KINDS.get(files.kind or "", "Run")
+    return f"{kind} on {files.task}" if files.task else kind
 
 
 def facts(files: RunFiles) -> list[tuple[str, str]]:
-    """Return names and values of what identifies the run."""
-    run, model = _section(files.config, "run"), _section(files.config, "model")
+    """Return names and values that identify the run."""
+    run, model = subtable(files.config, "run"), subtable(files.config, "model")
     found = [("model", model.get("path")), ("seed", run.get("seed")), ("directory", files.path)]
     if files.kind == "eval":
         found.insert(1, ("split", files.config.get("split")))
-    if started := files.environment.get("start_time"):
-        found.append(("started", moment(started)))
+    if start := files.start_time:
+        found.append(("started", f"{start:%Y-%m-%d %H:%M %Z}".strip()))
     return [(name, str(value)) for name, value in found if value is not None]
 
 
 def state(files: RunFiles, is_running: bool) -> str:
-    """Return how far the run is: `running`, `finished`, or where it stopped."""
-    place = f"step {files.step:,}"
-    if files.num_steps is not None:
-        place += f" of {files.num_steps:,}"
-    if is_running:
-        return f"running, {place}" if files.num_steps is not None else "running"
+    """Return the progress of the run: running, finished or stopped, and the step."""
     if files.num_steps is None:
+        if is_running:
+            return "running"
         return "finished" if files.samplings else "no result yet"
+    place = f"step {files.step:,} of {files.num_steps:,}"
+    if is_running:
+        return f"running, {place}"
     return f"finished, {place}" if files.step >= files.num_steps else f"stopped at {place}"
 
 
 def tiles(files: RunFiles, is_running: bool) -> list[Tile]:
-    """Return the headline numbers, most telling first."""
-    found = [*_evaluation(files), *_samplings(files), *_training(files), *_time(files, is_running)]
-    return found[:6]
+    """Return the most important figures, most important first."""
+    found = [*_held_out(files), *_samplings(files), *_training(files), *_time(files, is_running)]
+    return found[:MAX_TILES]
 
 
-def _evaluation(files: RunFiles) -> Iterator[Tile]:
+def _held_out(files: RunFiles) -> Iterator[Tile]:
     measured = [row for row in files.metrics if is_number(row.get("eval_accuracy"))]
     if not measured:
         return
     first, last = measured[0], measured[-1]
-    note = f"at step {last['step']:,}"
-    low, high = last.get("eval_accuracy_low"), last.get("eval_accuracy_high")
-    if is_number(low) and is_number(high):
-        note = f"95 %: {share(low)} to {share(high)}"
+    interval = [last.get("eval_accuracy_low"), last.get("eval_accuracy_high")]
+    note = _interval(interval, format_share) or f"at step {last['step']:,}"
     if len(measured) > 1:
-        note += f"; {share(first['eval_accuracy'])} at step {first['step']:,}"
-    yield Tile("held-out accuracy", share(last["eval_accuracy"]), note)
+        note += f"; {format_share(first['eval_accuracy'])} at step {first['step']:,}"
+    yield Tile("held-out accuracy", format_share(last["eval_accuracy"]), note)
 
 
 def _samplings(files: RunFiles) -> Iterator[Tile]:
-    """Tiles of an evaluation: of one sampling its numbers, of several the accuracy of each."""
+    """Yield the figures of an evaluation; the accuracies only if it has several samplings."""
     if len(files.samplings) > 1:
         for name, found in files.samplings.items():
-            yield from _accuracy(f"accuracy, {name}", found)
-    elif files.samplings:
-        yield from _sampling(*files.samplings.values())
+            yield from _tile(f"accuracy, {name}", found, "accuracy", "ci95", format_share)
+        return
+    for found in files.samplings.values():
+        speed, name = subtable(found, "speed"), "tokens_per_denoising_step"
+        yield from _tile("accuracy", found, "accuracy", "ci95", format_share)
+        yield from _tile("tokens per denoising step", found, name, f"{name}_ci95")
+        name = "tokens_per_forward"
+        yield from _tile("tokens per forward", speed, name, f"{name}_ci95")
+        if is_number(problems := found.get("n")):
+            samples = found.get("samples", 1)
+            yield Tile("problems", f"{problems:,}", f"{samples} response{'s'[: samples != 1]} each")
+        if is_number(tokens := found.get("response_tokens")):
+            yield Tile("response tokens", format_number(tokens), "mean")
+        if is_number(truncated := found.get("truncated")):
+            yield Tile("truncated", format_share(truncated), "ended by max_tokens")
 
 
-def _accuracy(label: str, found: Mapping[str, Any]) -> Iterator[Tile]:
-    if is_number(accuracy := found.get("accuracy")):
-        yield Tile(label, share(accuracy), _between(found.get("ci95"), share))
+def _tile(
+    label: str,
+    table: Record,
+    name: str,
+    interval: str,
+    text: Callable[[float], str] = format_number,
+) -> Iterator[Tile]:
+    if is_number(value := table.get(name)):
+        yield Tile(label, text(value), _interval(table.get(interval), text))
 
 
-def _sampling(found: Mapping[str, Any]) -> Iterator[Tile]:
-    yield from _accuracy("accuracy", found)
-    speed = _section(found, "speed")
-    for label, table, name in (
-        ("tokens per denoising step", found, "tokens_per_denoising_step"),
-        ("tokens per forward", speed, "tokens_per_forward"),
-    ):
-        if is_number(tokens := table.get(name)):
-            yield Tile(label, short(tokens), _between(table.get(f"{name}_ci95"), short))
-    if is_number(problems := found.get("n")):
-        samples = found.get("samples", 1)
-        yield Tile("problems", f"{problems:,}", f"{samples} response{'s'[: samples != 1]} each")
-    if is_number(tokens := found.get("response_tokens")):
-        yield Tile("response tokens", short(tokens), "mean")
-    if is_number(truncated := found.get("truncated")):
-        yield Tile("truncated", share(truncated), "ended by max_tokens")
+def _interval(interval: object, text: Callable[[float], str]) -> str:
+    """Return a 95 % interval as text; empty if it is missing."""
+    if not is_interval(interval):
+        return ""
+    return f"95 %: {text(interval[0])} to {text(interval[1])}"
 
 
 def _training(files: RunFiles) -> Iterator[Tile]:
-    rows = (
-        ("reward", "reward", short),
-        ("tokens_per_denoising_step", "tokens per denoising step", short),
-        ("loss", "loss", short),
-        ("response_tokens", "response tokens", short),
-        ("tokens_per_s", "tokens per second", short),
-    )
-    for name, label, text in rows:
-        if label == "loss" and files.kind == "rl":
-            continue  # its size says nothing there
-        first, last = _ends(files, name)
-        if first is not None and last is not None:
-            count = min(NUM_LAST, len(files.metrics))
-            note = f"from {text(first)}; means of {count} steps"
-            yield Tile(label, text(last), note if len(files.metrics) > count else "")
+    rows = {
+        "reward": "reward",
+        "tokens_per_denoising_step": "tokens per denoising step",
+        "loss": "loss",
+        "response_tokens": "response tokens",
+        "tokens_per_s": "tokens per second",
+    }
+    if files.kind == "rl":
+        del rows["loss"]  # sign and size of an RL loss carry little information
+    for name, label in rows.items():
+        values = [row[name] for row in files.metrics if is_number(row.get(name))]
+        if values:
+            first, last = values[:NUM_AVERAGED], values[-NUM_AVERAGED:]
+            mean, before = sum(last) / len(last), format_number(sum(first) / len(first))
+            note = f"from {before}; means of {len(last)} steps"
+            is_long = len(files.metrics) > NUM_AVERAGED
+            yield Tile(label, format_number(mean), note if is_long else "")
 
 
 def _time(files: RunFiles, is_running: bool) -> Iterator[Tile]:
-    spent = {"wall": 0.0, "cpu": 0.0}
-    for row in files.metrics:
-        for name, value in row.items():
-            kind = name.removesuffix("_s").rpartition("_")[2]
-            if kind in spent and name.endswith(f"_{kind}_s") and is_number(value):
-                spent[kind] += value
-    if not spent["wall"]:
+    if not files.metrics or not files.wall_s:
         return
-    note = f"CPU {duration(spent['cpu'])}"
+    times = (row.items() for row in files.metrics)
+    cpu_s = sum(
+        v for items in times for name, v in items if name.endswith("_cpu_s") and is_number(v)
+    )
+    note = f"CPU {format_duration(cpu_s)}"
     if is_running and files.num_steps and files.step < files.num_steps:
-        left = spent["wall"] / len(files.metrics) * (files.num_steps - files.step)
-        note = f"about {duration(left)} to go"
-    yield Tile("time in steps", duration(spent["wall"]), note)
-
-
-def _ends(files: RunFiles, name: str) -> tuple[float | None, float | None]:
-    """Mean of a metric over the first and over the last steps that have it."""
-    ends: list[float | None] = []
-    for rows in (files.metrics, files.metrics[::-1]):
-        values: list[float] = []
-        for row in rows:
-            if is_number(value := row.get(name)):
-                values.append(value)
-            if len(values) == NUM_LAST:
-                break
-        ends.append(sum(values) / len(values) if values else None)
-    return ends[0], ends[1]
-
-
-def _between(interval: object, text: Any) -> str:
-    match interval:
-        case [low, high] if is_number(low) and is_number(high):
-            return f"95 %: {text(low)} to {text(high)}"
-        case _:
-            return ""
-
-
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = config.get(name)
-    return cast(Mapping[str, Any], value) if isinstance(value, dict) else {}
+        left_s = files.wall_s / len(files.metrics) * (files.num_steps - files.step)
+        note = f"about {format_duration(left_s)} to go"
+    yield Tile("time in steps", format_duration(files.wall_s), note)

@@ -1,10 +1,12 @@
-"""A report that follows its run: drawn seldom enough to cost nothing, and once more at the end.
+"""Redraws the report of a run while it runs, at a bounded cost, and once more when it ends.
 
-A run calls `refresh` after every step and need not know what drawing costs: it happens at most
-every `every_s` seconds, and never takes more than about a fiftieth of the time. However the run
-ends, leaving the `with` draws the page a last time, as finished or as stopped.
+`refresh` is cheap to call after every step: it draws only if at least `every_s` seconds have passed
+since the last drawing, and at least `PAUSE` times as long as that drawing took. Drawing therefore
+takes less than 1 / `PAUSE` of the run's wall time, also when the files have grown. Call it outside
+every timed stage, and on one rank only.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -13,24 +15,30 @@ from types import TracebackType
 from unmask.viewer.report import write_report
 
 EVERY_S = 30.0
-MAX_SHARE = 0.02
+PAUSE = 20.0
 
 
 class LiveReport:
-    """Draws a run's report now and then: `with LiveReport(run.path) as report: report.refresh()`."""
+    """Draws a run's report repeatedly: `with LiveReport(run.path) as report: report.refresh()`."""
 
-    def __init__(self, run_directory: Path, every_s: float = EVERY_S) -> None:
-        """Prepare.
+    def __init__(
+        self,
+        run_directory: Path,
+        every_s: float = EVERY_S,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Draw nothing yet.
 
         Args:
             run_directory: of the run.
-            every_s: least seconds between two drawings.
+            every_s: least seconds between the end of one drawing and the start of the next.
+            clock: returns the present time in seconds.
         """
-        self._directory, self._every_s = run_directory, every_s
-        self._due = 0.0
+        self._directory, self._every_s, self._clock = run_directory, every_s, clock
+        self._due = clock()
 
     def __enter__(self) -> "LiveReport":
-        """Nothing is drawn before the first `refresh`."""
+        """Return this; the first `refresh` draws."""
         return self
 
     def __exit__(
@@ -39,24 +47,24 @@ class LiveReport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Draw the page as it stays.
+        """Draw the final page, also after an error.
 
         Raises:
-            OSError: it cannot be written; not when the run itself is failing, whose own error then
-                says more.
+            OSError: the page cannot be written. It is suppressed if the run itself failed, so that
+                the run's own error is reported.
         """
         with suppress(*(() if kind is None else (OSError,))):
             write_report(self._directory)
 
     def refresh(self) -> None:
-        """Draw the page if it is due.
+        """Draw the page as running, if it is due.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the page cannot be written.
         """
-        start = monotonic()
+        start = self._clock()
         if start < self._due:
             return
         write_report(self._directory, is_running=True)
-        end = monotonic()
-        self._due = end + max(self._every_s, (end - start) / MAX_SHARE)
+        end = self._clock()
+        self._due = end + max(self._every_s, PAUSE * (end - start))

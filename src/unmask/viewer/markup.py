@@ -1,8 +1,8 @@
-"""Foreign text in a page: the only two doors through which anything of a run enters the HTML.
+"""Escapes foreign text: the only two functions through which data of a run enters the HTML.
 
-Model output, prompts, reward names, paths and command lines are hostile until shown otherwise.
-`escape` makes them text or an attribute value; `json_island` carries them as data that the page's
-script puts into the document as text nodes. Nothing else may concatenate foreign text.
+Responses, prompts, reward names, paths and command lines may be hostile. `escape` turns them into
+text or an attribute value; `json_island` embeds them as data, which the page's script puts into the
+document as text nodes. No other code may concatenate foreign text.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ from base64 import b64encode
 from html import escape as escape_html
 from typing import Any
 
-# `<` could end the script element, `&` starts a character reference for readers of XML. U+2028 and
-# U+2029 need no row: `ensure_ascii` writes them, and lone surrogates, as \u escapes.
+# `<` could end the script element, `&` starts a character reference in XML. U+2028, U+2029 and lone
+# surrogates need no entry: `ensure_ascii` writes them as \u escapes.
 _UNSAFE = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026"}
 
 
 def escape(value: object) -> str:
     """Return a value as HTML text, safe between tags and in a quoted attribute."""
-    # A lone surrogate, which JSON can smuggle in, could not be written to a file.
+    # JSON may hold a lone surrogate, which cannot be written to a UTF-8 file.
     return escape_html(str(value).encode("utf-8", "replace").decode(), quote=True)
 
 

@@ -1,20 +1,19 @@
-// Plays a trajectory: the boxes of its canvas, shown as they stood after each denoising step.
+// Plays a trajectory: shows the tokens of its canvas as they were after each denoising step.
 //
-// Everything a run wrote is foreign text. It reaches the document only through textContent and
-// text nodes; there is no innerHTML here, and the page's Content Security Policy admits no other
-// script.
+// All text of a run may be hostile. It enters the document only through textContent and text nodes;
+// there is no innerHTML here, and the page's Content Security Policy admits no other script.
 "use strict";
 
 const Player = (() => {
   const { DOUBT, STEPS, paint } = Colours;
   const byId = (id) => document.getElementById(id);
   const LEAST_LOGPROB = Math.log(0.01);
-  const PLAY_MS = 8000; // a whole trajectory at speed 1, unless that is too fast or too slow to follow
+  const PLAY_MS = 8000; // duration of a trajectory at speed 1, within the bounds of a delay per step
   const MAX_BARS = 160;
   const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|[^\S ]| /gu;
   const MARKS = { " ": "·", "\n": "↵", "\t": "⇥" };
 
-  let all = [], shown = [], current = null, step = 0, timer = 0, boxes = [], isStarted = false, looked = null;
+  let all = [], shown = [], current = null, step = 0, timer = 0, boxes = [], isStarted = false, inspected = null;
 
   function element(name, className, text) {
     const made = document.createElement(name);
@@ -25,18 +24,18 @@ const Player = (() => {
 
   // ---- colours
 
-  const within = (low, value, high) => (high > low ? (value - low) / (high - low) : 0.35);
+  const fraction = (low, value, high) => (high > low ? (value - low) / (high - low) : 0.35);
 
-  function shadeOf(slot) {
+  function shadeOf(position) {
     const mode = byId("colour").value;
-    if (mode === "logprob") return [DOUBT, current.logprobs[slot] / LEAST_LOGPROB];
-    if (mode === "block") return [STEPS, within(1, current.order[slot], current.longest)];
-    return [STEPS, within(1, current.steps[slot], current.last)];
+    if (mode === "logprob") return [DOUBT, current.logprobs[position] / LEAST_LOGPROB];
+    if (mode === "block") return [STEPS, fraction(1, current.order[position], current.longest)];
+    return [STEPS, fraction(1, current.steps[position], current.last)];
   }
 
   function colourBoxes() {
-    boxes.forEach((box, slot) => {
-      if (current.steps[slot]) paint(box, ...shadeOf(slot));
+    boxes.forEach((box, position) => {
+      if (current.steps[position]) paint(box, ...shadeOf(position));
     });
     const mode = byId("colour").value;
     const ends = {
@@ -56,19 +55,19 @@ const Player = (() => {
   // ---- one trajectory
 
   function prepare(trace) {
-    // The number of a slot's reveal among those of its block: a block's own order of writing.
+    // order[position]: rank of the position's denoising step among those of its block, from 1.
     const size = trace.block || trace.ids.length;
     const offset = trace.block ? trace.tail.length : 0;
-    trace.blockOf = trace.ids.map((_, slot) => Math.floor((offset + slot) / size));
+    trace.blockOf = trace.ids.map((_, position) => Math.floor((offset + position) / size));
     const seen = new Map();
-    trace.steps.forEach((at, slot) => {
+    trace.steps.forEach((at, position) => {
       if (!at) return;
-      const block = trace.blockOf[slot];
+      const block = trace.blockOf[position];
       if (!seen.has(block)) seen.set(block, new Set());
       seen.get(block).add(at);
     });
     for (const [block, found] of seen) seen.set(block, [...found].sort((a, b) => a - b));
-    trace.order = trace.steps.map((at, slot) => (at ? seen.get(trace.blockOf[slot]).indexOf(at) + 1 : 0));
+    trace.order = trace.steps.map((at, position) => (at ? seen.get(trace.blockOf[position]).indexOf(at) + 1 : 0));
     trace.reveals = Object.fromEntries([...seen].map(([block, found]) => [block, found.length]));
     trace.longest = trace.order.reduce((a, b) => Math.max(a, b), 1);
     trace.last = trace.steps.reduce((a, b) => Math.max(a, b), 0);
@@ -77,8 +76,8 @@ const Player = (() => {
     trace.isPrepared = true;
   }
 
-  // Spaces, line ends, controls and direction marks are made visible: they are tokens too.
-  function spell(box, piece, id) {
+  // Makes spaces, line ends, control characters and direction marks visible: they are tokens too.
+  function writePiece(box, piece, id) {
     if (piece === null || piece === "") {
       box.append(element("i", "mark", piece === null ? `${id}` : "∅"));
       return;
@@ -93,7 +92,7 @@ const Player = (() => {
     box.append(piece.slice(from));
   }
 
-  const pieceOf = (slot) => (current.pieces ? current.pieces[current.tail.length + slot] : null);
+  const pieceOf = (position) => (current.pieces ? current.pieces[current.tail.length + position] : null);
 
   function drawCanvas() {
     const canvas = byId("canvas");
@@ -109,19 +108,19 @@ const Player = (() => {
       return block;
     };
     current.tail.forEach((id, place) => {
-      const box = element("span", "token asked");
-      box.dataset.asked = place;
-      spell(box, current.pieces ? current.pieces[place] : null, id);
+      const box = element("span", "token of-prompt");
+      box.dataset.prompt = place;
+      writePiece(box, current.pieces ? current.pieces[place] : null, id);
       into(0).append(box);
     });
-    current.ids.forEach((id, slot) => {
+    current.ids.forEach((id, position) => {
       const box = element("span", "token");
-      box.dataset.slot = slot;
-      if (slot >= current.num_response) box.classList.add("beyond");
-      const piece = pieceOf(slot);
-      if (current.steps[slot]) spell(box, piece, id);
-      into(current.blockOf[slot]).append(box);
-      if (piece && piece.includes("\n") && slot < current.num_response) block.append(element("br"));
+      box.dataset.position = position;
+      if (position >= current.num_response) box.classList.add("beyond");
+      const piece = pieceOf(position);
+      if (current.steps[position]) writePiece(box, piece, id);
+      into(current.blockOf[position]).append(box);
+      if (piece && piece.includes("\n") && position < current.num_response) block.append(element("br"));
       boxes.push(box);
     });
   }
@@ -149,7 +148,7 @@ const Player = (() => {
     const prompt = byId("prompt");
     prompt.replaceChildren(...current.messages.map((message) => {
       const turn = element("div", "turn");
-      turn.append(element("span", "role", message.role), element("span", "said", message.content));
+      turn.append(element("span", "role", message.role), element("span", "content", message.content));
       return turn;
     }));
     const written = current.steps.slice(0, current.num_response).filter(Boolean).length;
@@ -179,8 +178,8 @@ const Player = (() => {
   function goTo(wanted) {
     step = Math.min(Math.max(wanted, 0), current.last);
     let revealed = 0, newest = null;
-    boxes.forEach((box, slot) => {
-      const at = current.steps[slot];
+    boxes.forEach((box, position) => {
+      const at = current.steps[position];
       const isShown = at > 0 && at <= step;
       box.classList.toggle("veiled", !isShown);
       box.classList.toggle("fresh", isShown && at === step);
@@ -194,11 +193,11 @@ const Player = (() => {
       `denoising step ${step} of ${current.last} · ${revealed} of ${boxes.length} revealed` +
       (step ? ` · ${current.fresh[step]} now` : "");
     if (newest && (timer || step < current.last)) keepInSight(newest);
-    if (looked) tell(looked);
+    if (inspected) showDetails(inspected);
     if (!timer && isStarted) remember();
   }
 
-  // Scrolls the canvas, never the page.
+  // Scroll the canvas, never the page.
   function keepInSight(box) {
     const canvas = byId("canvas"), top = box.offsetTop;
     if (top < canvas.scrollTop || top + box.offsetHeight > canvas.scrollTop + canvas.clientHeight) {
@@ -225,16 +224,16 @@ const Player = (() => {
     byId("play").setAttribute("aria-label", "Pause");
   }
 
-  // ---- what one token says
+  // ---- details of a token
 
-  function tell(box) {
+  function showDetails(box) {
     const details = byId("details");
-    looked?.classList.remove("looked-at");
-    looked = box;
+    inspected?.classList.remove("inspected");
+    inspected = box;
     details.hidden = !box;
     if (!box) return;
-    box.classList.add("looked-at");
-    details.replaceChildren(...saidOf(box).map(([name, value]) => {
+    box.classList.add("inspected");
+    details.replaceChildren(...detailsOf(box).map(([name, value]) => {
       const pair = element("div", "pair");
       pair.append(element("span", "", name), element("b", "", value));
       return pair;
@@ -246,24 +245,24 @@ const Player = (() => {
     details.style.top = `${above >= 8 ? above : token.bottom + 9}px`;
   }
 
-  function saidOf(box) {
-    if (box.dataset.asked !== undefined) {
-      return [["prompt token", ""], ["id", `${current.tail[Number(box.dataset.asked)]}`]];
+  function detailsOf(box) {
+    if (box.dataset.prompt !== undefined) {
+      return [["prompt token", ""], ["id", `${current.tail[Number(box.dataset.prompt)]}`]];
     }
-    const slot = Number(box.dataset.slot), at = current.steps[slot];
-    const pairs = [["slot", `${slot}`], ["block", `${current.blockOf[slot]}`]];
+    const position = Number(box.dataset.position), at = current.steps[position];
+    const pairs = [["position", `${position}`], ["block", `${current.blockOf[position]}`]];
     if (!at) return [...pairs, ["never revealed", ""]];
     if (at > step) return [...pairs, ["hidden until denoising step", `${at}`]];
-    const logprob = current.logprobs[slot], probability = Math.exp(logprob);
+    const logprob = current.logprobs[position], probability = Math.exp(logprob);
     pairs.push(
-      ["id", `${current.ids[slot]}`],
+      ["id", `${current.ids[position]}`],
       ["denoising step", `${at}`],
-      ["reveal of its block", `${current.order[slot]} of ${current.reveals[current.blockOf[slot]]}`],
+      ["reveal of its block", `${current.order[position]} of ${current.reveals[current.blockOf[position]]}`],
       ["log-probability", logprob.toFixed(4)],
       ["probability", probability >= 0.001 ? `${(100 * probability).toFixed(1)} %` : probability.toExponential(1)],
     );
-    if (current.token_rewards && slot < current.token_rewards.length) pairs.push(["reward", number(current.token_rewards[slot])]);
-    if (slot >= current.num_response) pairs.push(["past the stop: context, not response", ""]);
+    if (current.token_rewards && position < current.token_rewards.length) pairs.push(["reward", number(current.token_rewards[position])]);
+    if (position >= current.num_response) pairs.push(["past the stop: context, not response", ""]);
     return pairs;
   }
 
@@ -284,7 +283,7 @@ const Player = (() => {
       const mark = element("span", `mark-of ${trace.reward >= 1 ? "good" : trace.reward <= 0 ? "bad" : ""}`, number(trace.reward));
       const question = trace.messages.length ? trace.messages[trace.messages.length - 1].content : "";
       const words = element("span", "words");
-      words.append(element("span", "asked-text", snippet(question, 90)), element("span", "said-text", snippet(trace.text, 90)));
+      words.append(element("span", "prompt-text", snippet(question, 90)), element("span", "response-text", snippet(trace.text, 90)));
       button.type = "button";
       button.dataset.key = trace.key;
       button.append(mark, words, element("span", "when", trace.step ? `step ${trace.step}` : ""));
@@ -300,7 +299,7 @@ const Player = (() => {
     if (!trace.isPrepared) prepare(trace);
     current = trace;
     byId("slider").max = trace.last;
-    tell(null);
+    showDetails(null);
     drawFacts();
     drawCanvas();
     drawPulse();
@@ -319,13 +318,13 @@ const Player = (() => {
     byId("list").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
   }
 
-  // The address names what is looked at, so a page that draws itself anew comes back to it.
+  // The address names trajectory and step, so that a reloaded page returns to them.
   function remember() {
     const place = new URLSearchParams({ trajectory: current.key, "denoising-step": step });
     try { history.replaceState(null, "", `#${place}`); } catch { /* not allowed in a sandboxed frame */ }
   }
 
-  function recalled() {
+  function remembered() {
     const place = new URLSearchParams(location.hash.slice(1));
     const trace = all.find((one) => one.key === place.get("trajectory"));
     return trace ? [trace, Number(place.get("denoising-step"))] : null;
@@ -355,10 +354,10 @@ const Player = (() => {
 
   function listen() {
     const canvas = byId("canvas"), boxAt = (event) => event.target.closest(".token");
-    canvas.addEventListener("pointerover", (event) => tell(boxAt(event)));
-    canvas.addEventListener("click", (event) => tell(boxAt(event)));
-    canvas.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") tell(null); });
-    for (const target of [canvas, window]) target.addEventListener("scroll", () => tell(null), { passive: true });
+    canvas.addEventListener("pointerover", (event) => showDetails(boxAt(event)));
+    canvas.addEventListener("click", (event) => showDetails(boxAt(event)));
+    canvas.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") showDetails(null); });
+    for (const target of [canvas, window]) target.addEventListener("scroll", () => showDetails(null), { passive: true });
     byId("slider").addEventListener("input", (event) => { pause(); goTo(Number(event.target.value)); });
     for (const [id, key] of [["first", "Home"], ["back", "ArrowLeft"], ["play", " "], ["forward", "ArrowRight"], ["last", "End"]]) {
       byId(id).addEventListener("click", KEYS[key]);
@@ -377,9 +376,9 @@ const Player = (() => {
         option.disabled = Boolean(option.value) && !all.some((trace) => trace.why.includes(option.value));
       }
       drawList();
-      if (!shown.length) { byId("filter").value = ""; drawList(); } // a choice kept from another page
+      if (!shown.length) { byId("filter").value = ""; drawList(); } // the kept choice has no trajectory here
       listen();
-      const place = recalled();
+      const place = remembered();
       if (place) show(...place);
       else show(shown[0]);
       isStarted = true;

@@ -1,36 +1,39 @@
-"""`report.html`: a run on one page, drawn from the files of its directory alone.
+"""`report.html`: one page per run, drawn from the files of its directory alone.
 
-One file that can be mailed, opened from a disk and read in ten years: no request leaves it, curves
-are inline SVG, style and script stand in it. What the run wrote (prompts, responses, names, paths)
-is hostile: it enters as escaped text or as a data block that the script turns into text nodes, and
-a Content Security Policy that admits exactly our scripts and our style, by hash, stands behind that.
+The page is one self-contained file that makes no request: style, scripts (uPlot included) and data
+stand in it. Everything that a run wrote (prompts, responses, names, paths) may be hostile. It enters
+the page as escaped text or as a data block that the script turns into text nodes, and a Content
+Security Policy admits exactly our scripts and styles, by hash.
 
-Drawing reads bounded amounts and writes one small file at once, so a run may draw itself again and
-again while it goes on.
+Drawing reads a bounded part of the trajectories and replaces the file at once, so that a running
+run can redraw its page.
 """
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files as package_files
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
 
 from unmask.runs.files import write_text
-from unmask.viewer import headline, numbers
-from unmask.viewer.charts import draw_chart
-from unmask.viewer.curves import MORE, OUTCOME, TIME, charts
-from unmask.viewer.evaluation import samplings_section
+from unmask.runs.format import format_duration, format_share
+from unmask.runs.read import RunFiles, is_number, read_run
+from unmask.viewer import headline
+from unmask.viewer.charts import MORE, OUTCOME, TIME, Chart, charts_from_curves, figure
+from unmask.viewer.curves import Curves, curves_from_metrics
+from unmask.viewer.evaluation import evaluation_charts, evaluation_table
 from unmask.viewer.markup import csp_hash, escape, json_island, json_text
-from unmask.viewer.reading import RunFiles, read_run
-from unmask.viewer.series import History, history
 from unmask.viewer.traces import Traces, read_traces
 
 NAME = "report.html"
+SAMPLINGS = "Samplings"
 REFRESH_S = 30
 SCRIPTS = ("colours.js", "player.js", "report.js")
+UPLOT = ("vendor/uPlot.LICENSE", "vendor/uPlot.iife.min.js")
+STYLES = ("vendor/uPlot.min.css", "report.css")
 # A yellow square on blue: a revealed token among hidden ones.
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http:%2F%2Fwww.w3.org%2F2000%2Fsvg' viewBox='0 0 16 16'%3E"
@@ -44,7 +47,7 @@ def write_report(run_directory: Path, is_running: bool = False) -> Path:
 
     Args:
         run_directory: of an SFT, RL or evaluation run; any of its files may be missing.
-        is_running: whether the run goes on, so that the page draws itself anew.
+        is_running: whether the run goes on, so that the page reloads itself.
 
     Returns:
         The path of `report.html`.
@@ -60,23 +63,30 @@ def write_report(run_directory: Path, is_running: bool = False) -> Path:
 def report_html(run_directory: Path, is_running: bool = False) -> str:
     """Return the report of a run; arguments and errors as `write_report`."""
     files, traces = read_run(run_directory), read_traces(run_directory / "trajectories.jsonl")
-    style, scripts = _source("report.css"), list(map(_source, SCRIPTS))
-    figures, read_outs, curves = _curves(files)
+    curves = curves_from_metrics(files.metrics)
+    charts, sections = _chart_sections(files, curves)
+    styles = "".join(map(_source, STYLES))
+    uplot_license, uplot = map(_source, UPLOT)
+    # The licence asks for its text in every copy of the library, and each page is one.
+    scripts = [f"/*\n{uplot_license}\n*/\n{uplot}", *map(_source, SCRIPTS)]
     body = [
         _header(files, is_running),
-        figures.pop(OUTCOME, ""),
-        samplings_section(files.samplings),
+        sections.pop(OUTCOME, ""),
+        sections.pop(SAMPLINGS, ""),
         "" if files.kind == "sft" and not traces.islands else _trajectories(traces),
-        *figures.values(),
-        _table("configuration", "Configuration", files.config),
-        _table("environment", "Environment", files.environment),
+        *sections.values(),
+        _table("Configuration", files.config),
+        _table("Environment", files.environment),
         _footer(files, curves),
-        _curves_data(curves, read_outs),
+        json_island(
+            "charts-data",
+            json_text({"steps": curves.steps, "charts": [chart.data for chart in charts]}),
+        ),
         json_island("traces-data", f"[{','.join(traces.islands)}]"),
         *(f"<script>{script}</script>" for script in scripts),
     ]
     running = f' data-running="{REFRESH_S}"' if is_running else ""
-    head = _head(headline.title(files), style, scripts, is_running)
+    head = _head(headline.title(files), styles, scripts, is_running)
     return f"<!doctype html>\n{head}\n<body{running}>\n{''.join(body)}\n</body>\n</html>\n"
 
 
@@ -95,7 +105,7 @@ def _head(title: str, style: str, scripts: Iterable[str], is_running: bool) -> s
             "form-action 'none'",
         )
     )
-    # With a script the page reloads itself when nobody is playing a trajectory, and keeps its place.
+    # With scripts, the page reloads itself only while no trajectory is being played.
     refresh = f'<noscript><meta http-equiv="refresh" content="{REFRESH_S}"></noscript>'
     return (
         '<html lang="en"><head><meta charset="utf-8">'
@@ -123,54 +133,47 @@ def _header(files: RunFiles, is_running: bool) -> str:
         f'<span class="state {escape(state.split()[0].rstrip(","))}">{escape(state)}</span></div>'
         f'<dl class="facts">{facts}</dl>'
         + (f'<dl class="tiles">{tiles}</dl>' if tiles else "")
+        + "<noscript><p>Curves and trajectories are drawn by this page's own script.</p></noscript>"
         + "</header>\n"
     )
 
 
-def _curves(files: RunFiles) -> tuple[dict[str, str], list[dict[str, Any]], History | None]:
-    """Return the sections of curves as HTML, what the script reads out, and the curves themselves."""
-    if not files.metrics:
-        return {}, [], None
-    curves, numbered = history(files.metrics), count()
-    read_outs: list[dict[str, Any]] = []
+def _chart_sections(files: RunFiles, curves: Curves) -> tuple[list[Chart], dict[str, str]]:
+    """Return all charts of the page, and the sections whose figures name them by their index."""
+    found = charts_from_curves(curves)
+    if files.samplings:
+        found[SAMPLINGS] = list(evaluation_charts(files.samplings))
+    charts = [chart for section in found.values() for chart in section]
+    figures = map(figure, charts, count())
     sections: dict[str, str] = {}
-    for section, drawn in charts(curves).items():
-        pairs = [draw_chart(chart, curves, next(numbered)) for chart in drawn]
-        read_outs += [read_out for _, read_out in pairs]
-        figures = "".join(figure for figure, _ in pairs)
-        extra = _stages(files) if section == TIME else ""
-        content = f'<div class="charts">{figures}{extra}</div>'
-        sections[section] = _section(section, content, has_option=not sections)
-    return sections, read_outs, curves
+    for title, section in found.items():
+        content = "".join(islice(figures, len(section)))
+        content = f'<div class="charts">{content}{_stages(files) if title == TIME else ""}</div>'
+        if title == SAMPLINGS:
+            content = evaluation_table(files.samplings) + content
+        sections[title] = (
+            f"<details><summary><h2>{title}</h2></summary>{content}</details>\n"
+            if title == MORE
+            else _section(title, content)
+        )
+    return charts, sections
 
 
-def _curves_data(curves: History | None, charts_data: list[dict[str, Any]]) -> str:
-    steps = {"first": curves.first_step, "steps": curves.steps} if curves else {}
-    return json_island("curves-data", json_text({**steps, "charts": charts_data}))
-
-
-def _section(title: str, content: str, has_option: bool) -> str:
-    if title == MORE:
-        return f"<details><summary><h2>{escape(title)}</h2></summary>{content}</details>\n"
-    smoothing = (
-        '<label class="option"><input type="checkbox" id="smoothing" checked> smooth</label>'
-        if has_option
-        else ""
-    )
+def _section(title: str, content: str) -> str:
     return (
-        f'<section id="{escape(title.lower())}"><div class="section-head"><h2>{escape(title)}</h2>'
-        f"{smoothing}</div>{content}</section>\n"
+        f'<section id="{title.lower()}"><div class="section-head"><h2>{title}</h2></div>'
+        f"{content}</section>\n"
     )
 
 
 def _stages(files: RunFiles) -> str:
-    """Return where the time of the whole run went, as a table."""
+    """Return a table of the whole run's time by stage; empty if no stage was timed."""
     spent: dict[str, list[float]] = {}
     for row in files.metrics:
         for name, wall in row.items():
             stage = name.removesuffix("_wall_s")
             cpu = row.get(f"{stage}_cpu_s")
-            if stage != name and numbers.is_number(wall) and numbers.is_number(cpu):
+            if stage != name and is_number(wall) and is_number(cpu):
                 sums = spent.setdefault(stage, [0.0, 0.0])
                 sums[0] += wall
                 sums[1] += cpu
@@ -178,8 +181,8 @@ def _stages(files: RunFiles) -> str:
     if not total:
         return ""
     rows = "".join(
-        f"<tr><th>{escape(stage)}</th><td>{numbers.duration(wall)}</td>"
-        f"<td>{numbers.duration(cpu)}</td><td>{numbers.share(wall / total)}</td></tr>"
+        f"<tr><th>{escape(stage)}</th><td>{format_duration(wall)}</td>"
+        f"<td>{format_duration(cpu)}</td><td>{format_share(wall / total)}</td></tr>"
         for stage, (wall, cpu) in sorted(spent.items(), key=lambda item: -item[1][0])
     )
     return (
@@ -193,18 +196,16 @@ def _trajectories(traces: Traces) -> str:
     if not traces.islands:
         content = '<p class="note">No trajectory has been recorded.</p>'
     else:
-        left_out = f"; {traces.num_left_out:,} more found no room" if traces.num_left_out else ""
+        left_out = f"; {traces.num_left_out:,} more did not fit" if traces.num_left_out else ""
         content = (
             f'<p class="note">{len(traces.islands):,} of the recorded responses{left_out}. Each box'
-            " is a token in reading order, coloured by when it was revealed. Keys: space plays,"
-            " left and right step.</p><noscript><p>Playing needs this page's own script.</p>"
-            f"</noscript>{_source('player.html')}"
+            " is a token in reading order, coloured by the step that revealed it. Keys: space plays,"
+            f" left and right step.</p>{_source('player.html')}"
         )
-    head = '<div class="section-head"><h2>Trajectories</h2></div>'
-    return f'<section id="trajectories">{head}{content}</section>\n'
+    return _section("Trajectories", content)
 
 
-def _table(identifier: str, title: str, values: Mapping[str, Any]) -> str:
+def _table(title: str, values: Mapping[str, Any]) -> str:
     """Return a section with every value by its dotted name, in groups."""
     if not values:
         return ""
@@ -218,10 +219,7 @@ def _table(identifier: str, title: str, values: Mapping[str, Any]) -> str:
         + "</table>"
         for group, rows in groups.items()
     )
-    return (
-        f'<section id="{identifier}"><div class="section-head"><h2>{escape(title)}</h2></div>'
-        f'<div class="tables card">{tables}</div></section>\n'
-    )
+    return _section(title, f'<div class="tables card">{tables}</div>')
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -229,25 +227,24 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, dict) and value:
             yield from _flat(cast(Mapping[str, Any], value), f"{prefix}{name}.")
         elif name == "argv" and isinstance(value, list):
-            yield prefix + name, shlex.join(map(str, cast(list[object], value)))
+            yield prefix + name, shlex.join(map(str, cast(Sequence[object], value)))
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             yield prefix + name, text
 
 
-def _footer(files: RunFiles, curves: History | None) -> str:
+def _footer(files: RunFiles, curves: Curves) -> str:
     now = datetime.now(UTC)
     at = f" at step {files.step:,}" if files.metrics else ""
-    said = [
+    sentences = [
         f'Drawn <time id="drawn" datetime="{now.isoformat(timespec="seconds")}">'
         f"{now:%Y-%m-%d %H:%M:%S} UTC</time>{at} from {escape(files.path)}"
-        ' by unmask.<span id="age"></span>'
+        ' by unmask.<span id="age"></span>',
+        *map(escape, files.problems),
     ]
-    if curves and curves.bucket > 1:
-        said.append(
+    if curves.bucket > 1:
+        sentences.append(
             f"A point of a curve is the mean of {curves.bucket} steps; the faint band is their"
             " range."
         )
-    if files.num_unreadable:
-        said.append(f"Unreadable lines of metrics.jsonl: {files.num_unreadable:,}.")
-    return f"<footer>{' '.join(said)}</footer>\n"
+    return f"<footer>{' '.join(sentences)}</footer>\n"

@@ -1,9 +1,9 @@
-"""Which trajectories a report holds, and what of each: a page must stay small and still be fair.
+"""Chooses the trajectories of a report: a small page that still represents the run.
 
-A run records thousands of trajectories. The page gets the latest, the lowest rewarded of the recent
-ones, and some from the whole run in even distances, in turns, until a budget of bytes is spent; it
-says how many it left out. Rewards are not searched for over the whole file, because that file may
-be larger than memory. Long prompts and texts are cut, and the cut is written into them.
+A run records thousands of trajectories. The page holds the latest, those of lowest reward among the
+recent ones, and some spread evenly over the run. They are taken in turns until a budget of bytes is
+spent; the page states how many did not fit. The file may be larger than memory, so only its end and
+a few places are read. Long prompts and responses are cut, and the cut is marked in the text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from unmask.runs.gradings import judged, read_verdicts
+from unmask.runs.read import Record, is_number, read_spread, read_tail
 from unmask.runs.trajectories import total_reward
 from unmask.viewer.markup import json_text
-from unmask.viewer.numbers import is_number
-from unmask.viewer.reading import Record, read_spread, read_tail
 
 NUM_LATEST, NUM_LOWEST, NUM_SPREAD = 64, 16, 24
 MAX_BYTES = 1_200_000
@@ -29,7 +28,7 @@ class Traces:
 
     Attributes:
         islands: compact JSON of each, oldest first, safe inside a script element.
-        num_left_out: chosen ones for which there was no room.
+        num_left_out: chosen trajectories that exceed the budget.
     """
 
     islands: tuple[str, ...] = ()
@@ -40,8 +39,8 @@ def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
     """Choose trajectories of a `trajectories.jsonl`.
 
     Args:
-        path: the file; it need not be there.
-        max_bytes: most bytes of JSON in the page; one trajectory is always taken.
+        path: the file; it may be missing.
+        max_bytes: largest size of their JSON; one trajectory is always taken.
     """
     verdicts = read_verdicts(path.parent)
 
@@ -63,13 +62,13 @@ def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
         if len(island) <= room or not islands:
             islands.append((record.get("step") or 0, island))
             room -= len(island)
-    islands.reverse()  # taken newest first; sorting keeps this order among those of one step
+    islands.reverse()  # taken newest first; the sort below is stable within a step
     ordered = tuple(island for _, island in sorted(islands, key=lambda pair: pair[0]))
     return Traces(ordered, len(chosen) - len(ordered))
 
 
 def is_playable(record: Record) -> bool:
-    """Whether a record has what a page needs of a trajectory."""
+    """Return whether a record has all fields that the player needs."""
     canvas, steps, logprobs = (
         record.get(name) for name in ("canvas_ids", "step_map", "behavior_logprobs")
     )
@@ -105,15 +104,16 @@ def _total(record: Record) -> float:
 
 
 def _key(record: Record) -> str:
-    """What names a trajectory for good: its request's seed is derived from run, step, prompt and sample.
+    """Return a unique name of a trajectory, stable over redraws.
 
-    The samplings of an evaluation share their seeds.
+    A request's seed is derived from run, step, prompt and sample; the samplings of an evaluation
+    share their seeds, so their name is part of the key.
     """
     return f"{record.get('variation', record.get('step'))}.{record['sampling'].get('seed')}"
 
 
 def _shown(record: Record, why: list[str]) -> dict[str, Any]:
-    """Return what the page holds of a trajectory."""
+    """Return the fields of a trajectory that the page holds."""
     prompt, sampling = record["prompt"], record["sampling"]
     canvas = record["canvas_ids"]
     block = sampling.get("block_size")
@@ -144,7 +144,7 @@ def _shown(record: Record, why: list[str]) -> dict[str, Any]:
         "finish": str(record.get("finish", "")),
         "num_response": record["num_response"],
         "policy_version": version if is_number(version := record.get("policy_version")) else None,
-        "sampling": {name: value for name, value in sampling.items() if _says_something(value)},
+        "sampling": {name: value for name, value in sampling.items() if _is_scalar(value)},
         "block": block,
         "tail": prompt["token_ids"][len(prompt["token_ids"]) - tail :],
         "ids": canvas,
@@ -155,13 +155,13 @@ def _shown(record: Record, why: list[str]) -> dict[str, Any]:
 
 
 def _pieces(pieces: object, count: int) -> list[str] | None:
-    """Return the text of each token; None where it was not recorded, and ids are shown instead."""
+    """Return the text of each token; None if it was not recorded, then the player shows ids."""
     if not isinstance(pieces, list) or len(pieces) != count:
         return None
     return [str(piece) for piece in cast(list[object], pieces)]
 
 
-def _says_something(value: object) -> bool:
+def _is_scalar(value: object) -> bool:
     return isinstance(value, str) or is_number(value)
 
 
