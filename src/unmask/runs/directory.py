@@ -22,7 +22,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
@@ -53,16 +55,16 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        lock: what keeps other processes from writing it.
+        lock: keeps other processes from writing it.
     """
 
     path: Path
-    lock: TextIO | None = None
+    lock: FileLock | None = None
 
     def close(self) -> None:
-        """Let another process write it."""
+        """Release the lock."""
         if self.lock is not None:
-            self.lock.close()
+            self.lock.release()
 
     @property
     def model(self) -> Path:
@@ -128,34 +130,41 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
 def open_run(
     config: SFTConfig | RLConfig | EvalConfig, resume: bool = False, isolation: str | None = None
 ) -> RunDirectory:
-    """Make the directory `config.run.dir` and write what is known before the first step; close it in the end.
+    """Create or resume the directory `config.run.dir`, lock it, and record configuration and environment.
+
+    Close it at the end of the run.
 
     Args:
         config: the run's.
-        resume: whether the run goes on with what is there.
-        isolation: how programs that the model writes are locked in; None if none are run.
+        resume: whether an existing run continues.
+        isolation: the isolation of programs that the model writes; None if none are run.
 
     Raises:
-        ValueError: as `check_run`, or another process is writing it; or a data file changed since the
-            run began.
-        OSError: it cannot be written.
+        ValueError: as `check_run`; or another process is writing the run; or a data file changed since
+            the run began.
+        OSError: the directory cannot be written.
     """
     check_run(config, resume)
     path = config.run.dir
     path.mkdir(parents=True, exist_ok=True)
-    held = lock(path)
-    check_run(config, resume)  # again: another process may have been there before the lock was
-    remove_leftovers(path)
-    data = _data_digests(config)
-    _check_data(path / ENVIRONMENT, data)
-    # The configuration first: a directory that holds it can be gone on with, whatever else it lacks.
-    write_json(path / CONFIG, dump(config))
-    now = environment(config.run.threads) | {"data": data}
-    if isolation is not None:
-        now["isolation"] = isolation
-        sys.stderr.write(f"programs are locked in: {isolation}\n")
-    _write_environment(path / ENVIRONMENT, now)
-    return RunDirectory(path, held)
+    run = RunDirectory(path, lock(path))
+    try:
+        check_run(
+            config, resume
+        )  # again: another process may have written before the lock was held
+        remove_leftovers(path)
+        now = environment(config.run.threads) | {"data": _data_digests(config)}
+        _check_data(path / ENVIRONMENT, now["data"])
+        # The configuration first: a directory that holds it can be resumed without the other files.
+        write_json(path / CONFIG, dump(config))
+        if isolation is not None:
+            now["isolation"] = isolation
+            sys.stderr.write(f"programs are locked in: {isolation}\n")
+        _write_environment(path / ENVIRONMENT, now)
+    except BaseException:
+        run.close()
+        raise
+    return run
 
 
 def _data_digests(config: SFTConfig | RLConfig | EvalConfig) -> dict[str, str]:
