@@ -9,8 +9,8 @@ from tests.evaluation.test_evaluate import measure, words
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.evaluation.grading import digest, grade_run, rescore
+from unmask.json_files import read_objects
 from unmask.rewards.answers import answer_from_response
-from unmask.runs.history import read_objects
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Score
 

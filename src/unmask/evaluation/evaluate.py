@@ -29,12 +29,11 @@ from unmask.engine.request import resolve
 from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
 from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
 from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
-from unmask.json_files import read_object
+from unmask.json_files import read_object, read_objects
 from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.runs.directory import TRAJECTORIES, check_run, open_run
 from unmask.runs.files import write_json
 from unmask.runs.gradings import gradings, key_of, read_verdicts
-from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
 from unmask.runs.text_table import align
 from unmask.runs.trajectories import total_reward

@@ -23,11 +23,10 @@ from unmask.configs.keys import to_toml
 from unmask.configs.load import dump, flatten, load_config
 from unmask.evaluation.responses import FAILURES
 from unmask.evaluation.summary import outcome_of
-from unmask.json_files import read_object
+from unmask.json_files import read_object, read_objects
 from unmask.runs.directory import CONFIG, TRAJECTORIES
 from unmask.runs.files import append_lines, atomic_directory, write_json
 from unmask.runs.gradings import GRADER, GRADINGS, VERDICTS, gradings
-from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task

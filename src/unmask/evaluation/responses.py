@@ -18,12 +18,12 @@ from typing import Any
 
 from unmask.configs.sampling import SamplingConfig
 from unmask.engine.llm import LLM
+from unmask.json_files import read_objects
 from unmask.rollouts.checks import check_trajectory
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import TRAJECTORIES, RunDirectory
 from unmask.runs.files import append_lines, cut_unfinished_line
 from unmask.runs.gradings import Key, key_of
-from unmask.runs.history import read_objects
 from unmask.runs.progress import Progress
 from unmask.runs.trajectories import grid_ids, trajectory_record
 from unmask.types import Prompt, SamplingParams, Trajectory

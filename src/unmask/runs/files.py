@@ -41,7 +41,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, replacing an older file at once.
 
     Raises:
-        ValueError: the value holds NaN or an infinity, which JSON has not.
+        ValueError: the value holds NaN or an infinity, which JSON does not have.
         OSError: as `write_text`.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unmask.runs.history import read_objects
+from unmask.json_files import read_objects
 
 GRADINGS, VERDICTS, GRADER = "gradings", "verdicts.jsonl", "grader.json"
 

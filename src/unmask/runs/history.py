@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from unmask.json_files import parse_object, read_object
+from unmask.json_files import read_object, read_objects
 
 # How deep below the given directory runs are looked for: `runs/quickstart/rl` is two.
 DEPTH = 3
@@ -122,21 +122,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(record.get("step"), int):
             raise ValueError(f"{path}, line {number}: has no step")
         yield record
-
-
-def read_objects(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the finished lines of a JSON Lines file; a file that is not there has none.
-
-    Raises:
-        ValueError: a finished line is not a JSON object; names file and line.
-    """
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            yield parse_object(line, f"{path}, line {number}")
 
 
 def _run_directories(directory: Path, depth: int) -> Iterator[Path]:

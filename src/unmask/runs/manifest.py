@@ -9,11 +9,10 @@ Files that came later pass: only what was saved is looked at. A GiB takes about 
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from unmask.json_files import read_object
 from unmask.runs.files import write_json
 
 MANIFEST = "manifest.json"
@@ -37,12 +36,12 @@ def damage(directory: Path) -> Iterator[str]:
     """Yield a line for every file of a directory that is missing or not what was saved."""
     manifest = directory / MANIFEST
     try:
-        held: Any = json.loads(manifest.read_text(encoding="utf-8"))
+        held = read_object(manifest)
     except (OSError, ValueError) as error:
-        yield f"{manifest}: cannot be read, so nothing tells what was saved: {error}"
+        yield f"{manifest}: cannot be read, so the files cannot be checked: {error}"
         return
-    if not isinstance(held, dict) or not held:
-        yield f"{manifest}: must be an object of digests by file"
+    if not held:
+        yield f"{manifest}: must be an object of digests by file name, and is empty"
         return
     for name, expected in held.items():
         path = directory / name
