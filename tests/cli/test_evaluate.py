@@ -22,7 +22,7 @@ def test_eval_rescore_and_compare_work_together(
     found = json.loads(out)
     assert list(found) == ["static", "low"]
     assert found["static"]["accuracy"] == 0.5 and found["low"]["speed"]["wall_s"] > 0
-    assert "not judged" in error and error.splitlines()[-3:] == [
+    assert "not graded" in error and error.splitlines()[-3:] == [
         f"model:  {tmp_path / 'checkpoint'}",
         f"report: {a / 'report.html'}",
         f"next:   unmask compare {a} ANOTHER_RUN",

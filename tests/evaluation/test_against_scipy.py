@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap, permutation_test
 
-from unmask.evaluation.metrics import mean_interval, ratio_interval, wilson_interval
+from unmask.evaluation.estimates import mean_interval, ratio_interval, wilson_interval
 from unmask.evaluation.paired import mcnemar
 from unmask.evaluation.paired import permutation_test as paired_permutation_test
 

@@ -112,7 +112,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="RUN[@SAMPLING]", help="Another one.")],
 ) -> None:
     """Say whether one evaluation is better than another on the same problems, with a paired test."""
-    from unmask.evaluation.compare import compare_evaluations
+    from unmask.evaluation.comparison import compare_evaluations
 
     typer.echo(compare_evaluations(first, second))
 
