@@ -82,6 +82,7 @@ MOVED = {
     "rewards.workers": "sandbox.verifier_pool",
     "runs.columns": "runs.text_table",
     "runs.show": "runs.print",
+    "runs.stopped": "runs.signals",
     "runs.verdicts": "runs.gradings",
     "tasks.json_files": "tasks.json_task",
     "tasks.published": "tasks.public_datasets",

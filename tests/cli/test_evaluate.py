@@ -52,7 +52,7 @@ def test_a_stopped_evaluation_says_how_to_go_on(name: str, code: int, tmp_path: 
         "eval", *words(tmp_path), f"task.reward=tests.evaluation.test_evaluate:{name.lower()}"
     )
     assert (done.returncode, done.stdout) == (code, "")
-    assert "what is written is kept; go on with: unmask eval" in done.stderr
+    assert "the responses are kept; resume with: unmask eval" in done.stderr
     assert done.stderr.rstrip().endswith("--resume")
 
 

@@ -72,7 +72,7 @@ def test_killed_at_random_and_stopped_by_signals_it_is_the_same_run(tmp_path: Pa
         if number != signal.SIGKILL:
             (line,) = [line for line in said.splitlines() if line.startswith("stopped by ")]
             assert line.startswith(f"stopped by {number.name}; the state of step {saved(run)} is")
-            assert line.endswith(f"; go on with: unmask {shlex.join(words)} --resume")
+            assert line.endswith(f"; resume with: unmask {shlex.join(words)} --resume")
             assert num_lines(run) - saved(run) in (0, 1)  # 1: a step that had nothing to learn
     assert 0 < saved(run) < 60
     assert end(start([*words, "--resume"]))[0] == 0

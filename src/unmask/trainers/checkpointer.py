@@ -54,7 +54,7 @@ from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, remove_leftovers, write_json
 from unmask.runs.manifest import MANIFEST, damage, write_manifest
-from unmask.runs.stopped import Stopped
+from unmask.runs.signals import Stopped
 from unmask.seeds import derive_seed
 from unmask.trainers.critic import Critic, SharedCritic
 from unmask.trainers.learner import Learner
