@@ -85,7 +85,7 @@ def test_a_run_is_neither_written_over_nor_changed(tmp_path: Path) -> None:
     before = left_behind_files(tmp_path / "run")
     (line,) = errors(words)
     assert line.startswith(f"run.dir = {tmp_path / 'run'}: is not empty")
-    assert "go on with it by --resume, give another run.dir=" in line
+    assert "resume it by --resume, give another run.dir=" in line
     (line,) = errors([*words, "--resume", "optimizer.lr=0.5"])
     assert line.startswith(f"optimizer.lr = 0.5: the run in {tmp_path / 'run'} has 0.001; ")
     assert left_behind_files(tmp_path / "run") == before

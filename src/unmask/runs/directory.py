@@ -1,15 +1,15 @@
-"""A run directory: everything a run leaves behind, readable without unmask.
+"""A run directory: all files of a run, readable without unmask.
 
     config.json          the resolved configuration
     environment.json     versions, machine, threads, command line, start time, digests of the data files
-    metrics.jsonl        one JSON object per line: the step and its numbers
+    metrics.jsonl        one JSON object per line: the step and its metrics
     trajectories.jsonl   some of the responses: token ids, step map, text, reward
     model/               the weights as a plain Hugging Face directory
     .lock                held by the process that writes the run
 
-A run never writes over another one: a directory that is not empty is refused, unless the run that is
-there goes on (`--resume`). The JSON Lines files grow a step at a time, so they can be followed while
-the run goes on; only a run that is resumed cuts off what came after its checkpoint.
+A run never overwrites another one: a directory that is not empty is refused, unless its run is resumed
+(`--resume`). The JSON Lines files grow by one step at a time and can be followed during the run; only a
+resumed run removes the lines after its checkpoint.
 """
 
 import importlib.metadata
@@ -44,7 +44,7 @@ from unmask.runs.manifest import digest
 
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 ENVIRONMENT = "environment.json"
-# What names files that are trained or measured on.
+# Config keys that name files of training or evaluation data.
 DATA_KEYS = ("data.path", "task.path")
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
 
@@ -72,11 +72,10 @@ class RunDirectory:
         return self.path / "model"
 
     def log(self, *, step: int, **numbers: float) -> None:
-        """Append one line of numbers to `metrics.jsonl`.
+        """Append one line of metrics to `metrics.jsonl`.
 
-        NaN and the infinities are written as `null`, because JSON has no word for them and a run
-        must not end over a diagnostic. `null` means nothing else: a number that does not exist is
-        left out.
+        NaN and the infinities are written as `null`, because JSON does not have them and a diagnostic
+        must not end a run. `null` has no other meaning: a metric that does not exist is absent.
         """
         finite = {name: _finite(value) for name, value in numbers.items()}
         append_lines(self.path / METRICS, [{"step": step, **finite}])
@@ -94,15 +93,15 @@ class RunDirectory:
 
 
 def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> None:
-    """Refuse a directory the run may not write; call it before anything heavy is loaded.
+    """Refuse a directory that the run may not write; call it before anything heavy is loaded.
 
     Args:
         config: the run's.
-        resume: whether the run goes on with what is there. Then it must be the same run: only
-            `steps`, `eval.*` and `run.*` may differ, and of those neither the seed nor the threads.
+        resume: whether an existing run continues. Then its configuration must be the same: only `steps`,
+            `eval.*` and `run.*` may differ, except `run.seed` and `run.threads`.
 
     Raises:
-        ValueError: naming the key that stands in the way.
+        ValueError: naming the key.
     """
     path = config.run.dir
     _check_writable(path)
@@ -110,13 +109,13 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
         if path.exists() and not is_empty(path):
             raise ValueError(
                 f"run.dir = {path}: is not empty, and a run never writes over another; "
-                "go on with it by --resume, give another run.dir=..., or move it away"
+                "resume it by --resume, give another run.dir=..., or move it away"
             )
         return
     if not path.exists() or is_empty(path):
         return
     if not (path / CONFIG).is_file():
-        raise ValueError(f"run.dir = {path}: holds no {CONFIG}, so it is no run to resume")
+        raise ValueError(f"run.dir = {path}: has no {CONFIG}, so there is no run to resume")
     before = dict(flatten(read_object(path / CONFIG)))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
@@ -196,7 +195,7 @@ def _check_data(environment: Path, now: dict[str, str]) -> None:
 
 
 def _read_environment(path: Path) -> dict[str, Any]:
-    """Read what a run recorded when it began; a run that begins has recorded nothing.
+    """Return the environment that a run recorded when it began; empty for a new run.
 
     Raises:
         ValueError: naming the file, if it is not what `open_run` writes.
@@ -206,18 +205,18 @@ def _read_environment(path: Path) -> dict[str, Any]:
     try:
         found = read_object(path)
     except ValueError as error:
-        raise ValueError(f"{error}, so the run cannot go on") from None
+        raise ValueError(f"{error}, so the run cannot be resumed") from None
     if not {"packages", "start_time"} <= found.keys():
-        raise ValueError(f"{path}: has no packages or start_time, so the run cannot go on")
+        raise ValueError(f"{path}: has no packages or start_time, so the run cannot be resumed")
     return found
 
 
 def _write_environment(place: Path, now: dict[str, Any]) -> None:
-    """Write what the run runs on; a resumed run keeps when it began, and lists when it went on."""
+    """Write the environment; a resumed run keeps its start time and lists the times of resuming."""
     if before := _read_environment(place):
         if before["packages"] != now["packages"]:
             warnings.warn(
-                f"{place}: the run began with other versions ({before['packages']}): it goes on, "
+                f"{place}: the run began with other versions ({before['packages']}): it is resumed, "
                 "but the last bits may differ",
                 stacklevel=2,
             )
@@ -227,10 +226,10 @@ def _write_environment(place: Path, now: dict[str, Any]) -> None:
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Describe what the run runs on.
+    """Return versions, machine, threads, command line and time.
 
     Args:
-        threads: CPU threads torch was given; another number gives other last bits.
+        threads: CPU threads of torch; another number changes the last bits of results.
     """
     return {
         "start_time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -259,7 +258,7 @@ def move_aside(path: Path) -> Path | None:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether this is a directory with nothing in it, but for what a killed process left unfinished."""
+    """Return whether this is a directory without entries other than a lock and leftovers of a killed process."""
     return path.is_dir() and all(
         is_leftover(entry) or entry.name == LOCK for entry in path.iterdir()
     )
@@ -270,7 +269,7 @@ def _check_writable(path: Path) -> None:
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        reason = "cannot be written" if place.is_dir() else "is no directory"
+        reason = "cannot be written" if place.is_dir() else "is not a directory"
         raise ValueError(f"run.dir = {path}: {place} {reason}; give another run.dir=...")
 
 

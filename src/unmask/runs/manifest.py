@@ -1,11 +1,10 @@
-"""What a saved directory holds, by digest: whether it is still what was saved.
+"""Digests of a saved directory, to detect damage.
 
 `manifest.json` names every other file of its directory with the SHA-256 of its content. It is written
-last, before the directory gets its name (`runs/files.py`). A disk that loses a bit, a copy that was
-cut short and a file of another step show as another digest. It is no signature: rewriting the manifest
-hides a change.
+last, before the directory gets its final name (`runs/files.py`). A lost bit, a truncated copy and a file
+of another step change the digest. The manifest is not a signature: rewriting it hides a change.
 
-Files that came later pass: only what was saved is looked at. A GiB takes about a second of one core.
+Files that were added later are not checked. A GiB takes about a second of one core.
 """
 
 import hashlib
@@ -48,4 +47,4 @@ def damage(directory: Path) -> Iterator[str]:
         if not path.is_file():
             yield f"{path}: is missing"
         elif digest(path) != expected:
-            yield f"{path}: is damaged or exchanged: its content is not what was saved"
+            yield f"{path}: is damaged or replaced: its content differs from what was saved"
