@@ -42,7 +42,7 @@ OURS = {field.name for field in fields(SamplingParams)} - {"n", "stop", "max_tok
 # Settings of other samplers, with the value at which they have no effect (True is 1, False is 0).
 ONE = "num_beams num_beam_groups num_return_sequences length_penalty repetition_penalty typical_p use_cache"
 ZERO = "early_stopping diversity_penalty no_repeat_ngram_size"
-NEUTRAL: Mapping[str, int] = dict.fromkeys(ONE.split(), 1) | dict.fromkeys(ZERO.split(), 0)
+NEUTRAL: dict[str, int] = {**dict.fromkeys(ONE.split(), 1), **dict.fromkeys(ZERO.split(), 0)}
 
 
 @register_model("unmask")
