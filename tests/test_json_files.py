@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.json_files import parse_json, read_object, read_records
+from unmask.json_files import parse_json, read_object, read_objects, read_records
 
 RECORDS = [{"a": 1}, {"a": "two\u2028lines"}]
 
@@ -109,6 +109,22 @@ def test_a_line_or_a_list_has_a_limit(
         else:
             with pytest.raises(ValueError, match=rf"{path}.*: longer than 1000 bytes"):
                 list(read_records(path, "key"))
+
+
+def test_a_key_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text('{"a": 1}\n{"b": {"c": 1, "c": 2}}\n')
+    with pytest.raises(ValueError, match=r"line 2: not JSON: the key 'c' occurs twice"):
+        list(read_records(path, "key"))
+    with pytest.raises(ValueError, match=r"line 2: not JSON: the key 'c' occurs twice"):
+        list(read_objects(path))
+
+
+def test_an_unfinished_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    assert list(read_objects(path)) == []
+    path.write_text('{"a": 1}\n{"a": 2')
+    assert list(read_objects(path)) == [{"a": 1}]
 
 
 def test_an_object_is_an_object(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Published samplers by name: which `SamplingParams` reproduce them.
+"""Published samplers by name: the `SamplingParams` that reproduce them.
 
-A preset is nothing but values; anything set beside it wins. What a name promises is tested token for
-token against the recorded traces of the program it is named after, at temperature 0 where its draws
-cannot be repeated. Known bugs of those programs (tokens overwritten, crashes) are not reproduced;
-`docs/methods.md` lists them.
+A preset is a set of values; other settings override it. Each preset is tested token for token against
+recorded traces of the program it is named after, at temperature 0 where the program's draws cannot be
+repeated. Known bugs of those programs (tokens overwritten, crashes) are not reproduced; `docs/methods.md`
+lists them.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # SDAR's and TraDo's `block_diffusion_generate`, and dLLM-RL's rollout engine.
         "sdar": _SDAR,
         "sdar_static": _SDAR | {"strategy": "static"},
-        # Its `entropy_bounded` counts the entropy of every slot it reveals (`eb_threshold`).
+        # Its `entropy_bounded` counts the entropy of every position it reveals (`eb_threshold`).
         "dllm_rl_jetengine": _SDAR | {"entropy_bound": 0.35, "entropy_sum": "inclusive"},
         # LLaDA's `generate.py` and MMaDA's: greedy, a fixed quota per step.
         "llada_official": {"strategy": "static", "temperature": 0.0},
@@ -49,7 +49,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "schedule": "block",
             "temperature": 0.0,
         },
-        # LLaDA2.1 writes boldly and edits what it wrote: its quality mode.
+        # LLaDA2.1's quality mode: a low threshold, and edits of written tokens.
         "llada2_1": {
             "strategy": "dynamic",
             "threshold": 0.7,
@@ -64,7 +64,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def preset(name: str, **changes: Any) -> SamplingParams:
-    """Return a published sampler's parameters, with `changes` laid over them.
+    """Return a published sampler's parameters, overridden by `changes`.
 
     Raises:
         ValueError: if no preset has that name.

@@ -1,7 +1,7 @@
-"""Seeds derived from what a draw is for, never from when or where it is made.
+"""Seeds derived from the purpose of a draw, never from its time or place.
 
-A request's seed comes from (run seed, step, prompt, sample), so a run does not change when its
-batch, its rank or its order does. The hash is the finaliser of SplitMix64 (Steele, Lea, Flood:
+A request's seed comes from (run seed, step, prompt, sample), so a run does not depend on
+batch, rank or order. The hash is the finaliser of SplitMix64 (Steele, Lea, Flood:
 "Fast Splittable Pseudorandom Number Generators", 2014); `diffusion/keyed_random.py` computes the same
 function in tensors.
 """

@@ -329,7 +329,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         in_shards(index=lambda m: m.clear()),
         r"index\.json: weight_map is missing or empty",
     ),
-    "a key twice in an index": (repeated_key, r"index\.json is not JSON: the key 'lm_head.weight'"),
+    "a key twice in an index": (repeated_key, r"index\.json: not JSON: the key 'lm_head.weight'"),
     "one file and an index of others": (
         lambda d: (in_shards()(d), shutil.copyfile(d / "1.safetensors", d / WEIGHTS)),
         r"holds model\.safetensors and an .*index\.json of other files: remove the one",
@@ -345,11 +345,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda d: (d / "config.json").unlink(), "it has no config.json"),
     "config is not JSON": (
         lambda d: (d / "config.json").write_text("{"),
-        r"config\.json is not JSON",
+        r"config\.json: not JSON",
     ),
     "config is a list": (
         lambda d: (d / "config.json").write_text("[]"),
-        r"config\.json is not a JSON object",
+        r"config\.json: expected a JSON object",
     ),
     "missing key": (
         lambda d: edit(d / "config.json", hidden_size=None),

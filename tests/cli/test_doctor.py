@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.bits import bits_hold
 from tests.models.other_processor import multiply_by, other_below
-from unmask import doctor
+from unmask.cli import doctor
 from unmask.cli.doctor import Finding, examine, is_fit, report
 from unmask.sandbox.command import Means
 from unmask.sandbox.isolation import Trial

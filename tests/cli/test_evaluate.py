@@ -22,7 +22,7 @@ def test_eval_rescore_and_compare_work_together(
     found = json.loads(out)
     assert list(found) == ["static", "low"]
     assert found["static"]["accuracy"] == 0.5 and found["low"]["speed"]["wall_s"] > 0
-    assert "not judged" in error and error.splitlines()[-3:] == [
+    assert "not graded" in error and error.splitlines()[-3:] == [
         f"model:  {tmp_path / 'checkpoint'}",
         f"report: {a / 'report.html'}",
         f"next:   unmask compare {a} ANOTHER_RUN",
@@ -52,7 +52,7 @@ def test_a_stopped_evaluation_says_how_to_go_on(name: str, code: int, tmp_path: 
         "eval", *words(tmp_path), f"task.reward=tests.evaluation.test_evaluate:{name.lower()}"
     )
     assert (done.returncode, done.stdout) == (code, "")
-    assert "what is written is kept; go on with: unmask eval" in done.stderr
+    assert "the responses are kept; resume with: unmask eval" in done.stderr
     assert done.stderr.rstrip().endswith("--resume")
 
 

@@ -1,11 +1,8 @@
-"""Words are files and overrides; the first prompt is printed without loading weights."""
+"""Words are files and overrides."""
 
 from pathlib import Path
 
-import pytest
-
-from tests.trainers.toy_runs import rl_config
-from unmask.cli.options import load, print_first_prompt
+from unmask.cli.options import load
 from unmask.configs.rl import RLConfig
 
 
@@ -15,8 +12,3 @@ def test_words_with_an_equals_sign_are_overrides_the_others_files(tmp_path: Path
     config, origins = load(RLConfig, [str(file), "rollout.prompts=2"])
     assert (config.steps, config.rollout.prompts) == (3, 2)
     assert (origins["steps"], origins["rollout.prompts"]) == (str(file), "command line")
-
-
-def test_the_first_prompt_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    print_first_prompt(rl_config(tmp_path))
-    assert "1+2=" in capsys.readouterr().out

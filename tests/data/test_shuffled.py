@@ -44,5 +44,5 @@ def test_nothing_to_deal_is_refused() -> None:
 
 def test_a_source_of_other_items_is_refused() -> None:
     state = Shuffled(ITEMS, seed=1).state()
-    with pytest.raises(ValueError, match="give it the same data"):
+    with pytest.raises(ValueError, match="resume it with the same data"):
         Shuffled(ITEMS[1:], seed=1).restore(state)

@@ -140,7 +140,7 @@ def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     line = refused(tmp_path, f"run.dir={tmp_path / 'file' / 'run'}")
     assert line.startswith("run.dir = file/run: ")
-    assert line.endswith("is no directory; give another run.dir=...")
+    assert line.endswith("is not a directory; give another run.dir=...")
 
 
 def test_a_reward_that_breaks_loses_nothing(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_killed_at_random_and_stopped_by_signals_it_is_the_same_run(tmp_path: Pa
         if number != signal.SIGKILL:
             (line,) = [line for line in said.splitlines() if line.startswith("stopped by ")]
             assert line.startswith(f"stopped by {number.name}; the state of step {saved(run)} is")
-            assert line.endswith(f"; go on with: unmask {shlex.join(words)} --resume")
+            assert line.endswith(f"; resume with: unmask {shlex.join(words)} --resume")
             assert num_lines(run) - saved(run) in (0, 1)  # 1: a step that had nothing to learn
     assert 0 < saved(run) < 60
     assert end(start([*words, "--resume"]))[0] == 0
@@ -85,7 +85,7 @@ def test_a_run_is_neither_written_over_nor_changed(tmp_path: Path) -> None:
     before = left_behind_files(tmp_path / "run")
     (line,) = errors(words)
     assert line.startswith(f"run.dir = {tmp_path / 'run'}: is not empty")
-    assert "go on with it by --resume, give another run.dir=" in line
+    assert "resume it by --resume, give another run.dir=" in line
     (line,) = errors([*words, "--resume", "optimizer.lr=0.5"])
     assert line.startswith(f"optimizer.lr = 0.5: the run in {tmp_path / 'run'} has 0.001; ")
     assert left_behind_files(tmp_path / "run") == before

@@ -42,7 +42,7 @@ def test_responses_of_a_file(tmp_path: Path) -> None:
     file.write_text('{"response": "a"}\n{"response": "b", "problem": 0}')
     assert read_responses(file) == [(0, "a"), (0, "b")]
     file.write_text('{"response": 3}')
-    with pytest.raises(ValueError, match="line 1: 'response' must be a text"):
+    with pytest.raises(ValueError, match="line 1: 'response' must be a string"):
         read_responses(file)
     file.write_text('{"response": "a", "problem": "first"}')
     with pytest.raises(ValueError, match="'problem' must be the number of a problem"):

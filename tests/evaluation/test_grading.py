@@ -9,8 +9,8 @@ from tests.evaluation.test_evaluate import measure, words
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.evaluation.grading import digest, grade_run, rescore
+from unmask.json_files import read_objects
 from unmask.rewards.answers import answer_from_response
-from unmask.runs.read import read_objects
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Score
 
@@ -28,7 +28,9 @@ def test_a_grading_says_what_judged_and_what_the_answer_was(tmp_path: Path) -> N
 
 def test_only_the_task_can_be_changed(tmp_path: Path) -> None:
     measure(tmp_path)
-    with pytest.raises(ValueError, match=r"^samples=3: only task\.\*"):
+    with pytest.raises(
+        ValueError, match=r"^samples=3: rescore generates nothing, so only task\.\*"
+    ):
         rescore(tmp_path / "run", ["samples=3"])
     with pytest.raises(ValueError, match="problems are not those that were asked"):
         rescore(tmp_path / "run", ["task.template={question}?"])
@@ -36,10 +38,10 @@ def test_only_the_task_can_be_changed(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_no_evaluation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no evaluation: protocol"):
+    with pytest.raises(ValueError, match="is not an evaluation: protocol"):
         rescore(tmp_path, [])
     (tmp_path / "protocol.json").write_text("{}")
-    with pytest.raises(ValueError, match="is not finished; go on with it"):
+    with pytest.raises(ValueError, match="is not finished; resume it"):
         rescore(tmp_path, [])
 
 

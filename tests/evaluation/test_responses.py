@@ -6,10 +6,10 @@ from tests.toy import toy_checkpoint
 from unmask.configs.sampling import SamplingConfig
 from unmask.engine.llm import LLM
 from unmask.evaluation.responses import FAILURES, Ask, plan_responses, write_missing
+from unmask.json_files import read_objects
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import RunDirectory
 from unmask.runs.gradings import key_of
-from unmask.runs.read import read_objects
 from unmask.types import Prompt, SamplingParams
 
 PROMPTS = [Prompt("toy", uid, (), (3, 4, uid)) for uid in (5, 6, 5)]

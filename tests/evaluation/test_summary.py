@@ -1,16 +1,18 @@
 """Summaries worked out by hand."""
 
+from typing import Any
+
 import pytest
 
-from unmask.evaluation.metrics import mean_interval, ratio_interval, wilson_interval
+from unmask.evaluation.estimates import mean_interval, ratio_interval, wilson_interval
 from unmask.evaluation.summary import Outcome, Response, histogram, outcome_of, speed_of, summarize
 
 
 def response(
-    outcome: Outcome = "correct", tokens: int = 4, steps: int = 2, answer: str = "", **more: float
+    outcome: Outcome = "correct", tokens: int = 4, steps: int = 2, answer: str = "", **more: Any
 ) -> Response:
     reward = float(outcome == "correct")
-    return Response(reward, outcome, answer, tokens, steps, forwards=steps + 1, **more)
+    return Response(reward, outcome, answer, tokens, steps, num_forwards=steps + 1, **more)
 
 
 FAILED = Response(0.0, "failed")
@@ -63,7 +65,7 @@ def test_failed_responses_count_as_wrong_and_have_no_length() -> None:
 
 
 def test_truncated_responses_are_counted() -> None:
-    problems = [[response(is_truncated=True), response()], [response(), response()]]
+    problems = [[response(finish="length"), response()], [response(), response()]]
     assert summarize(problems).truncated == 0.25
 
 

@@ -147,7 +147,7 @@ def test_what_has_no_effect_is_summed_up_by_reason() -> None:
 @pytest.mark.parametrize("name", ["training__later", "rollout__later", "later", "experiment__x"])
 def test_unknown_keys_are_refused(name: str) -> None:
     (loss,) = losses(edited(rl_table(), **{name: 7}))
-    assert loss == f"{name.replace('__', '.')} = 7: there is no such key in its configurations"
+    assert loss == f"{name.replace('__', '.')} = 7: dLLM-RL has no such key"
 
 
 def test_a_refusal_is_one_list_of_all_that_differs() -> None:
@@ -370,7 +370,7 @@ def test_lists_of_an_evaluation_are_variations() -> None:
     twice = lines_of(edited(EVAL, rollout__block_size=[16, 32]))
     assert twice["variations.static_1.block_size"] == 16
     assert twice["variations.static_2.denoising_steps"] == 32
-    with pytest.raises(ValueError, match="must be of one length"):
+    with pytest.raises(ValueError, match="must have equal lengths"):
         translate(edited(table, rollout__block_size=[8, 16, 32]))
 
 
@@ -457,7 +457,7 @@ def test_filters_that_rl_refuses_are_refused() -> None:
 
 def test_the_kind_and_the_model_are_in_the_file_or_asked_for() -> None:
     assert [kind_of_foreign(table) for table in (rl_table(), SFT, EVAL)] == ["rl", "sft", "eval"]
-    with pytest.raises(ValueError, match=r"say which kind .* --kind rl"):
+    with pytest.raises(ValueError, match=r"give the kind: --kind rl"):
         kind_of_foreign({"experiment": {}})
     unnamed = {name: value for name, value in EVAL.items() if name != "model_base"}
     with pytest.raises(ValueError, match="give --base"):

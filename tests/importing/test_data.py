@@ -107,7 +107,7 @@ def test_keys_that_no_record_holds_are_named(tmp_path: Path) -> None:
         ([{"prompt": "a", "response": "b", "reward": "c"}], "reward = 'c': must be a number"),
         ([{"full_output": ["a"]}], "has no step_map"),
         ([TASK | {"step_map": [["a"], [1]]}], "step_map must be a list of whole numbers"),
-        ([{"prompt": "a", "response": 3}], "prompt and response must be texts"),
+        ([{"prompt": "a", "response": 3}], "prompt and response must be strings"),
     ],
 )
 def test_what_is_not_of_the_form_is_named(value: Any, said: str, tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_yaml_is_a_table_and_runs_nothing(tmp_path: Path) -> None:
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML: could not determine"),
         ("a: b: c", "not valid YAML"),
         ("- 1", "expected a table of sections, found list"),
-        ("a:\n  b: 1\n  b: 2", "not valid YAML: key 'b' stands twice"),
-        ("1: 2", "not valid YAML: key '1' is no name"),
-        ("'a.b': 2", "not valid YAML: key 'a.b' is no name"),
+        ("a:\n  b: 1\n  b: 2", "not valid YAML: key 'b' occurs twice"),
+        ("1: 2", "not valid YAML: key '1' is not a name"),
+        ("'a.b': 2", "not valid YAML: key 'a.b' is not a name"),
         ("a: " + "[" * 50_000, "not valid YAML: line 1: nested deeper than 100"),
         ("".join(f"{'  ' * n}a:\n" for n in range(200)), "not valid YAML: line 101: nested deeper"),
         ("a: &x [1]\nb: [*x, *x]", r"not valid YAML: line 2: \*x is an alias; write out"),

@@ -9,7 +9,7 @@ import pytest
 
 from tests.trainers.breaking import REWARD, VARIABLE, start_counting
 from tests.trainers.toy_runs import metrics, rl_config, sft_config
-from unmask.runs.stopped import Stopped
+from unmask.runs.signals import Stopped
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
 

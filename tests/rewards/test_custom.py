@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from unmask.rewards.custom import load_process_reward, load_reward
-from unmask.runs.stopped import Stopped
+from unmask.runs.signals import Stopped
 from unmask.types import Message, Prompt, Reward, SamplingParams, Trajectory
 
 PROMPT = Prompt("toy", 1, (Message("user", "2+2="),), reference={"answer": "4"})

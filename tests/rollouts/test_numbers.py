@@ -15,6 +15,7 @@ def test_numbers_are_over_all_answers_and_say_how_many_groups_are_trained_on() -
     assert numbers == {
         "reward": pytest.approx(2.5 / 4),
         "accuracy": 0.5,
+        "unfit_problems": 0,
         "groups_kept": 0.5,
         "response_tokens": 5.0,
         "truncated": 0.0,
@@ -23,3 +24,18 @@ def test_numbers_are_over_all_answers_and_say_how_many_groups_are_trained_on() -
         "tokens_per_s": 5.0,
         "reward_format": 0.25,
     }
+
+
+def test_an_unfit_problem_is_counted_and_left_out_of_the_rewards() -> None:
+    fit = group([1.0, 0.0], parts={"format": [1.0, 0.0]})
+    unfit = group([0.0, 0.0], parts={"format": [1.0, 1.0], "unfit": [0.0, 1.0]})
+    alone = rollout_numbers([fit], [fit], wall_s=1.0)
+    both = rollout_numbers([fit, unfit], [fit], wall_s=2.0)
+    assert both == alone | {"unfit_problems": 1, "groups_kept": 0.5}
+    assert (both["reward"], both["accuracy"], both["reward_format"]) == (0.5, 0.5, 0.5)
+
+
+def test_without_a_fit_problem_there_is_no_reward() -> None:
+    numbers = rollout_numbers([group([0.0], parts={"unfit": [1.0]})], [], wall_s=1.0)
+    assert numbers["unfit_problems"] == 1
+    assert not {"reward", "accuracy", "reward_unfit"} & numbers.keys()

@@ -9,6 +9,7 @@ import pytest
 from unmask.configs.load import dump, load_config
 from unmask.configs.sft import SFTConfig
 from unmask.runs.directory import RunDirectory, check_run, move_aside, open_run
+from unmask.runs.lock import lock
 
 
 def config(path: Path, *words: str) -> SFTConfig:
@@ -101,7 +102,7 @@ def test_earlier_runs_are_numbered(tmp_path: Path) -> None:
 def test_a_run_is_gone_on_with_only_by_asking_for_it(tmp_path: Path) -> None:
     for is_resumed in (True, True):  # the first finds nothing, and starts
         assert open_run(config(tmp_path), resume=is_resumed).path == tmp_path
-    with pytest.raises(ValueError, match="go on with it by --resume"):
+    with pytest.raises(ValueError, match="resume it by --resume"):
         check_run(config(tmp_path))
 
 
@@ -131,7 +132,7 @@ def test_any_other_key_may_not(key: str, value: object, tmp_path: Path) -> None:
 
 def test_a_directory_that_is_no_run_is_not_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ValueError, match=r"holds no config\.json, so it is no run to resume"):
+    with pytest.raises(ValueError, match=r"has no config\.json, so there is no run to resume"):
         check_run(config(tmp_path), resume=True)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json: not JSON"):
@@ -140,7 +141,9 @@ def test_a_directory_that_is_no_run_is_not_gone_on_with(tmp_path: Path) -> None:
 
 def test_a_run_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"^run\.dir = .* is no directory; give another run\.dir="):
+    with pytest.raises(
+        ValueError, match=r"^run\.dir = .* is not a directory; give another run\.dir="
+    ):
         check_run(config(tmp_path / "file" / "run"))
 
 
@@ -171,6 +174,7 @@ def test_a_replacement_killed_between_its_two_renames_is_undone(tmp_path: Path) 
     (run.path / "best.old-0a1b2c3d").mkdir()
     (run.path / "best.old-0a1b2c3d" / "weights").touch()
     (run.path / "best.tmp-4e5f6a7b").mkdir()
+    run.close()
     open_run(config(tmp_path), resume=True)
     assert [p.name for p in (run.path / "best").iterdir()] == ["weights"]
     assert not list(run.path.glob("*-*"))
@@ -181,6 +185,7 @@ def test_a_resumed_run_keeps_when_it_began_and_says_when_versions_changed(tmp_pa
     run = open_run(settings)
     place = run.path / "environment.json"
     began = json.loads(place.read_text())
+    run.close()
     open_run(settings, resume=True)
     went_on = json.loads(place.read_text())
     assert went_on["start_time"] == began["start_time"]
@@ -228,5 +233,10 @@ def test_a_run_that_recorded_no_digests_goes_on(tmp_path: Path) -> None:
 def test_an_environment_that_cannot_be_read_is_named(text: str, tmp_path: Path) -> None:
     open_run(config(tmp_path / "run")).close()
     (tmp_path / "run" / "environment.json").write_text(text)
-    with pytest.raises(ValueError, match=r"environment\.json: .*so the run cannot go on"):
+    with pytest.raises(
+        ValueError, match=r"environment\.json: .*so the run cannot be resumed"
+    ) as caught:
         open_run(config(tmp_path / "run"), resume=True)
+    # The error, which holds the frames, does not hold the lock.
+    assert caught.value is not None
+    lock(tmp_path / "run").release()

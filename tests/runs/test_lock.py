@@ -47,11 +47,11 @@ def test_a_run_that_another_process_writes_is_refused(
 def test_a_lock_ends_with_its_process(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    lock(tmp_path).close()
+    lock(tmp_path).release()
 
 
 def test_a_closed_lock_is_free(tmp_path: Path) -> None:
-    lock(tmp_path).close()
+    lock(tmp_path).release()
     done = subprocess.run(
         [sys.executable, "-c", HOLDER.replace("600", "0"), str(tmp_path)], timeout=60
     )

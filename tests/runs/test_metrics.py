@@ -76,12 +76,12 @@ def test_cut_back_drops_what_came_after_a_step_and_half_lines(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ([], "line 1: the file ends where step 1 must stand"),
-        ([1, 2], "line 3: the file ends where step 3"),
-        ([2, 3], "line 1: step 2 stands where step 1"),
-        ([1, 3, 4], "line 2: step 3 stands where step 2"),
-        ([1, 2, 2, 3], "line 3: step 2 stands where step 3"),
-        ([1, 3, 2], "line 2: step 3 stands where step 2"),
+        ([], "line 1: the file ends, expected step 1"),
+        ([1, 2], "line 3: the file ends, expected step 3"),
+        ([2, 3], "line 1: found step 2, expected step 1"),
+        ([1, 3, 4], "line 2: found step 3, expected step 2"),
+        ([1, 2, 2, 3], "line 3: found step 2, expected step 3"),
+        ([1, 3, 2], "line 2: found step 3, expected step 2"),
     ],
 )
 def test_every_step_before_the_cut_must_be_there(

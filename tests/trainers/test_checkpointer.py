@@ -22,7 +22,7 @@ from unmask.engine.llm import LLM
 from unmask.models.transformer import Model
 from unmask.runs.directory import open_run
 from unmask.runs.manifest import write_manifest
-from unmask.runs.stopped import Stopped
+from unmask.runs.signals import Stopped
 from unmask.tasks.build import build_task
 from unmask.trainers.checkpointer import Checkpointer
 from unmask.trainers.learner import Learner

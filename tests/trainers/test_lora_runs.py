@@ -23,7 +23,7 @@ from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
 from unmask.models.transformer import Model
-from unmask.runs.stopped import Stopped
+from unmask.runs.signals import Stopped
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
 from unmask.trainers.reference import build_reference

@@ -1,10 +1,9 @@
-"""`unmask doctor`: what this machine has, what is missing, and the command that mends it.
+"""`unmask doctor`: what this machine has, what is missing, and the command that installs it.
 
-It looks and changes nothing: a file made to see whether a folder can be written is gone at once.
-Required is only what training on any machine needs: the packages of `pyproject.toml` and a folder
-for runs. Everything else (a GPU, an extra, isolation of programs that a model wrote) is a note with
-its way out. Whether programs can be isolated is tried, not guessed: a kernel may offer namespaces
-and a container still forbid them.
+The command changes nothing; a file that tests whether a directory can be written is deleted at once.
+Required are only the packages of `pyproject.toml` and a writable directory for runs. Everything else (a
+GPU, an extra, isolation of programs that a model wrote) is a note with a remedy. Isolation is tried
+rather than inferred: a kernel may offer namespaces and a container may forbid them.
 """
 
 import importlib.metadata
@@ -17,16 +16,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from unmask import __version__
 from unmask.runs.text_table import align
 from unmask.sandbox.isolation import ALLOW, MEANS, isolation_of, level_of, try_means
 
-if TYPE_CHECKING:
-    from packaging.markers import Marker
-
-# What a user asks for first when something differs; the other packages follow from these.
+# Packages whose versions explain most differences; the other versions follow from these.
 SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "sympy")
 # Widths of models whose products are tried.
 WIDTHS = (64, 192, 576, 1024, 2048, 4096)
@@ -36,13 +31,13 @@ NEEDED = "needed only to run programs that a model wrote"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """One checked item.
 
     Attributes:
-        subject: what.
-        found: what it is.
-        way_out: what to do about it; empty where nothing is amiss.
-        is_required: whether nothing works until that is done.
+        subject: name of the item.
+        found: its state.
+        way_out: the remedy; empty where none is needed.
+        is_required: whether unmask cannot work without the remedy.
     """
 
     subject: str
@@ -52,10 +47,10 @@ class Finding:
 
 
 def examine(directory: Path) -> list[Finding]:
-    """Look at versions, devices, threads, exactness, isolation, extras and the folder for runs.
+    """Return findings on versions, devices, threads, exactness, isolation, extras and the run directory.
 
     Args:
-        directory: where runs will be written; it need not exist.
+        directory: directory for runs; it need not exist.
     """
     return [
         *_versions(),
@@ -69,12 +64,12 @@ def examine(directory: Path) -> list[Finding]:
 
 
 def is_fit(findings: list[Finding]) -> bool:
-    """Say whether nothing required is missing."""
+    """Return whether nothing required is missing."""
     return not any(finding.is_required and finding.way_out for finding in findings)
 
 
 def report(findings: list[Finding]) -> str:
-    """Return the findings as a table, and below it what can be done."""
+    """Return the findings as a table, followed by the remedies."""
     rows = [(_mark(finding), finding.subject, finding.found) for finding in findings]
     ways = [f"  {f.subject}: {f.way_out}" for f in findings if f.way_out]
     verdict = (
@@ -100,7 +95,9 @@ def _versions() -> Iterator[Finding]:
         if version := _version(name):
             yield Finding(name, version)
     if _version("unmask") is None:
-        found = "unmask runs from its source and is not installed: its needs are not known here"
+        found = (
+            "unmask runs from its source and is not installed: its requirements cannot be checked"
+        )
         yield Finding("packages", found, f"{sys.executable} -m pip install -e . beside its source")
     elif missing := _missing(""):
         yield Finding("packages", f"missing: {', '.join(missing)}", _pip(missing), is_required=True)
@@ -112,7 +109,8 @@ def _extras() -> Iterator[Finding]:
         return
     for extra in importlib.metadata.metadata("unmask").get_all("Provides-Extra") or ():
         missing = _missing(extra)
-        found = f"missing: {', '.join(map(_name, missing))}" if missing else "installed"
+        names = ", ".join(re.split(r"[^\w.-]", requirement)[0] for requirement in missing)
+        found = f"missing: {names}" if missing else "installed"
         yield Finding(f"extra {extra}", found, _pip(missing) if missing else "")
 
 
@@ -124,31 +122,20 @@ def _version(package: str) -> str | None:
 
 
 def _missing(extra: str) -> list[str]:
-    """Return the requirements of unmask itself, or of one extra, that are not met here."""
+    """Return the requirements of unmask itself, or of one extra, that are not met."""
     from packaging.requirements import Requirement
 
     found: list[str] = []
-    for text in importlib.metadata.requires("unmask") or ():
-        requirement = Requirement(text)
-        version = _version(requirement.name)
-        # A nightly build counts: whoever has one has it on purpose.
+    for requirement in map(Requirement, importlib.metadata.requires("unmask") or ()):
+        marker, version = requirement.marker, _version(requirement.name)
+        is_base = marker is None or marker.evaluate({"extra": ""})
+        is_of_extra = marker is not None and not is_base and marker.evaluate({"extra": extra})
+        # Pre-releases count: an installed nightly build was chosen by the user.
         is_met = version and requirement.specifier.contains(version, prereleases=True)
-        if _is_of(requirement.marker, extra) and not is_met:
-            extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-            found.append(f"{requirement.name}{extras}{requirement.specifier}")
+        if (is_of_extra if extra else is_base) and not is_met:
+            requirement.marker = None
+            found.append(str(requirement))
     return found
-
-
-def _is_of(marker: "Marker | None", extra: str) -> bool:
-    """Say whether a requirement with this marker belongs to the extra and not to unmask itself."""
-    is_bare = marker is None or marker.evaluate({"extra": ""})
-    if marker is None or not extra:
-        return is_bare and not extra
-    return not is_bare and marker.evaluate({"extra": extra})
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement)[0]
 
 
 def _pip(requirements: list[str]) -> str:

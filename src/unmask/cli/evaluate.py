@@ -1,12 +1,10 @@
-"""The commands about measuring models: `unmask eval | grade | rescore | compare | lm-eval`.
+"""The commands that measure models: `unmask eval | grade | rescore | compare | lm-eval`.
 
-They hang beside the others of `cli.py`, which takes over what is registered here: a command reads its
-words, calls one function of `evaluation` and prints what it returns. As there, whatever is heavy is
-imported inside the command.
+`cli.main` registers them. A command parses its words, calls one function of `evaluation` and prints the
+result; heavy packages are imported inside the commands.
 """
 
 import json
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -14,12 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli.options import Resume, ShowPrompt, Words, begin, load, print_finished
+from unmask.cli.options import (
+    Resume,
+    ShowPrompt,
+    Words,
+    begin,
+    load,
+    print_finished,
+    resume_command,
+)
 
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 app = typer.Typer()
 
 
@@ -31,24 +36,20 @@ app = typer.Typer()
     "variations.dynamic.threshold=0.8",
 )
 def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
-    """Measure a model on a task, under one sampling or several, and print the numbers as JSON."""
+    """Measure a model on a task, under one sampling or several, and print the metrics as JSON."""
     from unmask.configs.eval import EvalConfig
 
     config = begin(EvalConfig, words, show_prompt, resume)
     from unmask.evaluation.evaluate import evaluate_model
+    from unmask.runs.signals import on_signal
 
-    # Also SIGINT, which a shell lets its background jobs ignore: as in training, who asks to stop may.
-    before = {number: signal.signal(number, _interrupt) for number in STOPPING}
     try:
-        evaluation = evaluate_model(config, resume)
+        with on_signal(_interrupt):
+            evaluation = evaluate_model(config, resume)
     except KeyboardInterrupt as interrupt:
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        again = shlex.join(word for word in sys.argv[1:] if word != "--resume")
-        sys.stderr.write(f"stopped, what is written is kept; go on with: unmask {again} --resume\n")
+        sys.stderr.write(f"stopped; the responses are kept; resume with: {resume_command()}\n")
         raise typer.Exit(128 + number) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     _print(config.run.dir, evaluation)
     run = str(config.run.dir)
     print_finished(config.model.path, config.run.dir, "compare", run, "ANOTHER_RUN")
@@ -89,13 +90,13 @@ def rescore(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of an evaluation.")],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TASK.KEY=VALUE]", help="What the new grader does otherwise."),
+        typer.Argument(metavar="[TASK.KEY=VALUE]", help="Changed settings of the grader."),
     ] = None,
 ) -> None:
-    """Judge the responses of an evaluation again without writing any; earlier verdicts are kept."""
-    from unmask.evaluation.grading import rescore as judge_again
+    """Grade the responses of an evaluation again, generating none; earlier verdicts are kept."""
+    from unmask.evaluation.grading import rescore as grade_again
 
-    judge_again(run, words or [])
+    grade_again(run, words or [])
     from unmask.evaluation.evaluate import conclude
 
     _print(run, conclude(run))
@@ -111,8 +112,8 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="RUN[@SAMPLING]", help="An evaluation.")],
     second: Annotated[str, typer.Argument(metavar="RUN[@SAMPLING]", help="Another one.")],
 ) -> None:
-    """Say whether one evaluation is better than another on the same problems, with a paired test."""
-    from unmask.evaluation.compare import compare_evaluations
+    """Compare two evaluations on the same problems, with a paired test."""
+    from unmask.evaluation.comparison import compare_evaluations
 
     typer.echo(compare_evaluations(first, second))
 
@@ -147,12 +148,12 @@ def lm_eval(
 
 
 def _interrupt(number: int, frame: object) -> None:
-    """End what is under way as Ctrl-C does: graders and their files go, and the way on is said."""
+    """Handle SIGTERM like Ctrl-C: stop the graders, delete their files, print how to resume."""
     raise KeyboardInterrupt(number)
 
 
 def _print(run: Path, evaluation: "Evaluation") -> None:
-    """Draw the report, and print a table for the eye and JSON for programs."""
+    """Write the report, and print a table on stderr and JSON on stdout."""
     from unmask.viewer.report import write_report
 
     write_report(run)

@@ -1,14 +1,12 @@
-"""The one entry point: `unmask quickstart | sft | rl | generate | config | runs | show | report | doctor`.
+"""The entry point: `unmask quickstart | sft | rl | generate | config | runs | show | report | doctor`.
 
-A command reads its words, calls one function and prints what it returns; nothing is decided here
-that a program could not ask for as well. Heavy packages are imported inside the commands, so that
-`--help` answers at once.
+A command parses its words, calls one function and prints the result, so that a program can do all that
+the command line does. Heavy packages are imported inside the commands, so that `--help` is fast.
 
-Exit codes: 0 done, 2 the user can mend it (one line per mistake says how), 130 and 143 stopped by Ctrl-C and SIGTERM.
-Anything else is a traceback, and a bug of ours. `docs/cli.md` has the whole story.
+Exit codes: 0 done; 2 an error that the user can correct, in one line per mistake; 130 and 143 stopped
+by Ctrl-C and SIGTERM. Anything else is a traceback and a bug of unmask. See `docs/cli.md`.
 """
 
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +16,15 @@ import typer
 
 from unmask import __version__
 from unmask.cli import evaluate, models
-from unmask.cli.options import Resume, ShowPrompt, Words, begin, load, print_finished
+from unmask.cli.options import (
+    Resume,
+    ShowPrompt,
+    Words,
+    begin,
+    load,
+    print_finished,
+    resume_command,
+)
 from unmask.presets import preset as published_sampler
 from unmask.types import Message, SamplingParams, Strategy
 
@@ -29,7 +35,6 @@ if TYPE_CHECKING:
     from unmask.runs.print import Order, Pieces
 
 KINDS = ("sft", "rl", "eval")
-SAMPLING = SamplingParams()
 DRAWN: "tuple[Order, int]" = ("sample", 3)
 
 app = typer.Typer(
@@ -39,8 +44,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Post-train, evaluate and serve diffusion language models.",
-    epilog="Start with: unmask quickstart. Exit codes: 0 done, 2 you can mend it (one line says how, "
-    "--debug anywhere adds the traceback), 130 and 143 stopped by Ctrl-C and SIGTERM, 1 a bug of ours.",
+    epilog="Start with: unmask quickstart. Exit codes: 0 done, 2 an error that you can correct (one line "
+    "says how, --debug anywhere adds the traceback), 130 and 143 stopped by Ctrl-C and SIGTERM, 1 a bug of unmask.",
 )
 
 
@@ -65,17 +70,17 @@ def options(
 @app.command(epilog="Example: unmask quickstart --task countdown --seed 3")
 def quickstart(
     task: Annotated[
-        Literal["chain_sum", "mini_sudoku", "countdown"], typer.Option(help="What is learnt.")
+        Literal["chain_sum", "mini_sudoku", "countdown"], typer.Option(help="Task to learn.")
     ] = "chain_sum",
-    seed: Annotated[int, typer.Option(min=0, help="Every draw is derived from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 0,
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where it is written; an earlier run is moved aside.")
+        Path, typer.Option("--dir", help="Output directory; an earlier run is renamed.")
     ] = Path("runs/quickstart"),
 ) -> None:
     """Train a tiny model by SFT, then by RL, and compare the two."""
     from unmask.trainers.quickstart import run_quickstart
 
-    _train(lambda: run_quickstart(task, seed, directory), "run it again")
+    _train(lambda: run_quickstart(task, seed, directory), "run quickstart again")
     model = str(directory / "rl" / "model")
     print_finished(model, directory / "rl", "generate", model, "3+4+5=")
 
@@ -115,40 +120,35 @@ def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) ->
     epilog='Example: unmask generate runs/quickstart/rl/model "3+4+5=" --temperature 0',
 )
 def generate(  # noqa: PLR0913 - one argument per option
-    context: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
     ],
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="What it answers.")],
-    max_tokens: Annotated[
-        int, typer.Option(help="Most tokens of a response.")
-    ] = SAMPLING.max_tokens,
-    temperature: Annotated[
-        float, typer.Option(help="0 takes the most likely token.")
-    ] = SAMPLING.temperature,
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="Texts to respond to.")],
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a response.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
     strategy: Annotated[
-        Strategy, typer.Option(help="Which slots a denoising step reveals.")
-    ] = SAMPLING.strategy,
+        Strategy | None, typer.Option(help="Rule for the positions that a denoising step reveals.")
+    ] = None,
     threshold: Annotated[
-        float, typer.Option(help="Confidence a slot must exceed under `dynamic`.")
-    ] = SAMPLING.threshold,
+        float | None, typer.Option(help="Least confidence of a revealed token under `dynamic`.")
+    ] = None,
     denoising_steps: Annotated[
-        int | None, typer.Option(help="Denoising steps of a block; one per slot by default.")
-    ] = SAMPLING.denoising_steps,
-    seed: Annotated[int, typer.Option(help="Same seed, same response.")] = SAMPLING.seed,
+        int | None, typer.Option(help="Denoising steps of a block; one per position by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same response.")] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="A published sampler (llada_official); options given beside it win."),
+        typer.Option(help="A published sampler (llada_official); other options override it."),
     ] = None,
     adapter: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="LoRA adapters, in peft's files, laid over the model."),
+        typer.Option(metavar="DIR", help="LoRA adapters for the model, in peft's files."),
     ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")
     ] = "auto",
     chat: Annotated[
-        bool, typer.Option("--chat/--no-chat", help="Ask with the chat template if there is one.")
+        bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")
     ] = True,
 ) -> None:
     """Answer prompts and print the responses, one after the other."""
@@ -160,26 +160,16 @@ def generate(  # noqa: PLR0913 - one argument per option
         "denoising_steps": denoising_steps,
         "seed": seed,
     }
-    stated = {name: options[name] for name in options if _is_stated(context, name)}
+    stated = {name: value for name, value in options.items() if value is not None}
     sampling = published_sampler(preset, **stated) if preset else SamplingParams(**stated)
     from unmask.configs.engine import EngineConfig
     from unmask.configs.model import ModelConfig
     from unmask.engine.build import build_llm
 
-    config = ModelConfig(path=model, adapter=adapter, device=device)
-    llm = build_llm(config, EngineConfig())
-    if chat:
-        results = llm.chat([[Message("user", prompt)] for prompt in prompts], sampling)
-    else:
-        results = llm.generate(prompts, sampling)
-    for result in results:
+    llm = build_llm(ModelConfig(path=model, adapter=adapter, device=device), EngineConfig())
+    conversations = [[Message("user", prompt)] for prompt in prompts]
+    for result in llm.chat(conversations, sampling) if chat else llm.generate(prompts, sampling):
         typer.echo(result.text)
-
-
-def _is_stated(context: typer.Context, name: str) -> bool:
-    """Say whether an option was given, be it with its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
 
 
 @app.command(
@@ -247,23 +237,19 @@ def config(  # noqa: PLR0913 - one argument per option
 def runs(
     places: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DIR | A B]", help="Where to look, runs/ by default; or two runs."),
+        typer.Argument(
+            metavar="[DIR | A B]", help="Directory of runs, runs/ by default; or two runs."
+        ),
     ] = None,
 ) -> None:
     """List the runs in a directory, or compare two of them."""
     found = places or [Path("runs")]
     if len(found) > 2:
-        raise ValueError(
-            f"{len(found)} directories: give one to list its runs, or two runs to compare"
-        )
-    if len(found) == 2:
-        from unmask.runs.compare import compare_runs
-
-        typer.echo(compare_runs(*found))
-        return
+        raise ValueError(f"{len(found)} directories: give one to list its runs, or two to compare")
+    from unmask.runs.compare import compare_runs
     from unmask.runs.listing import list_runs
 
-    typer.echo(list_runs(found[0]))
+    typer.echo(compare_runs(*found) if len(found) == 2 else list_runs(found[0]))
 
 
 @app.command(
@@ -274,18 +260,14 @@ def show(
     place: Annotated[
         Path, typer.Argument(metavar="RUN|FILE", help="A run, or a JSON file of dLLM-RL.")
     ],
-    step: Annotated[int | None, typer.Option(help="Which step; the last by default.")] = None,
-    worst: Annotated[int | None, typer.Option(min=1, help="This many with least reward.")] = None,
-    best: Annotated[int | None, typer.Option(min=1, help="This many with most reward.")] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="This many drawn; 3 by default.")
-    ] = None,
+    step: Annotated[int | None, typer.Option(help="Optimizer step; the last by default.")] = None,
+    worst: Annotated[int | None, typer.Option(min=1, help="Number with least reward.")] = None,
+    best: Annotated[int | None, typer.Option(min=1, help="Number with most reward.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Number drawn; 3 by default.")] = None,
 ) -> None:
     """Print trajectories with the order in which their tokens were revealed."""
     asked: dict[Order, int | None] = {"worst": worst, "best": best, "sample": sample}
-    given: list[tuple[Order, int]] = [
-        (order, count) for order, count in asked.items() if count is not None
-    ]
+    given: list[tuple[Order, int]] = [(k, count) for k, count in asked.items() if count is not None]
     if len(given) > 1:
         raise ValueError(f"--{given[0][0]} and --{given[1][0]}: give one of them")
     from unmask.runs.print import choose, print_trajectories, read_step
@@ -303,8 +285,7 @@ def show(
         records, unread = records_of_file(place)
         if unread:
             typer.echo(f"not shown: {', '.join(unread)}", err=True)
-    order, count = given[0] if given else DRAWN
-    print_trajectories(choose(records, order, count), pieces)
+    print_trajectories(choose(records, *(given or [DRAWN])[0]), pieces)
 
 
 @app.command(no_args_is_help=True, epilog="Example: unmask report runs/quickstart/rl")
@@ -325,11 +306,9 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's dire
 
 @app.command(epilog="Example: unmask doctor --dir /data/runs")
 def doctor(
-    directory: Annotated[Path, typer.Option("--dir", help="Where runs will be written.")] = Path(
-        "runs"
-    ),
+    directory: Annotated[Path, typer.Option("--dir", help="Directory for runs.")] = Path("runs"),
 ) -> None:
-    """Say what this machine has and what is missing; exit code 2 if something required is."""
+    """Check this machine; exit code 2 if something required is missing."""
     from unmask.cli.doctor import examine, is_fit, report
 
     findings = examine(directory)
@@ -342,8 +321,8 @@ app.registered_commands += [*evaluate.app.registered_commands, *models.app.regis
 
 
 def main() -> None:
-    """Run the command line; turn mistakes of the user into one line and exit code 2."""
-    # Taken out here because it shall work anywhere on the line, for every command alike.
+    """Run the command line; turn errors of the user into one line each and exit code 2."""
+    # Parsed here, so that it works at any place of the line and for every command.
     is_debug = "--debug" in sys.argv
     try:
         app([word for word in sys.argv[1:] if word != "--debug"], prog_name="unmask")
@@ -354,16 +333,14 @@ def main() -> None:
         sys.exit(2)
 
 
-def _train(run: Callable[[], object], way_on: str = "") -> None:
-    """Run a training; when a signal ends it, say how to go on and exit as the shell expects."""
-    from unmask.runs.stopped import Stopped
-
-    words = shlex.join(word for word in sys.argv[1:] if word != "--resume")
+def _train(run: Callable[[], object], how_to_continue: str = "") -> None:
+    """Run a training; after a signal, print how to resume and exit as the shell expects."""
+    from unmask.runs.signals import Stopped
 
     try:
         run()
     except Stopped as stopped:
-        sys.stderr.write(f"{stopped}; {way_on or f'go on with: unmask {words} --resume'}\n")
+        sys.stderr.write(f"{stopped}; {how_to_continue or f'resume with: {resume_command()}'}\n")
         raise typer.Exit(128 + stopped.signal_number) from None
 
 
@@ -375,9 +352,9 @@ def _sentences(error: ValueError | OSError) -> list[str]:
 
 
 def _pieces(run: Path) -> "Pieces | None":
-    """Return what splits the token ids of a run into pieces of text, if its tokenizer is there."""
+    """Return the function that splits token ids into pieces of text, if the run has a tokenizer."""
     from unmask.checkpoints.tokenizer import token_pieces
-    from unmask.evaluation.reading import find_tokenizer
+    from unmask.cli.first_prompt import find_tokenizer
     from unmask.json_files import read_object
 
     tokenizer = find_tokenizer(run, read_object(run / "config.json")["model"]["path"])
@@ -387,7 +364,7 @@ def _pieces(run: Path) -> "Pieces | None":
 def _import(
     words: Sequence[str], kind: "Kind | None", base: str | None, devices: int | None, lossy: bool
 ) -> None:
-    """Print a configuration of dLLM-RL as TOML, and on stderr what is no line of it."""
+    """Print a configuration of dLLM-RL as TOML, and on stderr the keys without a line in it."""
     from unmask.importing.config import translate
     from unmask.importing.data import read_yaml
 
@@ -402,7 +379,7 @@ def _import(
 
 
 def _kind(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return the kind (the first word, or the folder of the first file) and the other words."""
+    """Return the kind of configuration (the first word, or the first file's folder) and the other words."""
     if words[0] in KINDS:
         return words[0], words[1:]
     folder = next((Path(word).parent.name for word in words if "=" not in word), "")

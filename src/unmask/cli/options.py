@@ -1,4 +1,4 @@
-"""What commands of several files share: their words, how a configuration is loaded, the first prompt."""
+"""Options and functions that several commands share: config words, `--show-prompt`, `--resume`."""
 
 import shlex
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import typer
+from typer import Argument, Exit, Option, echo
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,19 +20,16 @@ if TYPE_CHECKING:
 
 Words = Annotated[
     list[str],
-    typer.Argument(
+    Argument(
         metavar="CONFIG|KEY=VALUE",
-        help="TOML files, later ones win, and single values laid over them.",
+        help="TOML files, of which later ones win, and single values that override them.",
         show_default=False,
     ),
 ]
 ShowPrompt = Annotated[
-    bool,
-    typer.Option("--show-prompt", help="Only print the first prompt as the model will read it."),
+    bool, Option("--show-prompt", help="Only print the first prompt as the model reads it.")
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with what is there in run.dir, to the bit.")
-]
+Resume = Annotated[bool, Option("--resume", help="Continue the run in run.dir, to the bit.")]
 
 
 def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
@@ -44,35 +41,28 @@ def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
 
 
 def begin(cls: "type[R]", words: Sequence[str], show_prompt: bool, resume: bool) -> "R":
-    """Load the configuration of a run and check that the run may begin; or only print its first prompt, and end."""
+    """Load the configuration of a run and check that it may start; or print its first prompt and exit."""
     from unmask.runs.directory import check_run
 
     config, _ = load(cls, words)
     if show_prompt:
-        print_first_prompt(config)
-        raise typer.Exit
+        from unmask.cli.first_prompt import first_prompt
+
+        echo(first_prompt(config))
+        raise Exit
     check_run(config, resume)  # before torch is loaded, which takes seconds
     return config
 
 
+def resume_command() -> str:
+    """Return the command line that resumes the run of this process."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    return f"unmask {shlex.join(words)} --resume"
+
+
 def print_finished(model: str | Path, run: Path, *command: str) -> None:
-    """Print on stderr where a run's model and report are, and a command that comes next."""
+    """Print on stderr the paths of a run's model and report, and a command to run next."""
     sys.stderr.write(f"model:  {model}\n")
     if (page := run / "report.html").is_file():
         sys.stderr.write(f"report: {page}\n")
     sys.stderr.write(f"next:   unmask {shlex.join(command)}\n")
-
-
-def print_first_prompt(config: "SFTConfig | RLConfig | EvalConfig") -> None:
-    """Print the first prompt as the model will read it."""
-    from unmask.configs.sft import SFTConfig
-    from unmask.evaluation.reading import describe_prompt, first_prompt, tokenizer_of
-
-    if isinstance(config, SFTConfig) and config.data.path is not None:
-        from unmask.data.demonstrations import demonstrations_of_file
-
-        tokenizer = tokenizer_of(config.model.path)
-        ids = demonstrations_of_file(config.data.path, tokenizer)[0].prompt_ids
-        typer.echo(describe_prompt(f"{config.data.path}, first prompt", ids, tokenizer))
-        return
-    typer.echo(first_prompt(config))

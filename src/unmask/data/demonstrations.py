@@ -1,11 +1,11 @@
-"""Demonstrations: what SFT imitates, as token ids.
+"""Demonstrations of SFT as token ids.
 
-They come from a task that knows right answers, or from a JSON file of `prompt` and `response` texts
-that are already rendered with the model's template (the format of dLLM-RL). A task's responses get
-the end-of-text token; a file's are taken as written.
+They come from a task with right answers, or from a JSON file of `prompt` and `response` strings that are
+already rendered with the model's template (the format of dLLM-RL). The end-of-text token is appended to
+a task's responses; a file's responses are used unchanged.
 
-A token the model may not write (the mask token, first of all) has probability zero under it
-whatever its weights, so a response that holds one is refused: its loss would be infinite.
+A token that the model may not write (mainly the mask token) has probability zero for any weights, so a
+response that contains one is refused: its loss would be infinite.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ from unmask.types import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A prompt and the response to imitate, end of text included."""
+    """A prompt and the response to imitate, end-of-text token included."""
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
@@ -95,7 +95,7 @@ def _check_drawable(
 def _token_ids(record: Any, key: str, place: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     text = record.get(key) if isinstance(record, dict) else None
     if not isinstance(text, str):
-        raise ValueError(f"{place}: must be an object with a text under {key!r}")
+        raise ValueError(f"{place}: must be an object with a string under {key!r}")
     if key == "response" and not text:
         raise ValueError(f"{place}: {key!r} is empty: there is nothing to imitate")
     try:

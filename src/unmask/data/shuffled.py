@@ -1,8 +1,7 @@
-"""A source that deals its items in shuffled passes, and can say where it stands.
+"""A source that draws its items in shuffled passes and can be restored.
 
-Every pass visits each item once, in an order that depends on the seed and the number of the pass
-alone. The whole state is how many items were dealt, so a restored source goes on with the very next
-one.
+Every pass visits each item once, in an order that depends only on the seed and the number of the pass.
+The state is the number of drawn items, so a restored source continues with the next one.
 """
 
 import random
@@ -21,7 +20,7 @@ class Shuffled(Generic[T]):
         """Start at the first item of the first pass.
 
         Raises:
-            ValueError: if there is nothing to deal.
+            ValueError: if there are no items.
         """
         if not items:
             raise ValueError("the training split is empty: nothing to train on")
@@ -31,25 +30,25 @@ class Shuffled(Generic[T]):
         self._order: tuple[int, list[int]] = (-1, [])
 
     def draw(self, count: int) -> list[T]:
-        """Deal the next `count` items."""
+        """Return the next `count` items."""
         drawn = [self._items[self._index(self._dealt + i)] for i in range(count)]
         self._dealt += count
         return drawn
 
     def state(self) -> dict[str, int]:
-        """Return where the source stands."""
+        """Return the number of drawn items, and of all items."""
         return {"dealt": self._dealt, "items": len(self._items)}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Stand where a source with the same items and seed stood.
+        """Restore the position saved by `state()` of a source with the same items and seed.
 
         Raises:
-            ValueError: if it had another number of items: its passes were other ones.
+            ValueError: if it had another number of items, and so other passes.
         """
         if state["items"] != len(self._items):
             raise ValueError(
-                f"the data has {len(self._items)} items, but the run that is resumed had "
-                f"{state['items']}: give it the same data"
+                f"the data has {len(self._items)} items, but the resumed run had "
+                f"{state['items']}: resume it with the same data"
             )
         self._dealt = state["dealt"]
 

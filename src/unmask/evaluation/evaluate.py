@@ -1,13 +1,13 @@
-"""Evaluation: a model's answers to held-out problems, and what they amount to.
+"""Evaluation: a model's responses to held-out problems, and their summary.
 
-`evaluate` measures in memory, in the course of training. `evaluate_model` is `unmask eval`: a run
-directory that holds everything a number came from, can be gone on with after any kill, and be judged
-again without generating again.
+`evaluate` measures in memory, during training. `evaluate_model` is `unmask eval`: a run directory that
+holds everything the metrics depend on, can be resumed after any kill, and can be graded again without
+generating again.
 
     protocol.json        chat template, resolved samplings, hash of the problems, seed
-    trajectories.jsonl   every response with its step map; failures.jsonl what could not be written
-    gradings/N/          verdicts, what judged, and the summary under that grading
-    summary.json         the last grading's; the same to the bit whether or not the run was interrupted
+    trajectories.jsonl   every response with its step map; failures.jsonl those that could not be written
+    gradings/N/          verdicts, the grader's settings and versions, and the summary of that grading
+    summary.json         of the last grading; equal to the bit for interrupted and uninterrupted runs
     speed.json           forward passes and seconds, which are measurements
 """
 
@@ -29,13 +29,12 @@ from unmask.engine.request import resolve
 from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
 from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
 from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
-from unmask.json_files import read_object
+from unmask.json_files import read_object, read_objects
 from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.runs.directory import TRAJECTORIES, check_run, open_run
 from unmask.runs.files import write_json
-from unmask.runs.gradings import gradings, key_of, read_verdicts
+from unmask.runs.gradings import gradings, key_of, verdicts_by_problem
 from unmask.runs.progress import Progress
-from unmask.runs.read import read_objects
 from unmask.runs.text_table import align
 from unmask.runs.trajectories import total_reward
 from unmask.seeds import derive_seed
@@ -43,35 +42,36 @@ from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.types import Group, Prompt, SamplingParams, Trajectory
 
-# Keeps evaluation draws apart from training draws of the same run seed.
+# Separates evaluation draws from training draws of the same run seed.
 EVALUATION = 2**32
 SUMMARY = "summary.json"
+# Fields that a `Response` takes from its trajectory.
+MEASURED = ("num_response", "num_denoising_steps", "num_forwards", "finish")
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `unmask eval` found, by the name of each sampling."""
+    """Summaries and speeds of an evaluation, by the name of the sampling."""
 
     summaries: Mapping[str, Summary]
     speeds: Mapping[str, Speed]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers for JSON: what was found, and under `speed` what was measured beside."""
+        """Return the metrics of each sampling for JSON, with the measurements under `speed`."""
         return {
             name: {**summary.to_dict(), "speed": asdict(self.speeds[name])}
             for name, summary in self.summaries.items()
         }
 
     def table(self) -> str:
-        """Return the numbers one looks for first, a line per sampling."""
+        """Return the main metrics as text, one line per sampling."""
         rows = [
-            ("", "accuracy", "95 % interval", "tokens/forward", "tokens/s", "not judged", "failed")
+            ["", "accuracy", "95 % interval", "tokens/forward", "tokens/s", "not graded", "failed"]
         ]
         for name, summary in self.summaries.items():
-            low, high = summary.ci95
-            speed, outcomes = self.speeds[name], summary.outcomes
+            (low, high), speed, outcomes = summary.ci95, self.speeds[name], summary.outcomes
             rows.append(
-                (
+                [
                     name,
                     f"{summary.accuracy:.1%}",
                     f"{low:.1%} .. {high:.1%}",
@@ -79,7 +79,7 @@ class Evaluation:
                     f"{speed.tokens_per_s:.0f}",
                     str(outcomes["timeout"] + outcomes["crash"] + outcomes["unfit"]),
                     str(outcomes["failed"]),
-                )
+                ]
             )
         return align(rows, right=range(1, len(rows[0])))
 
@@ -91,13 +91,13 @@ def evaluate(
     sampling: SamplingParams,
     seed: int = 0,
 ) -> tuple[Summary, list[Group]]:
-    """Ask every prompt and judge the answers; the same seed asks with the same random numbers.
+    """Return the summary and the graded responses to every prompt; equal seeds give equal draws.
 
     Args:
         llm: the model.
-        task: judges.
+        task: grades the responses.
         prompts: with `token_ids` filled in.
-        sampling: how answers are unmasked, and how many (`n`) each prompt gets.
+        sampling: parameters of the responses; `n` responses per prompt.
         seed: key of the draws.
     """
     key = derive_seed(seed, EVALUATION)
@@ -111,38 +111,29 @@ def evaluate(
 
         trajectories = write_trajectories(llm, prompts, sampling, key, show)
     groups = grade_trajectories(llm, task, trajectories, sampling.n)
-    return summarize([responses_of_group(group, llm, task) for group in groups]), groups
+    return summarize([_responses_of_group(group, llm, task) for group in groups]), groups
 
 
-def responses_of_group(group: Group, llm: LLM, task: Task) -> list[Response]:
-    """Return what a summary needs of the answers to one prompt."""
+def _responses_of_group(group: Group, llm: LLM, task: Task) -> list[Response]:
     found: list[Response] = []
     for place, trajectory in enumerate(group.trajectories):
         reward = total_reward(group.rewards[place], trajectory.step_map)
-        found.append(
-            Response(
-                reward=reward,
-                outcome=outcome_of(reward, {name: v[place] for name, v in group.parts.items()}),
-                answer=task.answer(llm.text(trajectory)),
-                tokens=trajectory.num_response,
-                denoising_steps=trajectory.num_denoising_steps,
-                forwards=trajectory.num_forwards,
-                is_truncated=trajectory.finish == "length",
-            )
-        )
+        outcome = outcome_of(reward, {name: v[place] for name, v in group.parts.items()})
+        measured = {name: getattr(trajectory, name) for name in MEASURED}
+        found.append(Response(reward, outcome, task.answer(llm.text(trajectory)), **measured))
     return found
 
 
 def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
-    """Run `unmask eval`: measure a checkpoint and write every answer, verdict and number to the run directory.
+    """Evaluate a checkpoint and write all responses, verdicts and metrics to the run directory.
 
     Args:
         config: the run's.
-        resume: whether to go on with what is there.
+        resume: whether to continue an existing run.
 
     Raises:
-        ValueError: as `check_run`; a problem leaves no room and `unfit` says refuse; no response at
-            all could be written; or the run that is resumed asked something else.
+        ValueError: as `check_run`; a problem leaves no room and `unfit = "refuse"`; no response could
+            be written; or the protocol of the resumed run differs.
     """
     check_run(config, resume)
     torch.set_num_threads(config.run.threads)
@@ -164,7 +155,7 @@ def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
 
 
 def conclude(run: Path) -> Evaluation:
-    """Sum up an evaluation under its last grading, and write `summary.json` and `speed.json`.
+    """Summarize an evaluation under its last grading, and write `summary.json` and `speed.json`.
 
     Raises:
         ValueError: no response of a sampling could be written; names the first reason.
@@ -173,7 +164,7 @@ def conclude(run: Path) -> Evaluation:
     for name, problems in found.items():
         if all(r.outcome == "failed" for responses in problems for r in responses):
             first = next(r["error"] for r in read_objects(run / FAILURES) if r["variation"] == name)
-            raise ValueError(f"{name}: not one response could be written: {first}")
+            raise ValueError(f"{name}: no response could be written: {first}")
     evaluation = Evaluation(
         {name: summarize(problems) for name, problems in found.items()},
         {name: speed_of(problems) for name, problems in found.items()},
@@ -182,39 +173,33 @@ def conclude(run: Path) -> Evaluation:
     speeds = {name: asdict(speed) for name, speed in evaluation.speeds.items()}
     write_json(gradings(run)[-1] / SUMMARY, {"samplings": summaries})
     write_json(run / "speed.json", {"samplings": speeds})
-    write_json(run / SUMMARY, {"samplings": summaries})  # last: it says that the run is finished
+    write_json(run / SUMMARY, {"samplings": summaries})  # last: its presence marks a finished run
     return evaluation
 
 
 def _read_responses(run: Path) -> dict[str, list[list[Response]]]:
-    """Return the responses of a run by sampling and problem, in the order they were asked for."""
-    verdicts = read_verdicts(run)
-    records = {key_of(r): _measured(r) for r in read_objects(run / TRAJECTORIES)}
-    found: dict[str, dict[int, list[Response]]] = {}
-    for variation in read_object(run / PROTOCOL)["samplings"]:
-        found[variation] = {}
-    for key in sorted(verdicts):
-        variation, problem, _ = key
-        judged = {name: verdicts[key][name] for name in ("reward", "outcome", "answer")}
-        response = Response(**judged, **records.get(key, {}))
-        found[variation].setdefault(problem, []).append(response)
-    return {name: list(problems.values()) for name, problems in found.items()}
-
-
-def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the responses of a run by sampling and problem, in the order of the protocol."""
+    written = {
+        key_of(record): {name: record[name] for name in (*MEASURED, "wall_s")}
+        for record in read_objects(run / TRAJECTORIES)
+    }
+    verdicts = verdicts_by_problem(run)
     return {
-        "tokens": record["num_response"],
-        "denoising_steps": record["num_denoising_steps"],
-        "forwards": record["num_forwards"],
-        "is_truncated": record["finish"] == "length",
-        "wall_s": record["wall_s"],
+        sampling: [
+            [
+                Response(v["reward"], v["outcome"], v["answer"], **written.get(key_of(v), {}))
+                for v in of_problem
+            ]
+            for of_problem in verdicts[sampling]
+        ]
+        for sampling in read_object(run / PROTOCOL)["samplings"]
     }
 
 
 def _protocol(
     config: EvalConfig, task: Task, llm: LLM, prompts: Sequence[Prompt]
 ) -> dict[str, Any]:
-    """Return what was asked of which model how, beyond what the configuration says."""
+    """Return what the responses depend on beyond the configuration."""
     token_ids = json.dumps([prompt.token_ids for prompt in prompts])
     shortest = min(prompts, key=lambda prompt: len(prompt.token_ids))
     return {
@@ -236,7 +221,7 @@ def _protocol(
 
 
 def _keep_protocol(place: Path, protocol: Mapping[str, Any]) -> None:
-    """Write the protocol of a run, or hold the run that is resumed to its own.
+    """Write the protocol of a new run, or compare it with the protocol of a resumed one.
 
     Raises:
         ValueError: naming the entry that differs.
@@ -249,6 +234,6 @@ def _keep_protocol(place: Path, protocol: Mapping[str, Any]) -> None:
     for name in before:
         if before[name] != now.get(name):
             raise ValueError(
-                f"{place}: {name} is not what it was when the run began: the model's files or the "
-                "task's have changed since; start anew in another run.dir"
+                f"{place}: {name} differs from its value when the run began: the model's or the "
+                "task's files have changed; start another run (run.dir=...)"
             )

@@ -2,13 +2,13 @@
 
     unmask lm-eval --model unmask --model_args pretrained=PATH,strategy=dynamic,threshold=0.9 --tasks gsm8k
 
-`generate_until` is the engine's own sampling. `loglikelihood` is a lower bound (`likelihood.py`), since a
-diffusion model has no exact one: good for ranking the choices of a question, as the published
-evaluations of such models do. `loglikelihood_rolling` is refused: a perplexity made of bounds would stand in
-a table beside perplexities. A generation setting that no sampler here has is refused by name, unless its
-value asks for nothing (`num_beams: 1`).
+`generate_until` samples with the engine. `loglikelihood` is a lower bound (`likelihood.py`), since a
+diffusion model has no exact one: it ranks the choices of a question, as the published evaluations of
+such models do. `loglikelihood_rolling` is refused, because a perplexity computed from bounds does not
+compare with other perplexities. A generation setting that unmask's samplers do not have is refused by
+name, unless its value has no effect (`num_beams: 1`).
 
-The package is imported with this module, so nothing but the command imports it.
+This module imports the package, so only the command imports this module.
 """
 
 import sys
@@ -33,30 +33,21 @@ LM: Any = import_module("lm_eval.api.model").LM
 register_model: Any = import_module("lm_eval.api.registry").register_model
 
 CHUNK = 32
-# What the package's command says where no --device is given, also on machines without a GPU, and where no
-# --batch_size is: here the size changes no answer, and 1 would only be slow.
+# The package's defaults of --device, also on machines without a GPU, and of --batch_size. The batch size
+# does not change responses here, so its default is the engine's.
 NO_DEVICE_GIVEN = "cuda:0"
 NO_BATCH_SIZE_GIVEN = 1
 LENGTHS = ("max_gen_toks", "max_new_tokens")
 OURS = {field.name for field in fields(SamplingParams)} - {"n", "stop", "max_tokens"}
-# Settings of other samplers, with the value at which they change nothing.
-NEUTRAL = {
-    "num_beams": 1,
-    "num_beam_groups": 1,
-    "num_return_sequences": 1,
-    "early_stopping": False,
-    "length_penalty": 1,
-    "repetition_penalty": 1,
-    "diversity_penalty": 0,
-    "no_repeat_ngram_size": 0,
-    "typical_p": 1,
-    "use_cache": True,
-}
+# Settings of other samplers, with the value at which they have no effect (True is 1, False is 0).
+ONE = "num_beams num_beam_groups num_return_sequences length_penalty repetition_penalty typical_p use_cache"
+ZERO = "early_stopping diversity_penalty no_repeat_ngram_size"
+NEUTRAL: dict[str, int] = {**dict.fromkeys(ONE.split(), 1), **dict.fromkeys(ZERO.split(), 0)}
 
 
 @register_model("unmask")
 class HarnessModel(LM):
-    """A diffusion language model as the harness asks one."""
+    """A diffusion language model with the interface of the harness."""
 
     def __init__(  # noqa: PLR0913 - one argument per key of --model_args
         self,
@@ -78,11 +69,11 @@ class HarnessModel(LM):
             device: as `model.device`.
             dtype: as `model.dtype`.
             adapter: as `model.adapter`.
-            batch_size: responses written at the same time; 1 and `auto` are the engine's default.
-            max_batch_size: the harness's, where `batch_size` is `auto`.
+            batch_size: sequences of a batch; 1 and `auto` are the engine's default.
+            max_batch_size: the harness's, used where `batch_size` is `auto`.
             mc_num: masks per block of a log-likelihood.
-            check_greedy: whether log-likelihoods also say if greedy decoding writes the continuation;
-                without it they say it does not.
+            check_greedy: whether `loglikelihood` also decodes greedily to compare with the continuation;
+                otherwise it returns False for that.
             seed: key of all draws.
             sampling: keys of `[sampling]`.
 
@@ -90,10 +81,8 @@ class HarnessModel(LM):
             ValueError: an argument is unknown or wrong.
         """
         super().__init__()
-        is_number = str(batch_size).isdecimal()
-        slots = int(batch_size) if is_number else max_batch_size or NO_BATCH_SIZE_GIVEN
-        is_given = slots > NO_BATCH_SIZE_GIVEN
-        engine = EngineConfig(max_sequences=slots) if is_given else EngineConfig()
+        size = int(batch_size) if str(batch_size).isdecimal() else max_batch_size or 1
+        engine = EngineConfig(max_sequences=size) if size > NO_BATCH_SIZE_GIVEN else EngineConfig()
         device = "auto" if device == NO_DEVICE_GIVEN else device
         self._path = pretrained
         model = ModelConfig(path=pretrained, device=device, dtype=dtype, adapter=adapter)
@@ -108,7 +97,7 @@ class HarnessModel(LM):
         return self._path.replace("/", "__")
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        """Return the chat template; asked with False, none."""
+        """Return the chat template, or an empty string for False."""
         return (self._tokenizer.chat_template or "") if chat_template else ""
 
     def apply_chat_template(
@@ -128,7 +117,7 @@ class HarnessModel(LM):
         )
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Answer every request; one that comes again gets another draw."""
+        """Return a response to every request; a repeated request gets another draw."""
         seen: Counter[str] = Counter()
         prompts: list[Prompt] = []
         params: list[SamplingParams] = []
@@ -165,14 +154,14 @@ class HarnessModel(LM):
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[float]:
-        """Refuse.
+        """Refuse the request.
 
         Raises:
             ValueError: always.
         """
         raise ValueError(
             "loglikelihood_rolling: a diffusion model gives a bound of the likelihood, and a "
-            "perplexity made of it compares with no other; leave tasks of this kind out"
+            "perplexity computed from it does not compare with others; leave out tasks of this kind"
         )
 
     def _pair(self, context: str, continuation: str) -> Pair:
@@ -182,22 +171,15 @@ class HarnessModel(LM):
         whole = self._encode(context + continuation)
         response_ids = whole[len(prompt_ids) :]
         if not response_ids:
-            raise ValueError(f"the continuation {continuation!r} has no token of its own")
+            raise ValueError(f"the continuation {continuation!r} adds no token to its context")
         if not prompt_ids and self._llm.model.spec.is_shifted:
             prompt_ids = self._llm.model.spec.eos_ids[:1]  # it predicts a token from the one before
         return prompt_ids, response_ids
 
     def _are_greedy(self, pairs: Sequence[Pair]) -> list[bool]:
         prompts = [Prompt("lm_eval", 0, (), tuple(prompt_ids)) for prompt_ids, _ in pairs]
-        params = [
-            SamplingParams(
-                strategy="static",
-                temperature=0,
-                stop_token_ids=(),
-                max_tokens=len(response_ids),
-            )
-            for _, response_ids in pairs
-        ]
+        greedy = SamplingParams(strategy="static", temperature=0, stop_token_ids=())
+        params = [replace(greedy, max_tokens=len(response_ids)) for _, response_ids in pairs]
         written = self._write(prompts, params, "greedy")
         return [t.response_ids == tuple(ids) for t, (_, ids) in zip(written, pairs, strict=True)]
 
@@ -212,22 +194,22 @@ class HarnessModel(LM):
 
 
 def sampling_of(settings: Mapping[str, Any], base: SamplingParams, seed: int) -> SamplingParams:
-    """Return how a request is unmasked: its own generation settings laid over the model's.
+    """Return the sampling parameters of a request: its generation settings override the model's.
 
     Args:
-        settings: `until`, `max_gen_toks`, `do_sample`, any field of `SamplingParams`, and those of other
-            samplers at a value that changes nothing.
+        settings: `until`, `max_gen_toks`, `do_sample`, any field of `SamplingParams`, and settings of other
+            samplers at a value without effect.
         base: of the model.
         seed: of the request.
 
     Raises:
-        ValueError: a setting is none of these; names it.
+        ValueError: any other setting; names it.
     """
     asked = {k for k, v in settings.items() if v is not None and v != NEUTRAL.get(k)}
     unknown = asked - OURS - {"until", "do_sample", *LENGTHS}
     if unknown:
         raise ValueError(
-            f"generation settings {', '.join(sorted(unknown))}: no sampler here has them; known are "
+            f"generation settings {', '.join(sorted(unknown))}: unmask's samplers do not have them; allowed are "
             f"until, do_sample, max_gen_toks, {', '.join(sorted(OURS))}"
         )
     changes: dict[str, Any] = {name: settings[name] for name in OURS & settings.keys()}
@@ -242,6 +224,6 @@ def sampling_of(settings: Mapping[str, Any], base: SamplingParams, seed: int) ->
 
 
 def run_harness(words: Sequence[str]) -> None:
-    """Hand a command line to the harness's own main."""
+    """Run the harness's command with these words."""
     sys.argv = ["lm_eval", *words]
     import_module("lm_eval.__main__").cli_evaluate()

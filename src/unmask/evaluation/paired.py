@@ -1,9 +1,9 @@
 """Paired tests: whether one of two models is better on the same problems, beyond chance.
 
-Pairing takes out that problems differ in difficulty, which is most of what an accuracy's own interval
-consists of: two intervals may overlap while every changed verdict points one way.
+Pairing removes the variance between problems, which makes up most of an accuracy's interval: two
+intervals may overlap while every changed verdict has the same direction.
 
-One answer per problem: McNemar's exact test, a fair coin over the problems that only one of them solved
+One response per problem: McNemar's exact test, a fair coin over the problems that only one of them solved
 (Quinn McNemar, Psychometrika 12, 1947). Several: a permutation test that flips the sign of each problem's
 difference, all flips where they are few.
 """
@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-
-from unmask.evaluation.metrics import Interval, mean_interval
 
 # 2**12 flips are enumerated, more are drawn.
 MAX_EXACT = 12
@@ -34,14 +32,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
-    """Return the two-sided p-value of a mean difference, under signs that could as well be the other.
+    """Return the two-sided p-value of a mean difference, under random signs of the differences.
 
     Args:
         differences: of each problem.
         seed: of the drawn flips, where there are too many.
     """
     values = np.array([d for d in differences if d], dtype=np.float64)
-    # Sums of thirds and fifths differ in their last bits; an equal sum must count as equal.
+    # Equal sums of thirds and fifths differ in their last bits and must count as equal.
     observed = abs(values.sum()) * (1 - 1e-12)
     if len(values) <= MAX_EXACT:
         flips = np.array(list(product((1, -1), repeat=len(values))))
@@ -50,10 +48,5 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     hits = 0
     for _ in range(NUM_DRAWS):
         hits += abs(generator.choice((-1.0, 1.0), len(values)) @ values) >= observed
-    # The flip that was observed counts as one of them, so no p-value is 0.
+    # The observed signs count as one of the flips, so no p-value is 0.
     return (int(hits) + 1) / (NUM_DRAWS + 1)
-
-
-def difference_interval(differences: Sequence[float]) -> Interval:
-    """Return the 95 % bootstrap interval of a mean difference over problems."""
-    return mean_interval(differences)

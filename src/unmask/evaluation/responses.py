@@ -1,30 +1,27 @@
-"""The responses of an evaluation: which are asked for, and each on disk as soon as it is written.
+"""The responses of an evaluation: the list of requests, and each response on disk once it is written.
 
 A response is named by its sampling, its problem and its number. Its seed follows from (run seed, prompt,
-number), so it is the same whenever and beside whatever it is written: a run that was killed asks for
-those that are missing, and nothing else. Samplings are written one after the other, so that the seconds
-of each are its own.
+number), so it does not depend on time or batch: a run that was killed requests only the missing
+responses. Samplings are written one after the other, so that seconds can be attributed to each.
 
-What cannot be written is kept too, in `failures.jsonl`: the model's logits were not numbers, or the
-problem leaves no room. It is not asked for again.
+A response that cannot be written (the logits were not finite, or the problem leaves no room) is recorded
+in `failures.jsonl` and not requested again.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 from unmask.configs.sampling import SamplingConfig
 from unmask.engine.llm import LLM
+from unmask.json_files import read_objects
 from unmask.rollouts.checks import check_trajectory
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import TRAJECTORIES, RunDirectory
 from unmask.runs.files import append_lines, cut_unfinished_line
-from unmask.runs.gradings import Key, key_of
+from unmask.runs.gradings import KEY_NAMES, Key, key_of
 from unmask.runs.progress import Progress
-from unmask.runs.read import read_objects
 from unmask.runs.trajectories import grid_ids, trajectory_record
 from unmask.types import Prompt, SamplingParams, Trajectory
 
@@ -33,7 +30,7 @@ FAILURES = "failures.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One response to be written."""
+    """The request for one response."""
 
     key: Key
     prompt: Prompt
@@ -41,14 +38,14 @@ class Ask:
 
     @property
     def name(self) -> dict[str, str | int]:
-        """The key as it stands in a record."""
-        return dict(zip(("variation", "problem", "sample"), self.key, strict=True))
+        """The key as the fields of a record."""
+        return dict(zip(KEY_NAMES, self.key, strict=True))
 
 
 def plan_responses(
     prompts: Sequence[Prompt], samplings: Mapping[str, SamplingConfig], samples: int, seed: int
 ) -> list[Ask]:
-    """Return every response of an evaluation, sampling by sampling.
+    """Return the requests for all responses of an evaluation, sampling by sampling.
 
     Args:
         prompts: with `token_ids` filled in.
@@ -67,10 +64,11 @@ def plan_responses(
 
 
 def write_missing(run: RunDirectory, llm: LLM, asks: Sequence[Ask]) -> None:
-    """Write the responses that are not on disk yet."""
-    for name in (TRAJECTORIES, FAILURES):
-        cut_unfinished_line(run.path / name)
-    there = {key_of(record) for record in _records(run.path)}
+    """Write the responses that are not on disk."""
+    files = [run.path / name for name in (TRAJECTORIES, FAILURES)]
+    for path in files:
+        cut_unfinished_line(path)
+    there = {key_of(record) for path in files for record in read_objects(path)}
     missing = [ask for ask in asks if ask.key not in there]
     with Progress(len(asks), "eval", done=len(asks) - len(missing)) as bar:
         for _, part in groupby(missing, key=lambda ask: ask.key[0]):
@@ -78,13 +76,8 @@ def write_missing(run: RunDirectory, llm: LLM, asks: Sequence[Ask]) -> None:
     run.sync()
 
 
-def _records(run: Path) -> Iterator[dict[str, Any]]:
-    yield from read_objects(run / TRAJECTORIES)
-    yield from read_objects(run / FAILURES)
-
-
 def _write(run: RunDirectory, llm: LLM, asks: Sequence[Ask], bar: Progress) -> None:
-    """Write responses of one sampling; the engine is left without requests, whatever ends it."""
+    """Write responses of one sampling; an exception leaves the engine without requests."""
     waiting: dict[int, Ask] = {}
     start = before = time.perf_counter()
     tokens = 0

@@ -1,12 +1,12 @@
-"""What the responses of one sampling amount to.
+"""The summary of the responses of one sampling.
 
-`Summary` is a function of the responses and their verdicts alone, so a run that was killed and gone on
-with has the summary of one that was not, to the bit. `Speed` is what was measured while they were
-written: forward passes depend on what shared them (a prompt is fed in chunks when many wait, and once
-for all its answers), seconds on the machine.
+`Summary` is a function of the responses and their verdicts alone, so an interrupted and resumed run has
+the summary of an uninterrupted one, to the bit. `Speed` holds measurements: forward passes depend on
+the batch (a prompt is fed in chunks when many wait, and once for all its responses), seconds on the
+machine.
 
-A response is right when its reward is exactly 1. One that could not be written (the model's logits were
-not numbers, the problem left no room) failed: it counts as wrong and has no length.
+A response is right when its reward is exactly 1. A failed one (the logits were not finite, or the
+problem left no room) counts as wrong and has no length.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from unmask.evaluation.metrics import (
+from unmask.evaluation.estimates import (
     Interval,
     majority_at,
     pass_at,
@@ -30,27 +30,27 @@ NUM_BINS = 24
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a summary needs of one response.
+    """The parts of one response that a summary needs; lengths and counts as in `Trajectory`.
 
     Attributes:
-        reward: what the grader gave; 0 where it gave no verdict.
-        outcome: right, wrong, no verdict (`timeout`, `crash`, or `unfit` where the problem itself cannot
-            be judged), or not written (`failed`).
-        answer: what was extracted from it, for the majority vote.
-        tokens: response tokens, stop token included.
-        denoising_steps: denoising passes.
-        forwards: forward passes that held one of its tokens.
-        is_truncated: whether `max_tokens` ended it.
-        wall_s: seconds since the response before it had ended.
+        reward: the grader's; 0 without a verdict.
+        outcome: `correct` or `wrong`; without a verdict `timeout`, `crash`, or `unfit` where the problem
+            itself cannot be graded; `failed` where no response could be written.
+        answer: the extracted answer, for the majority vote.
+        num_response: response tokens, stop token included.
+        num_denoising_steps: denoising passes.
+        num_forwards: forward passes that held one of its tokens.
+        finish: `length` where `max_tokens` ended it.
+        wall_s: seconds since the previous response ended.
     """
 
     reward: float
     outcome: Outcome
     answer: str = ""
-    tokens: int = 0
-    denoising_steps: int = 0
-    forwards: int = 0
-    is_truncated: bool = False
+    num_response: int = 0
+    num_denoising_steps: int = 0
+    num_forwards: int = 0
+    finish: str | None = None
     wall_s: float = 0.0
 
     @property
@@ -79,7 +79,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What an evaluation found.
+    """Estimates over all responses of one sampling.
 
     Attributes:
         accuracy: share of responses that are right, over all problems and samples (avg@n).
@@ -90,12 +90,12 @@ class Summary:
         reward: mean reward of a response.
         n: problems.
         samples: responses per problem.
-        outcomes: how many responses had each outcome.
+        outcomes: number of responses by outcome.
         tokens_per_denoising_step: response tokens over denoising passes.
         tokens_per_denoising_step_ci95: bootstrap over problems.
         response_tokens: mean response length.
         truncated: share of responses that `max_tokens` ended.
-        lengths: how long responses are.
+        lengths: histogram of response lengths.
     """
 
     accuracy: float
@@ -119,7 +119,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast responses were written.
+    """Measured speed of one sampling.
 
     Attributes:
         tokens_per_forward: response tokens over forward passes that held one of their tokens.
@@ -137,7 +137,7 @@ class Speed:
 
 
 def outcome_of(reward: float, parts: Mapping[str, float]) -> Outcome:
-    """Return the outcome of a response that was judged, from its reward and the reward's named parts."""
+    """Return the outcome of a graded response from its reward and the reward's named parts."""
     if parts.get("unfit"):
         return "unfit"
     if parts.get("verifier_timeout"):
@@ -148,26 +148,20 @@ def outcome_of(reward: float, parts: Mapping[str, float]) -> Outcome:
 
 
 def summarize(problems: Sequence[Sequence[Response]]) -> Summary:
-    """Return the summary of as many responses to each problem; at least one must have been written."""
+    """Return the summary of equally many responses to each problem, of which at least one was written."""
     samples = len(problems[0])
     right = [sum(r.is_right for r in responses) for responses in problems]
     shares = [count / samples for count in right]
-    tokens, steps = _sums(problems, "tokens"), _sums(problems, "denoising_steps")
+    tokens, steps = _sums(problems, "num_response"), _sums(problems, "num_denoising_steps")
     everyone = [r for responses in problems for r in responses]
     written = [r for r in everyone if r.outcome != "failed"]
     outcomes = Counter(r.outcome for r in everyone)
-    count = len(problems)
+    count, sizes = len(problems), sizes_up_to(samples)
     return Summary(
         accuracy=sum(shares) / count,
         ci95=wilson_interval(sum(shares), count) if samples == 1 else share_interval(shares),
-        pass_at={
-            k: _mean([pass_at(k, num_right, samples) for num_right in right])
-            for k in sizes_up_to(samples)
-        },
-        majority_at={
-            k: _mean([_majority(k, responses) for responses in problems])
-            for k in sizes_up_to(samples)
-        },
+        pass_at={k: _mean([pass_at(k, of_one, samples) for of_one in right]) for k in sizes},
+        majority_at={k: _mean([_majority(k, of_one) for of_one in problems]) for k in sizes},
         reward=sum(r.reward for r in everyone) / len(everyone),
         n=count,
         samples=samples,
@@ -175,14 +169,14 @@ def summarize(problems: Sequence[Sequence[Response]]) -> Summary:
         tokens_per_denoising_step=sum(tokens) / sum(steps),
         tokens_per_denoising_step_ci95=ratio_interval(tokens, steps),
         response_tokens=sum(tokens) / len(written),
-        truncated=sum(r.is_truncated for r in written) / len(written),
+        truncated=sum(r.finish == "length" for r in written) / len(written),
         lengths=histogram(written),
     )
 
 
 def speed_of(problems: Sequence[Sequence[Response]]) -> Speed:
-    """Return how fast the responses were written; at least one must have been."""
-    tokens, forwards = _sums(problems, "tokens"), _sums(problems, "forwards")
+    """Return the speed at which the responses were written; at least one must have been."""
+    tokens, forwards = _sums(problems, "num_response"), _sums(problems, "num_forwards")
     everyone = [r for responses in problems for r in responses]
     wall_s = sum(r.wall_s for r in everyone)
     return Speed(
@@ -195,11 +189,11 @@ def speed_of(problems: Sequence[Sequence[Response]]) -> Speed:
 
 
 def histogram(responses: Sequence[Response]) -> tuple[Bin, ...]:
-    """Return how many responses are how long, in bins of equal width from 1 to the longest."""
-    longest = max(r.tokens for r in responses)
+    """Return the histogram of response lengths, in bins of equal width from 1 to the longest."""
+    longest = max(r.num_response for r in responses)
     width = -(-longest // NUM_BINS)
-    right = Counter((r.tokens - 1) // width for r in responses if r.is_right)
-    every = Counter((r.tokens - 1) // width for r in responses)
+    right = Counter((r.num_response - 1) // width for r in responses if r.is_right)
+    every = Counter((r.num_response - 1) // width for r in responses)
     return tuple(
         Bin(width * place + 1, width * (place + 1), right[place], every[place] - right[place])
         for place in range(-(-longest // width))

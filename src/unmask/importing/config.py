@@ -1,11 +1,11 @@
-"""A dLLM-RL configuration in our keys: `unmask config import FILE.yaml`.
+"""Translation of a dLLM-RL configuration: `unmask config import FILE.yaml`.
 
-Every key of the file meets one of four fates (`table.py`): it becomes a line; it changes no
-result; it is done otherwise here by design, as the documentation lists; or the run would be another
-one than the file says, and the import is refused. A key without a row is refused too. A lossy import
-writes the file all the same, with a remark on each loss.
+Every key of the file has one of four fates (`table.py`): it becomes a line; it does not change results;
+unmask differs by design, as the documentation lists; or the run would differ from the file, and the
+import is refused. A key without a row is refused too. A lossy import writes the file anyway, with a
+remark on each loss.
 
-Lists in the section that is evaluated stand for evaluations, one after the other: variations.
+Lists in the evaluated section stand for several evaluations, which become variations.
 """
 
 import re
@@ -35,7 +35,7 @@ CLASSES: dict[Kind, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 # Numbers to OmegaConf, but not to YAML 1.1.
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", re.ASCII)
-# Sections here of sections there, where a loss without a line is remarked on.
+# dLLM-RL's section -> unmask's section, for remarks on losses without a line.
 SECTIONS = {"rollout": "sampling", "evaluation": "eval.sampling", "dataset": "task"}
 DOCUMENT = "docs/coming-from-dllm-rl.md"
 UNREAD = "the published code does not read it for such a file"
@@ -44,19 +44,19 @@ REASONS = {
     "otherwise": f"otherwise here, by design (see {DOCUMENT})",
 }
 FIRST = "unmask rl measures the first; an import with --kind eval measures each"
-Lines = dict[str, tuple[Any, str]]  # our key -> (value, remark)
+Lines = dict[str, tuple[Any, str]]  # unmask's key -> (value, remark)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a key of the file.
+    """The translation of one key of the file.
 
     Attributes:
         old: the key.
         value: its value.
         fate: line, idle, otherwise or lost.
-        note: the remark of its line, or why there is none.
-        lines: our keys and values; of a lost one, what a lossy import writes.
+        note: the remark of its line, or the reason for having none.
+        lines: unmask's keys and values; of a lost key, the lines of a lossy import.
     """
 
     old: str
@@ -67,25 +67,25 @@ class Outcome:
 
     @property
     def remark(self) -> str:
-        """The key, and what is to be said of it."""
+        """The key with its note."""
         if self.fate == "lost":
             return f"{self.old} = {_shown(self.value)}: {self.note}"
         return f"{self.old}; {self.note}" if self.note else self.old
 
 
 def kind_of_foreign(table: Mapping[str, Any]) -> Kind:
-    """Guess what a dLLM-RL file configures: training on rollouts, on data, or an evaluation.
+    """Return the kind of a dLLM-RL file: training on rollouts, on data, or an evaluation.
 
     Raises:
-        ValueError: it has none of the sections that would tell.
+        ValueError: it has none of the sections that decide.
     """
     if "training" in table:
         return "rl" if "rollout" in table else "sft"
     if "rollout" in table:
         return "eval"
     raise ValueError(
-        "the file has neither a training nor a rollout section, so it is no configuration of "
-        "dLLM-RL; say which kind it is meant to be: --kind rl"
+        "the file has neither a training nor a rollout section, so it is not a configuration of "
+        "dLLM-RL; give the kind: --kind rl"
     )
 
 
@@ -96,17 +96,17 @@ def translate(
     devices: int | None = None,
     is_lossy: bool = False,
 ) -> tuple[str, list[str]]:
-    """Return a dLLM-RL configuration as our TOML, and a summary of what is no line of it.
+    """Return a dLLM-RL configuration as unmask's TOML, and a summary of the keys without a line.
 
     Args:
         table: the parsed YAML.
-        kind: which command the result is for; found in the file when not given.
-        base: kind of model, where the file does not tell.
-        devices: how many the file was run on.
-        is_lossy: write what would run otherwise, with a remark, in place of refusing the file.
+        kind: the command that the result is for; derived from the file by default.
+        base: kind of model, for a file that does not name it.
+        devices: number of devices the file was run on.
+        is_lossy: write keys that would run differently, with a remark, instead of refusing the file.
 
     Raises:
-        ValueError: the run would be another one and `is_lossy` is false, or a value is not allowed.
+        ValueError: the run would differ and `is_lossy` is false, or a value is not allowed.
     """
     flat = dict(flatten(table))
     keys = {name: _resolve(name, value, flat) for name, value in flat.items()}
@@ -115,19 +115,24 @@ def translate(
     outcomes = [_outcomes(variant) for variant in variants]
     lines = [_lines(*pair) for pair in zip(variants, outcomes, strict=True)]
     merged = lines[0] if source.kind == "rl" else _variations(lines)
-    told = list(outcomes[0])
+    reported = list(outcomes[0])
     if source.kind == "rl":
         lists = (name for name in _lists(source) if len(keys[name]) > 1)
-        told += [Outcome(name, keys[name], "otherwise", FIRST) for name in lists]
+        reported += [Outcome(name, keys[name], "otherwise", FIRST) for name in lists]
     else:
-        told += [o for other in outcomes[1:] for o in other if o.fate == "lost" and o not in told]
-    losses = [outcome.remark for outcome in told if outcome.fate == "lost"]
+        reported += [
+            o for other in outcomes[1:] for o in other if o.fate == "lost" and o not in reported
+        ]
+    losses = [outcome.remark for outcome in reported if outcome.fate == "lost"]
     if losses and not is_lossy:
-        head = "what follows would not run as the file says; --lossy writes it all the same:"
+        head = "these keys would not run as in the file; --lossy writes them anyway:"
         raise ValueError("\n".join([head, *losses]))
     sources = [(remark, {new: value}) for new, (value, remark) in merged.items()]
     config_from(CLASSES[source.kind], sources)
-    return _text(source.kind, merged, told), [*_summary(told), *(f"lost: {it}" for it in losses)]
+    return _text(source.kind, merged, reported), [
+        *_summary(reported),
+        *(f"lost: {it}" for it in losses),
+    ]
 
 
 def _resolve(name: str, value: Any, flat: Mapping[str, Any], seen: Sequence[str] = ()) -> Any:
@@ -143,7 +148,7 @@ def _resolve(name: str, value: Any, flat: Mapping[str, Any], seen: Sequence[str]
 
 
 def _model_kind(keys: Mapping[str, Any], given: str | None) -> str:
-    """Return the kind of model: what the file states, what is given, or a word of its name."""
+    """Return the kind of model: from the file, from `--base`, or from a word of its name."""
     stated = keys.get("model.model_base", keys.get("model_base"))
     words = str(keys.get("experiment.project")).split("_")
     named = next((word for word in words if word in (*MODELS, *IMAGE_MODELS)), None)
@@ -152,7 +157,7 @@ def _model_kind(keys: Mapping[str, Any], given: str | None) -> str:
     found = stated or given or named
     if found not in (*MODELS, *IMAGE_MODELS):
         raise ValueError(
-            f"model_base = {_shown(found)}: must be one of {', '.join(MODELS)}; where the file has "
+            f"model_base = {_shown(found)}: must be one of {', '.join(MODELS)}; if the file has "
             "none, give --base"
         )
     return found
@@ -176,12 +181,14 @@ def _lists(source: Source) -> list[str]:
 
 
 def _variants(source: Source) -> list[Source]:
-    """Return the file of each evaluation, with one value in place of each list."""
+    """Return one file per evaluation, with one value in place of each list."""
     names = _lists(source)
     sizes = {len(source.keys[name]) for name in names} - {1}
     if len(sizes) > 1 or 0 in sizes:
         stated = ", ".join(f"{name} = {_shown(source.keys[name])}" for name in names)
-        raise ValueError(f"{stated}: lists stand for evaluations and must be of one length")
+        raise ValueError(
+            f"{stated}: lists stand for several evaluations and must have equal lengths"
+        )
     chosen = [
         {name: source.keys[name][index % len(source.keys[name])] for name in names}
         for index in range(max(sizes, default=1))
@@ -200,7 +207,7 @@ def _outcome(name: str, value: Any, source: Source, traits: frozenset[str]) -> O
     if not rows:
         is_section = any(rule.old.startswith(f"{name}.") for rule in RULES)
         fate: Fate = "idle" if is_section and value in (None, {}) else "lost"
-        return Outcome(name, value, fate, "there is no such key in its configurations")
+        return Outcome(name, value, fate, "dLLM-RL has no such key")
     rule = next((row for row in rows if traits.issuperset(row.readers.split())), None)
     if rule is None:
         return Outcome(name, value, "idle", UNREAD)
@@ -231,7 +238,7 @@ def _lines(source: Source, outcomes: Sequence[Outcome]) -> Lines:
 
 
 def _variations(lines: Sequence[Lines]) -> Lines:
-    """Return the lines of all evaluations: what they share, and the rest under their names."""
+    """Return the lines of all evaluations: shared ones, and the others under the variation's name."""
     found = {
         new: line
         for new, line in lines[0].items()
@@ -242,7 +249,7 @@ def _variations(lines: Sequence[Lines]) -> Lines:
         unique = name if names.count(name) == 1 else f"{name}_{number}"
         for new in [new for new in own if new not in found]:
             if not new.startswith("sampling."):
-                raise ValueError(f"{own[new][1]}: must be one value, for all evaluations")
+                raise ValueError(f"{own[new][1]}: must be one value for all evaluations")
             found[f"variations.{unique}{new.removeprefix('sampling')}"] = own[new]
     return found
 
@@ -260,7 +267,7 @@ def _text(kind: Kind, lines: Lines, outcomes: Sequence[Outcome]) -> str:
 
 
 def _summary(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return what is no line of the file, by reason."""
+    """Return the keys without a line, by reason."""
     groups: dict[str, list[str]] = {}
     for outcome in outcomes:
         reason = outcome.note if outcome.note in (UNREAD, FIRST) else REASONS.get(outcome.fate)

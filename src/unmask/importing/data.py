@@ -1,19 +1,19 @@
-"""Files of dLLM-RL: its rollouts and data as our trajectory records, its YAML as a table.
+"""Files of dLLM-RL: rollouts and data as unmask's trajectory records, YAML as a table.
 
 Three forms of JSON are read, each a list (or JSON Lines) of objects:
 
-    rollouts   one per task: lists `full_output`, `step_map` and, once judged, `extracted_output`,
+    rollouts   one per task: lists `full_output`, `step_map` and, once graded, `extracted_output`,
                `correctness`, `rewards`, with one entry per response
     rl_data    one per response: `prompt`, `response`, `step_map`, `reward`
     SFT data   one per example: `prompt`, `response`, and `step_map` or not
 
-These files keep text and step map but no token ids, and text does not give the ids back (a sampled
-response is often not what the tokenizer would make of its text). So the records have none: they can
-be looked at (`unmask show FILE.json`), not trained on along the trajectory. Steps are taken as they
-stand; the full-attention samplers of dLLM-RL count them from 0, ours from 1. Scored evaluations have
-an empty list in place of their step maps.
+These files hold text and step map but no token ids, and text does not determine the ids (a sampled
+response often differs from the tokenization of its text). So the records have none: they can be viewed
+(`unmask show FILE.json`), not trained on along the trajectory. Steps are unchanged; the full-attention
+samplers of dLLM-RL count them from 0, unmask's from 1. Scored evaluations have an empty list in place of
+their step maps.
 
-What else stands in a file is no part of a record, and is named.
+Other keys of a file are not part of a record, and are reported.
 """
 
 import re
@@ -32,10 +32,10 @@ READ = {"full_output", "prompt", "question", "response", "reward", *LISTS}
 
 
 def records_of_file(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the responses of a dLLM-RL file in the form of our `trajectories.jsonl`.
+    """Return the responses of a dLLM-RL file as records of `trajectories.jsonl`.
 
     Token ids and log-probabilities are empty, `step` is None, and the reward is None where the file
-    has no judgement yet.
+    has no grade.
 
     Returns:
         The records, and the keys of the file that are not in them.
@@ -65,10 +65,10 @@ def records_of_file(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML table; nothing in it can make or run anything.
+    """Return a YAML table, read by the safe loader.
 
     Raises:
-        ValueError: the file is missing, is not YAML, or holds no table; or a key is no name or stands twice.
+        ValueError: the file is missing, is not YAML, or holds no table; or a key is not a name or occurs twice.
     """
     import yaml
 
@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _check_keys(root: Any) -> None:
-    """Refuse a mapping with a key that is no name, or twice there: the parser keeps the last alone."""
+    """Refuse a mapping with a key that is not a name or occurs twice: the parser keeps only the last value."""
     import yaml
 
     nodes = [root]
@@ -97,7 +97,7 @@ def _check_keys(root: Any) -> None:
         for (key, inner), name in zip(pairs, names, strict=True):
             is_name = key.tag.endswith(":str") and KEY.fullmatch(name)
             if not is_name or names.count(name) > 1:
-                reason = "stands twice" if is_name else "is no name"
+                reason = "occurs twice" if is_name else "is not a name"
                 raise yaml.MarkedYAMLError(
                     problem=f"key {name!r} {reason}", problem_mark=key.start_mark
                 )
@@ -105,7 +105,7 @@ def _check_keys(root: Any) -> None:
 
 
 def _check_yaml(text: str) -> None:
-    """Refuse nesting that would end the parser, and aliases, by which a few lines stand for gigabytes."""
+    """Refuse nesting that would exhaust the parser, and aliases, which expand a few lines to gigabytes."""
     import yaml
 
     depth = 0
@@ -150,9 +150,9 @@ def _example_record(item: Item, number: int, place: str) -> dict[str, Any]:
 
 
 def _judgement(judged: Item, place: str) -> tuple[Any, dict[str, float]]:
-    """Return the reward (what training was given, else the share judged right) and its parts."""
+    """Return the reward (of training, else the share of right verdicts) and its parts."""
     verdict = judged.get("correctness")
-    # Of code there is one per test.
+    # Code has one verdict per test.
     verdicts: list[Any] = verdict if isinstance(verdict, list) else [verdict]
     if "correctness" not in judged:
         right = None
@@ -176,7 +176,7 @@ def _reward(item: Item, name: str, place: str) -> Any:
 
 def _record(question: Any, text: Any, step_map: Any, number: int, place: str) -> dict[str, Any]:
     if not isinstance(text, str) or not isinstance(question, str):
-        raise ValueError(f"{place}: prompt and response must be texts")
+        raise ValueError(f"{place}: prompt and response must be strings")
     if not isinstance(step_map, list) or not all(isinstance(step, int) for step in step_map):
         raise ValueError(f"{place}: step_map must be a list of whole numbers")
     return {

@@ -1,7 +1,7 @@
-"""How values of a dLLM-RL configuration become ours, where it takes more than a table.
+"""Conversions of dLLM-RL's values that need more than a table.
 
-Each function takes a value and the file it stands in, and returns our value, `NOTHING` where no line is
-needed, or a `Loss` where the run would be another one.
+Each function takes a value and its file, and returns unmask's value, `NOTHING` where no line is needed, or
+a `Loss` where the run would differ.
 """
 
 import math
@@ -40,7 +40,7 @@ def train_block(value: Any, source: Source) -> Any:
 
 
 def canvas_pads(value: Any, _: Source) -> Any:
-    """Return one less: the stop token is the first pad there, and here it is always trained."""
+    """Return one less: the stop token is dLLM-RL's first pad, and unmask always trains it."""
     if value == 0:
         reason = "the stop token is a pad there and is not trained; here it always is"
         return Loss(reason, {"views.post_num": 0})

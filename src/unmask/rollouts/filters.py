@@ -7,9 +7,14 @@ from unmask.runs.trajectories import group_totals
 from unmask.types import Group
 
 
+def is_unfit(group: Group) -> bool:
+    """Return whether the group's problem turned out ungradable while a response was graded."""
+    return any(group.parts.get("unfit", ()))
+
+
 def is_kept(group: Group, config: FilterConfig) -> bool:
-    """Say whether a group is trained on: not one whose problem could not be judged, whatever is configured."""
-    if any(group.parts.get("unfit", ())):
+    """Return whether a group is trained on; a group of an unfit problem never is."""
+    if is_unfit(group):
         return False
     rewards = group_totals(group)
     mean = fmean(rewards)

@@ -1,8 +1,8 @@
-"""How long each stage took: seconds on the wall, and seconds of CPU.
+"""Wall and CPU seconds of each stage.
 
-Wall time says what a user waits for, CPU time what a machine with other work on it can compare. CPU
-time counts every thread of this process and the worker processes it has waited for; a worker is
-counted in the stage in which it ends, because only then does the system report it.
+Wall time is what a user waits for; CPU time is comparable on a machine with other work. CPU time counts
+all threads of this process and the worker processes it has waited for; a worker is counted in the stage
+in which it ends, because the system reports its time only then.
 """
 
 import os
@@ -20,7 +20,7 @@ class Seconds:
     cpu: float = 0.0
 
     def __add__(self, other: "Seconds") -> "Seconds":
-        """Return both together."""
+        """Return the sum."""
         return Seconds(self.wall + other.wall, self.cpu + other.cpu)
 
 

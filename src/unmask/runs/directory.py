@@ -1,15 +1,15 @@
-"""A run directory: everything a run leaves behind, readable without unmask.
+"""A run directory: all files of a run, readable without unmask.
 
     config.json          the resolved configuration
     environment.json     versions, machine, threads, command line, start time, digests of the data files
-    metrics.jsonl        one JSON object per line: the step and its numbers
+    metrics.jsonl        one JSON object per line: the step and its metrics
     trajectories.jsonl   some of the responses: token ids, step map, text, reward
     model/               the weights as a plain Hugging Face directory
     .lock                held by the process that writes the run
 
-A run never writes over another one: a directory that is not empty is refused, unless the run that is
-there goes on (`--resume`). The JSON Lines files grow a step at a time, so they can be followed while
-the run goes on; only a run that is resumed cuts off what came after its checkpoint.
+A run never overwrites another one: a directory that is not empty is refused, unless its run is resumed
+(`--resume`). The JSON Lines files grow by one step at a time and can be followed during the run; only a
+resumed run removes the lines after its checkpoint.
 """
 
 import importlib.metadata
@@ -22,7 +22,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+from filelock import FileLock
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
@@ -42,7 +44,7 @@ from unmask.runs.manifest import digest
 
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 ENVIRONMENT = "environment.json"
-# What names files that are trained or measured on.
+# Config keys that name files of training or evaluation data.
 DATA_KEYS = ("data.path", "task.path")
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
 
@@ -53,16 +55,16 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        lock: what keeps other processes from writing it.
+        lock: keeps other processes from writing it.
     """
 
     path: Path
-    lock: TextIO | None = None
+    lock: FileLock | None = None
 
     def close(self) -> None:
-        """Let another process write it."""
+        """Release the lock."""
         if self.lock is not None:
-            self.lock.close()
+            self.lock.release()
 
     @property
     def model(self) -> Path:
@@ -70,11 +72,10 @@ class RunDirectory:
         return self.path / "model"
 
     def log(self, *, step: int, **numbers: float) -> None:
-        """Append one line of numbers to `metrics.jsonl`.
+        """Append one line of metrics to `metrics.jsonl`.
 
-        NaN and the infinities are written as `null`, because JSON has no word for them and a run
-        must not end over a diagnostic. `null` means nothing else: a number that does not exist is
-        left out.
+        NaN and the infinities are written as `null`, because JSON does not have them and a diagnostic
+        must not end a run. `null` has no other meaning: a metric that does not exist is absent.
         """
         finite = {name: _finite(value) for name, value in numbers.items()}
         append_lines(self.path / METRICS, [{"step": step, **finite}])
@@ -92,15 +93,15 @@ class RunDirectory:
 
 
 def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> None:
-    """Refuse a directory the run may not write; call it before anything heavy is loaded.
+    """Refuse a directory that the run may not write; call it before anything heavy is loaded.
 
     Args:
         config: the run's.
-        resume: whether the run goes on with what is there. Then it must be the same run: only
-            `steps`, `eval.*` and `run.*` may differ, and of those neither the seed nor the threads.
+        resume: whether an existing run continues. Then its configuration must be the same: only `steps`,
+            `eval.*` and `run.*` may differ, except `run.seed` and `run.threads`.
 
     Raises:
-        ValueError: naming the key that stands in the way.
+        ValueError: naming the key.
     """
     path = config.run.dir
     _check_writable(path)
@@ -108,13 +109,13 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
         if path.exists() and not is_empty(path):
             raise ValueError(
                 f"run.dir = {path}: is not empty, and a run never writes over another; "
-                "go on with it by --resume, give another run.dir=..., or move it away"
+                "resume it by --resume, give another run.dir=..., or move it away"
             )
         return
     if not path.exists() or is_empty(path):
         return
     if not (path / CONFIG).is_file():
-        raise ValueError(f"run.dir = {path}: holds no {CONFIG}, so it is no run to resume")
+        raise ValueError(f"run.dir = {path}: has no {CONFIG}, so there is no run to resume")
     before = dict(flatten(read_object(path / CONFIG)))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
@@ -128,34 +129,41 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
 def open_run(
     config: SFTConfig | RLConfig | EvalConfig, resume: bool = False, isolation: str | None = None
 ) -> RunDirectory:
-    """Make the directory `config.run.dir` and write what is known before the first step; close it in the end.
+    """Create or resume the directory `config.run.dir`, lock it, and record configuration and environment.
+
+    Close it at the end of the run.
 
     Args:
         config: the run's.
-        resume: whether the run goes on with what is there.
-        isolation: how programs that the model writes are locked in; None if none are run.
+        resume: whether an existing run continues.
+        isolation: the isolation of programs that the model writes; None if none are run.
 
     Raises:
-        ValueError: as `check_run`, or another process is writing it; or a data file changed since the
-            run began.
-        OSError: it cannot be written.
+        ValueError: as `check_run`; or another process is writing the run; or a data file changed since
+            the run began.
+        OSError: the directory cannot be written.
     """
     check_run(config, resume)
     path = config.run.dir
     path.mkdir(parents=True, exist_ok=True)
-    held = lock(path)
-    check_run(config, resume)  # again: another process may have been there before the lock was
-    remove_leftovers(path)
-    data = _data_digests(config)
-    _check_data(path / ENVIRONMENT, data)
-    # The configuration first: a directory that holds it can be gone on with, whatever else it lacks.
-    write_json(path / CONFIG, dump(config))
-    now = environment(config.run.threads) | {"data": data}
-    if isolation is not None:
-        now["isolation"] = isolation
-        sys.stderr.write(f"programs are locked in: {isolation}\n")
-    _write_environment(path / ENVIRONMENT, now)
-    return RunDirectory(path, held)
+    run = RunDirectory(path, lock(path))
+    try:
+        check_run(
+            config, resume
+        )  # again: another process may have written before the lock was held
+        remove_leftovers(path)
+        now = environment(config.run.threads) | {"data": _data_digests(config)}
+        _check_data(path / ENVIRONMENT, now["data"])
+        # The configuration first: a directory that holds it can be resumed without the other files.
+        write_json(path / CONFIG, dump(config))
+        if isolation is not None:
+            now["isolation"] = isolation
+            sys.stderr.write(f"programs are locked in: {isolation}\n")
+        _write_environment(path / ENVIRONMENT, now)
+    except BaseException:
+        run.close()
+        raise
+    return run
 
 
 def _data_digests(config: SFTConfig | RLConfig | EvalConfig) -> dict[str, str]:
@@ -187,7 +195,7 @@ def _check_data(environment: Path, now: dict[str, str]) -> None:
 
 
 def _read_environment(path: Path) -> dict[str, Any]:
-    """Read what a run recorded when it began; a run that begins has recorded nothing.
+    """Return the environment that a run recorded when it began; empty for a new run.
 
     Raises:
         ValueError: naming the file, if it is not what `open_run` writes.
@@ -197,18 +205,18 @@ def _read_environment(path: Path) -> dict[str, Any]:
     try:
         found = read_object(path)
     except ValueError as error:
-        raise ValueError(f"{error}, so the run cannot go on") from None
+        raise ValueError(f"{error}, so the run cannot be resumed") from None
     if not {"packages", "start_time"} <= found.keys():
-        raise ValueError(f"{path}: has no packages or start_time, so the run cannot go on")
+        raise ValueError(f"{path}: has no packages or start_time, so the run cannot be resumed")
     return found
 
 
 def _write_environment(place: Path, now: dict[str, Any]) -> None:
-    """Write what the run runs on; a resumed run keeps when it began, and lists when it went on."""
+    """Write the environment; a resumed run keeps its start time and lists the times of resuming."""
     if before := _read_environment(place):
         if before["packages"] != now["packages"]:
             warnings.warn(
-                f"{place}: the run began with other versions ({before['packages']}): it goes on, "
+                f"{place}: the run began with other versions ({before['packages']}): it is resumed, "
                 "but the last bits may differ",
                 stacklevel=2,
             )
@@ -218,10 +226,10 @@ def _write_environment(place: Path, now: dict[str, Any]) -> None:
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Describe what the run runs on.
+    """Return versions, machine, threads, command line and time.
 
     Args:
-        threads: CPU threads torch was given; another number gives other last bits.
+        threads: CPU threads of torch; another number changes the last bits of results.
     """
     return {
         "start_time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -250,7 +258,7 @@ def move_aside(path: Path) -> Path | None:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether this is a directory with nothing in it, but for what a killed process left unfinished."""
+    """Return whether this is a directory without entries other than a lock and leftovers of a killed process."""
     return path.is_dir() and all(
         is_leftover(entry) or entry.name == LOCK for entry in path.iterdir()
     )
@@ -261,7 +269,7 @@ def _check_writable(path: Path) -> None:
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        reason = "cannot be written" if place.is_dir() else "is no directory"
+        reason = "cannot be written" if place.is_dir() else "is not a directory"
         raise ValueError(f"run.dir = {path}: {place} {reason}; give another run.dir=...")
 
 

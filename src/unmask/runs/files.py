@@ -1,9 +1,8 @@
 """Files that are either whole or absent.
 
-A reader, or the next start after a power cut, must never meet half a file. So content is written
-under a temporary name beside its place, forced to the disk, and only then renamed: on one file
-system a rename happens or does not. What a killed process leaves behind is called `*.tmp-*`, never
-the name that was asked for.
+A reader, or the next start after a power cut, must never find half a file. So content is written
+under a temporary name in the same directory, forced to the disk, and then renamed, which is atomic on
+one file system. Leftovers of a killed process are called `*.tmp-*`, never the final name.
 """
 
 import json
@@ -41,7 +40,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, replacing an older file at once.
 
     Raises:
-        ValueError: the value holds NaN or an infinity, which JSON has not.
+        ValueError: the value holds NaN or an infinity, which JSON does not have.
         OSError: as `write_text`.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -51,7 +50,7 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Append records to a JSON Lines file, all of them in one write.
 
     Raises:
-        ValueError: a record holds NaN or an infinity, which JSON has not.
+        ValueError: a record holds NaN or an infinity, which JSON does not have.
     """
     lines = [json.dumps(record, ensure_ascii=False, allow_nan=False) for record in records]
     with path.open("ab") as file:
@@ -59,7 +58,7 @@ def append_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def cut_unfinished_line(path: Path) -> None:
-    """Cut off what a killed writer left after the last line break; a file that is not there has nothing."""
+    """Remove an unfinished last line, which a killed writer left; do nothing where no file exists."""
     if not path.is_file() or path.stat().st_size == 0:
         return
     with path.open("r+b") as file:
@@ -70,7 +69,7 @@ def cut_unfinished_line(path: Path) -> None:
 
 @contextmanager
 def atomic_directory(path: Path) -> Generator[Path, None, None]:
-    """Give an empty directory to fill; it becomes `path`, replacing an older one, when all went well.
+    """Yield an empty directory to fill; without an exception it becomes `path`, replacing an older one.
 
     An exception inside the `with` removes it and leaves an older `path` as it was. Replacing takes
     two renames: a process killed just between them leaves the older directory as `*.old-*` and the
@@ -96,19 +95,19 @@ def atomic_directory(path: Path) -> Generator[Path, None, None]:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a directory: renamed first, so that a half removed one does not have its name."""
+    """Remove a directory; it is renamed first, so that a half removed one does not keep its name."""
     temporary = _beside(path, "tmp")
     path.replace(temporary)
     shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_leftover(path: Path) -> bool:
-    """Say whether a name is one that only a killed process leaves behind."""
+    """Return whether a name is that of a killed process's leftover."""
     return LEFTOVER.fullmatch(path.name) is not None
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove what a killed process left unfinished in a directory and below it.
+    """Remove a killed process's leftovers in a directory and below it.
 
     A directory that was killed between the two renames of its replacement gets its older one back.
     """
@@ -124,7 +123,7 @@ def remove_leftovers(directory: Path) -> None:
 
 
 def force_to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a directory, would survive a power cut."""
+    """Wait until a file, or the names in a directory, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

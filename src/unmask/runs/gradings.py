@@ -1,29 +1,29 @@
-"""Verdicts: what a grader said of an evaluation's responses, kept apart from the responses.
+"""Gradings of an evaluation's responses, stored apart from the responses.
 
-    gradings/1/grader.json      the task's settings and the versions that judged
+    gradings/1/grader.json      the task's settings and the versions of the grader
     gradings/1/verdicts.jsonl   one line per response: outcome, reward, extracted answer
-    gradings/1/summary.json     what they amount to
+    gradings/1/summary.json     the summary under this grading
 
-A response is written once and may be judged again, by a better grader; then there is a `gradings/2`,
-and the first one stays as it was. A grading is whole or absent. Whoever reads responses lays the
-verdicts of the last grading over them here.
+A response is written once and may be graded again, by a better grader; that adds `gradings/2`, and the
+first one stays unchanged. A grading is whole or absent. Readers of responses use the last grading.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unmask.runs.read import read_objects
+from unmask.json_files import read_objects
 
 GRADINGS, VERDICTS, GRADER = "gradings", "verdicts.jsonl", "grader.json"
 
 # Name of the sampling, number of the problem, number of the response to it.
 Key = tuple[str, int, int]
+KEY_NAMES = ("variation", "problem", "sample")
 Record = Mapping[str, Any]
 
 
 def key_of(record: Record) -> Key:
-    """Return which response of an evaluation a record is about."""
+    """Return the key of the response that a record belongs to."""
     return record["variation"], record["problem"], record["sample"]
 
 
@@ -43,8 +43,16 @@ def read_verdicts(run: Path) -> dict[Key, Record]:
     return {key_of(verdict): verdict for path in last for verdict in read_objects(path / VERDICTS)}
 
 
+def verdicts_by_problem(run: Path) -> dict[str, list[list[Record]]]:
+    """Return the verdicts of the last grading by sampling and problem, samples in order."""
+    found: dict[str, dict[int, list[Record]]] = {}
+    for (variation, problem, _), verdict in sorted(read_verdicts(run).items()):
+        found.setdefault(variation, {}).setdefault(problem, []).append(verdict)
+    return {variation: list(problems.values()) for variation, problems in found.items()}
+
+
 def judged(record: Record, verdicts: Mapping[Key, Record]) -> Record:
-    """Return the record of a response with what its verdict says laid over it, if it has one."""
+    """Return the record of a response with the reward and parts of its verdict, if it has one."""
     if "variation" not in record or key_of(record) not in verdicts:
         return record
     verdict = verdicts[key_of(record)]

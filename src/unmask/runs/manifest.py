@@ -1,19 +1,17 @@
-"""What a saved directory holds, by digest: whether it is still what was saved.
+"""Digests of a saved directory, to detect damage.
 
 `manifest.json` names every other file of its directory with the SHA-256 of its content. It is written
-last, before the directory gets its name (`runs/files.py`). A disk that loses a bit, a copy that was
-cut short and a file of another step show as another digest. It is no signature: rewriting the manifest
-hides a change.
+last, before the directory gets its final name (`runs/files.py`). A lost bit, a truncated copy and a file
+of another step change the digest. The manifest is not a signature: rewriting it hides a change.
 
-Files that came later pass: only what was saved is looked at. A GiB takes about a second of one core.
+Files that were added later are not checked. A GiB takes about a second of one core.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from unmask.json_files import read_object
 from unmask.runs.files import write_json
 
 MANIFEST = "manifest.json"
@@ -37,16 +35,16 @@ def damage(directory: Path) -> Iterator[str]:
     """Yield a line for every file of a directory that is missing or not what was saved."""
     manifest = directory / MANIFEST
     try:
-        held: Any = json.loads(manifest.read_text(encoding="utf-8"))
+        held = read_object(manifest)
     except (OSError, ValueError) as error:
-        yield f"{manifest}: cannot be read, so nothing tells what was saved: {error}"
+        yield f"{manifest}: cannot be read, so the files cannot be checked: {error}"
         return
-    if not isinstance(held, dict) or not held:
-        yield f"{manifest}: must be an object of digests by file"
+    if not held:
+        yield f"{manifest}: must be an object of digests by file name, and is empty"
         return
     for name, expected in held.items():
         path = directory / name
         if not path.is_file():
             yield f"{path}: is missing"
         elif digest(path) != expected:
-            yield f"{path}: is damaged or exchanged: its content is not what was saved"
+            yield f"{path}: is damaged or replaced: its content differs from what was saved"

@@ -1,16 +1,14 @@
-"""Where a run's numbers go: JSON Lines always, TensorBoard and Weights & Biases when asked for.
+"""Sinks of a run's metrics: JSON Lines always, TensorBoard and Weights & Biases on request.
 
-`metrics.jsonl` is the run's own memory: one line per step, steps rising, readable without any
-package; the report, `unmask runs` and a resumed run read it. The other two are views for people and
-are written beside it, never instead of it. What each name means stands in `docs/metrics.md`.
+`metrics.jsonl` is the record of the run: one line per step, steps rising, readable without any package;
+the report, `unmask runs` and a resumed run read it. The other two are views for people. `docs/metrics.md`
+defines every metric.
 
-A run that is resumed goes back to its checkpoint's step, so what was written after it has to go, or
-the curves would hold steps that the weights have forgotten. `cut_back` cuts the files at the first
-line past that step. Cutting off an end is one system call that leaves no half file, copies nothing
-(so it also works on a disk that is full) and keeps the file that a reader follows; a rewrite could
-promise none of the three. TensorBoard hides the steps itself when told where it starts again
-(`purge_step`). W&B keeps them: its numbers stand over our own `step`, where the same steps are then
-drawn again.
+A resumed run starts at its checkpoint's step, so `cut_back` removes the later lines: it truncates the
+files at the first line past that step. A truncation is one system call that leaves no half file, copies
+nothing (so it works on a full disk) and keeps the inode that a reader follows; a rewrite guarantees none
+of the three. TensorBoard hides the later steps itself (`purge_step`). W&B keeps them: its metrics are
+plotted over our `step`, and the repeated steps are drawn again.
 """
 
 import importlib
@@ -18,7 +16,6 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
 from unmask.configs.eval import EvalConfig
@@ -36,30 +33,30 @@ Numbers = Mapping[str, float]
 
 
 class Sink(Protocol):
-    """One more place for the numbers."""
+    """An additional place for the metrics."""
 
     def write(self, step: int, numbers: Numbers) -> None:
-        """Take the numbers of a step."""
+        """Write the metrics of a step."""
         ...
 
     def cut_back(self, step: int) -> None:
-        """Forget what came after a step, as far as the place allows."""
+        """Remove the metrics after a step, as far as the place allows."""
         ...
 
     def close(self) -> None:
-        """Bring everything to where it belongs."""
+        """Flush and close."""
         ...
 
 
 class Metrics:
-    """The numbers of a run: `with open_metrics(run, config) as metrics: metrics.log(step=1, ...)`."""
+    """The metrics of a run: `with open_metrics(run, config) as metrics: metrics.log(step=1, ...)`."""
 
     def __init__(self, run: RunDirectory, sinks: tuple[Sink, ...] = ()) -> None:
-        """Go on after the last step that is there.
+        """Continue after the last step of the file.
 
         Args:
-            run: whose `metrics.jsonl` grows.
-            sinks: where the same numbers go as well.
+            run: the run directory that holds `metrics.jsonl`.
+            sinks: further places for the same metrics.
         """
         self._run, self._sinks = run, sinks
         self._last = max((line["step"] for line in read_lines(run.path / CUT[0])), default=0)
@@ -68,21 +65,17 @@ class Metrics:
         """Return this."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        """Close the sinks; `metrics.jsonl` is complete after every step."""
+        for sink in self._sinks:
+            sink.close()
 
     def log(self, *, step: int, **numbers: float) -> None:
-        """Write the numbers of a step everywhere.
+        """Write the metrics of a step to all sinks.
 
         Args:
             step: higher than every step before; a resumed run calls `cut_back` first.
-            numbers: by name; NaN and the infinities stand as `null` in `metrics.jsonl`.
+            numbers: metrics by name; NaN and the infinities are `null` in `metrics.jsonl`.
         """
         assert step > self._last, f"step {step} after step {self._last}: one line per step, rising"
         self._run.log(step=step, **numbers)
@@ -91,13 +84,13 @@ class Metrics:
         self._last = step
 
     def cut_back(self, step: int) -> None:
-        """Drop every line after a step from `metrics.jsonl` and `trajectories.jsonl`, and unfinished ones.
+        """Remove lines after a step, and unfinished lines, from `metrics.jsonl` and `trajectories.jsonl`.
 
         Args:
-            step: the checkpoint's; 0 drops everything.
+            step: the checkpoint's step; 0 removes all lines.
 
         Raises:
-            ValueError: a finished line is not JSON, or a step before is missing or comes twice.
+            ValueError: a finished line is not JSON, or a step before is missing or occurs twice.
             OSError: the files cannot be written.
         """
         _check_steps(self._run.path / METRICS, step)
@@ -107,17 +100,12 @@ class Metrics:
             sink.cut_back(step)
         self._last = min(self._last, step)
 
-    def close(self) -> None:
-        """Finish the sinks; `metrics.jsonl` is whole after every step anyway."""
-        for sink in self._sinks:
-            sink.close()
-
 
 def open_metrics(run: RunDirectory, config: SFTConfig | RLConfig | EvalConfig) -> Metrics:
-    """Open what the config asks for: `run.tensorboard`, `run.wandb`, and always `metrics.jsonl`.
+    """Return the metrics of a run with the sinks of `run.tensorboard` and `run.wandb`.
 
     Raises:
-        ValueError: a package is missing, or W&B refuses; names the key and the way out.
+        ValueError: a package is missing, or W&B refuses; names the key and what to do.
     """
     sinks: list[Sink] = []
     if config.run.tensorboard:
@@ -131,7 +119,7 @@ def check_metrics(config: SFTConfig | RLConfig) -> None:
     """Refuse a sink whose package is missing; call it before the run directory is made.
 
     Raises:
-        ValueError: naming the key and the way out.
+        ValueError: naming the key and what to do.
     """
     if config.run.tensorboard:
         _require("torch.utils.tensorboard", "run.tensorboard")
@@ -140,7 +128,7 @@ def check_metrics(config: SFTConfig | RLConfig) -> None:
 
 
 def _check_steps(path: Path, step: int) -> None:
-    """Refuse a file of numbers that has not one line for every step up to `step`.
+    """Refuse a metrics file without exactly one line for every step up to `step`.
 
     Raises:
         ValueError: naming the line.
@@ -149,21 +137,21 @@ def _check_steps(path: Path, step: int) -> None:
     for number in range(1, step + 1):
         stated = next(found, None)
         if stated != number:
-            here = "the file ends" if stated is None else f"step {stated} stands"
+            here = "the file ends" if stated is None else f"found step {stated}"
             raise ValueError(
-                f"{path}, line {number}: {here} where step {number} must stand: lines before the "
-                f"checkpoint of step {step} are missing or come twice; restore the file, or start "
+                f"{path}, line {number}: {here}, expected step {number}: lines before the "
+                f"checkpoint of step {step} are missing or occur twice; restore the file, or start "
                 "another run from the checkpoint's model (model.path=..., run.dir=...)"
             )
 
 
 def _cut(path: Path, step: int) -> None:
-    """Cut a file of rising steps before its first line that is past `step` or does not end."""
+    """Truncate a file of rising steps before its first line that is past `step` or has no line break."""
     if not path.is_file():
         return
     kept = 0
     with path.open("rb") as file:
-        # The lines are counted in bytes here, and read as JSON there: the two walk side by side.
+        # Two readers of the same lines: one counts bytes, the other parses JSON.
         for line, record in zip(file, read_lines(path), strict=False):
             if record["step"] > step:
                 break
@@ -187,12 +175,12 @@ def _require(package: str, key: str) -> Any:
         extra = key.removeprefix("run.")
         raise ValueError(
             f"{key}: needs the package {extra!r}, which cannot be imported ({error}); "
-            f"`unmask doctor` says how to install the extra, or leave {key} out"
+            f"`unmask doctor` prints the command that installs the extra, or leave {key} out"
         ) from None
 
 
 class _TensorBoard:
-    """Event files for `tensorboard --logdir`; opened at the first number, when a cut is known."""
+    """Event files for `tensorboard --logdir`; opened at the first write, after a possible `cut_back`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -248,7 +236,7 @@ class _Wandb:
         self._run.log({"step": step, **finite})
 
     def cut_back(self, step: int) -> None:
-        """Nothing: W&B has no way to forget, and draws the new numbers over the old."""
+        """Do nothing: W&B cannot remove steps, and draws the new metrics over the old ones."""
 
     def close(self) -> None:
         self._run.finish()

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-from unmask.json_files import parse_object, read_object
+from unmask.json_files import parse_object, read_object, read_objects
 
 Record = Mapping[str, Any]
 
@@ -190,16 +190,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         if not isinstance(record.get("step"), int):
             raise ValueError(f"{path}, line {number}: has no step")
         yield record
-
-
-def read_objects(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the finished lines of a JSON Lines file; none if the file is missing.
-
-    Raises:
-        ValueError: a finished line is not a JSON object; names file and line.
-    """
-    for number, line in enumerate(_finished_lines(path), start=1):
-        yield parse_object(line, f"{path}, line {number}")
 
 
 def read_tail(path: Path, is_wanted: Callable[[Record], bool]) -> list[Record]:

@@ -1,9 +1,9 @@
-"""A trajectory as a line of JSON: what was asked, what was written in which order, what it earned.
+"""A trajectory as a line of JSON: prompt, tokens with the order of revealing, and reward.
 
-Token ids and step map are kept beside the text, because the text does not give them back. The
-pieces (the text of every token, decoded by itself) are kept too when they are given: a page that
-plays a trajectory has no tokenizer, and a text cannot be cut into its tokens afterwards. The
-reference answer is left out: graders keep arbitrary objects in it, and the task and uid name it.
+Token ids and step map are stored next to the text, which does not determine them. The pieces (the text
+of each token, decoded separately) are stored when they are given: a page that plays a trajectory has no
+tokenizer, and a text cannot be split into its tokens later. The reference answer is left out: graders
+keep arbitrary objects in it, and task and uid identify it.
 """
 
 from collections import defaultdict
@@ -23,15 +23,15 @@ def trajectory_record(
     step: int | None = None,
     pieces: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Return everything about one response as plain JSON values.
+    """Return the record of one response as JSON values.
 
     Args:
         trajectory: the response and the order in which it was revealed.
         text: the response as text, as the grader read it.
-        reward: what it earned: a number, or one number per response token; None where verdicts are kept
-            apart (`runs.gradings`).
+        reward: a number, or one number per response token; None where verdicts are stored apart
+            (`runs.gradings`).
         parts: named parts of the reward.
-        step: the optimizer step it was written for.
+        step: the optimizer step of its rollout.
         pieces: the text of each of `grid_ids(trajectory)`, special tokens spelled out; half a
             multi-byte character may be U+FFFD.
     """
@@ -53,8 +53,8 @@ def trajectory_record(
 def total_reward(reward: Reward | Sequence[float], step_map: Sequence[int]) -> float:
     """Return a reward as one number.
 
-    Of one number per token, which JSON keeps as a list, it is what the denoising steps earned in
-    all: the mean over each step's tokens, summed over the steps, as the critic reads it.
+    A reward per token (a list in JSON) becomes the sum over denoising steps of the mean over the
+    step's tokens, as the value model uses it.
 
     Args:
         reward: a number, or one per response token.

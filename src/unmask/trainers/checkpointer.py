@@ -50,7 +50,7 @@ from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, write_json
 from unmask.runs.manifest import write_manifest
-from unmask.runs.stopped import Stopped
+from unmask.runs.signals import Stopped
 from unmask.trainers.learner import Learner
 from unmask.trainers.start import ADAPTER, BEST, CRITIC, MODEL, Start, checkpoints, step_of, way_out
 

@@ -20,13 +20,13 @@ def test_there_and_back(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, r"is not a checkpoint: it has no config\.json"),
-        (b"{", r"config\.json is not JSON"),
-        (b"\xff{}", r"config\.json is not JSON"),
-        (b"[1]", r"config\.json is not a JSON object"),
-        (b"null", r"config\.json is not a JSON object"),
-        (b'{"a": 1, "b": {"c": 1, "c": 2}}', r"config\.json is not JSON: the key 'c' comes twice"),
-        (b"[" * 100_000, r"config\.json is not JSON"),
-        (b'{"a": ' + b"9" * 10_000 + b"}", r"config\.json is not JSON"),
+        (b"{", r"config\.json: not JSON"),
+        (b"\xff{}", r"config\.json: not JSON"),
+        (b"[1]", r"config\.json: expected a JSON object"),
+        (b"null", r"config\.json: expected a JSON object"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', r"config\.json: not JSON: the key 'c' occurs twice"),
+        (b"[" * 100_000, r"config\.json: nested deeper than 100 levels"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", r"config\.json: not JSON"),
     ],
 )
 def test_what_is_no_object(content: bytes | None, message: str, tmp_path: Path) -> None:

@@ -1,20 +1,19 @@
-"""A checkpoint's JSON objects: `config.json` and its like, read and written.
+"""Typed keys of a checkpoint's JSON files: `config.json` and similar ones.
 
-The files come from elsewhere, so each reader states the keys that it uses as a `Keys`; a value of
-another type or size is one line that names file, key and value. Keys that are not stated pass
-unseen. A byte order mark is skipped; a key that comes twice is refused, because readers differ in
-which of the two they take.
+Each reader states the keys that it uses, with their types, as a `Keys` class; a value of another type
+or size is one line that names file, key and value. Keys that are not stated are ignored.
 """
 
 import json
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-# No dimension of a published model comes near it, and no product of three overflows an int64.
+from unmask.json_files import read_object
+
+# Larger than any dimension of a published model, and no product of three overflows an int64.
 MOST_SIZE = 2**20
 Size = Annotated[int, Field(ge=1, le=MOST_SIZE)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -30,24 +29,19 @@ class Keys(BaseModel):
 
 
 def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
-    """Read a JSON object of a checkpoint.
+    """Return a JSON object of a checkpoint.
 
     Args:
         path: the file.
-        kind: what it must be: a `Keys`, or the type of a mapping.
+        kind: the expected content: a `Keys` class, or the type of a mapping.
 
     Raises:
-        ValueError: naming the file, if it is not there or is not a JSON object; and the key, if its
-            value is of another type or out of range, or it comes twice.
+        ValueError: naming the file, if it does not exist or is not a JSON object; and the key, if its
+            value is of another type or out of range, or it occurs twice.
     """
     if not path.is_file():
         raise ValueError(f"{path.parent} is not a checkpoint: it has no {path.name}")
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object")
+    content = read_object(path)
     try:
         _adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
@@ -56,12 +50,12 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object the way the hub's own files look."""
+    """Write a JSON object in the layout of the hub's files."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def first_mistake(error: ValidationError, content: Any) -> str:
-    """Return the first key that is wrong, its value, and what it must be, in one line."""
+    """Return one line that names the first wrong key, its value and the expected type."""
     found = [(_find(details["loc"], content), details) for details in error.errors()]
     keys, value = max((place for place, _ in found), key=lambda place: len(place[0]))
     wanted = [
@@ -75,11 +69,11 @@ def first_mistake(error: ValidationError, content: Any) -> str:
 
 
 def _find(loc: tuple[int | str, ...], content: Any) -> tuple[list[int | str], Any]:
-    """Return the keys of a pydantic location, which also names branches of unions, and the value there."""
+    """Return the keys of a pydantic location, without the branches of unions that it names, and the value."""
     keys: list[int | str] = []
     here: Any = content
     for part in loc:
-        place: Any = part  # of a union's branch, a text that is no key here
+        place: Any = part  # a union's branch is a string that is not a key here
         if place in (range(len(here)) if isinstance(here, list) else here):
             here = here[place]
             keys.append(part)
@@ -92,14 +86,6 @@ def shortened(value: Any) -> str:
     """Return the repr of a value, cut to a length that fits a line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice!r} comes twice")
-    return content
 
 
 @cache

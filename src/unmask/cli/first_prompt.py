@@ -1,8 +1,8 @@
-"""What the model reads: a task's first prompt as text, tokens and ids.
+"""The model's input for `--show-prompt`: the first prompt of a run as text, tokens and ids.
 
-Most of what goes wrong before a first step goes wrong here: a template that is not the model's, a
-special token that is text, a system turn nobody asked for. So the prompt is shown exactly as the
-trainers and the evaluation give it to the engine, and nothing but the tokenizer is loaded for it.
+Many errors show before the first step here: a template of another model, a special token that is
+encoded as text, an unexpected system turn. The prompt is printed exactly as trainers and evaluation
+give it to the engine, and only the tokenizer is loaded.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,21 @@ from unmask.checkpoints.tokenizer import (
 from unmask.configs.eval import EvalConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
+from unmask.data.demonstrations import demonstrations_of_file
 from unmask.runs.print import visible
 from unmask.tasks.build import build_task
 
 
 def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
-    """Return the first prompt of a config's task: its text with special tokens, its tokens and ids.
+    """Return the first prompt of a run: its text with special tokens, its tokens and ids.
 
     Raises:
         ValueError: the model has no tokenizer, or the task no prompt.
     """
     tokenizer = tokenizer_of(config.model.path)
+    if isinstance(config, SFTConfig) and config.data.path is not None:
+        ids = demonstrations_of_file(config.data.path, tokenizer)[0].prompt_ids
+        return describe_prompt(f"{config.data.path}, first prompt", ids, tokenizer)
     split = config.split if isinstance(config, EvalConfig) else "train"
     task = build_task(config.task)
     prompts = task.prompts(split)
@@ -43,9 +47,9 @@ def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer)
     """Return a prompt's text, its tokens one by one and their ids.
 
     Args:
-        origin: where it is from, in a few words.
+        origin: the source of the prompt, in a few words.
         token_ids: `P` ids, as the engine gets them.
-        tokenizer: reads them back.
+        tokenizer: decodes them.
     """
     pieces = token_pieces(token_ids, tokenizer)
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
@@ -60,10 +64,10 @@ def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer)
 
 
 def tokenizer_of(path_or_hub_id: str) -> Tokenizer:
-    """Return the tokenizer of a checkpoint, downloaded from the hub if it is not a local one.
+    """Return the tokenizer of a checkpoint; one that is not a local directory is downloaded from the hub.
 
     Raises:
-        ValueError: there is no such checkpoint, or it has no tokenizer.
+        ValueError: the checkpoint does not exist, or has no tokenizer.
     """
     if Path(path_or_hub_id).is_dir():
         return load_tokenizer(path_or_hub_id)
@@ -73,11 +77,11 @@ def tokenizer_of(path_or_hub_id: str) -> Tokenizer:
 
 
 def find_tokenizer(run: Path, model_path: str) -> Tokenizer | None:
-    """Return the tokenizer of a run: its saved model's, else that of the model it started from.
+    """Return the tokenizer of a run's saved model, else of its local initial model, else None.
 
     Args:
         run: the run directory.
-        model_path: `model.path` of its config; a hub id is not asked for.
+        model_path: `model.path` of its config; nothing is downloaded for a hub id.
     """
     places = [place for place in (run / "model", Path(model_path)) if has_tokenizer(place)]
     return load_tokenizer(places[0]) if places else None

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.runs.past_runs import write_lines
-from unmask.evaluation.compare import compare_evaluations, difference_of
-from unmask.evaluation.paired import difference_interval, mcnemar, permutation_test
+from unmask.evaluation.comparison import compare_evaluations, difference_of
+from unmask.evaluation.estimates import mean_interval
+from unmask.evaluation.paired import mcnemar, permutation_test
 
 GRADER = {"task": {"kind": "json", "test": "a.json", "reward": None}, "versions": {"unmask": "1"}}
 PROTOCOL = {
@@ -48,7 +49,7 @@ def test_one_answer_each_is_judged_by_mcnemar() -> None:
     assert found.accuracies == (0.4, 0.8)
     assert found.difference == pytest.approx(0.4)
     assert (found.better, found.p_value, found.test) == ((1, 3), mcnemar(1, 3), "McNemar, exact")
-    assert found.ci95 == difference_interval([-1, 1, 1, 1, 0])
+    assert found.ci95 == mean_interval([-1, 1, 1, 1, 0])
 
 
 def test_several_answers_are_judged_by_permutation() -> None:
@@ -104,5 +105,5 @@ def test_what_was_asked_or_judged_otherwise_is_refused_by_name(
 
 
 def test_what_is_no_evaluation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no finished evaluation"):
+    with pytest.raises(ValueError, match="is not a finished evaluation"):
         compare_evaluations(str(tmp_path), str(tmp_path))

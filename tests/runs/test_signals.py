@@ -2,7 +2,7 @@
 
 import signal
 
-from unmask.runs.stopped import Stopped
+from unmask.runs.signals import Stopped, on_signal
 
 
 def test_it_names_the_signal_and_the_step_that_is_kept() -> None:
@@ -17,3 +17,13 @@ def test_it_promises_nothing_when_no_step_is_kept() -> None:
 
 def test_it_is_not_caught_with_ordinary_errors() -> None:
     assert not issubclass(Stopped, Exception)
+
+
+def test_handlers_are_restored_after_the_block() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    received: list[int] = []
+    with on_signal(lambda number, _: received.append(number)):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert received == [signal.SIGTERM, signal.SIGINT]
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -6,14 +6,14 @@ import pytest
 
 from tests.toy import toy_checkpoint
 from tests.trainers.toy_runs import rl_config, sft_config
-from unmask.configs.eval import EvalConfig
-from unmask.configs.load import load_config
-from unmask.evaluation.reading import (
+from unmask.cli.first_prompt import (
     describe_prompt,
     find_tokenizer,
     first_prompt,
     tokenizer_of,
 )
+from unmask.configs.eval import EvalConfig
+from unmask.configs.load import load_config
 
 
 def test_the_first_prompt_of_a_task(tmp_path: Path) -> None:
@@ -44,7 +44,9 @@ def test_an_evaluation_shows_its_split_and_a_template_its_tokens(tmp_path: Path)
 
 
 def test_without_a_task_there_is_no_prompt(tmp_path: Path) -> None:
-    config = sft_config(tmp_path).model_copy(update={"task": None})
+    config = sft_config(tmp_path)
+    no_data = config.data.model_copy(update={"path": None})
+    config = config.model_copy(update={"task": None, "data": no_data})
     with pytest.raises(ValueError, match=r"no prompt in the train split: set \[task\]"):
         first_prompt(config)
 

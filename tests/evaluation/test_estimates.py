@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from unmask.evaluation.metrics import (
+from unmask.evaluation.estimates import (
     majority_at,
     mean_interval,
     pass_at,
@@ -55,6 +55,11 @@ def test_the_same_data_give_the_same_interval() -> None:
     assert mean_interval(values) == mean_interval(values)
     low, high = mean_interval(values)
     assert min(values) <= low < sum(values) / 4 < high <= max(values)
+
+
+def test_the_interval_of_differences_contains_their_mean() -> None:
+    low, high = mean_interval([0.5, -0.25, 0.0, 1.0, 0.25])
+    assert low < 0.3 < high
 
 
 def test_a_bootstrap_never_divides_by_nothing() -> None:
