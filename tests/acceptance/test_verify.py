@@ -20,7 +20,6 @@ from unmask.acceptance.questions import QUESTIONS
 from unmask.acceptance.verify import (
     EXACT,
     HALF,
-    PRESET_OF_FAMILY,
     SINGLE,
     VerifyParams,
     bounds_of,
@@ -30,8 +29,7 @@ from unmask.acceptance.verify import (
 )
 from unmask.cli import main as cli
 from unmask.engine.llm import LLM
-from unmask.models.families import FAMILIES
-from unmask.presets import PRESETS
+from unmask.models.families import families
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 CHARACTERS = "".join(sorted(set(string.printable) - set("\r\x0b\x0c")))
@@ -45,11 +43,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def params(path: Path, **changes: object) -> VerifyParams:
     return replace(VerifyParams(str(path), max_tokens=8, num_questions=0), **changes)
-
-
-def test_every_family_has_a_preset_that_exists() -> None:
-    assert PRESET_OF_FAMILY.keys() == {family.name for family in FAMILIES}
-    assert set(PRESET_OF_FAMILY.values()) <= set(PRESETS)
 
 
 def test_a_sound_checkpoint_passes_and_its_report_is_short(checkpoint: Path) -> None:
@@ -84,7 +77,7 @@ def test_preset_number_format_and_block_can_be_chosen(checkpoint: Path) -> None:
     assert "block 8" in facts["family"]
 
 
-@pytest.mark.parametrize("family", [family.name for family in FAMILIES])
+@pytest.mark.parametrize("family", [family.name for family in families()])
 def test_published_weights_of_every_family_pass(family: str) -> None:
     (trace, *_) = (p.values[0] for p in golden_traces(family))
     report = verify(params(GOLDEN / family, mask_id=trace.mask_id, max_tokens=16))

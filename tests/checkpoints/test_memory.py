@@ -5,7 +5,7 @@ import torch
 
 from tests.models.toy import toy_model
 from unmask.checkpoints.memory import count_parameters, meta_model, serving_memory, training_memory
-from unmask.checkpoints.random_init import fresh_spec
+from unmask.checkpoints.random_init import random_spec
 from unmask.models.transformer import Model
 from unmask.trainers.master_weights import MasterWeights
 
@@ -30,7 +30,7 @@ def test_tied_weights_count_once() -> None:
 
 @pytest.mark.parametrize("family", ["sdar_moe", "llada2"])
 def test_a_token_passes_its_own_experts(family: str) -> None:
-    spec = fresh_spec(family, "tiny", 40)
+    spec = random_spec(family, "tiny", 40)
     assert spec.moe is not None
     total, active = count_parameters(meta_model(spec))
     idle = spec.moe.num_experts - spec.moe.num_active

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -28,22 +28,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from unmask.models.families.family import ReferenceArguments
     from unmask.models.spec import ModelSpec
 
-# What a family's published `forward` must be given for whole texts: `none`: it builds its own pattern;
-# `full`: the word, as Dream's does; `seen`: `(1, 1, L, L)`, 1 where a key is seen, and positions;
-# `added`: the same as 0 and minus infinity; `block_size`: the length of a block, from which it builds it.
-Takes = Literal["none", "full", "seen", "added", "block_size"]
-TAKES: dict[str, Takes] = {
-    "sdar": "seen",
-    "sdar_moe": "seen",
-    "llada": "none",
-    "mmada": "none",
-    "llada_moe": "none",
-    "llada2": "added",
-    "dream": "full",
-    "fast_dllm_v2": "block_size",
-}
 # Looked for in this order: where both are named, `AutoModel` may be a backbone without a head.
 AUTO_CLASSES = ("AutoModelForCausalLM", "AutoModel")
 LOGITS = "logits.safetensors"
@@ -120,13 +107,17 @@ def published_logits(
     Raises:
         PublishedCodeFailed: if it ends with an error.
     """
+    from unmask.models.families import (
+        family_named,  # here: the child that runs this file has no unmask
+    )
+
     device, dtype = place
     with tempfile.TemporaryDirectory(prefix="unmask-published-") as name:
         job = Path(name) / "job.json"
         asked = {
             "directory": str(directory.resolve()),
             "texts": [list(text) for text in texts],
-            "takes": TAKES[spec.family],
+            "takes": family_named(spec.family).reference_arguments,
             "block_size": spec.block_size,
             "device": device,
             "dtype": dtype,
@@ -184,7 +175,9 @@ def compare(ours: "Sequence[Tensor]", theirs: "Sequence[Tensor]") -> Comparison:
     )
 
 
-def forward_arguments(takes: Takes, length: int, block: int | None, model: Any) -> dict[str, Any]:
+def forward_arguments(
+    takes: "ReferenceArguments", length: int, block: int | None, model: Any
+) -> dict[str, Any]:
     """Return what the published `forward` is given beside a text of `length` tokens."""
     if takes == "none":
         return {}

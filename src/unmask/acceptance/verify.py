@@ -41,6 +41,7 @@ from unmask.configs.engine import EngineConfig
 from unmask.configs.model import DType, ModelConfig
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
+from unmask.models.families import family_named
 from unmask.models.families.json_keys import read_json
 from unmask.models.spec import ModelSpec
 from unmask.presets import preset
@@ -48,17 +49,6 @@ from unmask.runs.print import visible
 from unmask.runs.progress import Progress
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
-# The published sampler of each family, by its name in `presets.py`.
-PRESET_OF_FAMILY = {
-    "sdar": "sdar",
-    "sdar_moe": "sdar",
-    "llada": "llada_official",
-    "mmada": "mmada_official",
-    "llada_moe": "llada_official",
-    "llada2": "llada2",
-    "dream": "dream_official",
-    "fast_dllm_v2": "fastdllm_v2",
-}
 GIB = 2**30
 # Folders of an absolute path, up to its last name.
 PATH = re.compile(r"""(?<![\w.])~?/(?:[^\s/'":,;]+/)+""")
@@ -102,7 +92,8 @@ class VerifyParams:
         preset: sampler, by name; the family's published one when not given.
         published: Python that runs the published code; `None` does not run it.
         mask_id: mask token id; found in the checkpoint when not given.
-        block_size: slots of a block; found in the checkpoint when not given.
+        block_size: positions of a block; found in the checkpoint when not given.
+        family: as `model.family` of a config.
     """
 
     path: str
@@ -114,6 +105,7 @@ class VerifyParams:
     published: str | None = None
     mask_id: int | None = None
     block_size: int | None = None
+    family: str | None = None
 
 
 def verify(params: VerifyParams) -> Report:
@@ -128,7 +120,7 @@ def verify(params: VerifyParams) -> Report:
         require_code(directory)
     llm, loading = _load(params)
     spec = llm.model.spec
-    name = params.preset or PRESET_OF_FAMILY[spec.family]
+    name = params.preset or family_named(spec.family).preset
     sampling = preset(name, max_tokens=params.max_tokens)
     prompts, note = _prompts(llm)
     probes = prompts[:NUM_PROBES] or _drawn(llm)
@@ -278,6 +270,7 @@ def _load(params: VerifyParams) -> tuple[LLM, str]:
         dtype=params.dtype,
         mask_id=params.mask_id,
         block_size=params.block_size,
+        family=params.family,
     )
     llm = build_llm(config, EngineConfig())
     seconds = time.perf_counter() - start

@@ -27,16 +27,17 @@ Sources are read strictly: a tensor or a setting that has no place in the result
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.checkpoints.checkpoint import COMPANIONS, find_checkpoint, read_spec
 from unmask.checkpoints.mask_token import MaskToken, choose_mask_token, write_mask_token
+from unmask.checkpoints.random_init import require_unused
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.weights import (
     INDEX,
@@ -46,33 +47,30 @@ from unmask.checkpoints.weights import (
     open_tensors,
     read_headers,
 )
-from unmask.models.families import family_named
+from unmask.models.families import families, family_named
 from unmask.models.families.autoregressive import read_source_spec, source_of
 from unmask.models.families.config_file import read_config
-from unmask.models.families.family import Config
+from unmask.models.families.family import Config, Conversion
 from unmask.models.families.json_keys import write_json
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
 
-Target = Literal["sdar", "dream"]
-
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # What the result says as its source did.
 KEPT_FIELDS = ("bos_token_id", "pad_token_id", "initializer_range")
-DEFAULT_BLOCK = 4
 # Rows of an embedding that are averaged at a time: the sum runs in fp64.
 ROWS_AT_A_TIME = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Conversion:
+class Converted:
     """What `convert` did.
 
     Attributes:
         spec: of the result, as `load_model` reads it.
         mask_text: the mask token; `None` where there is no tokenizer.
         num_appended: rows that embedding and head have more than in the source.
-        only_here: why the family's published code would not load it; empty where it would.
+        only_here: the parts that the family's published code lacks; empty where that loads it.
     """
 
     spec: ModelSpec
@@ -84,17 +82,18 @@ class Conversion:
 def convert(
     source: str | Path,
     destination: str | Path,
-    to: Target,
+    to: str,
     block_size: int | None = None,
     mask_id: int | None = None,
-) -> Conversion:
+) -> Converted:
     """Write an autoregressive checkpoint as a diffusion checkpoint.
 
     Args:
         source: directory or hub id.
         destination: directory that does not exist yet, or is empty. It appears when it is whole.
-        to: `sdar` is block-causal, `dream` is full attention with predictions shifted by one.
-        block_size: slots of a diffusion block; `sdar` alone has one, 4 when not given.
+        to: a family with a `Family.conversion`.
+        block_size: positions of a diffusion block, for a family with blocks; its own default when not
+            given.
         mask_id: which token id masks. By default the tokenizer's own mask token, else the first id
             it does not use. Must be given where there is no tokenizer.
 
@@ -102,8 +101,8 @@ def convert(
         ValueError: naming the file, key, tensor or argument that stands in the way.
     """
     destination = Path(destination)
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ValueError(f"{destination} is there already: give a directory that is new or empty")
+    require_unused(destination)
+    conversion = _conversion(to)
     directory = find_checkpoint(source)
     config = read_config(directory)
     kind = source_of(config, "CausalLM")
@@ -112,8 +111,10 @@ def convert(
     with torch.device("meta"):
         model = Model(before)
     check_tensors(model, stored)  # a map takes no memory
-    mask = choose_mask_token(directory, before.vocab_size, mask_id, f"<|{_mask_word(to)}|>")
-    spec = _target_spec(before, to, mask, block_size)
+    mask = choose_mask_token(directory, before.vocab_size, mask_id, conversion.mask_text)
+    rows = max(before.vocab_size, mask.id + 1)
+    widened = replace(before, vocab_size=rows, num_drawable=rows, mask_id=mask.id)
+    spec = conversion.convert_spec(widened, block_size)
 
     whole = destination.resolve()
     partial = whole.with_name(f".{whole.name}.converting")
@@ -128,41 +129,16 @@ def convert(
         shutil.rmtree(partial)
         raise
     partial.rename(whole)
-    return Conversion(
-        found, mask.text, spec.vocab_size - before.vocab_size, tuple(_only_here(spec))
-    )
+    unpublished = tuple(conversion.unpublished_parts(spec))
+    return Converted(found, mask.text, rows - before.vocab_size, unpublished)
 
 
-def _mask_word(to: Target) -> str:
-    return "MASK" if to == "sdar" else "mask"  # as the published tokenizers spell it
-
-
-def _target_spec(
-    before: ModelSpec, to: Target, mask: MaskToken, block_size: int | None
-) -> ModelSpec:
-    rows = max(before.vocab_size, mask.id + 1)
-    after = replace(before, vocab_size=rows, num_drawable=rows, mask_id=mask.id)
-    if to == "sdar":
-        if block_size is not None and block_size < 1:
-            raise ValueError(f"block_size = {block_size}: must be at least 1")
-        return replace(after, block_size=block_size or DEFAULT_BLOCK)
-    if block_size is not None:
-        raise ValueError(
-            f"block_size = {block_size}: dream attends everywhere and has no blocks; leave it out"
-        )
-    return replace(after, attention="full", is_shifted=True, block_size=None, has_qkv_bias=True)
-
-
-def _only_here(spec: ModelSpec) -> Iterator[str]:
-    """Yield what the family's published code does not know."""
-    if spec.family == "sdar" and spec.has_qkv_bias:
-        yield "biases of queries, keys and values without one of the output (attention_bias)"
-    if spec.family == "sdar" and not spec.has_qk_norm:
-        yield "queries and keys that are not normed (qk_norm = false)"
-    if spec.family == "dream" and spec.has_qk_norm:
-        yield "queries and keys that are normed (qk_norm = true)"
-    if spec.family == "dream" and spec.head_width * spec.num_heads != spec.width:
-        yield f"heads of another width than {spec.width} / {spec.num_heads} (head_dim)"
+def _conversion(to: str) -> Conversion:
+    conversion = family_named(to).conversion
+    if conversion is None:
+        targets = ", ".join(family.name for family in families() if family.conversion is not None)
+        raise ValueError(f"to = {to!r}: must be one of {targets}")
+    return conversion
 
 
 def _write_files(

@@ -120,13 +120,16 @@ class Inspection:
         return asdict(self) | {"loads": self.loads}
 
 
-def inspect_checkpoint(path_or_hub_id: str | Path, cached_tokens: int | None = None) -> Inspection:
+def inspect_checkpoint(
+    path_or_hub_id: str | Path, cached_tokens: int | None = None, family: str | None = None
+) -> Inspection:
     """Look at a checkpoint without reading a weight.
 
     Args:
         path_or_hub_id: directory, or hub id of a model, which is downloaded.
         cached_tokens: tokens the memory of serving is counted for; the model's greatest length when
             not given.
+        family: as in `load_model`.
 
     Raises:
         ValueError: if there is no such directory or model.
@@ -137,7 +140,7 @@ def inspect_checkpoint(path_or_hub_id: str | Path, cached_tokens: int | None = N
     problems: list[Problem] = []
     config = _attempt("config", lambda: read_config(directory), problems) or {}
     tokenizer = _tokenizer(directory, problems)
-    spec = _spec(directory, config, problems) if config else None
+    spec = _spec(directory, config, family, problems) if config else None
     found = Inspection(
         path=str(directory),
         spec=spec,
@@ -196,7 +199,9 @@ def _tokenizer(directory: Path, problems: list[Problem]) -> Tokenizer | None:
     return tokenizer
 
 
-def _spec(directory: Path, config: dict[str, Any], problems: list[Problem]) -> ModelSpec | None:
+def _spec(
+    directory: Path, config: dict[str, Any], family: str | None, problems: list[Problem]
+) -> ModelSpec | None:
     """Read the spec as `load_model` does, and turn its warnings into problems."""
     stated = (config.get("architectures") or [config.get("model_type")])[0]
     way_out = "correct config.json"
@@ -205,12 +210,12 @@ def _spec(directory: Path, config: dict[str, Any], problems: list[Problem]) -> M
     if any(p.subject == "tokenizer" and p.prevents_loading for p in problems):
 
         def read_alone() -> ModelSpec:
-            return spec_of_config(family_of(config).read_spec, config, directory)
+            return spec_of_config(family_of(config, family).read_spec, config, directory)
 
         return _attempt("config", read_alone, problems, way_out)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        spec = _attempt("config", lambda: read_spec(directory), problems, way_out)
+        spec = _attempt("config", lambda: read_spec(directory, family=family), problems, way_out)
     for warning in caught:
         way_out = "state it in config.json, or pass mask_id=... (model.mask_id)"
         problems.append(Problem("mask", str(warning.message), way_out, False))

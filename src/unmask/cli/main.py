@@ -18,7 +18,7 @@ import typer
 
 from unmask import __version__
 from unmask.cli import evaluate, models
-from unmask.cli.options import Resume, ShowPrompt, Words, begin, load, print_finished
+from unmask.cli.options import FamilyName, Resume, ShowPrompt, Words, begin, load, print_finished
 from unmask.presets import preset as published_sampler
 from unmask.types import Message, SamplingParams, Strategy
 
@@ -147,6 +147,7 @@ def generate(  # noqa: PLR0913 - one argument per option
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")
     ] = "auto",
+    family: FamilyName = None,
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Ask with the chat template if there is one.")
     ] = True,
@@ -166,7 +167,7 @@ def generate(  # noqa: PLR0913 - one argument per option
     from unmask.configs.model import ModelConfig
     from unmask.engine.build import build_llm
 
-    config = ModelConfig(path=model, adapter=adapter, device=device)
+    config = ModelConfig(path=model, adapter=adapter, device=device, family=family)
     llm = build_llm(config, EngineConfig())
     if chat:
         results = llm.chat([[Message("user", prompt)] for prompt in prompts], sampling)

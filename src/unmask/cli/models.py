@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unmask.cli.options import FamilyName
+
 if TYPE_CHECKING:
     from unmask.checkpoints.inspect import Inspection
     from unmask.checkpoints.memory import Training
@@ -62,11 +64,11 @@ def convert(
         Path, typer.Argument(metavar="DESTINATION", help="Where it is written: new, or empty.")
     ],
     to: Annotated[
-        Literal["sdar", "dream"],
-        typer.Option(help="sdar: block by block. dream: every token sees every other, shifted."),
+        str,
+        typer.Option(help="sdar: block-causal. dream: full attention, row i predicts token i + 1."),
     ],
     block_size: Annotated[
-        int | None, typer.Option(help="Slots of a diffusion block, for sdar; 4 by default.")
+        int | None, typer.Option(help="Positions of a diffusion block, for sdar; 4 by default.")
     ] = None,
     mask_id: Annotated[
         int | None,
@@ -84,8 +86,7 @@ def convert(
     typer.echo(f"mask token {spec.mask_id}{spelled}; its row, {rows}, is the mean of the others")
     if done.only_here:
         typer.echo(
-            f"loads here only; the code published for {to} does not know "
-            + ", nor ".join(done.only_here)
+            f"loads here only; the code published for {to} lacks " + " and ".join(done.only_here)
         )
     typer.echo("train it before use: its weights still are those of its source")
 
@@ -93,12 +94,12 @@ def convert(
 @app.command(
     no_args_is_help=True, epilog="Example: unmask init fresh --family sdar --size tiny --seed 3"
 )
-def init(  # noqa: PLR0913 - one argument per option
+def init(
     destination: Annotated[
         Path, typer.Argument(metavar="DESTINATION", help="Where it is written: new, or empty.")
     ],
     family: Annotated[
-        str, typer.Option(help="sdar, dream, llada, ...; a wrong one lists those there are.")
+        str, typer.Option(help="sdar, dream, llada, ... or module:OBJECT; a wrong one lists all.")
     ],
     size: Annotated[str, typer.Option(help="tiny, small or medium.")] = "tiny",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
@@ -106,44 +107,12 @@ def init(  # noqa: PLR0913 - one argument per option
         str | None,
         typer.Option(help="One token per character of it; one per byte when not given."),
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Transformer layers.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width of the hidden states.")] = None,
-    heads: Annotated[int | None, typer.Option(help="Query heads.")] = None,
-    kv_heads: Annotated[int | None, typer.Option(help="Key and value heads.")] = None,
-    head_width: Annotated[int | None, typer.Option(help="Width of a head.")] = None,
-    ffn_width: Annotated[int | None, typer.Option(help="Width of a feed-forward.")] = None,
-    experts: Annotated[int | None, typer.Option(help="Experts of a layer.")] = None,
-    active_experts: Annotated[int | None, typer.Option(help="Experts of a token.")] = None,
-    expert_width: Annotated[int | None, typer.Option(help="Width of an expert.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Most positions.")] = None,
-    block_size: Annotated[int | None, typer.Option(help="Slots of a diffusion block.")] = None,
-    tied: Annotated[
-        bool | None, typer.Option("--tied", help="Let the head share the embedding's weight.")
-    ] = None,
 ) -> None:
     """Make a random model of a family, with a tokenizer, to try things on or to train from nothing."""
     from unmask.checkpoints import random_init
     from unmask.checkpoints.memory import count_parameters
 
-    model = random_init.init(
-        destination,
-        family,
-        size,
-        seed,
-        alphabet,
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_width=head_width,
-        ffn_width=ffn_width,
-        experts=experts,
-        active_experts=active_experts,
-        expert_width=expert_width,
-        max_length=max_length,
-        block_size=block_size,
-        tied=tied,
-    )
+    model = random_init.init(destination, family, size, seed, alphabet)
     typer.echo(f"{destination}: {model.spec.family}, {_pattern(model.spec)}")
     typer.echo(f"{_parameters(*count_parameters(model))}, {model.spec.vocab_size} token ids")
 
@@ -162,6 +131,7 @@ def inspect(
         typer.Option(help="Tokens in the cache when served; the greatest length by default."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    family: FamilyName = None,
 ) -> None:
     """Say what a checkpoint is, what it needs and what is wrong with it; exit code 2 if it does not load.
 
@@ -169,7 +139,7 @@ def inspect(
     """
     from unmask.checkpoints.inspect import inspect_checkpoint
 
-    found = inspect_checkpoint(model, tokens)
+    found = inspect_checkpoint(model, tokens, family)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else _report(found))
     if not found.loads:
         raise typer.Exit(DOES_NOT_LOAD)
@@ -195,8 +165,9 @@ def verify(  # noqa: PLR0913 - one argument per option
         int | None, typer.Option(help="Mask token id; found in the checkpoint by default.")
     ] = None,
     block_size: Annotated[
-        int | None, typer.Option(help="Slots of a block; found in the checkpoint by default.")
+        int | None, typer.Option(help="Positions of a block; found in the checkpoint by default.")
     ] = None,
+    family: FamilyName = None,
     published: Published = False,
     published_python: PublishedPython = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this file as well.")] = None,
@@ -222,6 +193,7 @@ def verify(  # noqa: PLR0913 - one argument per option
         published=(published_python or sys.executable) if published else None,
         mask_id=mask_id,
         block_size=block_size,
+        family=family,
     )
     report = verify(params)
     typer.echo(report.text())

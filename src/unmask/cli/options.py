@@ -26,6 +26,10 @@ Words = Annotated[
         show_default=False,
     ),
 ]
+FamilyName = Annotated[
+    str | None,
+    typer.Option(help="The model's family as module:OBJECT; found in the model by default."),
+]
 ShowPrompt = Annotated[
     bool,
     typer.Option("--show-prompt", help="Only print the first prompt as the model will read it."),

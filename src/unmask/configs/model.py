@@ -31,5 +31,8 @@ class ModelConfig(Section):
     """Mask token id; found in the checkpoint when not given."""
     block_size: int | None = Field(default=None, ge=1, le=2**20)
     """Slots per diffusion block; found in the checkpoint when not given."""
+    family: str | None = None
+    """Family of the checkpoint, by its name or as `module:OBJECT` if it stands outside the package; found in
+    the checkpoint when not given."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""

@@ -27,7 +27,7 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
     if device == "cpu":
         use_matmul(model.matmul)
     dtype = dtype_of(model.dtype, device, "model.dtype")
-    loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size)
+    loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size, model.family)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
     if model.adapter is not None:
         load_adapter(loaded, model.adapter)

@@ -18,6 +18,7 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
 from unmask.engine.engine import conventions_of
+from unmask.models.families import imported_name
 from unmask.models.heads import Scores, Targets
 from unmask.models.lora import adapters_off
 from unmask.models.tiled_attention import plan_documents
@@ -155,7 +156,9 @@ def build_reference(config: RLConfig, model: Model) -> Scorer | None:
         return Scorer(model, config.optimizer.token_budget, without_adapters=True)
     path = config.reference.path or config.model.path
     mask_id, block_size = config.model.mask_id, config.model.block_size
-    found = load_model(path, model.device, model.dtype, mask_id, block_size)
+    found = load_model(
+        path, model.device, model.dtype, mask_id, block_size, imported_name(model.spec.family)
+    )
     for name in SHARED:
         ours, theirs = getattr(model.spec, name), getattr(found.spec, name)
         if ours != theirs:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.models.toy import GOLDEN
 from unmask.checkpoints.checkpoint import load_model, read_spec
 from unmask.checkpoints.weights import WEIGHTS
-from unmask.models.families import FAMILIES
+from unmask.models.families import families
 from unmask.models.families.config_file import ConfigKeys, read_config
 
-NAMES = [family.name for family in FAMILIES]
+NAMES = [family.name for family in families()]
 KEYS = sorted(ConfigKeys.model_fields)
 VALUES = st.one_of(
     st.none(),

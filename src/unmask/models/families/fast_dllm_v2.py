@@ -8,7 +8,7 @@ Wu et al., "Fast-dLLM v2: Efficient Block-Diffusion LLM" (2025).
 
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import Config, Family, require, tiny_spec
 from unmask.models.families.qwen import FFN_NAMES, NAMES, read_fields, write_fields, write_window
 from unmask.models.spec import ModelSpec
 
@@ -48,7 +48,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-FAST_DLLM_V2 = Family(
+FAMILY = Family(
     name="fast_dllm_v2",
     architectures=("Fast_dLLM_QwenForCausalLM",),
     model_type="Fast_dLLM_Qwen",
@@ -58,4 +58,13 @@ FAST_DLLM_V2 = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules={**NAMES, **FFN_NAMES},
+    tiny=tiny_spec(
+        "fast_dllm_v2",
+        has_qkv_bias=True,
+        block_size=32,
+        is_shifted=True,
+        sub_block_size=SUB_BLOCK_SIZE,
+    ),
+    preset="fastdllm_v2",
+    reference_arguments="block_size",
 )

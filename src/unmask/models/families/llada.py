@@ -17,6 +17,7 @@ from unmask.models.families.family import (
     id_value,
     require,
     rope_theta,
+    tiny_spec,
     token_ids,
 )
 from unmask.models.spec import ModelSpec
@@ -154,7 +155,7 @@ NAMES = {
     "head.projection": "model.transformer.ff_out",
 }
 
-LLADA = Family(
+FAMILY = Family(
     name="llada",
     architectures=("LLaDAModelLM",),
     model_type="llada",
@@ -164,4 +165,8 @@ LLADA = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules=NAMES,
+    tiny=tiny_spec("llada", attention="full", block_size=32),
+    preset="llada_official",
+    reference_arguments="none",
+    dllm_rl_presets={"llada": "llada_official"},
 )

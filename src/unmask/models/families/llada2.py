@@ -8,9 +8,10 @@ turn. Released configs leave out block size and mask id.
 Bie et al., "LLaDA2.0: Scaling Up Diffusion Language Models to 100B" (2025).
 """
 
+from dataclasses import replace
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
 from unmask.models.families.qwen import (
     EXPERT_NAMES,
     FFN_NAMES,
@@ -123,7 +124,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-LLADA2 = Family(
+FAMILY = Family(
     name="llada2",
     architectures=("LLaDA2MoeModelLM",),
     model_type="llada2_moe",
@@ -145,4 +146,23 @@ LLADA2 = Family(
         **EXPERT_NAMES,
         **shared_names(f"{STORED}.mlp.shared_experts"),
     },
+    tiny=tiny_spec(
+        "llada2",
+        has_qk_norm=True,
+        block_size=32,
+        rotary_width=8,
+        moe=replace(
+            TINY_MOE,
+            layers=(1,),
+            shared_width=32,
+            router="grouped_sigmoid",
+            renormalises=True,
+            scale=2.5,
+            num_groups=4,
+            num_active_groups=2,
+            has_bias=True,
+        ),
+    ),
+    preset="llada2",
+    reference_arguments="added",
 )

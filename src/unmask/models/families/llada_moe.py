@@ -12,7 +12,7 @@ Zhu et al., "LLaDA-MoE: A Sparse MoE Diffusion Language Model" (2025).
 
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
 from unmask.models.families.qwen import (
     EXPERT_NAMES,
     FFN_NAMES,
@@ -101,7 +101,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-LLADA_MOE = Family(
+FAMILY = Family(
     name="llada_moe",
     architectures=("LLaDAMoEModelLM", "LLaDAMoEModel"),
     model_type="llada",
@@ -119,4 +119,7 @@ LLADA_MOE = Family(
         f"{LAYER}.ffn.router.expert_bias": f"{STORED}.mlp.expert_bias",
         **shared_names(f"{STORED}.shared_expert"),
     },
+    tiny=tiny_spec("llada_moe", has_qk_norm=True, attention="full", block_size=32, moe=TINY_MOE),
+    preset="llada_official",
+    reference_arguments="none",
 )

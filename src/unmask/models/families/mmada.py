@@ -36,7 +36,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-MMADA = Family(
+FAMILY = Family(
     name="mmada",
     architectures=("MMadaModelLM", "LLaDAModelLM"),
     model_type="mmada",
@@ -46,4 +46,8 @@ MMADA = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules=llada.NAMES,
+    tiny=replace(llada.FAMILY.tiny, family="mmada"),
+    preset="mmada_official",
+    reference_arguments="none",
+    dllm_rl_presets={"mmada": "mmada_official"},
 )

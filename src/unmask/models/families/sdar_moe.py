@@ -6,9 +6,10 @@ it says so, which no released config does. Released configs leave out block size
 Cheng et al., "SDAR: A Synergistic Diffusion-AutoRegression Paradigm" (2025).
 """
 
+from dataclasses import replace
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
 from unmask.models.families.qwen import (
     EXPERT_NAMES,
     FFN_NAMES,
@@ -75,7 +76,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-SDAR_MOE = Family(
+FAMILY = Family(
     name="sdar_moe",
     architectures=("SDARMoeForCausalLM",),
     model_type="sdar_moe",
@@ -85,4 +86,9 @@ SDAR_MOE = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES, **EXPERT_NAMES},
+    tiny=tiny_spec(
+        "sdar_moe", has_qk_norm=True, block_size=4, moe=replace(TINY_MOE, renormalises=True)
+    ),
+    preset="sdar",
+    reference_arguments="seen",
 )
