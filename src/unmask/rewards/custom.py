@@ -136,7 +136,7 @@ def _asked(prompt: Prompt) -> str:
 
 
 def _find(path: str, key: str, arguments: str) -> Callable[..., object]:
-    function = import_object(path, key, "function")
+    function = import_object(path, f"{key} = {path!r}", "function")
     if not callable(function):
         raise ValueError(f"{key} = {path!r}: the module has no function {path.partition(':')[2]!r}")
     _check_arguments(function, f"{key} = {path!r}", arguments)

@@ -10,21 +10,9 @@ problem is held out whatever the template, the seed and the file it came from.
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import assert_never
 
-from unmask.configs.task import DatasetName, DatasetTaskConfig
-from unmask.tasks import (
-    aime24,
-    aime25,
-    gsm8k,
-    humaneval,
-    livebench_coding,
-    livebench_math,
-    livecodebench,
-    math500,
-    math_train,
-    mbpp,
-)
+from unmask.configs.import_path import import_object
+from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.dataset import Dataset, Problem
 from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.record import UnfitProblemError
@@ -37,31 +25,12 @@ from unmask.types import Prompt, Split
 DEMONSTRATION = "demonstration"
 
 
-def dataset_by_name(name: DatasetName) -> Dataset:  # noqa: C901 - two lines per data set
-    """Return what is known of a data set."""
-    match name:
-        case "gsm8k":
-            return gsm8k.DATASET
-        case "math500":
-            return math500.DATASET
-        case "math_train":
-            return math_train.DATASET
-        case "aime24":
-            return aime24.DATASET
-        case "aime25":
-            return aime25.DATASET
-        case "livebench_math":
-            return livebench_math.DATASET
-        case "livebench_coding":
-            return livebench_coding.DATASET
-        case "humaneval":
-            return humaneval.DATASET
-        case "mbpp":
-            return mbpp.DATASET
-        case "livecodebench":
-            return livecodebench.DATASET
-        case _:
-            assert_never(name)
+def dataset_by_name(name: str) -> Dataset:
+    """Return a data set of `unmask.tasks.datasets`, or one from elsewhere by `module:OBJECT`."""
+    path = name if ":" in name else f"unmask.tasks.datasets.{name}:DATASET"
+    dataset = import_object(path, f"task.name = {name!r}")
+    assert isinstance(dataset, Dataset), "the configuration refuses anything else"
+    return dataset
 
 
 def build_dataset_task(config: DatasetTaskConfig) -> Task:

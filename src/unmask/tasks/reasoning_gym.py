@@ -9,14 +9,16 @@ worker, when the task is built), and arguments its generator refuses.
 
 import difflib
 import json
+import pkgutil
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from unmask.configs.task import ReasoningGymConfig
 from unmask.rewards.reasoning_gym import FACTORY, paid_junk, probes
 from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
-from unmask.tasks import chain_sum, countdown, mini_sudoku
+from unmask.tasks import wordings
 from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.wording import VERBATIM, Entry, Wording
@@ -60,24 +62,27 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
 
 
 def compact_wording(name: str) -> Wording:
-    """Return the compact wording of a dataset, or raise a ValueError that names those that have one."""
-    match name:
-        case "chain_sum":
-            return chain_sum.WORDING
-        case "mini_sudoku":
-            return mini_sudoku.WORDING
-        case "countdown":
-            return countdown.WORDING
-        case _:
-            raise ValueError(
-                f"task.compact = true: {name!r} has no compact wording "
-                "(chain_sum, countdown and mini_sudoku have); set task.compact = false"
-            )
+    """Return the compact wording of a data set.
+
+    Raises:
+        ValueError: it has none; names those that have one.
+    """
+    names = _compact_names()
+    if name not in names:
+        raise ValueError(
+            f"task.compact = true: {name!r} has no compact wording; {', '.join(names)} have one; "
+            "set task.compact = false"
+        )
+    return import_module(f"{wordings.__name__}.{name}").WORDING
+
+
+def _compact_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(wordings.__path__))
 
 
 def is_exact_by_default(name: str) -> bool:
-    """Whether this dataset's graded scores are no partial success: a wrong sum, sudoku or expression."""
-    return name in ("chain_sum", "countdown", "mini_sudoku", "sudoku")
+    """Return whether a partial score counts as 0: for a sum, a sudoku or an expression, it is no success."""
+    return name == "sudoku" or name in _compact_names()
 
 
 def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) -> Grader:

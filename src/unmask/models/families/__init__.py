@@ -48,7 +48,7 @@ def imported_name(name: str) -> str | None:
 
 
 def _imported(path: str) -> Family:
-    family = import_object(path, "family")
+    family = import_object(path, f"family = {path!r}")
     if not isinstance(family, Family):
         raise ValueError(f"family = {path!r}: must be a Family, found {type(family).__name__}")
     if not family.name == family.tiny.family == path:

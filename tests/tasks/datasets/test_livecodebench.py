@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.tasks.hand_made import contents, rewards
-from unmask.tasks.livecodebench import unpickle
+from unmask.tasks.datasets.livecodebench import unpickle
 
 
 def packed(value: Any) -> str:

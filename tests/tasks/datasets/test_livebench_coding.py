@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.tasks.datasets.test_livecodebench import call, packed, stdin
 from tests.tasks.hand_made import contents, rewards
-from tests.tasks.test_livecodebench import call, packed, stdin
-from unmask.tasks.livebench_coding import problem, whole_response
+from unmask.tasks.datasets.livebench_coding import problem, whole_response
 from unmask.tasks.record import Record
 
 BEGINNING = "a = int(input())\nb = int(input())\nif a > b:"

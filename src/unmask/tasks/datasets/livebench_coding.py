@@ -11,11 +11,11 @@ from typing import Any
 
 from unmask.configs.task import DatasetTaskConfig
 from unmask.rewards.programs import program_from_response
-from unmask.tasks import livecodebench
 from unmask.tasks.code_problems import code_grader, fenced
 from unmask.tasks.dataset import Dataset, Problem, Source
+from unmask.tasks.datasets import livecodebench
+from unmask.tasks.datasets.livebench_math import only_turn
 from unmask.tasks.grader import Grader
-from unmask.tasks.livebench_math import only_turn
 from unmask.tasks.record import Record
 from unmask.types import Prompt, Score
 
