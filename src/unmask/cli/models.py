@@ -1,11 +1,10 @@
 """The commands about checkpoints: `unmask convert | init | inspect | verify`.
 
-They hang beside the others of `cli.py`, which takes over what is registered here: a command reads its
-words, calls one function of `models` and prints what it returns. As there, whatever is heavy is
-imported inside the command.
+`cli/main.py` takes over the commands registered here. Each reads its arguments, calls one function of
+`checkpoints` or `acceptance` and prints the result; heavy imports stand inside the commands.
 
-`inspect` ends with exit code 2 for a checkpoint that does not load, as every mistake that can be mended,
-and `verify` with 1 if a check failed, so that a script can ask.
+`inspect` ends with exit code 2 for a checkpoint that does not load, as every user error does, and
+`verify` with 1 if a check failed.
 """
 
 import json
@@ -19,7 +18,6 @@ from unmask.cli.options import FamilyName
 
 if TYPE_CHECKING:
     from unmask.checkpoints.inspect import Inspection
-    from unmask.checkpoints.memory import Training
     from unmask.models.spec import ModelSpec
 
 DOES_NOT_LOAD = 2
@@ -128,12 +126,14 @@ def inspect(
     ],
     tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens in the cache when served; the greatest length by default."),
+        typer.Option(
+            help="Tokens in the cache when served; the model's greatest length by default."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     family: FamilyName = None,
 ) -> None:
-    """Say what a checkpoint is, what it needs and what is wrong with it; exit code 2 if it does not load.
+    """Describe a checkpoint, its memory and the errors of loading it; exit code 2 if it does not load.
 
     Reads headers only: no weight is loaded.
     """
@@ -204,61 +204,67 @@ def verify(  # noqa: PLR0913 - one argument per option
 
 
 def _report(found: "Inspection") -> str:
-    """Return tables: what it is, its tokens, its memory, and what is wrong."""
+    """Return tables: what it is, its memory, and why it does not load."""
+    from unmask.checkpoints.memory import DEVICES
     from unmask.runs.text_table import align
 
     parts = [align(_facts(found))]
-    if found.tokens:
-        rows = [(t.role, str(t.id), t.text or "(no text)", t.origin) for t in found.tokens]
-        parts.append(align([("token", "id", "text", "said by"), *rows], right=(1,)))
-    if found.serving:
+    if found.memory:
+        head = ("memory", "weights", "cache/token", "tokens", "to serve")
         rows = [
-            (
-                s.dtype,
-                *map(in_units, (s.weights, s.cache_per_token)),
-                str(s.num_tokens),
-                in_units(s.total),
-            )
-            for s in found.serving
+            (*head, *(f"to train on {n}" for n in DEVICES)),
+            *(
+                (
+                    m.dtype,
+                    *map(in_units, (m.weights, m.cache_per_token)),
+                    str(m.num_tokens),
+                    *map(in_units, (m.serving, *m.training)),
+                )
+                for m in found.memory
+            ),
         ]
-        head = ("to serve", "weights", "cache/token", "tokens", "total")
-        parts.append(align([head, *rows], right=(1, 2, 3, 4)))
-    if found.training:
-        head = ("to train", "optimizer", "devices", "weights", "masters", "gradients", "moments")
-        rows = [(*head, "each device"), *map(_training, found.training)]
-        parts.append(align(rows, right=(2, 3, 4, 5, 6, 7)) + "\nactivations come on top")
-    if found.problems:
-        rows = [
-            ("WRONG" if p.prevents_loading else "note", p.subject, p.found) for p in found.problems
-        ]
-        ways = dict.fromkeys(f"  {p.subject}: {p.way_out}" for p in found.problems)
-        parts.append("\n".join((align(rows), "", "What can be done:", *ways)))
-    verdict = "It loads." if found.loads else "It does not load: see the lines marked WRONG."
-    return "\n\n".join((*parts, verdict))
+        table = align(rows, right=tuple(range(1, len(rows[0]))))
+        parts.append(f"{table}\ntraining with AdamW, on each device; activations come on top")
+    parts += [f"warning: {line}" for line in found.warnings]
+    parts += [f"ERROR: {line}" for line in found.errors]
+    parts.append("It loads." if found.loads else "It does not load: see the lines marked ERROR.")
+    return "\n\n".join(parts)
 
 
 def _facts(found: "Inspection") -> list[tuple[str, str]]:
-    held = ", ".join(f"{count:,} {dtype}" for dtype, count in sorted(found.stored.items()))
     rows = [("path", found.path)]
     if (spec := found.spec) is not None:
         assert found.num_parameters is not None and found.num_active is not None
+        parts = [
+            f"{spec.num_layers} of width {spec.width}",
+            f"{spec.num_heads} heads of {spec.head_width} on {spec.num_kv_heads} of keys and values",
+            f"feed-forward {spec.ffn_width}",
+            *(["biases"] if spec.has_qkv_bias else []),
+            *(["normed queries and keys"] if spec.has_qk_norm else []),
+            *(["tied head"] if spec.is_tied else []),
+        ]
         rows += [
             ("family", spec.family),
             ("pattern", _pattern(spec)),
             ("parameters", _parameters(found.num_parameters, found.num_active)),
-            ("layers", _layers(spec)),
+            ("layers", ", ".join(parts)),
         ]
-        if spec.moe is not None:
-            moe = (
-                f"{spec.moe.num_experts} of width {spec.moe.width}, {spec.moe.num_active} per token"
-            )
-            rows.append(("experts", f"{moe}, in {len(spec.moe.layers)} layers, {spec.moe.router}"))
-        rows.append(("positions", f"{spec.max_length}{_rope(spec)}"))
-        rows.append(("vocabulary", f"{spec.vocab_size} rows, {_known(found.num_token_ids)}"))
+        if (moe := spec.moe) is not None:
+            of = f"{moe.num_experts} of width {moe.width}, {moe.num_active} per token"
+            rows.append(("experts", f"{of}, in {len(moe.layers)} layers, {moe.router}"))
+        eos = ", ".join(map(str, spec.eos_ids)) or "none"
+        rows += [
+            ("positions", f"{spec.max_length}, rotary base {spec.rope_theta:g}"),
+            ("vocabulary", f"{spec.vocab_size} rows; mask id {spec.mask_id}, eos ids {eos}"),
+        ]
+    if found.num_token_ids is None:
+        rows.append(("tokenizer", "none"))
+    else:
+        template = "a chat template" if found.has_chat_template else "no chat template"
+        rows.append(("tokenizer", f"{found.num_token_ids} ids, {template}"))
+    held = ", ".join(f"{count:,} {dtype}" for dtype, count in sorted(found.stored.items()))
     rows.append(("files", f"{found.num_files} of weights, {in_units(found.stored_bytes)}; {held}"))
     rows.append(("number format", f"stated: {found.stated_dtype or 'none'}"))
-    if found.has_chat_template is not None:
-        rows.append(("chat template", "yes" if found.has_chat_template else "no"))
     return rows
 
 
@@ -270,33 +276,6 @@ def _pattern(spec: "ModelSpec") -> str:
 
 def _parameters(total: int, active: int) -> str:
     return f"{total:,} parameters" + (f", {active:,} of them per token" if active < total else "")
-
-
-def _layers(spec: "ModelSpec") -> str:
-    parts = [
-        f"{spec.num_layers} of width {spec.width}",
-        f"{spec.num_heads} heads of {spec.head_width} on {spec.num_kv_heads} of keys and values",
-        f"feed-forward {spec.ffn_width}",
-        *(["biases"] if spec.has_qkv_bias else []),
-        *(["normed queries and keys"] if spec.has_qk_norm else []),
-        *(["tied head"] if spec.is_tied else []),
-    ]
-    return ", ".join(parts)
-
-
-def _rope(spec: "ModelSpec") -> str:
-    scaling = spec.rope_scaling
-    slowed = "" if scaling is None else f", llama3 scaling by {scaling.factor:g}"
-    return f", rotary base {spec.rope_theta:g}{slowed}"
-
-
-def _known(num_token_ids: int | None) -> str:
-    return "no tokenizer" if num_token_ids is None else f"{num_token_ids} ids in the tokenizer"
-
-
-def _training(row: "Training") -> tuple[str, ...]:
-    sizes = (row.weights, row.masters, row.gradients, row.moments, row.total)
-    return (row.dtype, row.optimizer, str(row.devices), *map(in_units, sizes))
 
 
 def in_units(num_bytes: int) -> str:

@@ -86,5 +86,6 @@ def family_of(config: Config, name: str | None = None) -> Family:
     supported = ", ".join(family.architectures[0] for family in candidates)
     raise ValueError(
         f"config.json: no family has the architecture {stated or model_type!r}; supported: "
-        f"{supported}; name one from outside the package by model.family = module:OBJECT"
+        f"{supported}; name one from outside the package by model.family = module:OBJECT, or make a "
+        "diffusion model of a Qwen2, Qwen3 or Llama checkpoint by `unmask convert`"
     )
