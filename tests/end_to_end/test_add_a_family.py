@@ -16,6 +16,7 @@ import torch
 from unmask import LLM, SamplingParams, load_model, save_model
 from unmask.acceptance.verify import VerifyParams, verify
 from unmask.checkpoints.random_init import init
+from unmask.configs.model import ModelConfig
 
 assert "example" in folder.family_names()
 made = init("made", "example", seed=3)
@@ -27,7 +28,7 @@ assert loaded.spec == made.spec and loaded.spec.family == "example"
 assert loaded.logits(ids).equal(made.logits(ids)) and again.spec.block_size == 4
 (written,) = LLM("saved").generate(["hello"], SamplingParams(max_tokens=8))
 assert written.token_ids
-report = verify(VerifyParams("saved", num_questions=1, max_tokens=4))
+report = verify(VerifyParams(ModelConfig(path="saved"), num_questions=1, max_tokens=4))
 assert report.passed, report.text()
 assert ("preset", "sdar, dynamic, temperature 1") in report.facts
 print("all done")

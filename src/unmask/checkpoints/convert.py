@@ -1,17 +1,16 @@
-"""From an autoregressive checkpoint to a diffusion checkpoint: the same weights, read another way.
+"""Converts an autoregressive checkpoint to a diffusion checkpoint with the same weights.
 
 A Qwen2, Qwen3 or Llama model becomes the starting point of a diffusion model by three changes. It
 gets a *mask token*: the first id its tokenizer does not use, whose embedding (and row of the head,
-where that is not tied) is the mean of all the others, so that it begins as a token about which
-nothing is known. Its *attention* opens: block by block (`sdar`), or everywhere (`dream`). And its
-config says so. No other number changes: under the causal mask the result gives the logits of its
-source, and that is what the tests hold. It is a beginning, not a diffusion model yet: train it
+where that is not tied) is the mean of all the others. Its *attention* becomes block-causal (`sdar`) or
+full (`dream`). Its config states both. No other number changes: under the causal mask the result has
+the logits of its source, which the tests check. It must be trained to be a diffusion model
 (Gong et al., "Scaling Diffusion Language Models via Adaptation from Autoregressive Models", 2025).
 
-`dream` predicts the token after each row, as its source did. `sdar` predicts the token at the row, so
-training has one thing more to move; its published models began from Qwen3 that way.
+`dream` predicts the token after each row, as its source did. `sdar` predicts the token at the row, which
+it must learn; its published models started from Qwen3 that way.
 
-What each target's published code can hold:
+Which results each target's published code can load:
 
 | source | to `sdar` | to `dream` |
 |---|---|---|
@@ -20,10 +19,10 @@ What each target's published code can hold:
 | Llama (neither) | only here: `qk_norm: false` | exact: biases of zero |
 
 *Only here* means that this package loads the result with the same numbers, and the family's published
-code would not. A head width other than `hidden_size / num_attention_heads` makes `dream` such a case.
+code would not. A head width other than `hidden_size / num_attention_heads` makes `dream` one too.
 
-Weights are copied file by file from their maps; what is held in memory is one embedding and one head.
-Sources are read strictly: a tensor or a setting that has no place in the result is refused by name.
+Weights are copied file by file from memory maps; only one embedding and one head are held in memory.
+A tensor or a setting that the result cannot represent is refused by name.
 """
 
 import shutil
@@ -56,7 +55,7 @@ from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-# What the result says as its source did.
+# Copied from the source's config.
 KEPT_FIELDS = ("bos_token_id", "pad_token_id", "initializer_range")
 # Rows of an embedding that are averaged at a time: the sum runs in fp64.
 ROWS_AT_A_TIME = 8192
@@ -64,7 +63,7 @@ ROWS_AT_A_TIME = 8192
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What `convert` did.
+    """The result of `convert`.
 
     Attributes:
         spec: of the result, as `load_model` reads it.
@@ -90,15 +89,15 @@ def convert(
 
     Args:
         source: directory or hub id.
-        destination: directory that does not exist yet, or is empty. It appears when it is whole.
+        destination: directory that does not exist yet, or is empty. It appears when it is complete.
         to: a family with a `Family.conversion`.
         block_size: positions of a diffusion block, for a family with blocks; its own default when not
             given.
-        mask_id: which token id masks. By default the tokenizer's own mask token, else the first id
+        mask_id: id of the mask token. By default the tokenizer's own mask token, else the first id
             it does not use. Must be given where there is no tokenizer.
 
     Raises:
-        ValueError: naming the file, key, tensor or argument that stands in the way.
+        ValueError: naming the file, key, tensor or argument that prevents it.
     """
     destination = Path(destination)
     require_unused(destination)
@@ -144,7 +143,7 @@ def _conversion(to: str) -> Conversion:
 def _write_files(
     source: Path, destination: Path, config: Config, spec: ModelSpec, mask: MaskToken
 ) -> None:
-    """Write everything but the weights. Code is left behind: it is the code of another model."""
+    """Write everything except the weights and code files, which belong to another model."""
     for pattern in COMPANIONS:
         for file in source.glob(pattern):
             if file.suffix != ".py":
@@ -187,7 +186,7 @@ def _write_weights(
 def _converted(
     name: str, tensor: Tensor, before: ModelSpec, after: ModelSpec, mask: MaskToken
 ) -> Mapping[str, Tensor]:
-    """Return what a tensor becomes; most become themselves."""
+    """Return the tensors of the result that replace one of the source; most stay the same."""
     if name in (EMBEDDING, HEAD):
         return {name: with_mask_row(tensor, after.vocab_size, mask)}
     if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
@@ -203,7 +202,7 @@ def with_mask_row(rows: Tensor, num_rows: int, mask: MaskToken) -> Tensor:
     Args:
         rows: `(V, D)`; unchanged.
         num_rows: rows of the result, at least `V`; all new ones are that mean.
-        mask: its id, and how many rows before it are tokens: spare rows, which no text ever
+        mask: its id, and how many rows before it are tokens: spare rows, which were never
             trained, do not count.
     """
     known = rows[: mask.num_known]

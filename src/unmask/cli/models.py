@@ -181,20 +181,19 @@ def verify(  # noqa: PLR0913 - one argument per option
     if out is not None and not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: no such directory")  # now, not after minutes of work
     from unmask.acceptance.verify import VerifyParams, verify
+    from unmask.configs.model import ModelConfig
     from unmask.runs.files import write_text
 
-    params = VerifyParams(
+    config = ModelConfig(
         path=model,
         device=device,
         dtype=dtype,
-        num_questions=questions,
-        max_tokens=max_tokens,
-        preset=preset,
-        published=(published_python or sys.executable) if published else None,
         mask_id=mask_id,
         block_size=block_size,
         family=family,
     )
+    python = (published_python or sys.executable) if published else None
+    params = VerifyParams(config, questions, max_tokens, preset, python)
     report = verify(params)
     typer.echo(report.text())
     if out is not None:

@@ -1,10 +1,10 @@
-"""Published data sets as tasks: `kind = "dataset"`.
+"""Public data sets as tasks: `kind = "dataset"`.
 
-Problems are read when a split is first asked for, and kept as they stand, repeats included: a test
-set is what its authors say it is. A problem that its grader cannot judge is left out, by name and
-with a warning. Test problems are never trained on. Where no validation split was
-published, a share of the training problems is held out by a hash of the question, so that the same
-problem is held out whatever the template, the seed and the file it came from.
+Problems are read when a split is first requested, and kept unchanged, repeats included, so that scores
+compare with published ones. A problem that its grader cannot grade is left out, by name and with a
+warning. Test problems are never trained on. Where no validation split was published, a share of the
+training problems is held out by a hash of the question, so that the same problem is held out whatever
+the template, the seed and the file it came from.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.template import check_template, fill
 from unmask.types import Prompt, Split
 
-# Where a prompt keeps what SFT imitates: beside what the grader needs, and like it never shown.
+# Key of a prompt's reference that holds the response for SFT; the model never sees it.
 DEMONSTRATION = "demonstration"
 
 
@@ -34,11 +34,10 @@ def dataset_by_name(name: str) -> Dataset:
 
 
 def build_dataset_task(config: DatasetTaskConfig) -> Task:
-    """Make the task of a published data set; its problems are read at the first call of `prompts`.
+    """Build the task of a public data set; its problems are read at the first call of `prompts`.
 
     Raises:
-        ValueError: a path where nothing is, a template without a question, or an own reward that
-            is not there.
+        ValueError: a path or an own reward that does not exist, or a template without a question.
     """
     dataset = dataset_by_name(config.name)
     if config.path is not None:
@@ -64,7 +63,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         if left_out:
             warnings.warn(
                 f"{config.name}: {len(left_out)} of {len(left_out) + len(found)} {split} problems are "
-                f"left out, because no response to them could be judged: {'; '.join(left_out)}",
+                f"left out, because no response to them could be graded: {'; '.join(left_out)}",
                 stacklevel=3,
             )
         grader.check(f"task.name = {config.name!r}, {split} problems", found)
@@ -88,7 +87,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
 def _problems(
     config: DatasetTaskConfig, dataset: Dataset, split: Split, grader: Grader
 ) -> tuple[list[Problem], list[str]]:
-    """Read the problems of a split, published or held out; and name those left out, with the reasons."""
+    """Return the problems of a split, published or held out, and the names and reasons of those left out."""
     is_cut = "validation" not in dataset.sources and split != "test"
     published: Split = "train" if is_cut else split
     if published not in dataset.sources:

@@ -3,7 +3,7 @@
 A prompt's reference is the generator's entry, which the package's own verifier reads in a worker
 process (`rewards.reasoning_gym`). Problems are drawn once; repeats of a prompt are dropped, so a
 split may hold fewer prompts than its share of `size`. Refused: a dataset whose entries JSON cannot
-carry to the worker without changing a verdict, one whose verifier pays junk (it is probed, in the
+carry to the worker without changing a score, one whose verifier gives junk full reward (it is probed, in the
 worker, when the task is built), and arguments its generator refuses.
 """
 
@@ -28,11 +28,11 @@ NUM_PROBED = 5
 
 
 def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
-    """Make the task of one dataset; its problems are drawn at the first call of `prompts`.
+    """Build the task of one data set; its problems are drawn at the first call of `prompts`.
 
     Raises:
         ValueError: unknown dataset, arguments it refuses, no compact wording, entries that JSON
-            cannot carry, or a verifier that pays junk.
+            cannot carry, or a verifier that gives junk full reward.
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
@@ -131,7 +131,7 @@ def _create_dataset(config: ReasoningGymConfig) -> Any:
         dataset = reasoning_gym.create_dataset(
             config.name, **config.args, size=config.size, seed=config.seed
         )
-    except Exception as error:  # of the generators, each with checks of its own
+    except Exception as error:  # each generator raises its own
         raise ValueError(
             f"task.args = {config.args}: {config.name} refuses them: {error}"
         ) from error

@@ -1,6 +1,6 @@
-"""Dream, Dream-Coder and DiffuCoder: Qwen2.5 weights turned to full attention, still predicting the next token.
+"""Dream, Dream-Coder and DiffuCoder: Qwen2.5 weights under full attention, still predicting the next token.
 
-Row i predicts token i + 1, as before the turn. There are no diffusion blocks.
+Row i predicts token i + 1, as in Qwen2.5. There are no diffusion blocks.
 
 Ye et al., "Dream 7B: Diffusion Large Language Models" (2025).
 """
@@ -39,8 +39,8 @@ def read_spec(config: Config) -> ModelSpec:
 def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
     assert spec.has_qkv_bias, "as in every Dream checkpoint"
-    # No released checkpoint norms its queries and keys or has a head width of its own; the fields
-    # are for those converted from models that do.
+    # No released checkpoint norms its queries and keys or states a head width; the fields are for
+    # those converted from models that do.
     ours: dict[str, Any] = {"qk_norm": True} if spec.has_qk_norm else {}
     if spec.head_width * spec.num_heads != spec.width:
         ours["head_dim"] = spec.head_width

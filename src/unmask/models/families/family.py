@@ -122,7 +122,7 @@ def tiny_spec(family: str, **fields: Any) -> ModelSpec:
 def require(config: Config, **needed: object) -> None:
     """Refuse a config that states another value than the only supported one; an absent key or a null is fine.
 
-    Dropouts are not asked for: inference and training here have none, whatever the config states.
+    Dropouts are not checked: inference and training here have none, whatever the config states.
 
     Raises:
         ValueError: naming the key, its value and the value supported.
@@ -139,7 +139,7 @@ def rope_theta(config: Config) -> float:
     """Return the rotary base of a family whose released checkpoints never scale rotary positions.
 
     Raises:
-        KeyError: if it is not there.
+        KeyError: if it is missing.
         ValueError: if the rotary positions are scaled.
     """
     theta, scaling = rope(config)
@@ -152,7 +152,7 @@ def rope(config: Config) -> tuple[float, RopeScaling | None]:
     """Return the rotary base and its scaling: in `rope_parameters` (transformers 5), else `rope_scaling`.
 
     Raises:
-        KeyError: if the base, or a number of the scaling, is not there.
+        KeyError: if the base, or a number of the scaling, is missing.
         ValueError: if the scaling is of a kind that is not supported, or its bounds are reversed.
     """
     stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -174,7 +174,7 @@ def rope(config: Config) -> tuple[float, RopeScaling | None]:
 
 
 def rope_fields(scaling: RopeScaling | None) -> dict[str, Any] | None:
-    """Return what a config states as `rope_scaling`: the reverse of `rope`."""
+    """Return the value of `rope_scaling` in a config: the inverse of `rope`."""
     if scaling is None:
         return None
     return {
@@ -194,5 +194,5 @@ def token_ids(value: int | list[int] | None) -> tuple[int, ...]:
 
 
 def id_value(ids: tuple[int, ...]) -> int | list[int] | None:
-    """Return what a config says for these ids; `token_ids` reads it back."""
+    """Return the config value of these ids: the inverse of `token_ids`."""
     return ids[0] if len(ids) == 1 else list(ids) or None

@@ -1,7 +1,7 @@
-"""Fast-dLLM v2: Qwen2.5 weights turned block-causal, still predicting the next token.
+"""Fast-dLLM v2: Qwen2.5 weights under a block-causal pattern, still predicting the next token.
 
 Row i predicts token i + 1, so the first token of a block is predicted by the last row of the clean
-block before it. The published sampler opens a block in pieces of 8; no config says so.
+block before it. The published sampler opens a block in pieces of 8, which no config states.
 
 Wu et al., "Fast-dLLM v2: Efficient Block-Diffusion LLM" (2025).
 """

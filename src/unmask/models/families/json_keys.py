@@ -1,9 +1,8 @@
 """A checkpoint's JSON objects: `config.json` and its like, read and written.
 
 The files come from elsewhere, so each reader states the keys that it uses as a `Keys`; a value of
-another type or size is one line that names file, key and value. Keys that are not stated pass
-unseen. A byte order mark is skipped; a key that comes twice is refused, because readers differ in
-which of the two they take.
+another type or size is an error of one line with file, key and value. Other keys may hold anything. A
+byte order mark is skipped; a repeated key is refused, because readers differ in which one they take.
 """
 
 import json
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-# No dimension of a published model comes near it, and no product of three overflows an int64.
+# Far above the dimensions of published models, and no product of three overflows an int64.
 MOST_SIZE = 2**20
 Size = Annotated[int, Field(ge=1, le=MOST_SIZE)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
@@ -34,11 +33,11 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
 
     Args:
         path: the file.
-        kind: what it must be: a `Keys`, or the type of a mapping.
+        kind: its type: a `Keys`, or the type of a mapping.
 
     Raises:
-        ValueError: naming the file, if it is not there or is not a JSON object; and the key, if its
-            value is of another type or out of range, or it comes twice.
+        ValueError: naming the file, if it does not exist or is not a JSON object; and the key, if its
+            value is of another type or out of range, or the key is repeated.
     """
     if not path.is_file():
         raise ValueError(f"{path.parent} is not a checkpoint: it has no {path.name}")
@@ -56,12 +55,12 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object the way the hub's own files look."""
+    """Write a JSON object in the format of the hub's own files."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def first_mistake(error: ValidationError, content: Any) -> str:
-    """Return the first key that is wrong, its value, and what it must be, in one line."""
+    """Return one line with the first wrong key, its value and its requirement."""
     found = [(_find(details["loc"], content), details) for details in error.errors()]
     keys, value = max((place for place, _ in found), key=lambda place: len(place[0]))
     wanted = [
@@ -79,7 +78,7 @@ def _find(loc: tuple[int | str, ...], content: Any) -> tuple[list[int | str], An
     keys: list[int | str] = []
     here: Any = content
     for part in loc:
-        place: Any = part  # of a union's branch, a text that is no key here
+        place: Any = part  # the name of a union's branch is not a key here
         if place in (range(len(here)) if isinstance(here, list) else here):
             here = here[place]
             keys.append(part)

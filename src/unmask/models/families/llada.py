@@ -1,10 +1,10 @@
 """LLaDA-8B Base and Instruct, and LLaDA-1.5: full attention, unshifted, with OLMo's names.
 
-Two traps in the names: `ff_proj` is the gate and `up_proj` beside it the other half; a layer's
+Two traps in the names: `ff_proj` is the gate and `up_proj` the other half; a layer's
 `ff_out` is its down projection and the `ff_out` outside the layers is the head.
 
-Blocks are only an order of writing (semi-autoregressive sampling); 32 is what the demos use, and no
-config says otherwise.
+Blocks are only an order of writing (semi-autoregressive sampling); no config states them, and the demos
+use 32.
 
 Nie et al., "Large Language Diffusion Models" (2025).
 """
@@ -25,7 +25,7 @@ from unmask.models.spec import ModelSpec
 LAYER = "backbone.layers.{i}"
 STORED = "model.transformer.blocks.{i}"
 
-# What the published class takes for a key that is absent, where that is not what we do.
+# Defaults of the published class for absent keys, where the backbone supports another value only.
 CLASS_DEFAULTS = {
     "activation_type": "swiglu",
     "block_type": "sequential",
@@ -66,7 +66,7 @@ def read_spec(config: Config) -> ModelSpec:
 
 
 def require_plain(config: Config) -> None:
-    """Refuse the parts of OLMo's config that no LLaDA uses and the backbone does not do.
+    """Refuse the parts of OLMo's config that no LLaDA uses and the backbone does not support.
 
     Raises:
         ValueError: naming the key and its value.

@@ -1,7 +1,7 @@
 """LLaDA2.0 and 2.1, mini and flash: block-causal, half of each head rotated, grouped sigmoid routing.
 
 The first layers are dense; the others add a feed-forward that every token passes to the experts. The
-chosen weights are renormalised whenever there is more than one, whatever `norm_topk_prob` says: the
+chosen weights are renormalised whenever there is more than one, whatever `norm_topk_prob` is: the
 published code does not read it. Queries, keys and values are stored as one tensor, heads of each in
 turn. Released configs leave out block size and mask id.
 
@@ -56,13 +56,13 @@ def read_spec(config: Config) -> ModelSpec:
 
 
 def require_plain(config: Config) -> None:
-    """Refuse what the config class offers, no released checkpoint uses and the backbone does not do.
+    """Refuse options of the config class that no released checkpoint uses and the backbone does not support.
 
     Raises:
         ValueError: naming the key and its value.
     """
     require(
-        {"use_bias": True, **config},  # the published class takes an absent key for true
+        {"use_bias": True, **config},  # the default of the published class
         moe_router_enable_expert_bias=True,
         norm_head=False,
         norm_softmax=False,
@@ -80,7 +80,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
     moe = spec.moe
     assert moe is not None and moe.router == "grouped_sigmoid" and moe.has_bias
-    assert moe.renormalises == (moe.num_active > 1), "a config cannot say otherwise"
+    assert moe.renormalises == (moe.num_active > 1), "a config cannot state anything else"
     assert moe.shared_width % moe.width == 0, "the shared width counts experts"
     assert spec.has_qk_norm and not spec.has_qkv_bias, "as in every LLaDA2 checkpoint"
     first = spec.num_layers - len(moe.layers)

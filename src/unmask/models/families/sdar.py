@@ -37,8 +37,8 @@ def read_spec(config: Config) -> ModelSpec:
 
 def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
-    # Every released checkpoint norms its queries and keys, and no field says so; ours is for those
-    # converted from models that do not.
+    # Every released checkpoint norms its queries and keys without a field that states it; ours is
+    # for those converted from models that do not.
     ours = {} if spec.has_qk_norm else {"qk_norm": False}
     return {
         **ours,
