@@ -81,7 +81,7 @@ def _compact_names() -> list[str]:
 
 
 def is_exact_by_default(name: str) -> bool:
-    """Return whether a partial score counts as 0: for a sum, a sudoku or an expression, it is no success."""
+    """Return whether a partial score counts as 0 by default: a wrong sum, sudoku or expression."""
     return name == "sudoku" or name in _compact_names()
 
 
@@ -144,7 +144,7 @@ def _check_survives_json(name: str, dataset: Any, entry: Entry) -> None:
     gold = entry["answer"]
     if dataset.score_answer(gold, carried) != dataset.score_answer(gold, entry):
         raise ValueError(
-            f"task.name = {name!r}: its verifier judges otherwise once an entry has been through JSON; "
+            f"task.name = {name!r}: its verifier scores an entry differently after a round trip through JSON; "
             "it cannot run in a worker process"
         )
 

@@ -4,12 +4,14 @@
 of a family, and tests what is peculiar to it.
 """
 
+import ast
 import json
 from importlib import import_module
 from typing import Any
 
 import pytest
 
+from tests.architecture.source import PACKAGE, modules
 from tests.models.toy import FAMILY_CHANGES, GOLDEN, toy_spec
 from unmask.models.families import families, family_named, family_names, family_of
 from unmask.models.families.family import Family, id_value, require, rope_theta, token_ids
@@ -144,3 +146,19 @@ def test_what_is_required() -> None:
 def test_the_rotary_base_must_be_stated() -> None:
     with pytest.raises(KeyError, match="rope_theta"):
         rope_theta({})
+
+
+# Literals that are equal to a family's name and are none: presets, dLLM-RL's names of models, and the
+# spec that `unmask quickstart` trains.
+OTHER_NAMES = {"presets.py", "importing/rules.py", "importing/sampling.py", "cli/main.py"}
+OTHER_NAMES |= {"trainers/quickstart.py"}
+
+
+def test_no_module_outside_the_folder_names_a_family() -> None:
+    found = {
+        str(module.path.relative_to(PACKAGE))
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and node.value in family_names()
+    }
+    assert {path for path in found if not path.startswith("models/families/")} <= OTHER_NAMES

@@ -75,7 +75,7 @@ def test_other_tasks_are_left_out() -> None:
         ({"task": None}, "'task' must be"),
         ({"turns": []}, "'turns' must be a list of one text"),
         ({"original_json": "text"}, "'original_json' must be an object"),
-        ({"original_json": {}}, "'public_test_cases' hold what is no test"),
+        ({"original_json": {}}, "'public_test_cases' hold an invalid test"),
     ],
 )
 def test_a_broken_record_is_named(change: dict[str, Any], said: str) -> None:

@@ -24,7 +24,7 @@ import base64, io, pickle, zlib
 
 class Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
-        raise pickle.UnpicklingError(f"{module}.{name} is no builtin container")
+        raise pickle.UnpicklingError(f"{module}.{name} is not a builtin container")
 
 def convert(text):
     return Unpickler(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
@@ -90,7 +90,7 @@ def tests_reference(record: Record) -> dict[str, Any]:
         names = ["Solution"] if any(isinstance(test, CallTest) for test in tests) else []
         return code_reference(tests, prelude=PRELUDE, names=names)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise record.unfit("public_test_cases", f"hold what is no test ({error!r})") from error
+        raise record.unfit("public_test_cases", f"hold an invalid test ({error!r})") from error
 
 
 def _private_cases(record: Record) -> list[Any]:
