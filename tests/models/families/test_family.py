@@ -150,8 +150,10 @@ def test_the_rotary_base_must_be_stated() -> None:
 
 # Literals that are equal to a family's name and are none: presets, dLLM-RL's names of models, and the
 # spec that `unmask quickstart` trains.
-OTHER_NAMES = {"presets.py", "importing/rules.py", "importing/sampling.py", "cli/main.py"}
-OTHER_NAMES |= {"trainers/quickstart.py"}
+OTHER_NAMES = {
+    *("presets.py", "importing/rules.py", "importing/sampling.py", "cli/main.py"),
+    "trainers/quickstart.py",
+}
 
 
 def test_no_module_outside_the_folder_names_a_family() -> None:
