@@ -91,3 +91,12 @@ def test_a_family_outside_the_package_must_be_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no family has the architecture 'ExampleForCausalLM'" in done.stdout
     assert "model.family = module:OBJECT" in done.stdout
+    config = ("config", "eval", "model.path=start", "run.dir=r")
+    done = subprocess.run(
+        [sys.executable, "-m", "unmask", *config, "model.family=no_module:FAMILY"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "there is no module 'no_module'" in done.stderr
