@@ -12,7 +12,7 @@ from tests.engine.writers import by_engine, dense_logits
 from tests.models.toy import FAMILY_CHANGES, family_model
 from tests.toy import toy_model
 from unmask.acceptance.agreement import compare_with_reference, first_difference, logprob_gaps
-from unmask.acceptance.verify import PRESET_OF_FAMILY
+from unmask.models.families import family_named
 from unmask.models.transformer import Model
 from unmask.presets import preset
 from unmask.types import SamplingParams, Trajectory
@@ -34,7 +34,7 @@ def written(toy: Model) -> Trajectory:
 @pytest.mark.parametrize("family", FAMILY_CHANGES)
 def test_every_family_agrees_under_its_preset(family: str) -> None:
     model = family_model(family)
-    sampling = preset(PRESET_OF_FAMILY[family], temperature=0.0, max_tokens=10)
+    sampling = preset(family_named(family).preset, temperature=0.0, max_tokens=10)
     for trajectory in by_engine(model, [(PROMPT, sampling), (PROMPT[:2], sampling)]):
         agreement = compare_with_reference(model, trajectory)
         assert (agreement.step, agreement.gap) == (None, 0.0)

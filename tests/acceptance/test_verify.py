@@ -5,8 +5,8 @@ import shutil
 import string
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +20,6 @@ from unmask.acceptance.questions import QUESTIONS
 from unmask.acceptance.verify import (
     EXACT,
     HALF,
-    PRESET_OF_FAMILY,
     SINGLE,
     VerifyParams,
     bounds_of,
@@ -29,9 +28,9 @@ from unmask.acceptance.verify import (
     verify,
 )
 from unmask.cli import main as cli
+from unmask.configs.model import ModelConfig
 from unmask.engine.llm import LLM
-from unmask.models.families import FAMILIES
-from unmask.presets import PRESETS
+from unmask.models.families import families
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 CHARACTERS = "".join(sorted(set(string.printable) - set("\r\x0b\x0c")))
@@ -43,13 +42,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_checkpoint(place, CHARACTERS, max_length=512)
 
 
-def params(path: Path, **changes: object) -> VerifyParams:
-    return replace(VerifyParams(str(path), max_tokens=8, num_questions=0), **changes)
-
-
-def test_every_family_has_a_preset_that_exists() -> None:
-    assert PRESET_OF_FAMILY.keys() == {family.name for family in FAMILIES}
-    assert set(PRESET_OF_FAMILY.values()) <= set(PRESETS)
+def params(path: Path, max_tokens: int = 8, num_questions: int = 0, **changes: Any) -> VerifyParams:
+    ours = {name: changes.pop(name, None) for name in ("preset", "published")}
+    model = ModelConfig(path=str(path), **changes)
+    return VerifyParams(model, num_questions, max_tokens, **ours)
 
 
 def test_a_sound_checkpoint_passes_and_its_report_is_short(checkpoint: Path) -> None:
@@ -84,7 +80,7 @@ def test_preset_number_format_and_block_can_be_chosen(checkpoint: Path) -> None:
     assert "block 8" in facts["family"]
 
 
-@pytest.mark.parametrize("family", [family.name for family in FAMILIES])
+@pytest.mark.parametrize("family", [family.name for family in families()])
 def test_published_weights_of_every_family_pass(family: str) -> None:
     (trace, *_) = (p.values[0] for p in golden_traces(family))
     report = verify(params(GOLDEN / family, mask_id=trace.mask_id, max_tokens=16))
@@ -131,7 +127,7 @@ def test_an_engine_that_writes_something_else_fails(
     monkeypatch.setattr(llm, "complete", complete_then_change)
     found = check_engine(llm, prompts, greedy)
     assert not found.passed
-    assert "1 of them part, at a decision with a gap of" in found.found
+    assert "1 of them differ, at a decision with a gap of" in found.found
 
 
 def test_bounds_follow_device_and_number_format() -> None:
@@ -160,7 +156,7 @@ def test_published_code_that_fails_is_a_failed_check_without_paths(tmp_path: Pat
     python.write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
     python.chmod(0o755)
     report = verify(params(directory, published=str(python)))
-    assert "it gave nothing to compare: OSError: x, y, (z.py): 3/4;" in report.checks[-1].found
+    assert "it returned no logits: OSError: x, y, (z.py): 3/4;" in report.checks[-1].found
     assert not report.passed
 
 

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "runs": {"types", "configs"},
     "data": {"types", "configs", "checkpoints.tokenizer"},
     "rollouts": {"types", "configs", "engine", "tasks", "rewards", "runs"},
-    "importing": {"types", "configs", "data", "diffusion.trace", "runs"},
+    "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
     "distributed": {"configs", "models"},
     "evaluation": {
         *("types", "configs", "models", "checkpoints", "diffusion", "objectives"),

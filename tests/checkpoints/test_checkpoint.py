@@ -357,7 +357,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "unknown family": (
         lambda d: edit(d / "config.json", architectures=["LlamaForCausalLM"]),
-        "'LlamaForCausalLM' is no family known here; supported: SDARForCausalLM",
+        "no family has the architecture 'LlamaForCausalLM'; supported: .*SDARForCausalLM",
     ),
 }
 

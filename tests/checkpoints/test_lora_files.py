@@ -15,11 +15,11 @@ from tests.toy import toy_model
 from unmask.checkpoints.checkpoint import load_model
 from unmask.checkpoints.lora_files import load_adapter, save_adapter
 from unmask.checkpoints.weights import stored_tensors
-from unmask.models.families import FAMILIES
+from unmask.models.families import families
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
 from unmask.models.transformer import Model
 
-NAMES = [family.name for family in FAMILIES]
+NAMES = [family.name for family in families()]
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
 pytestmark = pytest.mark.filterwarnings("ignore:no mask id")

@@ -117,7 +117,7 @@ def test_an_id_without_a_token_is_refused(tmp_path: Path) -> None:
         choose_mask_token(tmp_path, 8, 3, TEXT)
     mask = choose_mask_token(tmp_path, 8, None, TEXT)
     assert mask.id == 6
-    with pytest.raises(ValueError, match="its ids have gaps; say which id masks"):
+    with pytest.raises(ValueError, match="its ids have gaps; give the mask token"):
         write_mask_token(tmp_path, mask)  # the library counts tokens: it calls this one 2
 
 

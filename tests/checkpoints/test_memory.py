@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.models.toy import toy_model
-from unmask.checkpoints.memory import count_parameters, meta_model, serving_memory, training_memory
-from unmask.checkpoints.random_init import fresh_spec
+from unmask.checkpoints.memory import count_parameters, memory, meta_model
+from unmask.checkpoints.random_init import random_spec
 from unmask.models.transformer import Model
 from unmask.trainers.master_weights import MasterWeights
 
@@ -14,11 +14,11 @@ def test_weights_and_cache() -> None:
     model = toy_model()
     total, active = count_parameters(model)
     assert total == active == sum(parameter.numel() for parameter in model.parameters())
-    wide, narrow = serving_memory(model.spec, total, 10)
+    wide, narrow = memory(model.spec, total, 10)
     assert wide.weights == 4 * total and narrow.weights == 2 * total
     # 2 layers, keys and values, 2 heads of 16
     assert wide.cache_per_token == 2 * 2 * 2 * 16 * 4 == 2 * narrow.cache_per_token
-    assert wide.total == wide.weights + 10 * wide.cache_per_token
+    assert wide.serving == wide.weights + 10 * wide.cache_per_token
 
 
 def test_tied_weights_count_once() -> None:
@@ -30,7 +30,7 @@ def test_tied_weights_count_once() -> None:
 
 @pytest.mark.parametrize("family", ["sdar_moe", "llada2"])
 def test_a_token_passes_its_own_experts(family: str) -> None:
-    spec = fresh_spec(family, "tiny", 40)
+    spec = random_spec(family, "tiny", 40)
     assert spec.moe is not None
     total, active = count_parameters(meta_model(spec))
     idle = spec.moe.num_experts - spec.moe.num_active
@@ -58,17 +58,12 @@ def test_training_on_one_device_is_what_the_optimizer_holds(dtype: torch.dtype) 
         if name != "step"
     )
     name = str(dtype).removeprefix("torch.")
-    (row,) = [
-        row
-        for row in training_memory(count_parameters(model)[0])
-        if (row.dtype, row.devices) == (name, 1)
-    ]
+    total, _ = count_parameters(model)
+    (row,) = [row for row in memory(model.spec, total, 0) if row.dtype == name]
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    assert (row.weights, row.masters, row.gradients) == (weights, copies, gradients)
-    assert row.moments == moments
-    assert row.total == weights + copies + gradients + moments
+    assert row.training[0] == weights + copies + gradients + moments
 
 
 def test_shards_share_evenly() -> None:
-    rows = [row for row in training_memory(1000) if row.dtype == "bfloat16"]
-    assert [row.total for row in rows] == [20_000, 8_000, 4_000, 2_000]
+    _, row = memory(toy_model().spec, 1000, 0)
+    assert (row.dtype, row.training) == ("bfloat16", (20_000, 8_000, 4_000, 2_000))

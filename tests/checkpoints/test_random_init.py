@@ -1,35 +1,29 @@
-"""A random model of every family: its own config, its own tensor names, the same bytes for the same seed."""
+"""A random model of every family: its config, its tensor names, the same bytes for the same seed."""
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from unmask.checkpoints.checkpoint import load_model
 from unmask.checkpoints.memory import count_parameters, meta_model
-from unmask.checkpoints.random_init import SIZES, TRAITS, Shape, byte_tokenizer, fresh_spec, init
+from unmask.checkpoints.random_init import SIZES, byte_tokenizer, init, random_spec
 from unmask.checkpoints.tokenizer import decode, encode, load_tokenizer
-from unmask.models.families import FAMILIES, family_named
+from unmask.models.families import families, family_named
 
-NAMES = [family.name for family in FAMILIES]
-
-
-def test_every_family_has_its_traits() -> None:
-    assert TRAITS.keys() == set(NAMES)
+NAMES = [family.name for family in families()]
 
 
 @pytest.mark.parametrize("family", NAMES)
 @pytest.mark.parametrize("size", SIZES)
 def test_a_config_says_the_whole_spec(family: str, size: str) -> None:
-    spec = fresh_spec(family, size, 258)
+    spec = random_spec(family, size, 258)
     assert family_named(family).read_spec(family_named(family).new_config(spec)) == spec
 
 
 @pytest.mark.parametrize("family", NAMES)
 def test_sizes(family: str) -> None:
-    counts = [count_parameters(meta_model(fresh_spec(family, size, 258)))[0] for size in SIZES]
+    counts = [count_parameters(meta_model(random_spec(family, size, 258)))[0] for size in SIZES]
     assert counts[0] < 1e6 and 20e6 < counts[1] < 30e6 < counts[2]
 
 
@@ -58,55 +52,21 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert {name for name in a if a[name] != c[name]} == {"model.safetensors"}
 
 
-def test_every_number_can_be_changed() -> None:
-    changes: dict[str, Any] = {
-        "layers": 3,
-        "width": 96,
-        "heads": 6,
-        "kv_heads": 3,
-        "ffn_width": 80,
-        "experts": 16,
-        "active_experts": 3,
-        "expert_width": 24,
-        "head_width": 32,
-        "max_length": 77,
-        "block_size": 16,
-        "tied": True,
-    }
-    assert changes.keys() == {f.name for f in fields(Shape)}
-    spec = fresh_spec("llada2", "tiny", 40, **changes)
-    assert (spec.num_layers, spec.width, spec.num_heads, spec.num_kv_heads) == (3, 96, 6, 3)
-    assert (spec.head_width, spec.rotary_width, spec.ffn_width) == (32, 16, 80)
-    assert (spec.max_length, spec.block_size, spec.is_tied) == (77, 16, True)
-    assert spec.moe is not None and spec.moe.layers == (1, 2)
-    assert (spec.moe.num_experts, spec.moe.num_active, spec.moe.width) == (16, 3, 24)
-    assert fresh_spec("llada2", "tiny", 40, layers=None) == fresh_spec("llada2", "tiny", 40)
-
-
 @pytest.mark.parametrize(
-    ("family", "changes", "message"),
+    ("family", "size", "message"),
     [
-        ("sdra", {}, "family = 'sdra': must be one of .*llada"),
-        ("sdar", {"size": "huge"}, "size = 'huge': must be one of tiny, small, medium"),
-        ("sdar", {"layers": 0}, "layers = 0: must be at least 1"),
-        ("sdar", {"kv_heads": 3}, "kv_heads = 3: 4 heads"),
-        ("sdar", {"heads": 5}, "heads = 5: must divide width = 64"),
-        ("sdar", {"head_width": 15}, "head_width = 15.*even number"),
-        ("sdar", {"block_size": -1}, "block_size = -1"),
-        ("llada", {"head_width": 32}, "head_width = 32: the config of llada"),
-        ("llada", {"block_size": 8}, "block_size = 8: the config of llada"),
-        ("llada2", {"head_width": 6}, "rotates 3 dimensions"),
-        ("llada2", {"layers": 1}, "layers = 1: llada2 has 1 dense, then experts"),
-        ("llada2", {"experts": 6}, "experts = 6: must be a multiple of 8 for llada2"),
-        ("llada2", {"active_experts": 5}, "active_experts = 5: must lie between 2 and 4"),
-        ("llada_moe", {"active_experts": 9}, "active_experts = 9: must lie between 1 and 8"),
+        ("sdra", "tiny", "family = 'sdra': must be one of dream, .*llada"),
+        ("sdar", "huge", "size = 'huge': must be one of tiny, small, medium"),
+        ("no_module:FAMILY", "tiny", "family = 'no_module:FAMILY': there is no module"),
+        ("unmask.models.families.sdar:FAMILY", "tiny", "the name of the family and of its specs"),
+        ("unmask.models.families:families", "tiny", "must be a Family, found function"),
     ],
 )
-def test_what_no_model_can_be_is_refused(
-    family: str, changes: dict[str, Any], message: str, tmp_path: Path
+def test_an_unknown_family_or_size_is_refused(
+    family: str, size: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        init(tmp_path / "model", family, **changes)
+        init(tmp_path / "model", family, size)
     assert not (tmp_path / "model").exists()
 
 

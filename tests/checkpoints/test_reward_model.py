@@ -108,7 +108,7 @@ def test_a_diffusion_backbone_reads_under_its_own_pattern(family: str, tmp_path:
     [
         ({"num_labels": 2}, r"tensor 'score.weight' has shape \(2, 32\), .* asks for \(1, 32\)"),
         ({"architectures": ["BertForSequenceClassification"]}, "Qwen2ForSequenceClassification"),
-        ({"architectures": ["Qwen2ForCausalLM"]}, "'Qwen2ForCausalLM' is not known here"),
+        ({"architectures": ["Qwen2ForCausalLM"]}, "'Qwen2ForCausalLM' is not supported"),
     ],
 )
 def test_what_is_no_scalar_reward_model_is_refused(

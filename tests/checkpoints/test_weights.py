@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from tests.models.toy import FAMILY_CHANGES, GOLDEN, family_model, toy_model
 from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.checkpoints.weights import INDEX, WEIGHTS, stored_names, stored_parts
-from unmask.models.families import FAMILIES
+from unmask.models.families import families
 from unmask.models.families.json_keys import read_json
 
-NAMES = [family.name for family in FAMILIES]
+NAMES = [family.name for family in families()]
 IDS = torch.arange(22)[None]
 
 

@@ -12,7 +12,7 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.configs.task import DatasetName, DatasetTaskConfig, JsonTaskConfig
+from unmask.configs.task import DatasetTaskConfig, JsonTaskConfig
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.tasks.build import build_task
 from unmask.tasks.public_datasets import dataset_by_name
@@ -46,7 +46,7 @@ def load(path: Path, place: Path, *words: str) -> SFTConfig | RLConfig | EvalCon
     return load_config(CLASSES[kind], [path], [*settings, "task.size=40"])[0]
 
 
-def write_dataset(place: Path, name: DatasetName) -> list[str]:
+def write_dataset(place: Path, name: str) -> list[str]:
     """Write a few records of a published data set; return the settings that suit so few."""
     match name:
         case "gsm8k":

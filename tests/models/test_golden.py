@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.models.toy import GOLDEN
 from unmask.checkpoints.checkpoint import load_model
 from unmask.models.attention import sees
-from unmask.models.families import FAMILIES
+from unmask.models.families import families
 from unmask.models.moe import Experts, Router
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model, block_causal
@@ -34,7 +34,7 @@ def cases(*kinds: str) -> list[Any]:
     """Return the cases of some kinds, of every family, as pytest parameters."""
     return [
         pytest.param((family.name, case), id=f"{family.name}-{case['name']}")
-        for family in FAMILIES
+        for family in families()
         for case in recorded_cases(family.name)
         if case["kind"] in kinds
     ]
@@ -58,7 +58,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Model, Case, dict[str, Tensor]
 
 
 def test_every_family_has_cases_and_every_case_a_kind() -> None:
-    for family in FAMILIES:
+    for family in families():
         kinds = {case["kind"] for case in recorded_cases(family.name)}
         assert kinds and kinds <= set(KINDS)
         assert kinds & set(FORWARD_KINDS)
@@ -215,7 +215,7 @@ def test_training_layout(case: tuple[Model, Case, dict[str, Tensor]]) -> None:
 
 PACKS = [
     (family.name, name)
-    for family in FAMILIES
+    for family in families()
     for name in ("train_doubled_b4", "train_packed_b4")
     if name in [case["name"] for case in recorded_cases(family.name)]
 ]

@@ -16,7 +16,7 @@ from tests.toy import toy_model
 from tests.trainers.toy_runs import policy_views
 from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.configs.optimizer import OptimizerConfig
-from unmask.models.families import FAMILIES
+from unmask.models.families import families
 from unmask.models.lora import (
     LoRALinear,
     LoRAParams,
@@ -29,7 +29,7 @@ from unmask.models.lora import (
 from unmask.models.transformer import Model
 from unmask.trainers.learner import Learner
 
-NAMES = [family.name for family in FAMILIES]
+NAMES = [family.name for family in families()]
 pytestmark = pytest.mark.filterwarnings("ignore:no mask id")
 
 

@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from unmask.configs.task import DatasetName, DatasetTaskConfig
+from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.build import build_task
 from unmask.types import Split
 
 
 def rewards(
-    name: DatasetName, place: Path, records: Sequence[dict[str, Any]], responses: Sequence[str]
+    name: str, place: Path, records: Sequence[dict[str, Any]], responses: Sequence[str]
 ) -> list[float]:
     """Write the records as the data set's only file, and grade one response to each."""
     path = place / "records.jsonl"
@@ -24,7 +24,7 @@ def rewards(
     return [score.reward for score in scores]
 
 
-def contents(name: DatasetName, path: Path, split: Split) -> list[str]:
+def contents(name: str, path: Path, split: Split) -> list[str]:
     """Return what the model is asked."""
     task = build_task(DatasetTaskConfig(name=name, path=path))
     return [prompt.messages[0].content for prompt in task.prompts(split)]

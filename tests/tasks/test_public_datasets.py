@@ -15,9 +15,9 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.build import build_task
 from unmask.tasks.dataset import Problem
+from unmask.tasks.datasets.gsm8k import DATASET as GSM8K
+from unmask.tasks.datasets.gsm8k import problem as gsm8k_problem
 from unmask.tasks.grader import Grader
-from unmask.tasks.gsm8k import DATASET as GSM8K
-from unmask.tasks.gsm8k import problem as gsm8k_problem
 from unmask.tasks.record import Record
 from unmask.tasks.task import Task
 from unmask.types import Split
@@ -126,7 +126,7 @@ def test_a_misspelt_name_is_told_its_neighbours() -> None:
     words = ["task.kind=dataset", "task.name=gsm8", "model.path=m", "run.dir=r"]
     with pytest.raises(ValueError) as caught:
         load_config(RLConfig, [], words)
-    assert "task.name (command line): 'gsm8' is no data set here; near it: gsm8k" in str(
+    assert "task.name (command line): there is no data set 'gsm8'; near it: gsm8k" in str(
         caught.value
     )
 

@@ -72,11 +72,13 @@ def test_a_file_that_may_be_another_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_the_split_or_with_two_of_it_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"task\.path = {tmp_path}: no file of the test problems"):
+    with pytest.raises(
+        ValueError, match=rf"task\.path = {tmp_path}: it has no file of the test problems"
+    ):
         list(read_split(TWO, "test", tmp_path))
     write(tmp_path / "two-test-1.jsonl")
     write(tmp_path / "two-test-2.jsonl")
-    with pytest.raises(ValueError, match=r"which one is meant of two-test-1.jsonl, two-test-2"):
+    with pytest.raises(ValueError, match=r"two-test-1.jsonl, two-test-2"):
         list(read_split(TWO, "test", tmp_path))
 
 

@@ -1,12 +1,12 @@
-"""Whether the engine wrote what the reference sampler writes, and if not, how near a thing it was.
+"""Compares a response of the engine with the reference sampler's, up to the first difference.
 
-Both decide by comparing numbers: which slot is surest, whether one exceeds a threshold, which token
-is likeliest. Where a forward pass of another shape rounds otherwise (CUDA, bf16), two numbers that are
-almost equal may change places, and from there on the responses part for good. So what follows the
-first difference says nothing, and is not looked at: the log-probabilities before it must be the
-same up to rounding, and the decision itself must have been a near-tie. Its *gap* is the difference,
-in probability, of the numbers that were compared, both taken from the reference's own forward pass
-over the text at that moment: a wrong cache or mask shows as a decision that was no tie at all.
+Both decide by comparing numbers: the position with the highest confidence, a confidence with a
+threshold, the likeliest token. Where a forward pass of another shape rounds differently (CUDA, bf16),
+two almost equal numbers may change places, and the responses differ from there on. So only the steps up
+to the first difference count: the log-probabilities before it must be equal up to rounding, and the
+decision itself must be a near-tie. Its *gap* is the difference, in probability, of the numbers
+compared, both from the reference's own forward pass over the canvas at that step: a wrong cache or mask
+shows as a large gap.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model, block_causal
 from unmask.types import SamplingParams, Trajectory
 
-# What a slot that one of two responses does not have, or never revealed, counts as.
+# (step, token) of a position that one of two responses lacks or never revealed.
 NEVER = (0, -1)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How one response compares with the reference's.
+    """The comparison of one response with the reference's.
 
     Attributes:
         step: the denoising step of the first decision that differs; `None` if none does.
-        gap: how near a tie it was, in probability; infinite where no tie can explain it.
+        gap: of that decision, in probability; infinite where no near-tie can explain it.
         logprob_gaps: absolute differences of the log-probabilities of all tokens revealed before.
     """
 
@@ -42,7 +42,7 @@ class Agreement:
 
 
 def dense_logits(model: Model, block: int) -> LogitsFn:
-    """Return the dense forward pass of whole texts: under blocks of `block` tokens, unless attention is full."""
+    """Return the dense forward pass of whole texts, in blocks of `block` tokens unless attention is full."""
 
     def logits(ids: Tensor) -> Tensor:
         if model.spec.is_full:
@@ -54,10 +54,10 @@ def dense_logits(model: Model, block: int) -> LogitsFn:
 
 @torch.inference_mode()
 def compare_with_reference(model: Model, written: Trajectory) -> Agreement:
-    """Write a response again with the reference sampler and compare.
+    """Repeat a response with the reference sampler and compare.
 
     Args:
-        model: the one that wrote it.
+        model: the model that wrote it.
         written: by the engine, without guidance.
     """
     params = written.sampling
@@ -66,13 +66,13 @@ def compare_with_reference(model: Model, written: Trajectory) -> Agreement:
     texts: list[Tensor] = []
 
     def recorded(ids: Tensor) -> Tensor:
-        texts.append(ids.clone())  # the sampler writes into its text
+        texts.append(ids.clone())  # the sampler changes it in place
         return forward(ids)
 
     expected = sample(written.prompt, params, recorded, conventions_of(model))
     step = first_difference(written, expected)
     gap = 0.0
-    if step is not None:  # past the reference's last step, it had nothing left to decide
+    if step is not None:  # past its last step the reference decided nothing
         gap = _gap(model, written, expected, texts[step - 1]) if step <= len(texts) else inf
     both = zip(
         written.step_map,
@@ -86,11 +86,11 @@ def compare_with_reference(model: Model, written: Trajectory) -> Agreement:
 
 
 def first_difference(one: Trajectory, other: Trajectory) -> int | None:
-    """Return the first denoising step at which two responses to a prompt decide otherwise, if any."""
+    """Return the first denoising step at which two responses to a prompt differ, if any."""
     steps = [min(s for s in (a[0], b[0]) if s) for _, a, b in _differing(one, other)]
     if steps:
         return min(steps)
-    # Alike in every slot, but ended elsewhere.
+    # Equal at every position, with another end.
     ends = [(t.num_response, t.finish) for t in (one, other)]
     return None if ends[0] == ends[1] else one.num_denoising_steps
 
@@ -98,7 +98,7 @@ def first_difference(one: Trajectory, other: Trajectory) -> int | None:
 def _differing(
     one: Trajectory, other: Trajectory
 ) -> list[tuple[int, tuple[int, int], tuple[int, int]]]:
-    """Return the slots that differ, each with (step, token) in both."""
+    """Return the positions that differ, each with (step, token) in both."""
     revealed = (zip(t.step_map, t.canvas_ids, strict=True) for t in (one, other))
     pairs = enumerate(zip_longest(*revealed, fillvalue=NEVER))
     return [(i, a, b) for i, (a, b) in pairs if a != b and (a[0] or b[0])]
@@ -111,7 +111,7 @@ def _gap(model: Model, written: Trajectory, expected: Trajectory, text: Tensor) 
         model: makes the probabilities.
         written: by the engine.
         expected: by the reference.
-        text: `(1, L)` what both had before the decision.
+        text: `(1, L)`, prompt and canvas of both before the decision.
     """
     params, step = written.sampling, first_difference(written, expected)
     differing = [(i, a, b) for i, a, b in _differing(written, expected) if step in (a[0], b[0])]
@@ -120,16 +120,16 @@ def _gap(model: Model, written: Trajectory, expected: Trajectory, text: Tensor) 
     places = torch.tensor([i for i, _, _ in differing], device=text.device)
     places += len(written.prompt.token_ids)
     if places.max() >= text.shape[1]:
-        return inf  # they were not even at the same block
+        return inf  # they were in different blocks
     probabilities = _probabilities(model, params, text, places)
     tokens = [
         abs(float(row[a[1]] - row[b[1]]))
         for row, (_, a, b) in zip(probabilities, differing, strict=True)
         if a[0] == b[0]
     ]
-    surest = _sureness(probabilities, params).tolist()
-    ours = [s for s, (_, a, b) in zip(surest, differing, strict=True) if a[0] == step != b[0]]
-    theirs = [s for s, (_, a, b) in zip(surest, differing, strict=True) if b[0] == step != a[0]]
+    confidence = _confidence(probabilities, params).tolist()
+    ours = [s for s, (_, a, b) in zip(confidence, differing, strict=True) if a[0] == step != b[0]]
+    theirs = [s for s, (_, a, b) in zip(confidence, differing, strict=True) if b[0] == step != a[0]]
     if ours and theirs:
         tokens.append(max(*ours, *theirs) - min(*ours, *theirs))
     elif ours or theirs:
@@ -139,15 +139,15 @@ def _gap(model: Model, written: Trajectory, expected: Trajectory, text: Tensor) 
 
 
 def _probabilities(model: Model, params: SamplingParams, text: Tensor, places: Tensor) -> Tensor:
-    """Return the model's own distribution `(S, V)` at some places of a text, over what may be drawn."""
+    """Return the model's distribution `(S, V)` over the drawable ids at some places of a text."""
     assert params.block_size is not None
     rows = (places - 1).clamp(min=0) if model.spec.is_shifted else places
     logits = dense_logits(model, params.block_size)(text)[0, rows]
     return logits.masked_fill(~model.head.drawable, -inf).double().softmax(-1)
 
 
-def _sureness(probabilities: Tensor, params: SamplingParams) -> Tensor:
-    """Return what slots `(S,)` are ranked by, under most strategies the probability of the likeliest token."""
+def _confidence(probabilities: Tensor, params: SamplingParams) -> Tensor:
+    """Return the ranking score of positions `(S,)`; under most strategies the highest probability."""
     if params.strategy == "margin":
         first, second = probabilities.topk(2).values.unbind(-1)
         return first - second
@@ -157,7 +157,7 @@ def _sureness(probabilities: Tensor, params: SamplingParams) -> Tensor:
 
 
 def _bound(params: SamplingParams, is_masked: bool) -> float:
-    """Return the number that slots are compared with when one sampler reveals more of them than the other."""
+    """Return the threshold that decides where one sampler reveals more positions than the other."""
     if not is_masked and params.edit_threshold is not None:
         return params.edit_threshold
     return params.threshold if params.strategy == "dynamic" else inf

@@ -1,9 +1,9 @@
-"""Twenty questions any instructed model should answer, and how to see whether it did.
+"""Twenty questions that any instructed model should answer, and a check of its response.
 
-They measure nothing: a model that gets some wrong is a weak model, one that gets all of them wrong is
-loaded or asked wrongly (a template, a mask id, a shifted row), and that is what `unmask verify` shows
-them for. Sums, facts and single lines of code, so that a broken part of the vocabulary is seen as
-well. No answer stands in its own question: a model that repeats what it read answers nothing.
+They are not a benchmark: a model that gets some wrong is weak, one that gets all of them wrong is
+loaded or prompted wrongly (template, mask id, shifted rows), which is what `unmask verify` shows them
+for. They are sums, facts and single lines of code, so that a broken part of the vocabulary shows too. No
+answer occurs in its own question, so a model that repeats its prompt answers none.
 """
 
 import re
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and what a right response contains."""
+    """A question, and the text that a right response contains."""
 
     text: str
     answer: str
 
     def is_answered(self, response: str) -> bool:
-        """Say whether the answer occurs in a response, as words of their own and whatever the case.
+        """Return whether the answer occurs in a response, as whole words and in any case.
 
         Thousands may be separated (`1,024`) and code may be spaced (`xs [ 0 ]`).
         """

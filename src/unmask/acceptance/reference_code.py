@@ -1,14 +1,14 @@
-"""The published modelling code of a checkpoint, run in a process of its own, and what it says.
+"""Runs the published modelling code of a checkpoint in a process of its own and compares its logits.
 
 A checkpoint's directory may hold the code its authors published (`modeling_*.py`, named by `auto_map`
-in `config.json`). **Running it executes whatever stands in those files**, so nothing here runs unless
-asked for, and then as another process: its imports, its patches and its memory end with it. It is
-kept offline, so the code that runs is the code in the directory, never code `auto_map` names elsewhere.
+in `config.json`). **Running it executes those files**, so it runs only on request, and in another
+process, with which its imports, patches and memory end. That process is offline: only the code in the
+directory runs, never code that `auto_map` names elsewhere.
 
-This file is both sides. As a module it writes a job, runs a Python on itself and compares. As a
-program (`python - JOB < published.py`) it loads the model with `transformers` and writes its logits;
-that Python needs torch, transformers and safetensors but no `unmask`: published code is often written
-for an older `transformers` than ours. Hence no import of `unmask` here.
+This file is both sides. As a module it writes a job, runs a Python on its own source and compares. As a
+program (`python - JOB < reference_code.py`) it loads the model with `transformers` and writes its
+logits; that Python needs torch, transformers and safetensors but not `unmask`, because published code
+is often written for an older `transformers`. Hence nothing of `unmask` is imported at the top.
 """
 
 import json
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -28,39 +28,26 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from unmask.models.families.family import ReferenceArguments
     from unmask.models.spec import ModelSpec
 
-# What a family's published `forward` must be given for whole texts: `none`: it builds its own pattern;
-# `full`: the word, as Dream's does; `seen`: `(1, 1, L, L)`, 1 where a key is seen, and positions;
-# `added`: the same as 0 and minus infinity; `block_size`: the length of a block, from which it builds it.
-Takes = Literal["none", "full", "seen", "added", "block_size"]
-TAKES: dict[str, Takes] = {
-    "sdar": "seen",
-    "sdar_moe": "seen",
-    "llada": "none",
-    "mmada": "none",
-    "llada_moe": "none",
-    "llada2": "added",
-    "dream": "full",
-    "fast_dllm_v2": "block_size",
-}
-# Looked for in this order: where both are named, `AutoModel` may be a backbone without a head.
+# In this order: where both are named, `AutoModel` may be a backbone without a head.
 AUTO_CLASSES = ("AutoModelForCausalLM", "AutoModel")
 LOGITS = "logits.safetensors"
 
 
 class PublishedCodeFailed(RuntimeError):
-    """The published code ended without logits; the text is the last thing it said."""
+    """The published code ended without logits; the message is the last line of its stderr."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far the logits of two implementations are apart, on the same texts.
+    """The differences of the logits of two implementations, on the same texts.
 
     Attributes:
         largest: greatest absolute difference.
         mean: mean absolute difference.
-        std: standard deviation of the published logits, which the others are to be seen against.
+        std: standard deviation of the published logits, the scale of the differences.
         worst_row: greatest mean absolute difference of one position.
         same_top: share of positions whose most likely token is the same.
         num_rows: positions compared.
@@ -80,7 +67,7 @@ def require_code(directory: Path) -> None:
     Raises:
         ValueError: if `auto_map` names no model class, or its file is not there.
     """
-    from unmask.json_files import read_object  # here: the child that runs this file has no unmask
+    from unmask.json_files import read_object  # here: the child process has no unmask
 
     config = read_object(directory / "config.json")
     named = config.get("auto_map") or {}
@@ -88,7 +75,7 @@ def require_code(directory: Path) -> None:
     if found is None:
         raise ValueError(
             f"--published: auto_map in {directory / 'config.json'} names no {AUTO_CLASSES[0]}: "
-            "this checkpoint comes without modelling code; copy the files of its release here"
+            "this checkpoint has no modelling code; copy the files of its release here"
         )
     file = directory / f"{found.rpartition('--')[2].partition('.')[0]}.py"
     if "--" in found or not file.is_file():
@@ -98,21 +85,27 @@ def require_code(directory: Path) -> None:
         )
 
 
-def published_logits(
-    directory: Path,
-    texts: "Sequence[Sequence[int]]",
-    spec: "ModelSpec",
-    place: tuple[str, str],
-    python: str = sys.executable,
-) -> tuple[list[Tensor], str]:
-    """Run the published code on texts; this executes the code in the directory.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the published code runs on.
 
-    Args:
+    Attributes:
         directory: the checkpoint.
         texts: token ids, masks among them.
         spec: names the family, and its block size.
         place: device and number format, as torch spells them.
         python: interpreter that runs it.
+    """
+
+    directory: Path
+    texts: "Sequence[Sequence[int]]"
+    spec: "ModelSpec"
+    place: tuple[str, str]
+    python: str = sys.executable
+
+
+def published_logits(job: Job) -> tuple[list[Tensor], str]:
+    """Run the published code on texts; this executes the code in the directory.
 
     Returns:
         Logits `(L, V)` of every text, fp32 or wider on the CPU, and the version of transformers.
@@ -120,22 +113,24 @@ def published_logits(
     Raises:
         PublishedCodeFailed: if it ends with an error.
     """
-    device, dtype = place
+    from unmask.models.families import family_named  # here: the child process has no unmask
+
+    device, dtype = job.place
+    asked = {
+        "directory": str(job.directory.resolve()),
+        "texts": [list(text) for text in job.texts],
+        "takes": family_named(job.spec.family).reference_arguments,
+        "block_size": job.spec.block_size,
+        "device": device,
+        "dtype": dtype,
+    }
     with tempfile.TemporaryDirectory(prefix="unmask-published-") as name:
-        job = Path(name) / "job.json"
-        asked = {
-            "directory": str(directory.resolve()),
-            "texts": [list(text) for text in texts],
-            "takes": TAKES[spec.family],
-            "block_size": spec.block_size,
-            "device": device,
-            "dtype": dtype,
-        }
-        job.write_text(json.dumps(asked))
-        _run(python, job)
-        with safe_open(job.with_name(LOGITS), "pt") as file:
-            version = (file.metadata() or {})["transformers"]
-            return [file.get_tensor(str(index)) for index in range(len(texts))], version
+        file = Path(name) / "job.json"
+        file.write_text(json.dumps(asked))
+        _run(job.python, file)
+        with safe_open(file.with_name(LOGITS), "pt") as logits:
+            version = (logits.metadata() or {})["transformers"]
+            return [logits.get_tensor(str(index)) for index in range(len(job.texts))], version
 
 
 def _run(python: str, job: Path) -> None:
@@ -156,8 +151,8 @@ def _run(python: str, job: Path) -> None:
     except OSError as error:
         raise ValueError(f"--published-python {python}: {error.strerror}") from error
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise PublishedCodeFailed(said[-1] if said else f"exit code {done.returncode}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise PublishedCodeFailed(lines[-1] if lines else f"exit code {done.returncode}")
 
 
 @torch.no_grad()
@@ -184,17 +179,19 @@ def compare(ours: "Sequence[Tensor]", theirs: "Sequence[Tensor]") -> Comparison:
     )
 
 
-def forward_arguments(takes: Takes, length: int, block: int | None, model: Any) -> dict[str, Any]:
-    """Return what the published `forward` is given beside a text of `length` tokens."""
+def forward_arguments(
+    takes: "ReferenceArguments", length: int, block: int | None, model: Any
+) -> dict[str, Any]:
+    """Return the arguments of the published `forward` besides a text of `length` tokens."""
     if takes == "none":
         return {}
     if takes == "full":
         return {"attention_mask": "full"}
     if takes == "block_size":
         return {"block_size": block}
-    assert block is not None, "every family with a mask of its own goes by blocks"
+    assert block is not None, "a family that takes a mask has blocks"
     blocks = torch.arange(length, device=model.device) // block
-    seen = (blocks[None, :] <= blocks[:, None])[None, None]
+    seen = (blocks[None, :] <= blocks[:, None])[None, None]  # (1, 1, query, key)
     positions = torch.arange(length, device=model.device)[None]
     if takes == "seen":
         return {"attention_mask": seen.long(), "position_ids": positions}
@@ -205,7 +202,7 @@ def forward_arguments(takes: Takes, length: int, block: int | None, model: Any) 
 
 @torch.no_grad()
 def run_job(path: Path) -> None:
-    """Load the published model and write its logits; what the other process does."""
+    """Load the published model and write its logits; this runs in the other process."""
     import transformers
 
     job = json.loads(path.read_text())

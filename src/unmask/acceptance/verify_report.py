@@ -1,7 +1,7 @@
-"""What `unmask verify` found, as records and as the text that is printed.
+"""The report of `unmask verify`, as records and as the text that is printed.
 
-Under 60 lines whatever was asked, because it is pasted into issues; a response of many lines is one
-line here, cut where it is long, and control characters a model wrote are shown as pictures.
+It has under 60 lines, because it is pasted into issues: a response of many lines is joined to one and
+cut where it is long, and control characters in it are shown as pictures.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ WIDTH = 88  # most characters of a response
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that is right or wrong."""
+    """One check and its result."""
 
     name: str
     passed: bool
@@ -25,7 +25,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A question, and what the model made of it."""
+    """A question, and the model's response to it."""
 
     question: Question
     text: str
@@ -37,14 +37,14 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found.
+    """The result of `unmask verify`.
 
     Attributes:
-        name: of the checkpoint, without its place.
-        facts: what is verified and on what, as pairs.
-        checks: what passed and failed.
+        name: of the checkpoint, without its directory.
+        facts: names and values of the model and the machine.
+        checks: those that ran.
         responses: to the questions asked.
-        note: why none were, if so.
+        note: why none were asked, if so.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Report:
 
 
 def _answers(responses: Sequence[Response], note: str) -> list[str]:
-    """Return the questions and responses: two lines each, under one with their sums."""
+    """Return the lines of the questions: one with their sums, then two for each response."""
     if not responses:
         return [f"questions {note or 'not asked'}"]
     right = sum(r.question.is_answered(r.text) for r in responses)
@@ -88,6 +88,6 @@ def _answers(responses: Sequence[Response], note: str) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    """Return a response in one line, cut where it is long."""
+    """Return a response as one line, cut where it is long."""
     line = visible(" ".join(text.split())) or "(empty)"
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."

@@ -33,7 +33,7 @@ from unmask.checkpoints.weights import (
     stored_tensors,
     write_tensors,
 )
-from unmask.models.families import family_named, family_of
+from unmask.models.families import family_named, family_of, imported_name
 from unmask.models.families.config_file import read_config, spec_of_config
 from unmask.models.families.family import Family, token_ids
 from unmask.models.families.json_keys import Keys, TokenIds, read_json, shortened, write_json
@@ -74,6 +74,7 @@ def load_model(
     dtype: DType = torch.float32,
     mask_id: int | None = None,
     block_size: int | None = None,
+    family: str | None = None,
 ) -> Model:
     """Load a checkpoint.
 
@@ -84,13 +85,15 @@ def load_model(
             `config.json` states.
         mask_id: mask token id; by default from `config.json`, else the tokenizer, else the family.
         block_size: slots per diffusion block; by default from `config.json`, else the family.
+        family: name or `module:OBJECT` of the family; by default the one of this package that
+            `config.json` names.
 
     Raises:
         ValueError: naming the file, key or tensor that is missing, unexpected, of the wrong shape
             or unsupported.
     """
     directory = find_checkpoint(path_or_hub_id)
-    spec = read_spec(directory, mask_id, block_size)
+    spec = read_spec(directory, mask_id, block_size, family)
     with torch.device("meta"):
         model = Model(spec)
     fill_from(model, directory, device, dtype)
@@ -134,9 +137,12 @@ def load_value_model(
             thrown away.
     """
     directory = find_checkpoint(path_or_hub_id)
-    given = (None, None) if like is None else (like.mask_id, like.block_size)
+    if like is None:
+        spec = read_spec(directory)
+    else:
+        spec = read_spec(directory, like.mask_id, like.block_size, imported_name(like.family))
     with torch.device("meta"):
-        model = ValueModel(read_spec(directory, *given))
+        model = ValueModel(spec)
     if head == "stored":
         require_value_head(directory)
     has_head = VALUE_HEAD in stored_names(directory)
@@ -179,7 +185,10 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
 
 
 def read_spec(
-    directory: str | Path, mask_id: int | None = None, block_size: int | None = None
+    directory: str | Path,
+    mask_id: int | None = None,
+    block_size: int | None = None,
+    family: str | None = None,
 ) -> ModelSpec:
     """Read a directory's spec: `config.json`, `generation_config.json` and the tokenizer files.
 
@@ -187,10 +196,11 @@ def read_spec(
         directory: the checkpoint.
         mask_id: goes before what the files say.
         block_size: goes before what the files say.
+        family: as in `load_model`.
     """
     directory = Path(directory)
     config = read_config(directory)
-    spec = spec_of_config(family_of(config).read_spec, config, directory)
+    spec = spec_of_config(family_of(config, family).read_spec, config, directory)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size = {block_size}: must be at least 1")
     known = read_known_ids(directory) if has_tokenizer(directory) else None

@@ -1,17 +1,16 @@
-"""From an autoregressive checkpoint to a diffusion checkpoint: the same weights, read another way.
+"""Converts an autoregressive checkpoint to a diffusion checkpoint with the same weights.
 
 A Qwen2, Qwen3 or Llama model becomes the starting point of a diffusion model by three changes. It
 gets a *mask token*: the first id its tokenizer does not use, whose embedding (and row of the head,
-where that is not tied) is the mean of all the others, so that it begins as a token about which
-nothing is known. Its *attention* opens: block by block (`sdar`), or everywhere (`dream`). And its
-config says so. No other number changes: under the causal mask the result gives the logits of its
-source, and that is what the tests hold. It is a beginning, not a diffusion model yet: train it
+where that is not tied) is the mean of all the others. Its *attention* becomes block-causal (`sdar`) or
+full (`dream`). Its config states both. No other number changes: under the causal mask the result has
+the logits of its source, which the tests check. It must be trained to be a diffusion model
 (Gong et al., "Scaling Diffusion Language Models via Adaptation from Autoregressive Models", 2025).
 
-`dream` predicts the token after each row, as its source did. `sdar` predicts the token at the row, so
-training has one thing more to move; its published models began from Qwen3 that way.
+`dream` predicts the token after each row, as its source did. `sdar` predicts the token at the row, which
+it must learn; its published models started from Qwen3 that way.
 
-What each target's published code can hold:
+Which results each target's published code can load:
 
 | source | to `sdar` | to `dream` |
 |---|---|---|
@@ -20,23 +19,24 @@ What each target's published code can hold:
 | Llama (neither) | only here: `qk_norm: false` | exact: biases of zero |
 
 *Only here* means that this package loads the result with the same numbers, and the family's published
-code would not. A head width other than `hidden_size / num_attention_heads` makes `dream` such a case.
+code would not. A head width other than `hidden_size / num_attention_heads` makes `dream` one too.
 
-Weights are copied file by file from their maps; what is held in memory is one embedding and one head.
-Sources are read strictly: a tensor or a setting that has no place in the result is refused by name.
+Weights are copied file by file from memory maps; only one embedding and one head are held in memory.
+A tensor or a setting that the result cannot represent is refused by name.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.checkpoints.checkpoint import COMPANIONS, find_checkpoint, read_spec
 from unmask.checkpoints.mask_token import MaskToken, choose_mask_token, write_mask_token
+from unmask.checkpoints.random_init import require_unused
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.weights import (
     INDEX,
@@ -46,33 +46,30 @@ from unmask.checkpoints.weights import (
     open_tensors,
     read_headers,
 )
-from unmask.models.families import family_named
+from unmask.models.families import families, family_named
 from unmask.models.families.autoregressive import read_source_spec, source_of
 from unmask.models.families.config_file import read_config
-from unmask.models.families.family import Config
+from unmask.models.families.family import Config, Conversion
 from unmask.models.families.json_keys import write_json
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
 
-Target = Literal["sdar", "dream"]
-
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-# What the result says as its source did.
+# Copied from the source's config.
 KEPT_FIELDS = ("bos_token_id", "pad_token_id", "initializer_range")
-DEFAULT_BLOCK = 4
 # Rows of an embedding that are averaged at a time: the sum runs in fp64.
 ROWS_AT_A_TIME = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Conversion:
-    """What `convert` did.
+class Converted:
+    """The result of `convert`.
 
     Attributes:
         spec: of the result, as `load_model` reads it.
         mask_text: the mask token; `None` where there is no tokenizer.
         num_appended: rows that embedding and head have more than in the source.
-        only_here: why the family's published code would not load it; empty where it would.
+        only_here: the parts that the family's published code lacks; empty where that loads it.
     """
 
     spec: ModelSpec
@@ -84,26 +81,27 @@ class Conversion:
 def convert(
     source: str | Path,
     destination: str | Path,
-    to: Target,
+    to: str,
     block_size: int | None = None,
     mask_id: int | None = None,
-) -> Conversion:
+) -> Converted:
     """Write an autoregressive checkpoint as a diffusion checkpoint.
 
     Args:
         source: directory or hub id.
-        destination: directory that does not exist yet, or is empty. It appears when it is whole.
-        to: `sdar` is block-causal, `dream` is full attention with predictions shifted by one.
-        block_size: slots of a diffusion block; `sdar` alone has one, 4 when not given.
-        mask_id: which token id masks. By default the tokenizer's own mask token, else the first id
+        destination: directory that does not exist yet, or is empty. It appears when it is complete.
+        to: a family with a `Family.conversion`.
+        block_size: positions of a diffusion block, for a family with blocks; its own default when not
+            given.
+        mask_id: id of the mask token. By default the tokenizer's own mask token, else the first id
             it does not use. Must be given where there is no tokenizer.
 
     Raises:
-        ValueError: naming the file, key, tensor or argument that stands in the way.
+        ValueError: naming the file, key, tensor or argument that prevents it.
     """
     destination = Path(destination)
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ValueError(f"{destination} is there already: give a directory that is new or empty")
+    require_unused(destination)
+    conversion = _conversion(to)
     directory = find_checkpoint(source)
     config = read_config(directory)
     kind = source_of(config, "CausalLM")
@@ -112,8 +110,10 @@ def convert(
     with torch.device("meta"):
         model = Model(before)
     check_tensors(model, stored)  # a map takes no memory
-    mask = choose_mask_token(directory, before.vocab_size, mask_id, f"<|{_mask_word(to)}|>")
-    spec = _target_spec(before, to, mask, block_size)
+    mask = choose_mask_token(directory, before.vocab_size, mask_id, conversion.mask_text)
+    rows = max(before.vocab_size, mask.id + 1)
+    widened = replace(before, vocab_size=rows, num_drawable=rows, mask_id=mask.id)
+    spec = conversion.convert_spec(widened, block_size)
 
     whole = destination.resolve()
     partial = whole.with_name(f".{whole.name}.converting")
@@ -128,47 +128,22 @@ def convert(
         shutil.rmtree(partial)
         raise
     partial.rename(whole)
-    return Conversion(
-        found, mask.text, spec.vocab_size - before.vocab_size, tuple(_only_here(spec))
-    )
+    unpublished = tuple(conversion.unpublished_parts(spec))
+    return Converted(found, mask.text, rows - before.vocab_size, unpublished)
 
 
-def _mask_word(to: Target) -> str:
-    return "MASK" if to == "sdar" else "mask"  # as the published tokenizers spell it
-
-
-def _target_spec(
-    before: ModelSpec, to: Target, mask: MaskToken, block_size: int | None
-) -> ModelSpec:
-    rows = max(before.vocab_size, mask.id + 1)
-    after = replace(before, vocab_size=rows, num_drawable=rows, mask_id=mask.id)
-    if to == "sdar":
-        if block_size is not None and block_size < 1:
-            raise ValueError(f"block_size = {block_size}: must be at least 1")
-        return replace(after, block_size=block_size or DEFAULT_BLOCK)
-    if block_size is not None:
-        raise ValueError(
-            f"block_size = {block_size}: dream attends everywhere and has no blocks; leave it out"
-        )
-    return replace(after, attention="full", is_shifted=True, block_size=None, has_qkv_bias=True)
-
-
-def _only_here(spec: ModelSpec) -> Iterator[str]:
-    """Yield what the family's published code does not know."""
-    if spec.family == "sdar" and spec.has_qkv_bias:
-        yield "biases of queries, keys and values without one of the output (attention_bias)"
-    if spec.family == "sdar" and not spec.has_qk_norm:
-        yield "queries and keys that are not normed (qk_norm = false)"
-    if spec.family == "dream" and spec.has_qk_norm:
-        yield "queries and keys that are normed (qk_norm = true)"
-    if spec.family == "dream" and spec.head_width * spec.num_heads != spec.width:
-        yield f"heads of another width than {spec.width} / {spec.num_heads} (head_dim)"
+def _conversion(to: str) -> Conversion:
+    conversion = family_named(to).conversion
+    if conversion is None:
+        targets = ", ".join(family.name for family in families() if family.conversion is not None)
+        raise ValueError(f"to = {to!r}: must be one of {targets}")
+    return conversion
 
 
 def _write_files(
     source: Path, destination: Path, config: Config, spec: ModelSpec, mask: MaskToken
 ) -> None:
-    """Write everything but the weights. Code is left behind: it is the code of another model."""
+    """Write everything except the weights and code files, which belong to another model."""
     for pattern in COMPANIONS:
         for file in source.glob(pattern):
             if file.suffix != ".py":
@@ -211,7 +186,7 @@ def _write_weights(
 def _converted(
     name: str, tensor: Tensor, before: ModelSpec, after: ModelSpec, mask: MaskToken
 ) -> Mapping[str, Tensor]:
-    """Return what a tensor becomes; most become themselves."""
+    """Return the tensors of the result that replace one of the source; most stay the same."""
     if name in (EMBEDDING, HEAD):
         return {name: with_mask_row(tensor, after.vocab_size, mask)}
     if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
@@ -227,7 +202,7 @@ def with_mask_row(rows: Tensor, num_rows: int, mask: MaskToken) -> Tensor:
     Args:
         rows: `(V, D)`; unchanged.
         num_rows: rows of the result, at least `V`; all new ones are that mean.
-        mask: its id, and how many rows before it are tokens: spare rows, which no text ever
+        mask: its id, and how many rows before it are tokens: spare rows, which were never
             trained, do not count.
     """
     known = rows[: mask.num_known]

@@ -1,8 +1,7 @@
-"""A mask token for a tokenizer that has none.
+"""Adds a mask token to a tokenizer that has none.
 
-Tokenizer files are edited, not loaded and saved again: what a file says of other tokens, its class
-and its chat template stays as its authors wrote it. The result is read back, and has to give the id
-that was asked for.
+Tokenizer files are edited, not loaded and saved again: other tokens, the class and the chat template
+stay as their authors wrote them. The result is read back and must give the requested id.
 """
 
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ class MaskToken:
     Attributes:
         id: its id.
         text: how the tokenizer spells it; `None` where there is no tokenizer.
-        num_known: rows of the embedding that belong to tokens, whether or not it is one of them.
-        is_added: whether the tokenizer did not have it.
+        num_known: rows of the embedding that belong to tokens; it may be one of them.
+        is_added: whether the tokenizer lacked it.
     """
 
     id: int
@@ -38,18 +37,18 @@ def choose_mask_token(
     Args:
         directory: with tokenizer files, or without.
         num_rows: rows of the embedding.
-        given: the caller's wish: a token's id, or the first one not in use.
+        given: the requested id: a token's, or the first one not in use.
         default_text: spelling of a token that is added.
 
     Raises:
-        ValueError: if there is no tokenizer and no wish, the wish leaves a gap, or the tokenizer
-            has ids that the embedding has no row for.
+        ValueError: if there is neither a tokenizer nor a requested id, the id leaves a gap, or the
+            tokenizer has more ids than the embedding has rows.
     """
     if not has_tokenizer(directory):
         if given is None:
             raise ValueError(
-                f"{directory} has no tokenizer (tokenizer.json, or vocab.json and merges.txt), so "
-                "nobody knows which ids are in use: say which one masks, --mask-id ID (mask_id=...)"
+                f"{directory} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) "
+                "that shows which ids are in use: give the mask token's, --mask-id ID (mask_id=...)"
             )
         _require_in_reach(given, num_rows, f"the {num_rows} rows of the embedding")
         return MaskToken(given, None, num_rows, is_added=False)
@@ -81,12 +80,12 @@ def _require_in_reach(mask_id: int, count: int, what: str) -> None:
     if not 0 <= mask_id <= count:
         raise ValueError(
             f"mask_id = {mask_id}: must be one of {what}, or the next one, {count}; any other "
-            "leaves ids between them that mean nothing"
+            "leaves unused ids in between"
         )
 
 
 def write_mask_token(directory: Path, mask: MaskToken) -> None:
-    """Put a mask token into the tokenizer files of a directory.
+    """Write a mask token into the tokenizer files of a directory.
 
     Raises:
         ValueError: if the tokenizer then gives it another id.
@@ -105,12 +104,12 @@ def write_mask_token(directory: Path, mask: MaskToken) -> None:
     if found != mask.id or encode(mask.text, tokenizer) != [mask.id]:
         raise ValueError(
             f"the tokenizer gives {mask.text!r} the id {found} instead of {mask.id}: its ids have "
-            f"gaps; say which id masks, --mask-id ID (mask_id=...)"
+            f"gaps; give the mask token's id, --mask-id ID (mask_id=...)"
         )
 
 
 def _add(directory: Path, mask_id: int, text: str, settings: dict[str, Any]) -> None:
-    """Enter the token in every file that lists added tokens; `settings` is the tokenizer's config."""
+    """Add the token to every file that lists added tokens; `settings` is the tokenizer's config."""
     entry = {
         "content": text,
         "single_word": False,

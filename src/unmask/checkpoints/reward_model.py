@@ -16,10 +16,9 @@ from torch import Tensor
 
 from unmask.checkpoints.checkpoint import DType, fill_from, find_checkpoint, read_spec
 from unmask.checkpoints.tokenizer import Tokenizer, encode, load_tokenizer, render_text
-from unmask.models.families import FAMILIES
+from unmask.models.families import families
 from unmask.models.families.autoregressive import read_source_spec, source_of
 from unmask.models.families.config_file import read_config
-from unmask.models.families.dream import DREAM
 from unmask.models.families.family import token_ids
 from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import plan_documents
@@ -134,11 +133,10 @@ def _read_spec(directory: Path) -> ModelSpec:
     """Read the spec of a known family's backbone, else of an autoregressive one."""
     config = read_config(directory)
     stated = (config.get("architectures") or [None])[0]
-    if any(stated in family.architectures for family in FAMILIES):
+    if any(stated in family.architectures for family in families()):
         return read_spec(directory)
     kind = source_of(config, "SequenceClassification")
-    # Dream names its tensors as these do.
-    return read_source_spec(directory, config, kind, DREAM.name)
+    return read_source_spec(directory, config, kind)
 
 
 def _block(spec: ModelSpec) -> int:

@@ -17,6 +17,7 @@ import typer
 from unmask import __version__
 from unmask.cli import evaluate, models
 from unmask.cli.options import (
+    FamilyName,
     Resume,
     ShowPrompt,
     Words,
@@ -147,6 +148,7 @@ def generate(  # noqa: PLR0913 - one argument per option
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")
     ] = "auto",
+    family: FamilyName = None,
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")
     ] = True,
@@ -166,9 +168,13 @@ def generate(  # noqa: PLR0913 - one argument per option
     from unmask.configs.model import ModelConfig
     from unmask.engine.build import build_llm
 
-    llm = build_llm(ModelConfig(path=model, adapter=adapter, device=device), EngineConfig())
-    conversations = [[Message("user", prompt)] for prompt in prompts]
-    for result in llm.chat(conversations, sampling) if chat else llm.generate(prompts, sampling):
+    config = ModelConfig(path=model, adapter=adapter, device=device, family=family)
+    llm = build_llm(config, EngineConfig())
+    if chat:
+        results = llm.chat([[Message("user", prompt)] for prompt in prompts], sampling)
+    else:
+        results = llm.generate(prompts, sampling)
+    for result in results:
         typer.echo(result.text)
 
 

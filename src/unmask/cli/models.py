@@ -1,11 +1,10 @@
 """The commands about checkpoints: `unmask convert | init | inspect | verify`.
 
-They hang beside the others of `cli.py`, which takes over what is registered here: a command reads its
-words, calls one function of `models` and prints what it returns. As there, whatever is heavy is
-imported inside the command.
+`cli/main.py` takes over the commands registered here. Each reads its arguments, calls one function of
+`checkpoints` or `acceptance` and prints the result; heavy imports stand inside the commands.
 
-`inspect` ends with exit code 2 for a checkpoint that does not load, as every mistake that can be mended,
-and `verify` with 1 if a check failed, so that a script can ask.
+`inspect` ends with exit code 2 for a checkpoint that does not load, as every user error does, and
+`verify` with 1 if a check failed.
 """
 
 import json
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from unmask.cli.options import FamilyName
+
 if TYPE_CHECKING:
     from unmask.checkpoints.inspect import Inspection
-    from unmask.checkpoints.memory import Training
     from unmask.models.spec import ModelSpec
 
 DOES_NOT_LOAD = 2
@@ -62,11 +62,11 @@ def convert(
         Path, typer.Argument(metavar="DESTINATION", help="Where it is written: new, or empty.")
     ],
     to: Annotated[
-        Literal["sdar", "dream"],
-        typer.Option(help="sdar: block by block. dream: every token sees every other, shifted."),
+        str,
+        typer.Option(help="sdar: block-causal. dream: full attention, row i predicts token i + 1."),
     ],
     block_size: Annotated[
-        int | None, typer.Option(help="Slots of a diffusion block, for sdar; 4 by default.")
+        int | None, typer.Option(help="Positions of a diffusion block, for sdar; 4 by default.")
     ] = None,
     mask_id: Annotated[
         int | None,
@@ -84,8 +84,7 @@ def convert(
     typer.echo(f"mask token {spec.mask_id}{spelled}; its row, {rows}, is the mean of the others")
     if done.only_here:
         typer.echo(
-            f"loads here only; the code published for {to} does not know "
-            + ", nor ".join(done.only_here)
+            f"loads here only; the code published for {to} lacks " + " and ".join(done.only_here)
         )
     typer.echo("train it before use: its weights still are those of its source")
 
@@ -93,12 +92,12 @@ def convert(
 @app.command(
     no_args_is_help=True, epilog="Example: unmask init fresh --family sdar --size tiny --seed 3"
 )
-def init(  # noqa: PLR0913 - one argument per option
+def init(
     destination: Annotated[
         Path, typer.Argument(metavar="DESTINATION", help="Where it is written: new, or empty.")
     ],
     family: Annotated[
-        str, typer.Option(help="sdar, dream, llada, ...; a wrong one lists those there are.")
+        str, typer.Option(help="sdar, dream, llada, ... or module:OBJECT; a wrong one lists all.")
     ],
     size: Annotated[str, typer.Option(help="tiny, small or medium.")] = "tiny",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same weights.")] = 0,
@@ -106,44 +105,12 @@ def init(  # noqa: PLR0913 - one argument per option
         str | None,
         typer.Option(help="One token per character of it; one per byte when not given."),
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Transformer layers.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width of the hidden states.")] = None,
-    heads: Annotated[int | None, typer.Option(help="Query heads.")] = None,
-    kv_heads: Annotated[int | None, typer.Option(help="Key and value heads.")] = None,
-    head_width: Annotated[int | None, typer.Option(help="Width of a head.")] = None,
-    ffn_width: Annotated[int | None, typer.Option(help="Width of a feed-forward.")] = None,
-    experts: Annotated[int | None, typer.Option(help="Experts of a layer.")] = None,
-    active_experts: Annotated[int | None, typer.Option(help="Experts of a token.")] = None,
-    expert_width: Annotated[int | None, typer.Option(help="Width of an expert.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Most positions.")] = None,
-    block_size: Annotated[int | None, typer.Option(help="Slots of a diffusion block.")] = None,
-    tied: Annotated[
-        bool | None, typer.Option("--tied", help="Let the head share the embedding's weight.")
-    ] = None,
 ) -> None:
     """Make a random model of a family, with a tokenizer, to try things on or to train from nothing."""
     from unmask.checkpoints import random_init
     from unmask.checkpoints.memory import count_parameters
 
-    model = random_init.init(
-        destination,
-        family,
-        size,
-        seed,
-        alphabet,
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        head_width=head_width,
-        ffn_width=ffn_width,
-        experts=experts,
-        active_experts=active_experts,
-        expert_width=expert_width,
-        max_length=max_length,
-        block_size=block_size,
-        tied=tied,
-    )
+    model = random_init.init(destination, family, size, seed, alphabet)
     typer.echo(f"{destination}: {model.spec.family}, {_pattern(model.spec)}")
     typer.echo(f"{_parameters(*count_parameters(model))}, {model.spec.vocab_size} token ids")
 
@@ -159,17 +126,20 @@ def inspect(
     ],
     tokens: Annotated[
         int | None,
-        typer.Option(help="Tokens in the cache when served; the greatest length by default."),
+        typer.Option(
+            help="Tokens in the cache when served; the model's greatest length by default."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    family: FamilyName = None,
 ) -> None:
-    """Say what a checkpoint is, what it needs and what is wrong with it; exit code 2 if it does not load.
+    """Describe a checkpoint, its memory and the errors of loading it; exit code 2 if it does not load.
 
     Reads headers only: no weight is loaded.
     """
     from unmask.checkpoints.inspect import inspect_checkpoint
 
-    found = inspect_checkpoint(model, tokens)
+    found = inspect_checkpoint(model, tokens, family)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else _report(found))
     if not found.loads:
         raise typer.Exit(DOES_NOT_LOAD)
@@ -195,8 +165,9 @@ def verify(  # noqa: PLR0913 - one argument per option
         int | None, typer.Option(help="Mask token id; found in the checkpoint by default.")
     ] = None,
     block_size: Annotated[
-        int | None, typer.Option(help="Slots of a block; found in the checkpoint by default.")
+        int | None, typer.Option(help="Positions of a block; found in the checkpoint by default.")
     ] = None,
+    family: FamilyName = None,
     published: Published = False,
     published_python: PublishedPython = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this file as well.")] = None,
@@ -210,19 +181,19 @@ def verify(  # noqa: PLR0913 - one argument per option
     if out is not None and not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: no such directory")  # now, not after minutes of work
     from unmask.acceptance.verify import VerifyParams, verify
+    from unmask.configs.model import ModelConfig
     from unmask.runs.files import write_text
 
-    params = VerifyParams(
+    config = ModelConfig(
         path=model,
         device=device,
         dtype=dtype,
-        num_questions=questions,
-        max_tokens=max_tokens,
-        preset=preset,
-        published=(published_python or sys.executable) if published else None,
         mask_id=mask_id,
         block_size=block_size,
+        family=family,
     )
+    python = (published_python or sys.executable) if published else None
+    params = VerifyParams(config, questions, max_tokens, preset, python)
     report = verify(params)
     typer.echo(report.text())
     if out is not None:
@@ -232,61 +203,67 @@ def verify(  # noqa: PLR0913 - one argument per option
 
 
 def _report(found: "Inspection") -> str:
-    """Return tables: what it is, its tokens, its memory, and what is wrong."""
+    """Return tables: what it is, its memory, and why it does not load."""
+    from unmask.checkpoints.memory import DEVICES
     from unmask.runs.text_table import align
 
     parts = [align(_facts(found))]
-    if found.tokens:
-        rows = [(t.role, str(t.id), t.text or "(no text)", t.origin) for t in found.tokens]
-        parts.append(align([("token", "id", "text", "said by"), *rows], right=(1,)))
-    if found.serving:
+    if found.memory:
+        head = ("memory", "weights", "cache/token", "tokens", "to serve")
         rows = [
-            (
-                s.dtype,
-                *map(in_units, (s.weights, s.cache_per_token)),
-                str(s.num_tokens),
-                in_units(s.total),
-            )
-            for s in found.serving
+            (*head, *(f"to train on {n}" for n in DEVICES)),
+            *(
+                (
+                    m.dtype,
+                    *map(in_units, (m.weights, m.cache_per_token)),
+                    str(m.num_tokens),
+                    *map(in_units, (m.serving, *m.training)),
+                )
+                for m in found.memory
+            ),
         ]
-        head = ("to serve", "weights", "cache/token", "tokens", "total")
-        parts.append(align([head, *rows], right=(1, 2, 3, 4)))
-    if found.training:
-        head = ("to train", "optimizer", "devices", "weights", "masters", "gradients", "moments")
-        rows = [(*head, "each device"), *map(_training, found.training)]
-        parts.append(align(rows, right=(2, 3, 4, 5, 6, 7)) + "\nactivations come on top")
-    if found.problems:
-        rows = [
-            ("WRONG" if p.prevents_loading else "note", p.subject, p.found) for p in found.problems
-        ]
-        ways = dict.fromkeys(f"  {p.subject}: {p.way_out}" for p in found.problems)
-        parts.append("\n".join((align(rows), "", "What can be done:", *ways)))
-    verdict = "It loads." if found.loads else "It does not load: see the lines marked WRONG."
-    return "\n\n".join((*parts, verdict))
+        table = align(rows, right=tuple(range(1, len(rows[0]))))
+        parts.append(f"{table}\ntraining with AdamW, on each device; activations come on top")
+    parts += [f"warning: {line}" for line in found.warnings]
+    parts += [f"ERROR: {line}" for line in found.errors]
+    parts.append("It loads." if found.loads else "It does not load: see the lines marked ERROR.")
+    return "\n\n".join(parts)
 
 
 def _facts(found: "Inspection") -> list[tuple[str, str]]:
-    held = ", ".join(f"{count:,} {dtype}" for dtype, count in sorted(found.stored.items()))
     rows = [("path", found.path)]
     if (spec := found.spec) is not None:
         assert found.num_parameters is not None and found.num_active is not None
+        parts = [
+            f"{spec.num_layers} of width {spec.width}",
+            f"{spec.num_heads} heads of {spec.head_width} on {spec.num_kv_heads} of keys and values",
+            f"feed-forward {spec.ffn_width}",
+            *(["biases"] if spec.has_qkv_bias else []),
+            *(["normed queries and keys"] if spec.has_qk_norm else []),
+            *(["tied head"] if spec.is_tied else []),
+        ]
         rows += [
             ("family", spec.family),
             ("pattern", _pattern(spec)),
             ("parameters", _parameters(found.num_parameters, found.num_active)),
-            ("layers", _layers(spec)),
+            ("layers", ", ".join(parts)),
         ]
-        if spec.moe is not None:
-            moe = (
-                f"{spec.moe.num_experts} of width {spec.moe.width}, {spec.moe.num_active} per token"
-            )
-            rows.append(("experts", f"{moe}, in {len(spec.moe.layers)} layers, {spec.moe.router}"))
-        rows.append(("positions", f"{spec.max_length}{_rope(spec)}"))
-        rows.append(("vocabulary", f"{spec.vocab_size} rows, {_known(found.num_token_ids)}"))
+        if (moe := spec.moe) is not None:
+            of = f"{moe.num_experts} of width {moe.width}, {moe.num_active} per token"
+            rows.append(("experts", f"{of}, in {len(moe.layers)} layers, {moe.router}"))
+        eos = ", ".join(map(str, spec.eos_ids)) or "none"
+        rows += [
+            ("positions", f"{spec.max_length}, rotary base {spec.rope_theta:g}"),
+            ("vocabulary", f"{spec.vocab_size} rows; mask id {spec.mask_id}, eos ids {eos}"),
+        ]
+    if found.num_token_ids is None:
+        rows.append(("tokenizer", "none"))
+    else:
+        template = "a chat template" if found.has_chat_template else "no chat template"
+        rows.append(("tokenizer", f"{found.num_token_ids} ids, {template}"))
+    held = ", ".join(f"{count:,} {dtype}" for dtype, count in sorted(found.stored.items()))
     rows.append(("files", f"{found.num_files} of weights, {in_units(found.stored_bytes)}; {held}"))
     rows.append(("number format", f"stated: {found.stated_dtype or 'none'}"))
-    if found.has_chat_template is not None:
-        rows.append(("chat template", "yes" if found.has_chat_template else "no"))
     return rows
 
 
@@ -298,33 +275,6 @@ def _pattern(spec: "ModelSpec") -> str:
 
 def _parameters(total: int, active: int) -> str:
     return f"{total:,} parameters" + (f", {active:,} of them per token" if active < total else "")
-
-
-def _layers(spec: "ModelSpec") -> str:
-    parts = [
-        f"{spec.num_layers} of width {spec.width}",
-        f"{spec.num_heads} heads of {spec.head_width} on {spec.num_kv_heads} of keys and values",
-        f"feed-forward {spec.ffn_width}",
-        *(["biases"] if spec.has_qkv_bias else []),
-        *(["normed queries and keys"] if spec.has_qk_norm else []),
-        *(["tied head"] if spec.is_tied else []),
-    ]
-    return ", ".join(parts)
-
-
-def _rope(spec: "ModelSpec") -> str:
-    scaling = spec.rope_scaling
-    slowed = "" if scaling is None else f", llama3 scaling by {scaling.factor:g}"
-    return f", rotary base {spec.rope_theta:g}{slowed}"
-
-
-def _known(num_token_ids: int | None) -> str:
-    return "no tokenizer" if num_token_ids is None else f"{num_token_ids} ids in the tokenizer"
-
-
-def _training(row: "Training") -> tuple[str, ...]:
-    sizes = (row.weights, row.masters, row.gradients, row.moments, row.total)
-    return (row.dtype, row.optimizer, str(row.devices), *map(in_units, sizes))
 
 
 def in_units(num_bytes: int) -> str:

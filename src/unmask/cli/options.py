@@ -26,6 +26,10 @@ Words = Annotated[
         show_default=False,
     ),
 ]
+FamilyName = Annotated[
+    str | None,
+    Option(help="The model's family as module:OBJECT; found in the model by default."),
+]
 ShowPrompt = Annotated[
     bool, Option("--show-prompt", help="Only print the first prompt as the model reads it.")
 ]

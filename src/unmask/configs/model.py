@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from unmask.configs.import_path import import_object
 from unmask.configs.section import Section
 
 DType = Literal["auto", "float32", "bfloat16", "float64"]
@@ -30,5 +31,16 @@ class ModelConfig(Section):
     """Mask token id; read from the checkpoint if not given."""
     block_size: int | None = Field(default=None, ge=1, le=2**20)
     """Positions per diffusion block; read from the checkpoint if not given."""
+    family: str | None = None
+    """Family of the checkpoint, by its name or as `module:OBJECT` if it stands outside the package; read from
+    the checkpoint if not given."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+
+    @field_validator("family")
+    @classmethod
+    def _exists(cls, family: str | None) -> str | None:
+        # Its type is above this layer, as are the names of the package's own families.
+        if family and ":" in family and not hasattr(import_object(family, repr(family)), "modules"):
+            raise ValueError(f"{family!r}: must be a Family (docs/add-a-family.md)")
+        return family

@@ -1,11 +1,14 @@
-"""`[task]`: what is asked, and how answers are judged. One class per kind of task."""
+"""`[task]`: where problems come from and how responses are graded. One class per kind of task."""
 
+import importlib.util
+import pkgutil
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from unmask.configs.import_path import import_object
 from unmask.configs.sandbox import SandboxConfig
 from unmask.configs.section import Section
 
@@ -13,34 +16,29 @@ BOXED_TEMPLATE = (
     "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 )
 Extraction = Literal["boxed", "stated", "anywhere"]
-# Every name is a file of `unmask.tasks` and a line of `tasks.public_datasets.dataset_by_name`.
-DatasetName = Literal[
-    "gsm8k",
-    "math500",
-    "math_train",
-    "aime24",
-    "aime25",
-    "livebench_math",
-    "livebench_coding",
-    "humaneval",
-    "mbpp",
-    "livecodebench",
-]
+
+
+def dataset_names() -> tuple[str, ...]:
+    """Return the names of the package's data sets: the files of `unmask.tasks.datasets`, which are not imported."""
+    folder = importlib.util.find_spec("unmask.tasks.datasets")
+    assert folder is not None
+    modules = pkgutil.iter_modules(folder.submodule_search_locations)
+    return tuple(sorted(module.name for module in modules))
 
 
 class VerifierConfig(Section):
-    """How verifiers of other packages are run: in worker processes that are killed when they take too long."""
+    """How verifiers of other packages are run: in worker processes that are killed at a time limit."""
 
     workers: int = Field(default=1, ge=1, le=1024)
     """Worker processes."""
     time_limit_s: float = Field(default=5.0, gt=0, le=3600)
     """Seconds of processor time one item may take; an item that takes more scores 0 and is counted in the
-    log. One that does not get its processor time within thirty times as long is tried again, and is never
-    a zero."""
+    log. One that does not get its processor time within thirty times as long is tried again and does not
+    score 0."""
 
 
 class ReasoningGymConfig(Section):
-    """A dataset of the `reasoning_gym` package, judged by that package's own verifier."""
+    """A data set of the `reasoning_gym` package, graded by that package's verifier."""
 
     kind: Literal["reasoning_gym"] = "reasoning_gym"
     """Which kind of task this is."""
@@ -61,8 +59,8 @@ class ReasoningGymConfig(Section):
     exact: bool | None = None
     """Count a graded score as 1 only when it is full; the task decides when not given."""
     allow_lenient: bool = False
-    """Use the data set even if its verifier pays junk, such as the answer `nan`, in full; otherwise it is
-    refused when it is loaded."""
+    """Use the data set even if its verifier gives full reward to junk such as the answer `nan`; otherwise it
+    is refused when it is loaded."""
     reward: str | None = None
     """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
     place of the verifier."""
@@ -71,12 +69,12 @@ class ReasoningGymConfig(Section):
 
 
 class JsonTaskConfig(Section):
-    """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, judged as mathematics."""
+    """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, graded as mathematics."""
 
     kind: Literal["json"] = "json"
     """Which kind of task this is."""
     name: str = "math"
-    """Name that stands in logs."""
+    """Name of the task in logs."""
     train: Path | None = None
     """File of training problems."""
     validation: Path | None = None
@@ -84,7 +82,7 @@ class JsonTaskConfig(Section):
     test: Path | None = None
     """File of problems for the reported numbers."""
     template: str = BOXED_TEMPLATE
-    """What the model is asked; `{question}` stands for the problem's text."""
+    """The prompt; `{question}` is replaced by the problem's text."""
     extraction: Extraction = "boxed"
     """What counts in a response without a closed `\\boxed{}`: nothing (`boxed`), a `stated` answer ("The
     answer is 18."), or the last expression `anywhere`."""
@@ -100,14 +98,14 @@ class DatasetTaskConfig(Section):
 
     kind: Literal["dataset"] = "dataset"
     """Which kind of task this is."""
-    name: DatasetName
-    """Name of the data set."""
+    name: str
+    """Name of the data set, or `module:OBJECT`: a `Dataset` of your own (docs/add-a-task.md)."""
     path: Path | None = None
     """Your copy: a file of one split, or a directory of files; when not given, the directory
     `$UNMASK_DATA`, then the hub by the `datasets` package."""
     template: str | None = None
-    """What the model is asked; `{question}` stands for the problem's text; the data set's own wording
-    when not given."""
+    """The prompt; `{question}` is replaced by the problem's text; the data set's own template when not
+    given."""
     extraction: Extraction | None = None
     """Where the answer is mathematics: what counts in a response without a closed `\\boxed{}`: nothing
     (`boxed`), a `stated` answer ("The answer is 18."), or the last expression `anywhere`; the data
@@ -122,14 +120,19 @@ class DatasetTaskConfig(Section):
     sandbox: SandboxConfig = SandboxConfig()
     """How programs are run, where the answers are programs."""
 
-    @field_validator("name", mode="before")
+    @field_validator("name")
     @classmethod
-    def _is_known(cls, name: Any) -> Any:
-        names = get_args(DatasetName)
-        if name not in names:
-            near = ", ".join(get_close_matches(str(name), names)) or "nothing"
+    def _exists(cls, name: str) -> str:
+        if ":" in name:
+            found = import_object(name, repr(name))
+            # Its type is above this layer: the attributes that building the task reads.
+            if not all(hasattr(found, part) for part in ("sources", "problem", "build_grader")):
+                raise ValueError(f"{name!r}: must be a Dataset, found {type(found).__name__}")
+        elif name not in (names := dataset_names()):
+            near = ", ".join(get_close_matches(name, names)) or "none"
             raise ValueError(
-                f"{name!r} is no data set here; near it: {near}; there are {', '.join(names)}"
+                f"there is no data set {name!r}; near it: {near}; there are {', '.join(names)}, or "
+                "give your own as module:OBJECT"
             )
         return name
 

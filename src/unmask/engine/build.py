@@ -24,7 +24,7 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
     device = device_of(model.device, "model.device")
     packs = device == "cpu" and model.matmul == "packed"
     dtype = dtype_of(model.dtype, device, "model.dtype")
-    loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size)
+    loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size, model.family)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
     if model.adapter is not None:
         load_adapter(loaded, model.adapter)

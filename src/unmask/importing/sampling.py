@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from unmask.importing.rules import (
-    BLOCK_MODELS,
+    MODELS,
     NOTHING,
     Implied,
     Loss,
@@ -23,13 +23,11 @@ from unmask.importing.rules import (
     one_of,
     otherwise,
 )
+from unmask.models.families import families
 
-PRESET_OF = {
-    **dict.fromkeys(BLOCK_MODELS, "dllm_rl_jetengine"),
-    "llada": "llada_official",
-    "mmada": "mmada_official",
-    "dream": "dream_official",
-}
+# The sampler of each `model_base`, as the family's file states it.
+_PRESETS = {base: name for f in families() for base, name in f.dllm_rl_presets.items()}
+PRESET_OF = {base: _PRESETS[base] for base in MODELS}
 # Who reads a section that samples, its name there, and its name here.
 SECTIONS = (
     ("rl", "rollout", "sampling"),

@@ -16,14 +16,12 @@ turns a gradient into NaN or pays the wrong token.
 
 import inspect
 import math
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
+from unmask.configs.import_path import import_object
 from unmask.rewards.weighted import AnswerGroup
 from unmask.types import Prompt, Reward, Score, Trajectory
 
@@ -138,24 +136,9 @@ def _asked(prompt: Prompt) -> str:
 
 
 def _find(path: str, key: str, arguments: str) -> Callable[..., object]:
-    module_name, _, name = path.partition(":")
-    if not module_name or not name:
-        raise ValueError(f"{key} = {path!r}: write it as `module:function`")
-    # A console script does not see the directory it was started in.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ValueError(
-            f"{key} = {path!r}: there is no module {error.name!r}; "
-            "it must be installed, on PYTHONPATH or in the working directory"
-        ) from error
-    function = getattr(module, name, None)
+    function = import_object(path, f"{key} = {path!r}", "function")
     if not callable(function):
-        raise ValueError(f"{key} = {path!r}: module {module_name!r} has no function {name!r}")
+        raise ValueError(f"{key} = {path!r}: the module has no function {path.partition(':')[2]!r}")
     _check_arguments(function, f"{key} = {path!r}", arguments)
     return function
 

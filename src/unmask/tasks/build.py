@@ -1,4 +1,4 @@
-"""From a `[task]` section to its task: the one place that knows every kind."""
+"""Builds the task of a `[task]` section."""
 
 from unmask.configs.task import DatasetTaskConfig, JsonTaskConfig, ReasoningGymConfig, TaskConfig
 from unmask.tasks.json_task import build_json_task
@@ -8,10 +8,10 @@ from unmask.tasks.task import NO_TASK, Task
 
 
 def build_task(config: TaskConfig | None) -> Task:
-    """Make the task a config describes; without a config, one without prompts.
+    """Build the task of a config; without a config, one without prompts.
 
     Raises:
-        ValueError: naming key and value, where it cannot be made.
+        ValueError: naming the key and value that prevent it.
     """
     match config:
         case None:

@@ -1,9 +1,9 @@
-"""What problems answered by a program have in common: the reference, the program, the grader.
+"""The reference, the program and the grader that all problems answered by a program share.
 
 A reference holds `tests` (records of `rewards.code_tests`), the `names` that they use of the program
-(none where it is a script) and, where the data set has them, what the model may take as given:
-`prelude` stands before its program, and `stub` is what it continues when it does not define the
-names itself.
+(none where it is a script) and, where the data set has them, code that the model may rely on:
+`prelude` goes before its program, and `stub` before a response that does not define the names
+itself.
 """
 
 import ast
@@ -25,24 +25,24 @@ FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
 def code_reference(
     tests: Sequence[CodeTest], prelude: str = "", stub: str = "", names: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Make the reference of a problem; see the module for its parts."""
+    """Return the reference of a problem; the module docstring describes its parts."""
     records = [record_from_test(test) for test in tests]
     return {"tests": records, "prelude": prelude, "stub": stub, "names": [*names]}
 
 
 def program_of(reference: Mapping[str, Any], response: str) -> str:
-    """Put together what is run: the response's program after what it may take as given."""
+    """Return the program to run: the code that the model may rely on, then the response's program."""
     names = reference["names"]
     program = program_from_response(response, names)
     if reference["stub"] and not all(defines(program, name) for name in names):
         return reference["stub"] + program
-    # Python wants these first.
+    # `from __future__` imports must come first.
     future = "".join(FUTURE.findall(program))
     return "\n".join((future + reference["prelude"], FUTURE.sub("\n", program)))
 
 
 def code_grader(config: DatasetTaskConfig) -> Grader:
-    """Make the grader that runs the tests of a problem on the program of a response."""
+    """Build the grader that runs the tests of a problem on the program of a response."""
     grader = CodeGrader(config.sandbox)
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
@@ -56,8 +56,8 @@ def code_grader(config: DatasetTaskConfig) -> Grader:
             if verdict.unfit:
                 question = prompt.messages[-1].content[:200]
                 warnings.warn(
-                    f"{prompt.task}, prompt {prompt.uid} ({question!r}): no response could be judged, "
-                    f"which is counted as unfit: {verdict.unfit}",
+                    f"{prompt.task}, prompt {prompt.uid} ({question!r}): no response could be graded; "
+                    f"it is counted as unfit: {verdict.unfit}",
                     stacklevel=2,
                 )
         return [score_from_code_verdict(verdict, config.sandbox.credit) for verdict in verdicts]
@@ -82,7 +82,7 @@ def names_defined(source: str) -> set[str]:
     """Return the functions, classes and variables that a module defines at its top level.
 
     Raises:
-        SyntaxError: it is no Python.
+        SyntaxError: the source is not Python.
     """
     names: set[str] = set()
     for node in ast.parse(source).body:
@@ -94,5 +94,5 @@ def names_defined(source: str) -> set[str]:
 
 
 def fenced(program: str) -> str:
-    """Put a program into a fenced block."""
+    """Return a program in a fenced block."""
     return f"```python\n{program.strip()}\n```"

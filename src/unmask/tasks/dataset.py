@@ -1,7 +1,7 @@
-"""What is known of a published data set: where its splits are, how a record is a problem, what judges it.
+"""The record of a public data set: its splits, how a record becomes a problem, and its grader.
 
-A data set is one file of this package that exports one `Dataset`, and one line in
-`tasks.public_datasets`. It holds no problems: they are read when they are asked for.
+A data set is one file of `tasks/datasets` that exports one `Dataset` as `DATASET`, under the file's
+name. It holds no problems: they are read when a split is requested.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,8 +19,8 @@ class Problem:
     """One problem.
 
     Attributes:
-        question: what goes into the template.
-        reference: what the grader needs, JSON values; never shown to the model.
+        question: the text that fills the template.
+        reference: the JSON values that the grader needs; never shown to the model.
         demonstration: a right response to the data set's own template, for SFT; None where none
             was published.
     """
@@ -32,10 +32,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where one split was published.
+    """One published split.
 
     Attributes:
-        file: how the name of a local copy begins: `gsm8k-test` is `gsm8k-test.jsonl`, and
+        file: the beginning of a local copy's name: `gsm8k-test` is `gsm8k-test.jsonl`, and
             `gsm8k-test-first-100.parquet`.
         hub_split: the split's name on the hub.
     """
@@ -45,28 +45,28 @@ class Source:
 
 
 def math_grader_of(config: DatasetTaskConfig) -> Grader:
-    """Make the grader of problems whose reference is `{"answer": text}`."""
+    """Build the grader of problems whose reference is `{"answer": text}`."""
     return math_grader(config.verifier, config.extraction or "boxed")
 
 
 def problem_and_answer(record: Record) -> Problem:
-    """Read `problem` and `answer`, as most sets of mathematics name them, and the `solution` if there is one."""
+    """Read `problem` and `answer`, as most mathematics sets call them, and the `solution` if there is one."""
     solution = record.text("solution") if record.values.get("solution") else None
     return Problem(record.text("problem"), {"answer": record.text("answer")}, solution)
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A published data set.
+    """A public data set.
 
     Attributes:
         hub: its hub id.
         sources: its published splits; without one for validation, training problems are held out.
-        problem: what a record asks; a ValueError (`Record.error`) where it lacks a field; None
-            leaves the record out, because it belongs to another task.
+        problem: converts a record; raises `Record.error` where it lacks a field, and returns None to
+            leave out a record of another task.
         subset: the name of its configuration on the hub, where there are several.
-        template: what the model is asked; `{question}` stands for the problem's text.
-        build_grader: makes the grader its references are for.
+        template: the prompt; `{question}` is replaced by the problem's text.
+        build_grader: builds the grader of its references.
     """
 
     hub: str

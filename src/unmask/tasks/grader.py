@@ -1,4 +1,4 @@
-"""What judges the responses of a task, and what ends the processes that it holds."""
+"""The record of a grader, and the graders by mathematics and by a user's own reward."""
 
 import re
 import warnings
@@ -13,7 +13,7 @@ from unmask.rewards.math import FACTORY
 from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
 from unmask.types import Prompt, Score
 
-# Golds that need no parser, so that a set of numbers starts no worker when it is read.
+# Golds that need no parser: reading a set of numbers then starts no worker.
 PLAIN = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|[A-Za-z]")
 SHOWN = 5
 
@@ -35,14 +35,14 @@ class Grader:
     """A grader of `(prompt, response)` pairs.
 
     Attributes:
-        grade: the scores of the pairs, in their order.
-        close: ends the processes the grader holds; grading again starts them again.
-        answer: the part of a response that it judges.
-        find_unfit: for each problem (its reference, and a right response where one is published) why
-            no response to it could be judged; an empty text where one can.
-        isolation: how it locks in the programs that it runs; None where it runs none.
-        check: warns of references that it cannot use; called once with the prompts of a split and
-            the words that name it.
+        grade: returns the scores of the pairs, in their order.
+        close: ends its processes; grading again starts them again.
+        answer: returns the part of a response that it grades.
+        find_unfit: for each problem (its reference, and a right response where one is published),
+            returns the reason why no response to it can be graded; an empty string where one can.
+        isolation: of the programs that it runs; None where it runs none.
+        check: warns of references that it cannot use; called once with the name of a split and its
+            prompts.
     """
 
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
@@ -54,7 +54,7 @@ class Grader:
 
 
 def own_grader(reward: str | None) -> Grader | None:
-    """Make the grader of a user's own `module:function`, which runs in this process; None where none is named."""
+    """Build the grader of a user's own `module:function`, which runs in this process; None without one."""
     if reward is None:
         return None
     function = load_reward(reward)
@@ -62,7 +62,7 @@ def own_grader(reward: str | None) -> Grader | None:
 
 
 def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:
-    """Make the grader that compares with the text `reference["answer"]` as mathematics, in worker processes."""
+    """Build the grader that compares with `reference["answer"]` as mathematics, in worker processes."""
     pool = VerifierPool(
         FACTORY, {"extraction": extraction}, verifier.workers, verifier.time_limit_s
     )

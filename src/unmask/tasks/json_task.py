@@ -1,8 +1,8 @@
 """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, the published format.
 
 Every given file is read when the task is built, so that a misspelt path stops a run before its first
-step and not at its last evaluation. Problems are kept as they stand, repeats included: a test set is
-what its authors say it is.
+step and not at its last evaluation. Problems are kept unchanged, repeats included, so that scores
+compare with others on the same file.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from unmask.types import Prompt, Split
 
 
 def build_json_task(config: JsonTaskConfig) -> Task:
-    """Read the given files and make their task.
+    """Read the given files and build their task.
 
     Raises:
         ValueError: a template without a question, or a file that is missing, empty or wrong; names
@@ -58,5 +58,5 @@ def _read_prompts(config: JsonTaskConfig, path: Path, key: str) -> tuple[Prompt,
         reference = {"answer": record.text("ground_truth_answer")}
         prompts.append(prompt_from_text(config.name, text, reference))
     if not prompts:
-        raise ValueError(f"{key} = {path}: the file holds no problem")
+        raise ValueError(f"{key} = {path}: the file holds no problems")
     return tuple(prompts)

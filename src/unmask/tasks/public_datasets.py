@@ -1,30 +1,18 @@
-"""Published data sets as tasks: `kind = "dataset"`.
+"""Public data sets as tasks: `kind = "dataset"`.
 
-Problems are read when a split is first asked for, and kept as they stand, repeats included: a test
-set is what its authors say it is. A problem that its grader cannot judge is left out, by name and
-with a warning. Test problems are never trained on. Where no validation split was
-published, a share of the training problems is held out by a hash of the question, so that the same
-problem is held out whatever the template, the seed and the file it came from.
+Problems are read when a split is first requested, and kept unchanged, repeats included, so that scores
+compare with published ones. A problem that its grader cannot grade is left out, by name and with a
+warning. Test problems are never trained on. Where no validation split was published, a share of the
+training problems is held out by a hash of the question, so that the same problem is held out whatever
+the template, the seed and the file it came from.
 """
 
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from typing import assert_never
 
-from unmask.configs.task import DatasetName, DatasetTaskConfig
-from unmask.tasks import (
-    aime24,
-    aime25,
-    gsm8k,
-    humaneval,
-    livebench_coding,
-    livebench_math,
-    livecodebench,
-    math500,
-    math_train,
-    mbpp,
-)
+from unmask.configs.import_path import import_object
+from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.dataset import Dataset, Problem
 from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.record import UnfitProblemError
@@ -33,43 +21,23 @@ from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.template import check_template, fill
 from unmask.types import Prompt, Split
 
-# Where a prompt keeps what SFT imitates: beside what the grader needs, and like it never shown.
+# Key of a prompt's reference that holds the response for SFT; the model never sees it.
 DEMONSTRATION = "demonstration"
 
 
-def dataset_by_name(name: DatasetName) -> Dataset:  # noqa: C901 - two lines per data set
-    """Return what is known of a data set."""
-    match name:
-        case "gsm8k":
-            return gsm8k.DATASET
-        case "math500":
-            return math500.DATASET
-        case "math_train":
-            return math_train.DATASET
-        case "aime24":
-            return aime24.DATASET
-        case "aime25":
-            return aime25.DATASET
-        case "livebench_math":
-            return livebench_math.DATASET
-        case "livebench_coding":
-            return livebench_coding.DATASET
-        case "humaneval":
-            return humaneval.DATASET
-        case "mbpp":
-            return mbpp.DATASET
-        case "livecodebench":
-            return livecodebench.DATASET
-        case _:
-            assert_never(name)
+def dataset_by_name(name: str) -> Dataset:
+    """Return a data set of `unmask.tasks.datasets`, or one from elsewhere by `module:OBJECT`."""
+    path = name if ":" in name else f"unmask.tasks.datasets.{name}:DATASET"
+    dataset = import_object(path, f"task.name = {name!r}")
+    assert isinstance(dataset, Dataset), "the configuration refuses anything else"
+    return dataset
 
 
 def build_dataset_task(config: DatasetTaskConfig) -> Task:
-    """Make the task of a published data set; its problems are read at the first call of `prompts`.
+    """Build the task of a public data set; its problems are read at the first call of `prompts`.
 
     Raises:
-        ValueError: a path where nothing is, a template without a question, or an own reward that
-            is not there.
+        ValueError: a path or an own reward that does not exist, or a template without a question.
     """
     dataset = dataset_by_name(config.name)
     if config.path is not None:
@@ -95,7 +63,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         if left_out:
             warnings.warn(
                 f"{config.name}: {len(left_out)} of {len(left_out) + len(found)} {split} problems are "
-                f"left out, because no response to them could be judged: {'; '.join(left_out)}",
+                f"left out, because no response to them could be graded: {'; '.join(left_out)}",
                 stacklevel=3,
             )
         grader.check(f"task.name = {config.name!r}, {split} problems", found)
@@ -119,7 +87,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
 def _problems(
     config: DatasetTaskConfig, dataset: Dataset, split: Split, grader: Grader
 ) -> tuple[list[Problem], list[str]]:
-    """Read the problems of a split, published or held out; and name those left out, with the reasons."""
+    """Return the problems of a split, published or held out, and the names and reasons of those left out."""
     is_cut = "validation" not in dataset.sources and split != "test"
     published: Split = "train" if is_cut else split
     if published not in dataset.sources:

@@ -3,20 +3,22 @@
 A prompt's reference is the generator's entry, which the package's own verifier reads in a worker
 process (`rewards.reasoning_gym`). Problems are drawn once; repeats of a prompt are dropped, so a
 split may hold fewer prompts than its share of `size`. Refused: a dataset whose entries JSON cannot
-carry to the worker without changing a verdict, one whose verifier pays junk (it is probed, in the
+carry to the worker without changing a score, one whose verifier gives junk full reward (it is probed, in the
 worker, when the task is built), and arguments its generator refuses.
 """
 
 import difflib
 import json
+import pkgutil
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from unmask.configs.task import ReasoningGymConfig
 from unmask.rewards.reasoning_gym import FACTORY, paid_junk, probes
 from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
-from unmask.tasks import chain_sum, countdown, mini_sudoku
+from unmask.tasks import wordings
 from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.wording import VERBATIM, Entry, Wording
@@ -26,11 +28,11 @@ NUM_PROBED = 5
 
 
 def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
-    """Make the task of one dataset; its problems are drawn at the first call of `prompts`.
+    """Build the task of one data set; its problems are drawn at the first call of `prompts`.
 
     Raises:
         ValueError: unknown dataset, arguments it refuses, no compact wording, entries that JSON
-            cannot carry, or a verifier that pays junk.
+            cannot carry, or a verifier that gives junk full reward.
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
@@ -60,24 +62,27 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
 
 
 def compact_wording(name: str) -> Wording:
-    """Return the compact wording of a dataset, or raise a ValueError that names those that have one."""
-    match name:
-        case "chain_sum":
-            return chain_sum.WORDING
-        case "mini_sudoku":
-            return mini_sudoku.WORDING
-        case "countdown":
-            return countdown.WORDING
-        case _:
-            raise ValueError(
-                f"task.compact = true: {name!r} has no compact wording "
-                "(chain_sum, countdown and mini_sudoku have); set task.compact = false"
-            )
+    """Return the compact wording of a data set.
+
+    Raises:
+        ValueError: it has none; names those that have one.
+    """
+    names = _compact_names()
+    if name not in names:
+        raise ValueError(
+            f"task.compact = true: {name!r} has no compact wording; {', '.join(names)} have one; "
+            "set task.compact = false"
+        )
+    return import_module(f"{wordings.__name__}.{name}").WORDING
+
+
+def _compact_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(wordings.__path__))
 
 
 def is_exact_by_default(name: str) -> bool:
-    """Whether this dataset's graded scores are no partial success: a wrong sum, sudoku or expression."""
-    return name in ("chain_sum", "countdown", "mini_sudoku", "sudoku")
+    """Return whether a partial score counts as 0 by default: a wrong sum, sudoku or expression."""
+    return name == "sudoku" or name in _compact_names()
 
 
 def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) -> Grader:
@@ -126,7 +131,7 @@ def _create_dataset(config: ReasoningGymConfig) -> Any:
         dataset = reasoning_gym.create_dataset(
             config.name, **config.args, size=config.size, seed=config.seed
         )
-    except Exception as error:  # of the generators, each with checks of its own
+    except Exception as error:  # each generator raises its own
         raise ValueError(
             f"task.args = {config.args}: {config.name} refuses them: {error}"
         ) from error
@@ -139,7 +144,7 @@ def _check_survives_json(name: str, dataset: Any, entry: Entry) -> None:
     gold = entry["answer"]
     if dataset.score_answer(gold, carried) != dataset.score_answer(gold, entry):
         raise ValueError(
-            f"task.name = {name!r}: its verifier judges otherwise once an entry has been through JSON; "
+            f"task.name = {name!r}: its verifier scores an entry differently after a round trip through JSON; "
             "it cannot run in a worker process"
         )
 

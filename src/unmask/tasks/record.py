@@ -1,24 +1,24 @@
 """One record of a file of problems, read field by field.
 
-Files of problems are foreign: a field may be missing, or hold something else than its authors
-promised. A record knows the place it came from, so that every complaint names file and line.
+Files of problems come from elsewhere: a field may be missing or of another type than documented. A
+record holds its place, so that every error names file and line.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Fields that published sets name their problems by.
+# Fields that hold a problem's name in public data sets.
 IDS = ("task_id", "question_id", "problem_id", "unique_id", "id")
 
 
 class UnfitProblemError(ValueError):
-    """A problem that no grader can judge: it is left out by name, and the others are kept."""
+    """A problem that no grader can grade: it is left out by name, and the others are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record and where it stands.
+    """A record and its place.
 
     Attributes:
         place: config key, file and line, for messages.
@@ -30,11 +30,11 @@ class Record:
 
     @property
     def name(self) -> str:
-        """Its name in the data set, or else the place where it stands."""
+        """Its name in the data set, else its place."""
         return next((f"{key} {self.values[key]}" for key in IDS if key in self.values), self.place)
 
     def text(self, name: str) -> str:
-        """Return a field that holds a text that is not blank, or a number, as text.
+        """Return a field as a string; it must hold a number or a string that is not blank.
 
         Raises:
             ValueError: it holds anything else.
@@ -46,11 +46,11 @@ class Record:
         raise self.error(name, "must be a text or a number")
 
     def unfit(self, name: str, wanted: str) -> UnfitProblemError:
-        """Return the complaint about a field that no grader can use; arguments as `error`."""
+        """Return the error for a field that no grader can use; arguments as `error`."""
         return UnfitProblemError(str(self.error(name, wanted)))
 
     def error(self, name: str, wanted: str) -> ValueError:
-        """Return the complaint about a field: what it must be, what it is, what else is there."""
+        """Return the error for a field: its requirement, its value and the fields there are."""
         present = ", ".join(self.values) or "nothing"
         shown = repr(self.values.get(name))
         if len(shown) > 200:
@@ -64,7 +64,7 @@ def record_from_json(place: str, value: Any) -> Record:
     """Make a record of a parsed JSON value.
 
     Raises:
-        ValueError: the value is no object.
+        ValueError: the value is not an object.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{place}: expected an object, found {type(value).__name__}")

@@ -1,9 +1,9 @@
-"""Where the records of a published data set come from.
+"""Reads the records of a public data set.
 
-Three places, and the first that has the split is taken: `task.path`, the directory `$UNMASK_DATA`,
-the hub by way of the optional `datasets` package. In a directory a file is known by how its name
-begins (`Source.file`); two that fit are an error, because nobody could tell which one was measured.
-Nothing is downloaded where a path was given.
+The first of three places that has the split is read: `task.path`, the directory `$UNMASK_DATA`, the
+hub through the optional `datasets` package. In a directory a file is found by the beginning of its
+name (`Source.file`); two matching files are an error, because a score would not state which one was
+read. Nothing is downloaded where a path was given.
 """
 
 import importlib.util
@@ -25,7 +25,7 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
     """Read the records of one published split.
 
     Args:
-        dataset: what is read; it has a source for `split`.
+        dataset: the data set; it has a source for `split`.
         split: which split.
         path: `task.path`.
 
@@ -43,7 +43,7 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
         return
     if importlib.util.find_spec("datasets") is None:
         raise ValueError(
-            f"the {split} problems of {dataset.hub} are not here: give task.path, or set "
+            f"the {split} problems of {dataset.hub} were not found: give task.path, or set "
             f"{VARIABLE} to a directory with {source.file}.jsonl, or `pip install 'unmask[datasets]'` "
             "to load them from the hub"
         )
@@ -51,7 +51,7 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
 
 
 def check_path(path: Path) -> None:
-    """Refuse a `task.path` where nothing is, before anything is asked of it."""
+    """Refuse a `task.path` that does not exist, before it is read."""
     if not path.exists():
         raise ValueError(f"task.path = {path}: there is no such file or directory")
 
@@ -62,15 +62,15 @@ def _file_at(path: Path, dataset: Dataset, split: Split) -> Path:
         found = _file_in(path, source)
         if found is None:
             raise ValueError(
-                f"task.path = {path}: no file of the {split} problems in it; name it {source.file}.jsonl "
+                f"task.path = {path}: it has no file of the {split} problems; name it {source.file}.jsonl "
                 f"({', '.join(ENDINGS)} are read)"
             )
         return found
     if len(dataset.sources) == 1 or _is_of(path, source):
         return path
     raise ValueError(
-        f"task.path = {path}: asked for {split} problems, and the name of the file must begin with "
-        f"{source.file} to tell that it holds them; rename it, or give a directory of such files"
+        f"task.path = {path}: the name of a file of {split} problems must begin with "
+        f"{source.file}; rename it, or give a directory of such files"
     )
 
 
@@ -80,7 +80,7 @@ def _file_in(folder: Path, source: Source) -> Path | None:
     found = sorted(path for path in folder.iterdir() if _is_of(path, source))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise ValueError(f"{folder}: which one is meant of {names}? Give it as task.path")
+        raise ValueError(f"{folder}: {names} all hold this split; give one of them as task.path")
     return found[0] if found else None
 
 
@@ -113,7 +113,9 @@ def _read_hub(dataset: Dataset, source: Source) -> Iterator[Record]:
         rows: Iterable[Any] = datasets.load_dataset(
             dataset.hub, dataset.subset, split=source.hub_split
         )
-    except Exception as error:  # a foreign package: of a set that ships as a script, a RuntimeError
+    except (
+        Exception
+    ) as error:  # any error of that package: for a set that ships as a script, a RuntimeError
         raise ValueError(
             f"{dataset.hub} cannot be loaded from the hub ({error}): download its files and give "
             f"task.path, or set {VARIABLE} to a directory with {source.file}.jsonl"

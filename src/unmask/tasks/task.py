@@ -1,8 +1,8 @@
-"""What a task is: prompts in three splits, and the grader they need.
+"""The record of a task: prompts in three splits, and the grader they need.
 
 A prompt's split and number follow from its text alone, by a hash that does not change from process
-to process. So no prompt can stand in two splits, whatever the seed, the order or the number of
-problems drawn, and a model trained today is not tested tomorrow on what it has seen.
+to process. So no prompt is in two splits, whatever the seed, the order or the number of problems
+drawn, and no run tests a model on prompts that another run trained it on.
 """
 
 import hashlib
@@ -24,21 +24,21 @@ def _none_left_out(split: Split) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Where prompts come from, and how responses to them are judged.
+    """The prompts, and how responses to them are graded.
 
     Attributes:
-        name: stands in logs and in `Prompt.task`.
+        name: the name in logs and in `Prompt.task`.
         prompts: the prompts of a split, the same objects at every call; ValueError where there are
             none.
         demonstration: a right response to a prompt without its end-of-text token, for SFT; None
-            where none is known.
-        grade: the scores of `(prompt, response)` pairs, in their order.
-        close: ends the processes the grader holds; grading again starts them again.
-        alphabet: every character of the compact prompts and responses; None where the text is free.
-        answer: the part of a response that is judged; responses with one answer agree (maj@k).
-        left_out: the problems of a split that are not among its prompts, because no response to them
-            could be judged: name and reason of each.
-        isolation: how the programs that are run to judge are locked in; None where none are run.
+            where there is none.
+        grade: returns the scores of `(prompt, response)` pairs, in their order.
+        close: ends the grader's processes; grading again starts them again.
+        alphabet: every character of the compact prompts and responses; None where any character may occur.
+        answer: returns the part of a response that is graded; responses with equal answers agree (maj@k).
+        left_out: returns name and reason of each problem of a split that is not among its prompts,
+            because no response to it could be graded.
+        isolation: of the programs that are run to grade; None where none are run.
     """
 
     name: str
@@ -61,8 +61,8 @@ def prompt_from_text(task: str, text: str, reference: Mapping[str, Any]) -> Prom
 
 
 def split_from_text(text: str, validation_share: float, test_share: float) -> Split:
-    """Return the split a prompt's text falls in; shares are fractions of the distinct prompts."""
-    # The high half: the low half is the prompt's number, and seeds must not tell the split.
+    """Return the split of a prompt's text; shares are fractions of the distinct prompts."""
+    # The high half of the hash: the low half is the prompt's number, which must not depend on the split.
     position = (_hash(text) >> 32) / 2**32
     if position < test_share:
         return "test"

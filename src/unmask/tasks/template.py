@@ -1,12 +1,12 @@
-"""The words around a question.
+"""The text around a question.
 
 A template is a format with one field, `{question}`. The question itself is never read as a format,
-so its braces stand for themselves.
+so its braces stay as they are.
 """
 
 
 def check_template(template: str) -> None:
-    """Refuse a template that a question does not fit into.
+    """Refuse a template that cannot be filled with a question.
 
     Raises:
         ValueError: it has no `{question}`, or another field.
@@ -17,12 +17,12 @@ def check_template(template: str) -> None:
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(
             f"task.template = {template!r}: only {{question}} can be filled in ({error!r}); "
-            "write a brace that stands for itself twice"
+            "write a literal brace twice"
         ) from error
     if not has_question:
         raise ValueError(f"task.template = {template!r}: {{question}} is missing")
 
 
 def fill(template: str, question: str) -> str:
-    """Put a question into a checked template."""
+    """Return a checked template filled with a question."""
     return template.format(question=question)

@@ -1,10 +1,9 @@
-"""How a generated problem is put to the model, and how an answer is read from the response.
+"""The record of a wording: the prompt of a generated problem, and the answer read from a response.
 
-The package's own wording needs a model that reads English. A small model gets a compact wording: a
-few characters to read and a few to write, over a known alphabet. A compact wording touches the text
-only: it renders the response into the layout the package's verifier expects, and that verifier
-judges. A response that cannot be rendered is passed on as it is, and scores what such an answer
-scores.
+The package's own wording needs a model that reads English. A small model gets a compact wording of a
+few characters over a fixed alphabet (`tasks/wordings`). It changes the text only: it converts the
+response to the layout that the package's verifier expects, and that verifier grades it. A response
+that cannot be converted is passed on unchanged.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +20,10 @@ class Wording:
     """The three texts of a problem.
 
     Attributes:
-        question: the prompt, from the generator's entry.
-        demonstration: a right response, from the entry; None where the generator gives no answer.
-        answer: what is judged, from the response.
-        alphabet: every character of prompts and demonstrations; None where the text is free.
+        question: returns the prompt, from the generator's entry.
+        demonstration: returns a right response, from the entry; None where the entry has no answer.
+        answer: returns the part of a response that is graded.
+        alphabet: every character of prompts and demonstrations; None where any may occur.
     """
 
     question: Callable[[Entry], str]

@@ -12,6 +12,7 @@ from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views
 from unmask.engine.scoring import score_views
 from unmask.models.conventions import conventions_of
+from unmask.models.families import imported_name
 from unmask.models.lora import adapters_off
 from unmask.models.transformer import Model
 
@@ -67,7 +68,9 @@ def build_reference(config: RLConfig, model: Model) -> Scorer | None:
         return Scorer(model, config.optimizer.token_budget, without_adapters=True)
     path = config.model.path if is_start else config.loss.kl_to
     mask_id, block_size = config.model.mask_id, config.model.block_size
-    found = load_model(path, model.device, model.dtype, mask_id, block_size)
+    own = config.model
+    family = imported_name(model.spec.family)
+    found = load_model(path, model.device, model.dtype, own.mask_id, own.block_size, family)
     for name in SHARED:
         ours, theirs = getattr(model.spec, name), getattr(found.spec, name)
         if ours != theirs:

@@ -26,7 +26,7 @@ def test_kinds_by_class_and_by_type() -> None:
 
 
 def test_a_class_of_another_task_is_refused_with_what_is_known() -> None:
-    with pytest.raises(ValueError, match=r"'Qwen2ForCausalLM'.*known: Qwen2ForSequenceClassif"):
+    with pytest.raises(ValueError, match=r"'Qwen2ForCausalLM'.*supported: Qwen2ForSequenceClassif"):
         source_of({"architectures": ["Qwen2ForCausalLM"]}, "SequenceClassification")
 
 

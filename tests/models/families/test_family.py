@@ -1,21 +1,30 @@
-"""Which family a config belongs to, and what every family keeps: its configs read back."""
+"""Which family a config belongs to, and what holds of every family: its configs read back.
 
+`test_NAME.py` states the refusals (`REFUSED`) and the easily confused names of tensors (`STORED_NAMES`)
+of a family, and tests what is peculiar to it.
+"""
+
+import ast
 import json
+from importlib import import_module
+from typing import Any
 
 import pytest
 
+from tests.architecture.source import PACKAGE, modules
 from tests.models.toy import FAMILY_CHANGES, GOLDEN, toy_spec
-from unmask.models.families import FAMILIES, family_named, family_of
+from unmask.models.families import families, family_named, family_names, family_of
 from unmask.models.families.family import Family, id_value, require, rope_theta, token_ids
+from unmask.presets import PRESETS
 
-every_family = pytest.mark.parametrize("family", FAMILIES, ids=[f.name for f in FAMILIES])
+every_family = pytest.mark.parametrize("family", families(), ids=[f.name for f in families()])
 
 
 def test_the_architecture_decides_and_the_model_type_stands_in() -> None:
     assert family_of({"architectures": ["SDARForCausalLM"], "model_type": "x"}).name == "sdar"
     assert family_of({"model_type": "sdar"}).name == "sdar"
     for config in ({"architectures": ["Other"], "model_type": "sdar"}, {"model_type": "llama"}, {}):
-        with pytest.raises(ValueError, match="supported: SDARForCausalLM"):
+        with pytest.raises(ValueError, match=r"supported: .*SDARForCausalLM"):
             family_of(config)
 
 
@@ -42,9 +51,51 @@ def test_shared_names_are_told_apart(
     assert family_of(config).name == name
 
 
+# As the released checkpoints have it: changing one would break those whose config leaves it out.
+MASK_IDS = {
+    "dream": 151666,
+    "fast_dllm_v2": 151665,
+    "llada": 126336,
+    "llada2": 156895,
+    "llada_moe": 156895,
+    "mmada": 126336,
+    "sdar": 151669,
+    "sdar_moe": 151669,
+}
+
+
+def stated(family: str, name: str) -> Any:
+    """Return a constant of a family's own test."""
+    return getattr(import_module(f"tests.models.families.test_{family}"), name)
+
+
+@every_family
+def test_every_family_has_its_file_its_sampler_and_its_mask(family: Family) -> None:
+    assert family_named(family.name) is family and family.tiny.family == family.name
+    assert {family.preset, *family.dllm_rl_presets.values()} <= PRESETS.keys()
+    assert family.default_mask_id == MASK_IDS[family.name]
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "message"),
+    [(family, *case) for family in family_names() for case in stated(family, "REFUSED")],
+)
+def test_what_the_backbone_does_not_do_is_refused(
+    family: str, change: dict[str, Any], message: str
+) -> None:
+    config = json.loads((GOLDEN / family / "config.json").read_text())
+    with pytest.raises(ValueError, match=message):
+        family_named(family).read_spec(config | change)
+
+
+@every_family
+def test_tensors_have_their_published_names(family: Family) -> None:
+    expected = stated(family.name, "STORED_NAMES")
+    assert {ours: family.weight_name(ours) for ours in expected} == expected
+
+
 @every_family
 def test_every_family_is_found_by_each_of_its_names(family: Family) -> None:
-    assert family_named(family.name) is family
     for architecture in family.architectures:
         config = {"architectures": [architecture], "model_type": family.model_type}
         assert family_of(config) is family
@@ -95,3 +146,21 @@ def test_what_is_required() -> None:
 def test_the_rotary_base_must_be_stated() -> None:
     with pytest.raises(KeyError, match="rope_theta"):
         rope_theta({})
+
+
+# Literals that are equal to a family's name and are none: presets, dLLM-RL's names of models, and the
+# spec that `unmask quickstart` trains.
+OTHER_NAMES = {
+    *("presets.py", "importing/rules.py", "importing/sampling.py", "cli/main.py"),
+    "trainers/quickstart.py",
+}
+
+
+def test_no_module_outside_the_folder_names_a_family() -> None:
+    found = {
+        str(module.path.relative_to(PACKAGE))
+        for module in modules()
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and node.value in family_names()
+    }
+    assert {path for path in found if not path.startswith("models/families/")} <= OTHER_NAMES

@@ -1,17 +1,10 @@
 """How a LLaDA config reads: OLMo's names, and the traps in them."""
 
-import json
 from typing import Any
 
 import pytest
 
-from tests.models.toy import GOLDEN
-from unmask.models.families.llada import LLADA, read_spec
-
-
-@pytest.fixture
-def config() -> dict[str, Any]:
-    return json.loads((GOLDEN / "llada" / "config.json").read_text())
+from unmask.models.families.llada import read_spec
 
 
 def test_its_conventions(config: dict[str, Any]) -> None:
@@ -21,7 +14,6 @@ def test_its_conventions(config: dict[str, Any]) -> None:
     assert (spec.width, spec.ffn_width, spec.num_layers, spec.head_width) == (64, 96, 3, 16)
     assert (spec.rope_theta, spec.norm_eps, spec.max_length) == (5e5, 1e-5, 256)
     assert (spec.mask_id, spec.eos_ids) == (310, (300,))
-    assert LLADA.default_mask_id == 126336
 
 
 @pytest.mark.parametrize(
@@ -55,35 +47,25 @@ def test_an_absent_key_is_what_the_published_class_takes_it_for(
         read_spec(config)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"activation_type": "swiglu"}, "activation_type = 'swiglu'"),
-        ({"alibi": True}, "alibi = True"),
-        ({"attention_layer_norm": True}, "attention_layer_norm = True"),
-        ({"bias_for_layer_norm": True}, "bias_for_layer_norm = True"),
-        ({"block_group_size": 2}, "block_group_size = 2"),
-        ({"block_type": "sequential"}, "block_type = 'sequential'"),
-        ({"include_bias": True}, "include_bias = True"),
-        ({"input_emb_norm": True}, "input_emb_norm = True"),
-        ({"layer_norm_type": "default"}, "layer_norm_type = 'default'"),
-        ({"layer_norm_with_affine": False}, "layer_norm_with_affine = False"),
-        ({"rope": False}, "rope = False"),
-        ({"scale_logits": True}, "scale_logits = True"),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope type 'linear'"),
-    ],
-)
-def test_what_the_backbone_does_not_do_is_refused(
-    config: dict[str, Any], change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_spec(config | change)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"activation_type": "swiglu"}, "activation_type = 'swiglu'"),
+    ({"alibi": True}, "alibi = True"),
+    ({"attention_layer_norm": True}, "attention_layer_norm = True"),
+    ({"bias_for_layer_norm": True}, "bias_for_layer_norm = True"),
+    ({"block_group_size": 2}, "block_group_size = 2"),
+    ({"block_type": "sequential"}, "block_type = 'sequential'"),
+    ({"include_bias": True}, "include_bias = True"),
+    ({"input_emb_norm": True}, "input_emb_norm = True"),
+    ({"layer_norm_type": "default"}, "layer_norm_type = 'default'"),
+    ({"layer_norm_with_affine": False}, "layer_norm_with_affine = False"),
+    ({"rope": False}, "rope = False"),
+    ({"scale_logits": True}, "scale_logits = True"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "rope type 'linear'"),
+]
 
 
-def test_weight_names() -> None:
-    named = {
-        "backbone.layers.3.ffn.gate.weight": "model.transformer.blocks.3.ff_proj.weight",
-        "backbone.layers.3.ffn.down.weight": "model.transformer.blocks.3.ff_out.weight",
-        "head.projection.weight": "model.transformer.ff_out.weight",
-    }
-    assert {ours: LLADA.weight_name(ours) for ours in named} == named
+STORED_NAMES = {
+    "backbone.layers.3.ffn.gate.weight": "model.transformer.blocks.3.ff_proj.weight",
+    "backbone.layers.3.ffn.down.weight": "model.transformer.blocks.3.ff_out.weight",
+    "head.projection.weight": "model.transformer.ff_out.weight",
+}

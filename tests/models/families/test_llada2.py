@@ -1,18 +1,11 @@
 """How a LLaDA2 config reads: rotary half, groups of experts, fused projections."""
 
-import json
 from typing import Any
 
 import pytest
 
-from tests.models.toy import GOLDEN
-from unmask.models.families.llada2 import LLADA2, read_spec
+from unmask.models.families.llada2 import read_spec
 from unmask.models.spec import MoESpec
-
-
-@pytest.fixture
-def config() -> dict[str, Any]:
-    return json.loads((GOLDEN / "llada2" / "config.json").read_text())
 
 
 def test_its_conventions(config: dict[str, Any]) -> None:
@@ -33,7 +26,6 @@ def test_its_conventions(config: dict[str, Any]) -> None:
         num_active_groups=2,
         has_bias=True,
     )
-    assert LLADA2.default_mask_id == 156895
 
 
 @pytest.mark.parametrize(
@@ -61,37 +53,26 @@ def test_an_absent_bias_is_what_the_published_class_takes_it_for(config: dict[st
         read_spec(config)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"use_bias": True}, "use_bias = True"),
-        ({"use_qkv_bias": True}, "use_qkv_bias = True"),
-        ({"norm_head": True}, "norm_head = True"),
-        ({"norm_softmax": True}, "norm_softmax = True"),
-        ({"use_qk_norm": False}, "use_qk_norm = False"),
-        ({"use_rmsnorm": False}, "use_rmsnorm = False"),
-        ({"using_split_qkv_in_self_attention": True}, "using_split_qkv_in_self_attention = True"),
-        ({"score_function": "softmax"}, "score_function = 'softmax'"),
-        ({"router_dtype": "bf16"}, "router_dtype = 'bf16'"),
-        ({"moe_router_enable_expert_bias": False}, "moe_router_enable_expert_bias = False"),
-        ({"use_sliding_window": True}, "use_sliding_window = True"),
-    ],
-)
-def test_what_the_backbone_does_not_do_is_refused(
-    config: dict[str, Any], change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_spec(config | change)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"use_bias": True}, "use_bias = True"),
+    ({"use_qkv_bias": True}, "use_qkv_bias = True"),
+    ({"norm_head": True}, "norm_head = True"),
+    ({"norm_softmax": True}, "norm_softmax = True"),
+    ({"use_qk_norm": False}, "use_qk_norm = False"),
+    ({"use_rmsnorm": False}, "use_rmsnorm = False"),
+    ({"using_split_qkv_in_self_attention": True}, "using_split_qkv_in_self_attention = True"),
+    ({"score_function": "softmax"}, "score_function = 'softmax'"),
+    ({"router_dtype": "bf16"}, "router_dtype = 'bf16'"),
+    ({"moe_router_enable_expert_bias": False}, "moe_router_enable_expert_bias = False"),
+    ({"use_sliding_window": True}, "use_sliding_window = True"),
+]
 
 
-def test_weight_names() -> None:
-    layer, stored = "backbone.layers.3", "model.layers.3"
-    named = {
-        f"{layer}.attention.q.weight": f"{stored}.attention.query_key_value.weight",
-        f"{layer}.attention.v.weight": f"{stored}.attention.query_key_value.weight",
-        f"{layer}.attention.k_norm.weight": f"{stored}.attention.key_layernorm.weight",
-        f"{layer}.ffn.router.expert_bias": f"{stored}.mlp.gate.expert_bias",
-        f"{layer}.ffn.shared.up.weight": f"{stored}.mlp.shared_experts.up_proj.weight",
-        "backbone.embedding.weight": "model.word_embeddings.weight",
-    }
-    assert {ours: LLADA2.weight_name(ours) for ours in named} == named
+STORED_NAMES = {
+    "backbone.layers.3.attention.q.weight": "model.layers.3.attention.query_key_value.weight",
+    "backbone.layers.3.attention.v.weight": "model.layers.3.attention.query_key_value.weight",
+    "backbone.layers.3.attention.k_norm.weight": "model.layers.3.attention.key_layernorm.weight",
+    "backbone.layers.3.ffn.router.expert_bias": "model.layers.3.mlp.gate.expert_bias",
+    "backbone.layers.3.ffn.shared.up.weight": "model.layers.3.mlp.shared_experts.up_proj.weight",
+    "backbone.embedding.weight": "model.word_embeddings.weight",
+}

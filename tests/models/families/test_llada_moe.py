@@ -1,18 +1,9 @@
 """How a LLaDA-MoE config reads, and what of it is not read."""
 
-import json
 from typing import Any
 
-import pytest
-
-from tests.models.toy import GOLDEN
-from unmask.models.families.llada_moe import LLADA_MOE, read_spec
+from unmask.models.families.llada_moe import read_spec
 from unmask.models.spec import MoESpec
-
-
-@pytest.fixture
-def config() -> dict[str, Any]:
-    return json.loads((GOLDEN / "llada_moe" / "config.json").read_text())
 
 
 def test_its_conventions(config: dict[str, Any]) -> None:
@@ -21,7 +12,6 @@ def test_its_conventions(config: dict[str, Any]) -> None:
     assert spec.has_qk_norm and not spec.has_qkv_bias and spec.mask_id is None
     assert (spec.ffn_width, spec.head_width, spec.rotary_width) == (96, 16, None)
     assert spec.moe == MoESpec(layers=(0, 1, 2), num_experts=8, num_active=3, width=32)
-    assert LLADA_MOE.default_mask_id == 156895
 
 
 def test_what_the_published_code_does_not_read(config: dict[str, Any]) -> None:
@@ -47,27 +37,17 @@ def test_what_some_may_have(config: dict[str, Any]) -> None:
     assert (spec.moe.layers, spec.moe.has_bias, spec.moe.shared_width) == ((1, 2), True, 40)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"attention_bias": True}, "attention_bias = True"),
-        ({"clip_qkv": 8.0}, "clip_qkv = 8.0"),
-        ({"moe_layer_freq": [1, 1]}, "moe_layer_freq = .*not one number per layer of 3"),
-        ({"moe_layer_freq": 1}, "moe_layer_freq = 1"),
-        ({"rope_scaling": {"type": "linear"}}, "rope type 'linear'"),
-    ],
-)
-def test_what_the_backbone_does_not_do_is_refused(
-    config: dict[str, Any], change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_spec(config | change)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"attention_bias": True}, "attention_bias = True"),
+    ({"clip_qkv": 8.0}, "clip_qkv = 8.0"),
+    ({"moe_layer_freq": [1, 1]}, "moe_layer_freq = .*not one number per layer of 3"),
+    ({"moe_layer_freq": 1}, "moe_layer_freq = 1"),
+    ({"rope_scaling": {"type": "linear"}}, "rope type 'linear'"),
+]
 
 
-def test_weight_names() -> None:
-    named = {
-        "backbone.layers.3.ffn.router.weight": "model.layers.3.mlp.gate.weight",
-        "backbone.layers.3.ffn.router.expert_bias": "model.layers.3.mlp.expert_bias",
-        "backbone.layers.3.ffn.shared.up.weight": "model.layers.3.shared_expert.up_proj.weight",
-    }
-    assert {ours: LLADA_MOE.weight_name(ours) for ours in named} == named
+STORED_NAMES = {
+    "backbone.layers.3.ffn.router.weight": "model.layers.3.mlp.gate.weight",
+    "backbone.layers.3.ffn.router.expert_bias": "model.layers.3.mlp.expert_bias",
+    "backbone.layers.3.ffn.shared.up.weight": "model.layers.3.shared_expert.up_proj.weight",
+}

@@ -1,17 +1,11 @@
 """How an SDAR config reads, in every spelling it is found in."""
 
-import json
 from typing import Any
 
 import pytest
 
-from tests.models.toy import GOLDEN, toy_spec
-from unmask.models.families.sdar import SDAR, new_config, read_spec
-
-
-@pytest.fixture
-def config() -> dict[str, Any]:
-    return json.loads((GOLDEN / "sdar" / "config.json").read_text())
+from tests.models.toy import toy_spec
+from unmask.models.families.sdar import new_config, read_spec
 
 
 def test_older_configs_have_the_released_defaults(config: dict[str, Any]) -> None:
@@ -37,20 +31,12 @@ def test_the_rotary_base_has_two_homes(
     assert read_spec(config | change).rope_theta == theta
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear'"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 7.0}}, "rope type 'yarn'"),
-        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"use_sliding_window": True}, "use_sliding_window = True"),
-    ],
-)
-def test_what_the_backbone_does_not_do_is_refused(
-    config: dict[str, Any], change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_spec(config | change)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope type 'linear'"),
+    ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 7.0}}, "rope type 'yarn'"),
+    ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+    ({"use_sliding_window": True}, "use_sliding_window = True"),
+]
 
 
 @pytest.mark.parametrize("eos_ids", [(), (3,), (3, 4)])
@@ -59,11 +45,9 @@ def test_a_new_config_reads_back(eos_ids: tuple[int, ...]) -> None:
     assert read_spec(new_config(spec)) == spec
 
 
-def test_weight_names() -> None:
-    named = {
-        "backbone.embedding.weight": "model.embed_tokens.weight",
-        "backbone.layers.12.attention.q.bias": "model.layers.12.self_attn.q_proj.bias",
-        "backbone.layers.0.ffn_norm.weight": "model.layers.0.post_attention_layernorm.weight",
-        "head.projection.weight": "lm_head.weight",
-    }
-    assert {ours: SDAR.weight_name(ours) for ours in named} == named
+STORED_NAMES = {
+    "backbone.embedding.weight": "model.embed_tokens.weight",
+    "backbone.layers.12.attention.q.bias": "model.layers.12.self_attn.q_proj.bias",
+    "backbone.layers.0.ffn_norm.weight": "model.layers.0.post_attention_layernorm.weight",
+    "head.projection.weight": "lm_head.weight",
+}

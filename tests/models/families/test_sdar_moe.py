@@ -1,18 +1,11 @@
 """How an SDAR-MoE config reads: which layers have experts, and how they are weighted."""
 
-import json
 from typing import Any
 
 import pytest
 
-from tests.models.toy import GOLDEN
-from unmask.models.families.sdar_moe import SDAR_MOE, read_spec
+from unmask.models.families.sdar_moe import read_spec
 from unmask.models.spec import MoESpec
-
-
-@pytest.fixture
-def config() -> dict[str, Any]:
-    return json.loads((GOLDEN / "sdar_moe" / "config.json").read_text())
 
 
 def test_its_conventions(config: dict[str, Any]) -> None:
@@ -22,7 +15,6 @@ def test_its_conventions(config: dict[str, Any]) -> None:
     assert spec.moe == MoESpec(
         layers=(0, 1), num_experts=8, num_active=3, width=32, renormalises=True
     )
-    assert SDAR_MOE.default_mask_id == 151669
 
 
 @pytest.mark.parametrize(
@@ -46,25 +38,15 @@ def test_renormalisation_is_the_configs(config: dict[str, Any]) -> None:
     assert moe is not None and not moe.renormalises
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"attention_bias": True}, "attention_bias = True"),
-        ({"use_sliding_window": True}, "use_sliding_window = True"),
-        ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-    ],
-)
-def test_what_the_backbone_does_not_do_is_refused(
-    config: dict[str, Any], change: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_spec(config | change)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"attention_bias": True}, "attention_bias = True"),
+    ({"use_sliding_window": True}, "use_sliding_window = True"),
+    ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
+]
 
 
-def test_weight_names() -> None:
-    named = {
-        "backbone.layers.3.ffn.router.weight": "model.layers.3.mlp.gate.weight",
-        "backbone.layers.3.ffn.experts.up.weight": "model.layers.3.mlp.experts.{e}.up_proj.weight",
-        "backbone.layers.3.ffn.up.weight": "model.layers.3.mlp.up_proj.weight",
-    }
-    assert {ours: SDAR_MOE.weight_name(ours) for ours in named} == named
+STORED_NAMES = {
+    "backbone.layers.3.ffn.router.weight": "model.layers.3.mlp.gate.weight",
+    "backbone.layers.3.ffn.experts.up.weight": "model.layers.3.mlp.experts.{e}.up_proj.weight",
+    "backbone.layers.3.ffn.up.weight": "model.layers.3.mlp.up_proj.weight",
+}

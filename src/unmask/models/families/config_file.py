@@ -1,9 +1,9 @@
-"""`config.json`: the keys that any family reads, their types, and what must hold between them.
+"""`config.json`: the keys that any family reads, their types, and the relations between them.
 
 One list serves all families, since a key means the same wherever it is read. A value that has the
 right type and would still break the backbone (three heads on two key heads, more active experts than
-there are) is found in the spec, before anything is built from it. Sizes that are merely wrong show
-when the spec is compared with the weights' headers (`checkpoints/weights.py`).
+there are) is refused in the spec, before a model is built from it. Wrong sizes are found when the spec
+is compared with the weights' headers (`checkpoints/weights.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from unmask.models.spec import ModelSpec, MoESpec
 
 CONFIG = "config.json"
 
-# Negative ids stand for none in some configs.
+# Some configs state a negative id for none.
 AnyId = Annotated[int, Field(gt=-(2**31), lt=2**31)]
 Count = Annotated[int, Field(ge=0, le=2**20)]
 Length = Annotated[int, Field(ge=1, lt=2**31)]
@@ -116,12 +116,12 @@ def read_config(directory: Path) -> dict[str, Any]:
 def spec_of_config(
     read: Callable[[Config], ModelSpec], config: Config, directory: Path
 ) -> ModelSpec:
-    """Return the spec that a family's reader makes of a config.
+    """Return the spec that a family reads from a config.
 
     Args:
         read: the reader.
-        config: what `read_config` returned.
-        directory: where it is from, for messages.
+        config: the result of `read_config`.
+        directory: its directory, for messages.
 
     Raises:
         ValueError: naming the key that is missing, or the keys that contradict each other.
@@ -139,7 +139,7 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
     heads, kv_heads = spec.num_heads, spec.num_kv_heads
     if heads % kv_heads:
         yield (
-            f"{heads} heads (num_attention_heads, n_heads) cannot be shared out over {kv_heads} "
+            f"{heads} heads (num_attention_heads, n_heads) must be a multiple of the {kv_heads} "
             "of keys and values (num_key_value_heads, n_kv_heads)"
         )
     rotated = spec.head_width if spec.rotary_width is None else spec.rotary_width
@@ -155,7 +155,7 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
 def _contradictions_of_experts(moe: MoESpec) -> Iterator[str]:
     groups, active_groups = moe.num_groups, moe.num_active_groups
     size, rest = divmod(moe.num_experts, groups)
-    # A group is ranked by its two best experts.
+    # A group's rank is the sum of its two best experts.
     if rest or (moe.router == "grouped_sigmoid" and size < 2):
         yield (
             f"num_experts = {moe.num_experts} is not shared out over n_group = {groups} in at least twos"

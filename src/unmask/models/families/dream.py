@@ -1,13 +1,15 @@
-"""Dream, Dream-Coder and DiffuCoder: Qwen2.5 weights turned to full attention, still predicting the next token.
+"""Dream, Dream-Coder and DiffuCoder: Qwen2.5 weights under full attention, still predicting the next token.
 
-Row i predicts token i + 1, as before the turn. There are no diffusion blocks.
+Row i predicts token i + 1, as in Qwen2.5. There are no diffusion blocks.
 
 Ye et al., "Dream 7B: Diffusion Large Language Models" (2025).
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import Config, Conversion, Family, require, tiny_spec
 from unmask.models.families.qwen import (
     FFN_NAMES,
     NAMES,
@@ -37,8 +39,8 @@ def read_spec(config: Config) -> ModelSpec:
 def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
     assert spec.has_qkv_bias, "as in every Dream checkpoint"
-    # No released checkpoint norms its queries and keys or has a head width of its own; the fields
-    # are for those converted from models that do.
+    # No released checkpoint norms its queries and keys or states a head width; the fields are for
+    # those converted from models that do.
     ours: dict[str, Any] = {"qk_norm": True} if spec.has_qk_norm else {}
     if spec.head_width * spec.num_heads != spec.width:
         ours["head_dim"] = spec.head_width
@@ -55,7 +57,24 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-DREAM = Family(
+def convert_spec(source: ModelSpec, block_size: int | None) -> ModelSpec:
+    """Return the spec of a Dream that continues an autoregressive model; it has no blocks."""
+    if block_size is not None:
+        raise ValueError(
+            f"block_size = {block_size}: dream has full attention and no blocks; leave it out"
+        )
+    return replace(source, attention="full", is_shifted=True, block_size=None, has_qkv_bias=True)
+
+
+def unpublished_parts(spec: ModelSpec) -> Iterator[str]:
+    """Yield the parts of a spec that the published code lacks."""
+    if spec.has_qk_norm:
+        yield "norms of queries and keys (qk_norm = true)"
+    if spec.head_width * spec.num_heads != spec.width:
+        yield f"a head width other than {spec.width} / {spec.num_heads} (head_dim)"
+
+
+FAMILY = Family(
     name="dream",
     architectures=("DreamModel",),
     model_type="Dream",
@@ -65,4 +84,9 @@ DREAM = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES},
+    tiny=tiny_spec("dream", has_qkv_bias=True, attention="full", is_shifted=True),
+    preset="dream_official",
+    reference_arguments="full",
+    dllm_rl_presets={"dream": "dream_official"},
+    conversion=Conversion("<|mask|>", convert_spec, unpublished_parts),
 )

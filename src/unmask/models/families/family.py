@@ -1,19 +1,39 @@
-"""What a family is: how its `config.json` reads, and what its tensors are called.
+"""The record of a checkpoint family, and the helpers that its file reads a `config.json` with.
 
-Everything that tells one published checkpoint from another is data in one file beside this one; the
-backbone never asks for a name. A config that asks for something the backbone does not do is refused
-by name rather than run without.
+Everything that distinguishes one family from another is data in its own file of this folder; the
+backbone is built from a `ModelSpec` and never reads a name. A config that asks for something the
+backbone does not do is refused by name.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from unmask.models.families.json_keys import shortened
-from unmask.models.spec import ModelSpec, RopeScaling
+from unmask.models.spec import ModelSpec, MoESpec, RopeScaling
 
 Config = Mapping[str, Any]
+# What the reference code's `forward` takes besides the token ids of a whole text: `none`; `full`, the
+# string as `attention_mask`; `seen`, a mask `(1, 1, L, L)` that is 1 where a key is seen, and positions;
+# `added`, that mask as 0 and minus infinity, and positions; `block_size`, the length of a block.
+ReferenceArguments = Literal["none", "full", "seen", "added", "block_size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """How a family continues an autoregressive checkpoint (`checkpoints/convert.py`).
+
+    Attributes:
+        mask_text: text of the mask token where the tokenizer has none.
+        convert_spec: the causal spec and the block size asked for, to the spec of the result;
+            ValueError for a block size the family cannot have.
+        unpublished_parts: of a spec, the parts that the published code of the family lacks.
+    """
+
+    mask_text: str
+    convert_spec: Callable[[ModelSpec, int | None], ModelSpec]
+    unpublished_parts: Callable[[ModelSpec], Iterator[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +41,26 @@ class Family:
     """One published kind of checkpoint.
 
     Attributes:
-        name: what specs, messages and our own configs call it.
-        architectures: class names it goes by in `architectures[0]`, the usual one first.
+        name: the name of its file, or `module:OBJECT` for a family outside this package.
+        architectures: class names in `architectures[0]`, the usual one first.
         model_type: its `model_type`, which decides only between families of one architecture, or
-            where none is named: families share them too.
+            where no architecture is stated.
         default_mask_id: mask id of the released checkpoints, for configs that leave it out.
-        block_key: config key of the block size; `None` where configs say nothing of it.
+        block_key: config key of the block size; `None` where configs do not state it.
         mask_key: config key of the mask id.
-        read_spec: config to spec; a missing key is a `KeyError`, a value we cannot honour a
-            `ValueError`.
+        read_spec: config to spec; a missing key is a `KeyError`, a value that the backbone does not
+            support a `ValueError`.
         new_config: spec to the config of a model made from scratch.
         modules: our module names to the checkpoint's; `{i}` stands for the layer, `{e}` for the
             expert, whose tensors we hold stacked. Several of ours may have one name: the
-            checkpoint holds them fused, one below the other. A parameter of another place than
-            its module is named whole.
+            checkpoint holds them fused, one below the other. A parameter that is stored elsewhere
+            than its module has an entry under its whole name.
+        tiny: spec of a small random model, which `unmask init` writes or enlarges (`tiny_spec`).
+        preset: its published sampler, a name in `presets.py`.
+        reference_arguments: what its published code takes, for `unmask verify --published`.
+        dllm_rl_presets: for each `model_base` of dLLM-RL's configs that is this family, the sampler
+            used there, a name in `presets.py`.
+        conversion: how it continues an autoregressive checkpoint; `None` if it does not.
     """
 
     name: str
@@ -46,6 +72,11 @@ class Family:
     read_spec: Callable[[Config], ModelSpec]
     new_config: Callable[[ModelSpec], dict[str, Any]]
     modules: Mapping[str, str]
+    tiny: ModelSpec
+    preset: str
+    reference_arguments: ReferenceArguments
+    dllm_rl_presets: Mapping[str, str] = field(default_factory=dict[str, str])
+    conversion: Conversion | None = None
 
     def weight_name(self, parameter: str) -> str:
         """Return the checkpoint's name of our `backbone.layers.3.attention.q.weight`, say; experts stay `{e}`."""
@@ -56,10 +87,42 @@ class Family:
         return name.replace("{i}", layer[0] if layer else "")
 
 
+TINY_MOE = MoESpec(layers=(0, 1), num_experts=8, num_active=2, width=32)
+
+
+def tiny_spec(family: str, **fields: Any) -> ModelSpec:
+    """Return the spec of two narrow layers, for a tokenizer whose ids 0 and 1 are `<eos>` and `<mask>`.
+
+    Args:
+        family: its name.
+        fields: its conventions; every field of a `ModelSpec` may be given.
+    """
+    shape: dict[str, Any] = {
+        "num_layers": 2,
+        "width": 64,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_width": 16,
+        "ffn_width": 192,
+        "vocab_size": 258,
+        "num_drawable": 258,
+        "max_length": 2048,
+        "rope_theta": 1e4,
+        "norm_eps": 1e-6,
+        "is_tied": False,
+        "mask_id": 1,
+        "eos_ids": (0,),
+        "block_size": None,
+        "has_qkv_bias": False,
+        "has_qk_norm": False,
+    }
+    return ModelSpec(family=family, **shape | fields)
+
+
 def require(config: Config, **needed: object) -> None:
     """Refuse a config that states another value than the only supported one; an absent key or a null is fine.
 
-    Dropouts are not asked for: inference and training here have none, whatever the config states.
+    Dropouts are not checked: inference and training here have none, whatever the config states.
 
     Raises:
         ValueError: naming the key, its value and the value supported.
@@ -76,7 +139,7 @@ def rope_theta(config: Config) -> float:
     """Return the rotary base of a family whose released checkpoints never scale rotary positions.
 
     Raises:
-        KeyError: if it is not there.
+        KeyError: if it is missing.
         ValueError: if the rotary positions are scaled.
     """
     theta, scaling = rope(config)
@@ -89,7 +152,7 @@ def rope(config: Config) -> tuple[float, RopeScaling | None]:
     """Return the rotary base and its scaling: in `rope_parameters` (transformers 5), else `rope_scaling`.
 
     Raises:
-        KeyError: if the base, or a number of the scaling, is not there.
+        KeyError: if the base, or a number of the scaling, is missing.
         ValueError: if the scaling is of a kind that is not supported, or its bounds are reversed.
     """
     stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -111,7 +174,7 @@ def rope(config: Config) -> tuple[float, RopeScaling | None]:
 
 
 def rope_fields(scaling: RopeScaling | None) -> dict[str, Any] | None:
-    """Return what a config states as `rope_scaling`: the reverse of `rope`."""
+    """Return the value of `rope_scaling` in a config: the inverse of `rope`."""
     if scaling is None:
         return None
     return {
@@ -131,5 +194,5 @@ def token_ids(value: int | list[int] | None) -> tuple[int, ...]:
 
 
 def id_value(ids: tuple[int, ...]) -> int | list[int] | None:
-    """Return what a config says for these ids; `token_ids` reads it back."""
+    """Return the config value of these ids: the inverse of `token_ids`."""
     return ids[0] if len(ids) == 1 else list(ids) or None

@@ -1,14 +1,14 @@
-"""Fast-dLLM v2: Qwen2.5 weights turned block-causal, still predicting the next token.
+"""Fast-dLLM v2: Qwen2.5 weights under a block-causal pattern, still predicting the next token.
 
 Row i predicts token i + 1, so the first token of a block is predicted by the last row of the clean
-block before it. The published sampler opens a block in pieces of 8; no config says so.
+block before it. The published sampler opens a block in pieces of 8, which no config states.
 
 Wu et al., "Fast-dLLM v2: Efficient Block-Diffusion LLM" (2025).
 """
 
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import Config, Family, require, tiny_spec
 from unmask.models.families.qwen import FFN_NAMES, NAMES, read_fields, write_fields, write_window
 from unmask.models.spec import ModelSpec
 
@@ -48,7 +48,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-FAST_DLLM_V2 = Family(
+FAMILY = Family(
     name="fast_dllm_v2",
     architectures=("Fast_dLLM_QwenForCausalLM",),
     model_type="Fast_dLLM_Qwen",
@@ -58,4 +58,13 @@ FAST_DLLM_V2 = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules={**NAMES, **FFN_NAMES},
+    tiny=tiny_spec(
+        "fast_dllm_v2",
+        has_qkv_bias=True,
+        block_size=32,
+        is_shifted=True,
+        sub_block_size=SUB_BLOCK_SIZE,
+    ),
+    preset="fastdllm_v2",
+    reference_arguments="block_size",
 )

@@ -1,10 +1,10 @@
 """LLaDA-8B Base and Instruct, and LLaDA-1.5: full attention, unshifted, with OLMo's names.
 
-Two traps in the names: `ff_proj` is the gate and `up_proj` beside it the other half; a layer's
+Two traps in the names: `ff_proj` is the gate and `up_proj` the other half; a layer's
 `ff_out` is its down projection and the `ff_out` outside the layers is the head.
 
-Blocks are only an order of writing (semi-autoregressive sampling); 32 is what the demos use, and no
-config says otherwise.
+Blocks are only an order of writing (semi-autoregressive sampling); no config states them, and the demos
+use 32.
 
 Nie et al., "Large Language Diffusion Models" (2025).
 """
@@ -17,6 +17,7 @@ from unmask.models.families.family import (
     id_value,
     require,
     rope_theta,
+    tiny_spec,
     token_ids,
 )
 from unmask.models.spec import ModelSpec
@@ -24,7 +25,7 @@ from unmask.models.spec import ModelSpec
 LAYER = "backbone.layers.{i}"
 STORED = "model.transformer.blocks.{i}"
 
-# What the published class takes for a key that is absent, where that is not what we do.
+# Defaults of the published class for absent keys, where the backbone supports another value only.
 CLASS_DEFAULTS = {
     "activation_type": "swiglu",
     "block_type": "sequential",
@@ -65,7 +66,7 @@ def read_spec(config: Config) -> ModelSpec:
 
 
 def require_plain(config: Config) -> None:
-    """Refuse the parts of OLMo's config that no LLaDA uses and the backbone does not do.
+    """Refuse the parts of OLMo's config that no LLaDA uses and the backbone does not support.
 
     Raises:
         ValueError: naming the key and its value.
@@ -154,7 +155,7 @@ NAMES = {
     "head.projection": "model.transformer.ff_out",
 }
 
-LLADA = Family(
+FAMILY = Family(
     name="llada",
     architectures=("LLaDAModelLM",),
     model_type="llada",
@@ -164,4 +165,8 @@ LLADA = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules=NAMES,
+    tiny=tiny_spec("llada", attention="full", block_size=32),
+    preset="llada_official",
+    reference_arguments="none",
+    dllm_rl_presets={"llada": "llada_official"},
 )

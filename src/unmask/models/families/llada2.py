@@ -1,16 +1,17 @@
 """LLaDA2.0 and 2.1, mini and flash: block-causal, half of each head rotated, grouped sigmoid routing.
 
 The first layers are dense; the others add a feed-forward that every token passes to the experts. The
-chosen weights are renormalised whenever there is more than one, whatever `norm_topk_prob` says: the
+chosen weights are renormalised whenever there is more than one, whatever `norm_topk_prob` is: the
 published code does not read it. Queries, keys and values are stored as one tensor, heads of each in
 turn. Released configs leave out block size and mask id.
 
 Bie et al., "LLaDA2.0: Scaling Up Diffusion Language Models to 100B" (2025).
 """
 
+from dataclasses import replace
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
 from unmask.models.families.qwen import (
     EXPERT_NAMES,
     FFN_NAMES,
@@ -55,13 +56,13 @@ def read_spec(config: Config) -> ModelSpec:
 
 
 def require_plain(config: Config) -> None:
-    """Refuse what the config class offers, no released checkpoint uses and the backbone does not do.
+    """Refuse options of the config class that no released checkpoint uses and the backbone does not support.
 
     Raises:
         ValueError: naming the key and its value.
     """
     require(
-        {"use_bias": True, **config},  # the published class takes an absent key for true
+        {"use_bias": True, **config},  # the default of the published class
         moe_router_enable_expert_bias=True,
         norm_head=False,
         norm_softmax=False,
@@ -79,7 +80,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
     moe = spec.moe
     assert moe is not None and moe.router == "grouped_sigmoid" and moe.has_bias
-    assert moe.renormalises == (moe.num_active > 1), "a config cannot say otherwise"
+    assert moe.renormalises == (moe.num_active > 1), "a config cannot state anything else"
     assert moe.shared_width % moe.width == 0, "the shared width counts experts"
     assert spec.has_qk_norm and not spec.has_qkv_bias, "as in every LLaDA2 checkpoint"
     first = spec.num_layers - len(moe.layers)
@@ -123,7 +124,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-LLADA2 = Family(
+FAMILY = Family(
     name="llada2",
     architectures=("LLaDA2MoeModelLM",),
     model_type="llada2_moe",
@@ -145,4 +146,23 @@ LLADA2 = Family(
         **EXPERT_NAMES,
         **shared_names(f"{STORED}.mlp.shared_experts"),
     },
+    tiny=tiny_spec(
+        "llada2",
+        has_qk_norm=True,
+        block_size=32,
+        rotary_width=8,
+        moe=replace(
+            TINY_MOE,
+            layers=(1,),
+            shared_width=32,
+            router="grouped_sigmoid",
+            renormalises=True,
+            scale=2.5,
+            num_groups=4,
+            num_active_groups=2,
+            has_bias=True,
+        ),
+    ),
+    preset="llada2",
+    reference_arguments="added",
 )

@@ -1,18 +1,18 @@
 """LLaDA-MoE: full attention, unshifted, with a mixture of experts.
 
-The published code takes the softmax of all experts and weights by it as it is: what the config says
-of renormalisation, score function, groups and scale is never read there, so it is not read here. An
+The published code weights by the softmax over all experts: it never reads the config's renormalisation,
+score function, groups and scale, so they are not read here either. An
 expert bias, where there is one, moves the choice and the weights alike. Its `model_type` is plain
 LLaDA's; the architecture tells them apart.
 
-Blocks are only an order of writing; 32 is what the demos use, and no config says otherwise.
+Blocks are only an order of writing; no config states them, and the demos use 32.
 
 Zhu et al., "LLaDA-MoE: A Sparse MoE Diffusion Language Model" (2025).
 """
 
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
 from unmask.models.families.qwen import (
     EXPERT_NAMES,
     FFN_NAMES,
@@ -57,7 +57,7 @@ def expert_layers(config: Config) -> tuple[int, ...]:
     """Return the layers with experts: those whose `moe_layer_freq` is not 0.
 
     Raises:
-        ValueError: if it is no list with one number per layer.
+        ValueError: if it is not a list with one number per layer.
     """
     frequencies, num_layers = config["moe_layer_freq"], config["num_hidden_layers"]
     if not isinstance(frequencies, list) or len(frequencies) != num_layers:
@@ -101,7 +101,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-LLADA_MOE = Family(
+FAMILY = Family(
     name="llada_moe",
     architectures=("LLaDAMoEModelLM", "LLaDAMoEModel"),
     model_type="llada",
@@ -119,4 +119,7 @@ LLADA_MOE = Family(
         f"{LAYER}.ffn.router.expert_bias": f"{STORED}.mlp.expert_bias",
         **shared_names(f"{STORED}.shared_expert"),
     },
+    tiny=tiny_spec("llada_moe", has_qk_norm=True, attention="full", block_size=32, moe=TINY_MOE),
+    preset="llada_official",
+    reference_arguments="none",
 )

@@ -1,6 +1,6 @@
-"""MMaDA: a LLaDA whose vocabulary goes on with the codes of images.
+"""MMaDA: a LLaDA whose vocabulary continues with image codes.
 
-Text ids come first; only they may be drawn here, image codes are rows without a text. Checkpoints
+Text ids come first, and only they may be drawn; image codes are rows that the tokenizer cannot decode. Checkpoints
 state MMaDA's own class or, as their remote code does, plain LLaDA's.
 
 Yang et al., "MMaDA: Multimodal Large Diffusion Language Models" (2025).
@@ -22,7 +22,7 @@ def read_spec(config: Config) -> ModelSpec:
 
 
 def new_config(spec: ModelSpec) -> dict[str, Any]:
-    """Write the fields of a released config, but for the tokens of an image, which a spec does not know."""
+    """Write the fields of a released config, without the number of tokens of an image."""
     return llada.new_config(spec) | {
         "architectures": ["MMadaModelLM"],
         "codebook_size": spec.vocab_size - spec.num_drawable,
@@ -36,7 +36,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-MMADA = Family(
+FAMILY = Family(
     name="mmada",
     architectures=("MMadaModelLM", "LLaDAModelLM"),
     model_type="mmada",
@@ -46,4 +46,8 @@ MMADA = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules=llada.NAMES,
+    tiny=replace(llada.FAMILY.tiny, family="mmada"),
+    preset="mmada_official",
+    reference_arguments="none",
+    dllm_rl_presets={"mmada": "mmada_official"},
 )

@@ -1,7 +1,6 @@
-"""What the families that grew out of Qwen's code share: names of config fields and of tensors.
+"""Names of config fields and tensors that the families derived from Qwen's code share.
 
-Each of them is still a file of its own beside this one; here is only the text they would otherwise
-repeat. A family whose config or tensors differ takes the part that fits and adds the rest.
+A family whose config or tensors differ imports the part that fits and adds the rest.
 """
 
 from typing import Any
@@ -12,7 +11,7 @@ from unmask.models.spec import ModelSpec
 LAYER = "backbone.layers.{i}"
 STORED = "model.layers.{i}"
 
-# Everything but the feed-forward, and the per-head norms that only some have.
+# Everything except the feed-forward, and the per-head norms that only some have.
 NAMES = {
     "backbone.embedding": "model.embed_tokens",
     f"{LAYER}.attention_norm": f"{STORED}.input_layernorm",
@@ -42,17 +41,17 @@ EXPERT_NAMES = {
 
 
 def shared_names(prefix: str) -> dict[str, str]:
-    """Return the names of the feed-forward every token passes, which sits at `prefix`."""
+    """Return the names of the feed-forward that every token passes, stored at `prefix`."""
     parts = ("gate", "up", "down")
     return {f"{LAYER}.ffn.shared.{part}": f"{prefix}.{part}_proj" for part in parts}
 
 
 def read_fields(config: Config) -> dict[str, Any]:
-    """Return the fields of a `ModelSpec` that these configs name alike.
+    """Return the fields of a `ModelSpec` that have the same keys in all these configs.
 
     Raises:
         KeyError: for a key that is missing.
-        ValueError: for a value that the backbone does not do.
+        ValueError: for a value that the backbone does not support.
     """
     require(config, hidden_act="silu", use_sliding_window=False)
     theta, scaling = rope(config)
@@ -77,7 +76,7 @@ def read_fields(config: Config) -> dict[str, Any]:
 
 def write_fields(spec: ModelSpec) -> dict[str, Any]:
     """Return the config fields that `read_fields` reads, and those that go with them."""
-    assert spec.num_drawable == spec.vocab_size, "these configs cannot say which ids are text"
+    assert spec.num_drawable == spec.vocab_size, "these configs cannot state which ids are text"
     return {
         "attention_dropout": 0.0,
         "eos_token_id": id_value(spec.eos_ids),
@@ -98,7 +97,7 @@ def write_fields(spec: ModelSpec) -> dict[str, Any]:
 
 
 def write_window(spec: ModelSpec) -> dict[str, Any]:
-    """Return the config fields that say no layer has a sliding window."""
+    """Return the config fields of a model without sliding windows."""
     return {
         "max_window_layers": spec.num_layers,
         "sliding_window": None,
@@ -108,7 +107,7 @@ def write_window(spec: ModelSpec) -> dict[str, Any]:
 
 
 def rotary_width(config: Config, head_width: int) -> int | None:
-    """Return how many dimensions of a head are rotated, by `partial_rotary_factor`; `None` is all of them."""
+    """Return the number of rotated dimensions of a head, by `partial_rotary_factor`; `None` is all of them."""
     factor = config["partial_rotary_factor"]
     return None if factor == 1 else int(head_width * factor)
 

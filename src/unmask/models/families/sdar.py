@@ -7,9 +7,11 @@ so callers may override it.
 Cheng et al., "SDAR: A Synergistic Diffusion-AutoRegression Paradigm" (2025).
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from unmask.models.families.family import Config, Family
+from unmask.models.families.family import Config, Conversion, Family, tiny_spec
 from unmask.models.families.qwen import (
     FFN_NAMES,
     NAMES,
@@ -35,8 +37,8 @@ def read_spec(config: Config) -> ModelSpec:
 
 def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
-    # Every released checkpoint norms its queries and keys, and no field says so; ours is for those
-    # converted from models that do not.
+    # Every released checkpoint norms its queries and keys without a field that states it; ours is
+    # for those converted from models that do not.
     ours = {} if spec.has_qk_norm else {"qk_norm": False}
     return {
         **ours,
@@ -59,7 +61,22 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-SDAR = Family(
+def convert_spec(source: ModelSpec, block_size: int | None) -> ModelSpec:
+    """Return the spec of an SDAR that continues an autoregressive model; blocks of 4 by default."""
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size = {block_size}: must be at least 1")
+    return replace(source, block_size=block_size or 4)
+
+
+def unpublished_parts(spec: ModelSpec) -> Iterator[str]:
+    """Yield the parts of a spec that the published code lacks."""
+    if spec.has_qkv_bias:
+        yield "biases of queries, keys and values without one of the output (attention_bias)"
+    if not spec.has_qk_norm:
+        yield "queries and keys without norms (qk_norm = false)"
+
+
+FAMILY = Family(
     name="sdar",
     architectures=("SDARForCausalLM",),
     model_type="sdar",
@@ -69,4 +86,9 @@ SDAR = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES},
+    tiny=tiny_spec("sdar", has_qk_norm=True, block_size=4),
+    preset="sdar",
+    reference_arguments="seen",
+    dllm_rl_presets={"sdar": "dllm_rl_jetengine", "trado": "dllm_rl_jetengine"},
+    conversion=Conversion("<|MASK|>", convert_spec, unpublished_parts),
 )

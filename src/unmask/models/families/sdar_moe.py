@@ -1,14 +1,15 @@
 """SDAR-MoE: a Qwen3-MoE backbone under a block-causal pattern.
 
 A softmax router whose chosen weights are renormalised if the config says so; layers are dense where
-it says so, which no released config does. Released configs leave out block size and mask id.
+it states so, which no released config does. Released configs leave out block size and mask id.
 
 Cheng et al., "SDAR: A Synergistic Diffusion-AutoRegression Paradigm" (2025).
 """
 
+from dataclasses import replace
 from typing import Any
 
-from unmask.models.families.family import Config, Family, require
+from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
 from unmask.models.families.qwen import (
     EXPERT_NAMES,
     FFN_NAMES,
@@ -23,7 +24,7 @@ from unmask.models.spec import ModelSpec, MoESpec
 
 def read_spec(config: Config) -> ModelSpec:
     """Read an SDAR-MoE config; see `Family.read_spec`."""
-    # The published class gives the output projection this bias too, which we do not have.
+    # The published class gives the output projection this bias too, which the backbone lacks.
     require(config, attention_bias=False)
     return ModelSpec(
         **read_fields(config),
@@ -43,7 +44,7 @@ def read_spec(config: Config) -> ModelSpec:
 
 
 def expert_layers(config: Config) -> tuple[int, ...]:
-    """Return the layers with experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`."""
+    """Return the layers with experts: every `decoder_sparse_step`-th except those in `mlp_only_layers`."""
     step, dense = config["decoder_sparse_step"], config["mlp_only_layers"] or ()
     layers = range(config["num_hidden_layers"])
     return tuple(i for i in layers if i not in dense and (i + 1) % step == 0)
@@ -75,7 +76,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-SDAR_MOE = Family(
+FAMILY = Family(
     name="sdar_moe",
     architectures=("SDARMoeForCausalLM",),
     model_type="sdar_moe",
@@ -85,4 +86,9 @@ SDAR_MOE = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES, **EXPERT_NAMES},
+    tiny=tiny_spec(
+        "sdar_moe", has_qk_norm=True, block_size=4, moe=replace(TINY_MOE, renormalises=True)
+    ),
+    preset="sdar",
+    reference_arguments="seen",
 )

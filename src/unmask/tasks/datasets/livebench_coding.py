@@ -1,9 +1,9 @@
 """The coding of LiveBench (White et al., arXiv 2406.19314): problems of LiveCodeBench, and programs to be completed.
 
-LiveCodeBench's own fields stand beside LiveBench's, or below them in `original_json`. `turns`, where it
-is there, is the whole question and says itself how to answer. In `coding_completion` it shows the
-beginning of a program and asks for the rest: that beginning goes before what the response holds,
-unless the response repeats it. Records of other tasks are left out: no tests of theirs can be run here.
+LiveCodeBench's own fields are next to LiveBench's, or in `original_json`. `turns`, where present, is
+the whole question and states how to answer. In `coding_completion` it shows the beginning of a program
+and asks for the rest: that beginning goes before the response's program, unless the response repeats
+it. Records of other tasks are left out: their tests cannot be run here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from typing import Any
 
 from unmask.configs.task import DatasetTaskConfig
 from unmask.rewards.programs import program_from_response
-from unmask.tasks import livecodebench
 from unmask.tasks.code_problems import code_grader, fenced
 from unmask.tasks.dataset import Dataset, Problem, Source
+from unmask.tasks.datasets import livecodebench
+from unmask.tasks.datasets.livebench_math import only_turn
 from unmask.tasks.grader import Grader
-from unmask.tasks.livebench_math import only_turn
 from unmask.tasks.record import Record
 from unmask.types import Prompt, Score
 
@@ -37,7 +37,7 @@ def problem(record: Record) -> Problem | None:
 
 
 def whole_response(reference: Mapping[str, Any], response: str) -> str:
-    """Return a response that holds the whole program, its beginning included."""
+    """Return a response that holds the whole program, including its beginning."""
     beginning = reference[BEGINNING]
     program = program_from_response(response, reference["names"])
     if not beginning or program.startswith(beginning):
@@ -46,7 +46,7 @@ def whole_response(reference: Mapping[str, Any], response: str) -> str:
 
 
 def build_grader(config: DatasetTaskConfig) -> Grader:
-    """Make the grader that completes programs before it tests them."""
+    """Build the grader that completes programs before it tests them."""
     tested = code_grader(config)
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:

@@ -1,8 +1,8 @@
 """LiveCodeBench: contest problems (Jain et al., arXiv 2403.07974), by standard input or by a method.
 
-The private tests ship as a compressed pickle of a JSON text. Unpickling can run code, so it is done
-in the sandbox, by an unpickler that knows no class at all, and what comes back is a text. Public and
-private tests together are the tests.
+The private tests ship as a compressed pickle of a JSON string. Unpickling can run code, so it is done
+in the sandbox, by an unpickler that refuses every class, and returns a string. Public and private
+tests together are the tests.
 """
 
 from decimal import Decimal
@@ -24,12 +24,12 @@ import base64, io, pickle, zlib
 
 class Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
-        raise pickle.UnpicklingError(f"{module}.{name} is no builtin container")
+        raise pickle.UnpicklingError(f"{module}.{name} is not a builtin container")
 
 def convert(text):
     return Unpickler(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
 """
-# What the published runner puts before every program.
+# The imports that the published runner puts before every program.
 MODULES = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
     *(
@@ -59,7 +59,7 @@ def problem(record: Record) -> Problem:
 
 
 def question(record: Record) -> str:
-    """Read `question_content` and `starter_code`, and say what kind of program is wanted."""
+    """Return `question_content` with the starter code, or with how to read inputs and write the answer."""
     starter = str(record.values.get("starter_code") or "")
     form = (
         "Use this starter code, and answer with the program in one ```python block.\n\n"
@@ -72,11 +72,11 @@ def question(record: Record) -> str:
 
 
 def tests_reference(record: Record) -> dict[str, Any]:
-    """Read both `*_test_cases` and `metadata` as what the grader needs.
+    """Return the reference that the grader needs, from both `*_test_cases` and `metadata`.
 
     Raises:
         UnfitProblemError: they hold no tests; names the field.
-        ValueError: they are not there; names the field.
+        ValueError: they are missing; names the field.
     """
     metadata = _json(record, "metadata", record.values.get("metadata") or "{}")
     cases = [
@@ -90,7 +90,7 @@ def tests_reference(record: Record) -> dict[str, Any]:
         names = ["Solution"] if any(isinstance(test, CallTest) for test in tests) else []
         return code_reference(tests, prelude=PRELUDE, names=names)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise record.unfit("public_test_cases", f"hold what is no test ({error!r})") from error
+        raise record.unfit("public_test_cases", f"hold an invalid test ({error!r})") from error
 
 
 def _private_cases(record: Record) -> list[Any]:
@@ -102,7 +102,7 @@ def _private_cases(record: Record) -> list[Any]:
     try:
         converted = unpickle(text)
     except RuntimeError:
-        raise  # the sandbox itself
+        raise  # of the sandbox itself
     except (Exception, ProgramFailedError) as error:
         raise record.unfit("private_test_cases", f"cannot be unpacked ({error!r})") from None
     return (
@@ -111,10 +111,10 @@ def _private_cases(record: Record) -> list[Any]:
 
 
 def unpickle(text: str) -> Any:
-    """Unpack base64 of a compressed pickle, in a sandbox and without any class.
+    """Return the value of a base64 compressed pickle, unpickled in a sandbox and without any class.
 
     Raises:
-        Exception: it is something else.
+        Exception: the string is anything else.
         ProgramFailedError: it is too large.
     """
     with Sandbox(best_walls(), LIMITS) as sandbox:

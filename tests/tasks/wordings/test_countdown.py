@@ -1,6 +1,6 @@
 """The compact wording of `countdown`."""
 
-from unmask.tasks.countdown import WORDING
+from unmask.tasks.wordings.countdown import WORDING
 
 
 def test_numbers_in_rising_order_target_and_expression():

@@ -1,14 +1,14 @@
 """Compact `countdown`: the prompt is `3,5,7=21:`, the response an expression of these numbers with that value.
 
-The numbers stand in rising order. In the generator's random order the same problem could stand in
-two splits.
+The numbers are in rising order. In the generator's random order the same problem could be in two
+splits.
 """
 
 from unmask.tasks.wording import Entry, Wording
 
 
 def question(entry: Entry) -> str:
-    """Write the numbers in rising order, and the target."""
+    """Return the numbers in rising order, and the target."""
     metadata = entry["metadata"]
     return (
         f"{','.join(str(number) for number in sorted(metadata['numbers']))}={metadata['target']}:"
@@ -16,12 +16,12 @@ def question(entry: Entry) -> str:
 
 
 def demonstration(entry: Entry) -> str:
-    """Write the expression the generator built, without spaces."""
+    """Return the expression the generator built, without spaces."""
     return entry["metadata"]["expression"].replace(" ", "")
 
 
 def answer(response: str) -> str:
-    """Read the whole response."""
+    """Return the whole response."""
     return response
 
 

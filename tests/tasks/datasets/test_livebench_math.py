@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.tasks.hand_made import contents, rewards
-from unmask.tasks.livebench_math import answer_in_a_box, problem, share_in_order
+from unmask.tasks.datasets.livebench_math import answer_in_a_box, problem, share_in_order
 from unmask.tasks.record import Record
 
 RECORDS: list[dict[str, Any]] = [

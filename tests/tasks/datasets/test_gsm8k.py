@@ -7,7 +7,7 @@ import pytest
 from tests.real_data import real_file
 from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.build import build_task
-from unmask.tasks.gsm8k import problem
+from unmask.tasks.datasets.gsm8k import problem
 from unmask.tasks.record import Record
 
 RECORDS = [

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.tasks.hand_made import contents, rewards
-from unmask.tasks.livecodebench import unpickle
+from unmask.tasks.datasets.livecodebench import unpickle
 
 
 def packed(value: Any) -> str:
@@ -98,7 +98,7 @@ class Trap:
 
 
 def test_a_pickle_that_names_anything_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="print is no builtin container"):
+    with pytest.raises(Exception, match="print is not a builtin container"):
         unpickle(packed(Trap()))
     record = RECORDS[0] | {"private_test_cases": packed([Trap()])}
     with pytest.raises(ValueError, match=r"line 1.*private_test_cases.*cannot be unpacked"):

@@ -1,9 +1,9 @@
-r"""The mathematics of LiveBench (White et al., arXiv 2406.19314): three tasks, each with a form of its own.
+r"""The mathematics of LiveBench (White et al., arXiv 2406.19314): three tasks, each with its own answer format.
 
-The question itself says how to answer, so the template adds nothing. `AMPS_Hard` wants a box.
-`math_comp` wants three digits at the end, or a letter five times in a row (`CCCCC`). `olympiad` wants
-the missing formulae of a proof, `Answer: 3,1,2`, and earns the share of places that are right, as
-its authors count it.
+The question itself states the format, so the template adds nothing. `AMPS_Hard` asks for a box,
+`math_comp` for three digits at the end or a letter five times in a row (`CCCCC`), `olympiad` for the
+missing formulae of a proof, `Answer: 3,1,2`, which scores the share of places that are right, as its
+authors count it.
 """
 
 import re
@@ -36,7 +36,7 @@ def only_turn(record: Record) -> str:
 
 
 def answer_in_a_box(response: str) -> str:
-    """Put a letter that stands at least four times in a row into a box; return other responses as they are."""
+    """Return a letter that is repeated at least four times in a row in a box, other responses unchanged."""
     letters = LETTERS.findall(response)
     return f"\\boxed{{{letters[-1]}}}" if letters else response
 
@@ -48,13 +48,13 @@ def share_in_order(response: str, gold: str) -> float:
     if found is None:
         return 0.0
     given, wanted = (re.findall(r"\d+", text) for text in (found.group(), gold))
-    # As texts: Python refuses to read a number of thousands of digits.
+    # As strings: Python refuses to convert a number of thousands of digits.
     right = sum(a.lstrip("0") == b.lstrip("0") for a, b in zip(given, wanted, strict=False))
     return right / max(len(given), len(wanted))
 
 
 def build_grader(config: DatasetTaskConfig) -> Grader:
-    """Make the grader that reads each task's own form of answer."""
+    """Build the grader that reads each task's own answer format."""
     verified = math_grader(config.verifier, config.extraction or "anywhere")
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:

@@ -1,7 +1,7 @@
 """Compact `chain_sum`: the prompt is `4-1-7=`, the response its running totals, `3;-4`.
 
 Writing the totals lets a small model do one addition at a time. Only the text after the last `;` is
-judged: the way there is the model's own.
+graded; the intermediate totals are free.
 """
 
 from itertools import accumulate
@@ -10,12 +10,12 @@ from unmask.tasks.wording import Entry, Wording
 
 
 def question(entry: Entry) -> str:
-    """Write the expression without spaces, and `=`."""
+    """Return the expression without spaces, and `=`."""
     return entry["metadata"]["expression"].replace(" ", "") + "="
 
 
 def demonstration(entry: Entry) -> str:
-    """Write the totals after the second term and every later one."""
+    """Return the totals after the second term and every later one."""
     first, *rest = entry["metadata"]["expression"].split()
     signed = [
         int(term) if sign == "+" else -int(term)
@@ -26,7 +26,7 @@ def demonstration(entry: Entry) -> str:
 
 
 def answer(response: str) -> str:
-    """Read the text after the last `;`."""
+    """Return the text after the last `;`."""
     return response.rpartition(";")[2]
 
 

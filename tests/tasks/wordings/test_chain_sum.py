@@ -2,7 +2,7 @@
 
 import pytest
 
-from unmask.tasks.chain_sum import WORDING
+from unmask.tasks.wordings.chain_sum import WORDING
 
 
 @pytest.mark.parametrize(

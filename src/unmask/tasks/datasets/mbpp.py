@@ -2,7 +2,7 @@
 
 The asserts are shown, because nothing else names the function. Those of a few problems, or their setup,
 make objects of a class that the program must define: the objects stay in the sandbox, and the asserts
-see what is read from them (`sandbox.program_objects`).
+get the values read from them (`sandbox.program_objects`).
 """
 
 import ast

@@ -1,7 +1,7 @@
 """GSM8K: grade-school word problems whose answers are numbers (Cobbe et al., arXiv 2110.14168).
 
-The published solution ends in `#### 72` and holds calculator notes, `<<48/2=24>>`. The number is the
-reference; the solution without notes, its number in a box, is the demonstration.
+The published solution ends in `#### 72` and holds calculator notes, `<<48/2=24>>`. The reference is the
+number; the demonstration is the solution without notes, with its number in a box.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 from unmask.tasks.dataset import Dataset, Source, problem_and_answer
 
-# The hub calls its only split "train"; nobody trains on it here.
+# The hub calls its only split "train"; it is the test split here.
 DATASET = Dataset(
     "HuggingFaceH4/aime_2024", {"test": Source("aime24", "train")}, problem_and_answer
 )

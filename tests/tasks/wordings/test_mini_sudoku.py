@@ -1,6 +1,6 @@
 """The compact wording of `mini_sudoku`."""
 
-from unmask.tasks.mini_sudoku import WORDING
+from unmask.tasks.wordings.mini_sudoku import WORDING
 
 SOLUTION = [[3, 1, 2, 4], [2, 4, 3, 1], [4, 3, 1, 2], [1, 2, 4, 3]]
 PUZZLE = [[0, 0, 2, 0], [0, 4, 0, 1], [4, 3, 0, 0], [0, 0, 0, 0]]

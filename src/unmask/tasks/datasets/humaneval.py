@@ -1,7 +1,7 @@
 """HumanEval: functions to be written after their docstring (Chen et al., arXiv 2107.03374).
 
-The whole `check()` is one test. What stands in the prompt beside the function (imports, helpers) is
-given to the program, and to the test too: a helper that the test calls is the prompt's, never the
+The whole `check()` is one test. The rest of the prompt besides the function (imports, helpers) goes
+before the program and before the test: a helper that the test calls is the prompt's, never the
 model's.
 """
 

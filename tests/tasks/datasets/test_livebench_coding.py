@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.tasks.datasets.test_livecodebench import call, packed, stdin
 from tests.tasks.hand_made import contents, rewards
-from tests.tasks.test_livecodebench import call, packed, stdin
-from unmask.tasks.livebench_coding import problem, whole_response
+from unmask.tasks.datasets.livebench_coding import problem, whole_response
 from unmask.tasks.record import Record
 
 BEGINNING = "a = int(input())\nb = int(input())\nif a > b:"
@@ -75,7 +75,7 @@ def test_other_tasks_are_left_out() -> None:
         ({"task": None}, "'task' must be"),
         ({"turns": []}, "'turns' must be a list of one text"),
         ({"original_json": "text"}, "'original_json' must be an object"),
-        ({"original_json": {}}, "'public_test_cases' hold what is no test"),
+        ({"original_json": {}}, "'public_test_cases' hold an invalid test"),
     ],
 )
 def test_a_broken_record_is_named(change: dict[str, Any], said: str) -> None:

@@ -6,17 +6,17 @@ SIDE = 4
 
 
 def question(entry: Entry) -> str:
-    """Write the puzzle's cells, 0 for an empty one."""
+    """Return the puzzle's cells, 0 for an empty one."""
     return _cells(entry["metadata"]["puzzle"])
 
 
 def demonstration(entry: Entry) -> str:
-    """Write the solution's cells."""
+    """Return the solution's cells."""
     return _cells(entry["metadata"]["solution"])
 
 
 def answer(response: str) -> str:
-    """Lay 16 characters out as the package's grid; another number of characters is no grid."""
+    """Return 16 characters as the package's grid, and any other response unchanged."""
     if len(response) != SIDE * SIDE:
         return response
     rows = (response[start : start + SIDE] for start in range(0, SIDE * SIDE, SIDE))
