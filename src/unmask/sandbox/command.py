@@ -44,8 +44,8 @@ BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
     "from unmask.sandbox.guest.main import main; main(setup)"
 )
-ENCLOSE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from enclose import main; main(sys.argv[2:])"
+NAMESPACES_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from namespaces import main; main(sys.argv[2:])"
 )
 FLAGS = ("-s", "-P", "-S", "-B", "-W", "ignore", "-X", "utf8")
 # Nothing of ours is handed on. One thread per process; a fixed hash seed makes a verdict repeatable.
@@ -180,7 +180,7 @@ def walled(
                 "may_change_user": may_change_user,
             }
             code = str(CODE / "sandbox" / "guest")
-            return [sys.executable, *FLAGS, "-c", ENCLOSE, code, json.dumps(spec), *command]
+            return [sys.executable, *FLAGS, "-c", NAMESPACES_BOOT, code, json.dumps(spec), *command]
         case "limits":
             return list(command)
 

@@ -197,7 +197,7 @@ def _sources() -> str:
     guest = Path(__file__).with_name("guest")
     name = "unmask.sandbox.guest"
     modules = {f"{name}.{path.stem}": path.read_text() for path in sorted(guest.glob("*.py"))}
-    return json.dumps({"unmask": "", "unmask.rewards": "", name: ""} | modules)
+    return json.dumps({"unmask": "", "unmask.sandbox": "", name: ""} | modules)
 
 
 def _result(reply: Reply) -> tuple[int, str]:

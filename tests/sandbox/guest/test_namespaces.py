@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandboxes import SYSTEM_PYTHON, python_for, ready
-from unmask.sandbox.guest import enclose
+from unmask.sandbox.guest import namespaces
 from unmask.sandbox.limits import Limits
 
 PROGRAM = """
@@ -69,7 +69,7 @@ def test_it_needs_no_root():
         "tmp_files": 100,
         "may_change_user": False,
     }
-    command = [str(SYSTEM_PYTHON), "-c", Path(enclose.__file__).read_text() + CALL]
+    command = [str(SYSTEM_PYTHON), "-c", Path(namespaces.__file__).read_text() + CALL]
     done = subprocess.run(
         [*command, json.dumps(spec), str(SYSTEM_PYTHON), "-S", "-c", LOOK],
         **{"user": 41_999, "group": 41_999, "extra_groups": [], "cwd": "/"},
