@@ -17,14 +17,13 @@ import contextlib
 import json
 import signal
 import time
-from functools import cache
-from http.client import HTTPException
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from unmask.json_files import parse_object
 from unmask.sandbox.guest.literals import refuse
-from unmask.sandbox.http_post import LargeReplyError, Reply, post
+from unmask.sandbox.http_post import LargeReplyError, Reply, post, run_with_client
 from unmask.sandbox.limits import (
     MIB,
     ForeignValueError,
@@ -177,13 +176,14 @@ class RemoteSandbox:
         for attempt in range(TRIES):
             if attempt:
                 time.sleep(PAUSE_S * 2 ** (attempt - 1))
+            limit_s = self._limits.wall_s + QUEUE_S
+            send = partial(post, url=self._url, body=body, headers=HEADERS, timeout_s=limit_s)
             try:
-                limit_s = self._limits.wall_s + QUEUE_S
-                return _result(post(self._url, body, HEADERS, limit_s, MAX_REPLY_BYTES))
+                return _result(run_with_client(partial(send, max_bytes=MAX_REPLY_BYTES)))
             except LargeReplyError:  # the program has printed it
                 return self._fail("crash")
-            except (OSError, HTTPException, ValueError) as error:
-                reason = f"{type(error).__name__}: {getattr(error, 'reason', None) or error}"
+            except (OSError, ValueError) as error:
+                reason = str(error)
         raise ServiceFailedError(f"task.sandbox.url: {self._url}: {reason} ({TRIES} tries)")
 
     def _fail(self, failure: Failure) -> NoReturn:
