@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,11 @@ def _grader(config: EvalConfig, task: Task) -> dict[str, Any]:
         "isolation": task.isolation,
         "versions": {
             "unmask": __version__,
-            **{name: importlib.metadata.version(name) for name in JUDGES},
+            **{
+                name: importlib.metadata.version(name)
+                for name in JUDGES
+                if find_spec(name.replace("-", "_"))
+            },
         },
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -29,8 +29,8 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     """Make the task of one dataset; its problems are drawn at the first call of `prompts`.
 
     Raises:
-        ValueError: unknown dataset, arguments it refuses, no compact wording, entries that JSON
-            cannot carry, or a verifier that pays junk.
+        ValueError: the package is not installed, unknown dataset, arguments it refuses, no compact
+            wording, entries that JSON cannot carry, or a verifier that pays junk.
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
@@ -112,8 +112,16 @@ def _check_pays_no_junk(config: ReasoningGymConfig, dataset: Any, pool: Verifier
 
 
 def _create_dataset(config: ReasoningGymConfig) -> Any:
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ModuleNotFoundError as error:
+        if error.name != "reasoning_gym":
+            raise
+        raise ValueError(
+            'task.kind = "reasoning_gym" needs a package that is not installed: '
+            "pip install 'unmask[puzzles]'"
+        ) from error
 
     if config.name not in DATASETS:
         near = difflib.get_close_matches(config.name, DATASETS, n=3) or sorted(DATASETS)
