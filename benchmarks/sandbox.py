@@ -15,7 +15,7 @@ from benchmarks.setting import RESULTS, describe_machine, write_result
 from unmask.configs.sandbox import SandboxConfig
 from unmask.rewards.code import CodeGrader, CodeVerdict
 from unmask.rewards.code_tests import SourceTest
-from unmask.sandbox.isolation import choose_means
+from unmask.sandbox.isolation import choose_backend
 
 BODIES = {
     "passed": "return x * x",
@@ -62,7 +62,7 @@ def measure(num_programs: int, workers: int) -> dict[str, Any]:
     return {
         "machine": describe_machine(),
         "load_at_the_end": os.getloadavg()[0],
-        "means": choose_means("best"),
+        "backend": choose_backend("best"),
         "workers": workers,
         "programs": num_programs,
         "seconds": round(seconds, 1),

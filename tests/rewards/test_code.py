@@ -112,8 +112,8 @@ def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader)
     assert "file_mb = 64: raise it" in found[2]
     assert found[5] == "a test fails the published solution"
     assert found[7] == "a test's setup ends in a crash"
-    assert "argument that cannot cross: A" in found[8]
-    assert all("argument that cannot cross: function" in found[place] for place in (9, 10))
+    assert "argument that is no literal: A" in found[8]
+    assert all("argument that is no literal: function" in found[place] for place in (9, 10))
     assert "SyntaxError" in found[12]
 
 

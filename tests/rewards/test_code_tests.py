@@ -20,12 +20,12 @@ from unmask.rewards.code_tests import (
     record_from_test,
     run_test,
 )
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.sandbox.limits import UnfitTestError
 
 
 def outcome(program: str, test: CodeTest) -> str:
-    with ready(best_walls()) as sandbox:
+    with ready(best_backend()) as sandbox:
         return run_test(sandbox, program, test)
 
 

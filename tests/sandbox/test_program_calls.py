@@ -20,7 +20,7 @@ def test_every_call_has_a_number_of_its_own() -> None:
 
 
 def test_an_argument_that_cannot_cross_is_the_tests_fault() -> None:
-    with pytest.raises(UnfitTestError, match="gives f an argument that cannot cross"):
+    with pytest.raises(UnfitTestError, match="passes f an argument that is no literal"):
         packed_call("f", (object(),), {}, has_answered=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.sandbox.verifier_pool import Verdict, VerifierPool, score_from_verdict
 
 TOY = """
@@ -117,7 +117,7 @@ def pid_of(pool: VerifierPool) -> int:
 def test_a_verifier_behind_walls_sees_packages_and_nothing_else(
     pool: VerifierPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    if best_walls() == "limits":
+    if best_backend() == "limits":
         pytest.skip("no namespaces here: `unmask doctor` says why")
     (tmp_path / "secret").write_text("x")
     monkeypatch.setenv("UNMASK_TEST_API_KEY", "x")
@@ -127,7 +127,7 @@ def test_a_verifier_behind_walls_sees_packages_and_nothing_else(
         questions = [reach, "environ UNMASK_TEST_API_KEY", *(f"exists {place}" for place in places)]
         with VerifierPool("toy_verifier:make", {}) as fresh:
             assert {verdict.score for verdict in fresh.judge(questions)} == {0.0}
-        with VerifierPool("toy_verifier:make", {}, is_walled=False) as open_to_all:
+        with VerifierPool("toy_verifier:make", {}, is_isolated=False) as open_to_all:
             assert open_to_all.judge([reach, f"exists {places[0]}"]) == [Verdict(1.0)] * 2
 
 
@@ -138,7 +138,7 @@ def test_processor_time_decides_and_not_the_clock():
 
 def test_an_item_that_met_the_clock_is_tried_again(tmp_path: Path):
     item = f"hang once {tmp_path / 'tried'}"
-    with VerifierPool("toy_verifier:make", {}, wall_limit_s=3.0, is_walled=False) as pool:
+    with VerifierPool("toy_verifier:make", {}, wall_limit_s=3.0, is_isolated=False) as pool:
         assert pool.judge([2, item, 3]) == [Verdict(2.0), Verdict(1.0), Verdict(3.0)]
     assert (tmp_path / "tried").exists()
 

@@ -7,7 +7,6 @@ import torch
 
 from unmask.checkpoints.reward_model import load_reward_model
 from unmask.checkpoints.tokenizer import Tokenizer
-from unmask.configs.model import DType
 from unmask.configs.reward import (
     EndpointConfig,
     FormatTerm,
@@ -22,6 +21,7 @@ from unmask.configs.reward import (
     term_name,
 )
 from unmask.configs.rl import RLConfig
+from unmask.models.placement import device_of, dtype_of
 from unmask.rewards.custom import load_process_reward, score_custom
 from unmask.rewards.format import score_format
 from unmask.rewards.judge import Judge
@@ -77,20 +77,7 @@ def build_term(term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.
         case ProcessTerm():
             return ProcessReward(term, judge(term.endpoint), tokenizer)
         case RewardModelTerm():
-            at = device if term.device is None else _device(term.device)
-            model = load_reward_model(term.path, at, _dtype(term.dtype, at))
+            name = str(device) if term.device is None else device_of(term.device, "reward.device")
+            dtype = dtype_of(term.dtype, name, "reward.dtype")
+            model = load_reward_model(term.path, torch.device(name), dtype)
             return RewardModelScores(model, term.token_budget)
-
-
-def _device(name: str) -> torch.device:
-    device = torch.device(name)
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ValueError(f"reward: device = {name}: torch finds {num_gpus} GPUs here")
-    return device
-
-
-def _dtype(name: DType, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return getattr(torch, name)

@@ -29,7 +29,7 @@ from unmask.rewards.code_tests import (
     record_from_test,
 )
 from unmask.sandbox.guest.supervisor import forbid_inspection
-from unmask.sandbox.isolation import choose_means, isolation_of
+from unmask.sandbox.isolation import choose_backend, describe_isolation
 from unmask.sandbox.limits import UnfitTestError, check_stdin, limits_from_config
 from unmask.sandbox.process import START_LIMIT_S
 from unmask.sandbox.user import remove
@@ -89,17 +89,19 @@ class CodeGrader:
         Raises:
             ValueError: this machine cannot lock programs in as the config requires.
         """
-        means = None if config.url else choose_means(config.isolation, config.python)
-        if means == "limits":
+        backend = None if config.url else choose_backend(config.isolation, config.python)
+        if backend == "limits":
             # A program of the same user must not read the tests here, or write into a worker's pipe.
             forbid_inspection()
-        self.isolation = isolation_of(means) if means else f"by the service at {config.url}"
+        self.isolation = (
+            describe_isolation(backend) if backend else f"by the service at {config.url}"
+        )
         self._stops_early = config.credit == "all"
         self._scratch = TemporaryDirectory(prefix="unmask-sandbox-", ignore_cleanup_errors=True)
         Path(self._scratch.name).chmod(0o711)  # a program's user passes through, and sees nothing
         self._limits = limits_from_config(config)
         args = {
-            "means": means,
+            "backend": backend,
             "limits": asdict(self._limits),
             "python": None if config.python is None else str(config.python),
             "scratch": self._scratch.name,
@@ -114,7 +116,7 @@ class CodeGrader:
             wall_limit_s=REMOTE_TEST_S
             if config.url
             else START_LIMIT_S + config.wall_s + 4 * TEST_CPU_S,
-            is_walled=False,  # it builds walls, which cannot be done behind one
+            is_isolated=False,  # it builds walls, which cannot be done behind one
         )
 
     def close(self) -> None:

@@ -39,7 +39,7 @@ from types import CodeType
 from typing import Any, Literal
 
 from unmask.rewards.source_names import names_bound, names_used
-from unmask.sandbox.command import Means
+from unmask.sandbox.command import Backend
 from unmask.sandbox.guest.literals import MAX_DEPTH, pack, unpack
 from unmask.sandbox.limits import Limits, ProgramFailedError, UnfitTestError
 from unmask.sandbox.process import Sandbox
@@ -258,7 +258,7 @@ def _is_close(printed: str, expected: str, tolerance: float) -> bool:
 
 
 def load_code_verifier(
-    means: Means | None,
+    backend: Backend | None,
     limits: Mapping[str, Any],
     python: str | None,
     scratch: str,
@@ -270,7 +270,7 @@ def load_code_verifier(
     The next sandbox starts while a test runs, so that none waits for it.
 
     Args:
-        means: how a program is isolated; None with `url`.
+        backend: how a program is isolated; None with `url`.
         limits: fields of `Limits`.
         python: the interpreter of the programs; None is this one.
         scratch: where programs have their folders, if there are no namespaces.
@@ -282,8 +282,8 @@ def load_code_verifier(
     def start() -> AnySandbox:
         if url is not None:
             return RemoteSandbox(url, Limits(**limits))
-        assert means is not None
-        return Sandbox(means, Limits(**limits), path, scratch=scratch)
+        assert backend is not None
+        return Sandbox(backend, Limits(**limits), path, scratch=scratch)
 
     spare = [start()]
     sys.set_int_max_str_digits(MAX_DIGITS)
