@@ -226,12 +226,12 @@ def test_a_grader_uses_the_service_and_stops_with_one_sentence_where_it_fails():
         run_code_server() as server,
         closing(CodeGrader(SandboxConfig(url=server.url, credit="share"))) as grader,
     ):
-        (right, wrong) = grader.judge([(program, tests), ("def f(x): return 4", tests)])
+        (right, wrong) = grader.grade([(program, tests), ("def f(x): return 4", tests)])
         assert right.outcomes == ("passed", "passed")
         assert wrong.outcomes == ("wrong", "passed")
         server.plan = [(500, b"out of disk")] * 100
         with pytest.raises(ConnectionError, match=r"^task\.sandbox\.url: .*out of disk"):
-            grader.judge([(program, tests)])
+            grader.grade([(program, tests)])
 
 
 @pytest.mark.parametrize(

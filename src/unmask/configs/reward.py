@@ -116,8 +116,8 @@ class EndpointConfig(Section):
         return self
 
 
-class Term(Section):
-    """What every term has."""
+class RewardSection(Section):
+    """The keys that every kind of reward term has."""
 
     weight: float = 1.0
     """What the term's number is multiplied by before the terms are added up."""
@@ -125,14 +125,14 @@ class Term(Section):
     """Name in the log (`reward_NAME`); the kind when not given. Two terms of one kind need names."""
 
 
-class OutcomeTerm(Term):
+class OutcomeTerm(RewardSection):
     """What the task's own grader says."""
 
     kind: Literal["outcome"] = "outcome"
     """Which kind of term this is."""
 
 
-class SpeedTerm(Term):
+class SpeedTerm(RewardSection):
     """Tokens per denoising step, as a share of the most there could be; for right answers."""
 
     kind: Literal["speed"] = "speed"
@@ -145,7 +145,7 @@ class SpeedTerm(Term):
     """Tokens per denoising step that earn 1; all of a block in one step when not given."""
 
 
-class FormatTerm(Term):
+class FormatTerm(RewardSection):
     """1 for a response that matches a regular expression as a whole, else 0."""
 
     kind: Literal["format"] = "format"
@@ -165,7 +165,7 @@ class FormatTerm(Term):
         return value
 
 
-class FunctionTerm(Term):
+class FunctionTerm(RewardSection):
     """What a function of yours says of the trajectory: a number, or what each token or denoising step earned."""
 
     kind: Literal["function"] = "function"
@@ -175,7 +175,7 @@ class FunctionTerm(Term):
     number per response token, or `{denoising step: number}`."""
 
 
-class JudgeTerm(Term):
+class JudgeTerm(RewardSection):
     """One number per answer from a judge, brought between 0 and 1."""
 
     kind: Literal["judge"] = "judge"
@@ -200,7 +200,7 @@ class JudgeTerm(Term):
         return self
 
 
-class PreferenceTerm(Term):
+class PreferenceTerm(RewardSection):
     """The share of comparisons an answer wins, each asked in both orders."""
 
     kind: Literal["preference"] = "preference"
@@ -224,7 +224,7 @@ class PreferenceTerm(Term):
         return self
 
 
-class ProcessTerm(Term):
+class ProcessTerm(RewardSection):
     """One number per response token: a judge's label of every chunk, on the step that finished it."""
 
     kind: Literal["process"] = "process"
@@ -251,7 +251,7 @@ class ProcessTerm(Term):
         return self
 
 
-class RewardModelTerm(Term):
+class RewardModelTerm(RewardSection):
     """The number a scalar reward model gives the whole conversation."""
 
     kind: Literal["reward_model"] = "reward_model"

@@ -30,7 +30,7 @@ from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
 from unmask.rewards.reward_model import RewardModelScores
 from unmask.rewards.speed import score_speed
-from unmask.rewards.weighted import Combination, NamedTerm, Term, score_outcome
+from unmask.rewards.weighted import Combination, ScoreFunction, WeightedTerm, score_outcome
 
 # Below `run.dir`: what judges have replied.
 REPLIES = "judge"
@@ -48,13 +48,17 @@ def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) 
         ValueError: naming the key, for a term that cannot be made.
     """
     terms = tuple(
-        NamedTerm(term_name(term), term.weight, build_term(term, config.run.dir, tokenizer, device))
+        WeightedTerm(
+            term_name(term), term.weight, build_term(term, config.run.dir, tokenizer, device)
+        )
         for term in config.reward
     )
     return Combination(terms, has_critic=config.value.enabled)
 
 
-def build_term(term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device) -> Term:
+def build_term(
+    term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device
+) -> ScoreFunction:
     """Make one term of a reward; see `build_rewards`."""
 
     def judge(endpoint: EndpointConfig) -> Judge:

@@ -50,7 +50,7 @@ class Answer:
 
 
 AnswerGroup = Sequence[Answer]
-Term = Callable[[Sequence[AnswerGroup]], list[list[Score]]]
+ScoreFunction = Callable[[Sequence[AnswerGroup]], list[list[Score]]]
 
 
 def outcome_alone(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
@@ -64,7 +64,7 @@ def score_outcome(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedTerm:
+class WeightedTerm:
     """A term of a reward.
 
     Attributes:
@@ -75,7 +75,7 @@ class NamedTerm:
 
     name: str
     weight: float
-    score: Term
+    score: ScoreFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Combination:
         has_critic: whether one number per token can be trained on.
     """
 
-    terms: tuple[NamedTerm, ...]
+    terms: tuple[WeightedTerm, ...]
     has_critic: bool
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:

@@ -92,7 +92,7 @@ def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) 
     exact = is_exact_by_default(config.name) if config.exact is None else config.exact
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        verdicts = pool.judge(
+        verdicts = pool.grade(
             [{"entry": p.reference, "answer": wording.answer(response)} for p, response in items]
         )
         return [score_from_verdict(verdict, exact) for verdict in verdicts]
@@ -102,7 +102,7 @@ def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) 
 
 def _check_pays_no_junk(config: ReasoningGymConfig, dataset: Any, pool: VerifierPool) -> None:
     items = probes(_draw(config, dataset, index) for index in range(NUM_PROBED))
-    paid = paid_junk(items, (verdict.score for verdict in pool.judge(items)))
+    paid = paid_junk(items, (verdict.score for verdict in pool.grade(items)))
     if paid is not None:
         raise ValueError(
             f"task.name = {config.name!r}: its verifier pays the answer {paid['answer'][:100]!r} in full "
