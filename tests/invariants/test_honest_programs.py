@@ -17,7 +17,7 @@ def every(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(params=NAMESPACES)
-def walls(request: pytest.FixtureRequest) -> Backend:
+def namespaces(request: pytest.FixtureRequest) -> Backend:
     python_for(request.param)
     return request.param
 
@@ -87,7 +87,7 @@ HONEST = {
             return float((numpy.ones((9, 9)) @ numpy.ones((9, 9))).sum()) == 729.0
     """,
 }
-# These need the folder of POSIX shared memory, which is closed at level `process`.
+# These need the folder of POSIX shared memory, which isolation `process` closes.
 SHARING = {
     "a pool": """
         import multiprocessing
@@ -121,8 +121,8 @@ def test_honest_programs_go_on_working(every: Backend, use: str):
 
 
 @pytest.mark.parametrize("use", SHARING)
-def test_honest_programs_share_memory_behind_namespaces(walls: Backend, use: str):
-    assert honest(walls, SHARING[use]) is True
+def test_honest_programs_share_memory_with_namespaces(namespaces: Backend, use: str):
+    assert honest(namespaces, SHARING[use]) is True
 
 
 def honest(backend: Backend, program: str) -> object:

@@ -1,7 +1,7 @@
-"""Programs that try to be counted as right, or to do harm, gain nothing and leave nothing; one test per trick.
+"""Programs that try to pass without being right, or to do harm, fail and leave nothing; one test per attempt.
 
-Each runs behind the best walls of this machine and behind none (level `process`); what only walls
-keep out is tried against every kind of walls.
+Each runs with the best backend of this machine and with `limits` (isolation `process`); attempts that only
+namespaces prevent run with each backend for namespaces.
 """
 
 import ctypes
@@ -71,7 +71,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture(params=NAMESPACES)
-def walls(request: pytest.FixtureRequest) -> Backend:
+def namespaces(request: pytest.FixtureRequest) -> Backend:
     python_for(request.param)
     return request.param
 
@@ -223,7 +223,7 @@ def test_an_object_inside_a_list_is_no_result(backend: Backend):
     assert outcome(backend, program, SourceTest("assert f(0) == [1]", ("f",))) == "wrong"
 
 
-def test_a_test_that_swallows_everything_still_fails_a_program_that_breaks_the_protocol(
+def test_a_test_that_catches_everything_still_fails_a_breach_of_the_protocol(
     backend: Backend,
 ):
     hiding = SourceTest("try:\n    f(1)\nexcept:\n    pass", ("f",))
@@ -247,7 +247,7 @@ def test_emptying_an_argument_is_no_pass(backend: Backend):
     assert outcome(backend, program, test) == "wrong"
 
 
-def test_killing_the_parent_harms_nobody(backend: Backend):
+def test_killing_the_parent_affects_no_other_process(backend: Backend):
     skip_unless_it_is_another_user(backend)
     program = """
         import os, signal
@@ -260,7 +260,7 @@ def test_killing_the_parent_harms_nobody(backend: Backend):
     assert outcome(backend, program) in ("wrong", "crash")
 
 
-def test_killing_everybody_harms_nobody(backend: Backend):
+def test_killing_all_processes_affects_no_other_sandbox(backend: Backend):
     skip_unless_it_is_another_user(backend)
     program = "import os, signal\nos.kill(-1, signal.SIGKILL)\ndef f(x): return 0"
     assert outcome(backend, program) in ("wrong", "crash")
@@ -314,7 +314,7 @@ def test_filling_the_disk_ends_in_an_error(backend: Backend):
     assert returned(backend, program) <= LIMITS.file  # type: ignore[operator]
 
 
-def test_many_files_fill_no_disk(walls: Backend):
+def test_many_files_fill_no_disk(namespaces: Backend):
     program = """
         import os
         def f(x):
@@ -326,7 +326,7 @@ def test_many_files_fill_no_disk(walls: Backend):
                 except OSError: return total
             return total
     """
-    assert returned(walls, program) <= LIMITS.file  # type: ignore[operator]
+    assert returned(namespaces, program) <= LIMITS.file  # type: ignore[operator]
 
 
 def test_sleeping_for_ever_is_a_timeout(backend: Backend):
@@ -383,7 +383,7 @@ def test_the_tests_are_in_no_command_line_and_no_environment(backend: Backend):
     assert returned(backend, program) is False
 
 
-def test_no_file_of_the_machine_is_seen(walls: Backend, tmp_path: Path):
+def test_no_file_of_the_machine_is_seen(namespaces: Backend, tmp_path: Path):
     (tmp_path / "tests.py").write_text(SECRET)
     program = f"""
         import os
@@ -393,7 +393,7 @@ def test_no_file_of_the_machine_is_seen(walls: Backend, tmp_path: Path):
                                  "/var", "/sys/class", "/run", "/bin", "/usr/bin") if os.path.exists(p)]
             return seen, there, os.listdir("/tmp")
     """
-    seen, there, tmp = returned(walls, program)  # type: ignore[misc]
+    seen, there, tmp = returned(namespaces, program)  # type: ignore[misc]
     assert set(seen) <= {
         "dev",
         "etc",
@@ -409,7 +409,7 @@ def test_no_file_of_the_machine_is_seen(walls: Backend, tmp_path: Path):
     assert there == [] and tmp == []
 
 
-def test_nothing_outside_the_temporary_directory_can_be_written(walls: Backend):
+def test_nothing_outside_the_temporary_directory_can_be_written(namespaces: Backend):
     program = """
         import os, sys
         def f(x):
@@ -420,12 +420,12 @@ def test_nothing_outside_the_temporary_directory_can_be_written(walls: Backend):
                 written.append(folder)
             return written
     """
-    assert returned(walls, program) == []
+    assert returned(namespaces, program) == []
 
 
-def test_no_other_process_is_seen(walls: Backend):
+def test_no_other_process_is_seen(namespaces: Backend):
     program = "import os\ndef f(x): return [int(n) for n in os.listdir('/proc') if n.isdigit()]"
-    assert max(returned(walls, program)) < 20  # type: ignore[call-overload]
+    assert max(returned(namespaces, program)) < 20  # type: ignore[call-overload]
 
 
 def test_flooding_stdout_ends_the_program(backend: Backend):
@@ -480,7 +480,7 @@ def test_closing_every_descriptor_is_no_answer(backend: Backend):
     assert outcome(backend, program) in ("crash", "timeout")
 
 
-def test_tracing_and_the_memory_of_others_are_closed(walls: Backend):
+def test_tracing_and_the_memory_of_others_are_closed(namespaces: Backend):
     program = """
         import ctypes, os
         def f(x):
@@ -493,7 +493,7 @@ def test_tracing_and_the_memory_of_others_are_closed(walls: Backend):
     """
     if os.geteuid() != 0:
         pytest.skip("without root, number 1 of the namespace is the same user; it holds nothing")
-    assert returned(walls, program) == []
+    assert returned(namespaces, program) == []
 
 
 def test_the_environment_holds_nothing_of_ours(backend: Backend, monkeypatch: pytest.MonkeyPatch):
@@ -506,7 +506,7 @@ def test_the_environment_holds_nothing_of_ours(backend: Backend, monkeypatch: py
     }
 
 
-def test_there_is_no_network(walls: Backend):
+def test_there_is_no_network(namespaces: Backend):
     program = """
         import socket
         def f(x):
@@ -521,7 +521,7 @@ def test_there_is_no_network(walls: Backend):
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert returned(walls, program.replace("PORT", str(port))) == []
+        assert returned(namespaces, program.replace("PORT", str(port))) == []
 
 
 def test_a_daemon_is_ended_with_its_program(backend: Backend):
@@ -606,7 +606,7 @@ def test_a_repr_that_never_ends_is_never_asked_for(backend: Backend):
     assert outcome(backend, program, SourceTest("g(1)", ("g",))) == "wrong"
 
 
-def test_a_number_with_a_million_digits_blocks_nobody(backend: Backend):
+def test_a_number_with_a_million_digits_does_not_block_the_test(backend: Backend):
     program = "def f(x): return 7 ** 10**5\ndef g(x): return 7 ** 10**5"
     assert outcome(backend, program) == "wrong"
     assert outcome(backend, program, SourceTest("assert f(0) == 7 ** 10**5", ("f",))) == "passed"
@@ -790,10 +790,12 @@ HOARDS = {
 def test_memory_is_bounded_in_all_its_forms(every: Backend, hoard: str):
     if every == "limits":
         if hoard == "files in memory":
-            pytest.skip("level process: its folder is on the disk of the machine, which may fill")
+            pytest.skip(
+                "isolation process: its folder is on the disk of the machine, which may fill"
+            )
         if hoard == "POSIX shared memory" and not landlock.abi():
             pytest.skip(
-                "level process: without Landlock, shared memory of POSIX is open to all users"
+                "isolation process: without Landlock, shared memory of POSIX is open to all users"
             )
     source = "import ctypes, os\nlibc = ctypes.CDLL(None)\n" + textwrap.dedent(HOARDS[hoard])
     with ready(every, LIMITS) as sandbox:
@@ -852,7 +854,7 @@ CALLS = {
 }
 
 
-def test_what_no_program_needs_of_the_kernel_is_refused(every: Backend):
+def test_calls_that_no_program_needs_are_refused(every: Backend):
     if os.uname().machine != "x86_64":
         pytest.skip("the numbers are those of x86_64")
     program = f"""
@@ -954,7 +956,7 @@ def test_a_program_and_its_children_within_the_limit_are_no_timeout(every: Backe
 
 def test_the_memory_killer_takes_programs_first(every: Backend):
     if every == "limits" and not landlock.abi():
-        pytest.skip("level process: without Landlock, a program may write to its own /proc")
+        pytest.skip("isolation process: without Landlock, a program may write to its own /proc")
     program = """
         import subprocess, sys
         LOWER = "open('/proc/self/oom_score_adj', 'w').write('0')"
@@ -1011,7 +1013,7 @@ INTRUDER = """
 import os, re
 def f(worker):
     found = []
-    # The watcher, the worker and all above it.
+    # The supervisor, the worker and all processes above it.
     pids, pid = [], os.getppid()
     while pid > 1:
         pids.append(pid)
@@ -1040,7 +1042,7 @@ def f(worker):
 
 @pytest.mark.parametrize("rules", ["with", "without"])
 def test_the_worker_is_closed_to_a_program_of_the_same_user(rules: str):
-    """As a normal user at level `process`, whether or not the kernel has Landlock."""
+    """As a normal user with isolation `process`, whether or not the kernel has Landlock."""
     as_user = {"user": 41_998, "group": 41_998, "extra_groups": []} if os.geteuid() == 0 else {}
     python = SYSTEM_PYTHON if os.geteuid() == 0 else Path(sys.executable)
     code, packages = Path(unmask.__file__).parents[1], Path(pydantic.__file__).parents[1]
@@ -1134,7 +1136,7 @@ def test_deep_folders_are_removed_within_a_limit():
 
 
 def test_other_processes_of_the_user_take_nothing_from_a_program():
-    """As a normal user at level `process`, with more processes than a program may have."""
+    """As a normal user with isolation `process`, with more processes than a program may have."""
     as_user = {"user": 41_997, "group": 41_997, "extra_groups": []} if os.geteuid() == 0 else {}
     python = SYSTEM_PYTHON if as_user else Path(sys.executable)
     code, packages = Path(unmask.__file__).parents[1], Path(pydantic.__file__).parents[1]

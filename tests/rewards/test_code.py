@@ -33,7 +33,7 @@ def test_three_hundred_programs_keep_their_order_and_leave_nothing(
     assert {v.outcomes for v in verdicts} == {("passed",), ("wrong",)}
 
 
-def test_ends_are_told_apart(grader: CodeGrader):
+def test_outcomes_are_distinguished(grader: CodeGrader):
     programs = [
         "def f(x): return x * x",
         "def f(x): return x",
@@ -72,7 +72,7 @@ def test_a_score_names_its_parts():
     }
 
 
-def test_a_test_that_cannot_run_is_no_verdict_and_stops_nothing(grader: CodeGrader):
+def test_a_test_that_cannot_run_is_unfit_and_the_others_continue(grader: CodeGrader):
     unfit = SourceTest("import no_such_package", ("f",))
     square = ("def f(x): return x * x", SQUARE)
     right, odd, again = grader.grade([square, ("def f(): pass", [SQUARE[0], unfit]), square])
@@ -89,7 +89,7 @@ def test_a_test_that_cannot_run_is_no_verdict_and_stops_nothing(grader: CodeGrad
     assert grader.grade([("def f(x): return x * x", SQUARE)])[0].share == 1.0
 
 
-def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader):
+def test_problems_that_cannot_be_graded_are_found_beforehand(grader: CodeGrader):
     solution = "class Link:\n    def __init__(self, x): self.x = x\ndef f(link): return link.x"
     link, one = ("f", "Link"), "def one(): return 1"
     found = grader.find_unfit(

@@ -38,7 +38,7 @@ def combined(*terms: WeightedTerm, has_critic: bool = True) -> Combination:
     return Combination(terms, has_critic)
 
 
-def test_numbers_are_weighed_and_every_term_stands_among_the_parts() -> None:
+def test_numbers_are_weighted_and_every_term_is_a_part() -> None:
     reward = combined(
         WeightedTerm("outcome", 1.0, score_outcome),
         WeightedTerm("a", 0.5, always(3.0, extra=9.0)),
@@ -50,17 +50,17 @@ def test_numbers_are_weighed_and_every_term_stands_among_the_parts() -> None:
     assert scores[0][1].parts == {"outcome": 1.0, "a": 3.0, "a_extra": 9.0, "b": 0.25}
 
 
-def test_the_outcome_stands_among_the_parts_also_where_it_is_no_term() -> None:
+def test_the_outcome_is_a_part_even_if_it_is_no_term() -> None:
     ((score,),) = combined(WeightedTerm("a", 1.0, always(3.0)))([[answer(outcome=0.25)]])
     assert (score.reward, score.parts) == (3.0, {"outcome": 0.25, "a": 3.0})
 
 
-def test_the_outcome_alone_is_what_the_grader_said() -> None:
+def test_outcome_alone_returns_the_scores_of_the_grader() -> None:
     asked = answer(outcome=0.75)
     assert outcome_alone([[asked]]) == [[asked.outcome]]
 
 
-def test_a_number_beside_one_per_token_stands_on_the_last_denoising_step() -> None:
+def test_a_single_number_is_added_on_the_last_denoising_step() -> None:
     reward = combined(
         WeightedTerm("outcome", 1.0, score_outcome),
         WeightedTerm("p", 0.5, always((2.0, 0.0, -2.0, 4.0))),
@@ -120,7 +120,7 @@ def test_two_parts_of_one_name_are_refused() -> None:
 def test_a_term_called_like_another_ones_part_is_refused() -> None:
     terms = (WeightedTerm("a", 1.0, always(1.0, b=0.5)), WeightedTerm("a_b", 1.0, always(2.0)))
     for order in (terms, terms[::-1]):
-        with pytest.raises(ValueError, match=r"a part of term 'a' are both called 'a_b'"):
+        with pytest.raises(ValueError, match=r"a part of term 'a' are both named 'a_b'"):
             combined(*order)([[answer()]])
 
 

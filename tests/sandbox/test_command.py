@@ -1,4 +1,4 @@
-"""The command that starts a process behind walls."""
+"""The command that starts an isolated process."""
 
 import sys
 from itertools import pairwise
@@ -36,7 +36,7 @@ def test_bubblewrap_shows_the_binds_and_an_empty_folder(monkeypatch: pytest.Monk
     assert "/deep" in words_after(words, "--dir")
 
 
-def test_only_root_needs_a_capability_and_only_to_become_somebody_else(
+def test_only_root_needs_capabilities_and_only_to_change_the_user(
     monkeypatch: pytest.MonkeyPatch,
 ):
     needed = ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"]
@@ -47,14 +47,14 @@ def test_only_root_needs_a_capability_and_only_to_become_somebody_else(
     assert "--unshare-user" not in command(monkeypatch, 0, True)
 
 
-def test_what_is_not_there_or_seen_already_is_not_bound(monkeypatch: pytest.MonkeyPatch):
+def test_missing_and_already_visible_paths_are_not_bound(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     paths = [Path("/usr"), Path("/usr/lib"), Path("/usr"), Path("/no/such/path")]
     words = isolated("bubblewrap", ["run"], [Bind(path, path) for path in paths], 1, False)
     assert words_after(words, "--ro-bind") == ["/usr"]
 
 
-def test_without_walls_the_command_stays_what_it_is():
+def test_the_backend_limits_does_not_change_the_command():
     assert isolated("limits", ["run", "it"], BINDS, 1, True) == ["run", "it"]
 
 

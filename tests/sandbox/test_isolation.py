@@ -1,4 +1,4 @@
-"""The level of isolation is tried, chosen, and demanded with a way out."""
+"""Backends are tried and chosen; without one, the error names what to do."""
 
 from pathlib import Path
 
@@ -56,14 +56,14 @@ def test_a_lesser_machine_is_refused_with_the_way_out(
     assert best_backend() == "limits"
 
 
-def test_each_means_is_tried_for_real_and_says_why_not():
+def test_each_backend_is_tried_and_gives_a_reason_if_it_fails():
     for backend in BACKENDS:
         trial = try_backend(backend)
         assert trial.backend == backend
         assert trial.works == (not trial.reason)
 
 
-def test_what_fails_is_quoted(monkeypatch: pytest.MonkeyPatch):
+def test_the_error_of_a_failing_backend_is_quoted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("unmask.sandbox.command.SYSTEM", ())
     monkeypatch.setattr("unmask.sandbox.command.DEVICES", ("/dev/no-such-device",))
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/bwrap")

@@ -97,7 +97,7 @@ def test_a_program_is_run_as_a_script(program: str, output: str):
         ("import os\nos.close(1)\nimport time\ntime.sleep(100)", "timeout"),
     ],
 )
-def test_ends_are_told_apart(program: str, failure: str):
+def test_outcomes_are_distinguished(program: str, failure: str):
     with ready(BACKEND, Limits(cpu_s=1, wall_s=6.0)) as sandbox:
         assert sandbox.run(program, "") is None
         assert sandbox.failure == failure
@@ -120,7 +120,7 @@ def test_the_clock_starts_when_the_program_does():
         assert sandbox.call("f") == 1
 
 
-def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyPatch):
+def test_a_sandbox_that_does_not_start_raises(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("unmask.sandbox.command.BOOT", "raise SystemExit(7)")
     with (
         Sandbox(BACKEND, Limits()) as sandbox,
@@ -129,7 +129,7 @@ def test_a_sandbox_that_does_not_start_is_no_verdict(monkeypatch: pytest.MonkeyP
         sandbox.wait_until_ready()
 
 
-def test_a_sandbox_that_died_while_it_waited_is_no_verdict(monkeypatch: pytest.MonkeyPatch):
+def test_a_sandbox_that_ended_while_it_waited_raises(monkeypatch: pytest.MonkeyPatch):
     boot = "import os; os.write(0, b'ready\\n'); os._exit(7)"
     monkeypatch.setattr("unmask.sandbox.command.BOOT", boot)
     with Sandbox(BACKEND, Limits()) as sandbox:

@@ -24,7 +24,7 @@ def test_an_argument_that_cannot_cross_is_the_tests_fault() -> None:
         packed_call("f", (object(),), {}, has_answered=True)
 
 
-def test_a_deep_argument_may_be_what_the_program_returned() -> None:
+def test_a_deep_argument_may_be_a_result_of_the_program() -> None:
     value: list[object] = []
     for _ in range(500):
         value = [value]
@@ -53,6 +53,6 @@ def test_answers() -> None:
         b"1",
     ],
 )
-def test_what_is_no_answer_to_the_call_ends_the_program(line: bytes) -> None:
+def test_any_other_line_than_an_answer_to_the_call_ends_the_program(line: bytes) -> None:
     with pytest.raises(ProgramFailedError):
         value_of_answer(line, "n", refuse)

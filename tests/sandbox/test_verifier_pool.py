@@ -1,4 +1,4 @@
-"""Verifier workers: verdicts in order, late and dead workers replaced, no process left, a broken verifier raises."""
+"""Verifier workers: verdicts in order, late and ended workers replaced, no process left, a broken verifier raises."""
 
 import contextlib
 import os
@@ -114,7 +114,7 @@ def pid_of(pool: VerifierPool) -> int:
     return pool.pids[0]
 
 
-def test_a_verifier_behind_walls_sees_packages_and_nothing_else(
+def test_an_isolated_verifier_can_access_packages_only(
     pool: VerifierPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     if best_backend() == "limits":
@@ -175,7 +175,9 @@ def test_a_worker_lives_from_call_to_call(pool: VerifierPool):
 
 
 @pytest.mark.parametrize("item", ["spin", "hold the lock"])
-def test_an_item_over_its_limit_is_killed_and_the_others_are_judged(pool: VerifierPool, item: str):
+def test_a_worker_over_the_limit_is_killed_and_the_other_items_are_graded(
+    pool: VerifierPool, item: str
+):
     first = pid_of(pool)
     verdicts = pool.grade([1, item, 2, 3])
     assert verdicts == [Verdict(1.5), Verdict(0.0, "timeout"), Verdict(2.5), Verdict(3.5)]
@@ -206,7 +208,7 @@ def test_items_larger_than_a_pipe_do_not_block(pool: VerifierPool):
     assert [v.score for v in verdicts] == [2**20, 0.0, 2**20]
 
 
-def test_what_a_verifier_prints_is_no_verdict(pool: VerifierPool):
+def test_printing_does_not_affect_the_verdicts(pool: VerifierPool):
     assert pool.grade(["chatter", 1]) == [Verdict(7.0), Verdict(1.5)]
 
 

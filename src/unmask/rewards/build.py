@@ -1,4 +1,4 @@
-"""From the `[[reward]]` tables of a run to its reward: the one place that knows every kind of term."""
+"""Builds a run's reward from its `[[reward]]` tables."""
 
 from functools import partial
 from pathlib import Path
@@ -32,20 +32,20 @@ from unmask.rewards.reward_model import RewardModelScores
 from unmask.rewards.speed import score_speed
 from unmask.rewards.weighted import Combination, ScoreFunction, WeightedTerm, score_outcome
 
-# Below `run.dir`: what judges have replied.
+# Folder below `run.dir` for the replies of judges.
 REPLIES = "judge"
 
 
 def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) -> Combination:
-    """Make the reward a run trains on.
+    """Build the reward that a run trains on.
 
     Args:
-        config: the run's; judges keep their replies below its directory.
-        tokenizer: whose tokens responses are.
-        device: of the policy, where a reward model stands unless its term says otherwise.
+        config: of the run; judges keep their replies below its directory.
+        tokenizer: of the responses.
+        device: of the policy, and of a reward model whose term names none.
 
     Raises:
-        ValueError: naming the key, for a term that cannot be made.
+        ValueError: a term cannot be built; the message names the key.
     """
     terms = tuple(
         WeightedTerm(
@@ -59,7 +59,7 @@ def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) 
 def build_term(
     term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device
 ) -> ScoreFunction:
-    """Make one term of a reward; see `build_rewards`."""
+    """Build one term of a reward; see `build_rewards`."""
 
     def judge(endpoint: EndpointConfig) -> Judge:
         return Judge(endpoint, run / REPLIES)

@@ -99,7 +99,7 @@ def test_an_exception_of_python_is_raised_by_its_name(sandbox: Sandbox, name: st
 @pytest.mark.parametrize(
     "name", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration"]
 )
-def test_what_would_end_the_test_instead_is_an_ordinary_exception(sandbox: Sandbox, name: str):
+def test_exceptions_that_would_end_the_test_become_ordinary_ones(sandbox: Sandbox, name: str):
     with pytest.raises(ProgramRaisedError, match=name):
         sandbox.call("fails", name)
 
