@@ -47,8 +47,7 @@ class Preference:
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
         """Return the share of comparisons that each answer wins."""
-        compare = self._against_reference if self._config.against == "reference" else self._siblings
-        duels = [compare(group) for group in groups]
+        duels = [self._duels(group) for group in groups]
         wins = iter(self._wins([duel for of_group in duels for duel in of_group]))
         rates: list[list[Score]] = []
         for group, of_group in zip(groups, duels, strict=True):
@@ -61,11 +60,11 @@ class Preference:
             rates.append([Score(fmean(shares)) for shares in won])
         return rates
 
-    def _siblings(self, group: AnswerGroup) -> list[Duel]:
-        pairs = sibling_pairs(len(group), self._config.rivals)
-        return [Duel(group[i], i, group[j].text, j) for i, j in pairs]
-
-    def _against_reference(self, group: AnswerGroup) -> list[Duel]:
+    def _duels(self, group: AnswerGroup) -> list[Duel]:
+        """Return the comparisons of the answers to one prompt."""
+        if self._config.against == "siblings":
+            pairs = sibling_pairs(len(group), self._config.rivals)
+            return [Duel(group[i], i, group[j].text, j) for i, j in pairs]
         prompt = group[0].prompt
         rival = reference_text(prompt)
         if not rival:

@@ -131,7 +131,11 @@ def program_command(
         read = [bind.outside for bind in (*python.binds, *own)]
         place = {
             "path": [str(python.packages), str(CODE.parent)],
-            "paths": _existing({"read": [*read, Path("/proc")], "use": DEVICES, "write": [home]}),
+            "paths": {
+                "read": [str(path) for path in (*read, Path("/proc")) if path.exists()],
+                "use": [device for device in DEVICES if Path(device).exists()],
+                "write": [home],
+            },
             "bounded": "all" if setup["uid"] is None else "all but new folders",
             "may_connect": False,
             "tmpfs": "/dev/shm",
@@ -147,13 +151,6 @@ def program_command(
     command = python_command(python, "unmask.sandbox.guest.main", {**setup, **place})
     tmp_bytes = setup["limits"]["file"]
     return isolated(backend, command, [*python.binds, *own], tmp_bytes, may_change_user=True)
-
-
-def _existing(paths: Mapping[str, Iterable[str | Path]]) -> dict[str, list[str]]:
-    return {
-        kind: [str(place) for place in places if Path(place).exists()]
-        for kind, places in paths.items()
-    }
 
 
 def isolated(
@@ -172,7 +169,10 @@ def isolated(
         tmp_bytes: size of that directory.
         may_change_user: whether the command keeps the capabilities to become another user.
     """
-    seen = _outermost([bind for bind in binds if bind.outside.exists()])
+    existing = [bind for bind in binds if bind.outside.exists()]
+    places = {bind.inside for bind in existing}
+    # A bind below another one is visible already.
+    seen = [bind for bind in dict.fromkeys(existing) if places.isdisjoint(bind.inside.parents)]
     match backend:
         case "bubblewrap":
             return [*_bubblewrap(seen, tmp_bytes, may_change_user), "--", *command]
@@ -189,12 +189,6 @@ def isolated(
             return [sys.executable, *FLAGS, "-c", NAMESPACES_BOOT, code, json.dumps(spec), *command]
         case "limits":
             return list(command)
-
-
-def _outermost(binds: Sequence[Bind]) -> list[Bind]:
-    """Drop the binds that lie below another one."""
-    places = {bind.inside for bind in binds}
-    return [bind for bind in dict.fromkeys(binds) if places.isdisjoint(bind.inside.parents)]
 
 
 def _bubblewrap(binds: Sequence[Bind], tmp_bytes: int, may_change_user: bool) -> list[str]:

@@ -135,7 +135,8 @@ def _kill_all(child: int) -> int:
     status = -signal.SIGKILL
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
-            if running := [pid for pid in children() if _is_running(pid)]:
+            look = os.WEXITED | os.WNOHANG | os.WNOWAIT  # leaves an ended child to be waited for
+            if running := [pid for pid in children() if os.waitid(os.P_PID, pid, look) is None]:
                 for pid in running:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.0005)
@@ -143,10 +144,6 @@ def _kill_all(child: int) -> int:
             ended, code = os.waitpid(-1, os.WNOHANG)
             status = os.waitstatus_to_exitcode(code) if ended == child else status
     return status
-
-
-def _is_running(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def _children_s() -> float:
