@@ -76,9 +76,9 @@ def judge_form(pool: VerifierPool, golds: list[str], form: Form) -> dict[str, An
     values = [Decimal(gold.replace(",", "")) for gold in golds]
     right = [{"response": form(v), "gold": g} for v, g in zip(values, golds, strict=True)]
     wrong = [{"response": form(v + 1), "gold": g} for v, g in zip(values, golds, strict=True)]
-    pool.judge(right[:1])  # starts the worker, where it is the first
+    pool.grade(right[:1])  # starts the worker, where it is the first
     start = time.perf_counter()
-    verdicts = pool.judge(right + wrong)
+    verdicts = pool.grade(right + wrong)
     seconds = time.perf_counter() - start
     half = len(golds)
     return {

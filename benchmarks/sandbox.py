@@ -15,7 +15,7 @@ from benchmarks.setting import RESULTS, describe_machine, write_result
 from unmask.configs.sandbox import SandboxConfig
 from unmask.rewards.code import CodeGrader, CodeVerdict
 from unmask.rewards.code_tests import SourceTest
-from unmask.sandbox.isolation import choose_means
+from unmask.sandbox.isolation import choose_backend
 
 BODIES = {
     "passed": "return x * x",
@@ -50,11 +50,11 @@ def measure(num_programs: int, workers: int) -> dict[str, Any]:
     test = SourceTest("assert [f(x) for x in (2, 7)] == [4, 49]", ("f",))
     programs = [program(index) for index in range(num_programs)]
     with closing(CodeGrader(config)) as grader:
-        grader.judge([(programs[0][0], [test])])
+        grader.grade([(programs[0][0], [test])])
         grader.close()
         before = traces()
         start = time.perf_counter()
-        verdicts = grader.judge([(source, [test]) for source, _ in programs])
+        verdicts = grader.grade([(source, [test]) for source, _ in programs])
         seconds = time.perf_counter() - start
     wrong = [
         v for v, (_, outcome) in zip(verdicts, programs, strict=True) if not agrees(v, outcome)
@@ -62,7 +62,7 @@ def measure(num_programs: int, workers: int) -> dict[str, Any]:
     return {
         "machine": describe_machine(),
         "load_at_the_end": os.getloadavg()[0],
-        "means": choose_means("best"),
+        "backend": choose_backend("best"),
         "workers": workers,
         "programs": num_programs,
         "seconds": round(seconds, 1),

@@ -13,7 +13,7 @@ from tests.engine.bits import bits_hold
 from tests.models.other_processor import multiply_by, other_below
 from unmask.cli import doctor
 from unmask.cli.doctor import Finding, examine, is_fit, report
-from unmask.sandbox.command import Means
+from unmask.sandbox.command import Backend
 from unmask.sandbox.isolation import Trial
 
 REQUIRES = [
@@ -103,10 +103,10 @@ class _Metadata:
     ],
 )
 def test_isolation_is_tried(works: set[str], found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tried(means: Means) -> Trial:
-        return Trial(means, means in works, "it said no")
+    def tried(backend: Backend) -> Trial:
+        return Trial(backend, backend in works, "it said no")
 
-    monkeypatch.setattr(doctor, "try_means", tried)
+    monkeypatch.setattr(doctor, "try_backend", tried)
     isolation = by_subject(examine(Path()))["isolation"]
     assert re.search(found, isolation.found)
     assert ("bubblewrap" in isolation.way_out) == works.isdisjoint({"bubblewrap", "unshare"})

@@ -7,7 +7,7 @@ from tests.toy import toy_checkpoint
 from tests.trainers.toy_runs import metrics
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
-from unmask.sandbox.isolation import choose_means, isolation_of
+from unmask.sandbox.isolation import choose_backend, describe_isolation
 from unmask.trainers.rl import train_rl
 
 ALPHABET = "0123456789; acdehiloprstuxY:\n"
@@ -38,7 +38,7 @@ def test_a_model_is_rewarded_for_what_runs(tmp_path: Path) -> None:
     ]
     train_rl(load_config(RLConfig, [], words)[0])
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert environment["isolation"] == isolation_of(choose_means("best"))
+    assert environment["isolation"] == describe_isolation(choose_backend("best"))
     lines = metrics(tmp_path / "run")
     assert [line["step"] for line in lines] == [1, 2]
     assert all(0 < line["reward"] < 1 for line in lines)

@@ -1,6 +1,7 @@
 """What is refused when responses are judged again, and what a grading says of its grader."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def test_a_grading_says_what_judged_and_what_the_answer_was(tmp_path: Path) -> N
     texts = {r["problem"]: r["text"] for r in read_objects(run / "trajectories.jsonl")}
     for verdict in read_objects(run / "gradings/1/verdicts.jsonl"):
         assert verdict["answer"] == answer_from_response(texts[verdict["problem"]])
+
+
+def test_a_package_that_is_not_installed_has_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)  # as without the extra `puzzles`
+    measure(tmp_path)
+    grader = json.loads((tmp_path / "run/gradings/1/grader.json").read_text())
+    assert {"unmask", "latex2sympy2_extended", "sympy"} == set(grader["versions"])
 
 
 def test_only_the_task_can_be_changed(tmp_path: Path) -> None:

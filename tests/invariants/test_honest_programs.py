@@ -4,20 +4,20 @@ import textwrap
 
 import pytest
 
-from tests.sandboxes import WALLED, python_for, ready
-from unmask.sandbox.command import Means
-from unmask.sandbox.isolation import MEANS
+from tests.sandboxes import NAMESPACES, python_for, ready
+from unmask.sandbox.command import Backend
+from unmask.sandbox.isolation import BACKENDS
 from unmask.sandbox.limits import Limits
 
 
-@pytest.fixture(params=MEANS)
-def every(request: pytest.FixtureRequest) -> Means:
+@pytest.fixture(params=BACKENDS)
+def every(request: pytest.FixtureRequest) -> Backend:
     python_for(request.param)
     return request.param
 
 
-@pytest.fixture(params=WALLED)
-def walls(request: pytest.FixtureRequest) -> Means:
+@pytest.fixture(params=NAMESPACES)
+def namespaces(request: pytest.FixtureRequest) -> Backend:
     python_for(request.param)
     return request.param
 
@@ -87,7 +87,7 @@ HONEST = {
             return float((numpy.ones((9, 9)) @ numpy.ones((9, 9))).sum()) == 729.0
     """,
 }
-# These need the folder of POSIX shared memory, which is closed at level `process`.
+# These need the folder of POSIX shared memory, which isolation `process` closes.
 SHARING = {
     "a pool": """
         import multiprocessing
@@ -116,17 +116,17 @@ SHARING = {
 
 
 @pytest.mark.parametrize("use", HONEST)
-def test_honest_programs_go_on_working(every: Means, use: str):
+def test_honest_programs_go_on_working(every: Backend, use: str):
     assert honest(every, HONEST[use]) is True
 
 
 @pytest.mark.parametrize("use", SHARING)
-def test_honest_programs_share_memory_behind_namespaces(walls: Means, use: str):
-    assert honest(walls, SHARING[use]) is True
+def test_honest_programs_share_memory_with_namespaces(namespaces: Backend, use: str):
+    assert honest(namespaces, SHARING[use]) is True
 
 
-def honest(means: Means, program: str) -> object:
-    with ready(means, Limits(wall_s=100.0)) as sandbox:
+def honest(backend: Backend, program: str) -> object:
+    with ready(backend, Limits(wall_s=100.0)) as sandbox:
         sandbox.load(textwrap.dedent(program))
         found = sandbox.call("f", 0)
         sandbox.finish()

@@ -1,7 +1,7 @@
-"""Programs that try to be counted as right, or to do harm, gain nothing and leave nothing; one test per trick.
+"""Programs that try to pass without being right, or to do harm, fail and leave nothing; one test per attempt.
 
-Each runs behind the best walls of this machine and behind none (level `process`); what only walls
-keep out is tried against every kind of walls.
+Each runs with the best backend of this machine and with `limits` (isolation `process`); attempts that only
+namespaces prevent run with each backend for namespaces.
 """
 
 import ctypes
@@ -20,8 +20,8 @@ import pytest
 
 import unmask
 from tests.sandboxes import (
+    NAMESPACES,
     SYSTEM_PYTHON,
-    WALLED,
     WITHOUT_LANDLOCK,
     python_for,
     ready,
@@ -29,9 +29,9 @@ from tests.sandboxes import (
     without_landlock,
 )
 from unmask.rewards.code_tests import SourceTest, StdioTest, run_test
-from unmask.sandbox.command import Means
+from unmask.sandbox.command import Backend
 from unmask.sandbox.guest import landlock
-from unmask.sandbox.isolation import MEANS, best_walls, level_of
+from unmask.sandbox.isolation import BACKENDS, best_backend, isolation_of
 from unmask.sandbox.limits import Limits, ProgramFailedError
 from unmask.sandbox.user import remove
 
@@ -62,23 +62,23 @@ def g(xs):
 
 
 @pytest.fixture(params=["namespaces", "process"])
-def means(request: pytest.FixtureRequest) -> Means:
-    means = best_walls() if request.param == "namespaces" else "limits"
-    if level_of(means) != request.param:
+def backend(request: pytest.FixtureRequest) -> Backend:
+    backend = best_backend() if request.param == "namespaces" else "limits"
+    if isolation_of(backend) != request.param:
         pytest.skip("no namespaces here: `unmask doctor` says why")
-    python_for(means)
-    return means
+    python_for(backend)
+    return backend
 
 
-@pytest.fixture(params=WALLED)
-def walls(request: pytest.FixtureRequest) -> Means:
+@pytest.fixture(params=NAMESPACES)
+def namespaces(request: pytest.FixtureRequest) -> Backend:
     python_for(request.param)
     return request.param
 
 
-@pytest.fixture(params=MEANS)
-def every(request: pytest.FixtureRequest) -> Means:
-    """Every means, for what each has to close by itself."""
+@pytest.fixture(params=BACKENDS)
+def every(request: pytest.FixtureRequest) -> Backend:
+    """Every backend, for what each has to close by itself."""
     python_for(request.param)
     return request.param
 
@@ -113,24 +113,24 @@ def descendants() -> list[str]:
     return found
 
 
-def outcome(means: Means, program: str, test: SourceTest | StdioTest = TEST) -> str:
-    with ready(means, LIMITS) as sandbox:
+def outcome(backend: Backend, program: str, test: SourceTest | StdioTest = TEST) -> str:
+    with ready(backend, LIMITS) as sandbox:
         return run_test(sandbox, textwrap.dedent(program), test)
 
 
-def returned(means: Means, program: str) -> object:
+def returned(backend: Backend, program: str) -> object:
     """Return what `f(0)` of a program says: how the tests look around from inside."""
-    with ready(means, LIMITS) as sandbox:
+    with ready(backend, LIMITS) as sandbox:
         sandbox.load(textwrap.dedent(program))
         return sandbox.call("f", 0)
 
 
-def test_a_right_program_passes(means: Means):
-    assert outcome(means, RIGHT) == "passed"
+def test_a_right_program_passes(backend: Backend):
+    assert outcome(backend, RIGHT) == "passed"
 
 
-def test_printing_passed_is_no_answer(means: Means):
-    assert outcome(means, "print('passed', '1.0', 'ok')") == "wrong"
+def test_printing_passed_is_no_answer(backend: Backend):
+    assert outcome(backend, "print('passed', '1.0', 'ok')") == "wrong"
 
 
 @pytest.mark.parametrize("where", ["at once", "when called"])
@@ -138,12 +138,12 @@ def test_printing_passed_is_no_answer(means: Means):
     "way_out",
     ["exit(0)", "import os; os._exit(0)", "raise SystemExit", "import sys; sys.exit(0)", "quit()"],
 )
-def test_ending_early_is_no_pass(means: Means, way_out: str, where: str):
+def test_ending_early_is_no_pass(backend: Backend, way_out: str, where: str):
     program = way_out if where == "at once" else f"def f(x):\n    {way_out}"
-    assert outcome(means, program) in ("wrong", "crash")
+    assert outcome(backend, program) in ("wrong", "crash")
 
 
-def test_patched_builtins_stay_inside(means: Means):
+def test_patched_builtins_stay_inside(backend: Backend):
     program = """
         import builtins
         for name in ("isinstance", "sorted", "len", "all", "any", "compile", "exec"):
@@ -152,10 +152,10 @@ def test_patched_builtins_stay_inside(means: Means):
         def f(x): return True
         g = f
     """
-    assert outcome(means, program) in ("wrong", "crash")
+    assert outcome(backend, program) in ("wrong", "crash")
 
 
-def test_a_patched_assertion_machinery_stays_inside(means: Means):
+def test_a_patched_assertion_machinery_stays_inside(backend: Backend):
     program = """
         import sys, unittest
         AssertionError = None
@@ -163,10 +163,10 @@ def test_a_patched_assertion_machinery_stays_inside(means: Means):
         unittest.TestCase.assertEqual = lambda *args: None
         def f(x): raise AssertionError
     """
-    assert outcome(means, program) == "wrong"
+    assert outcome(backend, program) == "wrong"
 
 
-def test_patched_modules_stay_inside(means: Means):
+def test_patched_modules_stay_inside(backend: Backend):
     program = """
         import json, sys
         class Yes:
@@ -179,19 +179,19 @@ def test_patched_modules_stay_inside(means: Means):
         json.dumps = json.loads = Yes()
         def f(x): return Yes()
     """
-    assert outcome(means, program) in ("wrong", "crash")
+    assert outcome(backend, program) in ("wrong", "crash")
 
 
-def test_a_patched_channel_can_only_return_values(means: Means):
+def test_a_patched_channel_can_only_return_values(backend: Backend):
     program = """
         import unmask.sandbox.guest.main as host
         host.pack = host.describe = lambda value: ["value", ["tuple", True]]
         def f(x): return 0
     """
-    assert outcome(means, program) == "wrong"
+    assert outcome(backend, program) == "wrong"
 
 
-def test_an_object_that_equals_everything_is_no_result(means: Means):
+def test_an_object_that_equals_everything_is_no_result(backend: Backend):
     program = """
         class Yes:
             def __eq__(self, other): return True
@@ -199,11 +199,11 @@ def test_an_object_that_equals_everything_is_no_result(means: Means):
         def f(x): return Yes()
         g = f
     """
-    assert outcome(means, program) == "wrong"
+    assert outcome(backend, program) == "wrong"
 
 
 @pytest.mark.parametrize("kind", ["int", "str", "list", "float", "tuple", "dict"])
-def test_a_subclass_with_a_lying_comparison_is_no_result(means: Means, kind: str):
+def test_a_subclass_with_a_lying_comparison_is_no_result(backend: Backend, kind: str):
     program = f"""
         class Yes({kind}):
             def __eq__(self, other): return True
@@ -211,32 +211,32 @@ def test_a_subclass_with_a_lying_comparison_is_no_result(means: Means, kind: str
         def f(x): return Yes()
         g = f
     """
-    assert outcome(means, program) == "wrong"
+    assert outcome(backend, program) == "wrong"
 
 
-def test_an_object_inside_a_list_is_no_result(means: Means):
+def test_an_object_inside_a_list_is_no_result(backend: Backend):
     program = """
         class Yes:
             def __eq__(self, other): return True
         def f(x): return [Yes()]
     """
-    assert outcome(means, program, SourceTest("assert f(0) == [1]", ("f",))) == "wrong"
+    assert outcome(backend, program, SourceTest("assert f(0) == [1]", ("f",))) == "wrong"
 
 
-def test_a_test_that_swallows_everything_still_fails_a_program_that_breaks_the_protocol(
-    means: Means,
+def test_a_test_that_catches_everything_still_fails_a_breach_of_the_protocol(
+    backend: Backend,
 ):
     hiding = SourceTest("try:\n    f(1)\nexcept:\n    pass", ("f",))
-    assert outcome(means, "def f(x): return object()", hiding) == "wrong"
-    assert outcome(means, "import os\ndef f(x): os._exit(0)", hiding) == "crash"
+    assert outcome(backend, "def f(x): return object()", hiding) == "wrong"
+    assert outcome(backend, "import os\ndef f(x): os._exit(0)", hiding) == "crash"
 
 
-def test_ending_the_loop_of_a_test_is_no_pass(means: Means):
+def test_ending_the_loop_of_a_test_is_no_pass(backend: Backend):
     loop = SourceTest("for y in map(f, [1, 2]):\n    assert y == 3", ("f",))
-    assert outcome(means, "def f(x): raise StopIteration", loop) == "wrong"
+    assert outcome(backend, "def f(x): raise StopIteration", loop) == "wrong"
 
 
-def test_emptying_an_argument_is_no_pass(means: Means):
+def test_emptying_an_argument_is_no_pass(backend: Backend):
     program = """
         def f(x): return x * x
         def g(xs):
@@ -244,11 +244,11 @@ def test_emptying_an_argument_is_no_pass(means: Means):
             return xs
     """
     test = SourceTest("xs = [3, 1]\nassert g(xs) == xs", ("f", "g"))
-    assert outcome(means, program, test) == "wrong"
+    assert outcome(backend, program, test) == "wrong"
 
 
-def test_killing_the_parent_harms_nobody(means: Means):
-    skip_unless_it_is_another_user(means)
+def test_killing_the_parent_affects_no_other_process(backend: Backend):
+    skip_unless_it_is_another_user(backend)
     program = """
         import os, signal
         for signum in (signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP):
@@ -257,26 +257,26 @@ def test_killing_the_parent_harms_nobody(means: Means):
                 except OSError: pass
         def f(x): return "alive"
     """
-    assert outcome(means, program) in ("wrong", "crash")
+    assert outcome(backend, program) in ("wrong", "crash")
 
 
-def test_killing_everybody_harms_nobody(means: Means):
-    skip_unless_it_is_another_user(means)
+def test_killing_all_processes_affects_no_other_sandbox(backend: Backend):
+    skip_unless_it_is_another_user(backend)
     program = "import os, signal\nos.kill(-1, signal.SIGKILL)\ndef f(x): return 0"
-    assert outcome(means, program) in ("wrong", "crash")
+    assert outcome(backend, program) in ("wrong", "crash")
 
 
-def test_a_fork_bomb_is_bounded(means: Means):
+def test_a_fork_bomb_is_bounded(backend: Backend):
     program = """
         import os
         while True:
             try: os.fork()
             except OSError: pass
     """
-    assert outcome(means, program) in ("timeout", "crash")
+    assert outcome(backend, program) in ("timeout", "crash")
 
 
-def test_processes_are_counted_for_root_too(means: Means):
+def test_processes_are_counted_for_root_too(backend: Backend):
     program = """
         import os, time
         def f(x):
@@ -288,15 +288,15 @@ def test_processes_are_counted_for_root_too(means: Means):
                     os._exit(0)
             return count
     """
-    assert 0 < returned(means, program) < LIMITS.processes  # type: ignore[operator]
+    assert 0 < returned(backend, program) < LIMITS.processes  # type: ignore[operator]
 
 
-def test_filling_the_memory_ends_in_an_error(means: Means):
+def test_filling_the_memory_ends_in_an_error(backend: Backend):
     program = "def f(x):\n    hoard = []\n    while True: hoard.append(bytearray(2**24))"
-    assert outcome(means, program) in ("wrong", "crash")
+    assert outcome(backend, program) in ("wrong", "crash")
 
 
-def test_filling_the_disk_ends_in_an_error(means: Means):
+def test_filling_the_disk_ends_in_an_error(backend: Backend):
     program = """
         import os
         def f(x):
@@ -311,10 +311,10 @@ def test_filling_the_disk_ends_in_an_error(means: Means):
                 if n >= 3: break
             return max(sizes)
     """
-    assert returned(means, program) <= LIMITS.file  # type: ignore[operator]
+    assert returned(backend, program) <= LIMITS.file  # type: ignore[operator]
 
 
-def test_many_files_fill_no_disk(walls: Means):
+def test_many_files_fill_no_disk(namespaces: Backend):
     program = """
         import os
         def f(x):
@@ -326,20 +326,20 @@ def test_many_files_fill_no_disk(walls: Means):
                 except OSError: return total
             return total
     """
-    assert returned(walls, program) <= LIMITS.file  # type: ignore[operator]
+    assert returned(namespaces, program) <= LIMITS.file  # type: ignore[operator]
 
 
-def test_sleeping_for_ever_is_a_timeout(means: Means):
+def test_sleeping_for_ever_is_a_timeout(backend: Backend):
     limits = Limits(cpu_s=1, wall_s=1.0)
-    with ready(means, limits) as sandbox:
+    with ready(backend, limits) as sandbox:
         assert run_test(sandbox, "import time\ntime.sleep(10**6)", TEST) == "timeout"
 
 
-def test_a_busy_loop_is_a_timeout(means: Means):
-    assert outcome(means, "while True: pass") == "timeout"
+def test_a_busy_loop_is_a_timeout(backend: Backend):
+    assert outcome(backend, "while True: pass") == "timeout"
 
 
-def test_ignoring_the_signals_of_the_limits_does_not_help(means: Means):
+def test_ignoring_the_signals_of_the_limits_does_not_help(backend: Backend):
     program = """
         import signal
         for signum in range(1, 65):
@@ -350,10 +350,10 @@ def test_ignoring_the_signals_of_the_limits_does_not_help(means: Means):
         except ValueError: pass
         while True: pass
     """
-    assert outcome(means, program) == "timeout"
+    assert outcome(backend, program) == "timeout"
 
 
-def test_the_tests_are_in_no_frame_and_no_object(means: Means):
+def test_the_tests_are_in_no_frame_and_no_object(backend: Backend):
     program = f"""
         import gc, sys
         def f(x):
@@ -364,12 +364,12 @@ def test_the_tests_are_in_no_frame_and_no_object(means: Means):
             found += [repr(thing)[:10**6] for thing in gc.get_objects() if type(thing) in (dict, list, str)]
             return any("{SECRET[:7]}" + "{SECRET[7:]}" in text for text in found)
     """
-    with ready(means, Limits(cpu_s=30)) as sandbox:
+    with ready(backend, Limits(cpu_s=30)) as sandbox:
         sandbox.load(textwrap.dedent(program))
         assert sandbox.call("f", 0) is False
 
 
-def test_the_tests_are_in_no_command_line_and_no_environment(means: Means):
+def test_the_tests_are_in_no_command_line_and_no_environment(backend: Backend):
     program = f"""
         import glob
         def f(x):
@@ -380,10 +380,10 @@ def test_the_tests_are_in_no_command_line_and_no_environment(means: Means):
                     if b"{SECRET[:7]}" + b"{SECRET[7:]}" in text: return True
             return False
     """
-    assert returned(means, program) is False
+    assert returned(backend, program) is False
 
 
-def test_no_file_of_the_machine_is_seen(walls: Means, tmp_path: Path):
+def test_no_file_of_the_machine_is_seen(namespaces: Backend, tmp_path: Path):
     (tmp_path / "tests.py").write_text(SECRET)
     program = f"""
         import os
@@ -393,7 +393,7 @@ def test_no_file_of_the_machine_is_seen(walls: Means, tmp_path: Path):
                                  "/var", "/sys/class", "/run", "/bin", "/usr/bin") if os.path.exists(p)]
             return seen, there, os.listdir("/tmp")
     """
-    seen, there, tmp = returned(walls, program)  # type: ignore[misc]
+    seen, there, tmp = returned(namespaces, program)  # type: ignore[misc]
     assert set(seen) <= {
         "dev",
         "etc",
@@ -409,7 +409,7 @@ def test_no_file_of_the_machine_is_seen(walls: Means, tmp_path: Path):
     assert there == [] and tmp == []
 
 
-def test_nothing_outside_the_temporary_directory_can_be_written(walls: Means):
+def test_nothing_outside_the_temporary_directory_can_be_written(namespaces: Backend):
     program = """
         import os, sys
         def f(x):
@@ -420,25 +420,25 @@ def test_nothing_outside_the_temporary_directory_can_be_written(walls: Means):
                 written.append(folder)
             return written
     """
-    assert returned(walls, program) == []
+    assert returned(namespaces, program) == []
 
 
-def test_no_other_process_is_seen(walls: Means):
+def test_no_other_process_is_seen(namespaces: Backend):
     program = "import os\ndef f(x): return [int(n) for n in os.listdir('/proc') if n.isdigit()]"
-    assert max(returned(walls, program)) < 20  # type: ignore[call-overload]
+    assert max(returned(namespaces, program)) < 20  # type: ignore[call-overload]
 
 
-def test_flooding_stdout_ends_the_program(means: Means):
+def test_flooding_stdout_ends_the_program(backend: Backend):
     flood = "import os\nwhile True: os.write(1, b'x' * 2**16)"
-    assert outcome(means, flood, StdioTest("", "x")) == "crash"
-    assert outcome(means, flood) == "timeout"
+    assert outcome(backend, flood, StdioTest("", "x")) == "crash"
+    assert outcome(backend, flood) == "timeout"
 
 
-def test_flooding_stderr_fills_nothing(means: Means):
-    assert outcome(means, "import os\nwhile True: os.write(2, b'x' * 2**16)") == "timeout"
+def test_flooding_stderr_fills_nothing(backend: Backend):
+    assert outcome(backend, "import os\nwhile True: os.write(2, b'x' * 2**16)") == "timeout"
 
 
-def test_forged_answers_on_every_descriptor_are_a_breach(means: Means):
+def test_forged_answers_on_every_descriptor_are_a_breach(backend: Backend):
     program = """
         import os
         for fd in range(64):
@@ -447,10 +447,10 @@ def test_forged_answers_on_every_descriptor_are_a_breach(means: Means):
         def f(x): return x * x
         def g(xs): return xs
     """
-    assert outcome(means, program) == "crash"
+    assert outcome(backend, program) == "crash"
 
 
-def test_an_answer_given_twice_is_a_breach(means: Means):
+def test_an_answer_given_twice_is_a_breach(backend: Backend):
     program = """
         import os, unmask.sandbox.guest.main as host
         once = host.write_all
@@ -458,10 +458,10 @@ def test_an_answer_given_twice_is_a_breach(means: Means):
         def f(x): return x * x
         def g(xs): return xs
     """
-    assert outcome(means, program) == "crash"
+    assert outcome(backend, program) == "crash"
 
 
-def test_an_answer_to_an_earlier_call_is_a_breach(means: Means):
+def test_an_answer_to_an_earlier_call_is_a_breach(backend: Backend):
     program = """
         import unmask.sandbox.guest.main as host
         once, first = host.write_all, []
@@ -472,15 +472,15 @@ def test_an_answer_to_an_earlier_call_is_a_breach(means: Means):
         def f(x): return 4 if x == 2 else 9
         def g(xs): return xs
     """
-    assert outcome(means, program) == "crash"
+    assert outcome(backend, program) == "crash"
 
 
-def test_closing_every_descriptor_is_no_answer(means: Means):
+def test_closing_every_descriptor_is_no_answer(backend: Backend):
     program = "import os\nos.closerange(0, 1024)\nimport time\ntime.sleep(60)"
-    assert outcome(means, program) in ("crash", "timeout")
+    assert outcome(backend, program) in ("crash", "timeout")
 
 
-def test_tracing_and_the_memory_of_others_are_closed(walls: Means):
+def test_tracing_and_the_memory_of_others_are_closed(namespaces: Backend):
     program = """
         import ctypes, os
         def f(x):
@@ -493,12 +493,12 @@ def test_tracing_and_the_memory_of_others_are_closed(walls: Means):
     """
     if os.geteuid() != 0:
         pytest.skip("without root, number 1 of the namespace is the same user; it holds nothing")
-    assert returned(walls, program) == []
+    assert returned(namespaces, program) == []
 
 
-def test_the_environment_holds_nothing_of_ours(means: Means, monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_holds_nothing_of_ours(backend: Backend, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("UNMASK_TEST_API_KEY", SECRET)
-    names = returned(means, "import os\ndef f(x): return sorted(os.environ)")
+    names = returned(backend, "import os\ndef f(x): return sorted(os.environ)")
     assert "UNMASK_TEST_API_KEY" not in names  # type: ignore[operator]
     assert set(names) <= {  # type: ignore[call-overload]
         *("HOME", "LANG", "LC_CTYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PWD"),
@@ -506,7 +506,7 @@ def test_the_environment_holds_nothing_of_ours(means: Means, monkeypatch: pytest
     }
 
 
-def test_there_is_no_network(walls: Means):
+def test_there_is_no_network(namespaces: Backend):
     program = """
         import socket
         def f(x):
@@ -521,10 +521,10 @@ def test_there_is_no_network(walls: Means):
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert returned(walls, program.replace("PORT", str(port))) == []
+        assert returned(namespaces, program.replace("PORT", str(port))) == []
 
 
-def test_a_daemon_is_ended_with_its_program(means: Means):
+def test_a_daemon_is_ended_with_its_program(backend: Backend):
     program = """
         import os, time
         def f(x):
@@ -537,10 +537,10 @@ def test_a_daemon_is_ended_with_its_program(means: Means):
             return x * x
         def g(xs): return xs
     """
-    assert outcome(means, program) == "passed"  # and `nothing_is_left` finds no daemon
+    assert outcome(backend, program) == "passed"  # and `nothing_is_left` finds no daemon
 
 
-def test_a_daemon_cannot_hold_the_output_open(means: Means):
+def test_a_daemon_cannot_hold_the_output_open(backend: Backend):
     program = """
         import os, time
         print(4)
@@ -548,10 +548,10 @@ def test_a_daemon_cannot_hold_the_output_open(means: Means):
             os.setsid()
             time.sleep(1000)
     """
-    assert outcome(means, program, StdioTest("", "4\n")) == "passed"
+    assert outcome(backend, program, StdioTest("", "4\n")) == "passed"
 
 
-def test_threads_that_answer_later_calls_can_only_break_them(means: Means):
+def test_threads_that_answer_later_calls_can_only_break_them(backend: Backend):
     program = """
         import os, threading, time
         def spam():
@@ -565,33 +565,33 @@ def test_threads_that_answer_later_calls_can_only_break_them(means: Means):
         def f(x): return x * x
         def g(xs): return xs
     """
-    assert outcome(means, program) == "crash"
+    assert outcome(backend, program) == "crash"
 
 
-def test_a_huge_result_is_cut_off(means: Means):
-    assert outcome(means, "def f(x): return 'x' * 2**26") in ("crash", "wrong")
+def test_a_huge_result_is_cut_off(backend: Backend):
+    assert outcome(backend, "def f(x): return 'x' * 2**26") in ("crash", "wrong")
 
 
-def test_a_deeply_nested_result_is_no_result(means: Means):
+def test_a_deeply_nested_result_is_no_result(backend: Backend):
     program = """
         def f(x):
             for _ in range(500): x = [x]
             return x
     """
-    assert outcome(means, program) == "wrong"
+    assert outcome(backend, program) == "wrong"
 
 
-def test_a_deeply_nested_answer_breaks_no_parser(means: Means):
+def test_a_deeply_nested_answer_breaks_no_parser(backend: Backend):
     program = """
         import json, unmask.sandbox.guest.main as host
         once = host.write_all
         host.write_all = lambda channel, data: once(channel, b"[" * 100_000 + b"\\n")
         def f(x): return 4
     """
-    assert outcome(means, program) == "crash"
+    assert outcome(backend, program) == "crash"
 
 
-def test_a_repr_that_never_ends_is_never_asked_for(means: Means):
+def test_a_repr_that_never_ends_is_never_asked_for(backend: Backend):
     program = """
         class Bomb:
             def __repr__(self):
@@ -602,17 +602,17 @@ def test_a_repr_that_never_ends_is_never_asked_for(means: Means):
         def f(x): return Bomb()
         def g(x): raise Error
     """
-    assert outcome(means, program) == "wrong"
-    assert outcome(means, program, SourceTest("g(1)", ("g",))) == "wrong"
+    assert outcome(backend, program) == "wrong"
+    assert outcome(backend, program, SourceTest("g(1)", ("g",))) == "wrong"
 
 
-def test_a_number_with_a_million_digits_blocks_nobody(means: Means):
+def test_a_number_with_a_million_digits_does_not_block_the_test(backend: Backend):
     program = "def f(x): return 7 ** 10**5\ndef g(x): return 7 ** 10**5"
-    assert outcome(means, program) == "wrong"
-    assert outcome(means, program, SourceTest("assert f(0) == 7 ** 10**5", ("f",))) == "passed"
+    assert outcome(backend, program) == "wrong"
+    assert outcome(backend, program, SourceTest("assert f(0) == 7 ** 10**5", ("f",))) == "passed"
 
 
-def test_links_out_of_the_temporary_directory_harm_no_file(means: Means, tmp_path: Path):
+def test_links_out_of_the_temporary_directory_harm_no_file(backend: Backend, tmp_path: Path):
     victim = tmp_path / "victim"
     victim.mkdir()
     (victim / "file").write_text("whole")
@@ -625,11 +625,11 @@ def test_links_out_of_the_temporary_directory_harm_no_file(means: Means, tmp_pat
         def f(x): return x * x
         def g(xs): return xs
     """
-    assert outcome(means, program) == "passed"
+    assert outcome(backend, program) == "passed"
     assert (victim / "file").read_text() == "whole"
 
 
-def test_a_higher_limit_is_refused(means: Means):
+def test_a_higher_limit_is_refused(backend: Backend):
     program = """
         import resource
         def f(x):
@@ -642,11 +642,11 @@ def test_a_higher_limit_is_refused(means: Means):
                 raised.append(name)
             return raised
     """
-    assert returned(means, program) == []
+    assert returned(backend, program) == []
 
 
-def test_it_is_no_root_and_cannot_become_it(means: Means):
-    skip_unless_it_is_another_user(means)
+def test_it_is_no_root_and_cannot_become_it(backend: Backend):
+    skip_unless_it_is_another_user(backend)
     program = """
         import os
         def f(x):
@@ -656,7 +656,7 @@ def test_it_is_no_root_and_cannot_become_it(means: Means):
             groups = os.getgroups()
             return [*os.getresuid(), *os.getresgid(), *groups]
     """
-    assert 0 not in returned(means, program)  # type: ignore[operator]
+    assert 0 not in returned(backend, program)  # type: ignore[operator]
 
 
 # Each holds as much as it can where no limit on address space counts, up to 1 GiB, and returns its MiB.
@@ -787,13 +787,15 @@ HOARDS = {
 
 
 @pytest.mark.parametrize("hoard", HOARDS)
-def test_memory_is_bounded_in_all_its_forms(every: Means, hoard: str):
+def test_memory_is_bounded_in_all_its_forms(every: Backend, hoard: str):
     if every == "limits":
         if hoard == "files in memory":
-            pytest.skip("level process: its folder is on the disk of the machine, which may fill")
+            pytest.skip(
+                "isolation process: its folder is on the disk of the machine, which may fill"
+            )
         if hoard == "POSIX shared memory" and not landlock.abi():
             pytest.skip(
-                "level process: without Landlock, shared memory of POSIX is open to all users"
+                "isolation process: without Landlock, shared memory of POSIX is open to all users"
             )
     source = "import ctypes, os\nlibc = ctypes.CDLL(None)\n" + textwrap.dedent(HOARDS[hoard])
     with ready(every, LIMITS) as sandbox:
@@ -806,7 +808,7 @@ def test_memory_is_bounded_in_all_its_forms(every: Means, hoard: str):
     assert held <= 40
 
 
-def test_empty_files_are_bounded(every: Means):
+def test_empty_files_are_bounded(every: Backend):
     program = """
         import os
         def f(x):
@@ -852,7 +854,7 @@ CALLS = {
 }
 
 
-def test_what_no_program_needs_of_the_kernel_is_refused(every: Means):
+def test_calls_that_no_program_needs_are_refused(every: Backend):
     if os.uname().machine != "x86_64":
         pytest.skip("the numbers are those of x86_64")
     program = f"""
@@ -943,18 +945,18 @@ LONG = {
 
 
 @pytest.mark.parametrize("way", LONG)
-def test_processor_time_is_counted_for_all_processes(every: Means, way: str):
+def test_processor_time_is_counted_for_all_processes(every: Backend, way: str):
     assert outcome(every, textwrap.dedent(BURN) + textwrap.dedent(LONG[way])) == "timeout"
 
 
-def test_a_program_and_its_children_within_the_limit_are_no_timeout(every: Means):
+def test_a_program_and_its_children_within_the_limit_are_no_timeout(every: Backend):
     program = textwrap.dedent(BURN) + textwrap.dedent(LONG["children in turn"])
     assert outcome(every, program.replace("0.9", "0.03")) == "passed"
 
 
-def test_the_memory_killer_takes_programs_first(every: Means):
+def test_the_memory_killer_takes_programs_first(every: Backend):
     if every == "limits" and not landlock.abi():
-        pytest.skip("level process: without Landlock, a program may write to its own /proc")
+        pytest.skip("isolation process: without Landlock, a program may write to its own /proc")
     program = """
         import subprocess, sys
         LOWER = "open('/proc/self/oom_score_adj', 'w').write('0')"
@@ -969,7 +971,7 @@ def test_the_memory_killer_takes_programs_first(every: Means):
     assert returned(every, program) == (1000, 1000)
 
 
-def test_keys_of_the_session_are_out_of_reach(every: Means):
+def test_keys_of_the_session_are_out_of_reach(every: Backend):
     if os.uname().machine != "x86_64":
         pytest.skip("the numbers are those of x86_64")
     libc = ctypes.CDLL(None, use_errno=True)
@@ -1011,7 +1013,7 @@ INTRUDER = """
 import os, re
 def f(worker):
     found = []
-    # The watcher, the worker and all above it.
+    # The supervisor, the worker and all processes above it.
     pids, pid = [], os.getppid()
     while pid > 1:
         pids.append(pid)
@@ -1040,7 +1042,7 @@ def f(worker):
 
 @pytest.mark.parametrize("rules", ["with", "without"])
 def test_the_worker_is_closed_to_a_program_of_the_same_user(rules: str):
-    """As a normal user at level `process`, whether or not the kernel has Landlock."""
+    """As a normal user with isolation `process`, whether or not the kernel has Landlock."""
     as_user = {"user": 41_998, "group": 41_998, "extra_groups": []} if os.geteuid() == 0 else {}
     python = SYSTEM_PYTHON if os.geteuid() == 0 else Path(sys.executable)
     code, packages = Path(unmask.__file__).parents[1], Path(pydantic.__file__).parents[1]
@@ -1070,7 +1072,7 @@ def test_two_programs_never_have_one_user():
     assert len(users) == 2 and min(users) >= 40_000
 
 
-def test_ending_a_program_ends_no_other_process_of_its_user(every: Means):
+def test_ending_a_program_ends_no_other_process_of_its_user(every: Backend):
     if os.geteuid() != 0:
         pytest.skip("without root, programs run as the user who tests them")
     with ready(every, LIMITS) as sandbox:
@@ -1134,7 +1136,7 @@ def test_deep_folders_are_removed_within_a_limit():
 
 
 def test_other_processes_of_the_user_take_nothing_from_a_program():
-    """As a normal user at level `process`, with more processes than a program may have."""
+    """As a normal user with isolation `process`, with more processes than a program may have."""
     as_user = {"user": 41_997, "group": 41_997, "extra_groups": []} if os.geteuid() == 0 else {}
     python = SYSTEM_PYTHON if as_user else Path(sys.executable)
     code, packages = Path(unmask.__file__).parents[1], Path(pydantic.__file__).parents[1]

@@ -55,7 +55,7 @@ def test_every_kind_has_its_term(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_has_the_outcome_alone_unless_told_otherwise(tmp_path: Path) -> None:
+def test_the_default_reward_of_a_run_is_the_outcome(tmp_path: Path) -> None:
     tokenizer = character_tokenizer(ALPHABET, tmp_path / "tokenizer")
     reward = build_rewards(rl_config(tmp_path), tokenizer, CPU)
     assert isinstance(reward, Combination)
@@ -67,19 +67,22 @@ def test_a_run_has_the_outcome_alone_unless_told_otherwise(tmp_path: Path) -> No
     ("terms", "said"),
     [
         ("[]", "no term has a weight other than 0"),
-        ('[{kind="speed"}, {kind="speed"}]', "two terms are called 'speed': give one of them a n"),
-        ('[{kind="speed", name="outcome"}]', "two terms are called 'outcome'"),
+        (
+            '[{kind="speed"}, {kind="speed"}]',
+            "two terms are named 'speed': give one of them another n",
+        ),
+        ('[{kind="speed", name="outcome"}]', "two terms are named 'outcome'"),
         ('[{kind="process", endpoint={model="m"}}]', "set value.enabled = true"),
         ('[{kind="judge", endpoint={model="m"}}]', "environment variable OPENAI_BASE_URL"),
         ('[{kind="judge", endpoint={model="m"}, low=3, high=2}]', "low = 3.0 must be below"),
         ('[{kind="judge", endpoint={model="m"}, template="{question}"}]', "{response} is missing"),
         (
             '[{kind="judge", endpoint={model="m"}, template="{question} {response} \\\\boxed{1}"}]',
-            "{1} cannot be filled in, only {outcome}, {question}, {reference}, {response}; write a",
+            "there is no field {1}, only {outcome}, {question}, {reference}, {response}; write a",
         ),
         (
             '[{kind="judge", endpoint={model="m"}, template="{question"}]',
-            "write a brace that stands for itself twice",
+            "write a literal brace twice",
         ),
         (
             '[{kind="preference", endpoint={model="m"}, against="reference", rivals=1}]',
@@ -90,7 +93,7 @@ def test_a_run_has_the_outcome_alone_unless_told_otherwise(tmp_path: Path) -> No
         ('[{kind="reward_model", path="/absent"}]', "no such directory"),
     ],
 )
-def test_what_cannot_be_made_is_named(
+def test_a_term_that_cannot_be_built_is_named(
     terms: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)

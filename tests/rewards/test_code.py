@@ -28,19 +28,19 @@ def test_three_hundred_programs_keep_their_order_and_leave_nothing(
     items: list[tuple[str, list[CodeTest]]] = [
         (f"print(int(input()) + {n % 7})", [StdioTest(str(n), str(n + n % 5))]) for n in range(300)
     ]
-    verdicts = grader.judge(items)
+    verdicts = grader.grade(items)
     assert [v.share for v in verdicts] == [float(n % 7 == n % 5) for n in range(300)]
     assert {v.outcomes for v in verdicts} == {("passed",), ("wrong",)}
 
 
-def test_ends_are_told_apart(grader: CodeGrader):
+def test_outcomes_are_distinguished(grader: CodeGrader):
     programs = [
         "def f(x): return x * x",
         "def f(x): return x",
         "def f(x):\n    while x == 2: pass\n    return x * x",
         "import os\ndef f(x): return x * x if x < 3 else os._exit(0)",
     ]
-    right, half, late, gone = grader.judge([(program, SQUARE) for program in programs])
+    right, half, late, gone = grader.grade([(program, SQUARE) for program in programs])
     assert right == CodeVerdict(("passed",) * 4, 4)
     assert half.outcomes == ("passed", "passed", "wrong", "wrong")
     assert late.outcomes == ("passed", "passed", "timeout", "passed")
@@ -49,7 +49,7 @@ def test_ends_are_told_apart(grader: CodeGrader):
 
 def test_all_or_nothing_stops_at_a_failed_first_test():
     with closing(CodeGrader(SandboxConfig(credit="all", **LIMITS))) as grader:
-        first, last, right = grader.judge(
+        first, last, right = grader.grade(
             [
                 ("def f(x): return 1", SQUARE),
                 ("def f(x): return x", SQUARE),
@@ -72,21 +72,24 @@ def test_a_score_names_its_parts():
     }
 
 
-def test_a_test_that_cannot_run_is_no_verdict_and_stops_nothing(grader: CodeGrader):
+def test_a_test_that_cannot_run_is_unfit_and_the_others_continue(grader: CodeGrader):
     unfit = SourceTest("import no_such_package", ("f",))
     square = ("def f(x): return x * x", SQUARE)
-    right, odd, again = grader.judge([square, ("def f(): pass", [SQUARE[0], unfit]), square])
+    right, odd, again = grader.grade([square, ("def f(): pass", [SQUARE[0], unfit]), square])
     assert right.share == again.share == 1.0
     assert odd.outcomes == ("wrong", "unfit")
-    assert odd.unfit == "a test needs what is not installed: No module named 'no_such_package'"
+    assert (
+        odd.unfit
+        == "a test imports a module that is not installed: No module named 'no_such_package'"
+    )
     score = score_from_code_verdict(odd, "share")
     assert (score.reward, score.parts["unfit"]) == (0.0, 1.0)
     with pytest.raises(ValueError, match="without tests"):
-        grader.judge([("def f(): pass", [])])
-    assert grader.judge([("def f(x): return x * x", SQUARE)])[0].share == 1.0
+        grader.grade([("def f(): pass", [])])
+    assert grader.grade([("def f(x): return x * x", SQUARE)])[0].share == 1.0
 
 
-def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader):
+def test_problems_that_cannot_be_graded_are_found_beforehand(grader: CodeGrader):
     solution = "class Link:\n    def __init__(self, x): self.x = x\ndef f(link): return link.x"
     link, one = ("f", "Link"), "def one(): return 1"
     found = grader.find_unfit(
@@ -112,8 +115,8 @@ def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader)
     assert "file_mb = 64: raise it" in found[2]
     assert found[5] == "a test fails the published solution"
     assert found[7] == "a test's setup ends in a crash"
-    assert "argument that cannot cross: A" in found[8]
-    assert all("argument that cannot cross: function" in found[place] for place in (9, 10))
+    assert "argument that is no literal: A" in found[8]
+    assert all("argument that is no literal: function" in found[place] for place in (9, 10))
     assert "SyntaxError" in found[12]
 
 
@@ -129,17 +132,17 @@ def test_problems_that_cannot_be_judged_are_found_beforehand(grader: CodeGrader)
 def test_whole_numbers_of_fifty_thousand_digits_are_compared(grader: CodeGrader, source: str):
     test = SourceTest(source, ("f",))
     programs = ["def f(n): return 10**n + 7", "def f(n): return 10**n + 6"]
-    right, wrong = grader.judge([(program, [test]) for program in programs])
+    right, wrong = grader.grade([(program, [test]) for program in programs])
     assert (right.outcomes, wrong.outcomes) == (("passed",), ("wrong",))
     call = CallTest("f", (10**50_000,), 10**50_000 + 1)
-    assert grader.judge([("def f(n): return n + 1", [call])])[0].share == 1.0
+    assert grader.grade([("def f(n): return n + 1", [call])])[0].share == 1.0
 
 
 def test_the_tolerance_of_floats_is_the_configs(grader: CodeGrader):
     item = ("print(1 / 3)", [StdioTest("", "0.333333333")])
-    assert grader.judge([item])[0].share == 1.0
+    assert grader.grade([item])[0].share == 1.0
     with closing(CodeGrader(SandboxConfig(float_tolerance=0.0, workers=1, **LIMITS))) as strict:
-        assert strict.judge([item])[0].share == 0.0
+        assert strict.grade([item])[0].share == 0.0
 
 
 def test_without_namespaces_programs_have_a_folder_that_is_gone_afterwards(
@@ -152,7 +155,7 @@ def test_without_namespaces_programs_have_a_folder_that_is_gone_afterwards(
     program = "import os\nopen('mine', 'w').write('x')\ndef f(x): return os.listdir()"
     config = SandboxConfig(isolation="process", python=python, **LIMITS)
     with closing(CodeGrader(config)) as grader:
-        verdicts = grader.judge([(program, [SourceTest("assert f(0) == ['mine']", ("f",))])] * 3)
+        verdicts = grader.grade([(program, [SourceTest("assert f(0) == ['mine']", ("f",))])] * 3)
         assert [verdict.share for verdict in verdicts] == [1.0] * 3
         assert list(folder.glob("*/*"))  # the next program's
     assert list(folder.glob("*/*")) == []

@@ -20,12 +20,12 @@ from unmask.rewards.code_tests import (
     record_from_test,
     run_test,
 )
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.sandbox.limits import UnfitTestError
 
 
 def outcome(program: str, test: CodeTest) -> str:
-    with ready(best_walls()) as sandbox:
+    with ready(best_backend()) as sandbox:
         return run_test(sandbox, program, test)
 
 
@@ -68,7 +68,7 @@ def test_a_test_may_expect_an_exception():
     assert outcome("def f(x): raise SystemExit", test) == "wrong"
 
 
-def test_a_test_that_needs_what_is_missing_is_no_verdict():
+def test_a_test_with_a_missing_package_is_unfit():
     with pytest.raises(UnfitTestError, match=r"not installed.*no_such_package"):
         outcome("def f(): return 1", SourceTest("import no_such_package", ("f",)))
     with pytest.raises(UnfitTestError, match=r"cannot be set up.*SyntaxError"):
@@ -244,7 +244,7 @@ def f():
             "not installed: no_such.part",
         ),
         (SourceTest("from no_such.part import x\n", ("f",)), "not installed: no_such.part"),
-        (SourceTest("assert isclose(f(), 1)", ("f",)), "uses isclose, which nothing defines"),
+        (SourceTest("assert isclose(f(), 1)", ("f",)), "undefined names: isclose"),
         (SourceTest("", ("f",), "x = f()\nimport no_such"), "not installed: no_such"),
     ],
 )
@@ -288,7 +288,7 @@ def test_a_call_compares_its_result():
     assert outcome("def pair(xs, n): return [1, 3]", test) == "wrong"
 
 
-def test_a_script_is_compared_by_what_it_prints():
+def test_a_script_is_compared_by_its_output():
     test = StdioTest("2 3\n", "5\n")
     assert outcome("print(sum(map(int, input().split())))", test) == "passed"
     assert outcome("print(6)", test) == "wrong"
@@ -321,7 +321,7 @@ def test_a_script_is_compared_by_what_it_prints():
         "assert __cached__ is None and __spec__ is None",
     ],
 )
-def test_a_script_has_what_a_script_has(ending: str):
+def test_a_script_runs_as_from_the_command_line(ending: str):
     assert outcome(f"print(input())\n{ending}\n", StdioTest("5\n", "5\n")) == "passed"
 
 

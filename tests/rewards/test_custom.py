@@ -94,7 +94,7 @@ def test_a_path_without_module_or_function_is_refused(path: str):
         ("toy_reward:number", "no function 'number'"),
     ],
 )
-def test_what_cannot_be_found_is_named(path: str, message: str):
+def test_a_missing_function_is_named(path: str, message: str):
     with pytest.raises(ValueError, match=rf"task\.reward = '{path}': .*{message}"):
         load_reward(path)
 
@@ -119,7 +119,7 @@ def test_an_exception_of_the_users_function_is_one_line_that_names_it():
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt(), Stopped(15, 3)])
-def test_what_ends_the_run_is_not_taken_for_an_error_of_the_function(
+def test_exceptions_that_end_the_run_are_not_errors_of_the_function(
     ending: BaseException, monkeypatch: pytest.MonkeyPatch
 ):
     def interrupted(prompt: Prompt, response: str) -> float:
@@ -182,7 +182,7 @@ def test_a_process_reward_of_the_wrong_shape_is_named(name: str, said: str):
         process_reward(name)
 
 
-def test_what_a_function_takes_is_checked_before_the_run():
+def test_the_arguments_of_a_function_are_checked_before_the_run():
     said = r"'toy_process:of_tokens': it is called as f\(prompt, response\), but takes .*trajectory"
     with pytest.raises(ValueError, match=said):
         load_reward("toy_process:of_tokens")

@@ -457,16 +457,16 @@ def test_a_program_is_no_answer(way: Extraction, tmp_path: Path):
 ENDLESS = [r"9^{9^{9^{9}}}", r"((9!)!)!", r"\sum_{n=1}^{10000000} \frac{1}{n}"]
 
 
-def test_what_never_ends_is_late_and_those_behind_it_are_judged():
+def test_an_endless_item_is_late_and_the_items_after_it_are_graded():
     items = [rf"\boxed{{{text}}}" for endless in ENDLESS for text in (endless, r"\frac{36}{2}")]
     with VerifierPool(FACTORY, {}, time_limit_s=0.5) as pool:
-        verdicts = pool.judge([{"response": response, "gold": "18"} for response in items])
+        verdicts = pool.grade([{"response": response, "gold": "18"} for response in items])
     assert [verdict.score for verdict in verdicts] == [0.0, 1.0] * len(ENDLESS)
     assert [verdict.error for verdict in verdicts] == ["timeout", None] * len(ENDLESS)
 
 
-def test_a_worker_reads_outside_a_box_only_when_told():
+def test_a_worker_reads_outside_a_box_only_if_configured():
     items = [{"response": "The answer is 18.", "gold": "18"}]
     for extraction, score in (("boxed", 0.0), ("stated", 1.0)):
         with VerifierPool(FACTORY, {"extraction": extraction}) as pool:
-            assert pool.judge(items) == [Verdict(score)]
+            assert pool.grade(items) == [Verdict(score)]

@@ -174,7 +174,7 @@ def test_spellings_of_one_formula(spellings: tuple[str, ...]):
         "+5",
     ],
 )
-def test_what_may_be_left_out(answer: str):
+def test_parts_that_may_be_missing(answer: str):
     assert are_same(tidy(answer), "5")
 
 

@@ -44,7 +44,7 @@ def test_the_reward_is_the_share_of_comparisons_won(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("always", ["A", "B", "tie"])
-def test_a_judge_that_looks_at_the_place_alone_prefers_nobody(always: str, tmp_path: Path) -> None:
+def test_a_judge_that_prefers_a_position_gives_only_ties(always: str, tmp_path: Path) -> None:
     with judge_server(lambda question: rf"\boxed{{{always}}}") as server:
         assert rates(server, tmp_path, ["a", "bb", "ccc"]) == [0.5, 0.5, 0.5]
 

@@ -58,7 +58,7 @@ def process(
     return ProcessReward(term, Judge(config, place), tokenizer)
 
 
-def test_a_label_stands_on_the_step_that_completed_its_chunk(
+def test_a_label_is_on_the_step_that_completed_its_chunk(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     answer = written("aaabbba", tokenizer, [1, 3, 2, 4, 4, 5, 5])
@@ -119,7 +119,7 @@ def test_chunks_cover_the_response(num_response: int, chunk: int) -> None:
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=20), st.integers(1, 7), st.data())
-def test_what_steps_earn_is_what_chunks_earned_and_nothing_stands_before_its_chunk_is_there(
+def test_rewards_of_steps_sum_to_those_of_chunks_and_come_after_the_chunk(
     steps: list[int], chunk: int, data: Any
 ) -> None:
     ends = chunk_ends(len(steps), chunk)

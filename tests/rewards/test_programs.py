@@ -106,7 +106,7 @@ def test_the_last_block_that_defines_the_names_is_the_program(response: str, pro
         (["y = 1", "def f(x) return y"], [1]),
     ],
 )
-def test_earlier_blocks_give_what_the_program_lacks(blocks: list[str], program: list[int]):
+def test_earlier_blocks_provide_missing_names(blocks: list[str], program: list[int]):
     response = "\n".join(f"Then:\n```python\n{block}\n```" for block in blocks)
     found = program_from_response(response, ["f"])
     assert found.split() == "\n".join(blocks[place] for place in program).split()

@@ -104,7 +104,7 @@ def test_a_verifier_that_raises_on_its_own_answer_is_broken():
 
 
 @pytest.mark.parametrize("name", PAYS_JUNK)
-def test_what_is_no_answer_earns_nothing(name: str):
+def test_a_text_without_an_answer_scores_zero(name: str):
     dataset: Any = reasoning_gym.create_dataset(name, size=5, seed=3)
     score = load_entry_verifier(name, {"size": 5, "seed": 3})
     junk = ["NAN", "-nan", "nanj", "nan+1j", "1+nanj", "(nan)", "nani", "1e999-infj", "infinity"]

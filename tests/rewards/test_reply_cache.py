@@ -18,7 +18,7 @@ def test_a_reply_comes_back_as_it_was(reply: str, tmp_path: Path) -> None:
     assert cache.get({"a": 1, "b": [2.5, "?"]}) is None
 
 
-def test_what_a_killed_process_left_is_no_reply(tmp_path: Path) -> None:
+def test_a_file_of_a_killed_process_is_no_reply(tmp_path: Path) -> None:
     cache = ReplyCache(tmp_path)
     cache.put("asked", "reply")
     (path,) = tmp_path.rglob("*.json")

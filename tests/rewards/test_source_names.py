@@ -7,7 +7,7 @@ import pytest
 from unmask.rewards.source_names import names_bound, names_missing, names_used
 
 
-def test_what_is_read_and_what_is_bound():
+def test_names_that_are_read_and_names_that_are_bound():
     source = "import a.b as c, d.e\ndef f(x, *y, z=w):\n    for i in x: j = len(i)\nexcept_ = g"
     assert names_used(source) == {"w", "x", "len", "i", "g"}
     bound = names_bound([*ast.walk(ast.parse(source))])

@@ -17,8 +17,8 @@ from unmask.rewards.speed import score_speed
 from unmask.rewards.weighted import (
     AnswerGroup,
     Combination,
-    NamedTerm,
-    Term,
+    ScoreFunction,
+    WeightedTerm,
     add_on_last_step,
     outcome_alone,
     score_outcome,
@@ -27,22 +27,22 @@ from unmask.runs.trajectories import total_reward
 from unmask.types import Reward, Score
 
 
-def always(reward: Reward, **parts: float) -> Term:
+def always(reward: Reward, **parts: float) -> ScoreFunction:
     def term(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
         return [[Score(reward, parts) for _ in group] for group in groups]
 
     return term
 
 
-def combined(*terms: NamedTerm, has_critic: bool = True) -> Combination:
+def combined(*terms: WeightedTerm, has_critic: bool = True) -> Combination:
     return Combination(terms, has_critic)
 
 
-def test_numbers_are_weighed_and_every_term_stands_among_the_parts() -> None:
+def test_numbers_are_weighted_and_every_term_is_a_part() -> None:
     reward = combined(
-        NamedTerm("outcome", 1.0, score_outcome),
-        NamedTerm("a", 0.5, always(3.0, extra=9.0)),
-        NamedTerm("b", -2.0, always(0.25)),
+        WeightedTerm("outcome", 1.0, score_outcome),
+        WeightedTerm("a", 0.5, always(3.0, extra=9.0)),
+        WeightedTerm("b", -2.0, always(0.25)),
         has_critic=False,
     )
     scores = reward([[answer(outcome=0.0), answer(outcome=1.0)], [answer(outcome=0.5)]])
@@ -50,20 +50,20 @@ def test_numbers_are_weighed_and_every_term_stands_among_the_parts() -> None:
     assert scores[0][1].parts == {"outcome": 1.0, "a": 3.0, "a_extra": 9.0, "b": 0.25}
 
 
-def test_the_outcome_stands_among_the_parts_also_where_it_is_no_term() -> None:
-    ((score,),) = combined(NamedTerm("a", 1.0, always(3.0)))([[answer(outcome=0.25)]])
+def test_the_outcome_is_a_part_even_if_it_is_no_term() -> None:
+    ((score,),) = combined(WeightedTerm("a", 1.0, always(3.0)))([[answer(outcome=0.25)]])
     assert (score.reward, score.parts) == (3.0, {"outcome": 0.25, "a": 3.0})
 
 
-def test_the_outcome_alone_is_what_the_grader_said() -> None:
+def test_outcome_alone_returns_the_scores_of_the_grader() -> None:
     asked = answer(outcome=0.75)
     assert outcome_alone([[asked]]) == [[asked.outcome]]
 
 
-def test_a_number_beside_one_per_token_stands_on_the_last_denoising_step() -> None:
+def test_a_single_number_is_added_on_the_last_denoising_step() -> None:
     reward = combined(
-        NamedTerm("outcome", 1.0, score_outcome),
-        NamedTerm("p", 0.5, always((2.0, 0.0, -2.0, 4.0))),
+        WeightedTerm("outcome", 1.0, score_outcome),
+        WeightedTerm("p", 0.5, always((2.0, 0.0, -2.0, 4.0))),
     )
     ((score,),) = reward([[with_steps([1, 3, 2, 3], outcome=1.0)]])
     assert score.reward == (1.0, 1.0, -1.0, 3.0)
@@ -92,7 +92,7 @@ def test_a_number_on_the_last_step_adds_exactly_itself(
 
 
 def test_one_number_per_token_without_a_critic_is_refused_and_never_summed() -> None:
-    reward = combined(NamedTerm("p", 1.0, always((1.0,) * 4)), has_critic=False)
+    reward = combined(WeightedTerm("p", 1.0, always((1.0,) * 4)), has_critic=False)
     with pytest.raises(ValueError, match=r"one number per token.*value\.enabled = true"):
         reward([[answer()]])
 
@@ -107,20 +107,20 @@ def test_one_number_per_token_without_a_critic_is_refused_and_never_summed() -> 
 )
 def test_a_term_that_makes_no_reward_is_named(wrong: Reward, said: str) -> None:
     with pytest.raises(ValueError, match=f"the reward 'p' of a response to prompt 7 .*{said}"):
-        combined(NamedTerm("p", 1.0, always(wrong)))([[answer()]])
+        combined(WeightedTerm("p", 1.0, always(wrong)))([[answer()]])
 
 
 def test_two_parts_of_one_name_are_refused() -> None:
     asked = answer()
     graded = type(asked)(asked.trajectory, asked.text, Score(1.0, {"a": 0.5}))
     with pytest.raises(ValueError, match=r"grader of task 'toy' both have a part 'a'"):
-        combined(NamedTerm("a", 1.0, always(1.0)))([[graded]])
+        combined(WeightedTerm("a", 1.0, always(1.0)))([[graded]])
 
 
 def test_a_term_called_like_another_ones_part_is_refused() -> None:
-    terms = (NamedTerm("a", 1.0, always(1.0, b=0.5)), NamedTerm("a_b", 1.0, always(2.0)))
+    terms = (WeightedTerm("a", 1.0, always(1.0, b=0.5)), WeightedTerm("a_b", 1.0, always(2.0)))
     for order in (terms, terms[::-1]):
-        with pytest.raises(ValueError, match=r"a part of term 'a' are both called 'a_b'"):
+        with pytest.raises(ValueError, match=r"a part of term 'a' are both named 'a_b'"):
             combined(*order)([[answer()]])
 
 
@@ -140,7 +140,7 @@ def test_a_faster_wrong_answer_never_beats_a_slower_right_one(
     config = SpeedTerm() if weight == 0.1 else SpeedTerm(weight=weight)
     term = partial(score_speed, right_from=config.right_from, full_at=config.full_at)
     reward = combined(
-        NamedTerm("outcome", 1.0, score_outcome), NamedTerm("speed", config.weight, term)
+        WeightedTerm("outcome", 1.0, score_outcome), WeightedTerm("speed", config.weight, term)
     )
     (scores,) = reward([group])
     right = [s.reward for s, a in zip(scores, group, strict=True) if a.outcome_reward == 1.0]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.sandboxes import ready
 from unmask.sandbox import cgroup
-from unmask.sandbox.isolation import best_walls, isolation_of
+from unmask.sandbox.isolation import best_backend, describe_isolation
 from unmask.sandbox.process import Limits, ProgramFailedError
 
 PROGRAM = """
@@ -35,14 +35,14 @@ def test_no_place_is_no_cgroup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(cgroup, "parent", cgroup.parent.__wrapped__)
     assert cgroup.parent() is None
     assert cgroup.make(2**30, 8) is None
-    assert "cgroup" not in isolation_of("bubblewrap")
+    assert "cgroup" not in describe_isolation("bubblewrap")
 
 
 def test_all_processes_of_a_program_share_its_memory():
     above = cgroup.parent()
     if above is None:
         pytest.skip("this machine gives no cgroup with memory and pids")
-    with ready(best_walls(), Limits(memory=200 * 2**20, file=2**20)) as sandbox:
+    with ready(best_backend(), Limits(memory=200 * 2**20, file=2**20)) as sandbox:
         sandbox.load(PROGRAM)
         with pytest.raises(ProgramFailedError):
             sandbox.call("f", 0)

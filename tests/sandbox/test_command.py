@@ -1,4 +1,4 @@
-"""The command that starts a process behind walls."""
+"""The command that starts an isolated process."""
 
 import sys
 from itertools import pairwise
@@ -9,8 +9,8 @@ import pytest
 from unmask.sandbox.command import (
     Bind,
     interpreter,
+    isolated,
     python_command,
-    walled,
 )
 
 BINDS = [Bind(Path("/usr/lib"), Path("/usr/lib")), Bind(Path("/usr/lib"), Path("/deep/inside"))]
@@ -22,7 +22,7 @@ def words_after(command: list[str], option: str) -> list[str]:
 
 def command(monkeypatch: pytest.MonkeyPatch, user: int, may_change_user: bool) -> list[str]:
     monkeypatch.setattr("os.geteuid", lambda: user)
-    return walled("bubblewrap", ["run"], BINDS, 1234, may_change_user)
+    return isolated("bubblewrap", ["run"], BINDS, 1234, may_change_user)
 
 
 def test_bubblewrap_shows_the_binds_and_an_empty_folder(monkeypatch: pytest.MonkeyPatch):
@@ -36,7 +36,7 @@ def test_bubblewrap_shows_the_binds_and_an_empty_folder(monkeypatch: pytest.Monk
     assert "/deep" in words_after(words, "--dir")
 
 
-def test_only_root_needs_a_capability_and_only_to_become_somebody_else(
+def test_only_root_needs_capabilities_and_only_to_change_the_user(
     monkeypatch: pytest.MonkeyPatch,
 ):
     needed = ["CAP_SETUID", "CAP_SETGID", "CAP_KILL"]
@@ -47,15 +47,15 @@ def test_only_root_needs_a_capability_and_only_to_become_somebody_else(
     assert "--unshare-user" not in command(monkeypatch, 0, True)
 
 
-def test_what_is_not_there_or_seen_already_is_not_bound(monkeypatch: pytest.MonkeyPatch):
+def test_missing_and_already_visible_paths_are_not_bound(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     paths = [Path("/usr"), Path("/usr/lib"), Path("/usr"), Path("/no/such/path")]
-    words = walled("bubblewrap", ["run"], [Bind(path, path) for path in paths], 1, False)
+    words = isolated("bubblewrap", ["run"], [Bind(path, path) for path in paths], 1, False)
     assert words_after(words, "--ro-bind") == ["/usr"]
 
 
-def test_without_walls_the_command_stays_what_it_is():
-    assert walled("limits", ["run", "it"], BINDS, 1, True) == ["run", "it"]
+def test_the_backend_limits_does_not_change_the_command():
+    assert isolated("limits", ["run", "it"], BINDS, 1, True) == ["run", "it"]
 
 
 def test_this_interpreter_is_described_without_asking_it():
@@ -63,7 +63,7 @@ def test_this_interpreter_is_described_without_asking_it():
     assert python.executable.exists()
     assert python.prefix == Path(sys.base_prefix)
     assert (python.packages / "pydantic").is_dir()
-    assert "-S" in python_command(python, "boot", {"a": 1})
+    assert "-S" in python_command(python, "module", {"a": 1})
 
 
 def test_another_interpreter_is_asked():

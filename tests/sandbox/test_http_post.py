@@ -1,5 +1,6 @@
 """One exchange has one limit by the clock, whatever the server does with its bytes."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -8,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from unmask.sandbox.http_post import Reply, post
+from unmask.sandbox.http_post import Reply, post, run_with_client
 
 GOOD = b"HTTP/1.1 200 OK\r\nX-Kind: good\r\nContent-Length: 4\r\n\r\n"
 # Far above what an exchange on loopback takes, far below what the servers here would take.
@@ -42,7 +43,8 @@ def server(serve: Callable[[socket.socket], None]) -> Generator[str]:
 
 
 def ask(url: str, timeout_s: float = 20.0, max_bytes: int = 1000) -> Reply:
-    return post(url, b"ping", {"Content-Type": "text/plain"}, timeout_s, max_bytes)
+    headers = {"Content-Type": "text/plain"}
+    return run_with_client(lambda client: post(client, url, b"ping", headers, timeout_s, max_bytes))
 
 
 def drip(first: bytes, then: bytes) -> Callable[[socket.socket], None]:
@@ -115,14 +117,17 @@ def test_every_status_is_a_reply_and_no_redirect_is_followed(status: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("sent", "said"),
+    ("sent", "error", "said"),
     [
-        (GOOD + b"po", "ended 2 bytes before"),
-        (GOOD.replace(b": 4", b": 5000") + b"x" * 5000, "more than 1000 bytes"),
+        (GOOD + b"po", ConnectionError, "without sending complete message"),
+        (GOOD.replace(b": 4", b": 5000") + b"x" * 5000, ValueError, "more than 1000 bytes"),
+        (b"SSH-2.0-OpenSSH\r\n", ConnectionError, "RemoteProtocolError"),
     ],
 )
-def test_half_a_reply_and_a_huge_one_are_refused(sent: bytes, said: str) -> None:
-    with server(lambda c: c.sendall(sent)) as url, pytest.raises(ValueError, match=said):
+def test_half_a_reply_and_a_huge_one_are_refused(
+    sent: bytes, error: type[Exception], said: str
+) -> None:
+    with server(lambda c: c.sendall(sent)) as url, pytest.raises(error, match=said):
         ask(url)
 
 
@@ -130,3 +135,11 @@ def test_an_error_that_breaks_off_keeps_its_status() -> None:
     broken = b"HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nbusy"
     with server(lambda connection: connection.sendall(broken)) as url:
         assert ask(url).status == 401
+
+
+def test_a_request_can_be_sent_from_a_running_event_loop() -> None:
+    async def notebook() -> Reply:
+        return ask(url)
+
+    with server(lambda connection: connection.sendall(GOOD + b"pong")) as url:
+        assert asyncio.run(notebook()).body == b"pong"

@@ -1,26 +1,26 @@
-"""The level of isolation is tried, chosen, and demanded with a way out."""
+"""Backends are tried and chosen; without one, the error names what to do."""
 
 from pathlib import Path
 
 import pytest
 
 from unmask.sandbox import isolation
-from unmask.sandbox.command import Means
+from unmask.sandbox.command import Backend
 from unmask.sandbox.isolation import (
-    MEANS,
+    BACKENDS,
     Trial,
-    best_walls,
-    choose_means,
-    level_of,
-    try_means,
+    best_backend,
+    choose_backend,
+    isolation_of,
+    try_backend,
 )
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, works: set[str]) -> None:
-    def tried(means: Means, python: Path | None = None) -> Trial:
-        return Trial(means, means in works, "" if means in works else "it said no")
+    def tried(backend: Backend, python: Path | None = None) -> Trial:
+        return Trial(backend, backend in works, "" if backend in works else "it said no")
 
-    monkeypatch.setattr(isolation, "try_means", tried)
+    monkeypatch.setattr(isolation, "try_backend", tried)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_the_strongest_that_is_admitted_is_chosen(
     isolation: str, works: set[str], chosen: str, monkeypatch: pytest.MonkeyPatch
 ):
     machine(monkeypatch, works)
-    assert choose_means(isolation) == chosen  # type: ignore[arg-type]
+    assert choose_backend(isolation) == chosen  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("isolation", ["best", "namespaces"])
@@ -49,33 +49,37 @@ def test_a_lesser_machine_is_refused_with_the_way_out(
         r'.*install the package bubblewrap.*or set task\.sandbox\.isolation = "process"'
     )
     with pytest.raises(ValueError, match=said):
-        choose_means(isolation)  # type: ignore[arg-type]
+        choose_backend(isolation)  # type: ignore[arg-type]
     machine(monkeypatch, set())
     with pytest.raises(ValueError, match="limits: it said no"):
-        choose_means("process")
-    assert best_walls() == "limits"
+        choose_backend("process")
+    assert best_backend() == "limits"
 
 
-def test_each_means_is_tried_for_real_and_says_why_not():
-    for means in MEANS:
-        trial = try_means(means)
-        assert trial.means == means
-        assert trial.works == (not trial.said)
+def test_each_backend_is_tried_and_gives_a_reason_if_it_fails():
+    for backend in BACKENDS:
+        trial = try_backend(backend)
+        assert trial.backend == backend
+        assert trial.works == (not trial.reason)
 
 
-def test_what_fails_is_quoted(monkeypatch: pytest.MonkeyPatch):
+def test_the_error_of_a_failing_backend_is_quoted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("unmask.sandbox.command.SYSTEM", ())
     monkeypatch.setattr("unmask.sandbox.command.DEVICES", ("/dev/no-such-device",))
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/bwrap")
-    trial = try_means.__wrapped__("bubblewrap")
+    trial = try_backend.__wrapped__("bubblewrap")
     assert not trial.works
-    assert trial.said
+    assert trial.reason
 
 
 def test_levels_have_names():
-    assert [level_of(means) for means in MEANS] == ["namespaces", "namespaces", "process"]
+    assert [isolation_of(backend) for backend in BACKENDS] == [
+        "namespaces",
+        "namespaces",
+        "process",
+    ]
 
 
 def test_programs_run_on_linux_only(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.platform", "darwin")
-    assert try_means.__wrapped__("limits") == Trial("limits", False, "programs run on Linux only")
+    assert try_backend.__wrapped__("limits") == Trial("limits", False, "programs run on Linux only")

@@ -20,11 +20,11 @@ def test_every_call_has_a_number_of_its_own() -> None:
 
 
 def test_an_argument_that_cannot_cross_is_the_tests_fault() -> None:
-    with pytest.raises(UnfitTestError, match="gives f an argument that cannot cross"):
+    with pytest.raises(UnfitTestError, match="passes f an argument that is no literal"):
         packed_call("f", (object(),), {}, has_answered=True)
 
 
-def test_a_deep_argument_may_be_what_the_program_returned() -> None:
+def test_a_deep_argument_may_be_a_result_of_the_program() -> None:
     value: list[object] = []
     for _ in range(500):
         value = [value]
@@ -53,6 +53,6 @@ def test_answers() -> None:
         b"1",
     ],
 )
-def test_what_is_no_answer_to_the_call_ends_the_program(line: bytes) -> None:
+def test_any_other_line_than_an_answer_to_the_call_ends_the_program(line: bytes) -> None:
     with pytest.raises(ProgramFailedError):
         value_of_answer(line, "n", refuse)

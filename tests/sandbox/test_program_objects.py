@@ -31,7 +31,7 @@ def test_everything_that_is_read_set_or_called_is_asked_of_the_program():
     ]
 
 
-def test_it_equals_what_stands_for_the_same_object_and_nothing_else():
+def test_a_stand_in_equals_only_those_of_the_same_object():
     asked = Asked()
     thing = ProgramObject(asked, 3)
     assert thing == ProgramObject(asked, 3)
@@ -43,7 +43,7 @@ def test_it_equals_what_stands_for_the_same_object_and_nothing_else():
             wrong()
 
 
-def test_its_number_is_what_crosses():
+def test_the_number_of_an_object_crosses():
     assert number_of(ProgramObject(Asked(), 3)) == 3
     with pytest.raises(TypeError, match="object"):
         number_of(object())

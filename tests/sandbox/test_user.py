@@ -91,7 +91,7 @@ def bystander(**options: Any) -> Generator[None]:
 def test_a_file_that_others_can_open_holds_no_leases(lease: Leases, tmp_path: Path):
     lease()
     (tmp_path / "leases").chmod(0o666)
-    with pytest.raises(ValueError, match="must be root's, with mode 0600"):
+    with pytest.raises(ValueError, match="must belong to root, with mode 0600"):
         lease()
 
 

@@ -1,4 +1,4 @@
-"""Verifier workers: verdicts in order, late and dead workers replaced, no process left, a broken verifier raises."""
+"""Verifier workers: verdicts in order, late and ended workers replaced, no process left, a broken verifier raises."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.sandbox.verifier_pool import Verdict, VerifierPool, score_from_verdict
 
 TOY = """
@@ -110,14 +110,14 @@ def has_ended(pid: int) -> bool:
 
 
 def pid_of(pool: VerifierPool) -> int:
-    pool.judge([0])
+    pool.grade([0])
     return pool.pids[0]
 
 
-def test_a_verifier_behind_walls_sees_packages_and_nothing_else(
+def test_an_isolated_verifier_can_access_packages_only(
     pool: VerifierPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    if best_walls() == "limits":
+    if best_backend() == "limits":
         pytest.skip("no namespaces here: `unmask doctor` says why")
     (tmp_path / "secret").write_text("x")
     monkeypatch.setenv("UNMASK_TEST_API_KEY", "x")
@@ -126,20 +126,20 @@ def test_a_verifier_behind_walls_sees_packages_and_nothing_else(
         places = [str(tmp_path / "secret"), str(Path.home() / ".ssh"), "/etc/passwd", "/home"]
         questions = [reach, "environ UNMASK_TEST_API_KEY", *(f"exists {place}" for place in places)]
         with VerifierPool("toy_verifier:make", {}) as fresh:
-            assert {verdict.score for verdict in fresh.judge(questions)} == {0.0}
-        with VerifierPool("toy_verifier:make", {}, is_walled=False) as open_to_all:
-            assert open_to_all.judge([reach, f"exists {places[0]}"]) == [Verdict(1.0)] * 2
+            assert {verdict.score for verdict in fresh.grade(questions)} == {0.0}
+        with VerifierPool("toy_verifier:make", {}, is_isolated=False) as open_to_all:
+            assert open_to_all.grade([reach, f"exists {places[0]}"]) == [Verdict(1.0)] * 2
 
 
 def test_processor_time_decides_and_not_the_clock():
     with VerifierPool("toy_verifier:make", {}, time_limit_s=0.5) as pool:
-        assert pool.judge(["rest", "spin"]) == [Verdict(4.0), Verdict(0.0, "timeout")]
+        assert pool.grade(["rest", "spin"]) == [Verdict(4.0), Verdict(0.0, "timeout")]
 
 
 def test_an_item_that_met_the_clock_is_tried_again(tmp_path: Path):
     item = f"hang once {tmp_path / 'tried'}"
-    with VerifierPool("toy_verifier:make", {}, wall_limit_s=3.0, is_walled=False) as pool:
-        assert pool.judge([2, item, 3]) == [Verdict(2.0), Verdict(1.0), Verdict(3.0)]
+    with VerifierPool("toy_verifier:make", {}, wall_limit_s=3.0, is_isolated=False) as pool:
+        assert pool.grade([2, item, 3]) == [Verdict(2.0), Verdict(1.0), Verdict(3.0)]
     assert (tmp_path / "tried").exists()
 
 
@@ -149,23 +149,23 @@ def test_an_item_that_keeps_meeting_the_clock_is_an_error_and_no_zero():
         VerifierPool("toy_verifier:make", {}, wall_limit_s=0.5) as short,
         pytest.raises(TimeoutError, match=message),
     ):
-        short.judge(["hang"])
+        short.grade(["hang"])
 
 
 def test_a_verifier_may_say_that_it_ran_out_of_time_itself():
     with VerifierPool("toy_verifier:make", {}) as pool:
-        assert pool.judge(["late"]) == [Verdict(0.0, "timeout")]
+        assert pool.grade(["late"]) == [Verdict(0.0, "timeout")]
 
 
 def test_verdicts_come_in_the_order_of_the_items(pool: VerifierPool):
-    assert pool.judge(list(range(300))) == [Verdict(i + 0.5) for i in range(300)]
-    assert pool.judge([]) == []
+    assert pool.grade(list(range(300))) == [Verdict(i + 0.5) for i in range(300)]
+    assert pool.grade([]) == []
 
 
 def test_several_workers_keep_the_order():
     with VerifierPool("toy_verifier:make", {}, workers=3, time_limit_s=0.5) as pool:
         items = [*range(200), "die", *range(200), "spin", *range(200)]
-        verdicts = pool.judge(items)
+        verdicts = pool.grade(items)
     assert [v.score for v in verdicts] == [i if isinstance(i, int) else 0.0 for i in items]
     assert [v.error for v in verdicts if v.error] == ["crash", "timeout"]
 
@@ -175,16 +175,18 @@ def test_a_worker_lives_from_call_to_call(pool: VerifierPool):
 
 
 @pytest.mark.parametrize("item", ["spin", "hold the lock"])
-def test_an_item_over_its_limit_is_killed_and_the_others_are_judged(pool: VerifierPool, item: str):
+def test_a_worker_over_the_limit_is_killed_and_the_other_items_are_graded(
+    pool: VerifierPool, item: str
+):
     first = pid_of(pool)
-    verdicts = pool.judge([1, item, 2, 3])
+    verdicts = pool.grade([1, item, 2, 3])
     assert verdicts == [Verdict(1.5), Verdict(0.0, "timeout"), Verdict(2.5), Verdict(3.5)]
     assert not is_alive(first)
 
 
 @pytest.mark.parametrize("item", ["die", "leave"])
 def test_a_worker_that_ends_is_replaced(pool: VerifierPool, item: str):
-    verdicts = pool.judge([1, item, 2])
+    verdicts = pool.grade([1, item, 2])
     assert verdicts == [Verdict(1.5), Verdict(0.0, "crash"), Verdict(2.5)]
 
 
@@ -192,22 +194,22 @@ def test_a_worker_that_died_between_calls_costs_no_item(pool: VerifierPool):
     pid = pid_of(pool)
     os.kill(pid, signal.SIGKILL)
     assert has_ended(pid)
-    assert pool.judge([1, 2]) == [Verdict(1.5), Verdict(2.5)]
+    assert pool.grade([1, 2]) == [Verdict(1.5), Verdict(2.5)]
 
 
 def test_start_up_is_on_no_items_clock():
     with VerifierPool("toy_verifier:slow_import", {}, time_limit_s=0.5) as pool:
-        assert pool.judge([1]) == [Verdict(1.0)]
+        assert pool.grade([1]) == [Verdict(1.0)]
 
 
 def test_items_larger_than_a_pipe_do_not_block(pool: VerifierPool):
     large = "x" * 2**20
-    verdicts = pool.judge([large, "spin", large])
+    verdicts = pool.grade([large, "spin", large])
     assert [v.score for v in verdicts] == [2**20, 0.0, 2**20]
 
 
-def test_what_a_verifier_prints_is_no_verdict(pool: VerifierPool):
-    assert pool.judge(["chatter", 1]) == [Verdict(7.0), Verdict(1.5)]
+def test_printing_does_not_affect_the_verdicts(pool: VerifierPool):
+    assert pool.grade(["chatter", 1]) == [Verdict(7.0), Verdict(1.5)]
 
 
 @pytest.mark.parametrize(("item", "message"), [("raise", "a bug in the verifier"), ("nan", "nan")])
@@ -215,14 +217,14 @@ def test_a_verifier_that_raises_or_returns_no_number_stops_the_caller(
     pool: VerifierPool, item: str, message: str
 ):
     with pytest.raises(RuntimeError, match=rf"(?s)toy_verifier:make cannot run.*{message}"):
-        pool.judge([1, item, 2])
-    assert pool.judge([1]) == [Verdict(1.5)]
+        pool.grade([1, item, 2])
+    assert pool.grade([1]) == [Verdict(1.5)]
 
 
 def test_a_verifier_that_loses_its_service_raises_one_sentence(pool: VerifierPool):
     with pytest.raises(ConnectionError, match=r"^the service is down$"):
-        pool.judge([1, "lose the service", 2])
-    assert pool.judge([1]) == [Verdict(1.5)]
+        pool.grade([1, "lose the service", 2])
+    assert pool.grade([1]) == [Verdict(1.5)]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_a_verifier_that_loses_its_service_raises_one_sentence(pool: VerifierPoo
 )
 def test_a_verifier_that_cannot_start_raises(factory: str, message: str):
     with VerifierPool(factory, {}) as pool, pytest.raises(RuntimeError, match=message):
-        pool.judge([1])
+        pool.grade([1])
 
 
 def test_close_leaves_no_process(pool: VerifierPool):
@@ -252,7 +254,7 @@ def test_no_worker_outlives_its_parent(ending: str, toy: Path):
         sys.path.insert(0, {str(toy)!r})
         from unmask.sandbox.verifier_pool import VerifierPool
         pool = VerifierPool("toy_verifier:make", {{}}, wall_limit_s=1.0)
-        pool.judge([0])
+        pool.grade([0])
         print(pool.pids[0], flush=True)
         ending = {ending!r}
         if ending == "raise":
@@ -260,7 +262,7 @@ def test_no_worker_outlives_its_parent(ending: str, toy: Path):
         if ending == "killed while idle":
             sys.stdin.read()
         if ending == "killed while hanging":
-            pool.judge(["hang"])
+            pool.grade(["hang"])
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:

@@ -1,5 +1,6 @@
 """Datasets of `reasoning_gym` as tasks: splits, wordings and the package's own verdicts."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -176,3 +177,11 @@ def test_a_generator_that_finds_no_problem_is_an_error():
     args = {"max_value": 1, "max_numbers": 4, "min_target": 500}
     with pytest.raises(ValueError, match=r"task\.args = .*countdown"):
         build_task(ReasoningGymConfig(name="countdown", args=args, size=10)).prompts("train")
+
+
+def test_without_the_package_the_task_is_refused_and_its_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)  # an import then finds no module
+    with pytest.raises(ValueError, match=r"reasoning_gym.* pip install 'unmask\[puzzles\]'$"):
+        build_task(config("chain_sum"))

@@ -15,7 +15,7 @@ from tests.runs.test_metrics import documented
 from tests.trainers.toy_runs import metrics, rl_config
 from unmask import load_model
 from unmask.engine.llm import LLM
-from unmask.rewards.weighted import Term
+from unmask.rewards.weighted import ScoreFunction
 from unmask.rollouts.collect import grade_trajectories
 from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl
@@ -259,7 +259,7 @@ def test_the_state_is_kept_when_a_reward_has_the_wrong_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong_in_step_2(
-        llm: LLM, task: Task, written: Sequence[Trajectory], count: int, reward: Term
+        llm: LLM, task: Task, written: Sequence[Trajectory], count: int, reward: ScoreFunction
     ) -> list[Group]:
         rewards = (1.0,) * 99 if written[0].policy_version else 0.5
         return grade_trajectories(

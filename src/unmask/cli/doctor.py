@@ -19,7 +19,7 @@ from pathlib import Path
 
 from unmask import __version__
 from unmask.runs.text_table import align
-from unmask.sandbox.isolation import ALLOW, MEANS, isolation_of, level_of, try_means
+from unmask.sandbox.isolation import ALLOW, BACKENDS, describe_isolation, isolation_of, try_backend
 
 # Packages whose versions explain most differences; the other versions follow from these.
 SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "sympy")
@@ -194,16 +194,16 @@ def _exactness() -> Iterator[Finding]:
 
 def _isolation() -> Finding:
     """Try what programs written by a model could be locked into."""
-    trials = [try_means(means) for means in MEANS]
+    trials = [try_backend(backend) for backend in BACKENDS]
     working = [trial for trial in trials if trial.works]
-    if working and level_of(working[0].means) == "namespaces":
-        found = f"{isolation_of(working[0].means)}: no network, no other processes, no files but Python's"
+    if working and isolation_of(working[0].backend) == "namespaces":
+        found = f"{describe_isolation(working[0].backend)}: no network, no other processes, no files but Python's"
         return Finding("isolation", found)
-    tried = "; ".join(f"{trial.means}: {trial.said}" for trial in trials if not trial.works)
+    tried = "; ".join(f"{trial.backend}: {trial.reason}" for trial in trials if not trial.works)
     if not working:
         found = "none: programs that a model wrote cannot be run"
         return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
-    found = f'{isolation_of("limits")}, if task.sandbox.isolation = "process"'
+    found = f'{describe_isolation("limits")}, if task.sandbox.isolation = "process"'
     return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
 
 

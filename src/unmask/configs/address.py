@@ -4,15 +4,20 @@ from urllib.parse import urlsplit
 
 
 def check_address(name: str, address: str, example: str = "http://host:port/v1") -> None:
-    """Refuse an address that could not be asked, or that holds a secret.
+    """Check that an address is complete and contains no secret.
+
+    Args:
+        name: where the address comes from, for the message.
+        address: the address.
+        example: a right address, for the message.
 
     Raises:
-        ValueError: naming where the address is from.
+        ValueError: naming `name`.
     """
     try:
         parts = urlsplit(address)
         is_complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # brackets that do not close, a port that is none
+    except ValueError:  # unclosed brackets, or an invalid port
         is_complete, parts = False, urlsplit("")
     if parts.username is not None:
         raise ValueError(f"{name} must hold no user or password: a run records its configuration")

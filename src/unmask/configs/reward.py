@@ -1,7 +1,7 @@
-"""`[[reward]]`: the terms an RL reward is made of, each with its weight. One class per kind of term.
+"""`[[reward]]`: the terms of an RL reward, each with its weight. One class per kind of term.
 
-A judge's key never stands in a configuration, which every run records: a section names the
-environment variable that holds it.
+A run records its configuration, so a judge's key never stands in it: a section names the environment
+variable that holds the key.
 """
 
 import re
@@ -61,7 +61,7 @@ class EndpointConfig(Section):
     """A language model behind an OpenAI-compatible API (`POST base_url/chat/completions`)."""
 
     model: str
-    """Name of the model, as the API knows it."""
+    """Name of the model in the API."""
     base_url: str | None = None
     """Address of the API, such as `http://127.0.0.1:8000/v1`; the environment variable
     OPENAI_BASE_URL when not given."""
@@ -69,7 +69,7 @@ class EndpointConfig(Section):
     """Name of the environment variable that holds the API key, never the key itself; no key is sent
     when not given."""
     votes: int = Field(default=1, ge=1, le=1024)
-    """Replies asked for to every question."""
+    """Replies requested for each question."""
     temperature: float = Field(default=0.6, ge=0)
     """Temperature of the judge's replies."""
     top_p: float = Field(default=0.95, gt=0, le=1)
@@ -77,19 +77,19 @@ class EndpointConfig(Section):
     max_tokens: int = Field(default=1024, ge=1)
     """Most tokens of a reply."""
     extra: dict[str, Any] = {}
-    """More fields of the request's body, as the server wants them, such as
+    """Further fields of the request's body, such as
     `chat_template_kwargs.enable_thinking = false`."""
     timeout_s: float = Field(default=120.0, gt=0, le=86_400)
     """Seconds one request may take, from its start to the last byte of its reply."""
     retries: int = Field(default=6, ge=0, le=100)
-    """Times a question is asked again when the server fails or its reply cannot be read; then the
-    run stops with its state kept."""
+    """Further tries of a question when the server fails or its reply cannot be read; then the run stops
+    with its state kept."""
     backoff_s: float = Field(default=1.0, ge=0, le=86_400)
-    """Most seconds before the first of them; doubled each time."""
+    """Longest wait in seconds before the first of them; doubled each time."""
     max_wait_s: float = Field(default=60.0, ge=0, le=86_400)
-    """Most seconds between two of them; a server that asks for more (Retry-After) stops the run."""
+    """Longest wait in seconds between two of them; a server that asks for more (Retry-After) stops the run."""
     concurrency: int = Field(default=16, ge=1, le=1024)
-    """Most requests at the same time."""
+    """Most concurrent requests."""
 
     @field_validator("api_key_env")
     @classmethod
@@ -111,45 +111,45 @@ class EndpointConfig(Section):
     def _votes_differ(self) -> "EndpointConfig":
         if self.votes > 1 and self.temperature == 0:
             raise ValueError(
-                f"votes = {self.votes} at temperature = 0 are one vote: raise the temperature"
+                f"votes = {self.votes} at temperature = 0 are one vote: set votes = 1 or a higher temperature"
             )
         return self
 
 
-class Term(Section):
-    """What every term has."""
+class RewardSection(Section):
+    """The keys that every kind of reward term has."""
 
     weight: float = 1.0
-    """What the term's number is multiplied by before the terms are added up."""
+    """Factor of the term's number before the terms are added."""
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     """Name in the log (`reward_NAME`); the kind when not given. Two terms of one kind need names."""
 
 
-class OutcomeTerm(Term):
-    """What the task's own grader says."""
+class OutcomeTerm(RewardSection):
+    """The score of the task's own grader."""
 
     kind: Literal["outcome"] = "outcome"
-    """Which kind of term this is."""
+    """The kind of term."""
 
 
-class SpeedTerm(Term):
-    """Tokens per denoising step, as a share of the most there could be; for right answers."""
+class SpeedTerm(RewardSection):
+    """Tokens per denoising step, as a share of the most that is possible; for right answers."""
 
     kind: Literal["speed"] = "speed"
-    """Which kind of term this is."""
+    """The kind of term."""
     weight: float = 0.1
-    """What the term's number, between 0 and 1, is multiplied by."""
+    """Factor of the term's number, which is between 0 and 1."""
     right_from: float | None = 1.0
-    """Only answers with an outcome of at least this earn anything; none pays wrong ones as well."""
+    """Lowest outcome of an answer that earns the term; none rewards wrong answers too."""
     full_at: float | None = Field(default=None, gt=1)
     """Tokens per denoising step that earn 1; all of a block in one step when not given."""
 
 
-class FormatTerm(Term):
+class FormatTerm(RewardSection):
     """1 for a response that matches a regular expression as a whole, else 0."""
 
     kind: Literal["format"] = "format"
-    """Which kind of term this is."""
+    """The kind of term."""
     pattern: str
     """The expression, in Python's syntax; a dot also matches line breaks."""
 
@@ -165,32 +165,32 @@ class FormatTerm(Term):
         return value
 
 
-class FunctionTerm(Term):
-    """What a function of yours says of the trajectory: a number, or what each token or denoising step earned."""
+class FunctionTerm(RewardSection):
+    """The reward of your own function: one number, or one per response token or denoising step."""
 
     kind: Literal["function"] = "function"
-    """Which kind of term this is."""
+    """The kind of term."""
     function: str
     """`module:function`, called as `function(prompt, response, trajectory)`; returns a number, one
     number per response token, or `{denoising step: number}`."""
 
 
-class JudgeTerm(Term):
-    """One number per answer from a judge, brought between 0 and 1."""
+class JudgeTerm(RewardSection):
+    """One number per answer from a judge, scaled to between 0 and 1."""
 
     kind: Literal["judge"] = "judge"
-    """Which kind of term this is."""
+    """The kind of term."""
     endpoint: EndpointConfig
-    """Who judges."""
+    """The judge."""
     template: str = SCORE_TEMPLATE
-    r"""What the judge is asked: `{question}`, `{response}`, and if wanted `{reference}` and
+    r"""The question to the judge, with `{question}`, `{response}`, and optionally `{reference}` and
     `{outcome}`. It must ask for a number in `\boxed{{}}`."""
     low: float = 0.0
-    """The judge's number that counts 0; a lower one is no reply."""
+    """The judge's number that is scaled to 0; a lower one is no valid reply."""
     high: float = 10.0
-    """The judge's number that counts 1; a higher one is no reply."""
+    """The judge's number that is scaled to 1; a higher one is no valid reply."""
     combine: Literal["mean", "majority"] = "mean"
-    """What several votes come to; of a majority that is shared, the mean."""
+    """How several votes are combined; of equally frequent votes, the mean."""
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> "JudgeTerm":
@@ -200,20 +200,20 @@ class JudgeTerm(Term):
         return self
 
 
-class PreferenceTerm(Term):
-    """The share of comparisons an answer wins, each asked in both orders."""
+class PreferenceTerm(RewardSection):
+    """The share of comparisons that an answer wins, each asked in both orders."""
 
     kind: Literal["preference"] = "preference"
-    """Which kind of term this is."""
+    """The kind of term."""
     endpoint: EndpointConfig
-    """Who judges."""
+    """The judge."""
     template: str = PREFERENCE_TEMPLATE
-    r"""What the judge is asked: `{question}`, `{first}`, `{second}`, and if wanted `{reference}`. It
+    r"""The question to the judge, with `{question}`, `{first}`, `{second}`, and optionally `{reference}`. It
     must ask for `\boxed{{A}}`, `\boxed{{B}}` or `\boxed{{tie}}`."""
     against: Literal["siblings", "reference"] = "siblings"
-    """Whom an answer is compared with: the other answers to its prompt, or the task's own answer."""
+    """The other side of a comparison: the other answers to the prompt, or the task's own answer."""
     rivals: int | None = Field(default=None, ge=1)
-    """Each answer meets this many of those after it, round the group; all of them when not given.
+    """Each answer is compared with this many of the following ones, cyclically; all when not given.
     A group of G answers then costs 2 G `rivals` questions instead of G (G - 1)."""
 
     @model_validator(mode="after")
@@ -224,25 +224,25 @@ class PreferenceTerm(Term):
         return self
 
 
-class ProcessTerm(Term):
-    """One number per response token: a judge's label of every chunk, on the step that finished it."""
+class ProcessTerm(RewardSection):
+    """One number per response token: a judge's label of each chunk, on the step that completed it."""
 
     kind: Literal["process"] = "process"
-    """Which kind of term this is."""
+    """The kind of term."""
     endpoint: EndpointConfig
-    """Who judges; published: 3 votes."""
+    """The judge; published: 3 votes."""
     template: str = PROCESS_TEMPLATE
-    r"""What the judge is asked of each chunk: `{question}`, `{prefix}` (the response up to the end of
-    the chunk), and if wanted `{chunk}`, `{reference}`, `{response}` (all of it) and `{outcome}`. It
+    r"""The question to the judge about each chunk, with `{question}`, `{prefix}` (the response up to the end
+    of the chunk), and optionally `{chunk}`, `{reference}`, `{response}` (all of it) and `{outcome}`. It
     must ask for `\boxed{{1}}` or `\boxed{{-1}}`."""
     chunk_tokens: int = Field(default=200, ge=1)
-    """Response tokens of a chunk; the last one takes the rest."""
+    """Response tokens of a chunk; the last one may have fewer."""
     split_votes: Literal["mean", "outcome"] = "mean"
-    """A chunk on which the votes differ counts their mean; or 1 or -1 as the whole answer is right
-    or wrong, as published."""
+    """The label of a chunk with different votes: their mean or, as published, 1 or -1 for a right or wrong
+    answer."""
     is_compared: bool = True
     """Compare each chunk with the same chunk of the prompt's other answers: (label - mean) / std, as
-    published; a chunk that no other answer has stands as it is."""
+    published; the label of a chunk that no other answer has is kept."""
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> "ProcessTerm":
@@ -251,19 +251,19 @@ class ProcessTerm(Term):
         return self
 
 
-class RewardModelTerm(Term):
-    """The number a scalar reward model gives the whole conversation."""
+class RewardModelTerm(RewardSection):
+    """The score of a scalar reward model for the whole conversation."""
 
     kind: Literal["reward_model"] = "reward_model"
-    """Which kind of term this is."""
+    """The kind of term."""
     path: str
     """Directory in Hugging Face layout, or a hub id: a sequence classification model of one label."""
     device: str | None = Field(default=None, pattern=r"^(cpu|cuda(:\d+)?)$")
-    """`cpu`, `cuda`, `cuda:1`; that of the trained model when not given."""
+    """`cpu`, `cuda`, `cuda:1`; the device of the trained model when not given."""
     dtype: DType = "auto"
     """Number format of its weights; `auto` is float32 on CPU and bfloat16 on CUDA."""
     token_budget: int = Field(default=16_384, ge=1)
-    """Most tokens of a forward pass; a longer conversation has one of its own."""
+    """Most tokens of a forward pass; a longer conversation has a pass of its own."""
 
 
 RewardTerm = Annotated[
@@ -280,7 +280,7 @@ RewardTerm = Annotated[
 
 
 def check_template(template: str, needed: set[str], optional: set[str]) -> None:
-    """Refuse a template that lacks a field, or has one that nothing could fill in.
+    """Check that a template has the needed fields and no unknown ones.
 
     Raises:
         ValueError: naming the field and those that exist.
@@ -288,29 +288,28 @@ def check_template(template: str, needed: set[str], optional: set[str]) -> None:
     try:
         fields = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
     except ValueError as error:
-        raise ValueError(f"template: {error}; write a brace that stands for itself twice") from None
+        raise ValueError(f"template: {error}; write a literal brace twice") from None
     known = ", ".join(f"{{{name}}}" for name in sorted(needed | optional))
     if unknown := sorted(fields - needed - optional):
         raise ValueError(
-            f"template: {{{unknown[0]}}} cannot be filled in, only {known}; write a brace that "
-            "stands for itself twice"
+            f"template: there is no field {{{unknown[0]}}}, only {known}; write a literal brace twice"
         )
     if missing := sorted(needed - fields):
         raise ValueError(f"template: {{{missing[0]}}} is missing")
 
 
 def check_terms(terms: tuple[RewardTerm, ...], has_critic: bool) -> None:
-    """Refuse terms that could not be told apart, or not be trained on.
+    """Check that the terms have different names and can be trained on.
 
     Raises:
-        ValueError: naming the term and the way out.
+        ValueError: naming the term and the solution.
     """
     if not any(term.weight for term in terms):
         raise ValueError("reward: no term has a weight other than 0: there is nothing to learn")
     names = [term_name(term) for term in terms]
     for index, (name, term) in enumerate(zip(names, terms, strict=True)):
         if name in names[:index] or (name == "outcome" and term.kind != "outcome"):
-            raise ValueError(f"reward: two terms are called {name!r}: give one of them a name")
+            raise ValueError(f"reward: two terms are named {name!r}: give one of them another name")
         if term.kind == "process" and not has_critic:
             raise ValueError(
                 f"reward: {name!r} is one number per token, which only a value model can use: set "
@@ -319,5 +318,5 @@ def check_terms(terms: tuple[RewardTerm, ...], has_critic: bool) -> None:
 
 
 def term_name(term: RewardTerm) -> str:
-    """Return what a term is called in the log."""
+    """Return the name of a term in the log."""
     return term.name or term.kind

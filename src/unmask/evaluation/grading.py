@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def grade_run(run: Path, config: EvalConfig, task: Task, problems: Sequence[Prom
     """
     earlier = gradings(run)
     place = run / GRADINGS / str(int(earlier[-1].name) + 1 if earlier else 1)
-    versions = {name: importlib.metadata.version(name) for name in GRADER_PACKAGES}
+    installed = [name for name in GRADER_PACKAGES if find_spec(name.replace("-", "_"))]
+    versions = {name: importlib.metadata.version(name) for name in installed}
     grader = {
         "task": dump(config)["task"],
         "isolation": task.isolation,

@@ -1,23 +1,23 @@
-r"""Finding the answer in a response.
+r"""Finds the answer in a response.
 
-A response is everything the model wrote; the answer is the part that is judged. The last
-`\boxed{...}` counts, or `\fbox{...}`, and `<answer>...</answer>` where a prompt asked for it. A box
-may lack its braces around a number, a fraction or a capital letter. A box that is never closed is no
-box: the response was cut there. Nothing is guessed beyond that, so a response without either is its
-own answer. Where a task allows answers outside a box, `stated_answer` and `last_value` find them.
+A response is the whole text of the model; the answer is the part that is graded. It is the last
+`\boxed{...}` or `\fbox{...}`, or `<answer>...</answer>` if the prompt asks for it. A box may lack its
+braces around a number, a fraction or a capital letter. A box without a closing brace does not count: the
+response was truncated there. A response without either is its own answer. If a task allows answers
+outside a box, `stated_answer` and `last_value` find them.
 
-Every search is one pass: a response is foreign text, and a megabyte of opening braces must not hold
-up the process that reads it.
+Every search takes linear time, because a response is foreign text: a megabyte of opening braces must not
+block the process.
 """
 
 import re
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
-# The look-behind and the possessive repeats keep a long run of backslashes from being read once per
-# backslash. What follows any other backslash is no brace.
+# The look-behind and the possessive repeats keep the time linear for a long run of backslashes. Any
+# other backslash escapes the character after it.
 BOX = r"(?<!\\)\\++(?:boxed|f(?:rame)?box)"
-# The formula behind a box without braces, up to the next space or punctuation; `\boxed Box` holds none.
+# The formula after a box without braces, up to the next space or punctuation; `\boxed Box` has none.
 GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
 BARE = (
     r"[-+\u2212]?(?:(?=[\d.\\]|[A-Za-z](?![A-Za-z])))"
@@ -28,7 +28,7 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 OPEN_TAG, CLOSE_TAG = "<answer>", "</answer>"
-# What may stand between two boxes of one list: separators, delimiters, labels.
+# Text allowed between two boxes of one list: separators, delimiters, labels.
 LINK = re.compile(
     r"(?:\n\s*[-*]\s|[\s$,;:.&{}]|\*\*|\\[,;()\[\]\\]|\\(?:q?quad|lor|vee|text)\b|[A-Za-z](?:_\{?\w\}?)?\s*&?=|\(?\d[.)]|"
     r"\b(?:and|or|as well as|also|the|either|other|another|one|first|second|third|smaller|larger|is|are|"
@@ -37,7 +37,7 @@ LINK = re.compile(
 )
 LONGEST_LINK, SEARCHED = 60, 300
 
-# Emphasis, and separators of thousands; `2**3` is a power, `x_1` an index.
+# Emphasis, and separators of thousands; but `2**3` is a power, `x_1` a subscript.
 MARKUP = re.compile(
     r"(?<![\w)\]}\\])(?:\*\*|__?)(?=[\w$*(\\-])|(?:\*\*|(?<=\S)__?)(?![\w{(\\])|`|</?(?:b|i|u|em|strong)>|\\!|"
     r"(?<=\d)(?:\\[,;: ]|\{,\}|[ ~\u00a0\u2009\u202f])(?=\d{3}(?!\d))"
@@ -55,7 +55,7 @@ OPERATOR = r"\s*+(?:[-+*/^:\u00d7\u00f7]|\\times|\\cdot|\bto\b)\s*+"
 TERM = rf"{NUMBER}(?:{OPERATOR}{NUMBER}|\s*+{ROOT})*+(?:\s*+(?:\\?%|per ?cent|hundred|thousand|million|billion)\b)?"
 JOINT = r"\s*+(?:,\s*+(?:(?:and|or)\b)?|\b(?:and|or)\b)\s*+"
 VALUE = re.compile(rf"(?<![\w.\\{{]){TERM}(?:{JOINT}{TERM})*+")
-# A unit behind a number is a word, a letter of a formula is none.
+# A word, or a unit after a number; letters of a formula are neither.
 WORD = re.compile(r"(?<![A-Za-z\\])(?!(?:sqrt|pi)\b)[A-Za-z]{2,}(?!\s*\{)|(?<=\d)\s+[mgshlNJWKVA]$")
 MARK = re.compile(
     r"\banswers?\b(?:(?!\.\s)[^\n]){0,100}?(?:\b(?:is|are|be|equals)\b(?!\s+not\b):?|[:=]|\n)|\banswer\b(?=\s+[-$\d\\(])",
@@ -65,7 +65,7 @@ SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
 
 
 class Box(NamedTuple):
-    """A closed box: where it begins and ends in its text, and what it holds."""
+    """A closed box: its begin and end in the text, and its content."""
 
     begin: int
     end: int
@@ -73,8 +73,8 @@ class Box(NamedTuple):
 
 
 def closed_boxes(text: str) -> list[Box]:
-    """Return the closed boxes of a text, by where their contents start; escaped braces do not count."""
-    # Where a box begins and where its content does; -1 for any other brace.
+    """Return the closed boxes of a text, in the order of their contents; escaped braces do not count."""
+    # Begin of each open box and of its content; -1 for any other brace.
     opened: list[tuple[int, int]] = []
     found: list[tuple[int, Box]] = []
     for token in TOKEN.finditer(text):
@@ -89,19 +89,19 @@ def closed_boxes(text: str) -> list[Box]:
                 begin, start = opened.pop()
                 if begin >= 0:
                     found.append((start, Box(begin, token.end(), text[start : token.start()])))
-            case _:  # an escaped character, or a brace that nothing opened
+            case _:  # an escaped character, or a closing brace without an opening one
                 pass
     return [box for _, box in sorted(found)]
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return what stands in the last closed `\boxed{...}`, or None."""
+    r"""Return the content of the last closed `\boxed{...}`, or None."""
     boxes = closed_boxes(text)
     return boxes[-1].content if boxes else None
 
 
 def joined_boxes(text: str, count: int) -> str | None:
-    """Return the last `count` boxes as one list, if nothing but separators and labels stands between them."""
+    """Return the last `count` boxes as one list, if only separators and labels are between them."""
     boxes = closed_boxes(text)[-count:]
     between = [text[one.end : other.begin] for one, other in pairwise(boxes)]
     is_list = all(len(link) <= LONGEST_LINK and LINK.fullmatch(link) for link in between)
@@ -109,11 +109,11 @@ def joined_boxes(text: str, count: int) -> str | None:
 
 
 def stated_answer(text: str, is_words: bool = False) -> str | None:
-    """Return what stands behind the last "answer is", "answer:" or the like: a formula or a number.
+    """Return the formula or number after the last "answer is", "answer:" or similar.
 
     Args:
         text: a response, or its end.
-        is_words: the answer is words, so the sentence is returned as it stands.
+        is_words: the answer is words, so the whole sentence is returned.
     """
     text = MARKUP.sub("", text)
     for mark in reversed(list(MARK.finditer(text))):
@@ -127,7 +127,7 @@ def stated_answer(text: str, is_words: bool = False) -> str | None:
 
 
 def last_value(text: str) -> str | None:
-    """Return the last formula or number of a text; a text without words is one."""
+    """Return the last formula or number of a text; a text without words is one itself."""
     text = MARKUP.sub("", text)
     if not WORD.search(text):
         return text.strip() or None
@@ -140,10 +140,10 @@ def last_value(text: str) -> str | None:
 
 
 def _first_value(rest: str, sentence: str) -> str | None:
-    """Return the first formula that begins in the sentence, with those joined to it; else the first number."""
+    """Return the first formula of the sentence, with those joined to it; else the first number."""
     formulas = [f for f in FORMULA.finditer(rest) if f.start() < len(sentence)]
     bodies = [found[found.lastindex or 0] for found in formulas]
-    # `$18 and then $` holds two prices, no formula.
+    # `$18 and then $` contains two prices, not a formula.
     if formulas and not WORD.search(bodies[0]):
         links = [rest[one.end() : other.start()] for one, other in pairwise(formulas)]
         joined = list(takewhile(re.compile(JOINT).fullmatch, links))
@@ -156,7 +156,7 @@ def _first_value(rest: str, sentence: str) -> str | None:
 
 
 def answer_from_response(response: str) -> str:
-    """Return the last tagged part, in it the last boxed part, in any case without outer whitespace."""
+    """Return the last boxed part of the last tagged part, as far as there are any, without outer space."""
     tagged = _last_tagged(response)
     text = response if tagged is None else tagged
     boxed = last_boxed(text)

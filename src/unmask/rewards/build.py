@@ -1,4 +1,4 @@
-"""From the `[[reward]]` tables of a run to its reward: the one place that knows every kind of term."""
+"""Builds a run's reward from its `[[reward]]` tables."""
 
 from functools import partial
 from pathlib import Path
@@ -7,7 +7,6 @@ import torch
 
 from unmask.checkpoints.reward_model import load_reward_model
 from unmask.checkpoints.tokenizer import Tokenizer
-from unmask.configs.model import DType
 from unmask.configs.reward import (
     EndpointConfig,
     FormatTerm,
@@ -22,6 +21,7 @@ from unmask.configs.reward import (
     term_name,
 )
 from unmask.configs.rl import RLConfig
+from unmask.models.placement import device_of, dtype_of
 from unmask.rewards.custom import load_process_reward, score_custom
 from unmask.rewards.format import score_format
 from unmask.rewards.judge import Judge
@@ -30,32 +30,36 @@ from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
 from unmask.rewards.reward_model import RewardModelScores
 from unmask.rewards.speed import score_speed
-from unmask.rewards.weighted import Combination, NamedTerm, Term, score_outcome
+from unmask.rewards.weighted import Combination, ScoreFunction, WeightedTerm, score_outcome
 
-# Below `run.dir`: what judges have replied.
+# Folder below `run.dir` for the replies of judges.
 REPLIES = "judge"
 
 
 def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) -> Combination:
-    """Make the reward a run trains on.
+    """Build the reward that a run trains on.
 
     Args:
-        config: the run's; judges keep their replies below its directory.
-        tokenizer: whose tokens responses are.
-        device: of the policy, where a reward model stands unless its term says otherwise.
+        config: of the run; judges keep their replies below its directory.
+        tokenizer: of the responses.
+        device: of the policy, and of a reward model whose term names none.
 
     Raises:
-        ValueError: naming the key, for a term that cannot be made.
+        ValueError: a term cannot be built; the message names the key.
     """
     terms = tuple(
-        NamedTerm(term_name(term), term.weight, build_term(term, config.run.dir, tokenizer, device))
+        WeightedTerm(
+            term_name(term), term.weight, build_term(term, config.run.dir, tokenizer, device)
+        )
         for term in config.reward
     )
     return Combination(terms, has_critic=config.advantage.has_value_model)
 
 
-def build_term(term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device) -> Term:
-    """Make one term of a reward; see `build_rewards`."""
+def build_term(
+    term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device
+) -> ScoreFunction:
+    """Build one term of a reward; see `build_rewards`."""
 
     def judge(endpoint: EndpointConfig) -> Judge:
         return Judge(endpoint, run / REPLIES)
@@ -77,20 +81,7 @@ def build_term(term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.
         case ProcessTerm():
             return ProcessReward(term, judge(term.endpoint), tokenizer)
         case RewardModelTerm():
-            at = device if term.device is None else _device(term.device)
-            model = load_reward_model(term.path, at, _dtype(term.dtype, at))
+            name = str(device) if term.device is None else device_of(term.device, "reward.device")
+            dtype = dtype_of(term.dtype, name, "reward.dtype")
+            model = load_reward_model(term.path, torch.device(name), dtype)
             return RewardModelScores(model, term.token_budget)
-
-
-def _device(name: str) -> torch.device:
-    device = torch.device(name)
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ValueError(f"reward: device = {name}: torch finds {num_gpus} GPUs here")
-    return device
-
-
-def _dtype(name: DType, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return getattr(torch, name)

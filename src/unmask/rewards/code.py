@@ -1,12 +1,11 @@
-"""Programs a model wrote, judged by their tests.
+"""Grades programs that a model wrote by their tests.
 
-A trusted worker process runs the test, a sandbox holds the program (`rewards.code_tests`,
-`sandbox.process`). Each test has a sandbox of its own: a program that dies in one test is new in the
-next one, and nothing one test leaves behind is found by another.
+A trusted worker process runs the test, and a sandbox runs the program (`rewards.code_tests`,
+`sandbox.process`). Each test gets a new sandbox, so the tests of a program cannot affect each other.
 
-Of every test there is an outcome: passed, wrong, timeout or crash; or unfit, where the test itself
-cannot run, which is no verdict on the program and is counted apart. `find_unfit` finds such tests
-without any program, before one is judged. A sandbox that does not start raises: a zero would be
+The outcome of a test is passed, wrong, timeout or crash; or unfit, if the test itself cannot run. An
+unfit test is counted separately, because it does not depend on the program; `find_unfit` finds such
+tests before any program is graded. A sandbox that does not start raises an error: a zero would be
 trained on.
 """
 
@@ -29,28 +28,28 @@ from unmask.rewards.code_tests import (
     record_from_test,
 )
 from unmask.sandbox.guest.supervisor import forbid_inspection
-from unmask.sandbox.isolation import choose_means, isolation_of
+from unmask.sandbox.isolation import choose_backend, describe_isolation
 from unmask.sandbox.limits import UnfitTestError, check_stdin, limits_from_config
 from unmask.sandbox.process import START_LIMIT_S
 from unmask.sandbox.user import remove
 from unmask.sandbox.verifier_pool import Verdict, VerifierPool
 from unmask.types import Score
 
-# Seconds of processor time for the test's own side of a test: building cases and comparing results,
-# which a hostile result can make slow.
+# Processor time in seconds for the test's own part: building cases and comparing results, which a
+# hostile result can make slow.
 TEST_CPU_S = 10.0
 CLEAN_LIMIT_S = 60.0
-# Seconds by the clock for a test of a program in a service, each call of which may wait and be repeated.
+# Seconds by the clock for one test by a service: each call may wait in its queue and be repeated.
 REMOTE_TEST_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class CodeVerdict:
-    """What became of a program.
+    """The grading result of a program.
 
     Attributes:
         outcomes: of the tests that were run, in their order.
-        num_tests: of all tests; the others were not run, because one had failed already.
+        num_tests: number of all tests; after a failure the others may have been skipped.
         unfit: why a test could not run, whatever the program; empty if all could.
     """
 
@@ -60,46 +59,48 @@ class CodeVerdict:
 
     @property
     def share(self) -> float:
-        """Share of the tests that were passed."""
+        """The share of the tests that passed."""
         return self.outcomes.count("passed") / self.num_tests
 
 
 def score_from_code_verdict(verdict: CodeVerdict, credit: Literal["all", "share"]) -> Score:
-    """Turn a verdict into a reward, with its parts for the log."""
+    """Return the reward of a verdict, with its parts for the log."""
     reward = float(verdict.share == 1.0) if credit == "all" else verdict.share
     parts = {
         "graded": verdict.share,
         "code_timeout": float("timeout" in verdict.outcomes),
         "code_crash": float("crash" in verdict.outcomes),
     }
-    # A response with this part is counted apart, and its group is never trained on.
+    # A response with this part is counted separately, and its group is not trained on.
     return Score(0.0, parts | {"unfit": 1.0}) if verdict.unfit else Score(reward, parts)
 
 
 class CodeGrader:
-    """Worker processes that test programs, started at the first call and kept until `close`.
+    """Worker processes that test programs, started by the first call and kept until `close`.
 
     Attributes:
-        isolation: how programs are locked in, for the record of a run.
+        isolation: how programs are isolated, for the record of a run.
     """
 
     def __init__(self, config: SandboxConfig) -> None:
-        """Choose the walls; no process is left running.
+        """Choose the isolation backend; no process keeps running.
 
         Raises:
-            ValueError: this machine cannot lock programs in as the config requires.
+            ValueError: this machine cannot isolate programs as the config requires.
         """
-        means = None if config.url else choose_means(config.isolation, config.python)
-        if means == "limits":
-            # A program of the same user must not read the tests here, or write into a worker's pipe.
+        backend = None if config.url else choose_backend(config.isolation, config.python)
+        if backend == "limits":
+            # A program of the same user must neither read the tests in this memory nor write to a worker.
             forbid_inspection()
-        self.isolation = isolation_of(means) if means else f"by the service at {config.url}"
+        self.isolation = (
+            describe_isolation(backend) if backend else f"by the service at {config.url}"
+        )
         self._stops_early = config.credit == "all"
         self._scratch = TemporaryDirectory(prefix="unmask-sandbox-", ignore_cleanup_errors=True)
-        Path(self._scratch.name).chmod(0o711)  # a program's user passes through, and sees nothing
+        Path(self._scratch.name).chmod(0o711)  # programs may enter folders below, but not list them
         self._limits = limits_from_config(config)
         args = {
-            "means": means,
+            "backend": backend,
             "limits": asdict(self._limits),
             "python": None if config.python is None else str(config.python),
             "scratch": self._scratch.name,
@@ -114,25 +115,28 @@ class CodeGrader:
             wall_limit_s=REMOTE_TEST_S
             if config.url
             else START_LIMIT_S + config.wall_s + 4 * TEST_CPU_S,
-            is_walled=False,  # it builds walls, which cannot be done behind one
+            is_isolated=False,  # an isolated process cannot isolate others
         )
 
     def close(self) -> None:
-        """End the workers and remove their files; a later `judge` starts new ones."""
+        """End the workers and remove their files; a later `grade` starts new ones."""
         self._pool.close()
-        # A worker that was killed could not tidy up after the program it held.
+        # A worker that was killed has not removed the files of its program.
         deadline = time.monotonic() + CLEAN_LIMIT_S
         for folder in Path(self._scratch.name).iterdir():
             if not remove(folder, deadline):
-                warnings.warn(f"{folder}: removing it takes too long; remove it", stacklevel=2)
+                warnings.warn(
+                    f"{folder} could not be removed in {CLEAN_LIMIT_S:g} s: remove it yourself",
+                    stacklevel=2,
+                )
 
     def find_unfit(self, problems: Sequence[tuple[str | None, Sequence[CodeTest]]]) -> list[str]:
-        """Return for each problem why its tests cannot run, and an empty text where they can.
+        """Return for each problem why its tests cannot run; an empty string if they can.
 
         Args:
-            problems: the published solution, where there is one, and the tests. The solution is run
-                only where a test may give the program more than literals, because nothing else shows
-                that such a test works.
+            problems: the published solution, if there is one, and the tests. The solution is run only
+                if a test may pass the program more than literals, because nothing else shows whether
+                such a test works.
         """
         found = [self._too_large(tests) for _, tests in problems]
         sources = [
@@ -142,7 +146,7 @@ class CodeGrader:
             if isinstance(test, SourceTest)
         ]
         questions = [{"program": None, "test": record_from_test(test)} for _, test in sources]
-        for (place, _), verdict in zip(sources, self._pool.judge(questions), strict=True):
+        for (place, _), verdict in zip(sources, self._pool.grade(questions), strict=True):
             if verdict.error:
                 found[place] = verdict.reason or f"a test's setup ends in a {verdict.error}"
         unsure = {place for place, test in sources if not found[place] and may_hand_over(test)}
@@ -151,7 +155,7 @@ class CodeGrader:
             for place, (program, tests) in enumerate(problems)
             if place in unsure and program is not None
         }
-        for place, verdict in zip(solved, self.judge([*solved.values()]), strict=True):
+        for place, verdict in zip(solved, self.grade([*solved.values()]), strict=True):
             if verdict.share < 1:
                 found[place] = verdict.unfit or "a test fails the published solution"
         return found
@@ -165,8 +169,8 @@ class CodeGrader:
             return str(error)
         return ""
 
-    def judge(self, items: Sequence[tuple[str, Sequence[CodeTest]]]) -> list[CodeVerdict]:
-        """Judge programs, each by its tests; the verdicts come in the order of the items.
+    def grade(self, items: Sequence[tuple[str, Sequence[CodeTest]]]) -> list[CodeVerdict]:
+        """Grade programs, each by its tests, and return the verdicts in the order of the items.
 
         Raises:
             ValueError: a program without tests.
@@ -174,7 +178,7 @@ class CodeGrader:
         """
         for program, tests in items:
             if not tests:
-                raise ValueError(f"a program without tests cannot be judged: {program[:200]!r}")
+                raise ValueError(f"a program without tests cannot be graded: {program[:200]!r}")
         verdicts: list[list[Verdict]] = [[] for _ in items]
         first, others = slice(0, 1), slice(1, None)
         for some in (first, others) if self._stops_early else (slice(None),):
@@ -184,21 +188,23 @@ class CodeGrader:
             for found, (_, tests) in zip(verdicts, items, strict=True)
         ]
 
+    judge = grade  # the name of before; for one release
+
     def _run(
         self,
         items: Sequence[tuple[str, Sequence[CodeTest]]],
         some: slice,
         verdicts: list[list[Verdict]],
     ) -> None:
-        """Run some tests of every program that has failed none, or of all where a share earns something."""
+        """Run some tests of each program; with credit "all" only of programs that have failed none."""
         questions = [
             (found, {"program": program, "test": record_from_test(test)})
             for found, (program, tests) in zip(verdicts, items, strict=True)
             if not self._stops_early or all(verdict.score == 1.0 for verdict in found)
             for test in tests[some]
         ]
-        judged = self._pool.judge([question for _, question in questions])
-        for (found, _), verdict in zip(questions, judged, strict=True):
+        graded = self._pool.grade([question for _, question in questions])
+        for (found, _), verdict in zip(questions, graded, strict=True):
             found.append(verdict)
 
 

@@ -1,25 +1,23 @@
-"""Tests of programs, run where the program is not.
+"""Tests of programs, run in another process than the program.
 
-The test is the data set's own code and runs in this process, which the program never enters. Where
-it calls the program, a stand-in sends the call into a sandbox (`sandbox.process`) and returns the
-literal that comes back, so a comparison is always Python's own. Three kinds:
+The test is the data set's own code and runs in this process. Its calls of the program go through
+stand-ins, which send them to a sandbox (`sandbox.process`) and return the literal that the program
+returned, so comparisons are Python's own. Three kinds:
 
-- `SourceTest`: statements that call functions of the program and assert: a whole `check()`, or one
-  assert. What they need beside the program (`setup`: helpers of the problem's text) runs here too,
-  so a program that redefines a helper is still measured by the right one. A setup that itself uses
-  the program runs once the program is loaded; objects of its classes stay in the sandbox
-  (`sandbox.program_objects`).
-- `CallTest`: one call and its expected result; a tuple counts as the list of its items, as
-  LiveCodeBench compares.
-- `StdioTest`: the whole program reads `stdin` and prints. Compared are lines without the space
-  around them; two that differ are equal if their words are equal as decimal numbers, as
-  LiveCodeBench compares, or two words with a decimal point or an exponent lie close together.
+- `SourceTest`: statements that call functions of the program and assert, a whole `check()` or one
+  assert. Helpers from the problem's text (`setup`) run here too, so a program that redefines a helper
+  is still tested with the right one. A setup that uses the program runs after the program is loaded;
+  objects of its classes stay in the sandbox (`sandbox.program_objects`).
+- `CallTest`: one call and its expected result; a tuple counts as a list, as in LiveCodeBench.
+- `StdioTest`: the whole program reads `stdin` and prints. Lines are compared without surrounding
+  space. Lines that differ count as equal if their words are equal decimal numbers, as in
+  LiveCodeBench, or numbers with a decimal point or an exponent that differ by at most a tolerance.
 
-Arguments cross by value. A test never sees what the program does to its own copy, so emptying an
-argument does not make `f(xs) == sorted(xs)` true; a test of a function that only changes its
+Arguments are passed by value. A test does not see how the program changes its copy, so emptying an
+argument does not make `f(xs) == sorted(xs)` true, and a test of a function that only changes its
 argument cannot pass.
 
-Whether a test can run at all is found without any program (`prepare`), when its data set is read.
+`prepare` finds tests that cannot run, without any program, when the data set is read.
 """
 
 import ast
@@ -39,7 +37,7 @@ from types import CodeType
 from typing import Any, Literal
 
 from unmask.rewards.source_names import names_bound, names_used
-from unmask.sandbox.command import Means
+from unmask.sandbox.command import Backend
 from unmask.sandbox.guest.literals import MAX_DEPTH, pack, unpack
 from unmask.sandbox.limits import Limits, ProgramFailedError, UnfitTestError
 from unmask.sandbox.process import Sandbox
@@ -50,7 +48,7 @@ FACTORY = "unmask.rewards.code_tests:load_code_verifier"
 AnySandbox = Sandbox | RemoteSandbox
 Outcome = Literal["passed", "wrong", "timeout", "crash", "unfit"]
 FLOAT_TOLERANCE = 1e-6
-# A test may turn a result into text, which takes quadratic time: under a second at this many digits.
+# Converting an integer to text takes quadratic time; with this many digits less than a second.
 MAX_DIGITS = 100_000
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?", re.ASCII)
 MAX_SHOWN = 200
@@ -59,13 +57,13 @@ WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SourceTest:
-    """Statements that raise unless the program is right.
+    """Statements that raise an exception unless the program is right.
 
     Attributes:
         source: the statements.
-        names: the functions and classes of the program that they or the setup use.
-        setup: what they need beside it.
-        has_objects: whether objects of the program's classes are made and handed on.
+        names: functions and classes of the program that the statements or the setup use.
+        setup: statements to run before.
+        has_objects: whether they make objects of the program's classes and pass them on.
     """
 
     source: str
@@ -90,7 +88,7 @@ class CallTest:
 
 @dataclass(frozen=True, slots=True)
 class StdioTest:
-    """What the program reads, and what it must print."""
+    """The standard input of the program, and the output that it must print."""
 
     stdin: str
     stdout: str
@@ -100,13 +98,13 @@ CodeTest = SourceTest | CallTest | StdioTest
 
 
 def record_from_test(test: CodeTest) -> dict[str, Any]:
-    """Turn a test into JSON values; what is called with and expected is packed, as JSON limits integers."""
+    """Return a test as JSON values; arguments and results are packed (`guest.literals`)."""
     packed = {name: pack(value, -MAX_DEPTH) for name, value in asdict(test).items()}
     return {"kind": type(test).__name__, **packed}
 
 
 def read_test(record: Mapping[str, Any]) -> CodeTest:
-    """Turn what `record_from_test` made back into the test."""
+    """Return the test of a record made by `record_from_test`."""
     values = {n: unpack(value, -MAX_DEPTH) for n, value in record.items() if n != "kind"}
     for kind in (SourceTest, CallTest, StdioTest):
         if kind.__name__ == record["kind"]:
@@ -147,7 +145,7 @@ def _holds(body: Callable[[], None]) -> bool:
 
 
 def may_hand_over(test: SourceTest) -> bool:
-    """Return whether a test may give the program something else than literals: an object or a function."""
+    """Return whether a test may pass the program an object or a function."""
     nodes = [*ast.walk(ast.parse(test.setup)), *ast.walk(ast.parse(test.source))]
     has_own = any(isinstance(node, ast.ClassDef | ast.Lambda) for node in nodes)
     has_helpers = any(isinstance(node, ast.FunctionDef) for node in ast.parse(test.setup).body)
@@ -155,10 +153,10 @@ def may_hand_over(test: SourceTest) -> bool:
 
 
 def prepare(test: SourceTest) -> None:
-    """Set a test up as far as that needs no program.
+    """Check that a test can run, as far as that needs no program.
 
     Raises:
-        UnfitTestError: it cannot run, whatever the program.
+        UnfitTestError: it cannot, whatever the program.
     """
     namespace = _set_up(test)[0]
     nodes = [*ast.walk(ast.parse(f"{test.setup}\n{test.source}"))]
@@ -169,11 +167,11 @@ def prepare(test: SourceTest) -> None:
             )
             for module in modules:
                 if module and find_spec(module.partition(".")[0]) is None:
-                    raise UnfitTestError(f"a test needs what is not installed: {module}")
+                    raise UnfitTestError(f"a test imports a module that is not installed: {module}")
     given = {*dir(builtins), *namespace, *test.names, *names_bound(nodes)}
     unknown = sorted(names_used(test.source) - given)
     if unknown and "*" not in given:
-        raise UnfitTestError(f"a test uses {', '.join(unknown)}, which nothing defines")
+        raise UnfitTestError(f"a test uses undefined names: {', '.join(unknown)}")
 
 
 def _set_up(test: SourceTest) -> tuple[dict[str, Any], CodeType]:
@@ -202,11 +200,11 @@ def _run_source(sandbox: AnySandbox, program: str, test: SourceTest) -> None:
     except ImportError as error:
         if error is sandbox.raised:
             raise
-        raise UnfitTestError(f"a test needs what is not installed: {error}") from error
+        raise UnfitTestError(f"a test imports a module that is not installed: {error}") from error
 
 
 def _stand_in(sandbox: AnySandbox, name: str) -> Callable[..., Any]:
-    """Return a function that asks the program."""
+    """Return a function that calls the program's."""
     return lambda *args, **kwargs: sandbox.call(name, *args, **kwargs)
 
 
@@ -217,13 +215,13 @@ def _run_call(sandbox: AnySandbox, program: str, test: CallTest) -> None:
 
 
 def is_same_output(printed: str, expected: str, float_tolerance: float = FLOAT_TOLERANCE) -> bool:
-    """Return whether a program printed what it should.
+    """Return whether a program printed the expected output.
 
     Args:
         printed: by the program.
         expected: by the test.
-        float_tolerance: how far apart two words that both have a decimal point or an exponent may lie,
-            absolutely or relative to the expected one; 0 compares decimal numbers exactly.
+        float_tolerance: largest difference, absolute or relative to the expected number, between two
+            words that both have a decimal point or an exponent; 0 compares decimal numbers exactly.
     """
     ours, theirs = (text.strip().split("\n") for text in (printed, expected))
     is_same = partial(_is_same_line, tolerance=float_tolerance)
@@ -237,7 +235,7 @@ def _is_same_line(printed: str, expected: str, tolerance: float) -> bool:
     if all(map(NUMBER.fullmatch, [*ours.split(), *theirs.split()])):
         pairs = zip_longest(ours.split(), theirs.split(), fillvalue="")
         return all(_is_same_number(a, b) or _is_close(a, b, tolerance) for a, b in pairs)
-    # Among other words, the space between them counts.
+    # Between other words, the space counts.
     pairs = zip_longest(*(re.split(r"(\s+)", line) for line in (ours, theirs)), fillvalue="")
     return all(a == b or _is_close(a, b, tolerance) for a, b in pairs)
 
@@ -247,7 +245,7 @@ def _is_same_number(printed: str, expected: str) -> bool:
 
 
 def _is_close(printed: str, expected: str, tolerance: float) -> bool:
-    """Return whether two words are numbers written with a point or an exponent, and lie close together."""
+    """Return whether two words are close numbers, both written with a point or an exponent."""
     words = (printed, expected)
     if not all(NUMBER.fullmatch(word) and not WHOLE.fullmatch(word) for word in words):
         return False
@@ -258,32 +256,32 @@ def _is_close(printed: str, expected: str, tolerance: float) -> bool:
 
 
 def load_code_verifier(
-    means: Means | None,
+    backend: Backend | None,
     limits: Mapping[str, Any],
     python: str | None,
     scratch: str,
     float_tolerance: float = FLOAT_TOLERANCE,
     url: str | None = None,
 ) -> Callable[[Mapping[str, Any]], Verdict]:
-    """Return the verifier of items `{"program": ..., "test": ...}`; without a program a test is only set up.
+    """Return the verifier of items `{"program": ..., "test": ...}`; None as program only sets the test up.
 
-    The next sandbox starts while a test runs, so that none waits for it.
+    The next sandbox starts while a test runs.
 
     Args:
-        means: how a program is isolated; None with `url`.
+        backend: how a program is isolated; None with `url`.
         limits: fields of `Limits`.
         python: the interpreter of the programs; None is this one.
-        scratch: where programs have their folders, if there are no namespaces.
+        scratch: parent of the programs' folders, if there are no namespaces.
         float_tolerance: of `is_same_output`.
-        url: of the service that runs the programs; None runs them here.
+        url: address of the service that runs the programs; None runs them here.
     """
     path = None if python is None else Path(python)
 
     def start() -> AnySandbox:
         if url is not None:
             return RemoteSandbox(url, Limits(**limits))
-        assert means is not None
-        return Sandbox(means, Limits(**limits), path, scratch=scratch)
+        assert backend is not None
+        return Sandbox(backend, Limits(**limits), path, scratch=scratch)
 
     spare = [start()]
     sys.set_int_max_str_digits(MAX_DIGITS)

@@ -1,17 +1,16 @@
 """A user's own reward: `module:function` in the config.
 
-An *outcome* is a number for a prompt and a response; it judges in training and in evaluation alike
-(`load_reward`). A *process reward* is given the trajectory as well, and may pay tokens or denoising
+An *outcome* is a number for a prompt and a response; it grades in training and in evaluation
+(`load_reward`). A *process reward* also receives the trajectory, and may reward tokens or denoising
 steps (`load_process_reward`), as a term of the run's reward:
 
     a number                        for the response
     one number per response token   a list, an array: `trajectory.response_ids` are the tokens
     {step: number}                  for denoising steps of `trajectory.step_map`; 0 for the others
 
-It runs in the training process, with whatever the user's module holds, because it is the user's own
-code and not a verifier of foreign text. What it raises ends the run with a line that names key,
-prompt and error; so does a result that is no number, or not as many as there are tokens, before it
-turns a gradient into NaN or pays the wrong token.
+It runs in the training process, because it is the user's own code and not foreign code. An exception
+ends the run with a line that names key, prompt and error; so does a result that is no finite number, or
+has another count than the response has tokens.
 """
 
 import inspect
@@ -33,12 +32,12 @@ def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
     """Load `module:function`, looking in the working directory last, and check what it returns.
 
     Args:
-        path: where the function is; called as `function(prompt, response) -> float`.
-        key: the config key that `path` stands under, for messages.
+        path: `module:function`; called as `function(prompt, response) -> float`.
+        key: config key of `path`, for messages.
 
     Raises:
-        ValueError: there is no such function, or it takes other arguments; or, when called, it raised
-            something or did not return a finite number.
+        ValueError: there is no such function, or it takes other arguments; or a call raised an
+            exception or did not return a finite number.
     """
     function = _find(path, key, "prompt, response")
 
@@ -50,11 +49,11 @@ def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
 
 
 def load_process_reward(path: str, key: str) -> ProcessFunction:
-    """Load `module:function` that judges a trajectory, and check what it returns.
+    """Load a `module:function` that rewards a trajectory, and check what it returns.
 
     Args:
-        path: where the function is; called as `function(prompt, response, trajectory)`.
-        key: the config key that `path` stands under, for messages.
+        path: `module:function`; called as `function(prompt, response, trajectory)`.
+        key: config key of `path`, for messages.
 
     Raises:
         ValueError: as `load_reward`; or it returned another number of rewards than the response has
@@ -63,71 +62,71 @@ def load_process_reward(path: str, key: str) -> ProcessFunction:
     function = _find(path, key, "prompt, response, trajectory")
 
     def reward(prompt: Prompt, response: str, trajectory: Trajectory) -> Reward:
-        said = f"{key} = {path!r}"
-        value = _plain(_call(function, said, prompt, response, trajectory))
+        name = f"{key} = {path!r}"
+        value = _plain(_call(function, name, prompt, response, trajectory))
         if isinstance(value, Mapping):
-            return _of_steps(value, trajectory, said)
+            return _of_steps(value, trajectory, name)
         if isinstance(value, Iterable) and not isinstance(value, str):
-            return _of_tokens(list(value), trajectory, said)
-        return _finite(value, f"{said} returned {value!r}", prompt)
+            return _of_tokens(list(value), trajectory, name)
+        return _finite(value, f"{name} returned {value!r}", prompt)
 
     return reward
 
 
 def score_custom(groups: Sequence[AnswerGroup], function: ProcessFunction) -> list[list[Score]]:
-    """Return what a function says of every answer, as a term of the reward."""
+    """Return the score of a function for each answer."""
     return [[Score(function(a.prompt, a.text, a.trajectory)) for a in group] for group in groups]
 
 
-def _call(function: Callable[..., object], said: str, prompt: Prompt, *rest: object) -> object:
+def _call(function: Callable[..., object], name: str, prompt: Prompt, *rest: object) -> object:
     try:
         return function(prompt, *rest)
     except Exception as error:  # the user's code may raise anything
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise ValueError(
-            f"{said} raised {' '.join(repr(error).split())} at {place.filename}:{place.lineno} "
-            f"for {_asked(prompt)}; mend it, or run with --debug for the traceback"
+            f"{name} raised {' '.join(repr(error).split())} at {place.filename}:{place.lineno} "
+            f"for {_asked(prompt)}; run with --debug for the traceback"
         ) from error
 
 
 def _plain(value: Any) -> Any:
-    """Return a tensor or an array, of whatever package, as a number or a list; anything else as it is."""
+    """Return a tensor or an array of any package as a number or a list; other values unchanged."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
-def _of_tokens(values: list[Any], trajectory: Trajectory, said: str) -> tuple[float, ...]:
+def _of_tokens(values: list[Any], trajectory: Trajectory, name: str) -> tuple[float, ...]:
     """Return one reward per response token."""
     if len(values) != trajectory.num_response:
         raise ValueError(
-            f"{said} returned {len(values)} numbers for {_asked(trajectory.prompt)}, which has "
+            f"{name} returned {len(values)} numbers for {_asked(trajectory.prompt)}, which has "
             f"{trajectory.num_response} tokens: give one number, or one per token"
         )
     return tuple(
-        _finite(value, f"{said} returned {value!r} for token {slot}", trajectory.prompt)
-        for slot, value in enumerate(values)
+        _finite(value, f"{name} returned {value!r} for token {index}", trajectory.prompt)
+        for index, value in enumerate(values)
     )
 
 
-def _of_steps(values: Mapping[Any, Any], trajectory: Trajectory, said: str) -> tuple[float, ...]:
-    """Return what each token's denoising step earned: it stands on every token of the step."""
+def _of_steps(values: Mapping[Any, Any], trajectory: Trajectory, name: str) -> tuple[float, ...]:
+    """Return the reward of the denoising step of each response token; 0 for a step without one."""
     steps = trajectory.step_map[: trajectory.num_response]
     unknown = [step for step in values if step not in steps]
     if unknown:
         raise ValueError(
-            f"{said} returned a reward for denoising step {unknown[0]!r} of "
+            f"{name} returned a reward for denoising step {unknown[0]!r} of "
             f"{_asked(trajectory.prompt)}, which wrote none of its tokens: "
             f"trajectory.step_map names those that did, {min(steps)} to {max(steps)}"
         )
     given = {
-        step: _finite(value, f"{said} returned {value!r} for step {step}", trajectory.prompt)
+        step: _finite(value, f"{name} returned {value!r} for step {step}", trajectory.prompt)
         for step, value in values.items()
     }
     return tuple(given.get(step, 0.0) for step in steps)
 
 
-def _finite(value: object, said: str, prompt: Prompt) -> float:
+def _finite(value: object, returned: str, prompt: Prompt) -> float:
     if not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{said} for {_asked(prompt)}: a reward must be a finite number")
+        raise ValueError(f"{returned} for {_asked(prompt)}: a reward must be a finite number")
     return float(value)
 
 
@@ -143,14 +142,14 @@ def _find(path: str, key: str, arguments: str) -> Callable[..., object]:
     return function
 
 
-def _check_arguments(function: Callable[..., object], said: str, arguments: str) -> None:
+def _check_arguments(function: Callable[..., object], name: str, arguments: str) -> None:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # written in C, and silent about itself
+    except ValueError:  # written in C, without a signature
         return
     try:
         signature.bind(*arguments.split(", "))
     except TypeError as error:
         raise ValueError(
-            f"{said}: it is called as f({arguments}), but takes {signature}: {error}"
+            f"{name}: it is called as f({arguments}), but takes {signature}: {error}"
         ) from error

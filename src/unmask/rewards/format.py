@@ -1,6 +1,7 @@
 """Format as a reward: 1 for a response that matches a regular expression as a whole, else 0.
 
-The expression is the user's own; one that backtracks without end on some response holds up the run.
+The expression is the user's own, and nothing limits the time of a match: one that backtracks
+exponentially can block the run.
 """
 
 import re
@@ -11,7 +12,7 @@ from unmask.types import Score
 
 
 def score_format(groups: Sequence[AnswerGroup], pattern: str) -> list[list[Score]]:
-    """Return which responses have the format."""
+    """Return 1 for each response that has the format, else 0."""
     whole = re.compile(pattern, re.DOTALL)
     return [
         [Score(float(whole.fullmatch(answer.text) is not None)) for answer in group]

@@ -1,18 +1,18 @@
 r"""Mathematical equality of an answer and the gold.
 
-The last closed `\boxed{...}` is the answer. Where the gold is a list, the boxes that end the response
-may hold an element each. Where there is no box, `extraction` says what counts:
+The last closed `\boxed{...}` is the answer. If the gold is a list, the last boxes of the response may hold
+one element each. Without a box, `extraction` decides:
 
-    boxed     nothing does: the response is wrong
-    stated    what stands behind the word "answer" ("The answer is 18.")
-    anywhere  that, else the last formula or number
+    boxed     there is no answer: the response is wrong
+    stated    the text after the word "answer" ("The answer is 18.")
+    anywhere  the same, or else the last formula or number
 
-Gold and answer are read alike and as a whole (`math_reading`), then compared (`math_comparison`): a
-text of which a part cannot be read equals only its own text, which also judges gold answers that are no
-mathematics.
+Gold and answer are parsed in the same way and as a whole (`math_reading`), then compared
+(`math_comparison`). A text that cannot be parsed as a whole equals only itself, which also grades gold
+answers that are not mathematics.
 
-Nothing here limits the time: the worker bounds the whole item. As an error of a package counts as "not
-equal", whether they work at all is checked once, when they are loaded.
+Nothing here limits the time: the worker limits the whole item. An error inside a package counts as "not
+equal", so whether the packages work is checked once, when they are loaded.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,11 +22,11 @@ from unmask.rewards.answers import joined_boxes, last_boxed, last_value, stated_
 
 FACTORY = "unmask.rewards.math:load_math_verifier"
 
-# Time grows with the text, so what no answer needs is not read: a longer box is wrong unless it is the
-# gold's own text, and outside a box only the end of a response is searched.
+# These limit the time: a longer box is wrong unless it is the gold's own text, and outside a box only the
+# end of a response is searched.
 LONGEST_ANSWER = 1000
 SEARCHED_END = 2000
-# Letters in another order are another word, but the same product: xyz.
+# Shorter words may be products of letters: `xyz` equals `zyx`.
 SHORTEST_WORD = 4
 
 
@@ -37,7 +37,7 @@ def is_equal(response: str, gold: str, extraction: Extraction = "boxed") -> floa
 
 
 def is_readable(gold: str) -> bool:
-    """Return whether a gold is mathematics or words; another one equals its own text only."""
+    """Return whether a gold is mathematics or words; any other gold equals its own text only."""
     from unmask.rewards.math_reading import plain_words, read
 
     gold = _bare(gold)
@@ -47,15 +47,14 @@ def is_readable(gold: str) -> bool:
 def load_math_verifier(extraction: Extraction = "boxed") -> Callable[[Mapping[str, str]], float]:
     """Import the packages and return the verifier of items `{"response": ..., "gold": ...}`.
 
-    An item without a response is scored by whether its gold can be read.
+    The score of an item without a response is 1 if its gold can be parsed.
 
     Raises:
-        RuntimeError: a plain case is judged wrong; as errors count as "not equal", nothing else
-            would show it.
+        RuntimeError: a plain case is graded wrong, so the packages do not work.
     """
     probes = [is_equal(r"\boxed{\frac{1}{2}}", "0.5"), is_equal("It is 4.", "4", "anywhere")]
     if probes != [1.0, 1.0] or is_equal(r"\boxed{3}", "4"):
-        raise RuntimeError("1/2 = 0.5 is judged wrong: reinstall latex2sympy2_extended and sympy")
+        raise RuntimeError("1/2 = 0.5 is graded wrong: reinstall latex2sympy2_extended and sympy")
 
     def verify(item: Mapping[str, str]) -> float:
         if "response" not in item:
@@ -73,7 +72,7 @@ def _bare(text: str) -> str:
 
 
 def _answers(response: str, gold: str, extraction: Extraction) -> Iterator[str]:
-    """Yield the answer of a response; the list of its last boxes too where the gold is a list of that length."""
+    """Yield the answer of a response; if the gold is a list, also the list of as many last boxes."""
     from unmask.rewards.math_comparison import num_elements
     from unmask.rewards.math_reading import plain_words, read
 

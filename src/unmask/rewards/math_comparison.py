@@ -1,14 +1,13 @@
-r"""Whether two formulas are equal.
+r"""Decides whether two formulas are equal.
 
-Decimals are exact fractions. A decimal also equals the number that it is a rounding of, to its own
-digits but at least six: `0.333333` is 1/3, `0.33` is not. The tolerance is relative, so no number is
-too small to be told from another. Formulas with letters are compared at points: two that agree to forty
-digits at several rational points, which do not depend on them, are one function. At positive points
-they must agree, so that `\sqrt{a/b}` is `\sqrt{a}/\sqrt{b}`; at others wherever both are real, so that
-`|x|` is not `x`.
+Decimals are exact fractions. A decimal also equals a number that rounds to it, with at least six digits:
+`0.333333` equals 1/3, `0.33` does not. The tolerance is relative, so small numbers are not confused.
+Formulas with letters are compared at points: two formulas are equal if they agree to forty digits at
+several fixed rational points. At positive points they must agree, so `\sqrt{a/b}` equals
+`\sqrt{a}/\sqrt{b}`; at other points they must agree if both are real, so `|x|` does not equal `x`.
 
-Lists have no order; tuples, matrices and ends of intervals do. `x = 5` may stand for 5. Of two percent
-signs one may be missing.
+Lists are unordered; tuples, matrices and ends of intervals are ordered. `x = 5` may stand for 5, and one
+of two percent signs may be missing.
 """
 
 import random
@@ -28,10 +27,10 @@ from unmask.rewards.math_reading import Formula
 
 Same = Callable[[Any, Any], bool]
 
-# Fewest digits of a rounding, digits that a float keeps, digits that make two numbers one.
+# Digits: fewest of a rounding, those of a float, and those to which equal numbers agree.
 LEAST_DIGITS, FLOAT_DIGITS, EXACT_DIGITS = 6, 15, 40
 TINY = sympy.Integer(10) ** -EXACT_DIGITS
-# Points far and near, so that |x - 5| is not 5 - x.
+# Scales of the points: some are large, so that |x - 5| does not equal 5 - x.
 REACHES = (1, 1, 20)
 CENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
 FLIPPED = {sympy.StrictGreaterThan: sympy.StrictLessThan, sympy.GreaterThan: sympy.LessThan}
@@ -41,7 +40,7 @@ def is_same(gold: Formula, answer: Formula) -> bool:
     """Return whether an answer equals the gold formula."""
     fewest, most = sorted((gold.digits, answer.digits))
     if fewest < LEAST_DIGITS:
-        # 0.3 is exact, but 0.30000000000000004 is what a float makes of it.
+        # 0.3 is exact, but a float may print it as 0.30000000000000004.
         digits = FLOAT_DIGITS if FLOAT_DIGITS < most < inf else inf
     else:
         digits = fewest if fewest == most else min(fewest, FLOAT_DIGITS)
@@ -52,7 +51,7 @@ def is_same(gold: Formula, answer: Formula) -> bool:
 
 
 def num_elements(formula: Formula) -> int:
-    """Return the length of a list, 1 for anything else."""
+    """Return the length of a list; 1 for any other formula."""
     is_list = isinstance(formula.expression, FiniteSet)
     return len(_elements(formula.expression)) if is_list else 1
 
@@ -79,14 +78,14 @@ def _is_same(gold: Any, answer: Any, digits: float) -> bool:
 
 
 def _relations(condition: Any) -> list[Any]:
-    """Return the relations of a chain in the order of its text, none for anything else."""
+    """Return the relations of a chain in the order of its text; none for other conditions."""
     if isinstance(condition, And):
         return list(condition._unsorted_args)  # pyright: ignore[reportAttributeAccessIssue]
     return [condition] if isinstance(condition, Relational) else []
 
 
 def _equated(equation: Any) -> list[Any]:
-    """Return the sides of `a = b = c`, none for anything else."""
+    """Return the sides of `a = b = c`; none if it is no chain of equations."""
     parts = _relations(equation)
     is_equation = bool(parts) and all(isinstance(part, sympy.Eq) for part in parts)
     return [parts[0].lhs, *(part.rhs for part in parts)] if is_equation else []
@@ -97,7 +96,7 @@ def _is_name(side: Any) -> bool:
 
 
 def _value(equation: Any, other: Any, same: Same) -> Any:
-    """Return the value of `name = ... = value`, or its two ends if the other side is an equation too."""
+    """Return the value of `name = ... = value`, or its two ends if `other` is also an equation."""
     sides = _equated(equation)
     if not sides:
         return equation
@@ -105,7 +104,7 @@ def _value(equation: Any, other: Any, same: Same) -> Any:
     if _equated(other):
         is_named = _is_name(first) and all(same(side, last) for side in between)
         return sympy.Eq(first, last, evaluate=False) if between and is_named else equation
-    # 9 + 9 = 18 is 18; 17 = 18 is not, nor is 2x = 18.
+    # 9 + 9 = 18 has the value 18; 17 = 18 and 2x = 18 have none.
     is_value = (_is_name(first) or same(first, last)) and all(
         side.free_symbols or same(side, last) for side in between
     )
@@ -114,10 +113,10 @@ def _value(equation: Any, other: Any, same: Same) -> Any:
 
 def _elements(listing: Any) -> list[Any]:
     if isinstance(listing, FiniteSet):
-        # As they were written: the factors 2, 2, 3 are not 2, 3.
+        # With duplicates: the factors 2, 2, 3 do not equal 2, 3.
         return list(listing._unsorted_args)  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(listing, sympy.Interval) and listing.is_open:
-        return [listing.start, listing.end]  # the grammar reads the point (1, 2) as an interval
+        return [listing.start, listing.end]  # the grammar parses the point (1, 2) as an interval
     return list(listing.args) if isinstance(listing, sympy.Tuple) else [listing]
 
 
@@ -126,7 +125,7 @@ def _has_same_elements(gold: Any, answer: Any, same: Same) -> bool:
     if len(golds) != len(answers):
         return False
     names = [{sides[0] for sides in map(_equated, side) if sides} for side in (golds, answers)]
-    # x = 1, y = 2 may be answered by 1, 2, but not by 2, 1.
+    # The answer to x = 1, y = 2 may be 1, 2 but not 2, 1.
     is_named = bool(names[0]) != bool(names[1]) and len(names[0] | names[1]) > 1
     if is_named or any(isinstance(side, sympy.Tuple | sympy.Interval) for side in (gold, answer)):
         return all(map(same, golds, answers))
@@ -139,7 +138,7 @@ def _has_same_elements(gold: Any, answer: Any, same: Same) -> bool:
 
 
 def _is_same_condition(gold: Any, answer: Any, same: Same) -> bool:
-    """Compare equations, inequalities and chains of them; one of two may be the set that it describes."""
+    """Compare equations, inequalities and chains of them; one side may be the set that it describes."""
     golds, answers = _relations(gold), _relations(answer)
     if not golds or not answers:
         return same(
@@ -153,13 +152,13 @@ def _is_same_condition(gold: Any, answer: Any, same: Same) -> bool:
 
 
 def _is_same_relation(gold: Any, answer: Any, same: Same) -> bool:
-    """Compare two relations, each a difference beside 0: one is a multiple of the other."""
+    """Compare two relations as differences with 0: one difference must be a multiple of the other."""
     kinds: list[Any] = [FLIPPED.get(type(side), type(side)) for side in (gold, answer)]
     if isinstance(gold.lhs, sympy.Tuple) or isinstance(gold.rhs, sympy.Set):
         return gold == answer
     if kinds[0] is not kinds[1]:
         return False
-    # A greater relation is the less relation of the negative.
+    # a > b is b < a.
     one, other = (
         _exact((side.rhs - side.lhs) if type(side) in FLIPPED else (side.lhs - side.rhs))
         for side in (gold, answer)
@@ -196,7 +195,7 @@ def _is_same_function(gold: Any, answer: Any, digits: float) -> bool:
         return True
     if not gold.free_symbols | answer.free_symbols:
         return _is_same_number(gold, answer, digits)
-    num_seen = 0  # positive points at which both are numbers
+    num_seen = 0  # number of positive points at which both have a value
     for is_positive in (True, False):
         for point in _points(gold, answer, is_positive):
             one, other = _number(gold, point), _number(answer, point)
@@ -219,7 +218,7 @@ def _is_same_number(gold: Any, answer: Any, digits: float) -> bool:
     if distance is None or size is None or None in terms:
         return False
     distance, size = abs(distance), abs(size)
-    # Beside what does not cancel: 2**2005 + sqrt(2) is near 2**2005 + sqrt(3).
+    # Relative to the largest term of the difference: 2**2005 + sqrt(2) does not equal 2**2005 + sqrt(3).
     if not difference.is_Rational and distance <= TINY * max(abs(term) for term in terms):
         return True
     if digits == inf or distance > size:
@@ -230,7 +229,7 @@ def _is_same_number(gold: Any, answer: Any, digits: float) -> bool:
 
 
 def _exact(expression: Any) -> Any:
-    """Evaluate with fractions in place of decimals, the imaginary unit for i, letters for unknown functions."""
+    """Evaluate with fractions for decimals, the imaginary unit for i, and letters for unknown functions."""
     floats = {number: sympy.Rational(str(number)) for number in expression.atoms(sympy.Float)}
     unknown = expression.atoms(AppliedUndef, sympy.Derivative)
     letters = {function: sympy.Symbol(str(function), real=True) for function in unknown}

@@ -1,12 +1,11 @@
-r"""From the text of an answer to an expression of SymPy.
+r"""Parses the text of an answer into a SymPy expression.
 
-`latex2sympy2_extended`, the grammar that `math-verify` is built on, reads a formula as a whole or refuses
-it. A text that it refuses is no formula: no part of it counts. Rewrites of three kinds stand around the
-grammar:
+`latex2sympy2_extended`, the grammar that `math-verify` uses, parses a formula as a whole or refuses it;
+no part of a refused text counts. Three kinds of rewriting come before and after the grammar:
 
-    spelling   several ways of writing become one: `9{,}500`, `4.5e7`, `\mathrm{e}`, `0.\overline{3}`
-    units      what may be missing is dropped: `\$`, `^\circ`, `\text{ cm}`; never a letter of a formula
-    meaning    what the grammar drops or misreads is kept: bases, primes, capital E and I, `2(3)`
+    spelling   several notations become one: `9{,}500`, `4.5e7`, `\mathrm{e}`, `0.\overline{3}`
+    units      optional parts are dropped: `\$`, `^\circ`, `\text{ cm}`; never a letter of a formula
+    meaning    parts that the grammar drops or misreads are kept: bases, primes, capital E and I, `2(3)`
 """
 
 import re
@@ -65,7 +64,7 @@ NUMERALS = (
 BASES = {name: str(base) for base, name in enumerate(NUMERALS.split(), start=2)}
 PREFIXES = {"b": 2, "o": 8, "x": 16}
 BASE = rf"(?:in\s+)?\bbase[\s~-]*(\d+|{'|'.join(BASES)})\b"
-# In a base above ten a digit may be a letter, the first one only of two, so `2E_3` and `A_1` are no numbers.
+# Above base ten a digit may be a letter, but not the only one, so `2E_3` and `A_1` are no numbers.
 DIGITS = (
     r"\d[\d.]*|(?:\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+)"
     r"(?=(?:\s|\\right|[)\]}])*_\s*\{?\s*(?:1[1-6]|eleven|twelve|\w+teen)\b)"
@@ -99,7 +98,7 @@ def _raised(match: re.Match[str]) -> str:
 
 def _mixed(match: re.Match[str]) -> str:
     whole, top, bottom = match.groups()
-    # 2 1/2 is a mixed number; before an improper fraction a number is a factor.
+    # 2 1/2 is a mixed number; a number before an improper fraction is a factor.
     sign = "+" if int(top) < int(bottom) else r"\cdot "
     return rf"({whole}{sign}\frac{{{top}}}{{{bottom}}})"
 
@@ -164,7 +163,7 @@ MEANING: tuple[Rewrite, ...] = (
         r"(?<![\w.])0([box])([\dA-Fa-f]+)(?!\w)",
         lambda m: f"{m[2]}_{{{PREFIXES[m[1]]}}}",
     ),
-    # The grammar drops the index of a number.
+    # The grammar drops the subscript of a number.
     (
         rf"(?<![\w.^_)}}\\])(?:(?:\\overline\s*|\\left\s*)?[(\[{{]\s*({DIGITS})\s*(?:\\right\s*)?[)\]}}]|({DIGITS}))"
         r"\s*_\{(\w+)\}",
@@ -175,13 +174,13 @@ MEANING: tuple[Rewrite, ...] = (
     (rf"{UPRIGHT}\{{\s*(\\[A-Za-z]+|[A-Za-z]|[\d.,]+)\s*\}}", r" \1 "),
     (r"\\(gamma|Gamma)\b(?!\s*\()", r"\\text{letter \1}"),
     (r"\^\s*(?:T\b|\{\s*(?:T|\\top)\s*\})", r"^{\\text{T}}"),
-    # A lone E is the grammar's sign of a power of ten, I its imaginary unit, e has no index.
+    # The grammar reads E alone as a power of ten and I as the imaginary unit, and drops a subscript of e.
     (
         rf"({UPRIGHT}\{{[^{{}}]*\}}|\\[A-Za-z]+)|([EI]|e(?=\s*_))",
         lambda m: m[1] or rf"\text{{{m[2]}}}",
     ),
 )
-# The grammar adds a whole number to the fraction, the bracket or the binomial behind it.
+# The grammar adds an integer to a fraction, bracket or binomial after it; it is a factor.
 PRODUCTS: tuple[Rewrite, ...] = (
     (r"(?<![\d.^_])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}", _mixed),
     (
@@ -203,26 +202,26 @@ UNITS = tuple(
         rf"(?<=[\d}}\)\s])(?:[\s/]*(?<![A-Za-z\\]){UNIT}(?![A-Za-z]))+$",
     )
 )
-# One upright letter is a unit only if a unit is called that; `3\mathrm{i}` is a number.
+# An upright letter is a unit only if such a unit exists; `3\mathrm{i}` is a number.
 NO_UNIT = re.compile(
     r"^\s*[^msghlLNJWKVACFT\s]\s*$|\b(?:and|or|not|to|than|if|for|when|least|most|more|less|base|dozen|mod|"
     r"sin|cos|tan|log|ln|exp|sqrt|pi)\b",
     re.IGNORECASE,
 )
 FREE_LETTER = re.compile(r"(?<![A-Za-z\\])(?!(?:e|i)\b)[A-Za-z]")
-# The grammar's time doubles with every few brackets around brackets.
+# Parsing time doubles with every few levels of nested brackets.
 DEEPEST = 12
-# The grammar takes words for products of letters.
+# The grammar reads words as products of letters.
 WORD = re.compile(
     rf"{UPRIGHT}\{{[^{{}}]*\}}|\\(?:begin|end)\{{[^{{}}]*\}}|\\[A-Za-z]+|infinity|(?P<word>[A-Za-z][a-z]{{3,}})"
 )
-# Left out, numbers side by side, and indices that the grammar drops.
+# Ellipses, adjacent numbers, and subscripts that the grammar drops.
 UNREADABLE = re.compile(
     r"\\[lcvd]?dots|\.\.\.|\u2026|(?<![_^\d.])\d[\d.]*\s+[\d.]|(?<![A-Za-z\\_^\d.])[\d.]+\s*_|"
     rf"(?:[)\]}}\d]|(?<![A-Za-z\\])e)\s*\^\s*(?:\w|{GROUP})\s*_|"
     rf"\\(?!ln|log){FUNCTIONS}\s*(?:\^\s*(?:\w|{GROUP})\s*)?_"
 )
-# Behind a formula; the grammar has percents of plain numbers.
+# After a formula; the grammar itself reads percentages of plain numbers only.
 PERCENT = re.compile(r"(?<=[)}A-Za-z])\s*\\?%$")
 GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 DECIMAL = re.compile(r"\d*\.\d+")
@@ -234,11 +233,11 @@ NORMAL = NormalizationConfig(
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A formula that was read.
+    """A parsed formula.
 
     Attributes:
         expression: of SymPy, unevaluated; a matrix is no `Basic`.
-        digits: significant digits of its longest decimal; infinite where it has none.
+        digits: significant digits of its longest decimal; infinite if it has no decimal.
     """
 
     expression: Any
@@ -246,7 +245,7 @@ class Formula:
 
 
 def tidy(text: str) -> str:
-    """Return an answer without what stands around it: math delimiters, emphasis, the final full stop."""
+    """Return an answer without math delimiters and emphasis around it and without its final full stop."""
     text = text.strip().rstrip(".").strip()
     for fence in FENCES:
         inside = fence.fullmatch(text)
@@ -255,7 +254,7 @@ def tidy(text: str) -> str:
 
 
 def plain_words(text: str) -> str | None:
-    r"""Return the letters of an answer that is words or one letter, `\textbf{(B)}`, else None."""
+    r"""Return the letters of an answer of words or of one letter, such as `\textbf{(B)}`, else None."""
     bare = re.sub(rf"{UPRIGHT}(?=\{{)|\\[,;: ]|[{{}}~]", " ", text).strip()
     bare = bare[1:-1] if bare.startswith("(") and bare.endswith(")") else bare
     is_words = WORDS.fullmatch(bare.strip().rstrip("."))
@@ -263,7 +262,7 @@ def plain_words(text: str) -> str | None:
 
 
 def squeezed(text: str) -> str:
-    """Return a text without delimiters of mathematics, sizes, and spaces other than between digits."""
+    """Return a text without math delimiters, sizes, and spaces other than those between digits."""
     text = re.sub(
         r"\\(?:left|right)(?![a-z])|(?<!\\)\\[,;:! ]|\$|(?<!\d)\s|\s(?!\d)",
         "",
@@ -274,7 +273,7 @@ def squeezed(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Formula | None:
-    """Read a whole text as mathematics; None where a part of it cannot be read."""
+    """Parse a whole text as mathematics; return None if any part of it cannot be parsed."""
     text = _drop_units(_rewrite(text.translate(SYMBOLS), SPELLING).strip())
     formula, is_percent = PERCENT.subn("", text)
     joined = GROUPED.sub(lambda match: match[0].replace(",", ""), formula)
@@ -286,7 +285,7 @@ def read(text: str) -> Formula | None:
         return None
     try:
         text = _rewrite(normalize_latex(text, NORMAL), PRODUCTS)
-        # Without a normalisation of its own, and with capitals: R/r is not 1.
+        # Without the normalisation of the package, and with capitals kept: R/r is not 1.
         expression = latex2sympy(
             text,
             is_real=True,
@@ -294,7 +293,7 @@ def read(text: str) -> Formula | None:
             conversion_config=ConversionConfig(lowercase_symbols=False),
         )
         expression = convert_to_pct(cast(Any, expression)) if is_percent else expression
-    except Exception:  # the grammar raises Exception itself, and whatever SymPy raises on nonsense
+    except Exception:  # the grammar raises Exception itself, and SymPy any error
         return None
     return Formula(expression, digits or inf)
 
@@ -311,7 +310,7 @@ def _depth(text: str) -> int:
 
 
 def _drop_units(text: str) -> str:
-    """Drop the unit behind a number; a letter may be a factor, so behind a formula nothing is dropped."""
+    """Drop the unit after a number; after a formula nothing is dropped, since a letter may be a factor."""
     for unit in UNITS:
         found = unit.search(text)
         if found is None or (unit.groups and NO_UNIT.search(found[1])):

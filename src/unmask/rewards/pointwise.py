@@ -1,6 +1,6 @@
-r"""A judge's score of each answer, alone: the last `\boxed{...}` of the reply holds the number.
+r"""A judge's score of each answer by itself: the number in the last `\boxed{...}` of the reply.
 
-A number outside the stated range, or none, is no reply: the judge is asked again.
+A reply without a number in the stated range is invalid, and the judge is asked again.
 """
 
 from collections import Counter
@@ -17,10 +17,10 @@ from unmask.types import Score
 
 
 class PointwiseJudge:
-    """Scores of a judge, brought between 0 and 1."""
+    """Scores of a judge, scaled to between 0 and 1."""
 
     def __init__(self, config: JudgeTerm, judge: Judge) -> None:
-        """Remember what is asked, and of whom."""
+        """Set the term's keys and the judge."""
         self._config, self._judge = config, judge
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
@@ -45,7 +45,7 @@ class PointwiseJudge:
 
 
 def most_frequent(votes: Sequence[float]) -> list[float]:
-    """Return the votes that come up most often; several where they share it."""
+    """Return the most frequent votes; several in case of a tie."""
     counts = Counter(votes)
     most = max(counts.values())
     return [vote for vote, count in counts.items() if count == most]

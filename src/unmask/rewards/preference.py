@@ -1,8 +1,8 @@
-r"""Preference: the share of comparisons an answer wins.
+r"""Preference: the share of comparisons that an answer wins.
 
-A judge prefers what it reads first, or last, whatever it says; so every pair is asked in both orders,
-and a preference that turns with the order is half a win for each. Answers with the same text are a
-tie, and nobody is asked.
+Judges tend to prefer the first or the last text that they read, so each pair is asked about in both
+orders, and a preference that changes with the order is half a win for each. Answers with the same text
+are a tie, without a question.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ class Duel:
     """A comparison of an answer with another text.
 
     Attributes:
-        answer: the one.
-        place: where it stands in its group.
+        answer: the answer.
+        place: its index in its group.
         rival: the other text.
-        rival_place: where that stands in the group; `None` if it is no answer of it.
+        rival_place: index of that in the group; None if it is not an answer of the group.
     """
 
     answer: Answer
@@ -39,16 +39,15 @@ class Duel:
 
 
 class Preference:
-    """Win rates by a judge."""
+    """Win rates of answers, decided by a judge."""
 
     def __init__(self, config: PreferenceTerm, judge: Judge) -> None:
-        """Remember what is asked, and of whom."""
+        """Set the term's keys and the judge."""
         self._config, self._judge = config, judge
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
         """Return the share of comparisons that each answer wins."""
-        compare = self._against_reference if self._config.against == "reference" else self._siblings
-        duels = [compare(group) for group in groups]
+        duels = [self._duels(group) for group in groups]
         wins = iter(self._wins([duel for of_group in duels for duel in of_group]))
         rates: list[list[Score]] = []
         for group, of_group in zip(groups, duels, strict=True):
@@ -61,11 +60,11 @@ class Preference:
             rates.append([Score(fmean(shares)) for shares in won])
         return rates
 
-    def _siblings(self, group: AnswerGroup) -> list[Duel]:
-        pairs = sibling_pairs(len(group), self._config.rivals)
-        return [Duel(group[i], i, group[j].text, j) for i, j in pairs]
-
-    def _against_reference(self, group: AnswerGroup) -> list[Duel]:
+    def _duels(self, group: AnswerGroup) -> list[Duel]:
+        """Return the comparisons of the answers to one prompt."""
+        if self._config.against == "siblings":
+            pairs = sibling_pairs(len(group), self._config.rivals)
+            return [Duel(group[i], i, group[j].text, j) for i, j in pairs]
         prompt = group[0].prompt
         rival = reference_text(prompt)
         if not rival:
@@ -76,13 +75,13 @@ class Preference:
         return [Duel(answer, place, rival) for place, answer in enumerate(group)]
 
     def _wins(self, duels: Sequence[Duel]) -> list[float]:
-        """Return what share of its questions the answer of each duel wins."""
+        """Return the share of its two questions that the answer of each duel wins."""
         asked = [duel for duel in duels if duel.answer.text != duel.rival]
         orders = [(d, *pair) for d in asked for pair in permutations((d.answer.text, d.rival))]
         template = self._config.template
         questions = [fill(template, d.answer, first=one, second=two) for d, one, two in orders]
         votes = self._judge.ask(questions, read_choice)
-        # Every second question had the answer in the second place: what wins there is the rival.
+        # votes[1::2] are of questions with the answer in second place: a win there is the rival's.
         shares = iter(
             (fmean(straight) + 1 - fmean(turned)) / 2
             for straight, turned in zip(votes[::2], votes[1::2], strict=True)
@@ -91,11 +90,11 @@ class Preference:
 
 
 def sibling_pairs(count: int, rivals: int | None) -> list[tuple[int, int]]:
-    """Return who meets whom in a group, each pair once.
+    """Return the pairs of a group that are compared, each once, as indices.
 
     Args:
-        count: answers in the group.
-        rivals: each meets this many of those after it, round the group; `None` is all.
+        count: number of answers in the group.
+        rivals: each is compared with this many of the following ones, cyclically; None is all.
     """
     reach = count - 1 if rivals is None else min(rivals, count - 1)
     met = {
@@ -107,6 +106,6 @@ def sibling_pairs(count: int, rivals: int | None) -> list[tuple[int, int]]:
 
 
 def read_choice(reply: str) -> float | None:
-    """Return what the first of two answers wins by a reply; None if it makes no choice."""
+    """Return the share that the first of two answers wins by a reply; None if it makes no choice."""
     boxed = (last_boxed(reply) or "").strip()
     return WINS.get(boxed if boxed in WINS else boxed.lower())

@@ -1,17 +1,16 @@
 r"""Process reward: a judge's label of every chunk of a response, as one number per token.
 
-A response of `R` tokens is cut into chunks of `chunk_tokens`. The judge sees the question and the text
-up to the end of a chunk, cut out of the very text that is graded, and says `\boxed{1}` or
-`\boxed{-1}`. Votes that agree are the label; where they differ it is their mean, or, as published, 1
-or -1 as the whole answer is right or wrong. Then the k-th chunks of a prompt's answers are compared
-with each other:
+A response of `R` tokens is cut into chunks of `chunk_tokens`. The judge reads the question and the text
+up to the end of a chunk, cut from the same text that is graded, and replies `\boxed{1}` or
+`\boxed{-1}`. The label is the vote if all votes agree; otherwise their mean or, as published, 1 or -1
+for a right or wrong answer. Then the k-th chunks of a prompt's answers are compared with each other:
 
     reward of chunk k = (label - mean of the k-th labels) / their standard deviation
 
-0 where they are all alike, the label itself where only one answer is that long. It stands on the
-denoising step with which the judged prefix was complete, the latest step of any token up to the end of
-the chunk: on each token of that step, so that the mean over the step's tokens, which the critic
-reads, is the reward. (Published, arXiv 2509.06949: the latest step among the last `block_size` tokens
+It is 0 if they are all equal, and the label itself if only one answer is that long. The reward belongs
+to the denoising step that completed the judged prefix, the latest step of any token up to the end of
+the chunk. Each token of that step gets it, so the mean over the step's tokens, which the critic reads,
+is the reward. (Published, arXiv 2509.06949: the latest step among the last `block_size` tokens
 of the chunk, on those of its tokens alone. Between block borders that is the same step.)
 """
 
@@ -35,11 +34,11 @@ class ProcessReward:
     """Chunk labels of a judge, as rewards of denoising steps."""
 
     def __init__(self, config: ProcessTerm, judge: Judge, tokenizer: Tokenizer) -> None:
-        """Remember what is asked, of whom, and whose tokens the responses are."""
+        """Set the term's keys, the judge, and the tokenizer of the responses."""
         self._config, self._judge, self._tokenizer = config, judge, tokenizer
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
-        """Return one number per response token for each answer, and how often votes differed."""
+        """Return one number per response token for each answer, and the share of chunks with split votes."""
         most = self._config.chunk_tokens
         ends = [[chunk_ends(a.trajectory.num_response, most) for a in group] for group in groups]
         questions = [
@@ -88,12 +87,12 @@ class ProcessReward:
 
 
 def read_label(reply: str) -> float | None:
-    """Return the label a reply gives a chunk; None if it gives none."""
+    """Return the label in a reply; None if it has none."""
     return LABELS.get((last_boxed(reply) or "").strip())
 
 
 def chunk_ends(num_response: int, chunk_tokens: int) -> list[int]:
-    """Return how many of `num_response` tokens there are up to the end of each chunk."""
+    """Return the end of each chunk, as a number of response tokens."""
     return [*range(chunk_tokens, num_response, chunk_tokens), num_response]
 
 
@@ -101,7 +100,7 @@ def compare_chunks(labels: Sequence[Sequence[float]]) -> list[list[float]]:
     """Return (label - mean) / std of each chunk over the answers that have it.
 
     Args:
-        labels: of each answer to a prompt, chunk by chunk.
+        labels: for each answer to a prompt, one label per chunk.
     """
     columns: defaultdict[int, list[float]] = defaultdict(list)
     for of_answer in labels:
@@ -123,18 +122,18 @@ def _standardised(label: float, others: Sequence[float]) -> float:
 def rewards_on_steps(
     rewards: Sequence[float], ends: Sequence[int], step_map: Sequence[int]
 ) -> tuple[float, ...]:
-    """Lay the rewards of a response's chunks on the tokens of the steps that completed them.
+    """Assign the rewards of a response's chunks to the tokens of the steps that completed them.
 
     Args:
         rewards: one per chunk.
         ends: response tokens up to the end of each chunk; the last is `R`.
-        step_map: of the trajectory, at least `R` long.
+        step_map: of the trajectory, `(C,)` with `C >= R`.
 
     Returns:
-        `R` numbers; chunks that one step completed add up there.
+        `(R,)`; rewards of chunks that the same step completed are added.
     """
     steps = step_map[: ends[-1]]
-    complete = list(accumulate(steps, max))  # the step with which each prefix was there
+    complete = list(accumulate(steps, max))  # (R,): the step that completed each prefix
     by_step: defaultdict[int, float] = defaultdict(float)
     for reward, end in zip(rewards, ends, strict=True):
         by_step[complete[end - 1]] += reward

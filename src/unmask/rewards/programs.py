@@ -1,22 +1,22 @@
-"""The program in a response.
+"""Extracts the program from a response.
 
 A response is Markdown with the program in a fenced block, or the program alone. Fences open and close
 as in CommonMark: three or more backticks or tildes; a closing fence is at least as long as the opening
-one, of the same kind and indented by at most three more. Three things that models write go beyond it.
-In Python no backtick stands outside a string or a comment, so there three of them close a block
-wherever they stand: at the end of its last line, or before more text. A fence inside a triple-quoted
-string is text. And a closing fence without an opening one ends a program that began with the response.
+one, of the same kind and indented by at most three more. Models also write three other forms. Python
+has no backtick outside strings and comments, so three of them close a Python block anywhere: at the end
+of its last line, or before more text. A fence inside a triple-quoted string is text. And a closing fence
+without an opening one ends a program that began with the response.
 
-Which block is the program:
+The program is:
 
-1. where the tests use names of it, the last block that defines all of them;
-2. where it is a script, the last block that reads standard input;
+1. if the tests use names of it, the last block that defines all of them;
+2. if it is a script, the last block that reads standard input;
 3. without such a block, all blocks joined in the first case, and the last one in the second.
 
-Before a block that was found so stand the earlier ones that define or import what it uses and does not
-bind itself. A block of Markdown is read as if its fences were not there.
+Earlier blocks that define or import names which that block uses without binding them are put before it.
+The fences of a Markdown block are ignored, so its inner blocks count.
 
-Blocks marked as Python go before blocks of no language; blocks of other languages are no programs.
+Blocks marked as Python take precedence over blocks without a language; others are ignored.
 """
 
 import re
@@ -27,15 +27,15 @@ from unmask.rewards.source_names import names_missing
 
 PYTHON = {"python", "python3", "py", "py3"}
 MARKDOWN = {"markdown", "md"}
-# Behind prose a fence opens a block only if it names Python.
+# After text on the same line a fence opens a block only if it names Python.
 OPENING = re.compile(
     r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\r\n]*)\r?$"
     r"|(?P<glued>`{3,})[ \t]*(?P<python>python3?|py3?)[ \t]*\r?$",
     re.MULTILINE | re.IGNORECASE,
 )
 NAMES_PYTHON = re.compile(r"[ \t]*(?:python3?|py3?)[ \t]*\r?$", re.MULTILINE | re.IGNORECASE)
-# What Python reads as one piece. A comment ends before backticks that are glued to it and close
-# nothing in it. A triple quote that is left over opens a string without an end.
+# Strings and comments of Python. A comment ends before trailing backticks that open nothing in it. A
+# triple quote that no alternative before it matched opens a string without an end.
 PIECE = (
     r'"""(?:\\.|[^\\])*?"""|'
     r"'''(?:\\.|[^\\])*?'''|"
@@ -53,24 +53,24 @@ DEFINITION = re.compile(
     re.MULTILINE,
 )
 READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bfileinput\b|\b(?:open|read)\s*\(\s*0\b")
-# Read backwards, so that a long response is read once.
+# Matched on the reversed response, in linear time.
 END_MARKS = re.compile(r"(?:\s*(?:>\|\w+\|<|>s/<))*")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: the language it is marked with, in small letters, and its text."""
+    """A fenced block: its language in lower case, and its text."""
 
     language: str
     text: str
 
 
 def program_from_response(response: str, names: Collection[str] = ()) -> str:
-    """Return the program a response holds; without a fenced block, the whole response.
+    """Return the program in a response; without a fenced block, the whole response.
 
     Args:
-        response: what the model wrote.
-        names: the functions and classes that the tests use; none where the program is a script.
+        response: text of the model.
+        names: functions and classes that the tests use; none if the program is a script.
     """
     marks = END_MARKS.match(response[::-1])
     text = response[: len(response) - marks.end()] if marks else response
@@ -89,7 +89,7 @@ def program_from_response(response: str, names: Collection[str] = ()) -> str:
 
 
 def _completed(program: str, earlier: Sequence[str]) -> str:
-    """Return a program behind those of the earlier blocks that define what it uses and does not bind."""
+    """Return a program after the earlier blocks that define names which it uses and does not bind."""
     missing = names_missing(program) if earlier else set[str]()
     for block in reversed(earlier):
         defined = re.findall(r"\w+", " ".join(map(" ".join, DEFINITION.findall(block))))
@@ -107,7 +107,7 @@ def defines(program: str, name: str) -> bool:
 
 
 def _blocks(text: str) -> Iterator[Block]:
-    """Yield the fenced blocks of a text; one that is never closed goes to the end."""
+    """Yield the fenced blocks of a text; one without a closing fence extends to the end."""
     place = 0
     while opening := OPENING.search(text, place):
         before = text[: opening.start()] if place == 0 else ""
@@ -127,7 +127,7 @@ def _blocks(text: str) -> Iterator[Block]:
 
 
 def _closing(text: str, start: int, fence: str, indent: int, language: str) -> tuple[int, int]:
-    """Return where a block ends, and where to look for the next one."""
+    """Return the end of a block, and where the search for the next one starts."""
     run = rf"{fence[0]}{{{len(fence)},}}"
     if not language or language in PYTHON:
         closing = run if fence[0] == "`" else rf"{run}[ \t]*\r?$"

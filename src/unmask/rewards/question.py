@@ -1,8 +1,8 @@
-"""What a judge is asked about an answer: a template, filled in.
+"""Fills the template of a judge's question about an answer.
 
-What the model wrote, and what it was asked, stand between marks that hold a hash of the text between
-them. A response cannot spell its own hash, so it cannot close its mark and speak as the examiner; the
-same text has the same marks, so a question asked again finds its reply.
+Each inserted text stands between marks that contain a hash of it. A response cannot contain its own
+hash, so it cannot close its mark and add instructions to the judge. The same text has the same marks,
+so a repeated question finds its reply in the cache.
 """
 
 import hashlib
@@ -13,20 +13,20 @@ from unmask.types import Prompt
 
 
 def marked(name: str, text: str) -> str:
-    """Return a text between marks that it cannot hold itself."""
+    """Return a text between marks that the text itself cannot contain."""
     mark = f"{name}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:12]}"
     return f"<{mark}>\n{text}\n</{mark}>"
 
 
 def question_text(prompt: Prompt) -> str:
-    """Return what the model was asked; the roles are named where there is more than one turn."""
+    """Return the question of a prompt; with roles if there is more than one turn."""
     if len(prompt.messages) == 1:
         return prompt.messages[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
 
 
 def reference_text(prompt: Prompt) -> str:
-    """Return the task's own answer; all that its grader knows, where no `answer` is among it."""
+    """Return the reference answer; the whole reference as JSON if it has no `answer`."""
     reference = prompt.reference
     if "answer" in reference:
         return str(reference["answer"])
@@ -38,8 +38,8 @@ def fill(template: str, answer: Answer, **texts: str) -> str:
 
     Args:
         template: with fields in braces; checked by `configs.reward`.
-        answer: gives `question`, `reference`, `response` and `outcome`.
-        texts: more fields, or others in their place; marked like the rest.
+        answer: source of the fields `question`, `reference`, `response` and `outcome`.
+        texts: further fields, which may replace those; marked in the same way.
     """
     fields = {
         "question": question_text(answer.prompt),

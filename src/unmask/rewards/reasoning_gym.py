@@ -1,18 +1,17 @@
-"""Answers judged by the verifiers of the `reasoning_gym` package.
+"""Grades answers by the verifiers of the `reasoning_gym` package (the extra `puzzles`).
 
-An item is `{"entry": the generator's entry, "answer": text}`, and its score is that of the package's
-own `score_answer`. Several of those verifiers hand the answer to `eval`, or to sympy's parser,
-which evaluates it too: there an answer is a program (a countdown answer can run a shell command).
-Two others pay answers that are none: `nan` is as near to any complex number as the right one, and
-any text is as true as `True`. Each of those tasks has an alphabet in which no harmful name can be
-spelled, and an answer outside it scores 0 before the verifier reads it.
+An item is `{"entry": the generator's entry, "answer": text}`, scored by the package's `score_answer`.
+Some of those verifiers pass the answer to `eval`, or to sympy's parser, which evaluates it too, so an
+answer can be a program (a countdown answer can run a shell command). Two others accept wrong answers:
+`nan` as any complex number, and any text as `True`. Each of these tasks has an alphabet in which no
+harmful name can be written, and an answer outside it scores 0 without reaching the verifier.
 
-An alphabet mends only what is known. So a data set is probed before it is used (`probes`,
-`paid_junk`): answers that are right nowhere must not be paid in full, nor plausible guesses where
-another answer is right. Partial credit is the verifier's own affair.
+An alphabet covers known cases only. A data set is therefore probed before it is used (`probes`,
+`paid_junk`): neither an answer that is wrong everywhere nor a guess where another answer is right may
+get a full score. Partial credit is not checked.
 
-An exception of a verifier is a bad answer only if the verifier can still judge the entry's own
-answer; otherwise it is broken, and the exception is let through.
+An exception of a verifier means a wrong answer if the verifier can still grade the entry's own answer;
+otherwise the verifier is broken, and the exception is raised.
 """
 
 import re
@@ -26,8 +25,8 @@ ARITHMETIC = re.compile(r"[0-9+\-*/() ]{1,64}", re.ASCII)
 MATRIX = re.compile(r"[0-9\[\], \n-]{1,4096}", re.ASCII)
 BOARD = re.compile(r"[Q_\[\]'\", \n]{1,4096}", re.ASCII)
 LETTERS = re.compile(r"[A-E\[\]'\", ]{1,1024}", re.ASCII)
-# Single letters and a few functions: builtins, attributes and strings cannot be written, nor
-# `Integral(f, x)`, which the package accepts as the antiderivative of f.
+# Single letters and a few functions exclude builtins, attributes and strings, and `Integral(f, x)`,
+# which the package accepts as the antiderivative of f.
 FORMULA = re.compile(
     r"(?:[0-9+\-*/^() ]|\.(?=[0-9])|(?<![A-Za-z])(?:[A-Za-z]|a?(?:sin|cos|tan)|exp|log|sqrt)(?![A-Za-z]))"
     r"{1,512}",
@@ -44,7 +43,7 @@ GUESSES = ("0", "1", "-1", "[]", "True", "False", "Yes", "No", "A")
 
 
 def alphabet_of(name: str) -> re.Pattern[str] | None:
-    """Return the pattern an answer to this dataset must match as a whole; None where any text is safe."""
+    """Return the pattern that an answer to this dataset must match as a whole; None if any text is safe."""
     match name:
         case "countdown" | "puzzle24":
             return ARITHMETIC
@@ -65,7 +64,7 @@ def alphabet_of(name: str) -> re.Pattern[str] | None:
 
 
 def load_entry_verifier(name: str, args: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], float]:
-    """Make the dataset `name` with `args` and return the verifier of its entries.
+    """Create a dataset and return the verifier of its entries.
 
     Raises:
         RuntimeError: the verifier does not accept the dataset's own answer.
@@ -74,7 +73,7 @@ def load_entry_verifier(name: str, args: Mapping[str, Any]) -> Callable[[Mapping
 
     dataset: Any = reasoning_gym.create_dataset(name, **args)
     alphabet = alphabet_of(name)
-    # Also pays, off any item's clock, for what a verifier imports when first called.
+    # The first call of a verifier may import modules, which should count for no item.
     probe: dict[str, Any] = dataset[0]
     if probe["answer"] is not None and not dataset.score_answer(probe["answer"], probe) > 0:
         raise RuntimeError(f"reasoning_gym {name!r} scores its own answer {probe['answer']!r} as 0")
@@ -93,7 +92,7 @@ def load_entry_verifier(name: str, args: Mapping[str, Any]) -> Callable[[Mapping
 
 
 def probes(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return items whose answers are junk: texts that answer nothing, bare guesses, the question itself."""
+    """Return items with wrong answers: texts without an answer, bare guesses, and the question itself."""
     return [
         {"entry": entry, "answer": answer}
         for entry in entries
@@ -105,10 +104,10 @@ def probes(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def paid_junk(
     items: Sequence[Mapping[str, Any]], scores: Iterable[float]
 ) -> Mapping[str, Any] | None:
-    """Return the first of the `probes` that should not have earned a full score; None where all is well.
+    """Return the first of the `probes` that got a full score wrongly; None if there is none.
 
-    A guess, or a number that stands in the question, may be right by chance: it must earn it on
-    three problems, each with another answer of its own.
+    A guess may be right by chance, so it counts only if three problems accept it although the answer of
+    each is another one.
     """
     paid = [item for item, score in zip(items, scores, strict=True) if score >= 1]
     times = Counter(map(_kind, paid))
@@ -120,7 +119,7 @@ def _kind(item: Mapping[str, Any]) -> str:
 
 
 def _is_own(answer: str, entry: Mapping[str, Any]) -> bool:
-    """Whether this is the answer of the entry itself, up to its spelling."""
+    """Return whether an answer is the entry's own, up to its spelling."""
     own = entry["answer"]
     if own is None or answer.strip().casefold() == own.strip().casefold():
         return own is not None

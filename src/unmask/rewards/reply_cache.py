@@ -1,8 +1,8 @@
-"""A judge's replies on disk, so that no question is ever paid for twice.
+"""A judge's replies on disk, so that no question is sent twice.
 
-One small file per reply, whole or absent (`runs.files`), named by a hash of all that shapes the reply.
-A run that goes on after an interruption, or is judged again, finds here what it has asked before. The
-address of the judge is no part of the name: the same model may have moved. Nor is its key.
+One file per reply, written atomically (`runs.files`), and named by a hash of everything that shapes the
+reply. A resumed or regraded run finds its earlier replies here. Address and key of the judge are not
+part of the name: the same model may be served elsewhere.
 """
 
 import hashlib
@@ -15,24 +15,26 @@ from unmask.runs.files import write_text
 
 
 class ReplyCache:
-    """Replies by what was asked."""
+    """Replies by request."""
 
     def __init__(self, directory: Path) -> None:
-        """Name the directory; it is made when the first reply is kept."""
+        """Set the directory, which the first `put` makes."""
         self._directory = directory
 
     def get(self, asked: Any) -> str | None:
-        """Return the reply to a request, a JSON value; None where there is none yet."""
+        """Return the reply to a request, a JSON value; None if there is none yet."""
         path = self._path(asked)
         if not path.is_file():
             return None
         reply = parse_json(path.read_bytes(), str(path))
         if not isinstance(reply, str):
-            raise ValueError(f"{path}: holds no reply; remove it, and it is asked for again")
+            raise ValueError(
+                f"{path}: holds no reply; remove the file, and the request is sent again"
+            )
         return reply
 
     def put(self, asked: Any, reply: str) -> None:
-        """Keep the reply to a request."""
+        """Write the reply to a request."""
         path = self._path(asked)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(reply))

@@ -1,6 +1,6 @@
-"""A scalar reward model as a term: the score it gives question and answer, in its own words and tokens.
+"""A scalar reward model as a reward term: its score of question and answer, by its own template and tokens.
 
-It stands beside the policy, frozen, on a device of its own or on the policy's.
+The model is frozen; it runs on the policy's device or on another one.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class RewardModelScores:
     """Scores of a reward model."""
 
     def __init__(self, model: RewardModel, token_budget: int) -> None:
-        """Remember the model and how many tokens it may read at a time."""
+        """Set the model and the tokens of a forward pass."""
         self._model, self._token_budget = model, token_budget
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:

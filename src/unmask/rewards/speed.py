@@ -1,12 +1,12 @@
-"""Speed as a reward: how many tokens a denoising step revealed, for right answers.
+"""Speed as a reward: tokens per denoising step, for right answers.
 
     speed = clip((tokens per denoising step - 1) / (full - 1), 0, 1)  if the answer is right, else 0
 
-`full` is what one step can reveal at most: a block; under full attention without blocks, the canvas.
-Accuracy comes first: with a grader that says 0 to 1, an outcome that weighs 1 and any weight of speed
-that is not negative, a wrong answer earns less than 1 and a right one at least 1, however slow. What
-counts is a ratio, so a response that pads itself with what is easily guessed is "faster" too: keep
-the weight small, and watch `response_tokens`.
+`full` is the most that one step can reveal: a block or, with full attention and no blocks, the canvas.
+Accuracy comes first: with outcomes between 0 and 1 of weight 1, and any weight of speed that is not
+negative, a wrong answer earns less than 1 and a right one at least 1, however slow. A response padded
+with tokens that are easy to predict is also "faster": keep the weight small, and watch
+`response_tokens`.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from unmask.types import Score, Trajectory
 
 
 def tokens_per_step_share(trajectory: Trajectory, full_at: float | None) -> float:
-    """Return how far tokens per denoising step have come from 1 (0) to `full_at` (1).
+    """Return tokens per denoising step, scaled so that 1 gives 0 and `full_at` gives 1.
 
     Args:
         trajectory: the response.
-        full_at: `None` is all slots that one step can reveal.
+        full_at: tokens per step; None is all positions that one step can reveal.
     """
     most = full_at or trajectory.sampling.block_size or len(trajectory.canvas_ids)
     if most <= 1:
@@ -32,7 +32,7 @@ def tokens_per_step_share(trajectory: Trajectory, full_at: float | None) -> floa
 def score_speed(
     groups: Sequence[AnswerGroup], right_from: float | None, full_at: float | None
 ) -> list[list[Score]]:
-    """Return the speed of each answer, 0 for those whose outcome is below `right_from`."""
+    """Return the speed of each answer; 0 for one whose outcome is below `right_from`."""
 
     def score(answer: Answer) -> Score:
         is_paid = right_from is None or answer.outcome_reward >= right_from

@@ -1,17 +1,17 @@
-"""What an answer earns: the weighted sum of terms, where the way to add them is decided.
+"""The reward of an answer: a weighted sum of reward terms.
 
-A term sees whole groups, because a preference compares the answers to one prompt, and all groups of a
-round at once, because a judge answers many questions at the same time. It returns a `Score` for each
-answer: its own number, or one number per response token, and parts of it for the log.
+A term scores whole groups, because a preference compares the answers to one prompt, and all groups of
+a round at once, because a judge answers many questions concurrently. It returns a `Score` for each
+answer: one number, or one number per response token, and parts for the log.
 
     reward = sum of weight x number                         if every term is one number
     reward_j = sum of weight x number_j + number, on the    if a term has one number per token
                tokens j of the last denoising step
 
-The second line is how the critic reads a reward that is one number (`trainers/critic.py`): every
-token of the last step has it, and what a step earned is the mean over its tokens. There the number is
-taken as it is, not compared with its group: the critic's value is what it is compared with. Without a
-critic nothing reads one number per token, so such a reward is refused and never summed in silence.
+The second line is how the critic reads a reward that is one number (`trainers/critic.py`): each token
+of the last step has it, and the reward of a step is the mean over its tokens. The number is not compared
+with its group there; the critic's value takes the place of that baseline. Without a critic, one number
+per token cannot be used, so such a reward raises an error.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ OUTCOME = "outcome"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a term is told of one trajectory.
+    """One response, as reward terms receive it.
 
     Attributes:
         trajectory: the response and the order in which it was revealed.
-        text: the response as text, as the task's grader read it.
-        outcome: what that grader said.
+        text: the response as text, as the task's grader received it.
+        outcome: the score of that grader.
     """
 
     trajectory: Trajectory
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def prompt(self) -> Prompt:
-        """The question answered."""
+        """The prompt that was answered."""
         return self.trajectory.prompt
 
     @property
@@ -50,32 +50,32 @@ class Answer:
 
 
 AnswerGroup = Sequence[Answer]
-Term = Callable[[Sequence[AnswerGroup]], list[list[Score]]]
+ScoreFunction = Callable[[Sequence[AnswerGroup]], list[list[Score]]]
 
 
 def outcome_alone(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
-    """Return what the task's grader said, its parts included: what evaluation looks at."""
+    """Return the scores of the task's grader with their parts, as evaluation uses them."""
     return [[answer.outcome for answer in group] for group in groups]
 
 
 def score_outcome(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
-    """Return the grader's reward as a term."""
+    """Return the reward of the task's grader, without its parts."""
     return [[Score(answer.outcome.reward) for answer in group] for group in groups]
 
 
 @dataclass(frozen=True, slots=True)
-class NamedTerm:
-    """A term of a reward.
+class WeightedTerm:
+    """A summand of a reward.
 
     Attributes:
-        name: what its number is called among the parts.
-        weight: what its number is multiplied by.
-        score: says what each answer earns of it.
+        name: name of its number among the parts.
+        weight: factor of its number.
+        score: returns a score for each answer.
     """
 
     name: str
     weight: float
-    score: Term
+    score: ScoreFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +83,19 @@ class Combination:
     """A reward of several terms.
 
     Attributes:
-        terms: in the order they are asked.
+        terms: the summands, scored in this order.
         has_critic: whether one number per token can be trained on.
     """
 
-    terms: tuple[NamedTerm, ...]
+    terms: tuple[WeightedTerm, ...]
     has_critic: bool
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
-        """Return the reward of each answer; its parts are the grader's, and every term's own number.
+        """Return the reward of each answer; its parts are the grader's and the number of each term.
 
         Raises:
-            ValueError: a term's number is not finite or cannot stand on its response; or two parts
-                have one name.
+            ValueError: a number is not finite, a term has another count of numbers than the response
+                has tokens, or two parts have the same name.
         """
         of_terms = [term.score(groups) for term in self.terms]
         return [
@@ -140,14 +140,14 @@ class Combination:
                 name = f"{term.name}_{part}"
                 if name in own:
                     raise ValueError(
-                        f"reward: a term and a part of term {term.name!r} are both called {name!r}: "
-                        "give the one another name"
+                        f"reward: a term and a part of term {term.name!r} are both named {name!r}: "
+                        "rename the term"
                     )
                 own[name] = value
         if shared := sorted(own.keys() & answer.outcome.parts.keys()):
             raise ValueError(
                 f"reward: a term and the grader of task {answer.prompt.task!r} both have a part "
-                f"{shared[0]!r}: give the term another name"
+                f"{shared[0]!r}: rename the term"
             )
         return {**answer.outcome.parts, **own}
 
@@ -158,9 +158,9 @@ def add_on_last_step(
     """Add a number to each response token that the response's last denoising step revealed.
 
     Args:
-        per_token: `R` numbers.
-        number: what is added.
-        step_map: of the trajectory, at least `R` long.
+        per_token: `(R,)`.
+        number: added to each of them.
+        step_map: of the trajectory, `(C,)` with `C >= R`.
     """
     steps = step_map[: len(per_token)]
     last = max(steps)
@@ -170,12 +170,12 @@ def add_on_last_step(
 
 
 def check_reward(reward: Reward, trajectory: Trajectory, name: str = "") -> None:
-    """Refuse a reward that cannot stand on its response.
+    """Check that a reward fits its response.
 
     Args:
         reward: a number, or one per response token.
         trajectory: the response.
-        name: which reward, for the message.
+        name: name of the reward, for the message.
 
     Raises:
         ValueError: it is not finite, or not one number per response token.

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
-from unmask.rewards.weighted import Answer, Term, outcome_alone
+from unmask.rewards.weighted import Answer, ScoreFunction, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
@@ -67,7 +67,7 @@ def grade_trajectories(
     task: Task,
     trajectories: Sequence[Trajectory],
     count: int,
-    rewards: Term = outcome_alone,
+    rewards: ScoreFunction = outcome_alone,
 ) -> list[Group]:
     """Judge trajectories as `write_trajectories` returns them: groups of `count`, in order.
 

@@ -1,11 +1,10 @@
-"""A cgroup for one program, where this machine has one to give: the kernel counts its memory in every form.
+"""A cgroup for one program, if this machine allows one: the kernel then counts all of its memory.
 
-Needed is a cgroup2 file system whose folder lets us make cgroups with the controllers `memory` and
-`pids`: root has one under systemd, a normal user below a session that was delegated, a container
-seldom. Another file system at the same path also lets folders be made, so a process is moved into a
-trial cgroup and looked for in its counters. What is switched off there is not switched on. Where none
-is found, the filter of system calls (`guest.syscalls`) and the other limits bound memory alone; they
-hold beside a cgroup too.
+This needs a cgroup2 file system where this process may make cgroups with the controllers `memory` and
+`pids`: root has one under systemd, a normal user below a delegated session, a container rarely. Another
+file system at the same path also allows folders to be made, so a process is moved into a trial cgroup
+and its counters are checked. Controllers that are off are not switched on. Without a cgroup, the filter
+of system calls (`guest.syscalls`) and the other limits bound memory; they also hold with a cgroup.
 """
 
 import contextlib
@@ -21,13 +20,13 @@ END_LIMIT_S = 2.0
 
 
 def make(memory: int, processes: int) -> Path | None:
-    """Make a cgroup that holds a number of bytes and of processes; None where this machine gives none."""
+    """Make a cgroup limited to a number of bytes and processes; None if this machine allows none."""
     above = parent()
     return None if above is None else _make(above, memory, processes)
 
 
 def end(cgroup: Path) -> None:
-    """Kill what is left in a cgroup, and remove it; one that cannot be emptied stays, empty of our programs."""
+    """Kill the processes of a cgroup, and remove it if it becomes empty in time."""
     deadline = time.monotonic() + END_LIMIT_S
     with contextlib.suppress(OSError):
         (cgroup / "cgroup.kill").write_text("1")
@@ -40,7 +39,7 @@ def end(cgroup: Path) -> None:
 
 @cache
 def parent() -> Path | None:
-    """Return the folder where cgroups can be made that count memory and processes, found by doing it."""
+    """Return the folder where cgroups that count memory and processes can be made, found by trial."""
     for place in _candidates():
         with contextlib.suppress(OSError, ValueError):
             if _counts(place):
@@ -49,7 +48,7 @@ def parent() -> Path | None:
 
 
 def _candidates() -> Iterator[Path]:
-    """Yield the cgroup above this process's own, which holds no process, and the outermost one."""
+    """Yield the parent of this process's cgroup, which has no processes itself, and the root cgroup."""
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for mount in (Path(words[4]) for words in mounts if words[words.index("-") + 1] == "cgroup2"):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -80,7 +79,7 @@ def _make(above: Path, memory: int, processes: int) -> Path:
             ("memory.oom.group", 1),
             ("pids.max", processes),
         ):
-            # It would be made where there is none, in another file system.
+            # Mode "r+" does not make the file, as another file system would allow.
             with (cgroup / name).open("r+") as file:
                 file.write(str(value))
         with (

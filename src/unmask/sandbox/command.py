@@ -1,15 +1,15 @@
-"""The command that starts a process behind walls.
+"""The command that starts an isolated process.
 
-| level | means | the process sees and reaches |
+| isolation | backend | what the process can access |
 |---|---|---|
 | `namespaces` | `bubblewrap` | Python read-only, an empty temporary directory; no network, no other process |
 | `namespaces` | `unshare` | the same, by our own system calls (`guest.namespaces`), where bubblewrap is missing |
-| `process` | `limits` | Python read-only and a folder of its own; without Landlock in the kernel, other files too |
+| `process` | `limits` | Python read-only and its own folder; without Landlock in the kernel, other files too |
 
-At every level a filter of system calls (`guest.syscalls`) refuses sockets other than Unix ones.
+With every backend a filter of system calls (`guest.syscalls`) refuses sockets other than Unix ones.
 
-A command is a list of words, so that the walls do not depend on what stands behind them: a program
-that a model wrote (`sandbox.process`), or a verifier that reads what it wrote (`sandbox.verifier_pool`).
+The command may run a program that a model wrote (`sandbox.process`) or a verifier that reads such text
+(`sandbox.verifier_pool`).
 """
 
 import json
@@ -26,11 +26,11 @@ from typing import Any, Literal
 
 from unmask.sandbox.guest.supervisor import MAX_FILES
 
-Means = Literal["bubblewrap", "unshare", "limits"]
+Backend = Literal["bubblewrap", "unshare", "limits"]
 # Shared libraries and time zones; of /etc only what the loader reads.
 SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
-# Semaphores and shared memory of POSIX are files there; so they count as temporary files.
+# POSIX keeps semaphores and shared memory in files there; they count as temporary files.
 LINKS = {
     "/dev/shm": "/tmp",
     "/dev/fd": "/proc/self/fd",
@@ -42,13 +42,13 @@ TMP = Path("/tmp")
 INSIDE_CODE, INSIDE_PACKAGES = Path("/unmask/code"), Path("/unmask/packages")
 BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.path += setup.pop('path');"
-    "from unmask.sandbox.guest.main import main; main(setup)"
+    "from {module} import main; main(setup)"
 )
-ENCLOSE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from enclose import main; main(sys.argv[2:])"
+NAMESPACES_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from namespaces import main; main(sys.argv[2:])"
 )
 FLAGS = ("-s", "-P", "-S", "-B", "-W", "ignore", "-X", "utf8")
-# Nothing of ours is handed on. One thread per process; a fixed hash seed makes a verdict repeatable.
+# Replaces this process's environment. One thread per process; the fixed hash seed makes results repeatable.
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/tmp",
@@ -61,7 +61,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A file or folder that is shown read-only inside, and where."""
+    """A file or folder that is visible read-only inside, and its path there."""
 
     outside: Path
     inside: Path
@@ -77,15 +77,15 @@ class Interpreter:
 
     @property
     def binds(self) -> list[Bind]:
-        """What must be seen for it to run; the packages stand apart."""
-        # The prefix of a system's own Python is /usr, of which SYSTEM shows what is needed.
+        """The paths that must be visible for it to run, without the packages."""
+        # The prefix of a system's own Python is /usr; SYSTEM holds the parts of it that are needed.
         own = self.executable if self.prefix in (Path("/usr"), Path("/")) else self.prefix
         return [Bind(path, path) for path in (*map(Path, SYSTEM), own)]
 
 
 @cache
 def interpreter(python: Path | None = None) -> Interpreter:
-    """Describe a Python by its path; `None` is the one that runs this.
+    """Return the paths of a Python; None is the one that runs this.
 
     Raises:
         ValueError: it does not run.
@@ -96,36 +96,46 @@ def interpreter(python: Path | None = None) -> Interpreter:
         return Interpreter(executable, Path(sys.base_prefix), packages)
     ask = "import sys, sysconfig; print(sys.base_prefix, sysconfig.get_path('purelib'), sep='\\n')"
     try:
-        said = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
+        printed = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise ValueError(f"task.sandbox.python = {python}: it does not run ({error})") from error
-    prefix, packages = map(Path, said.stdout.splitlines())
+    prefix, packages = map(Path, printed.stdout.splitlines())
     return Interpreter(python.resolve(), prefix, packages.resolve())
 
 
-def python_command(python: Interpreter, boot: str, setup: object) -> list[str]:
-    """Return the command of a Python without site, user or environment that runs `boot` on a JSON value."""
-    return [str(python.executable), *FLAGS, "-c", boot, json.dumps(setup)]
+def python_command(python: Interpreter, module: str, setup: Mapping[str, Any]) -> list[str]:
+    """Return the command that calls `main(setup)` of a module, without site packages or user settings.
+
+    Args:
+        python: the interpreter.
+        module: dotted name.
+        setup: JSON values; its `path` is appended to `sys.path` and not passed to `main`.
+    """
+    return [str(python.executable), *FLAGS, "-c", BOOT.format(module=module), json.dumps(setup)]
 
 
 def program_command(
-    means: Means, path: Path | None, home: str, setup: Mapping[str, Any]
+    backend: Backend, path: Path | None, home: str, setup: Mapping[str, Any]
 ) -> list[str]:
     """Return the command of a process that waits for a program (`guest.main`).
 
     Args:
-        means: the walls around it.
+        backend: how the process is isolated.
         path: the interpreter; None is the one that runs this.
         home: the folder where the program may write.
-        setup: what `guest.main.main` takes; where things are is added here.
+        setup: of `guest.main.main`, without the paths, which are added here.
     """
     python = interpreter(path)
     own = [Bind(python.packages, INSIDE_PACKAGES), Bind(CODE, INSIDE_CODE / "unmask")]
-    if means == "limits":
+    if backend == "limits":
         read = [bind.outside for bind in (*python.binds, *own)]
         place = {
             "path": [str(python.packages), str(CODE.parent)],
-            "paths": _existing({"read": [*read, Path("/proc")], "use": DEVICES, "write": [home]}),
+            "paths": {
+                "read": [str(path) for path in (*read, Path("/proc")) if path.exists()],
+                "use": [device for device in DEVICES if Path(device).exists()],
+                "write": [home],
+            },
             "bounded": "all" if setup["uid"] is None else "all but new folders",
             "may_connect": False,
             "tmpfs": "/dev/shm",
@@ -138,36 +148,32 @@ def program_command(
             "may_connect": True,
             "tmpfs": str(TMP),
         }
-    command = python_command(python, BOOT, {**setup, **place})
+    command = python_command(python, "unmask.sandbox.guest.main", {**setup, **place})
     tmp_bytes = setup["limits"]["file"]
-    return walled(means, command, [*python.binds, *own], tmp_bytes, may_change_user=True)
+    return isolated(backend, command, [*python.binds, *own], tmp_bytes, may_change_user=True)
 
 
-def _existing(paths: Mapping[str, Iterable[str | Path]]) -> dict[str, list[str]]:
-    return {
-        kind: [str(place) for place in places if Path(place).exists()]
-        for kind, places in paths.items()
-    }
-
-
-def walled(
-    means: Means,
+def isolated(
+    backend: Backend,
     command: Sequence[str],
     binds: Iterable[Bind],
     tmp_bytes: int,
     may_change_user: bool,
 ) -> list[str]:
-    """Put walls around a command.
+    """Return a command that runs another one isolated.
 
     Args:
-        means: which walls.
-        command: what runs behind them; it must be seen there.
-        binds: what is seen, beside an empty temporary directory, which is where it starts.
-        tmp_bytes: how much fits into that directory.
-        may_change_user: whether the command gets what it takes to become another user.
+        backend: how.
+        command: the other command; its program must be visible inside.
+        binds: the visible paths, in addition to an empty temporary directory, where the command starts.
+        tmp_bytes: size of that directory.
+        may_change_user: whether the command keeps the capabilities to become another user.
     """
-    seen = _outermost([bind for bind in binds if bind.outside.exists()])
-    match means:
+    existing = [bind for bind in binds if bind.outside.exists()]
+    places = {bind.inside for bind in existing}
+    # A bind below another one is visible already.
+    seen = [bind for bind in dict.fromkeys(existing) if places.isdisjoint(bind.inside.parents)]
+    match backend:
         case "bubblewrap":
             return [*_bubblewrap(seen, tmp_bytes, may_change_user), "--", *command]
         case "unshare":
@@ -180,27 +186,21 @@ def walled(
                 "may_change_user": may_change_user,
             }
             code = str(CODE / "sandbox" / "guest")
-            return [sys.executable, *FLAGS, "-c", ENCLOSE, code, json.dumps(spec), *command]
+            return [sys.executable, *FLAGS, "-c", NAMESPACES_BOOT, code, json.dumps(spec), *command]
         case "limits":
             return list(command)
-
-
-def _outermost(binds: Sequence[Bind]) -> list[Bind]:
-    """Leave out what is seen already, below something else."""
-    places = {bind.inside for bind in binds}
-    return [bind for bind in dict.fromkeys(binds) if places.isdisjoint(bind.inside.parents)]
 
 
 def _bubblewrap(binds: Sequence[Bind], tmp_bytes: int, may_change_user: bool) -> list[str]:
     is_root = os.geteuid() == 0
     capabilities = ("CAP_SETUID", "CAP_SETGID", "CAP_KILL") if is_root and may_change_user else ()
-    # Those that bubblewrap would make on its way would be closed to another user.
+    # Parent folders that bubblewrap makes itself would be closed to another user.
     inside = (*(bind.inside for bind in binds), *map(Path, DEVICES))
     folders = {parent for path in inside for parent in path.parents} - {Path("/"), TMP}
     return [
         shutil.which("bwrap") or "bwrap",
         *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
-        # Root needs no user namespace, and in one it would stay root to the kernel's process limit.
+        # Root needs no user namespace, and inside one the kernel's limit on processes would not hold for it.
         *("--unshare-cgroup-try", *(() if is_root else ("--unshare-user",))),
         *("--die-with-parent", "--proc", "/proc"),
         *("--perms", "1777", "--size", str(tmp_bytes), "--tmpfs", str(TMP)),

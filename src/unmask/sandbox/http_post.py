@@ -1,107 +1,110 @@
-"""One POST and its whole reply, within a limit by the clock.
+"""HTTP POST with one limit from connecting to the last byte of the reply, by `httpx2`.
 
-The timeout of a socket holds for one read, so a server that sends a byte now and then is never late:
-not in the status line, not in the headers, not in the body. The exchange therefore runs in a thread
-of its own, and the caller waits for the end of the thread, name lookup and connecting included. A
-thread that was given up ends with the next pause of the server, and is no reason to stay alive.
+The timeouts of `httpx2` hold for a single read, so a server that sends a byte now and then never
+exceeds them: not in the status line, not in the headers, not in the body. Here the whole exchange is
+one asyncio task, which `asyncio.timeout` cancels wherever it stands.
 
-Every status is a reply, redirects included: to follow one would carry the request, and a key in its
+Every status is a reply, redirects included: following one would carry the request, and a key in its
 headers, to an address that the user never gave.
 """
 
-import time
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from email.message import Message
-from http.client import HTTPException, HTTPResponse
-from queue import Empty, SimpleQueue
-from threading import Thread
-from urllib.request import HTTPErrorProcessor, Request, build_opener
+from functools import cache
+from ssl import SSLContext
+from typing import TYPE_CHECKING, TypeVar
 
-READ_BYTES = 2**16
+if TYPE_CHECKING:  # imported by the first request only: a run without a judge needs no HTTP
+    from httpx2 import AsyncClient
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server replied; the body of an error may be incomplete."""
+    """Status, headers and body of a reply; the body of an error may be incomplete."""
 
     status: int
-    headers: Message
+    headers: Mapping[str, str]
     body: bytes
 
 
 class LargeReplyError(ValueError):
-    """A reply holds more than it may."""
+    """A reply is larger than the limit given for it."""
 
 
-class _EveryStatus(HTTPErrorProcessor):
-    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
-        """Take it as it is: neither a redirect nor an error is handled here."""
-        return response
+def run_with_client(function: "Callable[[AsyncClient], Awaitable[Result]]") -> Result:
+    """Run an asynchronous function with an HTTP client, and return its result.
 
-    https_response = http_response
+    The event loop has a thread of its own, because the caller's thread may already run one (a
+    notebook), and because a signal then ends the wait at once: the requests are cancelled.
+    """
+    from anyio.from_thread import start_blocking_portal
+    from httpx2 import AsyncClient, Limits
+
+    async def run() -> Result:
+        unlimited = Limits(max_connections=None)  # callers bound how many requests run at once
+        async with AsyncClient(verify=_tls_context(), timeout=None, limits=unlimited) as client:
+            return await function(client)
+
+    with start_blocking_portal() as portal:
+        return portal.call(run)
 
 
-def post(
-    url: str, body: bytes, headers: Mapping[str, str], timeout_s: float, max_bytes: int
+@cache
+def _tls_context() -> SSLContext:
+    from httpx2 import create_ssl_context
+
+    return create_ssl_context()  # 60 ms each time
+
+
+async def post(
+    client: "AsyncClient",
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    max_bytes: int,
 ) -> Reply:
-    """Send one request, and return the reply to it.
+    """Send one request and return the reply.
 
     Args:
-        url: where to.
-        body: what.
-        headers: beside those that HTTP requires.
+        client: of `run_with_client`.
+        url: the address.
+        body: the body of the request.
+        headers: added to those that HTTP requires.
         timeout_s: seconds from now to the last byte of the reply.
-        max_bytes: the most that a reply may hold.
+        max_bytes: the largest body of a reply.
 
     Raises:
-        TimeoutError: there is no whole reply in that time.
-        OSError: the connection fails.
-        HTTPException: what is replied is no HTTP.
-        LargeReplyError: the reply is larger than `max_bytes`.
-        ValueError: the connection ends before the reply does.
+        TimeoutError: there is no whole reply within `timeout_s`.
+        ConnectionError: the connection fails, ends early, or carries something other than HTTP.
+        LargeReplyError: the body is larger than `max_bytes`.
     """
-    request = Request(url, body, dict(headers), method="POST")
-    done: SimpleQueue[Reply | Exception] = SimpleQueue()
+    from httpx2 import HTTPError, InvalidURL
 
-    def run() -> None:
-        try:
-            done.put(_exchange(request, timeout_s, max_bytes))
-        except Exception as error:  # raised again by the thread that waits for it
-            done.put(error)
-
-    Thread(target=run, daemon=True).start()
+    # A compressed body could be small on the wire and large in memory.
+    headers = {"Accept-Encoding": "identity", **headers}
     try:
-        found = done.get(timeout=timeout_s)
-    except Empty:
+        async with (
+            asyncio.timeout(timeout_s),
+            client.stream("POST", url, content=body, headers=headers) as response,
+        ):
+            received = bytearray()
+            try:
+                async for chunk in response.aiter_raw():
+                    received += chunk
+                    if len(received) > max_bytes:
+                        raise LargeReplyError(f"a reply of more than {max_bytes} bytes")
+            except HTTPError:
+                if response.status_code < 400:
+                    raise
+            return Reply(response.status_code, response.headers, bytes(received))
+    except TimeoutError:
         raise TimeoutError(f"no reply in {timeout_s:g} s") from None
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def _exchange(request: Request, timeout_s: float, max_bytes: int) -> Reply:
-    # Longer than the caller waits, so that the caller's limit is the one that strikes.
-    until = time.monotonic() + 2 * timeout_s
-    with build_opener(_EveryStatus()).open(request, timeout=2 * timeout_s) as response:
-        try:
-            body = _read(response, until, max_bytes)
-        except (OSError, HTTPException):
-            if response.status < 400:
-                raise
-            body = b""  # the status says enough
-        return Reply(response.status, response.headers, body)
-
-
-def _read(response: HTTPResponse, until: float, max_bytes: int) -> bytes:
-    received = bytearray()
-    while chunk := response.read1(READ_BYTES):
-        received += chunk
-        if time.monotonic() > until:
-            raise TimeoutError("no whole reply in time")
-        if len(received) > max_bytes:
-            raise LargeReplyError(f"a reply of more than {max_bytes} bytes")
-    # `read1` ends quietly where a connection does.
-    if response.length and response.status < 400:
-        raise ValueError(f"the connection ended {response.length} bytes before the reply did")
-    return bytes(received)
+    except (HTTPError, InvalidURL) as error:
+        cause: BaseException = error
+        while earlier := cause.__cause__ or cause.__context__:
+            cause = earlier  # the first one names the reason, `ConnectionRefusedError` for example
+        raise ConnectionError(f"{type(cause).__name__}: {cause}") from error

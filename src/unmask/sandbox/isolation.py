@@ -1,8 +1,7 @@
-"""What this machine can lock a program into, found out by doing it.
+"""The isolation backends that work on this machine, found by trying them.
 
-A kernel may offer namespaces and a container still forbid them, so nothing is read off version
-numbers: a means is tried with the very command that will be used, once per process, and what it
-must keep out is looked for from inside.
+A kernel may offer namespaces that a container forbids, so version numbers decide nothing: each backend
+is tried once per process, with the command that is used later.
 """
 
 import shutil
@@ -15,101 +14,106 @@ from typing import Literal
 
 from unmask.configs.sandbox import Isolation
 from unmask.sandbox import cgroup
-from unmask.sandbox.command import Means, interpreter
+from unmask.sandbox.command import Backend, interpreter
 from unmask.sandbox.guest import landlock
 from unmask.sandbox.limits import Limits, ProgramFailedError
 from unmask.sandbox.process import Sandbox
 
-MEANS: tuple[Means, ...] = ("bubblewrap", "unshare", "limits")
+BACKENDS: tuple[Backend, ...] = ("bubblewrap", "unshare", "limits")
 INSTALL = "install the package bubblewrap of your distribution, as root"
 ALLOW = (
     "allow user namespaces (sysctl user.max_user_namespaces, or the settings of the container), "
     f"or {INSTALL}"
 )
-WEAKER = "less is kept from programs then (docs/sandbox.md)"
-# It is loaded by no process at its start, so the program's own user must find and read it.
+WEAKER = "programs can then access more (docs/sandbox.md)"
+# Not loaded when Python starts, so the user of the program must find and read it.
 TRIAL = "import decimal"
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What became of trying one means.
+    """The result of trying one backend.
 
     Attributes:
-        means: which.
-        works: whether a program could be locked in by it.
-        said: what was said instead.
+        backend: the backend.
+        works: whether it ran a program.
+        reason: why not.
     """
 
-    means: Means
+    backend: Backend
     works: bool
-    said: str = ""
+    reason: str = ""
 
 
-def level_of(means: Means) -> Literal["namespaces", "process"]:
-    """Return the level that a means gives."""
-    return "process" if means == "limits" else "namespaces"
+def isolation_of(backend: Backend) -> Literal["namespaces", "process"]:
+    """Return the isolation that a backend provides, as `task.sandbox.isolation` names it."""
+    return "process" if backend == "limits" else "namespaces"
 
 
-def isolation_of(means: Means) -> str:
-    """Describe a means for the record of a run: the level, and what gives it."""
+def describe_isolation(backend: Backend) -> str:
+    """Return isolation and backend as a phrase for the record of a run."""
     memory = "" if cgroup.parent() is None else ", memory counted by a cgroup"
-    if means == "limits":
+    if backend == "limits":
         return f"process, {'with' if landlock.abi() else 'without'} Landlock{memory}"
-    by = "bubblewrap" if means == "bubblewrap" else "our own system calls"
+    by = "bubblewrap" if backend == "bubblewrap" else "our own system calls"
     return f"namespaces, by {by}{memory}"
 
 
-def choose_means(
+def choose_backend(
     isolation: Isolation, python: Path | None = None, key: str = "task.sandbox.isolation"
-) -> Means:
-    """Return the strongest means of this machine that the config admits.
+) -> Backend:
+    """Return the strongest backend of this machine that provides the configured isolation.
 
     Raises:
-        ValueError: there is none; the message says what was tried and the way out.
+        ValueError: there is none; the message lists what was tried and how to proceed.
     """
     wanted = "process" if isolation == "process" else "namespaces"
     tried: list[str] = []
-    for means in MEANS:
-        if level_of(means) == wanted:
-            trial = try_means(means, python)
+    for backend in BACKENDS:
+        if isolation_of(backend) == wanted:
+            trial = try_backend(backend, python)
             if trial.works:
-                return means
-            tried.append(f"{means}: {trial.said}")
+                return backend
+            tried.append(f"{backend}: {trial.reason}")
     weaker = f', or set {key} = "process": {WEAKER}' if wanted == "namespaces" else ""
     raise ValueError(
-        f"{key} = {isolation!r}: programs cannot be locked in like that here "
+        f"{key} = {isolation!r}: programs cannot be isolated like that here "
         f"({'; '.join(tried)}); {ALLOW}{weaker}"
     )
 
 
-def best_walls() -> Means:
-    """Return the strongest means there is for a process that is foreign, not hostile; `limits` always is one."""
-    for means in MEANS:
-        if means != "limits" and try_means(means).works:
-            return means
-    return "limits"
+def best_backend() -> Backend:
+    """Return the strongest backend of this machine for foreign code; `limits` works everywhere."""
+    for backend in BACKENDS[:-1]:
+        if try_backend(backend).works:
+            return backend
+    return BACKENDS[-1]
+
+
+best_walls = best_backend  # the name of before; for one release
 
 
 @cache
-def try_means(means: Means, python: Path | None = None) -> Trial:
-    """Lock a program in by a means, once, and call it."""
+def try_backend(backend: Backend, python: Path | None = None) -> Trial:
+    """Run a program isolated by a backend, once per process, and return whether that works."""
     if sys.platform != "linux":
-        return Trial(means, False, "programs run on Linux only")
-    if means == "bubblewrap" and not shutil.which("bwrap"):
-        return Trial(means, False, "bubblewrap is not installed")
+        return Trial(backend, False, "programs run on Linux only")
+    if backend == "bubblewrap" and not shutil.which("bwrap"):
+        return Trial(backend, False, "bubblewrap is not installed")
     try:
-        with TemporaryFile() as said, Sandbox(means, Limits(), python, said) as sandbox:
+        with TemporaryFile() as stderr, Sandbox(backend, Limits(), python, stderr) as sandbox:
             try:
                 sandbox.wait_until_ready()
                 sandbox.load(TRIAL)
             except RuntimeError:
-                said.seek(0)
-                lines = said.read().decode(errors="replace").strip().splitlines()
-                return Trial(means, False, lines[-1] if lines else "it does not start")
+                stderr.seek(0)
+                lines = stderr.read().decode(errors="replace").strip().splitlines()
+                return Trial(backend, False, lines[-1] if lines else "it does not start")
             except (ProgramFailedError, ImportError) as error:
                 at = interpreter(python).executable
-                return Trial(means, False, f"{at} does not work for an unprivileged user ({error})")
+                return Trial(
+                    backend, False, f"{at} does not work for an unprivileged user ({error})"
+                )
     except OSError as error:
-        return Trial(means, False, str(error))
-    return Trial(means, True)
+        return Trial(backend, False, str(error))
+    return Trial(backend, True)

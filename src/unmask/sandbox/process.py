@@ -1,22 +1,19 @@
-"""One program, locked in: started blank, given its program, called, and gone without a trace.
+"""Parent side of the sandbox: one untrusted program in a process of its own, called over lines of JSON.
 
-Here is the trusted end of the wall. What comes through is text of limited size, read as literals
-(`guest.literals`), one answer per call, carrying the random number of that call: an answer written
-beforehand, a second answer, or anything else is a breach, and a breach fails the test whatever the
-test makes of it. What a program can do is return whatever it likes, and stop answering.
+A result crosses as a literal of limited size (`guest.literals`), one answer per call, with the random
+number of that call. An answer written beforehand, a second answer or anything else is a breach, and a
+breach fails the test even if the test catches the exception. So a program can choose its results and it
+can stop answering; nothing else.
 
-Three ends are kept apart: `timeout` (processor time decides, as the kernel counts it; the clock
-stands behind it for sleepers), `crash` (the process ended, broke the protocol or said too much) and
-`wrong`, which is the test's to find. A sandbox that does not even come up is no verdict on the
-program: that raises.
+Three outcomes are kept apart: `timeout` (processor time as the kernel counts it, and by the clock for a
+program that sleeps), `crash` (the process ended, broke the protocol or printed too much), and a wrong
+result, which the test finds. A sandbox that does not start raises an error: that is no property of the
+program.
 """
 
 import contextlib
-import json
-import math
 import os
 import select
-import signal
 import socket
 import subprocess
 import tempfile
@@ -24,45 +21,39 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Literal, NoReturn
+from typing import IO, Any, NoReturn
 
 from unmask.sandbox import cgroup
-from unmask.sandbox.command import ENVIRONMENT, TMP, Means, interpreter, program_command
-from unmask.sandbox.guest.literals import parse_line, refuse
-from unmask.sandbox.limits import (
-    ForeignValueError,
-    Limits,
-    ProgramFailedError,
-    UnfitTestError,
-    check_stdin,
-)
-from unmask.sandbox.program_calls import packed_call, value_of_answer
-from unmask.sandbox.program_objects import ProgramObject
+from unmask.sandbox.child import Child
+from unmask.sandbox.command import ENVIRONMENT, TMP, Backend, interpreter, program_command
+from unmask.sandbox.guest.literals import parse_line
+from unmask.sandbox.limits import Limits, ProgramFailedError, check_stdin
+from unmask.sandbox.program_calls import Failure, call_program
 from unmask.sandbox.user import lease_user, remove, remove_files_of
 
 START_LIMIT_S = 60.0
-# An honest program ends on its own once its channel is closed; a hostile one is helped.
+# An honest program ends by itself once its channel is closed; others are killed.
 END_LIMIT_S = 1.0
-# How long the watcher may take to end what the program has started.
+# Time for the supervisor to kill all processes that the program has started.
 WATCH_LIMIT_S = 10.0
-# How long removing its files may take; what is left then, `CodeGrader.close` tries again.
+# Time for removing its files; `CodeGrader.close` tries again to remove what is left.
 CLEAN_LIMIT_S = 3.0
-Failure = Literal["timeout", "crash"]
 
 
 class Sandbox:
-    """A process that waits for a program, holds it, and is killed with all it started.
+    """A process that waits for a program, runs it, and is killed with all processes it started.
 
     Attributes:
-        failure: why the program can answer no more; None while it can.
-        breach: whether a result was no literal, which fails the test even if the test hides it.
+        failure: why the program answers no more; None while it does.
+        breach: whether a result was no literal, which fails the test even if the test catches it.
         raised: the exception that stands for the last one of the program.
         keeps_objects: whether a result may be an object that stays inside (`ProgramObject`).
+        has_answered: whether the last call returned a value.
     """
 
     def __init__(
         self,
-        means: Means,
+        backend: Backend,
         limits: Limits,
         python: Path | None = None,
         stderr: IO[bytes] | None = None,
@@ -71,33 +62,31 @@ class Sandbox:
         """Start the process; it is ready when `wait_until_ready` returns.
 
         Args:
-            means: the walls around it.
-            limits: what its program may use up.
-            python: the interpreter; `None` is the one that runs this.
-            stderr: takes what it says on standard error, which is thrown away otherwise.
-            scratch: where its folder is made if there are no namespaces; None is the system's place.
+            backend: how it is isolated.
+            limits: what its program may use.
+            python: the interpreter; None is the one that runs this.
+            stderr: receives its standard error, which is discarded otherwise.
+            scratch: where its folder is made if there are no namespaces; None is the system's default.
         """
         self.failure: Failure | None = None
         self.breach = False
         self.raised: Exception | None = None
         self.keeps_objects = False
-        self._has_answered = False
+        self.has_answered = False
         self._limits = limits
-        self._deadline = math.inf
         self._folder: str | None = None
         self._report: tuple[int, Failure | None] | None = None
-        interpreter(python)  # which may not run: nothing has been made yet
-        # Root is held to no number of processes, so its programs have users of their own.
+        interpreter(python)  # may raise: nothing has been made yet
+        # The kernel's limit on processes does not hold for root, so its programs get their own users.
         self._lease = lease_user() if os.geteuid() == 0 else None
-        if means == "limits":
+        if backend == "limits":
             self._folder = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
             if self._lease:
                 os.chown(self._folder, self._lease.uid, self._lease.uid)
         home = self._folder or str(TMP)
-        self._channel, theirs = socket.socketpair()
-        self._watcher, control = socket.socketpair()
+        self._supervisor, control = socket.socketpair()
         self._cgroup = cgroup.make(limits.memory + limits.file, limits.processes)
-        with theirs, control, ExitStack() as opened:
+        with control, ExitStack() as opened:
             inherited = [control.fileno(), *([self._lease.lock] if self._lease else [])]
             if self._cgroup is not None:
                 entry = opened.enter_context((self._cgroup / "cgroup.procs").open("w"))
@@ -108,16 +97,15 @@ class Sandbox:
                 "inherited": inherited,
                 "has_cgroup": self._cgroup is not None,
             }
-            self._process = subprocess.Popen(
-                program_command(means, python, home, setup),
-                stdin=theirs.fileno(),
+            self._child = Child(
+                program_command(backend, python, home, setup),
                 stdout=subprocess.PIPE,
                 stderr=stderr or subprocess.DEVNULL,
                 env={**ENVIRONMENT, "HOME": home, "TMPDIR": home},
                 cwd=self._folder or "/",
-                start_new_session=True,
                 pass_fds=inherited,
             )
+        self._process = self._child.process
         assert self._process.stdout is not None
         self._stdout = self._process.stdout.fileno()
         os.set_blocking(self._stdout, False)
@@ -130,11 +118,11 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Kill the process and all it started, and remove its files."""
+        """Kill the process and all processes it started, and remove its files."""
         self.failure = self.failure or "crash"
         self._end()
-        self._channel.close()
-        self._watcher.close()
+        self._child.channel.close()
+        self._supervisor.close()
         if self._ended >= 0:
             os.close(self._ended)
             self._ended = -1
@@ -151,38 +139,38 @@ class Sandbox:
             self._lease = None
 
     def finish(self) -> None:
-        """End the process, and set `failure` if all it started took more than a test may."""
+        """End the process, and set `failure` if its processes together exceeded a limit."""
         _, failure = self._end()
         self.failure = self.failure or failure
 
     def wait_until_ready(self) -> None:
-        """Wait for the blank process, and start the program's clock.
+        """Wait until the process can take a program, and start the program's clock.
 
         Raises:
-            RuntimeError: it does not come up, or has gone while it waited for a program, which is no
-                program's fault.
+            RuntimeError: it does not start, or ended while it waited for a program; the program is not
+                the cause.
         """
-        self._deadline = time.monotonic() + START_LIMIT_S
+        self._child.wait_at_most(START_LIMIT_S)
         try:
-            line = self._read_line()
+            line = self._receive()
         except ProgramFailedError:
             line = b""
         if line != b"ready" or self._process.poll() is not None:
-            status = self._process.returncode
             raise RuntimeError(
-                f"the sandbox did not start (status {status}); `unmask doctor` says what this machine can do"
+                f"the sandbox did not start (status {self._process.returncode}); "
+                "`unmask doctor` shows how programs can be isolated here"
             )
-        self._deadline = time.monotonic() + self._limits.wall_s
+        self._child.wait_at_most(self._limits.wall_s)
 
     def load(self, program: str, keeps_objects: bool = False) -> None:
-        """Hand the program over and let it define what it defines.
+        """Execute the program's definitions.
 
         Args:
-            program: its source.
+            program: the source.
             keeps_objects: whether its functions may return objects of its own classes.
 
         Raises:
-            Exception: what it raised while it did.
+            Exception: raised by the program.
             ProgramFailedError: it ended, or broke the protocol.
         """
         self.keeps_objects = keeps_objects
@@ -194,40 +182,30 @@ class Sandbox:
 
         Args:
             target: `f`, or `Solution().f` for a method of a fresh object; see `guest.main.find`.
-            *args: literals, which cross by value: what the program does to them is not seen here; and
+            *args: literals, passed by value (the program's changes to them are not visible here), and
                 objects of the program.
             **kwargs: the same.
 
         Raises:
-            Exception: what the program raised, if it is an exception of Python itself.
-            ProgramRaisedError: it raised something else, or its result is no literal.
+            Exception: raised by the program, if it is one of Python's own exceptions.
+            ProgramRaisedError: the program raised another one, or its result is no literal.
             ProgramFailedError: it has ended or broken the protocol.
         """
-        if self.failure:
-            raise ProgramFailedError(self.failure)
-        try:
-            question = packed_call(target, args, kwargs, self._has_answered)
-            self._send(question)
-            value = value_of_answer(self._read_line(), question["number"], self._object)
-        except (ForeignValueError, UnfitTestError) as error:
-            self.breach |= isinstance(error, ForeignValueError)
-            raise
-        except Exception as error:
-            self.raised = error
-            raise
-        except ProgramFailedError:
-            self._fail("crash")
-        self._has_answered = target is not None
-        return value
+        return call_program(self, target, args, kwargs)
+
+    def ask(self, question: dict[str, Any]) -> bytes:
+        """Send the record of a call and return the answer, both as `program_calls` defines them."""
+        self._send(question)
+        return self._receive()
 
     def run(self, program: str, stdin: str) -> str | None:
         """Run a program to its end with this standard input.
 
         Returns:
-            What it printed; None where it failed, with the reason in `failure`.
+            What it printed; None if it failed, with the reason in `failure`.
 
         Raises:
-            UnfitTestError: no program could be given that much to read.
+            UnfitTestError: the standard input is larger than the program's file system.
         """
         check_stdin(stdin, self._limits)
         try:
@@ -241,90 +219,76 @@ class Sandbox:
             return None
         return output.decode("utf-8", "replace")
 
-    def _object(self, number: int) -> ProgramObject:
-        """Return what stands for an object of the program."""
-        return ProgramObject(self.call, number) if self.keeps_objects else refuse(number)
-
-    def _send(self, message: object) -> None:
-        self._channel.settimeout(max(0.001, self._deadline - time.monotonic()))
-        try:
-            self._channel.sendall(json.dumps(message).encode() + b"\n")
-        except TimeoutError:
-            self._fail("timeout")
-        except OSError:
-            self._find_out_why()
-
-    def _read_line(self) -> bytes:
-        """Read one line and no byte more, within the limits."""
-        line, data = bytearray(), b""
-        while b"\n" not in data:
-            self._channel.settimeout(max(0.001, self._deadline - time.monotonic()))
-            try:
-                data = self._channel.recv(1 << 20)
-            except TimeoutError:
-                self._fail("timeout")
-            except OSError:
-                data = b""
-            if not data:
-                self._find_out_why()
-            line += data
-            if len(line) > self._limits.output:
-                self._fail("crash")
-        answer, _, rest = bytes(line).partition(b"\n")
-        return answer if not rest else self._fail("crash")
-
-    def _read_output(self) -> bytes:
-        """Read what the program prints until it has ended; what it left behind may not print on."""
-        output = bytearray()
-        ends = [self._watcher, self._ended]
-        is_open, has_ended = True, False
-        while not has_ended:
-            heard, *_ = select.select(
-                [*ends, *([self._stdout] if is_open else [])],
-                *([], [], max(0.0, self._deadline - time.monotonic())),
-            )
-            if not heard:
-                self._fail("timeout")
-            # Looked at before the pipe is emptied: what an ended program printed is all there.
-            has_ended = any(end in heard for end in ends)
-            is_open = is_open and self._drain(output)
-        return bytes(output)
-
-    def _drain(self, output: bytearray) -> bool:
-        """Take what lies in the pipe, and say whether more may come."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._stdout, 1 << 16):
-                output += data
-                if len(output) > self._limits.output:
-                    self._fail("crash")
-            return False
-        return True
-
-    def _find_out_why(self) -> NoReturn:
-        """The channel is closed: wait for the end that must be near, and name its reason."""
-        has_ended, *_ = select.select([self._watcher, self._ended], [], [], END_LIMIT_S)
-        _, failure = self._end()
-        self._fail(failure if failure and has_ended else "crash")
-
-    def _fail(self, failure: Failure) -> NoReturn:
+    def fail(self, failure: Failure) -> NoReturn:
+        """End the process and record why, unless an earlier reason is known."""
         self.failure = self.failure or failure
         self._end()
         raise ProgramFailedError(self.failure)
 
+    def _send(self, message: object) -> None:
+        try:
+            self._child.send(message)
+        except TimeoutError:
+            self.fail("timeout")
+        except OSError:
+            self._fail_as_reported()
+
+    def _receive(self) -> bytes:
+        """Return one line; a byte after it is a breach of the protocol."""
+        try:
+            lines = self._child.receive(self._limits.output)
+        except TimeoutError:
+            self.fail("timeout")
+        except OverflowError:
+            self.fail("crash")
+        except EOFError:
+            self._fail_as_reported()
+        return lines[0] if len(lines) == 1 and not self._child.unread else self.fail("crash")
+
+    def _read_output(self) -> bytes:
+        """Read what the program prints until it ends; processes that it leaves behind are not waited for."""
+        output = bytearray()
+        ends = [self._supervisor, self._ended]
+        is_open, has_ended = True, False
+        while not has_ended:
+            readable, *_ = select.select(
+                [*ends, *([self._stdout] if is_open else [])], [], [], self._child.seconds_left()
+            )
+            if not readable:
+                self.fail("timeout")
+            # Checked before the pipe is read: a program that has ended has printed everything.
+            has_ended = any(end in readable for end in ends)
+            is_open = is_open and self._drain(output)
+        return bytes(output)
+
+    def _drain(self, output: bytearray) -> bool:
+        """Append the pipe's contents to `output`, and return whether the pipe is still open."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._stdout, 1 << 16):
+                output += data
+                if len(output) > self._limits.output:
+                    self.fail("crash")
+            return False
+        return True
+
+    def _fail_as_reported(self) -> NoReturn:
+        """Fail after the channel was closed, for the reason that the supervisor reports."""
+        has_ended, *_ = select.select([self._supervisor, self._ended], [], [], END_LIMIT_S)
+        _, failure = self._end()
+        self.fail(failure if failure and has_ended else "crash")
+
     def _end(self) -> tuple[int, Failure | None]:
-        """End what still runs, and return the program's status and the limit that it exceeded."""
+        """Kill what still runs, and return the program's status and the limit that it exceeded."""
         if self._report is None:
             with contextlib.suppress(OSError):
-                self._watcher.shutdown(socket.SHUT_WR)
-            select.select([self._watcher, self._ended], [], [], WATCH_LIMIT_S)
-            self._watcher.setblocking(False)
+                self._supervisor.shutdown(socket.SHUT_WR)
+            select.select([self._supervisor, self._ended], [], [], WATCH_LIMIT_S)
+            self._supervisor.setblocking(False)
             with contextlib.suppress(OSError):
-                self._report = parse_line(self._watcher.recv(1 << 12))
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            status = self._process.wait()
+                self._report = parse_line(self._supervisor.recv(1 << 12))
+            status = self._child.kill()
             if self._cgroup is not None:
                 cgroup.end(self._cgroup)
-            # A watcher that could not report has been killed, by the program or for its memory.
+            # A supervisor without a report was killed, by the program or for its memory.
             self._report = self._report or (status, "crash")
         return self._report

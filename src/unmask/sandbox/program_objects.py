@@ -1,9 +1,9 @@
-"""Objects of a program's own classes, as a test holds them.
+"""Stand-ins in a test for objects of the program's own classes.
 
-A published test may build its case of the program's classes: `a.next = Link(2)`. Such an object never
-leaves the sandbox. The test holds a number for it: to read, set or call something of the object asks
-the program, and what comes back is a literal or another number. A number equals itself alone, so a
-class whose `__eq__` says yes to everything gains nothing.
+A data set's test may build its case from the program's classes: `a.next = Link(2)`. Such an object never
+leaves the sandbox; the test has a number for it. Reading, setting or calling an attribute is a call of
+the program, whose result is a literal or another number. A number equals itself only, so an `__eq__`
+that always returns True has no effect.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class ProgramObject:
-    """Stands in a test for an object of the program; equal to what stands for the same object only."""
+    """Stands in a test for an object of the program; equal to stand-ins for the same object only."""
 
     __slots__ = ("_call", "_number")
 
@@ -19,8 +19,8 @@ class ProgramObject:
         """Stand for an object.
 
         Args:
-            call: asks the program (`Sandbox.call`).
-            number: the one it gave the object.
+            call: calls the program, as `Sandbox.call`.
+            number: of the object, chosen by the program's process.
         """
         object.__setattr__(self, "_call", call)
         object.__setattr__(self, "_number", number)
@@ -32,7 +32,7 @@ class ProgramObject:
         self._call(f".{name}=", self, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it inside."""
+        """Call the object inside the sandbox."""
         return self._call("()", self, *args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
@@ -43,10 +43,10 @@ class ProgramObject:
 
 
 def number_of(value: Any) -> int:
-    """Return the number of an object of the program.
+    """Return the number of a stand-in for an object of the program.
 
     Raises:
-        TypeError: it is something else; the message is its type's name.
+        TypeError: the value is something else; the message is the name of its type.
     """
     if type(value) is not ProgramObject:
         raise TypeError(type(value).__name__)

@@ -1,8 +1,8 @@
-"""The user that a program runs as where we are root, and what it leaves in the file system.
+"""The users that programs run as when this process is root, and the removal of their files.
 
-A user id is leased: no two programs have one at a time, and none has one that anything else on this
-machine uses. The lease is a lock on one byte of a file that only root can open, and every process
-that is trusted to end the program holds it, so that it lasts as long as any of them.
+A user id is leased: two programs never have the same one at a time, and none has one that is otherwise
+in use on this machine. A lease is a lock on one byte of a file that only root can open. Every process
+that is responsible for ending the program holds the lock, so it lasts as long as any of them.
 """
 
 import contextlib
@@ -20,29 +20,29 @@ from pathlib import Path
 
 FIRST_UID, NUM_UIDS = 40_000, 20_000
 LEASES = Path("/run/unmask-users")
-# Where every user may make files; with Landlock, only empty folders.
+# Folders where every user may make files; with Landlock, only empty folders.
 PUBLIC = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock")
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A user id that is ours until `lock`, a descriptor, is closed by all who have it."""
+    """A user id, leased until all processes that have the descriptor `lock` have closed it."""
 
     uid: int
     lock: int
 
 
 def lease_user() -> Lease:
-    """Lease a user id; only root can.
+    """Lease a user id, which requires root.
 
     Raises:
-        ValueError: the file of the leases is another user's, or no user id is free.
+        ValueError: the file of the leases belongs to another user, or no user id is free.
     """
     lock = os.open(LEASES, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     found = os.fstat(lock)
     if found.st_uid != 0 or stat.S_IMODE(found.st_mode) != 0o600:
         os.close(lock)
-        raise ValueError(f"{LEASES} must be root's, with mode 0600: remove it")
+        raise ValueError(f"{LEASES} must belong to root, with mode 0600: remove it")
     start = secrets.randbelow(NUM_UIDS)
     for offset in range(NUM_UIDS):
         uid = FIRST_UID + (start + offset) % NUM_UIDS
@@ -57,7 +57,7 @@ def lease_user() -> Lease:
 
 
 def _is_locked(lock: int, uid: int) -> bool:
-    """Lock a user id, and say whether it was free."""
+    """Lock a user id, and return whether it was free."""
     with contextlib.suppress(BlockingIOError, PermissionError):
         _lock(lock, fcntl.F_WRLCK, uid)
         return True
@@ -65,13 +65,13 @@ def _is_locked(lock: int, uid: int) -> bool:
 
 
 def _lock(lock: int, kind: int, uid: int) -> None:
-    # A lock of this kind is the open file's, not the process's: who inherits the file has it too.
+    # This kind of lock belongs to the open file, so processes that inherit the descriptor hold it too.
     what = struct.pack("hhqqi", kind, os.SEEK_SET, uid, 1, 0)
     fcntl.fcntl(lock, fcntl.F_OFD_SETLK, what)
 
 
 def _is_in_use(uid: int) -> bool:
-    """Say whether a user has a name or a process."""
+    """Return whether a user id has a name or a process."""
     with contextlib.suppress(KeyError):
         pwd.getpwuid(uid)
         return True
@@ -82,7 +82,7 @@ def _is_in_use(uid: int) -> bool:
 
 
 def remove_files_of(uid: int, deadline: float) -> None:
-    """Remove what a leased user has left where every user may make files, until the deadline."""
+    """Remove the files of a leased user from the public folders, until the deadline."""
     for place in PUBLIC:
         with contextlib.suppress(OSError), os.scandir(place) as entries:
             for entry in entries:
@@ -91,13 +91,13 @@ def remove_files_of(uid: int, deadline: float) -> None:
 
 
 def remove(path: Path, deadline: float) -> bool:
-    """Remove a file, or a folder whose owner was hostile, until the deadline of the monotonic clock.
+    """Remove a file or folder of a hostile owner, until the deadline of the monotonic clock.
 
-    Folders are moved up into the outermost one and emptied there, so that depth costs nothing; one that
-    is closed to its owner is opened, and no link is followed.
+    Inner folders are moved into the outermost one and emptied there, so the time does not grow with the
+    depth. Missing permissions of the owner are restored, and links are not followed.
 
     Returns:
-        Whether it is gone.
+        Whether it was removed.
     """
     with contextlib.suppress(OSError):
         if path.is_symlink() or not path.is_dir():
@@ -115,7 +115,7 @@ def remove(path: Path, deadline: float) -> bool:
 
 
 def _take_apart(name: str, outermost: int, fresh: Iterator[str], deadline: float) -> None:
-    """Remove a file or a folder, whose own folders are moved up; what is left at the deadline stays."""
+    """Remove a file, or a folder after moving its inner folders up; stop at the deadline."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=outermost, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=outermost)
         return
@@ -126,14 +126,14 @@ def _take_apart(name: str, outermost: int, fresh: Iterator[str], deadline: float
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.name, dir_fd=folder)
                 continue
-            with _opened(entry.name, folder):  # which lets its owner move it
+            with _opened(entry.name, folder):  # restores the permissions needed to move it
                 os.rename(entry.name, next(fresh), src_dir_fd=folder, dst_dir_fd=outermost)
     os.rmdir(name, dir_fd=outermost)
 
 
 @contextlib.contextmanager
 def _opened(path: str | Path, above: int | None = None) -> Generator[int]:
-    """Open a folder to read and change, which its owner may have closed to itself."""
+    """Open a folder for reading and writing, restoring the permissions of its owner."""
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     place = os.open(path, flags | os.O_PATH, dir_fd=above)
     try:

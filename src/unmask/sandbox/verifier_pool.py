@@ -1,84 +1,71 @@
-"""Verifiers of other packages, run in worker processes that may be killed.
+"""Verifiers of other packages, run in worker processes that can be killed.
 
-A verifier is foreign code that reads text a model wrote: it can loop, fill the memory, or take the
-process down. So it never runs in the process that trains. A worker is started once, imports its
-verifier, says so, and then judges chunks of items; import time is on no item's clock. The worker
-answers item by item and starts the next one at once, so the parent's clock for an item starts when
-it has read the previous answer: never before the item itself started, whatever else the machine
-does. A worker whose item runs over its limit is killed and replaced, and the items behind that one
-are judged by another.
+A verifier is foreign code that reads text a model wrote: it may loop, fill the memory or end its
+process, so it never runs in the training process. A worker starts once, imports its verifier, reports
+that it is ready, and then grades chunks of items; the import counts for no item. It answers item by
+item and starts the next one at once, so the parent starts an item's clock when it reads the previous
+answer, never before the item itself started. A worker whose item exceeds its limit is killed and
+replaced, and another one grades the items behind that one.
 
-Three outcomes are kept apart. A bad answer is a score. An item that used up its processor time or
-took its worker down is a `Verdict` with that error, so that callers can count it. A verifier that
-cannot run at all (a missing import, an exception it lets through) is no verdict: `judge` raises,
-because a reward of zero would train on it.
+Three outcomes are kept apart. A wrong answer is a score. An item that used up its processor time, or
+ended its worker, is a `Verdict` with that error, which callers count. A verifier that cannot run at all
+(a missing import, an exception that it does not catch) raises an error from `grade`: a reward of zero
+would be trained on.
 
-Processor time decides what is late, so a verdict does not depend on what else the machine does. Far
-behind it stands a limit by the clock, which is no verdict: an item that meets it has not had its
-processor time, because the machine is overloaded or the verifier waits for something. It is tried
-again, and where that does not help, `judge` raises.
+Processor time decides whether an item is late, so a verdict does not depend on the machine's load. A
+much longer limit by the clock catches an item that gets no processor time, because the machine is
+overloaded or the verifier waits for something. Such an item is tried again, and then `grade` raises.
 
-Parent and worker speak JSON over pipes: nothing is pickled, and a worker ends when its pipe closes,
-hence also when the parent is killed. Where the machine gives namespaces, a worker stands behind the
-walls of the sandbox: it sees Python and the packages, read-only, and no network, no home and none of
-our environment. Where it gives none, only time and memory are bounded, so a verifier that executes
-an answer is shielded by an alphabet as well (`rewards.reasoning_gym`).
+Where the machine allows namespaces, a worker is isolated like a program: it sees Python and the
+packages, read-only, but no network, no home and no environment variables of this process. Elsewhere
+only time and memory are limited; a verifier that executes answers is therefore also protected by an
+alphabet (`rewards.reasoning_gym`).
 """
 
-import contextlib
 import json
 import math
 import os
 import resource
 import signal
-import subprocess
 import sys
 import time
 import traceback
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
-from unmask.sandbox.command import (
-    ENVIRONMENT,
-    TMP,
-    Bind,
-    interpreter,
-    python_command,
-    walled,
-)
+from unmask.sandbox.child import Child
+from unmask.sandbox.command import ENVIRONMENT, TMP, Bind, interpreter, isolated, python_command
 from unmask.sandbox.guest.supervisor import forbid_inspection
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.types import Score
 
 CHUNK = 64
 START_LIMIT_S = 600.0
 MEMORY_LIMIT_BYTES = 4 * 2**30
-# The child finds its modules as the parent does, also where the parent's path was changed at run time.
-BOOT = (
-    "import json, sys; setup = json.loads(sys.argv[1]); sys.path[:] = setup.pop('path');"
-    "from unmask.sandbox.verifier_pool import serve; serve(**setup)"
-)
 # Seconds by the clock for each second of processor time.
 PATIENCE = 30.0
-# Times an item may meet the limit by the clock.
+# How often an item may meet the limit by the clock.
 TRIES = 3
 TMP_BYTES = 64 * 2**20
+# A signal ends the worker at each of the two limits; a launcher reports a signal as 128 + its number.
+LATE, STARVED = ({-n, 128 + n} for n in (signal.SIGPROF, signal.SIGALRM))
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one item: its score, or 0 and why there is none.
+    """The grading result of one item.
 
     Attributes:
-        score: finite.
-        error: `unfit` where the fault is the item's own, so that no answer to it could be judged.
-        reason: of an item that is unfit.
+        score: finite; 0 with an error.
+        error: why there is no score; `unfit` if the item itself is faulty, whatever the answer.
+        reason: why the item is unfit.
     """
 
     score: float
@@ -87,11 +74,11 @@ class Verdict:
 
 
 def score_from_verdict(verdict: Verdict, exact: bool) -> Score:
-    """Turn a verdict into a reward, and count in its parts the items that were never judged.
+    """Return the reward of a verdict; its parts count the items that could not be graded.
 
     Args:
-        verdict: what the worker said.
-        exact: whether only a full score earns anything.
+        verdict: of the worker.
+        exact: whether only a full score earns a reward.
     """
     reward = float(verdict.score == 1.0) if exact else verdict.score
     parts = {
@@ -103,7 +90,7 @@ def score_from_verdict(verdict: Verdict, exact: bool) -> Score:
 
 
 class VerifierPool:
-    """Worker processes that judge items, started at the first call and kept until `close`."""
+    """Worker processes that grade items, started by the first call and kept until `close`."""
 
     def __init__(
         self,
@@ -113,24 +100,25 @@ class VerifierPool:
         time_limit_s: float = 5.0,
         *,
         wall_limit_s: float | None = None,
-        is_walled: bool = True,
+        is_isolated: bool = True,
     ) -> None:
         """Describe the workers; none is started yet.
 
         Args:
-            factory: `module:function`; called once in every worker as `function(**args)`, it
-                returns the verifier: a function from an item to a finite score, or to a `Verdict`.
+            factory: `module:function`; each worker calls `function(**args)` once, which returns the
+                verifier: a function from an item to a finite score or to a `Verdict`.
             args: its arguments, JSON values.
-            workers: how many processes.
-            time_limit_s: seconds of processor time one item may take.
-            wall_limit_s: seconds by the clock from its own start, after which it is tried again; many
-                times that when not given.
-            is_walled: whether the workers stand behind the walls this machine gives.
+            workers: number of processes.
+            time_limit_s: processor time for one item, in seconds.
+            wall_limit_s: time for one item by the clock, after which it is tried again; `PATIENCE` times
+                `time_limit_s` if not given.
+            is_isolated: whether the workers are isolated as far as this machine allows.
         """
         self._wall_limit_s = PATIENCE * time_limit_s if wall_limit_s is None else wall_limit_s
-        self._is_walled = is_walled
+        self._is_isolated = is_isolated
         self._setup = {
-            # Where links lead: what a link points to is not seen behind the walls.
+            # The child finds modules as this process does, also where the path was changed at run time.
+            # Symbolic links are resolved: their targets are not visible under isolation.
             "path": [str(Path(path).resolve()) for path in sys.path if path],
             "factory": factory,
             "args": args,
@@ -150,19 +138,19 @@ class VerifierPool:
 
     @property
     def pids(self) -> list[int]:
-        """The process id of every worker, as it is seen from here."""
-        return [worker.process.pid for worker in self._workers]
+        """The process id of each worker in this process's namespace."""
+        return [worker.child.process.pid for worker in self._workers]
 
     def close(self) -> None:
-        """Kill the workers; a later `judge` starts new ones."""
+        """Kill the workers; a later `grade` starts new ones."""
         _stop_all(self._workers)
 
-    def judge(self, items: Sequence[Any]) -> list[Verdict]:
-        """Judge items, each a JSON value; the verdicts come in the order of the items.
+    def grade(self, items: Sequence[Any]) -> list[Verdict]:
+        """Grade items, each a JSON value, and return the verdicts in the order of the items.
 
         Raises:
             RuntimeError: the verifier itself cannot run; the message holds its traceback.
-            ConnectionError: the verifier raised it: a service that it stands on fails.
+            ConnectionError: raised by the verifier: a service that it uses fails.
             TimeoutError: an item gets no processor time.
         """
         call = _Call(items, deque(range(len(items))))
@@ -172,42 +160,53 @@ class VerifierPool:
                 for worker in self._await():
                     self._collect(worker, call)
         except BaseException:
-            # Answers to this call may still be on their way; the next call must not read them.
+            # Answers to this call may still arrive; the next call must not read them.
             self.close()
             raise
         return [call.verdicts[index] for index in range(len(items))]
 
+    judge = grade  # the name of before; for one release
+
     def _hand_out(self, call: "_Call") -> None:
-        """Keep every worker alive and, while there are items, busy."""
-        # One that ended before it was ready is `_bury`'s to report.
+        """Replace workers that ended, and give each idle one a chunk of the pending items."""
+        # A worker that ended before it was ready is reported by `_replace`.
         idle = [worker for worker in self._workers if worker.is_ready and not worker.given]
         for worker in idle:
-            if worker.process.poll() is not None:
+            if worker.child.process.poll() is not None:
                 self._drop(worker)
         while len(self._workers) < self._num_workers:
-            self._workers.append(_Worker(_command(self._setup, self._is_walled)))
+            self._workers.append(_started(self._setup, self._is_isolated))
         pending = call.pending
         size = min(CHUNK, math.ceil(len(pending) / self._num_workers))
         for worker in self._workers:
             if worker.is_ready and not worker.given and pending:
-                chunk = [pending.popleft() for _ in range(min(size, len(pending)))]
-                worker.give(chunk, [call.items[index] for index in chunk], self._wall_limit_s)
+                worker.given.extend(pending.popleft() for _ in range(min(size, len(pending))))
+                worker.child.wait_at_most(self._wall_limit_s)
+                # A worker that has just ended is found when its answers are read.
+                with suppress(OSError):
+                    worker.child.send([call.items[index] for index in worker.given])
 
     def _await(self) -> list["_Worker"]:
-        """Wait until a worker has something to say or has run out of time."""
+        """Wait until a worker has sent something or its time is over."""
         busy = [worker for worker in self._workers if worker.given or not worker.is_ready]
-        patience = min(worker.deadline for worker in busy) - time.monotonic()
-        heard = wait([worker.pipe for worker in busy], max(0.0, patience))
+        seconds = min(worker.child.seconds_left() for worker in busy)
+        ready = wait([worker.child.channel for worker in busy], seconds)
         return [
-            worker for worker in busy if worker.pipe in heard or worker.deadline < time.monotonic()
+            worker
+            for worker in busy
+            if worker.child.channel in ready or worker.child.deadline < time.monotonic()
         ]
 
     def _collect(self, worker: "_Worker", call: "_Call") -> None:
-        """Take the verdicts a worker has ready; bury it if it is late or gone."""
-        # Late means that nothing has arrived: an answer that lies in the pipe was in time.
-        is_late = not wait([worker.pipe], 0)
-        messages = [] if is_late else worker.read()
-        for message in messages or []:
+        """Take the verdicts that a worker has sent; replace it if it is late or has ended."""
+        # Late means that nothing has arrived: an answer that waits in the socket was in time.
+        if not wait([worker.child.channel], 0):
+            return self._replace(worker, True, call)
+        try:
+            lines = worker.child.receive()
+        except (EOFError, TimeoutError) as error:
+            return self._replace(worker, isinstance(error, TimeoutError), call)
+        for message in map(json.loads, lines):
             if isinstance(message, dict):
                 if message["is_connection"]:
                     raise ConnectionError(message["error"])
@@ -215,19 +214,18 @@ class VerifierPool:
             if worker.is_ready:
                 call.verdicts[worker.given.popleft()] = Verdict(*message)
             worker.is_ready = True
-            worker.deadline = time.monotonic() + self._wall_limit_s
-        if not messages:
-            self._bury(worker, is_late, call)
+            worker.child.wait_at_most(self._wall_limit_s)
+        return None
 
-    def _bury(self, worker: "_Worker", is_late: bool, call: "_Call") -> None:
-        """Find out why a worker has no verdict on the item in its hands, and put the others back."""
+    def _replace(self, worker: "_Worker", is_late: bool, call: "_Call") -> None:
+        """Drop a worker, record why its current item has no score, and return the others to the queue."""
         self._drop(worker)
-        status = worker.process.returncode
+        status = worker.child.process.returncode
         if not worker.is_ready:
             raise RuntimeError(
                 f"verifier worker for {self._factory} "
-                f"{'hung' if is_late else f'ended with status {status}'} while "
-                "it started; what it wrote stands on standard error"
+                f"{'hung' if is_late else f'ended with status {status}'} while it started; "
+                "see its output on standard error"
             )
         if worker.given and (is_late or status in STARVED):
             self._count_try(worker.given[0], call)
@@ -241,23 +239,19 @@ class VerifierPool:
         if call.tries[index] == TRIES:
             raise TimeoutError(
                 f"verifier {self._factory}: an item met the limit of {self._wall_limit_s:g} s by the "
-                f"clock {TRIES} times without having used its processor time, so there is no verdict on "
-                f"it: the machine is overloaded, or the verifier waits for something; lower the load or "
-                f"the number of workers. It begins {str(call.items[index])[:200]!r}"
+                f"clock {TRIES} times without using up its processor time, so there is no verdict on it: "
+                "the machine is overloaded, or the verifier waits for something; lower the load or the "
+                f"number of workers. It begins {str(call.items[index])[:200]!r}"
             )
 
     def _drop(self, worker: "_Worker") -> None:
-        worker.kill()
         self._workers.remove(worker)
-
-
-# The kernel watches both times; a launcher passes a signal on as 128 + its number.
-LATE, STARVED = ({-n, 128 + n} for n in (signal.SIGPROF, signal.SIGALRM))
+        _stop_all([worker])
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """The items of one call, those that no worker has, the verdicts so far, and how often each met the clock."""
+    """The items of one call, the indices that no worker has, the verdicts, and the tries of each item."""
 
     items: Sequence[Any]
     pending: deque[int]
@@ -265,132 +259,79 @@ class _Call:
     tries: Counter[int] = field(default_factory=Counter)
 
 
+@dataclass(eq=False, slots=True)
 class _Worker:
-    """One process, the items in its hands (the first is being judged), and when that one is late."""
+    """A process, and the indices of the items that it has been given; it is grading the first one."""
 
-    def __init__(self, command: Sequence[str]) -> None:
-        # Its own session: Ctrl-C reaches the parent only, and a kill takes what the verifier started along.
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=ENVIRONMENT,
-            start_new_session=True,
-            bufsize=0,
-        )
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.questions: IO[bytes] = self.process.stdin
-        self.answers: IO[bytes] = self.process.stdout
-        self.pipe = self.answers.fileno()
-        self.deadline = time.monotonic() + START_LIMIT_S
-        self.is_ready = False
-        self.given: deque[int] = deque()
-        self.unread = b""
+    child: Child
+    is_ready: bool = False
+    given: deque[int] = field(default_factory=deque)
 
-    def give(self, indices: Sequence[int], items: Sequence[Any], wall_limit_s: float) -> None:
-        # One line, which the worker reads to its end before it judges: a write never waits for a verdict.
-        line = memoryview(json.dumps(items).encode() + b"\n")
-        # A worker that has just died is found by `read`.
-        with contextlib.suppress(BrokenPipeError):
-            while line:
-                line = line[self.questions.write(line) :]
-        self.given.extend(indices)
-        self.deadline = time.monotonic() + wall_limit_s
 
-    def read(self) -> list[Any] | None:
-        """The complete messages that have arrived; None at the end of the pipe."""
-        messages: list[Any] = []
-        while not messages:
-            data = os.read(self.pipe, 1 << 16)
-            if not data:
-                return None
-            *lines, self.unread = (self.unread + data).split(b"\n")
-            messages = [json.loads(line) for line in lines]
-        return messages
-
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.questions.close()
-        self.answers.close()
+def _started(setup: Mapping[str, Any], is_isolated: bool) -> _Worker:
+    """Start a worker, isolated by the strongest backend of this machine if it is to be isolated."""
+    python = interpreter()
+    command = python_command(python, __name__, setup)
+    if is_isolated:
+        # The machine's own /tmp, bound inside, would hide the empty one.
+        packages = [Bind(Path(path), Path(path)) for path in setup["path"] if Path(path) != TMP]
+        binds = [*python.binds, *packages]
+        command = isolated(best_backend(), command, binds, TMP_BYTES, may_change_user=False)
+    # Whatever it prints goes to standard error.
+    worker = _Worker(Child(command, stdout=2, env=ENVIRONMENT))
+    worker.child.wait_at_most(START_LIMIT_S)
+    return worker
 
 
 def _stop_all(workers: list[_Worker]) -> None:
     while workers:
-        workers.pop().kill()
+        child = workers.pop().child
+        child.kill()
+        child.channel.close()
 
 
-def _command(setup: Mapping[str, Any], is_walled: bool) -> list[str]:
-    """Return the command of a worker, behind the strongest walls there are if it is to be walled."""
-    python = interpreter()
-    command = python_command(python, BOOT, setup)
-    if not is_walled:
-        return command
-    # Shown inside, the machine's own /tmp would hide the empty one.
-    packages = [Bind(Path(path), Path(path)) for path in setup["path"] if Path(path) != TMP]
-    return walled(
-        best_walls(), command, [*python.binds, *packages], TMP_BYTES, may_change_user=False
-    )
-
-
-def serve(factory: str, args: Mapping[str, Any], time_limit_s: float, wall_limit_s: float) -> None:
-    """Judge chunks from standard input until it closes; the whole life of a worker process.
+def main(setup: Mapping[str, Any]) -> None:
+    """Grade chunks of items from standard input, a socket, until it closes: the life of a worker.
 
     Args:
-        factory: `module:function` that makes the verifier.
-        args: its arguments.
-        time_limit_s: seconds of processor time one item may take.
-        wall_limit_s: seconds it may take by the clock, which the parent enforces.
+        setup: `factory` (`module:function` that makes the verifier), its `args`, and the limits of an
+            item: `time_limit_s` of processor time, and `wall_limit_s` by the clock, which the parent
+            enforces.
     """
-    # What a verifier prints must not mix with the answers.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    questions, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(0), "w")
 
-    def say(message: object) -> None:
+    def send(message: object) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
     try:
-        _limit_memory()
-        # A program of the same user must not read the tests here, or write into the pipe of verdicts.
+        # macOS refuses this limit; there only the time limit holds.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+        # A program of the same user must neither read the tests in this memory nor write verdicts.
         forbid_inspection()
-        verify = _load(factory, args)
-        _silence()
-        say("ready")
-        for line in sys.stdin:
+        module, _, name = setup["factory"].partition(":")
+        verify: Callable[[Any], float | Verdict]
+        verify = getattr(import_module(module), name)(**setup["args"])
+        sink = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(sink, stream)
+        send("ready")
+        for line in questions:
             for item in json.loads(line):
-                # The kernel ends an item that is late, even one that holds the GIL or has lost its parent.
-                signal.setitimer(signal.ITIMER_PROF, time_limit_s)
-                signal.setitimer(signal.ITIMER_REAL, wall_limit_s + 1)
+                # The kernel ends a late item, even one that holds the GIL or has lost its parent.
+                signal.setitimer(signal.ITIMER_PROF, setup["time_limit_s"])
+                signal.setitimer(signal.ITIMER_REAL, setup["wall_limit_s"] + 1)
                 found = verify(item)
                 signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 verdict = found if isinstance(found, Verdict) else Verdict(float(found))
                 if not math.isfinite(verdict.score):
                     raise ValueError(f"the verifier returned {verdict.score} for {item!r}")
-                say([verdict.score, verdict.error, verdict.reason])
+                send([verdict.score, verdict.error, verdict.reason])
     except BrokenPipeError:
         pass
-    except ConnectionError as error:  # of a service that the verifier stands on
-        say({"error": str(error), "is_connection": True})
+    except ConnectionError as error:  # of a service that the verifier uses
+        send({"error": str(error), "is_connection": True})
     except Exception:
-        say({"error": traceback.format_exc(), "is_connection": False})
-
-
-def _load(factory: str, args: Mapping[str, Any]) -> Callable[[Any], float | Verdict]:
-    module, _, name = factory.partition(":")
-    return getattr(import_module(module), name)(**args)
-
-
-def _limit_memory() -> None:
-    # macOS refuses this limit; there only the time limit holds.
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-
-
-def _silence() -> None:
-    sink = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(sink, stream)
-    os.close(sink)
+        send({"error": traceback.format_exc(), "is_connection": False})

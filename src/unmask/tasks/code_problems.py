@@ -46,7 +46,7 @@ def code_grader(config: DatasetTaskConfig) -> Grader:
     grader = CodeGrader(config.sandbox)
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        verdicts = grader.judge(
+        verdicts = grader.grade(
             [
                 (program_of(prompt.reference, response), tests_of(prompt.reference))
                 for prompt, response in items

@@ -68,7 +68,7 @@ def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:
     )
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        verdicts = pool.judge(
+        verdicts = pool.grade(
             [{"response": text, "gold": prompt.reference["answer"]} for prompt, text in items]
         )
         return [score_from_verdict(verdict, exact=True) for verdict in verdicts]
@@ -76,7 +76,7 @@ def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:
     def check(place: str, prompts: Sequence[Prompt]) -> None:
         golds = [str(prompt.reference["answer"]) for prompt in prompts]
         asked = sorted({gold for gold in golds if not PLAIN.fullmatch(gold)})
-        verdicts = pool.judge([{"gold": gold} for gold in asked]) if asked else []
+        verdicts = pool.grade([{"gold": gold} for gold in asked]) if asked else []
         unread = {gold for gold, verdict in zip(asked, verdicts, strict=True) if not verdict.score}
         if unread:
             names = [repr(gold) for gold in dict.fromkeys(golds) if gold in unread]

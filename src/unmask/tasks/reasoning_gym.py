@@ -31,8 +31,8 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     """Build the task of one data set; its problems are drawn at the first call of `prompts`.
 
     Raises:
-        ValueError: unknown dataset, arguments it refuses, no compact wording, entries that JSON
-            cannot carry, or a verifier that gives junk full reward.
+        ValueError: the package is not installed, unknown dataset, arguments it refuses, no compact
+            wording, entries that JSON cannot carry, or a verifier that pays junk.
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
@@ -97,7 +97,7 @@ def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) 
     exact = is_exact_by_default(config.name) if config.exact is None else config.exact
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        verdicts = pool.judge(
+        verdicts = pool.grade(
             [{"entry": p.reference, "answer": wording.answer(response)} for p, response in items]
         )
         return [score_from_verdict(verdict, exact) for verdict in verdicts]
@@ -107,7 +107,7 @@ def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) 
 
 def _check_pays_no_junk(config: ReasoningGymConfig, dataset: Any, pool: VerifierPool) -> None:
     items = probes(_draw(config, dataset, index) for index in range(NUM_PROBED))
-    paid = paid_junk(items, (verdict.score for verdict in pool.judge(items)))
+    paid = paid_junk(items, (verdict.score for verdict in pool.grade(items)))
     if paid is not None:
         raise ValueError(
             f"task.name = {config.name!r}: its verifier pays the answer {paid['answer'][:100]!r} in full "
@@ -117,8 +117,16 @@ def _check_pays_no_junk(config: ReasoningGymConfig, dataset: Any, pool: Verifier
 
 
 def _create_dataset(config: ReasoningGymConfig) -> Any:
-    import reasoning_gym
-    from reasoning_gym.factory import DATASETS
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ModuleNotFoundError as error:
+        if error.name != "reasoning_gym":
+            raise
+        raise ValueError(
+            'task.kind = "reasoning_gym" needs a package that is not installed: '
+            "pip install 'unmask[puzzles]'"
+        ) from error
 
     if config.name not in DATASETS:
         near = difflib.get_close_matches(config.name, DATASETS, n=3) or sorted(DATASETS)

@@ -67,7 +67,6 @@ def build_reference(config: RLConfig, model: Model) -> Scorer | None:
     if config.lora is not None and is_start:
         return Scorer(model, config.optimizer.token_budget, without_adapters=True)
     path = config.model.path if is_start else config.loss.kl_to
-    mask_id, block_size = config.model.mask_id, config.model.block_size
     own = config.model
     family = imported_name(model.spec.family)
     found = load_model(path, model.device, model.dtype, own.mask_id, own.block_size, family)

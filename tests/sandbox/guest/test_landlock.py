@@ -58,7 +58,7 @@ def attempts(folder: Path, bounded: str) -> dict[str, bool]:
 
 @has_landlock
 @pytest.mark.parametrize("bounded", ["all", "all but new folders"])
-def test_without_namespaces_only_what_is_named_is_there(bounded: str, tmp_path: Path):
+def test_without_namespaces_only_allowed_paths_can_be_read(bounded: str, tmp_path: Path):
     found = attempts(tmp_path, bounded)
     assert found.pop("folder") == (bounded != "all")
     own = {"read own", "make own", "move", "truncate own", "null"}
@@ -68,7 +68,7 @@ def test_without_namespaces_only_what_is_named_is_there(bounded: str, tmp_path: 
 
 
 @has_landlock
-def test_behind_namespaces_only_writing_is_bounded(tmp_path: Path):
+def test_with_namespaces_only_writing_is_restricted(tmp_path: Path):
     found = attempts(tmp_path, "writing")
     refused = {"write", "make", "score"} | SIGNAL
     assert {name for name, works in found.items() if not works} == refused

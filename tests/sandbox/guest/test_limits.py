@@ -7,7 +7,7 @@ import threading
 
 from tests.sandboxes import ready
 from unmask.sandbox.guest.limits import num_threads_of
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.sandbox.limits import Limits
 
 PROGRAM = """
@@ -19,7 +19,7 @@ def limits():
 
 
 def test_every_limit_is_set_hard():
-    with ready(best_walls(), Limits(2, 60.0, 2**29, 2**20, 2**20, 5)) as sandbox:
+    with ready(best_backend(), Limits(2, 60.0, 2**29, 2**20, 2**20, 5)) as sandbox:
         sandbox.load(PROGRAM)
         found = sandbox.call("limits")
     assert found.pop("CPU") == (2, 3)

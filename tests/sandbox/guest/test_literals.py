@@ -53,7 +53,7 @@ def test_a_value_comes_out_as_it_went_in(value: object):
     assert same_types(crossed(value), value)
 
 
-def test_what_equals_nothing_crosses_too():
+def test_values_unequal_to_themselves_cross_too():
     assert math.isnan(crossed(float("nan")))
     assert math.isnan(crossed([complex(0.0, float("nan"))])[0].imag)
     assert str(crossed(-0.0)) == "-0.0"
@@ -99,7 +99,7 @@ Pair = namedtuple("Pair", "x y")
         ([int, str, list], [int, str, list]),
     ],
 )
-def test_what_holds_a_builtin_value_crosses_as_that_value(value: object, expected: object):
+def test_values_that_contain_a_builtin_value_cross_as_that_value(value: object, expected: object):
     assert crossed(value) == expected
     assert same_types(crossed(value), expected)
 
@@ -220,7 +220,7 @@ def test_depth_is_limited_on_both_sides():
         ["object", 0],
     ],
 )
-def test_what_was_not_packed_is_refused(packed: object):
+def test_values_that_were_not_packed_are_refused(packed: object):
     with pytest.raises(ValueError, match=r"literal|int\(\)|hexadecimal"):
         unpack(packed)
 

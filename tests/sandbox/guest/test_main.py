@@ -7,7 +7,7 @@ import pytest
 
 from tests.sandboxes import ready
 from unmask.sandbox.guest.main import describe, find, message_of
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.sandbox.limits import ProgramRaisedError
 from unmask.sandbox.process import Sandbox
 
@@ -71,7 +71,7 @@ def x_of(point):
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with ready(best_walls()) as sandbox:
+    with ready(best_backend()) as sandbox:
         sandbox.load(PROGRAM)
         yield sandbox
 
@@ -99,7 +99,7 @@ def test_an_exception_of_python_is_raised_by_its_name(sandbox: Sandbox, name: st
 @pytest.mark.parametrize(
     "name", ["SystemExit", "KeyboardInterrupt", "GeneratorExit", "StopIteration"]
 )
-def test_what_would_end_the_test_instead_is_an_ordinary_exception(sandbox: Sandbox, name: str):
+def test_exceptions_that_would_end_the_test_become_ordinary_ones(sandbox: Sandbox, name: str):
     with pytest.raises(ProgramRaisedError, match=name):
         sandbox.call("fails", name)
 
@@ -145,7 +145,7 @@ def test_whole_numbers_have_any_size(sandbox: Sandbox):
 
 
 def test_objects_stay_inside_and_are_used_there():
-    with ready(best_walls()) as sandbox:
+    with ready(best_backend()) as sandbox:
         sandbox.load(PROGRAM, keeps_objects=True)
         point = sandbox.call("point", 3)
         assert (point.x, sandbox.call("x_of", point)) == (3, 3)
@@ -156,7 +156,7 @@ def test_objects_stay_inside_and_are_used_there():
         assert point != first
         with pytest.raises(AttributeError, match="y"):
             _ = point.y
-    with ready(best_walls()) as sandbox:
+    with ready(best_backend()) as sandbox:
         sandbox.load(PROGRAM)
         with pytest.raises(ProgramRaisedError, match="'Point', which is no literal"):
             sandbox.call("point", 3)
@@ -165,7 +165,7 @@ def test_objects_stay_inside_and_are_used_there():
 @pytest.mark.parametrize("error", ["SyntaxError", "ImportError", "NameError"])
 def test_a_program_that_does_not_load_says_why(error: str):
     source = {"SyntaxError": "def f(:", "ImportError": "import no_such", "NameError": "f(1)"}[error]
-    with ready(best_walls()) as sandbox, pytest.raises(getattr(builtins, error)):
+    with ready(best_backend()) as sandbox, pytest.raises(getattr(builtins, error)):
         sandbox.load(source)
 
 

@@ -1,4 +1,4 @@
-"""Our own walls, where bubblewrap is missing: what they show, hide and refuse, as root and as anyone."""
+"""Namespaces by our own system calls: what is visible, hidden and refused, for root and other users."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def look():
 """
 
 
-def test_only_what_was_bound_is_there_and_nothing_can_be_gained():
+def test_only_bound_paths_exist_and_no_privilege_can_be_gained():
     python_for("unshare")
     with ready("unshare", Limits()) as sandbox:
         sandbox.load(PROGRAM)
@@ -48,7 +48,7 @@ def test_only_what_was_bound_is_there_and_nothing_can_be_gained():
     assert set(seen["mounts"]) == {"ro"}
     assert seen["status"]["NoNewPrivs"] == "1"
     assert int(seen["status"]["CapEff"], 16) == int(seen["status"]["CapPrm"], 16) == 0
-    # Three of them are the watcher's; without privileges to gain they are dead letters.
+    # Three of them are for the supervisor; without new privileges they have no effect.
     assert int(seen["status"]["CapBnd"], 16) in (0, 0b11100000)
 
 
@@ -60,7 +60,7 @@ LOOK = (
 
 def test_it_needs_no_root():
     if os.geteuid() != 0 or not SYSTEM_PYTHON.exists():
-        pytest.skip("run as root, with a Python in /usr, to become somebody else first")
+        pytest.skip("run as root, with a Python in /usr, to change the user first")
     spec = {
         "binds": [[path, path] for path in ("/usr", "/lib", "/lib64") if Path(path).exists()],
         "devices": ["/dev/null"],

@@ -58,7 +58,7 @@ def test_a_program_is_run_to_its_end(tmp_path: Path):
 
 
 @pytest.mark.parametrize("questions", [None, [question(None)]])
-def test_the_kernel_ends_what_takes_too_much_processor_time(
+def test_the_kernel_ends_programs_over_the_limit_of_processor_time(
     tmp_path: Path, questions: list[str] | None
 ):
     done = do(tmp_path, "while True: pass", questions, cpu_s=1)

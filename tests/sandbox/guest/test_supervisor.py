@@ -1,4 +1,4 @@
-"""A watcher ends with its child's status, and only when nothing of it is left."""
+"""A supervisor ends with its child's status, after all of its processes."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ PROGRAM = """
 def watched(
     body: str, before: str = "", stops_after_s: float | None = None
 ) -> tuple[int, list[Any]]:
-    """Return the status of a watcher and its report."""
+    """Return the status of a supervisor and its report."""
     source = textwrap.dedent(PROGRAM)
     for name, part in (("{before}", before), ("{body}", body)):
         source = source.replace(name, textwrap.dedent(part))
@@ -57,11 +57,11 @@ ORPHANS = """
 """
 
 
-def test_orphans_end_before_the_watcher():
+def test_orphans_end_before_the_supervisor():
     assert watched(ORPHANS) == (0, [0, None])
 
 
-def test_orphans_that_come_before_the_watcher_goes_on_end_too():
+def test_orphans_made_before_the_supervisor_starts_watching_end_too():
     slow = """
         fork = os.fork
 
@@ -125,7 +125,7 @@ def test_too_many_processes_are_a_crash():
     assert watched(body) == (137, [-9, "crash"])
 
 
-def test_the_child_has_none_of_the_watchers_descriptors():
+def test_the_child_has_no_descriptor_of_the_supervisor():
     body = """
         try:
             os.fstat(int(sys.argv[1]))

@@ -61,7 +61,7 @@ def call(name: str, machine: str) -> int:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_what_is_listed_is_refused_and_what_programs_need_is_not(machine: str):
+def test_listed_calls_are_refused_and_needed_ones_allowed(machine: str):
     for name, number in numbers(REFUSED, machine).items():
         assert verdict(machine, number, 1, 1, 1) == REFUSE, name
     needed = {"x86_64": (0, 1, 9, 57, 58, 59, 202, 231), "aarch64": (56, 63, 64, 93, 98, 221, 222)}
@@ -70,7 +70,7 @@ def test_what_is_listed_is_refused_and_what_programs_need_is_not(machine: str):
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_what_is_new_is_missing_and_what_is_foreign_ends_the_process(machine: str):
+def test_newer_calls_are_missing_and_foreign_ones_end_the_process(machine: str):
     missing = ERROR | errno.ENOSYS
     assert verdict(machine, call("clone3", machine)) == missing
     assert verdict(machine, FIRST_UNKNOWN) == verdict(machine, 10_000) == missing
@@ -116,7 +116,7 @@ def test_connecting_is_refused_where_the_file_system_is_the_machines(machine: st
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("name", ["socket", "socketpair"])
-def test_what_sends_without_connecting_is_refused_with_it(machine: str, name: str):
+def test_datagram_sockets_are_refused_with_connecting(machine: str, name: str):
     for kind, found in {1: ALLOW, 2: REFUSE, 3: REFUSE, 5: ALLOW, 0x80802: REFUSE}.items():
         assert verdict(machine, call(name, machine), 1, kind) == ALLOW
         assert verdict(machine, call(name, machine), 1, kind, may_connect=False) == found

@@ -146,7 +146,7 @@ def test_a_problem_that_turns_out_unfit_is_counted_and_stops_nothing(tmp_path: P
     with closing(task_of(tmp_path, [RECORDS[0], late])) as task:
         items = [(prompt, right) for prompt in task.prompts("test")]
         with pytest.warns(
-            UserWarning, match=r"double a number.*argument that cannot cross: builtin"
+            UserWarning, match=r"double a number.*argument that is no literal: builtin"
         ):
             scores = task.grade(items)
     assert [score.reward for score in scores] == [1.0, 0.0]

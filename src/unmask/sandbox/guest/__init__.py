@@ -1,1 +1,1 @@
-"""What runs inside the sandbox, beside the program: standard library only, and nothing it says is believed."""
+"""Code that runs inside the sandbox with the program: standard library only, and its output is not trusted."""

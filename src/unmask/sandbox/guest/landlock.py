@@ -1,11 +1,12 @@
-"""Rules of the kernel's Landlock: what a process, and all it starts, may do to files and others.
+"""Landlock rules: which files a process and its children may access, and which processes they may signal.
 
-At level `process` they are the only bound on files; behind namespaces they keep `/proc` read-only,
-so that a program cannot lower its `oom_score_adj`. A check costs a step for each folder up to the one
-that a rule names, so a deep tree of folders costs its square; where a program has a user of its own,
-making folders is not checked, because the user's are removed. A process with rules can neither trace
-nor, from Linux 6.12 on, signal one with other rules, even of the same user. Kernels before 5.13, and
-some that were built without it, have no Landlock; then nothing changes, and `abi` returns 0.
+With isolation `process` they are the only restriction on files; with namespaces they keep `/proc`
+read-only, so that a program cannot lower its `oom_score_adj`. A check takes one step per folder up to the
+one named by a rule, so a deep tree of folders takes quadratic time; for a program with its own user,
+making folders is therefore not checked, because that user's files are removed afterwards. A process with
+rules cannot trace one with other rules nor, from Linux 6.12 on, signal it, even of the same user. Kernels
+before 5.13, and some that were built without it, have no Landlock; then `abi` returns 0, and `restrict`
+does nothing.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 <
 FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 READ = EXECUTE | READ_FILE | READ_DIR
 MAKE_DIR, REFER, REFER_ABI = 1 << 7, 1 << 13, 2
-# How many rights on files each version has, the first version first.
+# Number of rights on files in each version, from version 1 on.
 NUM_RIGHTS = (13, 14, 15, 15, 16)
 # From version 6 on: abstract Unix sockets and signals.
 SCOPES, SCOPED_ABI = 3, 6
@@ -29,7 +30,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def abi() -> int:
-    """Return the version of Landlock that this kernel has; 0 where it has none."""
+    """Return the Landlock version of this kernel; 0 if it has none."""
     return max(0, libc.syscall(CREATE, None, ctypes.c_size_t(0), ABI_FLAG))
 
 
@@ -37,15 +38,15 @@ Bounded = Literal["all", "all but new folders", "writing"]
 
 
 def restrict(paths: Mapping[str, Sequence[str]], bounded: Bounded) -> None:
-    """Lay rules on this process; it must have given up gaining privileges before.
+    """Restrict this process, which must have set "no new privileges" before.
 
     Args:
-        paths: `read` (and execute) and `write` (everything), each for what lies below, and `use`
-            (read and write existing files).
-        bounded: what else is refused.
+        paths: allowed paths: `read` (and execute) and `write` (everything), each with all paths below,
+            and `use` (read and write existing files).
+        bounded: which other accesses are refused.
     """
     version = abi()
-    # The first version forbids every move from folder to folder, so it is used only where nothing else is.
+    # Version 1 forbids moving files between folders, so it is used only if nothing else restricts files.
     if version < (REFER_ABI if bounded == "writing" else 1):
         return
     everything = (1 << NUM_RIGHTS[min(version, len(NUM_RIGHTS)) - 1]) - 1

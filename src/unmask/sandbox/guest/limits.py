@@ -1,4 +1,4 @@
-"""The kernel's limits on one process and its user, set hard before a program runs."""
+"""The kernel's limits on one process and its user, set as hard limits before a program runs."""
 
 import contextlib
 import ctypes
@@ -12,21 +12,21 @@ MAX_FILES_OPEN, MAX_SIGNALS_QUEUED = 128, 1024
 
 
 def be_killed_first() -> None:
-    """Ask the kernel to take this process and its children first where memory runs out."""
+    """Ask the kernel to kill this process and its children first when memory runs out."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib is slow to load
         file.write("1000")
 
 
 def lock_in(limits: Mapping[str, int], uid: int | None) -> None:
-    """Set every limit hard, take an empty keyring, and become a user who owns nothing.
+    """Set all limits, take an empty keyring, and become a user without files.
 
     Args:
-        limits: `cpu_s`, `memory`, `file`, `processes`; bytes where it is a size.
+        limits: `cpu_s`, `memory`, `file`, `processes`; sizes in bytes.
         uid: the user and group to become; None keeps them.
     """
-    # The kernel counts the processes of a user, those that are no program's included.
+    # The kernel counts all processes of the user, including those of other programs.
     others = 0 if uid is not None else num_threads_of(os.getuid()) - 1
-    # The first limit on time ends the process by a signal of its own, which names the reason.
+    # The soft limit on time ends the process by SIGXCPU, which names the reason.
     resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_s"], limits["cpu_s"] + 1))
     for kind, value in (
         (resource.RLIMIT_AS, limits["memory"]),
@@ -48,16 +48,16 @@ def lock_in(limits: Mapping[str, int], uid: int | None) -> None:
 
 
 def leave_session_keyring() -> None:
-    """Take a new session keyring: the kernel also uses the keys of the old one for file systems."""
+    """Take a new session keyring: the kernel also uses the keys of the old one, for file systems."""
     number = KEYCTL.get(os.uname().machine)
-    # It fails where a container forbids the call or the user has too many keys; `syscalls` refuses the
-    # calls on keys in any case.
+    # Fails if a container forbids the call or the user has too many keys; `syscalls` refuses calls on
+    # keys in any case.
     if number:
         ctypes.CDLL(None).syscall(number, KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def num_threads_of(uid: int) -> int:
-    """Count the threads of a user's processes, as far as they are seen from here."""
+    """Return the number of threads of a user's processes, as far as `/proc` shows them."""
     total = 0
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - as above
         with contextlib.suppress(OSError), open(f"/proc/{name}/status") as file:  # noqa: PTH123

@@ -1,14 +1,14 @@
-"""Values of exact builtin types as JSON: what may cross between a test and a program in its sandbox.
+"""Values of builtin types as JSON, for the exchange between a test and a program in its sandbox.
 
-A test compares what a program returns. An object of the program's own class could answer any
-comparison with yes, so none crosses: what arrives is of exactly the type int, float, complex, str,
-bytes, bool, None, list, tuple, dict, set or frozenset, or is one of the builtin types themselves,
-rebuilt from text on the side of the test. A value of a subclass (`Counter`, a named tuple, an
-`IntEnum`) and a scalar or array of numpy cross as the builtin value that they hold, read by the
-builtin's own methods, so that an overridden `__iter__` or `__eq__` has no say.
+A test compares the results of a program. An object of the program's own class could make any comparison
+true, so none crosses: a received value is of exactly the type int, float, complex, str, bytes, bool,
+None, list, tuple, dict, set or frozenset, or is one of the builtin types themselves, rebuilt from text
+in the test's process. A value of a subclass (`Counter`, a named tuple, an `IntEnum`) and a scalar or
+array of numpy cross as the builtin value that they contain, read by the builtin's own methods, so an
+overridden `__iter__` or `__eq__` is not called.
 
-What JSON has, it writes; the rest is a list that opens with its tag: `["tuple", 1, 2]`. Integers
-past 2**53 are written in hexadecimal, which has no limit on digits and is read in linear time.
+Values that JSON has are written as such; the others are a list that begins with a tag: `["tuple", 1, 2]`.
+Integers beyond 2**53 are written in hexadecimal, which Python reads in linear time at any length.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 MAX_DEPTH = 100
 MAX_PLAIN = 2**53
 MAX_PLAIN_DIGITS = len(str(-MAX_PLAIN))
-# Keys of one hash are compared with each other, in quadratic time; honest ones hardly ever share it.
+# Keys with equal hashes are compared with each other, in quadratic time; honest keys rarely have them.
 MAX_SAME_HASH = 64
 SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
-# In this order a value is asked which builtin value it holds.
+# The types are checked in this order.
 TAGS: dict[Any, str] = {
     kind: kind.__name__ for kind in (int, *SEQUENCES.values(), dict, str, float, complex, bytes)
 }
@@ -34,20 +34,20 @@ BUILTIN_TYPES: dict[str, Any] = {
 
 
 def refuse(value: Any) -> NoReturn:
-    """Refuse a value that is no literal."""
+    """Raise a TypeError: the value is no literal."""
     raise TypeError(type(value).__name__)
 
 
 def pack(value: Any, depth: int = 0, refer: Callable[[Any], int] = refuse) -> Any:
-    """Turn a value into what JSON can write.
+    """Return a value in a form that JSON can represent.
 
     Args:
-        value: what crosses.
-        depth: how deep it stands; at `MAX_DEPTH` nothing stands deeper.
-        refer: the number that stands for an object which stays where it is.
+        value: the value.
+        depth: nesting depth of the value; deeper than `MAX_DEPTH` is refused.
+        refer: returns the number that stands for an object which does not cross.
 
     Raises:
-        TypeError: it holds something of another type; the message is that type's name.
+        TypeError: it contains a value of another type; the message is that type's name.
         ValueError: it is nested deeper than `MAX_DEPTH`.
     """
     if depth > MAX_DEPTH:
@@ -55,7 +55,7 @@ def pack(value: Any, depth: int = 0, refer: Callable[[Any], int] = refuse) -> An
     kind: Any = type(value)
     if value is None or kind in (bool, str, float):
         return value
-    # Not isinstance: an object may lie about its `__class__`.
+    # Not isinstance: an object may override its `__class__`.
     base: Any = (
         kind if kind in TAGS else next((base for base in TAGS if issubclass(kind, base)), None)
     )
@@ -85,7 +85,7 @@ def _packed_atom(base: Any, value: Any) -> Any:
 
 
 def _held_by_numpy(value: Any) -> Any:
-    """Return a numpy scalar or array as builtin values, and anything else as it is."""
+    """Return a numpy scalar or array as builtin values; other values unchanged."""
     numpy: Any = sys.modules.get("numpy")
     for name, convert in (("ndarray", "tolist"), ("generic", "item")):
         kind = getattr(numpy, name, None)
@@ -95,15 +95,15 @@ def _held_by_numpy(value: Any) -> Any:
 
 
 def unpack(packed: Any, depth: int = 0, object_at: Callable[[Any], Any] = refuse) -> Any:
-    """Turn what JSON has read back into the value; whoever wrote it may be hostile.
+    """Return the value of a packed one, which may come from a hostile program.
 
     Args:
-        packed: what `pack` returned.
-        depth: as `pack` was given it.
-        object_at: the object that a number stands for.
+        packed: the result of `pack`, or any other JSON value.
+        depth: as for `pack`.
+        object_at: returns the object that a number stands for.
 
     Raises:
-        ValueError: it was not written by `pack`, or would take more than linear time to build.
+        ValueError: it was not made by `pack`, or building it would take more than linear time.
     """
     try:
         return _unpack(packed, depth, object_at)
@@ -145,21 +145,21 @@ def _unpacked_atom(packed: list[Any], object_at: Callable[[Any], Any]) -> Any:
 
 
 def _as_keys(values: list[Any]) -> list[Any]:
-    """Return values that a table is built of, unless building it would take quadratic time."""
+    """Return the keys of a dict or set, after checking that building it takes linear time."""
     if max(Counter(map(hash, values)).values(), default=0) > MAX_SAME_HASH:
         raise ValueError(f"no literal: more than {MAX_SAME_HASH} keys share one hash")
     return values
 
 
 def parse_line(line: bytes) -> Any:
-    """Return the value of a line of JSON from a program, or None where it is no JSON."""
+    """Return the value of a line of JSON from a program; None if it is not JSON."""
     with contextlib.suppress(ValueError, RecursionError, MemoryError):
         return json.loads(line, parse_int=_plain_int)
     return None
 
 
 def _plain_int(digits: str) -> int:
-    """Read a whole number as `pack` writes it; a longer one would take quadratic time."""
+    """Read an integer as long as `pack` writes it; longer ones would take quadratic time."""
     if len(digits) > MAX_PLAIN_DIGITS:
         raise ValueError("no literal: too many digits")
     return int(digits)

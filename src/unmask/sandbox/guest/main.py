@@ -1,13 +1,13 @@
-"""The process that holds a program: it locks itself in, says so, takes a program, answers calls.
+"""The process of one program: it restricts itself, reports `ready`, takes a program and answers calls.
 
-It starts blank and says `ready`, so that start-up is on no test's clock. Then it reads one job, a
-line of JSON: a program to run from top to bottom with a given standard input, or one to load and
-call. From the moment the program runs, everything in this process is the program's: what is written
-here is a courtesy to honest programs, and the other end of the channel (`sandbox.process`) believes
-none of it.
+The report separates start-up from the program's time. Then it reads one job, a line of JSON: a program to
+run from top to bottom with a given standard input, or one to load and call. Once the program runs, it
+controls everything in this process, so the other end of the channel (`sandbox.process`) trusts nothing
+that is sent from here.
 
-The order of locking matters: a watcher first, which stays outside; limits while the process may still
-set them, then the user, then what changing the user resets, and last the rules that admit none of it.
+The order of the restrictions matters: first the supervisor, which stays outside; then limits, while the
+process may still set them; then the user; then settings that a change of user resets; and last the rules
+that allow none of these.
 """
 
 import builtins
@@ -26,12 +26,12 @@ from unmask.sandbox.guest.supervisor import die_with, fork_watched
 from unmask.sandbox.guest.syscalls import refuse_calls
 
 MAX_MESSAGE = 1000
-# Frames below a program that `python program.py` does not have.
+# Additional stack frames below a program, compared with `python program.py`.
 OWN_FRAMES = 8
 
 
 def main(setup: Mapping[str, Any]) -> None:
-    """Lock in, then serve one program; the whole life of the process.
+    """Restrict this process, then serve one program: the life of the process.
 
     Args:
         setup: `inherited`, `has_cgroup`, `limits` and `tmpfs` (see `fork_watched`), `uid` (None keeps the user),
@@ -62,25 +62,25 @@ def main(setup: Mapping[str, Any]) -> None:
 
 
 def write_all(channel: int, data: bytes) -> None:
-    """Write it all, however little of it the channel takes at a time."""
+    """Write all bytes, also if the channel takes a part of them at a time."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(channel, rest) :]
 
 
 def behave_like_a_script() -> None:
-    """Give the program what `python program.py` has and `python -S -c` has not, and whole numbers of any size."""
+    """Set up what `python program.py` has and `python -S -c` lacks, and allow integers of any size."""
     site.setquit()
     site.setcopyright()
     site.sethelper()
     sys.argv[:] = ["program.py"]
     sys.setrecursionlimit(sys.getrecursionlimit() + OWN_FRAMES)
-    if hasattr(sys, "set_int_max_str_digits"):  # a Python of before 3.11 may run the programs
+    if hasattr(sys, "set_int_max_str_digits"):  # a Python before 3.11 may run the programs
         sys.set_int_max_str_digits(0)
 
 
 def run(source: str, stdin: str, file: int) -> None:
-    """Run a program as `python program.py` would, with `stdin` in `file` to read; an uncaught exception is status 1."""
+    """Run a program as `python program.py` does, with `stdin` written to `file` as its standard input."""
     with os.fdopen(os.dup(file), "wb") as writer:
         writer.write(stdin.encode("utf-8", "surrogatepass"))
     os.lseek(file, 0, os.SEEK_SET)
@@ -99,27 +99,27 @@ def load(source: str, name: str, builtin: object) -> ModuleType:
     Args:
         source: the program.
         name: of the module.
-        builtin: its `__builtins__`: the module in a script, and its dictionary in what is imported.
+        builtin: its `__builtins__`: the module in a script, its dictionary in an imported module.
     """
     module = ModuleType(name)
     module.__file__ = f"{os.getcwd()}/program.py"  # noqa: PTH109 - pathlib is slow to load
     vars(module).update(__builtins__=builtin, __cached__=None)
     sys.modules[name] = module
-    # As bytes: a text may not begin with a byte order mark.
+    # As bytes, which may begin with a byte order mark.
     code = compile(source.encode("utf-8", "surrogatepass"), module.__file__, "exec")
     exec(code, vars(module))
     return module
 
 
 class Kept:
-    """Objects of the program that a test has been given a number for, instead of a value."""
+    """Objects of the program that a test has a number for instead of a value."""
 
     def __init__(self) -> None:
         self.objects: list[Any] = []
         self._numbers: dict[int, int] = {}
 
     def number_of(self, value: Any) -> int:
-        """Return the number that stands for an object, always the same."""
+        """Return the number of an object, the same at each call."""
         if id(value) not in self._numbers:
             self._numbers[id(value)] = len(self.objects)
             self.objects.append(value)
@@ -129,13 +129,13 @@ class Kept:
 def answer_calls(
     source: str, questions: Iterable[bytes], channel: int, kept: Kept | None = None
 ) -> None:
-    """Load a program, then call its functions as asked; every answer carries the question's number.
+    """Load a program, then call its functions; each answer contains the number of its question.
 
     Args:
         source: the program.
-        questions: a line of JSON each.
-        channel: where answers go.
-        kept: keeps results that are no literals; None where there may be none.
+        questions: lines of JSON.
+        channel: descriptor for the answers.
+        kept: stores results that are no literals; None if such results are refused.
     """
     sink = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
@@ -148,27 +148,27 @@ def answer_calls(
         try:
             if question["target"] is None:
                 namespace = vars(load(source, "program", vars(builtins)))
-                said = describe(None)
+                answer = describe(None)
             else:
                 packed = [question["args"], question["kwargs"]]
                 args, kwargs = (unpack(part, -MAX_DEPTH, object_at) for part in packed)
                 called = find(namespace, question["target"])
                 value = called(*args, **kwargs)
                 if kept is not None and isinstance(called, type):
-                    # A class of stacks may be one of lists: a test that makes one wants the object.
-                    said = ["value", ["object", kept.number_of(value)]]
+                    # A class may derive from list: a test that makes an instance needs the object.
+                    answer = ["value", ["object", kept.number_of(value)]]
                 else:
-                    said = describe(value, refer)
+                    answer = describe(value, refer)
         except BaseException as error:
-            said = ["raise", type(error).__name__, message_of(error)]
-        write_all(channel, json.dumps([question["number"], *said]).encode() + b"\n")
+            answer = ["raise", type(error).__name__, message_of(error)]
+        write_all(channel, json.dumps([question["number"], *answer]).encode() + b"\n")
 
 
 def find(namespace: Mapping[str, Any], target: str) -> Callable[..., Any]:
-    """Return what a target names.
+    """Return the callable that a target names.
 
-    A function `f`, or a method of a fresh object, `Solution().f`; and of an object that is the first
-    argument, `.name` its attribute, `.name=` what sets it, `()` what calls it.
+    `f` is a function and `Solution().f` a method of a new object. For an object as first argument, `.name`
+    reads its attribute, `.name=` sets it, and `()` calls the object.
     """
     if target == "()":
         return lambda owner, *args, **kwargs: owner(*args, **kwargs)
@@ -184,7 +184,7 @@ def find(namespace: Mapping[str, Any], target: str) -> Callable[..., Any]:
 
 
 def describe(value: object, refer: Callable[[Any], int] = refuse) -> list[Any]:
-    """Return what is said of a result: itself, or the type that may not cross."""
+    """Return the answer for a result: its value, or the type that is no literal."""
     try:
         return ["value", pack(value, refer=refer)]
     except (TypeError, ValueError) as error:
@@ -192,7 +192,7 @@ def describe(value: object, refer: Callable[[Any], int] = refuse) -> list[Any]:
 
 
 def message_of(error: BaseException) -> str:
-    """Return an exception's text, whatever its own `__str__` does."""
+    """Return the message of an exception; empty if its `__str__` fails."""
     try:
         return str(error)[:MAX_MESSAGE]
     except BaseException:

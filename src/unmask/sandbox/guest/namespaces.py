@@ -1,17 +1,17 @@
-"""Walls by our own system calls, for machines that allow namespaces but have no bubblewrap.
+"""Namespaces by our own system calls, for machines that allow them but have no bubblewrap.
 
-A script of the standard library alone: `main` takes a JSON description and a command, walls this
-process in and becomes the command. The order:
+A script of the standard library alone: `main` takes a JSON description and a command, isolates this
+process and becomes the command. The order:
 
 1. New namespaces for mounts, processes, network, IPC and host name; where we are not root, a user
    namespace first, which is what allows the others.
-2. A fork, because only a child is in the new process namespace. It is number 1 there: when it
-   ends, the kernel ends every process of the namespace.
-3. A new root on a tmpfs: what may be seen is bound read-only, then the old root is let go.
-4. Another fork: number 1 watches and buries, its child gives up its privileges and becomes the
+2. A fork, because only a child is in the new process namespace. It is process 1 there: when it ends,
+   the kernel ends all processes of the namespace.
+3. A new root on a tmpfs: visible paths are bound read-only, then the old root is unmounted.
+4. Another fork: process 1 waits for processes that end, its child drops its privileges and becomes the
    command.
 
-Every call is checked: a wall that cannot be built ends the process before the command starts.
+Every call is checked: if one fails, the process ends before the command starts.
 """
 
 import ctypes
@@ -30,13 +30,13 @@ MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 CAP_KILL, CAP_SETGID, CAP_SETUID, NUM_CAPS = 5, 6, 7, 64
-# Mounted over, in our namespace only: a folder that every Linux has and that nothing shown lies below.
+# Mounted over, in the new namespace only: a folder that every Linux has, with no visible path below it.
 ROOT = "/sys"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(argv: list[str]) -> None:
-    """Wall this process in and become the command.
+    """Isolate this process and become the command.
 
     Args:
         argv: a JSON object (`binds`: pairs of outside and inside, `devices`, `links`, `tmp_bytes`,
@@ -48,27 +48,27 @@ def main(argv: list[str]) -> None:
     unshare(is_root)
     first = os.fork()
     if first:
-        let_go()
-        os._exit(bury(first))
+        close_channel()
+        os._exit(reap(first))
     die_with_parent()
     build_root(spec)
     second = os.fork()
     if second:
-        let_go()
-        os._exit(bury(second))
+        close_channel()
+        os._exit(reap(second))
     kept = {CAP_KILL, CAP_SETGID, CAP_SETUID}
     drop_privileges(kept if is_root and spec["may_change_user"] else set())
     os.execv(command[0], command)
 
 
-def let_go() -> None:
-    """Close what the command speaks through: held open here, it would not close with the command."""
+def close_channel() -> None:
+    """Close the command's channel in this process, so that it closes when the command ends."""
     for stream in (0, 1):
         os.close(stream)
 
 
 def unshare(is_root: bool) -> None:
-    """Leave the machine's namespaces; that of the processes is left by the next child."""
+    """Enter new namespaces; the next child is the first in the one for processes."""
     uid, gid = os.geteuid(), os.getegid()
     if not is_root:
         check(libc.unshare(CLONE_NEWUSER), "unshare(user)")
@@ -80,7 +80,7 @@ def unshare(is_root: bool) -> None:
 
 
 def build_root(spec: Mapping[str, Any]) -> None:
-    """Make a root that shows the binds and an empty temporary directory, and move into it."""
+    """Make a root with the binds and an empty temporary directory, and move into it."""
     os.umask(0o022)
     mount("", "/", "", MS_REC | MS_PRIVATE)
     mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
@@ -105,7 +105,7 @@ def build_root(spec: Mapping[str, Any]) -> None:
 
 
 def bind(outside: str, inside: str) -> None:
-    """Show a file or folder at another place."""
+    """Bind a file or folder to another path."""
     target = Path(inside)
     if Path(outside).is_dir():
         target.mkdir(parents=True, exist_ok=True)
@@ -116,13 +116,13 @@ def bind(outside: str, inside: str) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """Mount something somewhere."""
+    """Mount a file system or bind a path."""
     words = [word.encode() for word in (source, target, kind)]
     check(libc.mount(*words, ctypes.c_ulong(flags), data.encode()), f"mount {source} {target}")
 
 
 def forbid_writing(path: str, flags: int) -> None:
-    """Make a mount read-only; with `AT_RECURSIVE` every mount below it too."""
+    """Make a mount read-only; with `AT_RECURSIVE` also the mounts below it."""
     attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, 0, 0)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     done = libc.syscall(MOUNT_SETATTR, AT_FDCWD, path.encode(), flags, attributes, size)
@@ -130,15 +130,15 @@ def forbid_writing(path: str, flags: int) -> None:
 
 
 def drop_privileges(kept: set[int]) -> None:
-    """Give up, for whatever is executed from here on, every capability but these."""
+    """Drop all other capabilities for every program executed from now on."""
     check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(no new privileges)")
     for capability in set(range(NUM_CAPS)) - kept:
-        # Past the last one this kernel knows, the call fails and there is nothing to drop.
+        # Beyond the last capability of this kernel the call fails, without effect.
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
-def bury(child: int) -> int:
-    """Be number 1: wait for whoever ends, and return the child's status when it does."""
+def reap(child: int) -> int:
+    """Wait for all processes that end, and return the status of the child when it ends."""
     while True:
         ended, status = os.wait()
         if ended == child:
@@ -157,7 +157,7 @@ def die_with_parent() -> None:
 
 
 def check(result: int, call: str) -> None:
-    """Raise what the kernel said against a call."""
+    """Raise an OSError if a call failed."""
     if result < 0:
         error = ctypes.get_errno()
         raise OSError(error, f"{call}: {os.strerror(error)}")

@@ -1,7 +1,7 @@
-"""A program in a service that keeps no process: loaded, called as before, and called once more.
+"""A program in a service that keeps no process: it is loaded, earlier calls are repeated, one is added.
 
-Sent along with the program (`sandbox.remote`); as in `guest.main`, everything here is the
-program's once it runs, and no answer is believed.
+Sent with the program (`sandbox.remote`). As in `guest.main`, the program controls everything here once it
+runs, and the answers are not trusted.
 """
 
 import builtins
@@ -14,11 +14,11 @@ from unmask.sandbox.guest.main import Kept, answer_calls, behave_like_a_script, 
 
 
 def main(job: Mapping[str, Any]) -> None:
-    """Do one job: run a program to its end, or load it and answer its calls, the last one on standard output.
+    """Run a program to its end, or load it and call it, with the last answer on standard output.
 
     Args:
         job: `program`; `cpu_s`, after which the kernel ends it; `questions`, lines as `answer_calls`
-            reads them, or None where the program is run; `keeps_objects`, see `answer_calls`.
+            reads them, or None to run the program; `keeps_objects`, see `answer_calls`.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (job["cpu_s"], job["cpu_s"] + 1))
     behave_like_a_script()
@@ -35,4 +35,4 @@ def main(job: Mapping[str, Any]) -> None:
 
     kept = Kept() if job["keeps_objects"] else None
     answer_calls(job["program"], questions(), channel, kept)
-    os._exit(0)  # threads and exit handlers of the program have nothing to add
+    os._exit(0)  # without threads and exit handlers of the program

@@ -1,13 +1,13 @@
-"""A trusted process that stands over the program's: it counts what all of them use, and ends them all.
+"""A trusted parent of the program's processes: it adds up what they use, and ends them all.
 
-A limit of the kernel on processor time holds for one process, and one that starts a session of its
-own is in no group any more. The watcher is made the parent of all orphans below it, so that none can
-hide. Some twenty times a second it adds up the processor time and counts the processes and files;
-at the end it kills what is left, and reports on a channel that the program does not have.
+The kernel's limit on processor time holds for one process, and a process can leave its group by starting
+a session. So the supervisor becomes the parent of all orphans below it. About twenty times a second it
+adds up the processor time and counts processes and files. At the end it kills the remaining processes,
+and reports on a channel that the program does not have.
 
-What is left is killed child by child. No number can belong to another process by then, because a
-child's stays taken until the child is waited for; and none is waited for before all have ended, so
-that the limit on processes lets no new one take the place of an ended one.
+The remaining processes are killed child by child. Their ids cannot have been reused, because the id of a
+child stays taken until the child is waited for. No child is waited for before all have ended, so the
+limit on processes prevents new ones from taking the place of ended ones.
 """
 
 import contextlib
@@ -21,43 +21,43 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
-LOOK_AGAIN_MS = 50
+INTERVAL_MS = 50
 END_LIMIT_S = 5.0
-# Empty files take memory too; with its name, each about a kilobyte.
+# Empty files also take memory: with its name, each about a kilobyte.
 MAX_FILES = 32_768
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
-# What stands in /proc/PID/stat behind the name: user, system, and the same of ended children; threads.
+# Fields of /proc/PID/stat after the name: user and system time, own and of ended children; threads.
 TIMES, THREADS = slice(11, 15), 17
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 libc = ctypes.CDLL(None)
 
 
 def forbid_inspection() -> None:
-    """Close this process's memory and descriptors to other processes of its user; `exec` opens them again."""
+    """Deny other processes of the same user access to memory and descriptors of this one, until `exec`."""
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def fork_watched(
     inherited: Sequence[int], has_cgroup: bool, limits: Mapping[str, int], tmpfs: str
 ) -> None:
-    """Fork: the child returns; this process watches it to its end, ends what it leaves, and reports.
+    """Fork: the child returns; this process supervises it, ends its remaining processes, and reports.
 
     The report is one line of JSON: the child's status as `subprocess` has it, and `timeout`, `crash`
     or null for the limit that was exceeded.
 
     Args:
-        inherited: descriptors that the child does not keep; the first is a socket, and when its
-            other end is closed for writing, everything is ended.
+        inherited: descriptors that the child closes; the first is a socket, and when its other end is
+            closed for writing, all processes are ended.
         has_cgroup: whether the last is the list of a cgroup's processes, which the child joins.
         limits: `cpu_s` and `processes`, for all processes together.
         tmpfs: a file system in memory where the program may make files, empty ones too.
     """
-    # Before there is a child: the program's process has the watcher's memory in it.
+    # Before the fork: the child has a copy of this memory.
     forbid_inspection()
-    # Before there is a child: an orphan that comes first would have another parent.
+    # Before the fork: an earlier orphan would get another parent.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # Where it is ignored, the time of ended children is not counted.
+    # If it were ignored, the time of ended children would not be counted.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
@@ -68,7 +68,7 @@ def fork_watched(
         return
     signal.signal(signal.SIGTERM, _stop)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # Held open here, the channel would not close with the program.
+    # The channel must close when the program ends, so this process does not keep it open.
     sink = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(sink, stream)
@@ -86,7 +86,7 @@ def _watch(child: int, control: int, limits: Mapping[str, int], tmpfs: str) -> s
     """Wait until the child has ended, the control is closed, or a limit is exceeded; return the failure."""
     ended = os.pidfd_open(child)
     num_files = _num_files(tmpfs)
-    while not select.select([ended, control], [], [], LOOK_AGAIN_MS / 1000)[0]:
+    while not select.select([ended, control], [], [], INTERVAL_MS / 1000)[0]:
         for orphan in set(children()) - {child}:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(orphan, os.WNOHANG)
@@ -98,16 +98,16 @@ def _watch(child: int, control: int, limits: Mapping[str, int], tmpfs: str) -> s
 
 
 def _excess(limits: Mapping[str, int]) -> str | None:
-    """Name the failure if what is used exceeds a limit."""
-    # Of a process before its children: one that ends in between must not count twice.
+    """Return the failure if a limit is exceeded, else None."""
+    # Ended children first: a process that ends during the loop must not count twice.
     seconds, threads = _children_s(), 0
     for stat in _descendants():
         seconds += sum(map(int, stat[TIMES])) / TICKS_PER_S
         threads += int(stat[THREADS])
     if seconds > limits["cpu_s"]:
         return "timeout"
-    # The kernel holds the limit; this is for where it counts others too. One that ends and the one that
-    # follows it may both have been seen.
+    # The kernel enforces the limit unless it also counts other programs. The factor of two is needed
+    # because a process that ends and its successor may both be counted.
     return "crash" if threads > 2 * limits["processes"] else None
 
 
@@ -135,7 +135,8 @@ def _kill_all(child: int) -> int:
     status = -signal.SIGKILL
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
-            if running := [pid for pid in children() if _is_running(pid)]:
+            look = os.WEXITED | os.WNOHANG | os.WNOWAIT  # leaves an ended child to be waited for
+            if running := [pid for pid in children() if os.waitid(os.P_PID, pid, look) is None]:
                 for pid in running:
                     os.kill(pid, signal.SIGKILL)
                 time.sleep(0.0005)
@@ -145,17 +146,13 @@ def _kill_all(child: int) -> int:
     return status
 
 
-def _is_running(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-
 def _children_s() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _descendants() -> Iterator[list[str]]:
-    """Yield what `/proc/PID/stat` says of each process below this one, parents first."""
+    """Yield the fields of `/proc/PID/stat` after the name for each process below this one, parents first."""
     pending = children()
     while pending:
         folder = f"/proc/{pending.pop()}"
@@ -166,7 +163,7 @@ def _descendants() -> Iterator[list[str]]:
 
 
 def children() -> list[int]:
-    """Return the processes whose parent this one is."""
+    """Return the ids of the children of this process."""
     return [int(pid) for pid in _read("/proc/thread-self/children").split()]
 
 
@@ -176,7 +173,7 @@ def _read(path: str) -> str:
 
 
 def die_with(parent: int) -> None:
-    """Ask the kernel to end this process when its parent ends, and to give it no privilege again."""
+    """Ask the kernel to end this process with its parent, and to give it no new privileges."""
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -1,20 +1,20 @@
-"""A filter of system calls that a process lays on itself, and on all it starts, for good.
+"""A permanent filter of system calls for a process and all processes that it starts.
 
-A limit on address space does not count what the kernel keeps elsewhere: memory files, shared
-memory, socket and pipe buffers, a tmpfs in a new namespace. Each is refused or kept small here,
-together with what reaches other processes (tracing, keyrings, their limits and priorities) and what
-programs never need and kernels have had holes in. The filter refuses what is listed and whatever is
-newer than the list; a list of what is allowed would have to follow every C library.
+A limit on address space does not count memory that the kernel keeps elsewhere: memory files, shared
+memory, socket and pipe buffers, a tmpfs in a new namespace. Each is refused or limited here, together
+with access to other processes (tracing, keyrings, their limits and priorities) and calls that programs
+never need and that kernels have had vulnerabilities in. The filter refuses listed calls and all newer
+ones; a list of allowed calls would have to follow every C library.
 
-It is written here, and not by `pyseccomp` for `bwrap --seccomp`, because it must hold at every
-level, also where no bubblewrap is, and because it may only begin once the interpreter has started
-and the standard input, a memory file, is there. A filter is an array of 8-byte instructions: load a
-word, compare, jump, return. `clone3` passes its flags by pointer, which no filter can follow: it is
-reported as missing, and C libraries then use `clone`. New namespaces are refused by the same flags,
-which is why bubblewrap needs no `--disable-userns`.
+It is written here, and not by `pyseccomp` for `bwrap --seccomp`, because it must hold with every
+backend, also without bubblewrap, and because it may begin only after the interpreter has started and the
+standard input, a memory file, exists. A filter is an array of 8-byte instructions: load a word, compare,
+jump, return. `clone3` passes its flags by pointer, which a filter cannot follow: it is reported as
+missing, and C libraries then use `clone`. New namespaces are refused by the same flags, so bubblewrap
+needs no `--disable-userns`.
 
-`SIGCHLD` must keep its default: with it ignored, the processor time of ended children is counted
-nowhere.
+`SIGCHLD` must keep its default: if it were ignored, the processor time of ended children would not be
+counted.
 """
 
 import ctypes
@@ -49,14 +49,14 @@ REFUSED = """
     settimeofday 164 170  clock_settime 227 112  clock_adjtime 305 266  adjtimex 159 171
     sethostname 170 161  setdomainname 171 162
 """
-# Calls that only x86_64 has: ports, segments, and the older form of one above.
+# Calls of x86_64 only: ports, segments, and the older form of a call above.
 REFUSED_X86_64 = (172, 173, 154, 253)
-# Name, the two numbers, as above; these are refused for some values of an argument.
+# As above; these are refused for some values of an argument.
 CHECKED = """
     clone 56 220  clone3 435 435  socket 41 198  socketpair 53 199  setsockopt 54 208
     listen 50 201  connect 42 203  fcntl 72 25  rt_sigaction 13 134  setpriority 141 140
 """
-# Of these the first argument is a process, 0 for the one that calls.
+# The first argument of these is a process; 0 is the calling one.
 OF_A_PROCESS = """
     prlimit64 302 261  sched_setparam 142 118  sched_setscheduler 144 119  sched_setaffinity 203 122
     sched_setattr 314 274
@@ -64,27 +64,29 @@ OF_A_PROCESS = """
 FIRST_UNKNOWN, X32 = 463, 0x40000000
 CLONE_NEW = 0x7E020000  # cgroup, UTS, IPC, user, process and network namespaces; mounts
 AF_UNIX, F_SETPIPE_SZ, MAX_BACKLOG = 1, 1031, 128
-SOCK_DGRAM = 2  # as a bit: of Unix sockets only these have it, and raw ones, which become these
-BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and what forces them
+SOCK_DGRAM = (
+    2  # as a bit; of Unix sockets only datagram ones and raw ones, which become those, have it
+)
+BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and their FORCE variants
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 LOAD, EQUAL, AT_LEAST, ABOVE, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x25, 0x45, 0x06
 KILL, ALLOW, ERROR = 0x80000000, 0x7FFF0000, 0x00050000
 INSTRUCTION = struct.Struct("=HBBI")  # code, jumps if true and if false, value
-NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in what a filter sees of a call
+NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in `struct seccomp_data`
 PR_SET_SECCOMP, MODE_FILTER = 22, 2
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 def refuse_calls(may_connect: bool) -> None:
-    """Lay the filter on this process; it must have given up gaining privileges before.
+    """Install the filter in this process, which must have set "no new privileges" before.
 
     Args:
-        may_connect: whether it may connect Unix sockets, or have any that send without; they reach the
-            machine's servers where the file system is the machine's.
+        may_connect: whether it may connect Unix sockets, or have datagram ones; with the machine's own
+            file system they would reach the machine's servers.
 
     Raises:
-        OSError: the kernel takes no filter, or the processor is of another kind.
+        OSError: the kernel accepts no filter, or there is none for this processor.
     """
     machine = os.uname().machine
     if machine not in AUDIT_ARCH:
@@ -93,7 +95,7 @@ def refuse_calls(may_connect: bool) -> None:
     buffer = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HP", len(code) // INSTRUCTION.size, ctypes.addressof(buffer))
     if libc.prctl(PR_SET_SECCOMP, MODE_FILTER, program, 0, 0) < 0:
-        raise OSError(ctypes.get_errno(), "this kernel takes no filter of system calls")
+        raise OSError(ctypes.get_errno(), "this kernel accepts no filter of system calls")
 
 
 def filter_of(machine: str, may_connect: bool) -> Iterator[bytes]:
@@ -125,7 +127,7 @@ def filter_of(machine: str, may_connect: bool) -> Iterator[bytes]:
         yield from _when(number, 0, [*_if(EQUAL, 0, otherwise=refuse)])
     own = [*_if(EQUAL, 0, otherwise=refuse), _op(LOAD, ARGUMENTS + 8)]
     yield from _when(calls["setpriority"], 0, [*own, *_if(EQUAL, 0, otherwise=refuse)])
-    # A call that only asks for the handler has a second argument of null, in both its halves.
+    # A call that only reads the handler has a null pointer as second argument, in both halves.
     sets = [*_if(EQUAL, signal.SIGCHLD, otherwise=ALLOW)]
     for half in (0, 4):
         sets += [_op(LOAD, ARGUMENTS + 8 + half), *_if(EQUAL, 0, otherwise=refuse)]
@@ -145,13 +147,13 @@ def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 
 def _if(test: int, value: int, then: int | None = None, otherwise: int = ALLOW) -> Iterator[bytes]:
-    """Yield a test of the loaded word that ends the filter with one of two results, or goes on."""
+    """Yield a test of the loaded word that ends the filter with a result, or continues."""
     yield _op(test, value, *((0, 1) if then is not None else (1, 0)))
     yield _op(RETURN, otherwise if then is None else then)
 
 
 def _when(number: int, argument: int, body: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield tests of an argument of one call; the call is allowed where none of them refuses."""
+    """Yield tests of an argument of one call, which is allowed unless one of them refuses it."""
     yield _op(EQUAL, number, 0, len(body) + 2)
     yield _op(LOAD, ARGUMENTS + 8 * argument)
     yield from body

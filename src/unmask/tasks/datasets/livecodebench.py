@@ -10,7 +10,7 @@ from typing import Any
 
 from unmask.json_files import parse_json
 from unmask.rewards.code_tests import CallTest, CodeTest, StdioTest
-from unmask.sandbox.isolation import best_walls
+from unmask.sandbox.isolation import best_backend
 from unmask.sandbox.limits import MIB, Limits, ProgramFailedError
 from unmask.sandbox.process import Sandbox
 from unmask.tasks.code_problems import code_grader, code_reference
@@ -117,7 +117,7 @@ def unpickle(text: str) -> Any:
         Exception: the string is anything else.
         ProgramFailedError: it is too large.
     """
-    with Sandbox(best_walls(), LIMITS) as sandbox:
+    with Sandbox(best_backend(), LIMITS) as sandbox:
         sandbox.wait_until_ready()
         sandbox.load(UNPICKLER)
         return sandbox.call("convert", text)
