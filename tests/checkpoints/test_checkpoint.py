@@ -315,7 +315,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a shard in another folder": (
         in_shards(index=lambda m: m.update({"lm_head.weight": "../golden/1.safetensors"})),
-        r"index\.json names '\.\./golden/1\.safetensors': must be a safetensors file beside it",
+        r"index\.json names '\.\./golden/1\.safetensors': must be a safetensors file in the same directory",
     ),
     "a shard by an absolute path": (
         in_shards(index=lambda m: m.update({"lm_head.weight": "/etc/passwd"})),

@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engine.writers import by_engine, prompt_of, results_of, some_asks
+from tests.models.toy import SIGMOID, SOFTMAX
 from tests.toy import toy_model
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.engine import Engine
@@ -22,6 +23,7 @@ WAITS = (
     "_local_scalar_dense",
     "nonzero.default",
     "masked_select",
+    "bincount",
     "_unique2",
     "unique_dim",
 )
@@ -46,7 +48,14 @@ def no_attention(*plan: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"attention": "full", "block_size": 8}, {"is_shifted": True}]
+    "changes",
+    [
+        {},
+        {"attention": "full", "block_size": 8},
+        {"is_shifted": True},
+        {"num_layers": 3, "moe": SOFTMAX},
+        {"num_layers": 3, "moe": SIGMOID},
+    ],
 )
 def test_a_step_of_fixed_sizes_waits_for_nothing(changes: dict[str, Any]) -> None:
     """So it can be captured: with every strategy, filter, edit and mask that requests may ask for."""

@@ -1,14 +1,14 @@
-"""Checkpoint directories in Hugging Face layout: read into a `Model`, written so others can read.
+"""Checkpoint directories in Hugging Face layout: read into a `Model` and written from one.
 
 A directory is `config.json`, safetensors (one file, or shards and their index) and, usually,
 tokenizer files. Reading is strict, and checks every header before it takes memory for a weight. The
 model is built on the meta device and its tensors arrive one at a time, each copied out of the
-mapped file: the peak is the weights themselves, and a file replaced later cannot change a model in
-use. Writing keeps what the source directory says, so that an export loads here and in the family's
+mapped file: peak memory is that of the weights, and a file replaced later cannot change a model in
+use. Writing keeps the source directory's config, so that an export loads here and in the family's
 published code.
 
-Pickled weights are refused, and no code in a directory is ever run. Writes are not atomic: `runs`
-decides where a directory is put together and when it is moved into place.
+Pickled weights are refused, and no code in a directory is run. Writes are not atomic: `runs` writes to a
+temporary directory and moves it into place.
 """
 
 import shutil
@@ -44,7 +44,7 @@ from unmask.models.value_model import VALUE_HEAD, ValueModel
 
 DType = torch.dtype | Literal["auto"] | None
 
-# What an export copies from its source, byte for byte.
+# Files that an export copies from its source, byte for byte.
 COMPANIONS = (
     "*.py",
     "generation_config.json",
@@ -63,7 +63,7 @@ DOWNLOADS = (*COMPANIONS, "config.json", "*.safetensors", INDEX)
 
 
 class GenerationKeys(Keys):
-    """The keys of `generation_config.json` that are used; how to sample is the caller's to say."""
+    """The keys of `generation_config.json` that are used; its sampling parameters are not."""
 
     eos_token_id: TokenIds = None
 
@@ -80,11 +80,11 @@ def load_model(
 
     Args:
         path_or_hub_id: directory, or hub id of a model.
-        device: where the weights go.
+        device: device of the weights.
         dtype: number format in memory; `None` keeps each tensor's own, `auto` is the one
             `config.json` states.
         mask_id: mask token id; by default from `config.json`, else the tokenizer, else the family.
-        block_size: slots per diffusion block; by default from `config.json`, else the family.
+        block_size: positions per diffusion block; by default from `config.json`, else the family.
         family: name or `module:OBJECT` of the family; by default the one of this package that
             `config.json` names.
 
@@ -107,7 +107,7 @@ def fill_from(
     dtype: DType,
     absent: Collection[str] = (),
 ) -> None:
-    """Give a model built on the meta device the weights of a directory, but for those that are `absent`."""
+    """Load the weights of a directory into a model on the meta device, except those in `absent`."""
     stored = read_headers(directory)
     check_tensors(model, stored, absent)
     if dtype == "auto":
@@ -127,14 +127,14 @@ def load_value_model(
 
     Args:
         path_or_hub_id: a policy, or a critic that `save_model` wrote.
-        device: where the weights go.
+        device: device of the weights.
         dtype: number format in memory, as in `load_model`.
         head: `zero` starts a new head on a policy's backbone, `stored` takes the checkpoint's.
-        like: spec of the policy it judges, whose mask id and block size it takes.
+        like: spec of the policy, for mask id and block size.
 
     Raises:
-        ValueError: as `load_model`, and if there is no value head to take, or one that would be
-            thrown away.
+        ValueError: as `load_model`, and if there is no value head to load, or one that would be
+            dropped.
     """
     directory = find_checkpoint(path_or_hub_id)
     if like is None:
@@ -149,7 +149,7 @@ def load_value_model(
     if head == "zero" and has_head:
         raise ValueError(
             f"{directory} has a value head ({VALUE_HEAD}) already: it is a critic; "
-            "go on with it by advantage.head = stored, or name a policy in advantage.path"
+            "continue it with advantage.head = stored, or name a policy in advantage.path"
         )
     fill_from(model, directory, device, dtype, absent=() if has_head else (VALUE_HEAD,))
     if not has_head:
@@ -162,8 +162,8 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     """Return the directory of a checkpoint, downloaded from the hub if it is not a local one.
 
     Raises:
-        ValueError: if it is neither a directory nor a model the hub can give us now, or the directory
-            of a run.
+        ValueError: if it is neither a directory nor a model that the hub has, or is the directory of a
+            run.
     """
     directory = Path(path_or_hub_id)
     if (directory / "model" / "config.json").is_file():
@@ -194,8 +194,8 @@ def read_spec(
 
     Args:
         directory: the checkpoint.
-        mask_id: goes before what the files say.
-        block_size: goes before what the files say.
+        mask_id: takes precedence over the files.
+        block_size: takes precedence over the files.
         family: as in `load_model`.
     """
     directory = Path(directory)
@@ -247,7 +247,7 @@ def choose_mask_id(given: int | None, spec: ModelSpec, known: KnownIds | None) -
 
 
 def find_eos_ids(directory: Path, spec: ModelSpec, known: KnownIds | None) -> tuple[int, ...]:
-    """Return the ids that end a text: both configs' together, else the tokenizer's."""
+    """Return the ids that end a response: those of both configs, else the tokenizer's."""
     path = directory / "generation_config.json"
     generation = read_json(path, GenerationKeys) if path.is_file() else {}
     ids = token_ids(generation.get("eos_token_id")) + spec.eos_ids
@@ -277,8 +277,8 @@ def save_model(
     """Write a checkpoint directory.
 
     Args:
-        model: whose weights are written, in the number format it holds them in; of a critic, backbone
-            and value head. Adapters are merged into them.
+        model: its weights are written in their number format, adapters merged into them; of a critic,
+            backbone and value head.
         directory: made if it is not there; weights of an earlier checkpoint in it are replaced.
         source: directory whose config, tokenizer, generation and code files are kept; by default
             the one the model was loaded from. A source without `config.json`, or none, gives the
@@ -303,15 +303,15 @@ def save_model(
 
 
 def dtype_name(model: Model | ValueModel) -> str:
-    """Return what `config.json` calls the model's number format."""
+    """Return the name of the model's number format in `config.json`."""
     return str(model.dtype).removeprefix("torch.")
 
 
 def restate(source: Path, model: Model | ValueModel, family: Family) -> dict[str, Any]:
-    """Return a source's config, with the fields corrected that no longer hold for the model.
+    """Return a source's config with the fields updated that differ in the model.
 
-    These are a number format converted, and a block size or mask id that the caller put in place of
-    what the files say. Everything else, fields we know nothing of included, stays as it is.
+    These are the number format, and a block size or mask id that the caller gave. All other fields,
+    unknown ones included, are kept.
     """
     config = read_config(source)
     stored = family.read_spec(config)

@@ -3,9 +3,9 @@
 The published ones are autoregressive (`Qwen2ForSequenceClassification`, Qwen3 and Llama likewise): their
 backbone runs here under its causal mask, as blocks of one token. A diffusion family's backbone with
 such a head runs under its own pattern. The conversation is rendered by the model's own chat template
-in its own tokenizer, and the score is read at its last token that is no padding.
+in its own tokenizer, and the score is the head's output at the last token that is not padding.
 
-It never trains; whoever holds it (`rewards.reward_model`) decides where it stands.
+It is never trained; `rewards.reward_model` chooses its device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,9 +35,9 @@ class RewardModel:
         """Freeze a model; `load_reward_model` finds its parts.
 
         Args:
-            model: whose values are the scores.
-            tokenizer: the model's own.
-            pad_ids: tokens that are not scored at the end of a text.
+            model: its values are the scores.
+            tokenizer: of the model.
+            pad_ids: tokens that are skipped at the end of a conversation.
         """
         self.model = model.requires_grad_(False)
         self.tokenizer = tokenizer
@@ -47,7 +47,7 @@ class RewardModel:
         """Return the token ids of a whole conversation, its last turn included.
 
         Raises:
-            ValueError: it is longer than the model was made for.
+            ValueError: if it is longer than the model's context.
         """
         text = render_text(messages, self.tokenizer, add_generation_prompt=False)
         ids = encode(text, self.tokenizer)
@@ -60,43 +60,46 @@ class RewardModel:
         return ids
 
     @torch.no_grad()
-    def score(self, texts: Sequence[Sequence[int]], token_budget: int) -> list[float]:
+    def score(self, conversations: Sequence[Sequence[int]], token_budget: int) -> list[float]:
         """Return the score of each conversation.
 
         Args:
-            texts: token ids, each of one conversation at least one token long.
-            token_budget: most tokens of a forward pass; a longer conversation has one of its own.
+            conversations: token ids of each, at least one.
+            token_budget: most tokens of a forward pass; a longer conversation is passed alone.
         """
         scores: list[float] = []
-        for batch in batches(texts, token_budget):
+        for batch in batches(conversations, token_budget):
             scores += self._score_batch(batch).tolist()
         return scores
 
-    def _score_batch(self, texts: Sequence[Sequence[int]]) -> Tensor:
+    def _score_batch(self, batch: Sequence[Sequence[int]]) -> Tensor:
         device, spec = self.model.device, self.model.spec
-        lengths = torch.tensor([len(ids) for ids in texts])
+        lengths = torch.tensor([len(ids) for ids in batch])
         starts = lengths.cumsum(0) - lengths
-        document = torch.repeat_interleave(torch.arange(len(texts)), lengths)
+        document = torch.repeat_interleave(torch.arange(len(batch)), lengths)  # (T,)
         positions = torch.arange(int(lengths.sum())) - starts[document]
         block = torch.zeros_like(positions) if spec.is_full else positions // _block(spec)
         nothing = torch.zeros_like(positions)
+        # Clean copies alone (0), without shared prefixes (-1).
         structure = torch.stack((document, block, nothing, nothing - 1)).to(device)
-        tokens = torch.tensor([token for ids in texts for token in ids])
-        last = starts + torch.tensor([self._last(ids) for ids in texts])
+        tokens = torch.tensor([token for ids in batch for token in ids])
+        last = starts + torch.tensor([self._last(ids) for ids in batch])
         plan = plan_documents(structure)
         return self.model(tokens.to(device), positions.to(device), plan, last.to(device))
 
     def _last(self, ids: Sequence[int]) -> int:
-        """Return the place of the last token that is no padding; the first, where all are."""
+        """Return the index of the last token that is not padding; 0 where all are."""
         kept = [place for place, token in enumerate(ids) if token not in self._pad_ids]
         return kept[-1] if kept else 0
 
 
-def batches(texts: Sequence[Sequence[int]], token_budget: int) -> Iterator[list[Sequence[int]]]:
-    """Yield neighbouring texts that fit a budget together; one that is larger comes alone."""
+def batches(
+    conversations: Sequence[Sequence[int]], token_budget: int
+) -> Iterator[list[Sequence[int]]]:
+    """Yield neighbouring conversations that fit a budget together; a larger one is yielded alone."""
     batch: list[Sequence[int]] = []
     num_tokens = 0
-    for ids in texts:
+    for ids in conversations:
         if batch and num_tokens + len(ids) > token_budget:
             yield batch
             batch, num_tokens = [], 0
@@ -113,7 +116,7 @@ def load_reward_model(
 
     Args:
         path_or_hub_id: directory, or hub id of a model.
-        device: where the weights go.
+        device: device of the weights.
         dtype: number format in memory, as in `load_model`.
 
     Raises:

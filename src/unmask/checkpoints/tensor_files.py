@@ -1,6 +1,7 @@
-"""Safetensors files that others may read wherever they may read what stands beside them.
+"""Safetensors files with the permissions of any new file.
 
-The package writes its files for their owner alone; a model on a shared disk is for more.
+The safetensors package makes its files readable by their owner alone; a model on a shared disk has more
+readers.
 """
 
 import os
@@ -12,8 +13,8 @@ from torch import Tensor
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors to a file, readable as any new file is here."""
+    """Write tensors to a file with the permissions that the umask gives."""
     save_file(dict(tensors), path, metadata={"format": "pt"})
-    mask = os.umask(0)  # there is no other way to ask
+    mask = os.umask(0)  # the only way to read it is to set it
     os.umask(mask)
     path.chmod(0o666 & ~mask)

@@ -5,8 +5,8 @@ loaded, because that takes half a second. Only files in the directory are read a
 is executed. Special tokens are never added to a text: a chat template writes its own, and models
 without one are prompted with plain text.
 
-A chat template is a program of others: one that raises, or whose text lacks the content of a message,
-is refused by name. Published templates trim contents, and drop the thoughts of earlier assistant
+A chat template is a third party's program: one that raises, or whose output lacks the content of a
+message, is refused by name. Published templates trim contents, and drop the thoughts of earlier assistant
 turns; neither counts as a loss.
 """
 
@@ -28,24 +28,24 @@ from unmask.models.families.json_keys import shortened
 from unmask.types import Message
 
 EOS, MASK = "<eos>", "<mask>"
-# What a decoder puts where bytes are no character yet.
+# A decoder's output for bytes that are not a whole character.
 REPLACEMENT = "\ufffd"
 TEMPLATE_FILE, SETTINGS = "chat_template.jinja", "tokenizer_config.json"
 # A thought of a response; the tag that opens it may stand in the prompt before the response.
 THOUGHT = re.compile(r"<think>.*?</think>|\A(?:(?!<think>).)*?</think>", re.DOTALL)
 TAGS = re.compile("</?think>")
-# What no template holds by itself.
+# Content that no template contains by itself.
 PROBE = Message("user", "How much is 58121 + 30719?")
 
 
 class Tokenizer(Protocol):
-    """What is used of a `transformers` tokenizer."""
+    """The part of a `transformers` tokenizer that is used."""
 
     chat_template: str | None
     eos_token_id: int | None
     pad_token_id: int | None
     mask_token_id: int | None
-    # Of each token that was added: its text is `content`, and `special` whether `decode` leaves it out.
+    # By id; `content` is the text of an added token, `special` whether `decode` omits it.
     added_tokens_decoder: dict[int, Any]
     name_or_path: str
 
@@ -69,7 +69,7 @@ class Tokenizer(Protocol):
 
 
 def has_tokenizer(directory: str | Path) -> bool:
-    """Say whether a directory holds tokenizer files that `load_tokenizer` reads."""
+    """Return whether a directory holds tokenizer files that `load_tokenizer` reads."""
     directory = Path(directory)
     qwen = (directory / "vocab.json", directory / "merges.txt")
     return (directory / "tokenizer.json").is_file() or all(file.is_file() for file in qwen)
@@ -91,7 +91,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     # SDAR checkpoints are published with Qwen's two files alone.
     has_json = (directory / "tokenizer.json").is_file()
     reader = PreTrainedTokenizerFast if has_json else Qwen2Tokenizer
-    read_known_ids(directory)  # names the key of most mistakes
+    read_known_ids(directory)  # raises errors that name the key
     try:
         with _without_marks(directory) as place:
             tokenizer = reader.from_pretrained(
@@ -106,7 +106,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
 
 @contextmanager
 def _without_marks(directory: Path) -> Generator[Path, None, None]:
-    """Give a directory, or a copy of its text files where one begins with a byte order mark."""
+    """Yield a directory, or a copy of its text files if one of them begins with a byte order mark."""
     texts = [file for file in directory.iterdir() if file.suffix in (".json", ".jinja", ".txt")]
     contents = {file.name: file.read_bytes() for file in texts if file.is_file()}
     if not any(content.startswith(BOM_UTF8) for content in contents.values()):
@@ -164,7 +164,7 @@ def decode(token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
 
 
 def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
-    """Return the tokens that `decode` leaves out: id and text."""
+    """Return the tokens that `decode` omits: text by id."""
     added = tokenizer.added_tokens_decoder.items()
     return {index: token.content for index, token in added if token.special}
 
@@ -172,10 +172,14 @@ def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
 def token_pieces(
     token_ids: Sequence[int], tokenizer: Tokenizer, has_special: bool = True
 ) -> list[str]:
-    """Return the text each token adds, special tokens included unless told otherwise.
+    """Return the text that each token adds.
 
-    A character may be spread over several tokens; it stands whole on the last one of them, and the
-    others are empty.
+    A character of several tokens is the text of the last one of them; the others are empty.
+
+    Args:
+        token_ids: of a text.
+        tokenizer: of the ids.
+        has_special: whether special tokens have a text, too.
     """
     pieces: list[str] = []
     waiting: list[int] = []
@@ -184,7 +188,7 @@ def token_pieces(
         text = tokenizer.decode(
             waiting, skip_special_tokens=not has_special, clean_up_tokenization_spaces=False
         )
-        # Four bytes are the longest character; what is broken after that stays so.
+        # The longest character has four bytes; bytes that are broken after that stay broken.
         is_open = text.endswith(REPLACEMENT) and len(waiting) < 4
         pieces.append("" if is_open else text)
         waiting = waiting if is_open else []
@@ -194,16 +198,16 @@ def token_pieces(
 
 
 def text_ends(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """Return how much of `decode(token_ids)` is written after each token, in characters.
+    """Return how many characters of `decode(token_ids)` are complete after each token.
 
-    A prefix of the tokens thus stands for a prefix of the very text that is graded; a character that
-    a prefix holds in part is left out of it.
+    A prefix of the tokens thus maps to a prefix of the text that is graded, without a character that it
+    holds in part.
     """
     text = decode(token_ids, tokenizer)
     pieces = token_pieces(token_ids, tokenizer, has_special=False)
     if "".join(pieces) == text:
         return list(accumulate(map(len, pieces)))
-    # A decoder for which a token's text depends on those before it, or bytes that are no text.
+    # The decoder's text of a token depends on earlier ones, or the bytes are not valid text.
     prefixes = (decode(token_ids[:count], tokenizer) for count in range(1, len(token_ids) + 1))
     agreed = [len(commonprefix((prefix, text))) for prefix in prefixes]  # noqa: RUF071 - no paths
     return list(accumulate([*agreed[:-1], len(text)], max))
@@ -219,9 +223,9 @@ def render_text(
 
     Args:
         messages: the conversation.
-        tokenizer: whose chat template is used.
+        tokenizer: its chat template is used.
         add_generation_prompt: whether the text ends where the assistant's turn begins.
-        options: what the template may ask for, such as SDAR's `enable_thinking`.
+        options: options of the template, such as SDAR's `enable_thinking`.
 
     Raises:
         ValueError: naming the file of the template, if it raises or loses the content of a message.
@@ -236,7 +240,7 @@ def render_text(
 def check_template(tokenizer: Tokenizer) -> None:
     """Refuse a chat template that raises on a plain question or drops it.
 
-    A short question may be found in the template's own words by chance; this one is not.
+    A short question may occur in the template itself by chance; `PROBE` does not.
 
     Raises:
         ValueError: naming the file of the template.
@@ -257,7 +261,7 @@ def _apply_template(
         text = tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=add_generation_prompt, **options
         )
-    except Exception as error:  # whatever the template does
+    except Exception as error:  # a template may raise anything
         raise ValueError(f"{file}: chat_template fails: {_first_line(error)}") from error
     wanted: Counter[str] = Counter()
     for number, message in enumerate(messages, start=1):
@@ -272,9 +276,9 @@ def _apply_template(
 
 
 def _pieces(message: Message, is_last: bool) -> list[str]:
-    """Return the texts that a rendered conversation must hold of a message."""
+    """Return the parts of a message that a rendered conversation must contain."""
     pieces = [message.content]
-    if message.role == "assistant":  # a template may lay out anew, or drop, what it thought
+    if message.role == "assistant":  # a template may reformat, or drop, its thoughts
         pieces = TAGS.split(message.content) if is_last else THOUGHT.split(message.content)
     return [piece.strip() for piece in pieces]
 

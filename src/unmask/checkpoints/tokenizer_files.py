@@ -1,8 +1,8 @@
-"""Which ids a tokenizer knows, read off its files without loading it.
+"""The token ids of a tokenizer, read from its files without loading it.
 
-A checkpoint's spec needs three numbers of the tokenizer: how many ids it decodes, and the ids of its
-mask and end-of-text tokens. Loading it for them would import `transformers`: half a second and 20 MiB,
-every time a model is loaded.
+A checkpoint's spec needs three numbers: how many ids the tokenizer decodes, and the ids of its mask and
+end-of-text tokens. Loading it for them would import `transformers`: half a second and 20 MiB every time
+a model is loaded.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ WrittenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
 class AddedToken(Keys):
-    """A token that is spelled as an object."""
+    """A token that is stored as an object."""
 
     content: str
 
@@ -63,12 +63,12 @@ class SettingsKeys(Keys):
 
 
 class KnownIds(NamedTuple):
-    """What a spec needs of a tokenizer.
+    """The ids of a tokenizer that a spec needs.
 
     Attributes:
         num_tokens: one more than the largest id it decodes; ids may have gaps.
-        mask_token_id: of its mask token; `None` if it has none.
-        eos_token_id: of its end-of-text token; likewise.
+        mask_token_id: id of its mask token; `None` if it has none.
+        eos_token_id: id of its end-of-text token; `None` if it has none.
     """
 
     num_tokens: int
@@ -77,10 +77,10 @@ class KnownIds(NamedTuple):
 
 
 def read_known_ids(directory: Path) -> KnownIds:
-    """Read the files of a tokenizer: `tokenizer.json`, else Qwen's `vocab.json`, and what goes with them.
+    """Read the ids from `tokenizer.json`, else Qwen's `vocab.json`, and the files of special tokens.
 
     Raises:
-        ValueError: naming the file that is not JSON, or its key that is not what it must be.
+        ValueError: naming the file that is not JSON, or its key that has a wrong value.
     """
     ids = _vocabulary(directory) | _added(directory)
     if not ids:
@@ -110,7 +110,7 @@ def _vocabulary(directory: Path) -> dict[str, int]:
 
 
 def _added(directory: Path) -> dict[str, int]:
-    """Return the tokens that were added beside the vocabulary."""
+    """Return the tokens that were added to the vocabulary."""
     settings = _optional(directory / "tokenizer_config.json", SettingsKeys)
     decoder = settings.get("added_tokens_decoder") or {}
     listed = {token["content"]: int(index) for index, token in decoder.items()}
@@ -118,5 +118,5 @@ def _added(directory: Path) -> dict[str, int]:
 
 
 def _text(token: Any) -> Any:
-    """Return a special token's text; files spell it as a string, or as an object with its content."""
+    """Return a special token's text; files store a string, or an object with its content."""
     return token["content"] if isinstance(token, dict) else token

@@ -1,4 +1,4 @@
-"""What a run keeps of a critic in a directory: as much as it has trained.
+"""Files of a critic: the parts that a run has trained.
 
 a backbone of its own     a checkpoint of its family, `value_head.weight` among its tensors
 adapters of its own       a `peft` directory, and the head in `value_head.safetensors`
@@ -22,12 +22,12 @@ HEAD = "value_head.safetensors"
 
 
 def is_whole(model: ValueModel | ActorCritic) -> TypeGuard[ValueModel]:
-    """Say whether all of a critic is trained, so that `save_critic` writes a checkpoint."""
+    """Return whether all of a critic is trained, so that `save_critic` writes a whole checkpoint."""
     return isinstance(model, ValueModel) and not adapters(model)
 
 
 def save_critic(model: ValueModel | ActorCritic, directory: str | Path) -> None:
-    """Write what is trained of a critic, so that a run can go on with it.
+    """Write the trained parts of a critic, from which a run can resume.
 
     Args:
         model: the critic.
@@ -59,10 +59,10 @@ def save_head(head: ValueHead, directory: str | Path) -> None:
 
 @torch.no_grad()
 def load_head(head: ValueHead, path_or_hub_id: str | Path) -> None:
-    """Give a value head the weight of a stored one, be it alone or in a checkpoint.
+    """Load the weight of a stored value head, from a file of its own or from a checkpoint.
 
     Raises:
-        ValueError: naming the directory that holds none, or one of another width.
+        ValueError: naming the directory that has no head, or has one of another width.
     """
     directory = find_checkpoint(path_or_hub_id)
     file = directory / HEAD

@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint: which of our parameters each one holds, read strictly and written back.
+"""The tensors of a checkpoint and the parameters they hold: strict reading, and writing.
 
-A file's tensor is usually one parameter. Where a family stores projections fused, it is several of
-ours one below the other; where it stores experts one by one, each is a slice of our stacked
+A file's tensor is usually one parameter. Where a family stores projections fused, it is several
+parameters concatenated along the rows; where it stores experts one by one, each is a slice of a stacked
 parameter. Both follow from the family's names alone, for reading and for writing.
 """
 
@@ -48,8 +48,8 @@ class Part:
     """One of our tensors, or one expert's slice of it.
 
     Attributes:
-        name: of the parameter or buffer.
-        expert: index into its first dimension; `None` for the whole of it.
+        name: name of the parameter or buffer.
+        expert: index into its first dimension; `None` for the whole tensor.
     """
 
     name: str
@@ -69,7 +69,7 @@ def held_tensors(model: Model | ValueModel) -> dict[str, Tensor]:
 
 
 def stored_parts(model: Model | ValueModel) -> dict[str, list[Part]]:
-    """Return what each tensor of a checkpoint holds, from top to bottom."""
+    """Return the parts of each tensor of a checkpoint, in the order of its rows."""
     family = family_named(model.spec.family)
     parts: dict[str, list[Part]] = {}
     for name, tensor in held_tensors(model).items():
@@ -87,7 +87,7 @@ def stored_parts(model: Model | ValueModel) -> dict[str, list[Part]]:
 
 
 def spare_names(model: Model | ValueModel) -> set[str]:
-    """Return the names of tensors a checkpoint may hold besides the model's: a tied head, or a critic's policy's."""
+    """Return names that a checkpoint may hold in addition: a tied head, or the head of a critic's policy."""
     if isinstance(model, Model) and not model.spec.is_tied:
         return set()
     return {family_named(model.spec.family).weight_name("head.projection.weight")}
@@ -111,7 +111,7 @@ def weight_files(directory: Path) -> list[Path]:
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise ValueError(
-                f"{index} names {name!r}: must be a safetensors file beside it, without a folder"
+                f"{index} names {name!r}: must be a safetensors file in the same directory"
             )
         if not (directory / name).is_file():
             raise ValueError(f"{index} names {name}, which is not there")
@@ -147,8 +147,8 @@ def open_tensors(file: Path) -> safe_open:
 def read_headers(directory: Path) -> dict[str, Stored]:
     """Return the tensors of a checkpoint, by name, from the headers of its files.
 
-    Tables of rotary angles, which some checkpoints hold beside the weights, are left out: they follow
-    from `config.json`.
+    Tables of rotary angles, which some checkpoints hold too, are left out: they follow from
+    `config.json`.
 
     Raises:
         ValueError: as `weight_files`; or a file is broken, or it and the index disagree about which
@@ -183,17 +183,17 @@ def check_tensors(
 ) -> None:
     """Compare the files' headers with the parameters of a model, before any weight is read.
 
-    A tied checkpoint may hold its head a second time; the embedding counts, as in the published
-    code. A critic may come from a policy, whose language head it leaves there.
+    A tied checkpoint may hold its head a second time; the embedding is used, as in the published
+    code. A critic may be loaded from a policy, without its language head.
 
     Args:
-        model: on the meta device, as yet.
-        stored: what `read_headers` returned.
+        model: on the meta device.
+        stored: result of `read_headers`.
         absent: tensors of the model that the files must not hold.
 
     Raises:
-        ValueError: naming the tensors that are missing, unexpected, of another shape or no floating
-            numbers, and their file.
+        ValueError: naming the tensors that are missing, unexpected, of another shape or not of a
+            floating-point format, and their file.
     """
     moe = model.spec.moe
     if moe is not None and len(moe.layers) * moe.num_experts > len(
@@ -240,7 +240,7 @@ def fill(
     device: torch.device,
     dtype: torch.dtype | None,
 ) -> None:
-    """Give a model built on the meta device its weights, one tensor at a time.
+    """Load the weights of a model on the meta device, one tensor at a time.
 
     Buffers keep the number format of the file.
     """
@@ -266,7 +266,7 @@ def _put(
     """Copy a piece of a mapped file into its place; a mapped tensor would change with its file.
 
     Raises:
-        ValueError: if the experts of a stack come in several number formats, and are to keep them.
+        ValueError: if the experts of a stack have several number formats, and no common one is asked for.
     """
     path, _, leaf = part.name.rpartition(".")
     module = model.get_submodule(path)
@@ -295,8 +295,8 @@ def stored_tensors(model: Model | ValueModel, source: Path | None) -> dict[str, 
     """Return the tensors a checkpoint of this model holds, by the checkpoint's names.
 
     Args:
-        model: whose tensors.
-        source: a checkpoint the model came from; where that holds a tied head twice, so does this.
+        model: the model.
+        source: checkpoint that the model was loaded from; a tied head is written twice if it is there.
     """
     held = held_tensors(model)
     tensors: dict[str, Tensor] = {}

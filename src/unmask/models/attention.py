@@ -1,21 +1,21 @@
-"""Who sees whom, and the dense attention that follows from it.
+"""The attention mask of packed documents (`sees`) and its dense implementations.
 
 Attention is an argument of the model: `attend(layer, q, k, v)` with `q (T, H, E)` and
 `k, v (T, Hk, E)`, already normed and rotated, returns `(T, H, E)`. An attend is a frozen record of
 tensors that is *planned* once per pack or tick and only *run* inside the model. Training plans one
 from a pack's structure, the dense reference from an explicit mask, the engine from its cache
-(`engine/attention.py`); the model cannot tell them apart.
+(`engine/attention.py`); the model's code is the same for all.
 
 The structure of a packed token is four integers, stacked `(4, T)`: its document, its block on the
-grid of that document, its copy (0 is the clean text, every noisy copy of a block has its own
+grid of that document, its copy (0 is the clean copy, every noisy copy of a block has its own
 number), and its prefix: the document whose clean blocks it shares (-1 for none), so that the prompt
 of a group is laid out once.
 
-On CPU the last bits of a row depend on the rows beside it (on whether they fill a tile of a matrix
-product) and on how many keys a sum runs over. The engine promises the reference sampler's bits
-(`tests/invariants/test_law_1_engine_is_the_reference.py`), so wherever the two run, rows are padded
-to whole tiles (`models/row_tile.py`), queries to multiples of `QUERY_TILE`, and keys are summed in chunks
-of `KEY_CHUNK`, one after the other: a masked chunk adds an exact zero.
+On CPU the last bits of a row depend on the number of rows (on whether they fill a tile of a matrix
+product) and on how many keys a sum runs over. The engine must reproduce the reference sampler's bits
+(`tests/invariants/test_law_1_engine_is_the_reference.py`), so both pad rows to whole tiles
+(`models/row_tile.py`) and queries to multiples of `QUERY_TILE`, and sum keys in chunks of `KEY_CHUNK`, one
+after the other: a masked chunk adds an exact zero.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def round_up(count: int, tile: int) -> int:
 
 
 def sees(query: Tensor | Sequence[Tensor], key: Tensor | Sequence[Tensor]) -> Tensor:
-    """Say which keys a query may attend to.
+    """Return the mask of the keys that each query may attend to.
 
     A clean token of block j sees the clean blocks up to j of its document and of its prefix; a
     token of a noisy copy of block j sees the clean blocks before j, and its own copy.
@@ -63,13 +63,14 @@ def sees(query: Tensor | Sequence[Tensor], key: Tensor | Sequence[Tensor]) -> Te
 
 @dataclass(frozen=True, slots=True)
 class DenseAttend:
-    """Attention in rows, under a dense mask within each; rows of about one size are a group.
+    """Attention in batches of padded rows under dense masks; rows of similar size are one group.
 
     Attributes:
         queries: packed index of every group's queries `(B, Lq)`, flattened and joined.
         keys: packed index of every group's keys `(B, Lk)`, likewise.
-        masks: `(B, 1, Lq, Lk)` bool of each group, who sees whom; every query sees at least one key.
-        place: `(T,)` where each packed token stands in `queries`.
+        masks: `(B, 1, Lq, Lk)` bool of each group, True where a query attends to a key; every query
+            attends to at least one.
+        place: `(T,)` index of each packed token in `queries`.
     """
 
     queries: Tensor
@@ -78,8 +79,8 @@ class DenseAttend:
     place: Tensor
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend within rows; `layer` is not needed, because nothing is cached."""
-        # One gather for all groups: in the backward pass each is a sum over all tokens.
+        """Attend within rows; `layer` is unused, because nothing is cached."""
+        # One gather for all groups: the backward pass of each gather sums over all tokens.
         queries = q.index_select(0, self.queries).split([m[..., 0].numel() for m in self.masks])
         num_keys = [m[:, :, 0].numel() for m in self.masks]
         keys = k.index_select(0, self.keys).split(num_keys)
@@ -92,12 +93,12 @@ class DenseAttend:
 
 
 def _rows(packed: Tensor, mask: Tensor) -> Tensor:
-    """Cut one group's packed `(B * L, ...)` into its mask's `B` rows."""
+    """Return one group's packed `(B * L, ...)` as the `B` rows of its mask, `(B, L, ...)`."""
     return packed.unflatten(0, (mask.shape[0], -1))
 
 
 def gather_rows(packed: Tensor, index: Tensor) -> Tensor:
-    """Take `(B, L)` rows of a packed `(T, ...)` tensor: `(B, L, ...)`."""
+    """Return rows `index (B, L)` of a packed `(T, ...)` tensor: `(B, L, ...)`."""
     return packed.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
@@ -123,8 +124,8 @@ def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Te
             of one product.
         keys: `(B * Hk, Lk, E)`, `Lk` a multiple of `KEY_CHUNK`.
         values: the same.
-        hidden: `(B, 1, Lq, n)` bool, which of the last `n` keys a row does not see; the others it
-            sees. A row that sees nothing gives NaN.
+        hidden: `(B, 1, Lq, n)` bool, True where a query does not attend to one of the last `n` keys;
+            earlier keys are attended to. A row without any key gives NaN.
 
     Returns:
         `(B * Hk, r * Lq, E)`.
@@ -144,13 +145,14 @@ def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Te
 
 @dataclass(frozen=True, slots=True)
 class ChunkedAttend:
-    """Attention in rows of equal length, keys in chunks: the exact twin of the engine's.
+    """Attention in rows of equal length, keys in chunks: the same bits as the engine's.
 
     Attributes:
         queries: `(B, Lq)` packed index of the queries.
         keys: `(B, Lk)` packed index of the keys, whole chunks.
-        hidden: `(B, 1, Lq, Lk)` bool, who does not see whom; every query sees at least one key.
-        place: `(T,)` where each packed token stands in `queries`.
+        hidden: `(B, 1, Lq, Lk)` bool, True where a query does not attend to a key; every query attends
+            to at least one.
+        place: `(T,)` index of each packed token in `queries`.
     """
 
     queries: Tensor
@@ -159,9 +161,11 @@ class ChunkedAttend:
     place: Tensor
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend within rows; `layer` is not needed, because nothing is cached."""
+        """Attend within rows; `layer` is unused, because nothing is cached."""
+        # (B, Lk, Hk, E) -> (B * Hk, Lk, E)
         keys, values = (gather_rows(x, self.keys).transpose(1, 2).flatten(0, 1) for x in (k, v))
         queries = gather_rows(q, self.queries).transpose(1, 2)  # (B, H, Lq, E)
+        # Query heads that share a key head are neighbours: (B, H, Lq, E) -> (B * Hk, H / Hk * Lq, E)
         folded = queries.reshape(len(keys), -1, q.shape[-1])
         mixed = attend_chunks(folded, keys, values, self.hidden).view(queries.shape)
         return mixed.transpose(1, 2).flatten(0, 1).index_select(0, self.place)
@@ -171,8 +175,8 @@ def plan_rows(allowed: Tensor, num_rows: int) -> ChunkedAttend:
     """Plan attention for `B` sequences of `L` tokens laid one after the other.
 
     Args:
-        allowed: `(B, L, L)` bool; a query that sees nothing is given itself, so that its numbers
-            stay finite.
+        allowed: `(B, L, L)` bool; a query without any key attends to itself, so that its output is
+            finite.
         num_rows: packed tokens, at least `B * L`; the rest is padding.
     """
     batch, length, _ = allowed.shape
@@ -182,15 +186,14 @@ def plan_rows(allowed: Tensor, num_rows: int) -> ChunkedAttend:
     index = torch.arange(batch * length, device=device).view(batch, length)
     more_queries = round_up(length, QUERY_TILE) - length
     more_keys = (0, round_up(length, KEY_CHUNK) - length)
+    # The last query again up to a whole tile.
     repeated = torch.arange(length + more_queries, device=device).clamp(max=length - 1)
-    row, column = _divide(torch.arange(num_rows, device=device), length)
+    place = torch.arange(num_rows, device=device)
+    row, column = place // length, place % length
     return ChunkedAttend(
         queries=index[:, repeated],
         keys=F.pad(index, more_keys),
         hidden=~F.pad(allowed[:, repeated], more_keys)[:, None],
+        # Into the padded (B, Lq); rows of padding read query 0.
         place=(row * len(repeated) + column).where(row < batch, 0),
     )
-
-
-def _divide(number: Tensor, by: int) -> tuple[Tensor, Tensor]:
-    return number // by, number % by

@@ -1,4 +1,4 @@
-"""The gated feed-forward of a layer, which every family shares."""
+"""The gated feed-forward of a layer, shared by all families."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

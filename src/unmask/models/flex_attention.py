@@ -1,14 +1,13 @@
 """FlexAttention: the attention of a pack on a GPU, without a mask of tokens by tokens.
 
-The mask is `sees`, as everywhere, asked for one pair at a time inside the kernel. What the kernel must
-know beforehand is which tiles of `TILE` queries by `TILE` keys to visit, and which of those need not
-ask. Both follow from the least and greatest document, block, copy and prefix of each tile, so planning
-a pack of `T` tokens takes `(T / TILE)^2` comparisons and never waits for the device. Tiles are read off
-clean and noisy tokens apart: a tile in which one document's copies end and the next one's text begins
-would otherwise seem to reach everything between.
+The mask is `sees`, as everywhere, evaluated for one pair at a time inside the kernel. The kernel needs two
+tables beforehand: the tiles of `TILE` queries by `TILE` keys to visit, and those of them without a masked
+pair. Both follow from the least and greatest document, block, copy and prefix of each tile, so planning
+a pack of `T` tokens takes `(T / TILE)^2` comparisons and never waits for the device. Clean and noisy
+tokens of a tile have ranges of their own: the joint range of a tile in which one document's noisy copies
+end and the next one's clean copy begins would cover everything between.
 
-A range is a promise in one direction: a tile may be visited in vain, and is then masked in full; none
-that holds a visible pair is left out.
+Ranges are conservative: a visited tile may turn out fully masked; no tile with a visible pair is left out.
 """
 
 from collections.abc import Callable
@@ -46,13 +45,13 @@ class FlexAttend:
     """Attention of a pack in one kernel.
 
     Attributes:
-        mask: who sees whom, and the tiles in which anybody does.
+        mask: the mask of pairs, and the tiles with visible ones.
     """
 
     mask: BlockMask
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend within the pack; `layer` is not needed, because nothing is cached."""
+        """Attend within the pack; `layer` is unused, because nothing is cached."""
         return attend_flex(q, k, v, self.mask)
 
 
@@ -60,7 +59,7 @@ def plan_flex(structure: Tensor) -> FlexAttend:
     """Plan attention for a pack.
 
     Args:
-        structure: `(4, T)`, in any order; the nearer what belongs together, the fewer tiles.
+        structure: `(4, T)`, in any order; fewer tiles are visited if related tokens are near each other.
     """
     some, every = find_tiles(structure)
     length = structure.shape[1]
@@ -76,7 +75,7 @@ def plan_flex(structure: Tensor) -> FlexAttend:
 
 
 def find_tiles(structure: Tensor) -> tuple[Tensor, Tensor]:
-    """Say in which tiles a query may see a key, and in which each of them sees each.
+    """Return the tiles with visible pairs, and those without masked ones.
 
     Args:
         structure: `(4, T)`.
@@ -95,7 +94,7 @@ def find_tiles(structure: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _may_see(low: Tensor, high: Tensor, kind: int) -> Tensor:
-    """Say which tiles hold a key that a query of a kind may see, by the ranges `(2, 4, tiles)` of both kinds."""
+    """Return the tiles with a key that queries of a kind may attend to, by the ranges `(2, 4, tiles)` of both kinds."""
 
     def overlap(query: Tensor, query_end: Tensor, key: Tensor, key_end: Tensor) -> Tensor:
         return (query[..., None] <= key_end[..., None, :]) & (
@@ -103,14 +102,14 @@ def _may_see(low: Tensor, high: Tensor, kind: int) -> Tensor:
         )
 
     # The query's document (0) and its prefix (3), against the documents of clean keys.
-    texts = overlap(low[kind, ::3], high[kind, ::3], low[0, :1], high[0, :1]).any(0)
+    sources = overlap(low[kind, ::3], high[kind, ::3], low[0, :1], high[0, :1]).any(0)
     is_before = low[0, 1] < high[kind, 1, :, None]
     is_own = overlap(low[kind, :3], high[kind, :3], low[kind, :3], high[kind, :3]).all(0)
-    return (texts & is_before) | is_own
+    return (sources & is_before) | is_own
 
 
 def _all_see(low: Tensor, high: Tensor) -> Tensor:
-    """Say in which tiles every query sees every key, by the ranges `(4, tiles)` of all tokens."""
+    """Return the tiles in which every query attends to every key, by the ranges `(4, tiles)` of all tokens."""
     is_one = low == high
     is_same = is_one[:3, :, None] & (low[:3, :, None] == low[:3, None, :]) & is_one[:3, None, :]
     is_prefix = is_one[3, :, None] & (low[3, :, None] == low[0]) & is_one[0]
@@ -119,11 +118,11 @@ def _all_see(low: Tensor, high: Tensor) -> Tensor:
 
 
 def _in_tiles(structure: Tensor) -> Tensor:
-    """Cut `(4, T)` into `(4, tiles, TILE)`; who shares no prefix shares its own document, which says the same."""
+    """Return `(4, T)` as `(4, tiles, TILE)`; a token without a prefix gets its own document, which is equivalent."""
     document, block, copy, prefix = structure
     whole = torch.stack((document, block, copy, prefix.where(prefix >= 0, document)))
     length = structure.shape[1]
-    # What fills the last tile is of another document, so that nobody sees all of it.
+    # Padding of the last tile belongs to another document, so that no tile with it counts as unmasked.
     other = whole[:, -1:].clone()
     other[::3] += 1
     return torch.cat((whole, other.expand(-1, round_up(length, TILE) - length)), 1).unflatten(
@@ -132,13 +131,13 @@ def _in_tiles(structure: Tensor) -> Tensor:
 
 
 def _listed(tiles: Tensor) -> tuple[Tensor, Tensor]:
-    """Return, for each row of tiles, how many are set, and which, those first: `(1, 1, n)` and `(1, 1, n, n)`."""
+    """Return of each row of tiles the number of set ones, `(1, 1, n)`, and their indices first, `(1, 1, n, n)`."""
     order = tiles.int().argsort(dim=-1, descending=True, stable=True)
     return tiles.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
 
 
 def _mask_of(structure: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """Return `sees` as the kernel asks for it: of one query and one key of a batch and a head."""
+    """Return `sees` in the kernel's form: of one query and one key of a batch and a head."""
     document, block, copy, prefix = structure.int()
 
     def mask(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

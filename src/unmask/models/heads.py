@@ -1,12 +1,11 @@
-"""Heads: what is read off the hidden states of the scored rows.
+"""Heads: functions of the hidden states of the scored rows.
 
-The language head has two faces. Without targets it returns raw fp32 logits, for samplers. With
-targets it returns the log-probability of each target and the entropy of its distribution, in the
-one definition both the engine and the learner use: fp32, at the trajectory's temperature, over the
-ids the engine may draw. Full `(T, V)` logits never exist in training: rows are scored in chunks,
-recomputed in the backward pass.
+Without targets the language head returns raw fp32 logits, for samplers. With targets it returns the
+log-probability of each target and the entropy of its distribution, in the one definition that engine
+and learner share: fp32, at the trajectory's temperature, over the ids the engine may draw. Full `(T, V)`
+logits never exist in training: rows are scored in chunks, recomputed in the backward pass.
 
-The value head reads one number: what the rest of the response is expected to earn.
+The value head returns one number per row: the expected return of the rest of the response.
 """
 
 from typing import NamedTuple
@@ -18,18 +17,18 @@ from torch.utils.checkpoint import checkpoint
 
 from unmask.models.spec import ModelSpec
 
-# Logits held at a time when scoring: 64 MiB of them on CPU, where a second chunk would cost a second
-# gradient of the head's weight, as large as that. A GPU wants its rows by the thousand.
+# Logits held at a time when scoring: 64 MiB of them on CPU, where each further chunk costs a gradient of
+# the head's whole weight. A GPU needs thousands of rows to be busy.
 CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
 NARROW = (torch.bfloat16, torch.float16)
 
 
 class Targets(NamedTuple):
-    """What is scored at each scored row.
+    """The token scored at each scored row.
 
     Attributes:
         ids: `(S,)` token ids.
-        temperatures: `(S,)` the temperature each was drawn at.
+        temperatures: `(S,)` temperature at which each was drawn.
     """
 
     ids: Tensor
@@ -37,7 +36,7 @@ class Targets(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The language head's judgement of the targets: `logprobs (S,)` and, without gradient, `entropy (S,)`."""
+    """Log-probabilities of the targets, `logprobs (S,)`, and without gradient their `entropy (S,)`."""
 
     logprobs: Tensor
     entropy: Tensor
@@ -49,7 +48,7 @@ def widen(tensor: Tensor) -> Tensor:
 
 
 def drawable_ids(spec: ModelSpec) -> Tensor:
-    """Return `(V,)` bool, the ids the engine may draw: those the tokenizer knows, the mask id excepted."""
+    """Return `(V,)` bool, the ids the engine may draw: those of the tokenizer except the mask id."""
     drawable = torch.ones(spec.vocab_size, dtype=torch.bool)
     drawable[spec.num_drawable :] = False
     if spec.mask_id is not None:
@@ -83,7 +82,7 @@ class LanguageHead(nn.Module):
 
     def _score(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
         logits = widen(self.projection(hidden))
-        # In place: each copy that is not made is as large as all of a chunk's logits.
+        # In place: a copy would be as large as all of a chunk's logits.
         logits.div_(temperatures[:, None].to(logits.dtype)).masked_fill_(~self.drawable, -torch.inf)
         logprobs = logits.log_softmax(-1)  # (rows, V)
         del logits
@@ -96,7 +95,7 @@ class ValueHead(nn.Module):
     """Hidden states to values: one bias-free row of weights."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        """Start from zero: an untrained critic says nothing, and the advantage is the return."""
+        """Start from zero: the values of an untrained critic are 0, and the advantage is the return."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, spec.width))
 

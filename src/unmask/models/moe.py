@@ -73,7 +73,7 @@ def grouped_sigmoid(logits: Tensor, bias: Tensor, spec: MoESpec) -> tuple[Tensor
 
 
 class Experts(nn.Module):
-    """The gated feed-forwards of all experts, stacked."""
+    """The gated feed-forwards of all experts of a layer."""
 
     def __init__(self, width: int, spec: MoESpec) -> None:
         """Build the three stacked projections."""

@@ -1,4 +1,4 @@
-"""Where a model is put and in which number format: the names a user may write, checked before torch sees them."""
+"""Device and number format of a model from the names in a config, with errors that name the key."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ def device_of(device: Any, key: str = "device") -> str:
 
     Args:
         device: `cpu`, `cuda`, `cuda:1`, a `torch.device`, or `auto` for the GPU if there is one.
-        key: what the user wrote it as.
+        key: name of the setting, for the message.
 
     Raises:
-        ValueError: for a device that this machine has not.
+        ValueError: for a device that this machine does not have.
     """
     name = str(device) if isinstance(device, torch.device) else device
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -36,7 +36,7 @@ def dtype_of(dtype: Any, device: str, key: str = "dtype") -> torch.dtype:
     """Return a number format; `auto` is float32 on CPU and bfloat16 on CUDA.
 
     Raises:
-        ValueError: for what is no floating-point format that a model runs in.
+        ValueError: for anything but a floating-point format that a model runs in.
     """
     if dtype == "auto":
         return torch.bfloat16 if device.startswith("cuda") else torch.float32

@@ -1,14 +1,14 @@
-"""How many rows a matrix product needs at least, so that the bits of a row are its own.
+"""The row tile: the number of rows to which products are padded so that a row's bits are reproducible.
 
 A library chooses its kernel by the shape of a product, and kernels sum in different orders. On CPU the
-bits of a row do not depend on the rows beside it where all rows are whole tiles, but how large a tile
-must be depends on the processor and on how many terms a sum has: MKL on an Intel Xeon with AMX multiplies
-8 rows otherwise than 16 once there are 192 terms. So it is tried: products of a model's own widths, whole
+bits of a row do not depend on the other rows if all products have whole tiles of rows. The necessary size
+depends on the processor and on the number of terms in a sum: MKL on an Intel Xeon with AMX uses different
+kernels for 8 and for 16 rows from 192 terms on. So it is measured: products of a model's own widths, whole
 and cut into pieces, for each size of tile until all bits agree. A trial is made once per process and
-shape, with random numbers. Of a weight of more than `MOST_ELEMENTS` it takes the first columns only: how
-the terms of one number are summed was seen to depend on the rows and the terms, never on the columns.
+shape, with random numbers. Of a weight of more than `MOST_ELEMENTS` it takes the first columns only: in
+all measurements the order of a sum depended on rows and terms, never on columns.
 
-On other devices than the CPU nothing is tried, and the smallest tile is used: law 1 is not promised there.
+On other devices nothing is measured and the smallest tile is used: law 1 does not hold there.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unmask.models.transformer import Model
 
 TILES = (ROW_TILE, 2 * ROW_TILE, 4 * ROW_TILE, 8 * ROW_TILE)
-# Rows of a trial, and elements of its weight: more would take longer than they can tell.
+# Rows of a trial, and elements of its weight: enough to separate the kernels, in little time.
 FEWEST_ROWS, MOST_ROWS, ROW_ELEMENTS = 256, 2048, 2**27
 MOST_ELEMENTS = 2**22
 
@@ -68,12 +68,12 @@ def products(module: nn.Module) -> set[Product]:
 
 
 def row_tile(shapes: Iterable[Product]) -> int:
-    """Return the smallest tile that keeps the bits of all products; one where none does is left out."""
+    """Return the smallest tile that keeps the bits of all products; products without one are left out."""
     return max((tile_of(product) or ROW_TILE for product in shapes), default=ROW_TILE)
 
 
 def inexact(model: "Model") -> list[str]:
-    """Return the computations of a model whose bits depend here on the rows beside them, in words."""
+    """Return descriptions of the computations of a model whose bits depend on the other rows here."""
     if model.device.type != "cpu":
         return []
     found = sorted(str(product) for product in products(model) if tile_of(product) is None)
@@ -85,7 +85,7 @@ def inexact(model: "Model") -> list[str]:
 
 
 def tile_of(product: Product) -> int | None:
-    """Return the smallest tile that keeps a row's bits in this product, as this process multiplies now."""
+    """Return the smallest tile that keeps a row's bits in this product; `None` for none."""
     return tried_tile(product, torch.get_num_threads())
 
 
@@ -117,8 +117,8 @@ def least_tile(multiply: Callable[[Tensor], Tensor], x: Tensor) -> int | None:
     """Return the smallest tile for which rows of `x (T, in)` have the same bits in every piece; `None` for none.
 
     Args:
-        multiply: rows to what they become.
-        x: a multiple of the largest tile.
+        multiply: the product, as a function of its rows.
+        x: rows, a multiple of the largest tile.
     """
     whole = multiply(x)
     for tile in TILES:
@@ -138,12 +138,12 @@ def _cut(count: int, tile: int) -> list[int]:
 
 @cache
 def attention_holds(head_width: int, num_shared: int, threads: int) -> bool:
-    """Return whether attention in fp32 keeps a row's bits beside other rows and more, masked keys.
+    """Return whether attention in fp32 keeps a row's bits among other rows and with more, masked keys.
 
     Args:
-        head_width: of the heads.
-        num_shared: query heads that share keys.
-        threads: in use, which only tells trials apart.
+        head_width: width of the heads.
+        num_shared: query heads per key head.
+        threads: number in use, a part of the cache's key.
     """
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(2, num_shared, 64, head_width, generator=generator)

@@ -1,14 +1,13 @@
-"""What a checkpoint is, in numbers: the only thing the backbone is built from.
+"""`ModelSpec`: the shape and conventions of a checkpoint, from which the backbone is built.
 
-A family (`models/families`) reads its `config.json` into a `ModelSpec`; nothing after that asks
-which family it was. A number that the config does not carry (mask id, block size) may be given by
-the caller.
+A family (`models/families`) reads its `config.json` into a `ModelSpec`; the modules do not depend on the
+family after that. Fields that the config lacks (mask id, block size) may be given by the caller.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-# `full`: every token sees every other. `block_causal`: block i sees the blocks up to i.
+# `full`: every token attends to every other. `block_causal`: block i attends to the blocks up to i.
 AttentionPattern = Literal["full", "block_causal"]
 # How experts are chosen: by probability, or by sigmoid scores within the best groups of experts.
 Router = Literal["softmax", "grouped_sigmoid"]
@@ -16,13 +15,13 @@ Router = Literal["softmax", "grouped_sigmoid"]
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
-    """How `llama3` rotary frequencies are slowed for long texts (Llama 3.1).
+    """Scaling of `llama3` rotary frequencies for long contexts (Llama 3.1).
 
     Attributes:
-        factor: wavelengths beyond `original_length / low_factor` are slowed this much.
-        low_factor: where the slowing is complete.
-        high_factor: wavelengths below `original_length / high_factor` are left alone.
-        original_length: positions the unscaled model was made for.
+        factor: divisor of frequencies whose wavelength is above `original_length / low_factor`.
+        low_factor: see `factor`; between the two bounds the divisor is interpolated.
+        high_factor: wavelengths below `original_length / high_factor` do not change.
+        original_length: positions that the unscaled model was trained on.
     """
 
     factor: float
@@ -33,14 +32,14 @@ class RopeScaling:
 
 @dataclass(frozen=True, slots=True)
 class MoESpec:
-    """The mixture of experts that takes the place of a layer's feed-forward.
+    """The mixture of experts that replaces a layer's feed-forward.
 
     Attributes:
-        layers: which layers have it.
+        layers: indices of the layers that have it.
         num_experts: experts per layer.
         num_active: experts that each token is sent to.
         width: width of an expert.
-        shared_width: width of the feed-forward every token also passes; 0 for none.
+        shared_width: width of the feed-forward that every token passes in addition; 0 for none.
         router: how experts are chosen and weighted.
         renormalises: whether a token's weights are made to sum to one (times `scale`).
         scale: factor on the weights.
@@ -68,7 +67,7 @@ class ModelSpec:
     """The shape and the conventions of one model.
 
     Attributes:
-        family: name of the family that read it, for messages and exports.
+        family: name of the family, for messages and exports.
         num_layers: transformer layers.
         width: `D`.
         num_heads: `H` query heads.
@@ -76,25 +75,24 @@ class ModelSpec:
         head_width: `E`; `H * E` need not be `D`.
         ffn_width: width of the gated feed-forward layer.
         vocab_size: `V`, rows of the embedding and of the head.
-        max_length: most positions it was made for.
+        max_length: largest number of positions it was trained on.
         rope_theta: base of the rotary frequencies.
         norm_eps: epsilon of every RMSNorm.
         has_qkv_bias: whether the query, key and value projections have a bias.
         has_qk_norm: whether queries and keys are normed per head before rotation.
         is_tied: whether the head shares the embedding's weight.
-        mask_id: id of the mask token; `None` when nobody knows it, and then sampling and views
-            refuse to work.
-        block_size: `K`, slots of a diffusion block. Under full attention blocks are only the order of
-            writing, and `None` means that the whole response is one.
+        mask_id: id of the mask token; `None` where it is unknown, and sampling and views refuse.
+        block_size: `K`, positions of a diffusion block. Under full attention blocks are only the order
+            of writing, and `None` makes the whole response one block.
         num_drawable: token ids below this (the mask id excepted) may be written; the rest of the
             `V` rows are padding that no tokenizer can decode.
-        eos_ids: token ids that end a text.
-        attention: who sees whom.
+        eos_ids: token ids that end a response.
+        attention: attention pattern.
         is_shifted: whether row i predicts token i + 1, as in models that were autoregressive once.
         rotary_width: leading dimensions of each head that are rotated; `None` is all of them.
-        rope_scaling: slowing of the rotary frequencies, if any.
+        rope_scaling: scaling of the rotary frequencies, if any.
         moe: experts, if it has any.
-        sub_block_size: slots of a block that its published sampler opens at a time; `None` is all.
+        sub_block_size: positions of a block that its published sampler opens at a time; `None` is all.
     """
 
     family: str
@@ -124,14 +122,14 @@ class ModelSpec:
 
     @property
     def is_full(self) -> bool:
-        """Whether every token sees every other."""
+        """Whether every token attends to every other."""
         return self.attention == "full"
 
     def require_mask_id(self) -> int:
         """Return the mask id.
 
         Raises:
-            ValueError: if the checkpoint does not say it and the caller did not either.
+            ValueError: if neither the checkpoint nor the caller gave one.
         """
         if self.mask_id is None:
             raise ValueError(
@@ -141,13 +139,13 @@ class ModelSpec:
         return self.mask_id
 
     def require_block(self, stated: int | None = None) -> int | None:
-        """Return the blocks that training lays a text out in: `None` under full attention, where it is one.
+        """Return the block size of the training layout; `None` under full attention, which has no blocks.
 
         Args:
-            stated: goes before the model's own.
+            stated: takes precedence over the model's own.
 
         Raises:
-            ValueError: if attention is block-causal and nobody says in which blocks.
+            ValueError: if attention is block-causal and the block size is unknown.
         """
         if self.is_full:
             return None

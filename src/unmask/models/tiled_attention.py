@@ -1,9 +1,9 @@
-"""Tiles: the attention of a pack, cut so that nobody pays for keys that nobody sees.
+"""Tiled attention for packs: each tile of queries gathers only the keys it may attend to.
 
-A dense mask over a whole document costs the square of its clean text and all its noisy copies, though
-a noisy block reads only the clean text before it and itself. So a document is cut into tiles of
-queries, each with just the keys it may see, and tiles of about one size run as one batch. The result
-is that of the dense mask (`sees`), which stays the only word on who sees whom.
+A dense mask over a whole document costs the square of its clean copy and all its noisy copies, although
+a noisy block attends only to the clean blocks before it and to itself. So a document is cut into tiles of
+queries, each with only its own keys, and tiles of similar size run as one batch. The result equals that
+of the dense mask: within a tile, `sees` decides.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unmask.models.attention import KEY_TILE, Attend, DenseAttend, round_up, sees
 
-# Queries of a document that share one set of keys: fewer see less, more gather less.
+# Queries of a document that share one set of keys: a smaller tile masks fewer keys, a larger one gathers fewer.
 QUERY_ROWS = 256
 
 
@@ -32,11 +32,11 @@ def plan_documents(structure: Tensor) -> Attend:
 
 
 def plan_tiles(structure: Tensor) -> DenseAttend:
-    """Plan attention for a pack: documents are cut into tiles of queries, each with just the keys it may see.
+    """Plan attention for a pack in tiles of queries, each with only the keys it may attend to.
 
-    A tile of clean text has the clean text up to its last block for keys; a tile of noisy copies
-    the clean text before its last block, and itself. So the cost of a document grows with its clean
-    text, not with the square of its copies.
+    A tile of the clean copy has the clean blocks up to its last one for keys; a tile of noisy copies
+    has the clean blocks before its last one, and itself. So the cost of a document grows with its clean
+    copy, not with the square of its noisy ones.
 
     Args:
         structure: `(4, T)`, in any order.
@@ -51,19 +51,23 @@ def plan_tiles(structure: Tensor) -> DenseAttend:
     for members in groups:
         size, first, counts = tiles.size[members], tiles.first[members], tiles.counts[members]
         column = torch.arange(int(size.max()), device=structure.device)
-        row = tiles.order[first[:, None] + torch.minimum(column, size[:, None] - 1)]  # (B, Lq)
+        # (B, Lq) packed index of the queries; a short tile repeats its last one.
+        row = tiles.order[first[:, None] + torch.minimum(column, size[:, None] - 1)]
         is_own = column < size[:, None]
         flat = start + torch.arange(row.numel(), device=structure.device).view(row.shape)
         place[row[is_own]] = flat[is_own]
         start += row.numel()
 
-        slot = torch.arange(round_up(int(counts.sum(-1).max()), KEY_TILE), device=structure.device)
-        ends = counts.cumsum(-1)
-        span = (slot[:, None] >= ends[:, None]).sum(-1)  # (B, Lk), which of its key ranges
+        # The keys of a tile are its three ranges of `order`, joined and padded to Lk.
+        num_keys = round_up(int(counts.sum(-1).max()), KEY_TILE)
+        place_k = torch.arange(num_keys, device=structure.device)  # (Lk,)
+        ends = counts.cumsum(-1)  # (B, 3)
+        span = (place_k[:, None] >= ends[:, None]).sum(-1)  # (B, Lk) range of a key; 3: padding
         is_key = span < counts.shape[1]
         span = span.clamp(max=counts.shape[1] - 1)
-        skipped = (tiles.starts[members] - (ends - counts)).gather(1, span)
-        key = tiles.order[(skipped + slot).where(is_key, 0)]
+        # Shift from a place among the joined keys to the place in `order`.
+        shift = (tiles.starts[members] - (ends - counts)).gather(1, span)
+        key = tiles.order[(shift + place_k).where(is_key, 0)]
         mask = sees(structure[:, row][..., None], structure[:, key][..., None, :])
         queries.append(row.flatten())
         keys.append(key.flatten())
@@ -77,10 +81,10 @@ class _Tiles(NamedTuple):
     Attributes:
         order: `(T,)` packed index of each token, sorted by document, then clean before noisy, then
             block.
-        first: `(tiles,)` where a tile's queries start.
-        size: `(tiles,)` how many there are.
-        starts: `(tiles, 3)` where its keys start: its prefix's, its document's clean, its own.
-        counts: `(tiles, 3)` how many of each.
+        first: `(tiles,)` start of a tile's queries in `order`.
+        size: `(tiles,)` number of its queries.
+        starts: `(tiles, 3)` starts of its keys: of its prefix, of its document's clean copy, of itself.
+        counts: `(tiles, 3)` number of keys in each of the three.
     """
 
     order: Tensor
@@ -94,22 +98,24 @@ def _cut_tiles(structure: Tensor) -> _Tiles:
     document, block, copy, prefix = structure
     num_blocks, num_copies = block.max() + 2, copy.max() + 1
 
-    def sort_key(text: Tensor, block: Tensor, copy: Tensor | int = 0) -> Tensor:
-        return (text * num_blocks + block) * num_copies + copy
+    def sort_key(half: Tensor, block: Tensor, copy: Tensor | int = 0) -> Tensor:
+        # Lexicographic order of (half, block, copy) as one integer.
+        return (half * num_blocks + block) * num_copies + copy
 
-    text = document * 2 + (copy > 0)  # a document's clean text, or its noisy copies
-    key, order = sort_key(text, block, copy).sort(stable=True)
-    text = text[order]
+    half = document * 2 + (copy > 0)  # even: the clean copy of a document; odd: its noisy copies
+    key, order = sort_key(half, block, copy).sort(stable=True)
+    half = half[order]
     row = torch.arange(len(key), device=key.device)
-    # A noisy copy is never cut: a tile holds whole blocks, and may exceed its size by one.
-    in_text = _run_starts(key) - _run_starts(text)
-    tile = text * len(key) + in_text // QUERY_ROWS
+    # By the start of its run, so that a block is never cut: a tile may exceed its size by one block.
+    offset = _run_starts(key) - _run_starts(half)
+    tile = half * len(key) + offset // QUERY_ROWS
     first = (_run_starts(tile) == row).nonzero()[:, 0]
     size = torch.diff(first, append=first.new_tensor([len(key)]))
 
     leader = order[first]
     is_clean = copy[leader] == 0
-    limit = block[order[first + size - 1]] + is_clean  # sees clean blocks below this
+    limit = block[order[first + size - 1]] + is_clean  # attends to clean blocks below this
+    # Clean copies that a tile reads: of its prefix (-1 for none: an empty range), and of its document.
     sources = torch.stack((prefix[leader], document[leader]), 1)
     starts = torch.searchsorted(key, sort_key(sources * 2, torch.zeros_like(sources)))
     ends = torch.searchsorted(key, sort_key(sources * 2, limit[:, None]))
@@ -118,14 +124,14 @@ def _cut_tiles(structure: Tensor) -> _Tiles:
 
 
 def _run_starts(values: Tensor) -> Tensor:
-    """Return where the run of equal values that holds each element starts."""
+    """Return, for each element, the start of its run of equal values."""
     row = torch.arange(len(values), device=values.device)
     is_first = F.pad(values[1:] != values[:-1], (1, 0), value=True)
     return row.where(is_first, 0).cummax(0).values
 
 
 def _group_sizes(size: Tensor, num_keys: Tensor) -> list[Tensor]:
-    """Group rows so that padding to the largest costs little: queries within a factor of two, keys of an eighth."""
+    """Return groups of tiles of similar size: queries within a factor of two, keys within an eighth."""
     widths = torch.exp2(size.double().log2().ceil()).long()
     octave = torch.exp2(num_keys.double().log2().floor() - 3).clamp(min=KEY_TILE)
     lengths = (num_keys / octave).ceil() * octave

@@ -1,8 +1,8 @@
-"""The backbone every family shares, and the one root module that is trained, sampled from and saved.
+"""The backbone shared by all families, and the root module that is trained, sampled from and saved.
 
 A pre-norm decoder over *packed* tokens: there is no batch dimension and no padding inside, only `T`
-tokens with integer positions, and an `attend` that knows who sees whom. Training, the reference
-sampler and the engine run this very module and differ in that argument alone.
+tokens with integer positions, and an `attend` that applies the attention mask. Training, the reference
+sampler and the engine run this module and differ in that argument alone.
 """
 
 import math
@@ -23,12 +23,12 @@ from unmask.models.spec import ModelSpec
 
 
 class RotaryTables(NamedTuple):
-    """What `rotate` multiplies by, in fp32 or wider.
+    """Factors of `rotate`, in fp32 or wider.
 
     Attributes:
-        cos: `(T, 1, E)` cosines of every position's angles, for both halves of what is rotated; 1 behind.
-        sin: `(T, 1, E)` sines, negative for the first half; 0 behind.
-        half: dimensions that pair with as many behind them.
+        cos: `(T, 1, E)` cosines of every position's angles, for both rotated halves; 1 in the rest.
+        sin: `(T, 1, E)` sines, negative for the first half; 0 in the rest.
+        half: number of dimensions in each rotated half.
     """
 
     cos: Tensor
@@ -37,7 +37,7 @@ class RotaryTables(NamedTuple):
 
 
 def rotary_frequencies(spec: ModelSpec, wide: torch.dtype, device: torch.device) -> Tensor:
-    """Return the angle `(rotary width / 2,)` by which a position turns each pair, slowed where the spec says so."""
+    """Return the angle `(rotary width / 2,)` per position of each pair, scaled down as the spec asks."""
     width = spec.rotary_width or spec.head_width
     exponents = torch.arange(0, width, 2, device=device, dtype=wide)
     frequencies = 1.0 / spec.rope_theta ** (exponents / width)
@@ -88,7 +88,7 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
 
     def forward(self, x: Tensor, tables: RotaryTables, attend: Attend, layer: int) -> Tensor:
-        """Mix `x (T, D)` over the tokens that `attend` lets each one see."""
+        """Mix `x (T, D)` over the tokens that `attend` allows for each one."""
         heads = (-1, self.head_width)
         q = self.q_norm(self.q(x).unflatten(-1, heads))  # (T, H, E)
         k = self.k_norm(self.k(x).unflatten(-1, heads))  # (T, Hk, E)
@@ -129,8 +129,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.spec = spec
         self.gradient_checkpointing = False
-        # Not drawn, as `nn.Embedding` would: on the meta device a normal draw imports torch's
-        # compiler, a second and 70 MiB of it, every time a checkpoint is loaded.
+        # `nn.Embedding` would draw normal numbers, which on the meta device imports torch's compiler:
+        # a second and 70 MiB every time a checkpoint is loaded.
         weight = torch.empty(spec.vocab_size, spec.width)
         self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
         self.layers = nn.ModuleList(Layer(spec, index) for index in range(spec.num_layers))
@@ -161,13 +161,13 @@ class Model(nn.Module):
         self.tie()
 
     def tie(self) -> None:
-        """Let the head share the embedding's weight, where the family does."""
+        """Share the embedding's weight with the head, where the family does."""
         if self.spec.is_tied:
             self.head.projection.weight = self.backbone.embedding.weight
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.head.drawable.device
 
     @property
@@ -188,9 +188,9 @@ class Model(nn.Module):
         Args:
             tokens: `(T,)` token ids.
             positions: `(T,)` integer positions.
-            attend: who sees whom.
-            scored: `(S,)` the rows whose output is wanted.
-            targets: what to score there, or `None` for logits.
+            attend: attention under a mask; see `models/attention.py`.
+            scored: `(S,)` rows whose output is returned.
+            targets: tokens to score there, or `None` for logits.
 
         Returns:
             Raw fp32 logits `(S, V)` without targets, `Scores` with them.
@@ -203,13 +203,13 @@ class Model(nn.Module):
         positions: Tensor | None = None,
         allowed: Tensor | None = None,
     ) -> Tensor:
-        """Return the dense reference logits, raw and never shifted: slow, and obviously right.
+        """Return the dense reference logits, raw and never shifted: slow and simple.
 
         Args:
             input_ids: `(B, L)` token ids.
             positions: `(L,)` or `(B or 1, L)` rotary positions; `0 .. L-1` when not given.
-            allowed: `(B or 1, L, L)` bool, the keys each query sees; the family's own pattern when
-                not given. A row that sees nothing gives finite numbers.
+            allowed: `(B or 1, L, L)` bool, the keys of each query; the family's own pattern when not
+                given. A row without any key gives finite logits.
 
         Returns:
             `(B, L, V)`, fp32 or wider.
@@ -233,7 +233,7 @@ class Model(nn.Module):
 
 
 def attention_pattern(spec: ModelSpec, length: int, device: torch.device | None = None) -> Tensor:
-    """Return the `(L, L)` bool pattern of a model over a text of `L` tokens."""
+    """Return the `(L, L)` bool attention pattern of a model over `L` tokens."""
     if spec.is_full:
         return torch.ones(length, length, dtype=torch.bool, device=device)
     assert spec.block_size is not None
@@ -241,12 +241,12 @@ def attention_pattern(spec: ModelSpec, length: int, device: torch.device | None 
 
 
 def block_causal(length: int, block: int, device: torch.device | None = None) -> Tensor:
-    """Return the `(L, L)` bool pattern in which block i sees the blocks up to i, counted from position 0."""
+    """Return the `(L, L)` bool pattern in which block i attends to blocks up to i, counted from position 0."""
     blocks = torch.arange(length, device=device) // block
     return blocks[None, :] <= blocks[:, None]
 
 
-# Projections that write into the residual stream, whose sum over layers should keep its variance.
+# Projections into the residual stream: scaled so that its variance does not grow with the layers.
 RESIDUAL_PROJECTIONS = ("attention.out.weight", "down.weight")
 
 

@@ -1,10 +1,11 @@
-"""The critic's models: a head that reads values, on a backbone of its own or on the policy's.
+"""Value models (critics): a value head on a backbone of its own, or on the policy's.
 
-`ValueModel` is `Model`'s sibling: it keeps no language head and no number that only one has a use for,
-so the two are two classes; what trains, places and saves a model (`Learner`, `MasterWeights`,
-`save_model`) takes either. `ActorCritic` is a policy with a value head beside its language head: one
-forward pass gives log-probabilities and values of the same rows, and one gradient moves both. The
-policy inside stays what it is, so the engine samples from it and knows of no second head.
+`ValueModel` has the interface of `Model` with a value head in place of the language head; `Learner`,
+`MasterWeights` and `save_model` accept either. `ActorCritic` adds a value head to a policy: one forward
+pass gives log-probabilities and values of the same rows, and one gradient trains both. The policy inside
+is unchanged, so the engine samples from it.
+
+All are called through `forward` alone, on which FSDP2 places its hooks.
 """
 
 from pathlib import Path
@@ -18,21 +19,21 @@ from unmask.models.heads import Scores, Targets, ValueHead
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Backbone, Model
 
-# The head of a critic: no published checkpoint names one, so every family has ours.
+# Name of the head in a checkpoint, the same in every family: no published one defines it.
 VALUE_HEAD = "value_head.weight"
 
 
 class ValueModel(nn.Module):
-    """A critic: the backbone of a policy under a head that reads values; no language head is kept."""
+    """A critic: the backbone of a policy and a value head; there is no language head."""
 
     stored_head: str
 
     def __init__(self, spec: ModelSpec, stored_head: str = VALUE_HEAD) -> None:
-        """Build an uninitialised critic; `load_value_model` gives it a policy's backbone.
+        """Build an uninitialised critic; `load_value_model` loads a policy's backbone into it.
 
         Args:
             spec: of the backbone.
-            stored_head: what a checkpoint calls the head.
+            stored_head: name of the head's weight in a checkpoint.
         """
         super().__init__()
         self.spec = spec
@@ -43,7 +44,7 @@ class ValueModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.value_head.weight.device
 
     @property
@@ -67,7 +68,7 @@ class ValueModel(nn.Module):
 
 
 class JudgedScores(NamedTuple):
-    """What two heads say of the scored rows: `logprobs (S,)`, `entropy (S,)` and `values (S,)`."""
+    """Outputs of both heads at the scored rows: `logprobs (S,)`, `entropy (S,)` and `values (S,)`."""
 
     logprobs: Tensor
     entropy: Tensor
@@ -75,22 +76,22 @@ class JudgedScores(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """A policy and its critic on one backbone: only the value head is the critic's own."""
+    """A policy and a critic that share one backbone; only the value head belongs to the critic."""
 
     def __init__(self, policy: Model) -> None:
-        """Put a head that says 0 of everything beside a policy's; no weight is copied."""
+        """Add a zero-initialised value head to the policy; the backbone is shared."""
         super().__init__()
         self.policy = policy
         self.value_head = ValueHead(policy.spec).to(policy.device, policy.dtype)
 
     @property
     def spec(self) -> ModelSpec:
-        """Of the policy."""
+        """Spec of the policy."""
         return self.policy.spec
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.policy.device
 
     @property
@@ -109,9 +110,9 @@ class ActorCritic(nn.Module):
 
 
 def critic_beside(policy: Model) -> ValueModel:
-    """Return a critic on the memory of a policy's backbone, without the policy's adapters, head zero.
+    """Return a critic that shares the memory of a policy's frozen backbone, with a zero head.
 
-    For a policy whose own weights are frozen: what trained them would change the critic.
+    The policy's adapters are left out. Training the policy's own weights would change the critic.
     """
     with torch.device("meta"):
         critic = ValueModel(policy.spec)
