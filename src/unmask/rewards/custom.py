@@ -140,7 +140,7 @@ def _find(path: str, key: str, arguments: str) -> Callable[..., object]:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise ValueError(f"{key} = {path!r}: write it as `module:function`")
-    # The path of a console script does not contain the working directory.
+    # A console script does not see the directory it was started in.
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
