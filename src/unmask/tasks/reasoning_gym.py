@@ -31,8 +31,8 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     """Build the task of one data set; its problems are drawn at the first call of `prompts`.
 
     Raises:
-        ValueError: the package is not installed, unknown dataset, arguments it refuses, no compact
-            wording, entries that JSON cannot carry, or a verifier that pays junk.
+        ValueError: unknown dataset, arguments it refuses, no compact wording, entries that JSON
+            cannot carry, or a verifier that pays junk.
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
