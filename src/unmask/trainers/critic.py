@@ -20,7 +20,7 @@ from torch import Tensor
 
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
-from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
+from unmask.models.value_model import ActorCritic, ActorCriticScores, ValueModel
 from unmask.trainers.learner import Learner, Update
 from unmask.trainers.losses import build_value_terms
 from unmask.trainers.policy_update import minibatches, order_seed, weighted_views
@@ -111,11 +111,11 @@ class SharedCritic:
         return judge(groups, scored, values, self._config, self.model.spec.is_full)
 
 
-def _values(scores: JudgedScores) -> Tensor:
+def _values(scores: ActorCriticScores) -> Tensor:
     return scores.values
 
 
-def _logprobs(scores: JudgedScores) -> Tensor:
+def _logprobs(scores: ActorCriticScores) -> Tensor:
     return scores.logprobs
 
 

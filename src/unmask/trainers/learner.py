@@ -22,7 +22,7 @@ from unmask.models.heads import Scores, Targets, drawable_ids
 from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
-from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
+from unmask.models.value_model import ActorCritic, ActorCriticScores, ValueModel
 from unmask.trainers.master_weights import MasterWeights
 from unmask.trainers.scorer import score_views
 
@@ -199,7 +199,7 @@ class Learner:
         packs = pack_views(views, self._conventions, self._config.token_budget)
         return [pack.to(self.model.device) for pack in packs]
 
-    def _score(self, pack: Pack) -> Scores | JudgedScores | Tensor:
+    def _score(self, pack: Pack) -> Scores | ActorCriticScores | Tensor:
         return self.model(
             pack.tokens,
             pack.positions,
@@ -236,7 +236,7 @@ def _parameter_groups(
     ]
 
 
-def _main_number(scores: Scores | JudgedScores | Tensor) -> Tensor:
+def _main_number(scores: Scores | ActorCriticScores | Tensor) -> Tensor:
     return scores if isinstance(scores, Tensor) else scores.logprobs
 
 

@@ -15,7 +15,7 @@ from unmask.configs.objective import ObjectiveConfig
 from unmask.configs.value import ValueConfig
 from unmask.diffusion.layout import Pack
 from unmask.models.heads import Scores
-from unmask.models.value_model import JudgedScores
+from unmask.models.value_model import ActorCriticScores
 from unmask.objectives.likelihood import negative_log_likelihood
 from unmask.objectives.policy import (
     clipped_surrogate,
@@ -63,7 +63,7 @@ def build_policy_terms(config: ObjectiveConfig, is_single_update: bool) -> Known
     clip = (config.clip_low, config.clip_high)
     limit = config.max_log_ratio or math.inf
 
-    def terms(scores: Scores | JudgedScores, pack: Pack, known: Known = NOTHING) -> Terms:
+    def terms(scores: Scores | ActorCriticScores, pack: Pack, known: Known = NOTHING) -> Terms:
         logprobs = scores.logprobs
         old = logprobs.detach() if is_single_update else pack.old_logprobs.to(logprobs.dtype)
         advantages = pack.advantages.to(logprobs.dtype)
@@ -114,7 +114,7 @@ def build_joint_terms(policy: KnownObjective, value: ValueConfig) -> KnownObject
     """Return the objective of a policy and a critic on one backbone: the first, and a share of the second."""
     judge = build_value_terms(value.clip)
 
-    def terms(scores: JudgedScores, pack: Pack, known: Known = NOTHING) -> Terms:
+    def terms(scores: ActorCriticScores, pack: Pack, known: Known = NOTHING) -> Terms:
         spoken, told = policy(scores, pack, known), judge(scores.values, pack, known)
         loss = spoken.loss + value.weight * told.loss
         means = {**spoken.means, **told.means, "value_loss": told.loss}
