@@ -15,9 +15,11 @@ Legend of dimensions, the same everywhere:
     C canvas tokens            V vocabulary                      M KV pages, W tokens of a page
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from hashlib import blake2b
 from sys import float_info
 from typing import Any, Literal, Self, get_args
 
@@ -98,6 +100,29 @@ class Prompt:
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
+    _digest: bytes | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of everything the model reads, computed once; equal for prompts that it reads alike."""
+        if self._digest is None:
+            (digest,) = self.prefix_digests((len(self.token_ids),))
+            object.__setattr__(self, "_digest", digest)
+        assert self._digest is not None
+        return self._digest
+
+    def prefix_digests(self, ends: Iterable[int]) -> list[bytes]:
+        """Return digests of everything the model reads before each of the token positions `ends`.
+
+        Args:
+            ends: ascending.
+        """
+        state, start, digests = blake2b(digest_size=16), 0, list[bytes]()
+        for end in ends:
+            state.update(array("q", self.token_ids[start:end]).tobytes())
+            digests.append(state.copy().digest())
+            start = end
+        return digests
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from unmask.checkpoints.checkpoint import load_model
 from unmask.models.families import FAMILIES
 
 PLACE = ("cpu", "float32")
-TEXTS = [[7, 8, 9, 10, 11, 310, 12, 310, 310, 310], [5, 310, 6]]
+PER_POSITION = [[7, 8, 9, 10, 11, 310, 12, 310, 310, 310], [5, 310, 6]]
 SDAR = toy_spec()
 
 
@@ -46,11 +46,11 @@ def test_published_code_gives_our_logits(family: str, tmp_path: Path) -> None:
     directory = with_code(family, tmp_path / family)
     model = load_model(directory, mask_id=310)
     with torch.inference_mode():
-        ours = [model.logits(torch.tensor([text]))[0] for text in TEXTS]
+        ours = [model.logits(torch.tensor([text]))[0] for text in PER_POSITION]
     before = sorted(path.name for path in directory.iterdir())
     require_code(directory)
     python = python_without_unmask(tmp_path)
-    theirs, version = published_logits(directory, TEXTS, model.spec, PLACE, python)
+    theirs, version = published_logits(directory, PER_POSITION, model.spec, PLACE, python)
     found = compare(ours, theirs)
     assert found.largest < 5e-4
     assert found.mean <= found.worst_row <= found.largest
@@ -72,12 +72,12 @@ def failing_python(place: Path, *words: str) -> str:
 def test_the_last_line_of_a_failure_is_told(tmp_path: Path) -> None:
     python = failing_python(tmp_path / "python", "Traceback", "ImportError: flash_attn", "")
     with pytest.raises(PublishedCodeFailed, match=r"^ImportError: flash_attn$"):
-        published_logits(tmp_path, TEXTS, SDAR, PLACE, python)
+        published_logits(tmp_path, PER_POSITION, SDAR, PLACE, python)
     silent = failing_python(tmp_path / "silent")
     with pytest.raises(PublishedCodeFailed, match=r"^exit code 3$"):
-        published_logits(tmp_path, TEXTS, SDAR, PLACE, silent)
+        published_logits(tmp_path, PER_POSITION, SDAR, PLACE, silent)
     with pytest.raises(ValueError, match="--published-python /no/python: No such file"):
-        published_logits(tmp_path, TEXTS, SDAR, PLACE, "/no/python")
+        published_logits(tmp_path, PER_POSITION, SDAR, PLACE, "/no/python")
 
 
 @pytest.mark.parametrize(

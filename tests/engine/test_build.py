@@ -19,7 +19,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_checkpoint(tmp_path_factory.mktemp("toy"))
 
 
-def test_a_cpu_holds_float32_unless_told_otherwise(directory: Path) -> None:
+def test_float32_is_the_default_on_cpu(directory: Path) -> None:
     llm = build_llm(ModelConfig(path=str(directory), device="cpu"), EngineConfig())
     assert (llm.model.dtype, llm.model.device.type) == (torch.float32, "cpu")
     wide = ModelConfig(path=str(directory), device="cpu", dtype="float64")
@@ -37,7 +37,7 @@ def test_the_config_reaches_the_model(directory: Path) -> None:
 
 def test_the_number_of_slots_changes_no_result(directory: Path) -> None:
     model = ModelConfig(path=str(directory), device="cpu")
-    small, large = (build_llm(model, EngineConfig(slots=n)) for n in (1, 9))
+    small, large = (build_llm(model, EngineConfig(state=n)) for n in (1, 9))
     prompts = ["1+2", "3", ""]
     params = SamplingParams(max_tokens=9)
     one, other = (llm.generate(prompts, params) for llm in (small, large))
@@ -46,7 +46,7 @@ def test_the_number_of_slots_changes_no_result(directory: Path) -> None:
 
 def test_every_key_of_the_engine_reaches_it(directory: Path) -> None:
     config = EngineConfig(
-        slots=3, row_budget=40, cache_tokens=640, shares_prefixes=False, cache="dual", horizon=7
+        state=3, row_budget=40, cache_tokens=640, shares_prefixes=False, cache="dual", horizon=7
     )
     params = build_llm(ModelConfig(path=str(directory), device="cpu"), config).engine.params
     named = config.model_dump()

@@ -8,7 +8,7 @@ are, as one block.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ class Views:
 
     Attributes:
         prompt_ids: `(P,)`.
+        prompt_digest: of everything the model reads in the prompt; empty where that is `prompt_ids` alone.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
         hidden: `(N, C)` bool, slots that hold the mask token in each view.
         target: `(N, C)` bool, slots predicted in each view; a subset of `hidden`.
@@ -40,6 +41,7 @@ class Views:
     """
 
     prompt_ids: Tensor
+    prompt_digest: bytes = field(default=b"", kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
     target: Tensor
@@ -92,6 +94,7 @@ def views_of_trajectory(
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
     return Views(
         prompt_ids=prompt_ids,
+        prompt_digest=trajectory.prompt.digest,
         canvas_ids=torch.tensor(trajectory.canvas_ids),
         hidden=hidden[kept],
         target=target[kept],

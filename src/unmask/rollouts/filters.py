@@ -1,4 +1,4 @@
-"""Filters: which groups carry a gradient worth its cost."""
+"""Filters: the groups that are worth a training step."""
 
 from statistics import fmean
 
@@ -8,7 +8,7 @@ from unmask.types import Group
 
 
 def is_kept(group: Group, config: FilterConfig) -> bool:
-    """Say whether a group is trained on: not one whose problem could not be judged, whatever is configured."""
+    """Return whether a group is trained on; never one whose problem could not be graded."""
     if any(group.parts.get("unfit", ())):
         return False
     rewards = group_totals(group)

@@ -1,4 +1,4 @@
-"""What a step's rollouts amount to, as they stand in `metrics.jsonl`."""
+"""Metrics of a step's rollouts, as written to `metrics.jsonl`."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -10,7 +10,7 @@ from unmask.types import Group
 def rollout_numbers(
     groups: Sequence[Group], kept: Sequence[Group], wall_s: float
 ) -> dict[str, float]:
-    """Return reward, accuracy, lengths and parallelism of all groups, and how many are trained on."""
+    """Return reward, accuracy, lengths and parallelism of all groups, and the share that is trained on."""
     trajectories = [t for group in groups for t in group.trajectories]
     totals = [group_totals(group) for group in groups]
     rewards = [total for of_group in totals for total in of_group]
