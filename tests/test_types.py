@@ -1,6 +1,6 @@
 """The records refuse what no sampler could honour, and read off what they hold."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -120,7 +120,7 @@ def test_a_digest_covers_the_token_ids_and_nothing_that_the_model_does_not_read(
     again = Prompt("other", 3, (Message("user", "?"),), (5, 6, 7), {"answer": 1})
     assert prompt.digest == again.digest == prompt.digest
     assert replace(prompt, token_ids=(5, 6)).digest != prompt.digest
-    assert prompt == replace(prompt) and "digest" not in repr(prompt)
+    assert prompt == replace(prompt) and "digest" not in asdict(prompt)
 
 
 def test_digests_of_a_prefix_are_those_of_a_prompt_that_ends_there() -> None:

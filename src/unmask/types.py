@@ -19,6 +19,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from hashlib import blake2b
 from sys import float_info
 from typing import Any, Literal, Self, get_args
@@ -83,7 +84,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for the cached property
 class Prompt:
     """A question: what the model reads, and what only the grader may see.
 
@@ -100,16 +101,11 @@ class Prompt:
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
-    _digest: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
-        """Digest of everything the model reads, computed once; equal for prompts that it reads alike."""
-        if self._digest is None:
-            (digest,) = self.prefix_digests((len(self.token_ids),))
-            object.__setattr__(self, "_digest", digest)
-        assert self._digest is not None
-        return self._digest
+        """Digest of everything the model reads; equal for prompts that it reads alike."""
+        return self.prefix_digests((len(self.token_ids),))[0]
 
     def prefix_digests(self, ends: Iterable[int]) -> list[bytes]:
         """Return digests of everything the model reads before each of the token positions `ends`.

@@ -128,7 +128,7 @@ def play(scene: Scene, engine: Engine) -> tuple[dict[int, Trajectory], Counter[s
             seen["came while others ran"] += bool(scheduler.running)
         if alive and rng.random() < 0.03:
             leaving = rng.choice(list(alive))
-            waits = any(request.number == leaving for request in scheduler.waiting)
+            waits = any(request.id == leaving for request in scheduler.waiting)
             seen["left while waiting" if waits else "left while running"] += 1
             engine.abort(leaving)
             del alive[leaving]
@@ -164,9 +164,9 @@ def test_the_scenes_show_what_they_are_about(monkeypatch: pytest.MonkeyPatch) ->
     seen: Counter[str] = Counter()
     interrupt, find, grown = Scheduler._preempt, PrefixIndex.find, SequenceState.grown
 
-    def noting_preempt(self: Scheduler, slot: int) -> None:
+    def noting_preempt(self: Scheduler, index: int) -> None:
         seen["interrupted"] += 1
-        interrupt(self, slot)
+        interrupt(self, index)
 
     def noting_find(self: PrefixIndex, opening: PrefixKey) -> PrefixHit:
         known = find(self, opening)
