@@ -37,7 +37,7 @@ def test_the_config_reaches_the_model(directory: Path) -> None:
 
 def test_the_number_of_slots_changes_no_result(directory: Path) -> None:
     model = ModelConfig(path=str(directory), device="cpu")
-    small, large = (build_llm(model, EngineConfig(state=n)) for n in (1, 9))
+    small, large = (build_llm(model, EngineConfig(slots=n)) for n in (1, 9))
     prompts = ["1+2", "3", ""]
     params = SamplingParams(max_tokens=9)
     one, other = (llm.generate(prompts, params) for llm in (small, large))
@@ -46,7 +46,7 @@ def test_the_number_of_slots_changes_no_result(directory: Path) -> None:
 
 def test_every_key_of_the_engine_reaches_it(directory: Path) -> None:
     config = EngineConfig(
-        state=3, row_budget=40, cache_tokens=640, shares_prefixes=False, cache="dual", horizon=7
+        slots=3, row_budget=40, cache_tokens=640, shares_prefixes=False, cache="dual", horizon=7
     )
     params = build_llm(ModelConfig(path=str(directory), device="cpu"), config).engine.params
     named = config.model_dump()
