@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from unmask.tasks.dataset import Dataset, Problem, Source
-from unmask.tasks.sources import check_path, read_split
+from unmask.tasks.sources import read_split
 
 TWO = Dataset(
     hub="authors/two-splits",
@@ -153,9 +153,3 @@ def test_a_set_that_the_hub_cannot_give_names_the_way_out(
         list(read_split(ONE, "test", None))
     assert str(error) in str(caught.value)
     assert "UNMASK_DATA to a directory with one.jsonl" in str(caught.value)
-
-
-def test_a_path_where_nothing_is_is_refused(tmp_path: Path) -> None:
-    check_path(tmp_path)
-    with pytest.raises(ValueError, match=r"task\.path = .*nothing: there is no such file"):
-        check_path(tmp_path / "nothing")

@@ -95,6 +95,7 @@ class StdioTest:
 
 
 CodeTest = SourceTest | CallTest | StdioTest
+KINDS = {kind.__name__: kind for kind in (SourceTest, CallTest, StdioTest)}
 
 
 def record_from_test(test: CodeTest) -> dict[str, Any]:
@@ -106,10 +107,7 @@ def record_from_test(test: CodeTest) -> dict[str, Any]:
 def read_test(record: Mapping[str, Any]) -> CodeTest:
     """Return the test of a record made by `record_from_test`."""
     values = {n: unpack(value, -MAX_DEPTH) for n, value in record.items() if n != "kind"}
-    for kind in (SourceTest, CallTest, StdioTest):
-        if kind.__name__ == record["kind"]:
-            return kind(**values)
-    raise ValueError(f"no such kind of test: {record['kind']!r}")
+    return KINDS[record["kind"]](**values)
 
 
 def run_test(
@@ -160,14 +158,11 @@ def prepare(test: SourceTest) -> None:
     """
     namespace = _set_up(test)[0]
     nodes = [*ast.walk(ast.parse(f"{test.setup}\n{test.source}"))]
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = (
-                [node.module] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
-            )
-            for module in modules:
-                if module and find_spec(module.partition(".")[0]) is None:
-                    raise UnfitTestError(f"a test imports a module that is not installed: {module}")
+    modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    modules += [name.name for n in nodes if isinstance(n, ast.Import) for name in n.names]
+    for module in modules:
+        if find_spec(module.partition(".")[0]) is None:
+            raise UnfitTestError(f"a test imports a module that is not installed: {module}")
     given = {*dir(builtins), *namespace, *test.names, *names_bound(nodes)}
     unknown = sorted(names_used(test.source) - given)
     if unknown and "*" not in given:
@@ -189,8 +184,7 @@ def _set_up(test: SourceTest) -> tuple[dict[str, Any], CodeType]:
 
 def _run_source(sandbox: AnySandbox, program: str, test: SourceTest) -> None:
     namespace, code = _set_up(test)
-    for name in test.names:
-        namespace[name] = _stand_in(sandbox, name)
+    namespace |= {name: _stand_in(sandbox, name) for name in test.names}
     sandbox.load(program, test.has_objects)
     random.seed(0)  # some published tests draw their cases
     try:
@@ -233,15 +227,13 @@ def _is_same_line(printed: str, expected: str, tolerance: float) -> bool:
     if ours == theirs:
         return True
     if all(map(NUMBER.fullmatch, [*ours.split(), *theirs.split()])):
-        pairs = zip_longest(ours.split(), theirs.split(), fillvalue="")
-        return all(_is_same_number(a, b) or _is_close(a, b, tolerance) for a, b in pairs)
+        pairs = [*zip_longest(ours.split(), theirs.split())]
+        return all(
+            a and b and (Decimal(a) == Decimal(b) or _is_close(a, b, tolerance)) for a, b in pairs
+        )
     # Between other words, the space counts.
     pairs = zip_longest(*(re.split(r"(\s+)", line) for line in (ours, theirs)), fillvalue="")
     return all(a == b or _is_close(a, b, tolerance) for a, b in pairs)
-
-
-def _is_same_number(printed: str, expected: str) -> bool:
-    return bool(printed and expected) and Decimal(printed) == Decimal(expected)
 
 
 def _is_close(printed: str, expected: str, tolerance: float) -> bool:

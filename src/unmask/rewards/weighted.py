@@ -99,10 +99,7 @@ class Combination:
         """
         of_terms = [term.score(groups) for term in self.terms]
         return [
-            [
-                self._combine(answer, [scores[g][i] for scores in of_terms])
-                for i, answer in enumerate(group)
-            ]
+            [self._combine(a, [scores[g][i] for scores in of_terms]) for i, a in enumerate(group)]
             for g, group in enumerate(groups)
         ]
 
@@ -131,10 +128,8 @@ class Combination:
 
     def _parts(self, answer: Answer, scores: Sequence[Score]) -> dict[str, float]:
         own = {OUTCOME: answer.outcome_reward}
-        own |= {
-            term.name: total_reward(score.reward, answer.trajectory.step_map)
-            for term, score in zip(self.terms, scores, strict=True)
-        }
+        for term, score in zip(self.terms, scores, strict=True):
+            own[term.name] = total_reward(score.reward, answer.trajectory.step_map)
         for term, score in zip(self.terms, scores, strict=True):
             for part, value in score.parts.items():
                 name = f"{term.name}_{part}"

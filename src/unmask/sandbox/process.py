@@ -28,7 +28,7 @@ from unmask.sandbox.child import Child
 from unmask.sandbox.command import ENVIRONMENT, TMP, Backend, interpreter, program_command
 from unmask.sandbox.guest.literals import parse_line
 from unmask.sandbox.limits import Limits, ProgramFailedError, check_stdin
-from unmask.sandbox.program_calls import Failure, call_program
+from unmask.sandbox.program_calls import CalledProgram, Failure
 from unmask.sandbox.user import lease_user, remove, remove_files_of
 
 START_LIMIT_S = 60.0
@@ -40,16 +40,8 @@ WATCH_LIMIT_S = 10.0
 CLEAN_LIMIT_S = 3.0
 
 
-class Sandbox:
-    """A process that waits for a program, runs it, and is killed with all processes it started.
-
-    Attributes:
-        failure: why the program answers no more; None while it does.
-        breach: whether a result was no literal, which fails the test even if the test catches it.
-        raised: the exception that stands for the last one of the program.
-        keeps_objects: whether a result may be an object that stays inside (`ProgramObject`).
-        has_answered: whether the last call returned a value.
-    """
+class Sandbox(CalledProgram):
+    """A process that waits for a program, runs it, and is killed with all processes it started."""
 
     def __init__(
         self,
@@ -68,11 +60,6 @@ class Sandbox:
             stderr: receives its standard error, which is discarded otherwise.
             scratch: where its folder is made if there are no namespaces; None is the system's default.
         """
-        self.failure: Failure | None = None
-        self.breach = False
-        self.raised: Exception | None = None
-        self.keeps_objects = False
-        self.has_answered = False
         self._limits = limits
         self._folder: str | None = None
         self._report: tuple[int, Failure | None] | None = None
@@ -110,12 +97,6 @@ class Sandbox:
         self._stdout = self._process.stdout.fileno()
         os.set_blocking(self._stdout, False)
         self._ended = os.pidfd_open(self._process.pid)
-
-    def __enter__(self) -> "Sandbox":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Kill the process and all processes it started, and remove its files."""
@@ -177,22 +158,6 @@ class Sandbox:
         self._send({"program": program, "stdin": None, "keeps_objects": keeps_objects})
         self.call(None)
 
-    def call(self, target: str | None, *args: object, **kwargs: object) -> Any:
-        """Call a function of the program and return its result.
-
-        Args:
-            target: `f`, or `Solution().f` for a method of a fresh object; see `guest.main.find`.
-            *args: literals, passed by value (the program's changes to them are not visible here), and
-                objects of the program.
-            **kwargs: the same.
-
-        Raises:
-            Exception: raised by the program, if it is one of Python's own exceptions.
-            ProgramRaisedError: the program raised another one, or its result is no literal.
-            ProgramFailedError: it has ended or broken the protocol.
-        """
-        return call_program(self, target, args, kwargs)
-
     def ask(self, question: dict[str, Any]) -> bytes:
         """Send the record of a call and return the answer, both as `program_calls` defines them."""
         self._send(question)
@@ -218,12 +183,6 @@ class Sandbox:
             self.failure = failure or "crash"
             return None
         return output.decode("utf-8", "replace")
-
-    def fail(self, failure: Failure) -> NoReturn:
-        """End the process and record why, unless an earlier reason is known."""
-        self.failure = self.failure or failure
-        self._end()
-        raise ProgramFailedError(self.failure)
 
     def _send(self, message: object) -> None:
         try:

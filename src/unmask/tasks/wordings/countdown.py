@@ -10,9 +10,7 @@ from unmask.tasks.wording import Entry, Wording
 def question(entry: Entry) -> str:
     """Return the numbers in rising order, and the target."""
     metadata = entry["metadata"]
-    return (
-        f"{','.join(str(number) for number in sorted(metadata['numbers']))}={metadata['target']}:"
-    )
+    return f"{','.join(map(str, sorted(metadata['numbers'])))}={metadata['target']}:"
 
 
 def demonstration(entry: Entry) -> str:
