@@ -127,7 +127,7 @@ def test_problems_that_no_grader_can_judge_are_left_out_by_name_and_counted(fold
         task.prompts("test")
 
 
-def test_a_misspelt_name_is_told_its_neighbours() -> None:
+def test_a_misspelt_name_is_refused_with_similar_names() -> None:
     words = ["task.kind=dataset", "task.name=gsm8", "model.path=m", "run.dir=r"]
     with pytest.raises(ValueError) as caught:
         load_config(RLConfig, [], words)

@@ -118,28 +118,24 @@ def run_test(
     Raises:
         UnfitTestError: the test itself cannot run, whatever the program.
     """
-    match test:
-        case SourceTest():
-            is_right = _holds(lambda: _run_source(sandbox, program, test))
-        case CallTest():
-            is_right = _holds(lambda: _run_call(sandbox, program, test))
-        case StdioTest():
-            output = sandbox.run(program, test.stdin)
-            is_right = output is not None and is_same_output(output, test.stdout, float_tolerance)
+    if isinstance(test, StdioTest):
+        output = sandbox.run(program, test.stdin)
+        is_right = output is not None and is_same_output(output, test.stdout, float_tolerance)
+    else:
+        try:
+            if isinstance(test, SourceTest):
+                _run_source(sandbox, program, test)
+            else:
+                _run_call(sandbox, program, test)
+            is_right = True
+        except (UnfitTestError, ServiceFailedError):
+            raise
+        except (Exception, ProgramFailedError):
+            is_right = False
     sandbox.finish()
     if sandbox.failure:
         return sandbox.failure
     return "passed" if is_right and not sandbox.breach else "wrong"
-
-
-def _holds(body: Callable[[], None]) -> bool:
-    try:
-        body()
-    except (UnfitTestError, ServiceFailedError):
-        raise
-    except (Exception, ProgramFailedError):
-        return False
-    return True
 
 
 def may_hand_over(test: SourceTest) -> bool:
@@ -278,12 +274,6 @@ def load_code_verifier(
     spare = [start()]
     sys.set_int_max_str_digits(MAX_DIGITS)
 
-    def run(program: str, test: CodeTest) -> Outcome:
-        with spare.pop() as sandbox:
-            sandbox.wait_until_ready()
-            spare.append(start())
-            return run_test(sandbox, program, test, float_tolerance)
-
     def verify(item: Mapping[str, Any]) -> Verdict:
         program, test = item["program"], read_test(item["test"])
         try:
@@ -291,7 +281,10 @@ def load_code_verifier(
                 assert isinstance(test, SourceTest)
                 prepare(test)
                 return Verdict(1.0)
-            outcome = run(program, test)
+            with spare.pop() as sandbox:
+                sandbox.wait_until_ready()
+                spare.append(start())
+                outcome = run_test(sandbox, program, test, float_tolerance)
         except UnfitTestError as error:
             return Verdict(0.0, "unfit", str(error))
         return Verdict(

@@ -72,9 +72,8 @@ class Judge:
         check_address(ADDRESS, address)
         self._url = f"{address.rstrip('/')}/chat/completions"
         self._key = _key(config.api_key_env)
-        self._headers = {"Content-Type": "application/json"}
-        if self._key is not None:
-            self._headers["Authorization"] = f"Bearer {self._key}"
+        authorization = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        self._headers = {"Content-Type": "application/json", **authorization}
         self._config = config
         self._cache = ReplyCache(cache)
 
@@ -124,15 +123,8 @@ class Judge:
         raise self._error(f"{failure.reason} ({self._config.retries + 1} tries)")
 
     def _body(self, question: str) -> dict[str, Any]:
-        config = self._config
-        return {
-            "model": config.model,
-            "messages": [{"role": "user", "content": question}],
-            "temperature": config.temperature,
-            "top_p": config.top_p,
-            "max_tokens": config.max_tokens,
-            **config.extra,
-        }
+        sent = self._config.model_dump(include={"model", "temperature", "top_p", "max_tokens"})
+        return {**sent, "messages": [{"role": "user", "content": question}], **self._config.extra}
 
     def _wait_s(self, attempt: int, failure: _Failure) -> float:
         """Return the seconds to wait before a try.

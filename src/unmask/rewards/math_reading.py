@@ -20,6 +20,8 @@ from typing import Any, cast
 from latex2sympy2_extended import NormalizationConfig, convert_to_pct, latex2sympy, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
+from unmask.rewards.answers import GROUP
+
 Rewrite = tuple[str, str | Callable[[re.Match[str]], str]]
 
 SYMBOLS = str.maketrans(
@@ -44,7 +46,6 @@ SYMBOLS = str.maketrans(
     }
 )
 UPRIGHT = r"\\(?:(?:text|math)(?:rm|bf|it|sf|normal)?|mbox|operatorname\*?|bm|boldsymbol|underline|emph)\s*"
-GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
 FUNCTIONS = r"(?:a?(?:rc)?(?:sin|cos|tan|sec|csc|cot)h?|exp|ln|log|max|min|gcd|lcm|det)"
 FENCES = tuple(
     re.compile(pattern, re.DOTALL)
@@ -69,14 +70,6 @@ DIGITS = (
     r"\d[\d.]*|(?:\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+)"
     r"(?=(?:\s|\\right|[)\]}])*_\s*\{?\s*(?:1[1-6]|eleven|twelve|\w+teen)\b)"
 )
-
-
-def _scale(match: re.Match[str]) -> str:
-    return rf"\times10^{{{SCALES[match[1]]}}}"
-
-
-def _scientific(match: re.Match[str]) -> str:
-    return rf"({match[1]}\times10^{{{int(match[2])}}})"
 
 
 def _repeating(match: re.Match[str]) -> str:
@@ -122,14 +115,14 @@ SPELLING: tuple[Rewrite, ...] = (
     (rf"\\sqrt\s*(\\[dt]?frac{GROUP}{GROUP}|\\(?!left)[A-Za-z]+)", r"\\sqrt{\1}"),
     (r"\\\$|\\(?:pounds|euro)\b|[$\u00a3\u20ac]", ""),
     (rf"{UPRIGHT}\{{\s*({'|'.join(SCALES)})\b", r" \1\\text{"),
-    (rf"(?<=[\d\s}}])({'|'.join(SCALES)})\b", _scale),
+    (rf"(?<=[\d\s}}])({'|'.join(SCALES)})\b", lambda m: rf"\times10^{{{SCALES[m[1]]}}}"),
     (rf"{UPRIGHT}\{{\s*(?:per ?cent|pct|\\?%)\s*\}}|\bper ?cent\b", r"\\%"),
     (r"(?<=\d)\s+(?=\\?%)", ""),
     (r"\^\s*\{?\s*\\(?:circ|degree)\b\s*\}?(?:\s*[CF]\b)?|\\degree\b", ""),
     (rf"(?<=\d){UPRIGHT}\{{([eE][-+]?\d+)\}}", r"\1"),
     (
         rf"(?<![\w.^])(\d+(?:\.\d*)?|\.\d+)(?:[eE]|\s*{UPRIGHT}\{{[eE]\}}\s*)\{{?(-?\d{{1,9}}|\+\d{{2,9}})\}}?(?![\w.])",
-        _scientific,
+        lambda m: rf"({m[1]}\times10^{{{int(m[2])}}})",
     ),
     (r"(?<=[\d.])\s*[xX]\s*(?=10\s*\^)", r"\\times "),
     (r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{(\d+)\}", _repeating),

@@ -61,26 +61,32 @@ class Sandbox(CalledProgram):
             scratch: where its folder is made if there are no namespaces; None is the system's default.
         """
         self._limits = limits
-        self._folder: str | None = None
+        # Undone by `close`, last one first.
+        self._opened = ExitStack()
         self._report: tuple[int, Failure | None] | None = None
         interpreter(python)  # may raise: nothing has been made yet
         # The kernel's limit on processes does not hold for root, so its programs get their own users.
-        self._lease = lease_user() if os.geteuid() == 0 else None
+        lease = lease_user() if os.geteuid() == 0 else None
+        uid = lease.uid if lease else None
+        if lease:
+            self._opened.callback(os.close, lease.lock)
+        home, start = str(TMP), "/"
         if backend == "limits":
-            self._folder = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
-            if self._lease:
-                os.chown(self._folder, self._lease.uid, self._lease.uid)
-        home = self._folder or str(TMP)
+            home = start = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
+            self._opened.callback(_remove_files, home, uid)
+            if uid is not None:
+                os.chown(home, uid, uid)
         self._supervisor, control = socket.socketpair()
+        self._opened.callback(self._supervisor.close)
         self._cgroup = cgroup.make(limits.memory + limits.file, limits.processes)
         with control, ExitStack() as opened:
-            inherited = [control.fileno(), *([self._lease.lock] if self._lease else [])]
+            inherited = [control.fileno(), *([lease.lock] if lease else [])]
             if self._cgroup is not None:
                 entry = opened.enter_context((self._cgroup / "cgroup.procs").open("w"))
                 inherited.append(entry.fileno())
             setup = {
                 "limits": asdict(limits),
-                "uid": self._lease.uid if self._lease else None,
+                "uid": uid,
                 "inherited": inherited,
                 "has_cgroup": self._cgroup is not None,
             }
@@ -89,35 +95,22 @@ class Sandbox(CalledProgram):
                 stdout=subprocess.PIPE,
                 stderr=stderr or subprocess.DEVNULL,
                 env={**ENVIRONMENT, "HOME": home, "TMPDIR": home},
-                cwd=self._folder or "/",
+                cwd=start,
                 pass_fds=inherited,
             )
+        self._opened.callback(self._child.channel.close)
         self._process = self._child.process
         assert self._process.stdout is not None
-        self._stdout = self._process.stdout.fileno()
+        self._stdout = self._opened.enter_context(self._process.stdout).fileno()
         os.set_blocking(self._stdout, False)
         self._ended = os.pidfd_open(self._process.pid)
+        self._opened.callback(os.close, self._ended)
 
     def close(self) -> None:
         """Kill the process and all processes it started, and remove its files."""
         self.failure = self.failure or "crash"
         self._end()
-        self._child.channel.close()
-        self._supervisor.close()
-        if self._ended >= 0:
-            os.close(self._ended)
-            self._ended = -1
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        if self._folder is not None:
-            deadline = time.monotonic() + CLEAN_LIMIT_S
-            remove(Path(self._folder), deadline)
-            if self._lease:
-                remove_files_of(self._lease.uid, deadline)
-            self._folder = None
-        if self._lease:
-            os.close(self._lease.lock)
-            self._lease = None
+        self._opened.close()
 
     def finish(self) -> None:
         """End the process, and set `failure` if its processes together exceeded a limit."""
@@ -251,3 +244,11 @@ class Sandbox(CalledProgram):
             # A supervisor without a report was killed, by the program or for its memory.
             self._report = self._report or (status, "crash")
         return self._report
+
+
+def _remove_files(home: str, uid: int | None) -> None:
+    """Remove a program's folder, and the other files of its user if it had its own."""
+    deadline = time.monotonic() + CLEAN_LIMIT_S
+    remove(Path(home), deadline)
+    if uid is not None:
+        remove_files_of(uid, deadline)

@@ -79,7 +79,7 @@ def names_defined(source: str) -> set[str]:
     """
     nodes = ast.parse(source).body
     targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
-    definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return {target.id for target in targets if isinstance(target, ast.Name)} | {
         node.name for node in nodes if isinstance(node, definitions)
     }

@@ -130,7 +130,7 @@ def _create_dataset(config: ReasoningGymConfig) -> Any:
     for key in config.args.keys() & {"size", "seed"}:
         raise ValueError(f"task.args has {key!r}: set task.{key} instead")
     try:
-        dataset = reasoning_gym.create_dataset(
+        dataset: Any = reasoning_gym.create_dataset(
             config.name, **config.args, size=config.size, seed=config.seed
         )
     except Exception as error:  # each generator raises its own

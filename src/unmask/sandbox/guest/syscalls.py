@@ -64,9 +64,8 @@ OF_A_PROCESS = """
 FIRST_UNKNOWN, X32 = 463, 0x40000000
 CLONE_NEW = 0x7E020000  # cgroup, UTS, IPC, user, process and network namespaces; mounts
 AF_UNIX, F_SETPIPE_SZ, MAX_BACKLOG = 1, 1031, 128
-SOCK_DGRAM = (
-    2  # as a bit; of Unix sockets only datagram ones and raw ones, which become those, have it
-)
+# As a bit; of Unix sockets only datagram ones and raw ones, which become those, have it.
+SOCK_DGRAM = 2
 BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and their FORCE variants
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

@@ -18,9 +18,6 @@ def demonstration(entry: Entry) -> str:
     return entry["metadata"]["expression"].replace(" ", "")
 
 
-def answer(response: str) -> str:
-    """Return the whole response."""
-    return response
-
-
-WORDING = Wording(question, demonstration, answer, alphabet="0123456789+-*/(),=:")
+WORDING = Wording(
+    question, demonstration, lambda response: response, alphabet="0123456789+-*/(),=:"
+)
