@@ -130,8 +130,9 @@ def run_test(
             is_right = True
         except (UnfitTestError, ServiceFailedError):
             raise
-        except (Exception, ProgramFailedError):
+        except (Exception, ProgramFailedError):  # of an assert, or of the program
             is_right = False
+    # A limit that the whole process tree exceeded is known only after its end.
     sandbox.finish()
     if sandbox.failure:
         return sandbox.failure
@@ -161,7 +162,7 @@ def prepare(test: SourceTest) -> None:
             raise UnfitTestError(f"a test imports a module that is not installed: {module}")
     given = {*dir(builtins), *namespace, *test.names, *names_bound(nodes)}
     unknown = sorted(names_used(test.source) - given)
-    if unknown and "*" not in given:
+    if unknown and "*" not in given:  # `from x import *` may bind any name
         raise UnfitTestError(f"a test uses undefined names: {', '.join(unknown)}")
 
 
@@ -239,7 +240,7 @@ def _is_close(printed: str, expected: str, tolerance: float) -> bool:
         return False
     ours, theirs = map(float, words)
     if ours.is_integer() and theirs.is_integer():
-        return False
+        return False  # whole numbers are compared exactly, however large
     return tolerance > 0 and abs(ours - theirs) <= tolerance * max(1.0, abs(theirs)) < math.inf
 
 

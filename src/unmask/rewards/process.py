@@ -124,11 +124,11 @@ def rewards_on_steps(
     Returns:
         `(R,)`; rewards of chunks that the same step completed are added.
     """
-    steps = step_map[: ends[-1]]
+    steps = step_map[: ends[-1]]  # (R,)
     complete = list(accumulate(steps, max))  # (R,): the step that completed each prefix
     by_step: defaultdict[int, float] = defaultdict(float)
     for reward, end in zip(rewards, ends, strict=True):
-        by_step[complete[end - 1]] += reward
+        by_step[complete[end - 1]] += reward  # the step of the chunk's last token and all before it
     return tuple(by_step.get(step, 0.0) for step in steps)
 
 

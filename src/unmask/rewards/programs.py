@@ -63,8 +63,8 @@ def program_from_response(response: str, names: Collection[str] = ()) -> str:
         response: text of the model.
         names: functions and classes that the tests use; none if the program is a script.
     """
-    marks = END_MARKS.match(response[::-1])
-    text = response[: len(response) - marks.end()] if marks else response
+    # The marks stand at the end: of the reversed response they are the beginning.
+    text = END_MARKS.sub("", response[::-1], count=1)[::-1]
     blocks = [*_blocks(text)]
     marked = [block for language, block in blocks if language in PYTHON]
     plain = [block for language, block in blocks if not language]
@@ -106,14 +106,15 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         found = re.search(r"[\w+#-]+", opening["info"] or opening["python"] or "")
         language = found[0].lower() if found else ""
         if language in MARKDOWN:
-            continue
+            continue  # its inner blocks are found next
+        # A first fence after code, without a language: it closes a block that began with the response.
         if before.strip() and not language and BEGINS_AS_CODE.match(before):
             yield "python", before
             continue
         indent = opening["indent"] or ""
         fence = opening["fence"] or opening["glued"]
         end, place = _closing(text, place, fence, len(indent), language)
-        inner = text[opening.end() + 1 : end].rstrip(" \t")
+        inner = text[opening.end() + 1 : end].rstrip(" \t")  # after the line break of the fence
         yield language, re.sub(rf"^{indent}", "", inner, flags=re.MULTILINE)
 
 

@@ -109,7 +109,7 @@ class Combination:
         return Score(self._sum(answer, scores), self._parts(answer, scores))
 
     def _sum(self, answer: Answer, scores: Sequence[Score]) -> Reward:
-        number = 0.0
+        number = 0.0  # added up in the order of the terms, so the last bits are always the same
         vectors: list[list[float]] = []
         for term, score in zip(self.terms, scores, strict=True):
             if isinstance(score.reward, Sequence):
@@ -123,6 +123,7 @@ class Combination:
                 f"the reward of task {answer.prompt.task!r} is one number per token, which only a "
                 "value model can use: set advantage.kind = value"
             )
+        # vectors: (terms, R); their sum over the terms is (R,)
         per_token = [sum(values) for values in zip(*vectors, strict=True)]
         return add_on_last_step(per_token, number, answer.trajectory.step_map)
 
@@ -157,7 +158,7 @@ def add_on_last_step(
         number: added to each of them.
         step_map: of the trajectory, `(C,)` with `C >= R`.
     """
-    steps = step_map[: len(per_token)]
+    steps = step_map[: len(per_token)]  # (R,): canvas positions after the response are not rewarded
     last = max(steps)
     return tuple(
         value + number * (step == last) for value, step in zip(per_token, steps, strict=True)

@@ -200,28 +200,21 @@ class Sandbox(CalledProgram):
     def _read_output(self) -> bytes:
         """Read what the program prints until it ends; processes that it leaves behind are not waited for."""
         output = bytearray()
-        ends = [self._supervisor, self._ended]
-        is_open, has_ended = True, False
+        pipe, has_ended = [self._stdout], False
         while not has_ended:
-            readable, *_ = select.select(
-                [*ends, *([self._stdout] if is_open else [])], [], [], self._child.seconds_left()
-            )
+            sources = [self._supervisor, self._ended, *pipe]
+            readable, *_ = select.select(sources, [], [], self._child.seconds_left())
             if not readable:
                 self.fail("timeout")
             # Checked before the pipe is read: a program that has ended has printed everything.
-            has_ended = any(end in readable for end in ends)
-            is_open = is_open and self._drain(output)
+            has_ended = self._supervisor in readable or self._ended in readable
+            with contextlib.suppress(BlockingIOError):
+                while data := os.read(self._stdout, 1 << 16):
+                    output += data
+                    if len(output) > self._limits.output:
+                        self.fail("crash")
+                pipe = []  # closed: it would always be readable
         return bytes(output)
-
-    def _drain(self, output: bytearray) -> bool:
-        """Append the pipe's contents to `output`, and return whether the pipe is still open."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._stdout, 1 << 16):
-                output += data
-                if len(output) > self._limits.output:
-                    self.fail("crash")
-            return False
-        return True
 
     def _fail_as_reported(self) -> NoReturn:
         """Fail after the channel was closed, for the reason that the supervisor reports."""

@@ -98,9 +98,9 @@ class CalledProgram(ABC):
         except Exception as error:
             self.raised = error
             raise
-        except ProgramFailedError:
+        except ProgramFailedError:  # the answer broke the protocol
             self.fail("crash")
-        self.has_answered = target is not None
+        self.has_answered = target is not None  # loading returns no value
         return value
 
 

@@ -115,7 +115,7 @@ class RemoteSandbox(CalledProgram):
             "memory_limit_MB": self._limits.memory // MIB,
         }
         status, printed = self._ask(json.dumps(request).encode())
-        if status in OUT_OF_TIME:
+        if status in OUT_OF_TIME:  # the guest's own limit, see `guest.replay`
             return self.fail("timeout")
         if status != 0 or len(printed) > self._limits.output:
             return self.fail("crash")

@@ -136,11 +136,6 @@ class VerifierPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def pids(self) -> list[int]:
-        """The process id of each worker in this process's namespace."""
-        return [worker.child.process.pid for worker in self._workers]
-
     def close(self) -> None:
         """Kill the workers; a later `grade` starts new ones."""
         _stop_all(self._workers)
@@ -195,9 +190,7 @@ class VerifierPool:
 
     def _collect(self, worker: "_Worker", call: "_Call") -> None:
         """Take the verdicts that a worker has sent; replace it if it is late or has ended."""
-        # Late means that nothing has arrived: an answer that waits in the socket was in time.
-        if not wait([worker.child.channel], 0):
-            return self._replace(worker, True, call)
+        # Late means that nothing has arrived: `receive` still takes an answer that waits in the socket.
         try:
             lines = worker.child.receive()
         except (EOFError, TimeoutError) as error:

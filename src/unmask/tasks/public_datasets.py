@@ -85,6 +85,7 @@ def _problems(
     config: DatasetTaskConfig, dataset: Dataset, split: Split, grader: Grader
 ) -> tuple[list[Problem], list[str]]:
     """Return the problems of a split, published or held out, and the names and reasons of those left out."""
+    # Without a published validation split, train and validation are both cut from "train".
     is_cut = "validation" not in dataset.sources and split != "test"
     published: Split = "train" if is_cut else split
     if published not in dataset.sources:
@@ -103,6 +104,7 @@ def _problems(
         share = config.validation_share
         if problem and (not is_cut or split_from_text(problem.question, share, 0.0) == split):
             problems.append((record.name, problem))
+    # All at once, so that the grader's workers share them.
     reasons = grader.find_unfit([(p.reference, p.demonstration) for _, p in problems])
     graded = [*zip(problems, reasons, strict=True)]
     left_out += [f"{name}: {reason}" for (name, _), reason in graded if reason]

@@ -78,7 +78,7 @@ def _compact_names() -> list[str]:
 
 
 def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) -> Grader:
-    args = {"name": config.name, "args": {**config.args, "size": config.size, "seed": config.seed}}
+    args = {"name": config.name, "args": _generator_args(config)}
     pool = VerifierPool(FACTORY, args, config.verifier.workers, config.verifier.time_limit_s)
     if not config.allow_lenient:
         try:
@@ -130,9 +130,7 @@ def _create_dataset(config: ReasoningGymConfig) -> Any:
     for key in config.args.keys() & {"size", "seed"}:
         raise ValueError(f"task.args has {key!r}: set task.{key} instead")
     try:
-        dataset: Any = reasoning_gym.create_dataset(
-            config.name, **config.args, size=config.size, seed=config.seed
-        )
+        dataset: Any = reasoning_gym.create_dataset(config.name, **_generator_args(config))
     except Exception as error:  # each generator raises its own
         raise ValueError(
             f"task.args = {config.args}: {config.name} refuses them: {error}"
@@ -145,6 +143,10 @@ def _create_dataset(config: ReasoningGymConfig) -> Any:
             "through JSON; it cannot run in a worker process"
         )
     return dataset
+
+
+def _generator_args(config: ReasoningGymConfig) -> dict[str, Any]:
+    return {**config.args, "size": config.size, "seed": config.seed}
 
 
 def _draw_splits(

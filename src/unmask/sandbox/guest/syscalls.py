@@ -137,6 +137,7 @@ def filter_of(machine: str, may_connect: bool) -> Iterator[bytes]:
 def numbers(table: str, machine: str) -> dict[str, int]:
     """Return the numbers of the calls of a table."""
     words = table.split()
+    # Three words a call: its name, its number on x86_64, its number on aarch64.
     column = words[1::3] if machine == "x86_64" else words[2::3]
     return dict(zip(words[::3], map(int, column), strict=True))
 
@@ -153,7 +154,7 @@ def _if(test: int, value: int, then: int | None = None, otherwise: int = ALLOW) 
 
 def _when(number: int, argument: int, body: Sequence[bytes]) -> Iterator[bytes]:
     """Yield tests of an argument of one call, which is allowed unless one of them refuses it."""
-    yield _op(EQUAL, number, 0, len(body) + 2)
+    yield _op(EQUAL, number, 0, len(body) + 2)  # else jump over the body, the load and the return
     yield _op(LOAD, ARGUMENTS + 8 * argument)
     yield from body
     yield _op(RETURN, ALLOW)
