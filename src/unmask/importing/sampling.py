@@ -1,7 +1,7 @@
 """What becomes of the keys that say how responses are unmasked: `rollout.*` and `evaluation.*`.
 
 The published sampler of each kind of model is a preset here, and the keys of the file stand above it.
-What ranks the slots (`target`) is a key of its own there and the strategy here, and the denoising
+What ranks the positions (`target`) is a key of its own there and the strategy here, and the denoising
 steps of a whole response become those of a block.
 """
 
@@ -42,7 +42,7 @@ STRATEGIES = {
     "sequential": "left_to_right",
     "entropy_bounded": "entropy_bounded",  # bound and sum are those of the preset
 }
-# What ranks the slots under a static quota.
+# What ranks the positions under a static quota.
 TARGETS = {
     "confidence": "static",
     "margin_confidence": "margin",
@@ -75,7 +75,7 @@ def sampling_rules(readers: str, section: str, new: str) -> tuple[Rule, ...]:
         line(readers, o + "dynamic_threshold", n + "threshold"),
         line(block, o + "eb_threshold", n + "entropy_bound", BOUND),
         judged(full, o + "target", RANKED, partial(_target, section=section)),
-        *lost(dream, "slots are ranked here, never drawn", o + "alg_temp", unless=0),
+        *lost(dream, "positions are ranked here, never drawn", o + "alg_temp", unless=0),
         *lost(dream, "padding is a token like any other", o + "pad_target_penalty", unless=1),
         *_cache_rules(readers, section),
         *idle(full, MACHINES, o + "batch_size"),
@@ -115,7 +115,7 @@ def _cache_rules(readers: str, section: str) -> tuple[Rule, ...]:
 
     return (
         line(full, used, "engine.cache", "an approximation, as there", mode),
-        line(full, horizon, "engine.horizon", "slots of a window", width),
+        line(full, horizon, "engine.horizon", "positions of a window", width),
     )
 
 
@@ -129,7 +129,7 @@ def _full_strategy(value: Any, source: Source, section: str, new: str) -> Any:
 
 
 def _target(value: Any, source: Source, section: str) -> Any:
-    """Return a loss where slots would be ranked, or held against the threshold, by something else."""
+    """Return a loss where positions would be ranked, or held against the threshold, by something else."""
     is_static = source.get(f"{section}.remasking_strategy") == STATIC
     if not is_static:
         return NOTHING if value == "confidence" else Loss("the threshold is on the confidence here")
@@ -147,5 +147,5 @@ def _steps(value: Any, source: Source, section: str) -> Any:
         return value
     blocks = length // block
     if length % block or value % blocks:
-        return Loss(f"does not spread evenly over {length} slots in blocks of {block}")
+        return Loss(f"does not spread evenly over {length} positions in blocks of {block}")
     return value // blocks
