@@ -42,7 +42,7 @@ def test_shipped_config_is_valid(path: Path) -> None:
 def test_committed_schema_is_the_generated_one(kind: str) -> None:
     path = f"configs/{kind}.schema.json"
     is_current = (ROOT / path).read_text() == schema_text(CLASSES[kind]) + "\n"
-    assert is_current, f"run: unmask config {kind} --schema > {path}"
+    assert is_current, f"run: make format (unmask config {kind} --schema > {path})"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))

@@ -68,7 +68,7 @@ GENERAL = (
         "", MACHINES, "experiment.num_node", "experiment.node_index", "experiment.deepspeed_file"
     ),
     *idle("", MACHINES, "system.*", "execute.num_chunk"),
-    *idle("", "the command says it", "experiment.function"),
+    *idle("", "it is the subcommand here", "experiment.function"),
     *idle("", 'run.wandb = "project" here', "wandb.*"),
     *idle("trains", "it stands in run.dir", "model.optimized_name", "model.optimized_value_name"),
     *idle("trains", "run.keep_last here", "experiment.checkpoints_total_limit"),
