@@ -5,7 +5,7 @@
 
 A random SDAR-shaped model of 132M parameters writes 256 tokens for each of 64 prompts of 64 to 256
 tokens, block 4, greedy, one token per forward pass (`static`) or two (`two per pass`). Both sides run
-one thread in fp32, and reveal the same slots at the same steps.
+one thread in fp32, and reveal the same positions at the same steps.
 
     loop      the shape of the published `block_diffusion_generate`: one sequence at a time, a cache
               that is concatenated anew in every pass, logits of every row that is fed, a pass of its
