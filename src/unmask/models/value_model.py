@@ -67,7 +67,7 @@ class ValueModel(nn.Module):
         return self.value_head(self.backbone(tokens, positions, attend, scored))
 
 
-class JudgedScores(NamedTuple):
+class ActorCriticScores(NamedTuple):
     """Outputs of both heads at the scored rows: `logprobs (S,)`, `entropy (S,)` and `values (S,)`."""
 
     logprobs: Tensor
@@ -101,12 +101,12 @@ class ActorCritic(nn.Module):
 
     def forward(
         self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor, targets: Targets
-    ) -> JudgedScores:
+    ) -> ActorCriticScores:
         """Return scores of `targets` and values of their rows, from one pass through the backbone."""
         hidden = self.policy.backbone(tokens, positions, attend, scored)
         scores = self.policy.head(hidden, targets)
         assert isinstance(scores, Scores)
-        return JudgedScores(*scores, self.value_head(hidden))
+        return ActorCriticScores(*scores, self.value_head(hidden))
 
 
 def critic_beside(policy: Model) -> ValueModel:
