@@ -304,7 +304,7 @@ def test_an_interrupted_conversion_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "_check_result", interrupt)
+        patch.setattr(module, "read_spec", interrupt)
         convert(tmp_path / "source", tmp_path / "made", "sdar")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
     convert(tmp_path / "source", tmp_path / "made", "sdar")
