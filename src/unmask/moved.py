@@ -28,6 +28,7 @@ MOVED = {
     "doctor": "cli.doctor",
     "engine.books": "engine.host_state",
     "engine.feed": "engine.batch_plan",
+    "engine.finished": "engine.sequence_state",
     "engine.graphs": "engine.cuda_graphs",
     "engine.params": "engine.options",
     "engine.prefix": "engine.prefix_cache",

@@ -248,7 +248,7 @@ def change_config(directory: Path, **changes: Any) -> None:
         ({"vocab_size": 200}, "tokenizer has 257 ids and the embedding 200"),
     ],
 )
-def test_what_cannot_go_over_is_refused(
+def test_sources_that_cannot_be_converted_are_refused(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     write_source(tmp_path / "source", "Llama")

@@ -41,7 +41,7 @@ def whole(tmp_path: Path) -> Path:
     return tmp_path / "whole"
 
 
-def test_nothing_is_wrong(whole: Path) -> None:
+def test_a_whole_checkpoint_has_no_errors(whole: Path) -> None:
     found = inspect_checkpoint(whole)
     assert found.loads and not found.warnings
     model = load_model(whole)
@@ -71,14 +71,14 @@ def test_golden_checkpoints_load(family: str) -> None:
     assert bool(found.warnings) is (found.spec.mask_id is None)
 
 
-def test_an_export_in_another_format_is_nothing_wrong(whole: Path, tmp_path: Path) -> None:
+def test_an_export_in_another_format_has_no_errors(whole: Path, tmp_path: Path) -> None:
     save_model(load_model(whole, dtype=torch.bfloat16), tmp_path / "narrow", source=whole)
     found = inspect_checkpoint(tmp_path / "narrow")
     assert found.loads and list(found.stored) == ["bfloat16"]
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_does_not_load_is_found(golden: Path, name: str) -> None:
+def test_the_errors_are_those_of_loading(golden: Path, name: str) -> None:
     spoil, message = BROKEN[name]
     spoil(golden)
     with pytest.raises(ValueError, match=message):

@@ -16,7 +16,7 @@ NAMES = [family.name for family in families()]
 
 @pytest.mark.parametrize("family", NAMES)
 @pytest.mark.parametrize("size", SIZES)
-def test_a_config_says_the_whole_spec(family: str, size: str) -> None:
+def test_a_config_states_the_whole_spec(family: str, size: str) -> None:
     spec = random_spec(family, size, 258)
     assert family_named(family).read_spec(family_named(family).new_config(spec)) == spec
 

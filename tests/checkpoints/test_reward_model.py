@@ -111,7 +111,7 @@ def test_a_diffusion_backbone_reads_under_its_own_pattern(family: str, tmp_path:
         ({"architectures": ["Qwen2ForCausalLM"]}, "'Qwen2ForCausalLM' is not supported"),
     ],
 )
-def test_what_is_no_scalar_reward_model_is_refused(
+def test_a_model_without_a_scalar_head_is_refused(
     changes: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     labels = changes.pop("num_labels", 1)

@@ -57,7 +57,7 @@ def test_every_family_has_a_conversation() -> None:
     ],
 )
 def test_published_conversations(family: str, entry: dict[str, Any], tmp_path: Path) -> None:
-    """Through the template file an export would copy; recalled texts are nobody's published ones."""
+    """Through the template file an export would copy; recalled texts were never published."""
     character_tokenizer(ALPHABET, tmp_path)
     (tmp_path / "chat_template.jinja").write_text(CHAT[family]["chat_template"])
     name_special_tokens(tmp_path, CHAT[family]["special_tokens"])

@@ -1,4 +1,4 @@
-"""What is read off a tokenizer's files is what the loaded tokenizer says."""
+"""The ids read from tokenizer files equal those of the loaded tokenizer."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_bytes(tmp_path: Path) -> None:
         ("tokenizer.json", {"model": {"vocab": {}}, "added_tokens": []}, "is empty"),
     ],
 )
-def test_what_is_no_tokenizer_is_named(
+def test_broken_tokenizer_files_are_named(
     name: str, changes: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     character_tokenizer(ALPHABET, tmp_path)

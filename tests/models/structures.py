@@ -27,7 +27,7 @@ def packs(draw: st.DrawFn) -> list[Token]:
 
 
 def may_see(query: Token, key: Token) -> bool:
-    """Say in plain words what `sees` says in tensors."""
+    """Return, for one pair of tokens, the rule that `sees` computes in tensors."""
     document, block, copy, prefix = query
     key_document, key_block, key_copy, _ = key
     if key_document == document and key_block == block:

@@ -223,7 +223,7 @@ PACKS = [
 
 @pytest.mark.parametrize(("family", "name"), PACKS)
 @torch.no_grad()
-def test_structure_says_the_published_masks(family: str, name: str) -> None:
+def test_the_structure_gives_the_published_masks(family: str, name: str) -> None:
     """Four integers per token and `sees` are the published mask, and a pack under them its logits."""
     model = golden_model(family)
     tensors = load_file(GOLDEN / family / "expected.safetensors")

@@ -51,7 +51,7 @@ def test_a_prefix_laid_out_once_is_a_prefix_repeated() -> None:
     torch.testing.assert_close(together[8:], apart[12:])
 
 
-def test_long_documents_do_not_pay_for_keys_nobody_sees() -> None:
+def test_long_documents_do_not_gather_keys_without_a_query() -> None:
     """One clean copy of 100 blocks and a noisy copy of each: the dense mask would be 800 x 800."""
     clean = [(0, block, 0, -1) for block in range(100) for _ in range(4)]
     noisy = [(0, block, block + 1, -1) for block in range(100) for _ in range(4)]

@@ -138,8 +138,10 @@ def load_value_model(
             dropped.
     """
     directory = find_checkpoint(path_or_hub_id)
-    given = like and (like.mask_id, like.block_size, imported_name(like.family))
-    spec = read_spec(directory, *given or ())
+    if like is None:
+        spec = read_spec(directory)
+    else:
+        spec = read_spec(directory, like.mask_id, like.block_size, imported_name(like.family))
     if head == "stored":
         require_value_head(directory)
     has_head = VALUE_HEAD in read_headers(directory)

@@ -72,7 +72,7 @@ def stored_parts(model: Model | ValueModel) -> dict[str, list[Part]]:
     family = family_named(model.spec.family)
     parts: dict[str, list[Part]] = {}
     for name, tensor in held_tensors(model).items():
-        is_head = isinstance(model, ValueModel) and name == VALUE_HEAD
+        is_head = name == VALUE_HEAD and isinstance(model, ValueModel)
         stored = model.stored_head if is_head else family.weight_name(name)
         for expert in range(len(tensor)) if "{e}" in stored else (None,):
             place = stored.replace("{e}", str(expert))

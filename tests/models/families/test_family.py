@@ -1,4 +1,4 @@
-"""Which family a config belongs to, and what holds of every family: its configs read back.
+"""The family of a config, and the round trip of every family's configs.
 
 `test_NAME.py` states the refusals (`REFUSED`) and the easily confused names of tensors (`STORED_NAMES`)
 of a family, and tests what is peculiar to it.
@@ -44,7 +44,7 @@ def test_the_architecture_decides_and_the_model_type_stands_in() -> None:
         (None, "Dream", "dream"),
     ],
 )
-def test_shared_names_are_told_apart(
+def test_shared_names_are_distinguished(
     architecture: str | None, model_type: str | None, name: str
 ) -> None:
     config = {"architectures": [architecture] if architecture else None, "model_type": model_type}
@@ -80,7 +80,7 @@ def test_every_family_has_its_file_its_sampler_and_its_mask(family: Family) -> N
     ("family", "change", "message"),
     [(family, *case) for family in family_names() for case in stated(family, "REFUSED")],
 )
-def test_what_the_backbone_does_not_do_is_refused(
+def test_options_that_the_backbone_lacks_are_refused(
     family: str, change: dict[str, Any], message: str
 ) -> None:
     config = json.loads((GOLDEN / family / "config.json").read_text())
@@ -134,7 +134,7 @@ def test_token_ids() -> None:
     assert [id_value(ids) for ids in ((), (0,), (1, 2))] == [None, 0, [1, 2]]
 
 
-def test_what_is_required() -> None:
+def test_require_refuses_another_value() -> None:
     require({"a": 1, "b": None, "d": 0.0}, a=1, b=2, c=3, d=0)
     require({"clip": None}, clip=None)
     with pytest.raises(ValueError, match=r"config\.json: a = 1: only 2 is supported"):

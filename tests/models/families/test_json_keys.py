@@ -29,7 +29,9 @@ def test_there_and_back(tmp_path: Path) -> None:
         (b'{"a": ' + b"9" * 10_000 + b"}", r"config\.json: not JSON"),
     ],
 )
-def test_what_is_no_object(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_a_file_without_an_object_is_refused(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
     if content is not None:
         (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):

@@ -1,6 +1,6 @@
 """SDAR-MoE: a Qwen3-MoE backbone under a block-causal pattern.
 
-A softmax router whose chosen weights are renormalised if the config says so; layers are dense where
+A softmax router whose chosen weights are renormalised if the config asks for it; layers are dense where
 it states so, which no released config does. Released configs leave out block size and mask id.
 
 Cheng et al., "SDAR: A Synergistic Diffusion-AutoRegression Paradigm" (2025).
