@@ -70,10 +70,10 @@ def held_tensors(model: Model | ValueModel) -> dict[str, Tensor]:
 def stored_parts(model: Model | ValueModel) -> dict[str, list[Part]]:
     """Return the parts of each tensor of a checkpoint, in the order of its rows."""
     family = family_named(model.spec.family)
+    own = {VALUE_HEAD: model.stored_head} if isinstance(model, ValueModel) else {}
     parts: dict[str, list[Part]] = {}
     for name, tensor in held_tensors(model).items():
-        is_head = name == VALUE_HEAD and isinstance(model, ValueModel)
-        stored = model.stored_head if is_head else family.weight_name(name)
+        stored = own.get(name) or family.weight_name(name)
         for expert in range(len(tensor)) if "{e}" in stored else (None,):
             place = stored.replace("{e}", str(expert))
             parts.setdefault(place, []).append(Part(name, expert))

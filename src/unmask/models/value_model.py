@@ -81,13 +81,8 @@ class ActorCritic(nn.Module):
     def __init__(self, policy: Model) -> None:
         """Add a zero-initialised value head to the policy; the backbone is shared."""
         super().__init__()
-        self.policy = policy
+        self.policy, self.spec = policy, policy.spec
         self.value_head = ValueHead(policy.spec).to(policy.device, policy.dtype)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Spec of the policy."""
-        return self.policy.spec
 
     @property
     def device(self) -> torch.device:

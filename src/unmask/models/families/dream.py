@@ -13,6 +13,13 @@ from unmask.models.families import qwen
 from unmask.models.families.family import Config, Conversion, Family, require, tiny_spec
 from unmask.models.spec import ModelSpec
 
+CONVENTIONS: dict[str, Any] = {
+    "attention": "full",
+    "is_shifted": True,
+    "block_size": None,
+    "has_qkv_bias": True,
+}
+
 
 def read_spec(config: Config) -> ModelSpec:
     """Read a Dream config; see `Family.read_spec`."""
@@ -20,11 +27,8 @@ def read_spec(config: Config) -> ModelSpec:
     return ModelSpec(
         **qwen.read_fields(config),
         family="dream",
-        has_qkv_bias=True,
         has_qk_norm=config.get("qk_norm", False),
-        block_size=None,
-        attention="full",
-        is_shifted=True,
+        **CONVENTIONS,
     )
 
 
@@ -54,7 +58,7 @@ def convert_spec(source: ModelSpec, block_size: int | None) -> ModelSpec:
         raise ValueError(
             f"block_size = {block_size}: dream has full attention and no blocks; leave it out"
         )
-    return replace(source, attention="full", is_shifted=True, block_size=None, has_qkv_bias=True)
+    return replace(source, **CONVENTIONS)
 
 
 def unpublished_parts(spec: ModelSpec) -> Iterator[str]:
@@ -73,7 +77,7 @@ FAMILY = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules=qwen.NAMES,
-    tiny=tiny_spec("dream", has_qkv_bias=True, attention="full", is_shifted=True),
+    tiny=tiny_spec("dream", **CONVENTIONS),
     preset="dream_official",
     reference_arguments="full",
     dllm_rl_presets={"dream": "dream_official"},

@@ -113,8 +113,6 @@ def tiny_spec(family: str, **fields: Any) -> ModelSpec:
         "mask_id": 1,
         "eos_ids": (0,),
         "block_size": None,
-        "has_qkv_bias": False,
-        "has_qk_norm": False,
     }
     return ModelSpec(family=family, **shape | fields)
 

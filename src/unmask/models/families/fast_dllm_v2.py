@@ -12,7 +12,7 @@ from unmask.models.families import qwen
 from unmask.models.families.family import Config, Family, require, tiny_spec
 from unmask.models.spec import ModelSpec
 
-SUB_BLOCK_SIZE = 8
+CONVENTIONS: dict[str, Any] = {"has_qkv_bias": True, "is_shifted": True, "sub_block_size": 8}
 
 
 def read_spec(config: Config) -> ModelSpec:
@@ -21,11 +21,8 @@ def read_spec(config: Config) -> ModelSpec:
     return ModelSpec(
         **qwen.read_fields(config),
         family="fast_dllm_v2",
-        has_qkv_bias=True,
-        has_qk_norm=False,
         block_size=config.get("bd_size") or 32,
-        is_shifted=True,
-        sub_block_size=SUB_BLOCK_SIZE,
+        **CONVENTIONS,
     )
 
 
@@ -55,13 +52,7 @@ FAMILY = Family(
     read_spec=read_spec,
     new_config=new_config,
     modules=qwen.NAMES,
-    tiny=tiny_spec(
-        "fast_dllm_v2",
-        has_qkv_bias=True,
-        block_size=32,
-        is_shifted=True,
-        sub_block_size=SUB_BLOCK_SIZE,
-    ),
+    tiny=tiny_spec("fast_dllm_v2", block_size=32, **CONVENTIONS),
     preset="fastdllm_v2",
     reference_arguments="block_size",
 )

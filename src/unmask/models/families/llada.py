@@ -70,7 +70,6 @@ def read_spec(config: Config) -> ModelSpec:
         rope_theta=rope_theta(config),
         norm_eps=config["rms_norm_eps"],
         has_qkv_bias=config.get("include_qkv_bias") or False,
-        has_qk_norm=False,
         is_tied=config["weight_tying"],
         mask_id=config.get("mask_token_id"),
         block_size=32,

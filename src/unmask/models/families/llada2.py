@@ -38,7 +38,6 @@ def read_spec(config: Config) -> ModelSpec:
     return ModelSpec(
         **fields,
         family="llada2",
-        has_qkv_bias=False,
         has_qk_norm=True,
         block_size=config.get("block_size") or 32,
         rotary_width=qwen.rotary_width(config, fields["head_width"]),

@@ -24,7 +24,6 @@ def read_spec(config: Config) -> ModelSpec:
     return ModelSpec(
         **fields,
         family="llada_moe",
-        has_qkv_bias=False,
         has_qk_norm=config["qk_layernorm"],
         block_size=32,
         attention="full",

@@ -21,7 +21,6 @@ def read_spec(config: Config) -> ModelSpec:
     return ModelSpec(
         **qwen.read_fields(config),
         family="sdar_moe",
-        has_qkv_bias=False,
         has_qk_norm=True,
         block_size=config.get("block_size") or 4,
         moe=MoESpec(
