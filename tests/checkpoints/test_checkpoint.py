@@ -1,4 +1,4 @@
-"""Directories in, models out, and back without a lost bit; every broken directory is one clear error."""
+"""Directories are read and written without a lost bit; every broken directory is one clear error."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_shards(golden: Path, tmp_path: Path) -> None:
     assert len(files) > 3 and files == sorted(set(index["weight_map"].values()))
     assert_same_weights(sharded, golden)
 
-    save_model(load_model(sharded), sharded)  # over itself, in one file: nothing stale stays
+    save_model(load_model(sharded), sharded)  # over itself, in one file: no stale shard remains
     assert sorted(file.name for file in sharded.glob("model*")) == [WEIGHTS]
     assert_same_weights(sharded, golden)
 

@@ -1,4 +1,4 @@
-"""Autoregressive weights turned to diffusion: the same logits as `transformers`, in every pair of kinds."""
+"""Autoregressive weights converted to diffusion: the same logits as `transformers`, in every pair of kinds."""
 
 import json
 from itertools import product
@@ -108,7 +108,7 @@ def test_llama3_rope(to: str, tmp_path: Path) -> None:
     config = json.loads(config_file.read_text())
     assert config["rope_scaling"] == {k: v for k, v in LLAMA3.items() if k != "rope_theta"}
     config_file.write_text(json.dumps(config | {"rope_scaling": None}))
-    assert gap(model, tmp_path / "made") > 1e-2  # the scaling does something here
+    assert gap(model, tmp_path / "made") > 1e-2  # the scaling has an effect
 
 
 @pytest.mark.parametrize("kind", ["yarn", "linear"])

@@ -35,7 +35,7 @@ def golden(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    """A checkpoint with nothing wrong about it."""
+    """A checkpoint without errors."""
     init(tmp_path / "whole", "sdar")
     (tmp_path / "whole" / "chat_template.jinja").write_text("{{ messages[0].content }}")
     return tmp_path / "whole"
@@ -64,7 +64,7 @@ def test_memory_is_for_as_many_tokens_as_asked(whole: Path) -> None:
 def test_golden_checkpoints_load(family: str) -> None:
     """They have no tokenizer and, some of them, no mask id: neither prevents loading."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # what loading warns of is a finding here
+        warnings.simplefilter("error")  # a warning of loading fails the test
         found = inspect_checkpoint(GOLDEN / family)
     assert found.loads and found.spec is not None and found.spec.family == family
     assert found.num_token_ids is None
@@ -148,7 +148,7 @@ def test_a_hub_id(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_weight_is_read(whole: Path) -> None:
-    """Files of 30 GiB that take no place on the disk: reading them would take minutes, and the memory."""
+    """Sparse files of 30 GiB: reading them would take minutes and all memory."""
     medium = random_spec("sdar", "medium", 258)
     spec = replace(medium, num_layers=40, width=6144, num_heads=96, num_kv_heads=8, ffn_width=8192)
     edit(whole / "config.json", **family_named("sdar").new_config(spec))

@@ -56,7 +56,7 @@ def test_names_and_shapes_are_those_that_peft_makes(family: str, tmp_path: Path)
 
 @pytest.mark.parametrize("family", NAMES)
 def test_stored_matrices_are_the_change_of_the_stored_weights(family: str, tmp_path: Path) -> None:
-    """What peft adds to the published model, fused projections included, is what merging adds here."""
+    """The change that peft adds to the published model, fused projections included, equals that of merging."""
     model = adapted(of_family(family))
     save_adapter(model, tmp_path)
     held, config = load_file(tmp_path / TENSORS), config_of(tmp_path)

@@ -63,7 +63,7 @@ def test_scores_are_those_of_transformers(kind: str, budget: int, tmp_path: Path
 def test_in_double_precision_they_are_the_same_to_the_last_digits(tmp_path: Path) -> None:
     theirs = write_reward_model(tmp_path, "Qwen2", torch.float64)
     ours = load_reward_model(tmp_path, dtype=torch.float64)
-    # transformers takes its norms and rotary tables in fp32, whatever the weights are.
+    # transformers takes its norms and rotary tables in fp32 for every format of the weights.
     assert ours.score(TEXTS, 1000) == pytest.approx(their_scores(theirs, TEXTS), abs=1e-6)
 
 

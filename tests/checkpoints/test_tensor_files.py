@@ -1,4 +1,4 @@
-"""A file of tensors is as open as a file of text."""
+"""Files of tensors have the permissions of text files."""
 
 import os
 from pathlib import Path

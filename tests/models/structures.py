@@ -1,4 +1,4 @@
-"""Structures of packs, and in plain words who sees whom in them."""
+"""Structures of packs, and their attention mask by a rule for single pairs."""
 
 import torch
 from hypothesis import strategies as st
@@ -36,5 +36,5 @@ def may_see(query: Token, key: Token) -> bool:
 
 
 def allowed_pairs(pack: list[Token]) -> Tensor:
-    """Return `(T, T)` who may see whom."""
+    """Return the mask `(T, T)` of a pack."""
     return torch.tensor([[may_see(query, key) for key in pack] for query in pack])

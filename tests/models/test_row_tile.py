@@ -1,4 +1,4 @@
-"""The tile of rows is found by trial, whatever the library that multiplies."""
+"""The row tile is measured, for any library of matrix products."""
 
 import pytest
 import torch

@@ -18,7 +18,7 @@ from unmask.models.heads import Targets
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
-from unmask.models.value_model import ActorCritic, ValueModel, critic_beside
+from unmask.models.value_model import ActorCritic, ValueModel, critic_on_frozen_policy
 from unmask.trainers.master_weights import MasterWeights
 
 TOKENS = torch.arange(2, 18)
@@ -64,7 +64,7 @@ def test_on_disk_it_is_the_backbone_and_one_more_tensor(is_tied: bool, tmp_path:
     assert policy.keys() - critic.keys() == (set() if is_tied else {"lm_head.weight"})
 
 
-def test_a_tied_head_that_a_policy_holds_twice_is_left_there(tmp_path: Path) -> None:
+def test_a_tied_head_that_a_policy_stores_twice_is_not_loaded(tmp_path: Path) -> None:
     save_model(toy_model(), tmp_path / "policy")  # both matrices on disk
     config = tmp_path / "policy" / "config.json"
     config.write_text(
@@ -157,7 +157,7 @@ def test_a_critic_on_a_frozen_policy_has_no_weights_of_its_own(family: str) -> N
     add_lora(policy, LoRAParams(2, 4))
     for adapter in adapters(policy).values():
         torch.nn.init.normal_(adapter.lora_b)
-    critic = critic_beside(policy)
+    critic = critic_on_frozen_policy(policy)
     assert torch.equal(hidden_states(critic), untouched)  # the policy's adapters are not its own
     assert not torch.equal(hidden_states(policy), untouched)
     held = {p.data_ptr() for p in policy.parameters()}

@@ -104,7 +104,7 @@ class ActorCritic(nn.Module):
         return ActorCriticScores(*scores, self.value_head(hidden))
 
 
-def critic_beside(policy: Model) -> ValueModel:
+def critic_on_frozen_policy(policy: Model) -> ValueModel:
     """Return a critic that shares the memory of a policy's frozen backbone, with a zero head.
 
     The policy's adapters are left out. Training the policy's own weights would change the critic.

@@ -1,4 +1,4 @@
-"""Autoregressive configs: their kinds by name, and what is refused."""
+"""Autoregressive configs: their kinds by name, and refused options."""
 
 from pathlib import Path
 from typing import Any

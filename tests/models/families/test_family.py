@@ -112,9 +112,9 @@ def test_a_new_config_reads_back(family: Family, eos_ids: tuple[int, ...], is_ti
     assert family.read_spec(config) == spec
 
 
-# What a spec does not hold: code, versions, and how many tokens MMaDA makes of an image.
+# Keys that a spec does not hold: code, versions, and the number of tokens of an image in MMaDA.
 NOT_IN_A_SPEC = {"auto_map", "transformers_version", "torch_dtype", "dtype", "num_vq_tokens"}
-# What released configs leave out, though a reader needs it where it is not the default.
+# Keys that released configs leave out, which a reader needs if they are not the default.
 LEFT_OUT = {"mask_token_id", "block_size", "eos_token_id", "bos_token_id"}
 
 
@@ -148,7 +148,7 @@ def test_the_rotary_base_must_be_stated() -> None:
         rope_theta({})
 
 
-# Literals that are equal to a family's name and are none: presets, dLLM-RL's names of models, and the
+# Literals that equal a family's name by chance: presets, dLLM-RL's names of models, and the
 # spec that `unmask quickstart` trains.
 OTHER_NAMES = {
     *("presets.py", "importing/rules.py", "importing/sampling.py", "cli/main.py"),

@@ -1,4 +1,4 @@
-"""How a Fast-dLLM v2 config reads."""
+"""Fast-dLLM v2 configs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a LLaDA config reads: OLMo's names, and the traps in them."""
+"""LLaDA configs: OLMo's names, and those easily confused."""
 
 from typing import Any
 

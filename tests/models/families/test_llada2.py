@@ -1,4 +1,4 @@
-"""How a LLaDA2 config reads: rotary half, groups of experts, fused projections."""
+"""LLaDA2 configs: rotary half, groups of experts, fused projections."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a LLaDA-MoE config reads, and what of it is not read."""
+"""LLaDA-MoE configs, and the keys that are ignored."""
 
 from typing import Any
 

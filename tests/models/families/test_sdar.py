@@ -1,4 +1,4 @@
-"""How an SDAR config reads, in every spelling it is found in."""
+"""SDAR configs in every published spelling."""
 
 from typing import Any
 
