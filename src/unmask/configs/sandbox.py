@@ -32,7 +32,7 @@ class SandboxConfig(Section):
     """Seconds of CPU time of a test, summed over all processes of its program. The effective time limit: a
     busy machine does not fail correct programs."""
     wall_s: float = Field(default=60.0, gt=0, le=86_400)
-    """Seconds of wall-clock time of a test; ends programs that sleep."""
+    """Seconds by the clock for a test; ends programs that sleep."""
     memory_mb: int = Field(default=1024, ge=64)
     """MiB of address space per process of a program; docs/sandbox.md lists the memory this leaves out."""
     file_mb: int = Field(default=64, ge=1)
