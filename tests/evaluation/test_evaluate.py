@@ -99,7 +99,7 @@ def test_a_model_is_measured_and_everything_is_written(tmp_path: Path) -> None:
     assert {"config.json", "environment.json", "speed.json"} <= {p.name for p in run.iterdir()}
 
 
-def test_every_variation_is_measured_like_the_base_where_it_says_nothing(tmp_path: Path) -> None:
+def test_a_variation_has_the_settings_of_the_base_that_it_does_not_change(tmp_path: Path) -> None:
     evaluation = measure(tmp_path, *TWO, "samples=2")
     assert list(evaluation.summaries) == ["static", "greedy"]
     greedy = [r["text"] for r in lines(tmp_path / "run" / RESPONSES) if r["variation"] == "greedy"]

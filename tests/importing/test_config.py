@@ -1,4 +1,4 @@
-"""A dLLM-RL file becomes a configuration that runs as it says, or is refused with all that differs."""
+"""A dLLM-RL file becomes a configuration that runs alike, or is refused with all that differs."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""A run that a signal ended says which signal, and what is kept."""
+"""The error of a run that a signal ended names the signal and the kept step."""
 
 import signal
 

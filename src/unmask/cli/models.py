@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unmask.cli.options import FamilyName
+from unmask.cli.options import Device, FamilyName, ModelPath
 
 if TYPE_CHECKING:
     from unmask.checkpoints.inspect import Inspection
@@ -26,7 +26,6 @@ CHECK_FAILED = 1
 
 app = typer.Typer()
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")]
 NumberFormat = Annotated[
     Literal["auto", "float32", "bfloat16", "float64"],
     typer.Option(help="Number format; auto is float32 on CPU and bfloat16 on CUDA."),
@@ -123,9 +122,7 @@ def init(
     "unmask inspect JetLM/SDAR-1.7B-Chat --json",
 )
 def inspect(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
-    ],
+    model: ModelPath,
     tokens: Annotated[
         int | None,
         typer.Option(
@@ -153,9 +150,7 @@ def inspect(
     "unmask verify JetLM/SDAR-1.7B-Chat --published --dtype float32 --out verify.txt",
 )
 def verify(  # noqa: PLR0913 - one argument per option
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
-    ],
+    model: ModelPath,
     device: Device = "auto",
     dtype: NumberFormat = "auto",
     max_tokens: Annotated[int, typer.Option(help="Most tokens of a compared response.")] = 32,

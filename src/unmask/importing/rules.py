@@ -60,7 +60,7 @@ class Source:
             (self.base in BLOCK_MODELS, "block", "full"),
             (self.base in (*BLOCK_MODELS, "dream"), "filters", "unfiltered"),
             (has_critic, "critic", "plain"),
-            # With a value model they train along the trajectory, whatever the file says.
+            # With a value model they train along the trajectory, under any method of the file.
             (has_critic or not has_masks, "trace", "masks"),
             (self.base in IMAGE_MODELS or "mmu" in types, "images", "text"),
             ("code" in types[:1], "code", "math"),

@@ -91,7 +91,7 @@ class RunFiles:
 
     @property
     def stages(self) -> dict[str, Seconds]:
-        """Wall and CPU seconds of each stage over all steps."""
+        """Elapsed and CPU seconds of each stage over all steps."""
         found: dict[str, Seconds] = {}
         for row in self.metrics:
             for name, wall in row.items():

@@ -2,7 +2,7 @@
 
 `refresh` is cheap to call after every step: it draws only if at least `every_s` seconds have passed
 since the last drawing, and at least `PAUSE` times as long as that drawing took. Drawing therefore
-takes less than 1 / `PAUSE` of the run's wall time, also when the files have grown. Call it outside
+takes less than 1 / `PAUSE` of the run's time, also when the files have grown. Call it outside
 every timed stage, and on one rank only.
 """
 
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 
 from unmask.viewer.report import write_report
 
@@ -41,12 +40,7 @@ class LiveReport:
         """Return this; the first `refresh` draws."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Draw the final page, also after an error.
 
         Raises:
