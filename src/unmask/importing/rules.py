@@ -51,7 +51,7 @@ class Source:
 
     @property
     def traits(self) -> frozenset[str]:
-        """What the published scripts depend on, as rows name it in `readers`."""
+        """The traits of the file on which the published scripts depend, as `readers` names them."""
         types = (self.get("dataset.data_type"), self.get("evaluation.data_type"))
         has_critic = self.get("model.value_base_model") is not None
         judge = self.get("model.process_reward_model")

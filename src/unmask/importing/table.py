@@ -1,4 +1,4 @@
-"""What becomes of each key of a dLLM-RL configuration: the rows of `table.toml`, and the presets.
+"""The fate of each key of a dLLM-RL configuration: the rows of `table.toml`, and the presets.
 
 The first row of a key that fits a file decides (`rules.py`). The published sampler of each kind of model
 is a preset here, which the file of its family names, and the keys of the file override it.
