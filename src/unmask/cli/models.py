@@ -26,26 +26,7 @@ CHECK_FAILED = 1
 
 app = typer.Typer()
 
-NumberFormat = Annotated[
-    Literal["auto", "float32", "bfloat16", "float64"],
-    typer.Option(help="Number format; auto is float32 on CPU and bfloat16 on CUDA."),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
-Published = Annotated[
-    bool,
-    typer.Option(
-        "--published",
-        help="Compare with the modelling code in MODEL. This EXECUTES that code, which others "
-        "wrote, with your rights: only for checkpoints you trust.",
-    ),
-]
-PublishedPython = Annotated[
-    str | None,
-    typer.Option(
-        help="Python that runs the published code, if it needs another transformers; this one by "
-        "default."
-    ),
-]
 
 
 @app.command(
@@ -152,7 +133,10 @@ def inspect(
 def verify(  # noqa: PLR0913 - one argument per option
     model: ModelPath,
     device: Device = "auto",
-    dtype: NumberFormat = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float64"],
+        typer.Option(help="Number format; auto is float32 on CPU and bfloat16 on CUDA."),
+    ] = "auto",
     max_tokens: Annotated[int, typer.Option(help="Most tokens of a compared response.")] = 32,
     preset: Annotated[
         str | None, typer.Option(help="Published sampler; the family's own by default.")
@@ -164,8 +148,21 @@ def verify(  # noqa: PLR0913 - one argument per option
         int | None, typer.Option(help="Positions of a block; found in the checkpoint by default.")
     ] = None,
     family: FamilyName = None,
-    published: Published = False,
-    published_python: PublishedPython = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="Compare with the modelling code in MODEL. This EXECUTES that code, which others "
+            "wrote, with your rights: only for checkpoints you trust.",
+        ),
+    ] = False,
+    published_python: Annotated[
+        str | None,
+        typer.Option(
+            help="Python that runs the published code, if it needs another transformers; this one by "
+            "default."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this file as well.")] = None,
     as_json: AsJson = False,
 ) -> None:
