@@ -59,8 +59,8 @@ def test_a_stopped_evaluation_prints_how_to_resume(name: str, code: int, tmp_pat
 def test_a_run_that_is_there_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").touch()
-    said = refused("eval", "model.path=m", "task.kind=json", f"run.dir={tmp_path / 'run'}")
-    assert "is not empty" in said
+    message = refused("eval", "model.path=m", "task.kind=json", f"run.dir={tmp_path / 'run'}")
+    assert "is not empty" in message
 
 
 def test_lm_eval_names_a_missing_package_or_runs_it() -> None:

@@ -1,6 +1,6 @@
-"""How likely a diffusion model finds a response: a lower bound, for the likelihood has no closed form.
+"""A lower bound of the log-likelihood of a response, which has no closed form in a diffusion model.
 
-For the L positions of a block, given all that stands before it,
+For the L positions of a block, given everything before it,
 
     log p(x) >= E[ L / l * sum over i in S of log p(x_i | x with S masked) ]
 
@@ -10,8 +10,8 @@ Positions after the response in its last block are masked, as the sampler finds 
 
 A block with few subsets is not sampled: all of them are scored, and the bound is exact. Otherwise the
 masked counts are stratified, and views n and N - 1 - n mask from opposite ends of one permutation. The
-masks follow from the seed and the prompt, so that the choices of one question are compared under alike
-masks. Numbers are bounds: they rank responses of one model, and are no perplexities.
+masks follow from the seed and the prompt, so that the choices of one question are compared under the same
+kind of masks. The results are bounds: they rank responses of one model, and are not perplexities.
 """
 
 import math
