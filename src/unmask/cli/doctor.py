@@ -189,7 +189,8 @@ def _exactness() -> Iterator[Finding]:
 def _isolation() -> Finding:
     """Try the kinds of isolation of programs that a model wrote."""
     trials = [try_backend(backend) for backend in BACKENDS]
-    best = next((trial.backend for trial in trials if trial.works), None)
+    working = [trial for trial in trials if trial.works]
+    best = working[0].backend if working else None
     if best and isolation_of(best) == "namespaces":
         found = f"{describe_isolation(best)}: no network, no other processes, only Python's files"
         return Finding("isolation", found)

@@ -13,7 +13,7 @@ Kind = Literal["sft", "rl", "eval"]
 # `line`: a key here has the value. `idle`: it changes no result. `otherwise`: done otherwise here, by
 # design. `lost`: the run would be another one, so the import is refused.
 Fate = Literal["line", "idle", "otherwise", "lost"]
-FATES: tuple[Fate, ...] = ("idle", "otherwise", "lost")
+FATES: Mapping[str, Fate] = {"idle": "idle", "otherwise": "otherwise", "lost": "lost"}
 
 BLOCK_MODELS = ("sdar", "trado")
 MODELS = (*BLOCK_MODELS, "llada", "mmada", "dream")
