@@ -1,4 +1,4 @@
-"""Sources are laid over each other in order; a mistake names the key, value and way out."""
+"""Sources are laid over each other in order; a mistake names the key, the value and the remedy."""
 
 import tomllib
 from pathlib import Path
@@ -100,14 +100,14 @@ def test_dump_loads_again(tmp_path: Path) -> None:
     [
         (
             "sampling.treshold=0.5",
-            "unknown key sampling.treshold (command line);"
+            "unknown key sampling.treshold = 0.5 (command line);"
             " did you mean sampling.threshold or eval.sampling.threshold or sampling.edit_threshold?",
         ),
-        ("lr=1", "unknown key lr (command line); here that is optimizer.lr or advantage.lr"),
+        ("lr=1", "unknown key lr = 1 (command line); here that is optimizer.lr or advantage.lr"),
         ("optimiser.lr=1", "unknown key optimiser (command line); did you mean optimizer?"),
         (
             "zzz=1",
-            "unknown key zzz (command line);"
+            "unknown key zzz = 1 (command line);"
             " `unmask config rl --keys` (or sft, eval) lists those that exist",
         ),
         (
@@ -117,7 +117,14 @@ def test_dump_loads_again(tmp_path: Path) -> None:
         ("steps=abc", 'steps = "abc" (command line): must be int >= 1'),
         ("optimizer.lr=-1", "optimizer.lr = -1 (command line): must be float > 0"),
         ("optimizer.lr=none", 'optimizer.lr = "none" (command line): must be float > 0'),
-        ("optimizer.betas=[1]", "optimizer.betas = [1] (command line): must be [float, float]"),
+        (
+            "optimizer.betas=[0.9, 1]",
+            "optimizer.betas = [0.9, 1] (command line): must be [float >= 0, < 1, float >= 0, < 1]",
+        ),
+        (
+            "optimizer.betas=[1]",
+            "optimizer.betas = [1] (command line): must be [float >= 0, < 1, float >= 0, < 1]",
+        ),
         (
             "task.verifier.workers=0",
             "task.verifier.workers = 0 (command line): must be int >= 1, <= 1024",
@@ -136,7 +143,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
         ),
         (
             "optimizer.betas=[{}, 0.9]",
-            "optimizer.betas[0] = {} (command line): must be [float, float]",
+            "optimizer.betas[0] = {} (command line): must be [float >= 0, < 1, float >= 0, < 1]",
         ),
         ("run.dir.x=1", "run.dir = {x = 1} (command line): must be path"),
         (
@@ -228,8 +235,8 @@ def test_mistake_in_a_key_of_two_types_names_both(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        ("0", "data.canvas_tokens (command line): 0 must be at least 1"),
-        ("long", 'data.canvas_tokens = "long" (command line): must be int | "longest" | none'),
+        ("0", 'data.canvas_tokens = 0 (command line): must be int >= 1 | "longest" | none'),
+        ("long", 'data.canvas_tokens = "long" (command line): must be int >= 1 | "longest" | none'),
     ],
 )
 def test_mistake_in_a_number_that_may_be_a_word_is_one_line(value: str, line: str) -> None:
@@ -257,7 +264,7 @@ def test_file_of_a_mistake_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "[optimizer]\nlr = -1\nlrr = 2")
     value, key = complaint(*NEEDED, files=(path,))
     assert value == f"optimizer.lr = -1 ({path}): must be float > 0"
-    assert key.startswith(f"unknown key optimizer.lrr ({path}); did you mean optimizer.lr")
+    assert key.startswith(f"unknown key optimizer.lrr = 2 ({path}); did you mean optimizer.lr")
 
 
 def test_bad_toml_names_file_and_line(tmp_path: Path) -> None:
@@ -304,11 +311,11 @@ def test_a_list_of_tables_is_one_key(tmp_path: Path) -> None:
     [
         (
             '[{kind="speed", wieght=2}]',
-            "unknown key reward[0].wieght (command line); did you mean reward[].weight",
+            "unknown key reward[0].wieght = 2 (command line); did you mean reward[].weight",
         ),
         (
             '[{kind="speed", pattern="a"}]',
-            'unknown key reward[0].pattern (command line); it exists only when reward[].kind = "form',
+            'unknown key reward[0].pattern = "a" (command line); it exists only when reward[].kind = "form',
         ),
         (
             '[{kind="speed"}, {kind="speed", weight="a"}]',
@@ -333,3 +340,10 @@ def test_a_list_of_tables_is_one_key(tmp_path: Path) -> None:
 def test_a_mistake_in_a_list_of_tables_names_its_place(tables: str, line: str) -> None:
     (found,) = complaint(*NEEDED, f"reward={tables}")
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize("cls", [RLConfig, SFTConfig])
+def test_training_from_adapters_is_refused(cls: type[RLConfig | SFTConfig]) -> None:
+    words = [*NEEDED, "model.adapter=there"]
+    with pytest.raises(ValueError, match=r"^model \(.*: adapter = there: .* whole weights; give"):
+        load_config(cls, [], words)

@@ -39,7 +39,7 @@ def test_every_pointer_leads_to_a_key() -> None:
 def test_the_error_names_our_key(kind: type[Section], written: str, key: str) -> None:
     with pytest.raises(ValueError) as caught:
         load_config(kind, [], [f"{written}=1"])
-    expected = f"unknown key {written} (command line); here that is {key}"
+    expected = f"unknown key {written} = 1 (command line); here that is {key}"
     assert expected in str(caught.value).splitlines()
 
 

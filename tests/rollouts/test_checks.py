@@ -1,4 +1,4 @@
-"""What cannot be learnt from is refused by name."""
+"""Trajectories and rewards that cannot be trained on are refused by name."""
 
 from dataclasses import replace
 from math import inf, nan
@@ -16,16 +16,16 @@ from unmask.types import Reward, Score
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"step_map": (1, 2, 2, 2)}, "step_map has 4 entries for 5 canvas slots"),
+        ({"step_map": (1, 2, 2, 2)}, "step_map has 4 entries for 5 canvas positions"),
         (
             {"step_map": (1, 0, 2, 2, 0)},
             "disagrees with the response: no step revealed token 1 of 4",
         ),
         ({"step_map": (1, 2, 2, 2, -1)}, "step_map has the negative step -1"),
-        ({"num_response": 0}, "a response of 0 tokens in 5 slots"),
-        ({"num_response": 6}, "a response of 6 tokens in 5 slots"),
+        ({"num_response": 0}, "a response of 0 tokens in 5 positions"),
+        ({"num_response": 6}, "a response of 6 tokens in 5 positions"),
         ({"num_response": 5}, "no step revealed token 4 of 5"),
-        ({"behavior_logprobs": (0.0,)}, "behavior_logprobs has 1 entries for 5 canvas slots"),
+        ({"behavior_logprobs": (0.0,)}, "behavior_logprobs has 1 entries for 5 canvas positions"),
         ({"behavior_logprobs": (0.0, -inf, 0.0, 0.0, 0.0)}, "behavior_logprobs are not finite"),
     ],
 )

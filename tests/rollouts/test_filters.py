@@ -19,7 +19,7 @@ def test_a_reward_per_token_counts_as_what_its_steps_earned() -> None:
 @pytest.mark.parametrize(
     "rewards", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.5), ((0.5, 0.0), (0.25, 0.25))]
 )
-def test_a_group_without_a_difference_is_dropped_unless_told_otherwise(
+def test_a_group_of_equal_rewards_is_dropped_unless_drop_uniform_is_off(
     rewards: tuple[Reward, ...],
 ) -> None:
     assert not is_kept(group(rewards), FilterConfig())

@@ -1,8 +1,8 @@
-"""What a trajectory and its reward must be before anything is learnt from them.
+"""Checks of a trajectory and its reward before training on them.
 
-A reward that is no number turns a gradient into NaN, one of the wrong length stands on the wrong
-tokens, and a step map that disagrees with its response trains states the sampler was never in. Each
-is an error that names the prompt, while the state of the last complete step is kept.
+A reward that is not finite turns the gradient into NaN, a reward of the wrong length is attached to the
+wrong tokens, and a step map that disagrees with its response trains states the sampler was never in.
+Each is an error that names the prompt; the state of the last complete step is kept.
 """
 
 import math
@@ -19,19 +19,23 @@ def check_trajectory(trajectory: Trajectory) -> None:
         ValueError: naming the prompt and what disagrees.
     """
     whose = f"the trajectory of prompt {trajectory.prompt.uid} of task {trajectory.prompt.task!r}"
-    num_slots, num_response = len(trajectory.canvas_ids), trajectory.num_response
+    num_positions, num_response = len(trajectory.canvas_ids), trajectory.num_response
     for name in ("step_map", "behavior_logprobs"):
         found = len(getattr(trajectory, name))
-        if found != num_slots:
-            raise ValueError(f"{whose}: {name} has {found} entries for {num_slots} canvas slots")
-    if not 1 <= num_response <= num_slots:
-        raise ValueError(f"{whose}: a response of {num_response} tokens in {num_slots} slots")
+        if found != num_positions:
+            raise ValueError(
+                f"{whose}: {name} has {found} entries for {num_positions} canvas positions"
+            )
+    if not 1 <= num_response <= num_positions:
+        raise ValueError(
+            f"{whose}: a response of {num_response} tokens in {num_positions} positions"
+        )
     if min(trajectory.step_map) < 0:
         raise ValueError(f"{whose}: step_map has the negative step {min(trajectory.step_map)}")
     if 0 in trajectory.step_map[:num_response]:
-        slot = trajectory.step_map.index(0)
+        position = trajectory.step_map.index(0)
         raise ValueError(
-            f"{whose}: step_map disagrees with the response: no step revealed token {slot} of "
+            f"{whose}: step_map disagrees with the response: no step revealed token {position} of "
             f"{num_response}"
         )
     if not all(map(math.isfinite, trajectory.behavior_logprobs)):

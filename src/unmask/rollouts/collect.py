@@ -1,4 +1,4 @@
-"""Rollouts: prompts to groups of judged trajectories.
+"""Rollouts: prompts to groups of graded trajectories.
 
 The seed of a response is derived from (seed, prompt, sample), so it does not depend on which other
 prompts are asked or on the order in which answers come back. Groups and rewards are in the order of
@@ -28,11 +28,11 @@ def write_trajectories(
     """Return `sampling.n` trajectories per prompt, those of a prompt together.
 
     Args:
-        llm: what answers.
+        llm: writes the answers.
         prompts: with `token_ids` filled in.
         sampling: how; its `seed` is not used.
         seed: first part of every response's seed.
-        on_finish: told of every trajectory as it ends.
+        on_finish: called with every trajectory as it ends.
     """
     asked, params = seeded_requests(prompts, sampling, seed)
     return llm.complete(asked, params, on_finish)
@@ -69,14 +69,14 @@ def grade_trajectories(
     count: int,
     rewards: ScoreFunction = outcome_alone,
 ) -> list[Group]:
-    """Judge trajectories as `write_trajectories` returns them: groups of `count`, in order.
+    """Grade trajectories as `write_trajectories` returns them: groups of `count`, in order.
 
     Args:
         llm: whose tokens they are.
-        task: judges first; its verdict is what all terms may look at.
+        task: grades first; all reward terms may read its score.
         trajectories: of whole groups.
         count: answers to a prompt.
-        rewards: makes of that what is trained on; evaluation looks at the verdict alone.
+        rewards: turns scores into the reward that is trained on; evaluation uses the score of the task.
 
     Raises:
         ValueError: naming the prompt, for a step map that disagrees with its response and for a
