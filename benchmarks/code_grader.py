@@ -1,8 +1,10 @@
 """HumanEval's own solutions, broken ones and ones that exit, under full processor load.
 
-`python -m benchmarks.code_grader` runs all 164 problems four ways: the canonical solution must pass,
-and `return None`, the canonical solution with an object that equals everything for every result, and
-`raise SystemExit` must fail. Beside it as many busy processes run as there are cores.
+    python benchmarks/code_grader.py --data DIRECTORY
+
+All 164 problems run four ways: the canonical solution must pass, and `return None`, the canonical
+solution with an object that equals everything for every result, and `raise SystemExit` must fail.
+As many busy processes as there are cores run at the same time.
 """
 
 import argparse
@@ -13,7 +15,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import RESULTS, describe_machine, write_result
+from setting import RESULTS, describe_machine, write_result
+
 from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.build import build_task
 from unmask.types import Prompt

@@ -1,10 +1,10 @@
-"""Whether graders say right to right answers and wrong to wrong ones, on every problem of GSM8K at hand.
+"""Grade right and wrong answers to every problem of GSM8K in a directory.
 
     python benchmarks/graders.py --data DIRECTORY
 
 The gold answer, and the gold answer plus one, are written in the forms that models use: in a box, with
-thousands separators, with a dollar sign, as a decimal, with a power of ten, in a sentence, and in bold. Every verdict
-comes from the worker processes that training uses. One verdict that is wrong fails the run.
+thousands separators, with a dollar sign, as a decimal, with a power of ten, in a sentence, and in bold. Every grade
+comes from the worker processes that training uses. One wrong grade fails the run.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from rich.table import Table
 from setting import RESULTS, describe_machine, write_result
 
 from unmask.configs.task import DatasetTaskConfig, Extraction
-from unmask.rewards.math import FACTORY
 from unmask.sandbox.verifier_pool import VerifierPool
 from unmask.tasks.build import build_task
+from unmask.tasks.grader import FACTORY
 
 Form = Callable[[Decimal], str]
 FORMS: dict[str, tuple[Extraction, Form]] = {

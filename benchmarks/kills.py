@@ -1,11 +1,11 @@
-"""Kill an RL run at random points, go on each time, and compare the end with an uninterrupted run.
+"""Kill an RL run at random points, resume it each time, and compare the end with an uninterrupted run.
 
     python benchmarks/kills.py --kills 50
 
 Three kinds of SIGKILL: while the process loads, at a random moment of the loop, and while a
 checkpoint is being written or dropped. Every process runs the real command with `--resume`; a run
-that comes to its end before the kills are used up is followed by another. The bits that must agree:
-weights, optimizer state, source and trajectories; and the metrics but for times.
+that ends before the kills are used up is followed by another. The bits that must agree:
+weights, optimizer state, source and trajectories; and all metrics except times.
 
 Writes `benchmarks/results/kills.json` and prints a table of where the kills hit.
 """

@@ -1,12 +1,12 @@
-"""How much memory a fresh process takes to load a checkpoint, as a multiple of its weights.
+"""Memory that a fresh process takes to load a checkpoint, as a multiple of its weights.
 
     python benchmarks/load_memory.py
 
 Measured is *anonymous* memory (`RssAnon` of `/proc/PID/status`): what the process allocated itself.
-Pages of the mapped file are left out, the kernel takes them back whenever it likes. The parent reads
-it every two milliseconds while the child loads; the child's own reading at the end is a floor, for
-the peak is there unless something larger was held on the way. Two quotients: `total` counts the
-interpreter and torch in, `above_import` only what loading added.
+Pages of the mapped file are left out, because the kernel can reclaim them at any time. The parent
+reads it every two milliseconds while the child loads; the child's own reading at the end is a lower
+bound. Two quotients: `total` includes the interpreter and torch, `above_import` only what loading
+added.
 
 Writes `benchmarks/results/load_memory.json`; without `--smoke` a total above 1.15 fails the run.
 """
@@ -92,7 +92,7 @@ class Workload:
         stored: number format in the files.
         loaded: number format in memory.
         num_shards: about how many files.
-        has_tokenizer: whether tokenizer files lie beside it, which loading reads too.
+        has_tokenizer: whether the directory has tokenizer files, which loading reads too.
     """
 
     spec: ModelSpec

@@ -1,14 +1,14 @@
 """Which method of RL learns best, at equal rollouts and at equal compute.
 
-    python benchmarks/methods.py                      # hours on one core; goes on where it was stopped
+    python benchmarks/methods.py                      # hours on one core; continues where it was stopped
     python benchmarks/methods.py --seeds 0 --tasks chain_sum
-    python benchmarks/methods.py --report-only        # the tables and the picture, from what is there
+    python benchmarks/methods.py --report-only        # the tables and the picture of finished units
 
 For each task and seed one tiny model is trained by the quickstart's SFT. From this model every method
 starts, with the prompts, the seeds and the settings of the quickstart's RL config; nothing was tuned
-here for any of them. A *variant* is what differs:
+here for any of them. The *variants* differ in one thing:
 
-    trace       TraceRL: the states the sampler was in
+    trace       TraceRL: the states of the sampler
     value       the same with a critic, whose learning rate is five times the policy's, as published
     coupled     a random mask of the response, and its complement
     random      a random mask of the response
@@ -20,9 +20,9 @@ here for any of them. A *variant* is what differs:
 
 Each (task, seed, variant) is one unit and leaves one JSON file in `--work`; a unit that has its file is
 not run again. Accuracy is measured on the same held-out problems, one answer at temperature 1 each.
-Compute is the CPU seconds of rollout and update; evaluation is not training and is left out.
+Compute is the CPU seconds of rollout and update, without evaluation.
 
-Writes `benchmarks/results/methods.json` and `methods.svg`; `methods_report.py` says how to read them.
+Writes `benchmarks/results/methods.json` and `methods.svg`; `methods_report.py` explains them.
 """
 
 import argparse
@@ -228,7 +228,7 @@ def starting_model(unit: Unit, size: Size, work: Path) -> Path:
 
 
 def sft_overrides(unit: Unit, size: Size) -> list[str]:
-    """Return what the SFT config of a unit says beside the quickstart's."""
+    """Return the settings of a unit's SFT that differ from the quickstart's."""
     return [f"run.seed={unit.seed}", "model.device=cpu", *size.sft]
 
 

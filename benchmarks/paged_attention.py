@@ -4,18 +4,18 @@
 
 One layer of SDAR-4B (32 query heads over 8 KV heads of 128, bf16), 128 sequences of 1024 keys each,
 that feed 4 rows (a block) or 8 (a block and the commit of the one before), and contexts spread from
-an eighth to all of it, where unequal programs would leave the GPU waiting for the longest. Compared:
+an eighth to all of it, where the longest program would determine the time. Compared:
 
-- `walked` and `split`: the kernel with chunks in a row, and side by side; `kernel` is what it chooses;
+- `walked` and `split`: the kernel with chunks in sequence, and in parallel; `kernel` is its own choice;
 - `gathered`: the pages' keys copied into one tensor, then `F.scaled_dot_product_attention` under a mask
   (the copy is counted: without a paged kernel it has to be made in every layer of every tick);
 - `plain`: the twin that the kernel is tested against.
 
-GB/s counts the keys and values below the limits, once. The machine's bandwidth is measured beside it:
+GB/s counts the keys and values below the limits, once. The machine's bandwidth is measured too:
 bytes read and written by copying 1 GiB. `share` is their quotient: 0.6 to 0.75 is what a good engine
-reaches. A result that leaves the twin's by more than bf16 allows fails the run.
+reaches. A result that differs from the twin's by more than bf16 allows fails the run.
 
-Needs a CUDA device; without one it says so and exits with code 2.
+Needs a CUDA device; without one it prints an error and exits with code 2.
 """
 
 import argparse
@@ -61,7 +61,7 @@ class Work:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the keys and values that somebody sees."""
+        """Bytes of the keys and values that some row attends to."""
         seen = torch.zeros(len(self.table), dtype=torch.long, device=self.q.device)
         seen.scatter_reduce_(0, self.sequence, self.limit.long(), "amax")
         return int(seen.sum()) * 2 * KV_HEADS * WIDTH * self.keys.element_size()

@@ -130,15 +130,15 @@ def lay_rows(members: Sequence[Row], shape: RowShape, work: Workload) -> Pass:
         positions[place, first : first + len(text)] = text
         positions[place, noisy:] = text[shape.prompt - first :]
         is_token[place, :first] = False
-        if not shape.block:  # in blocks nobody sees what stands right of the last one
+        if not shape.block:  # block-causal: no position attends to those right of the last block
             is_token[place, noisy + len(tail) :] = False
-        slots = slice(offset, offset + num_canvas)
+        of_canvas = slice(offset, offset + num_canvas)
         target = v.target[view]
-        scored["weights"][place, slots] = v.weight[view] * target
-        scored["advantages"][place, slots] = v.advantages
-        scored["behavior_logprobs"][place, slots] = v.behavior_logprobs
-        scored["old_logprobs"][place, slots] = v.old_logprobs[view]
-        targets[place, slots] = torch.where(target, v.canvas_ids, drawable)
+        scored["weights"][place, of_canvas] = v.weight[view] * target
+        scored["advantages"][place, of_canvas] = v.advantages
+        scored["behavior_logprobs"][place, of_canvas] = v.behavior_logprobs
+        scored["old_logprobs"][place, of_canvas] = v.old_logprobs[view]
+        targets[place, of_canvas] = torch.where(target, v.canvas_ids, drawable)
         temperatures[place] = v.temperature
     mask = row_pattern(shape) & is_token[:, None] | torch.eye(length, dtype=torch.bool)
     pack = Pack(

@@ -1,4 +1,4 @@
-"""What the quickstart reaches, seed by seed: accuracy before and after RL, parallelism, seconds.
+"""Results of the quickstart by seed: accuracy before and after RL, parallelism, seconds.
 
     python benchmarks/quickstart.py --seeds 0 1 2
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Run the quickstart for every seed and write what came of it."""
+    """Run the quickstart for every seed and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="chain_sum")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -1,16 +1,16 @@
-"""Where the time of the quickstart goes: one SFT step and one RL step, part by part.
+"""The time of one SFT step and one RL step of the quickstart, by parts.
 
     python benchmarks/quickstart_parts.py            # about a minute
     python benchmarks/quickstart_parts.py --task mini_sudoku --rl-steps 20
 
 The real `train_sft` and `train_rl` run with the quickstart's configs; nothing in them is replaced.
-Chosen callables are wrapped from outside in a stop-watch that is nested: a part's seconds are its
-own, without those of the parts it calls, so that the rows of a stage add up to the stage, and the
-stages to the step. `wall` is a mean over the measured steps (checkpoints and reports, which come
-now and then, are spread over them), `cpu` is this process's alone: where it is far below `wall`
-the process waited, as it does for the verifier's worker. `steps.wall_median_s` in the JSON is the
-median step. Steps at the start are left out; what the stop-watch itself costs is printed below each
-table (a measured upper bound, already inside the parts).
+Chosen callables are wrapped from outside in a nested stop-watch: a part's seconds exclude those of
+the parts it calls, so that the rows of a stage add up to the stage, and the stages to the step.
+Elapsed seconds (`wall_s`) are a mean over the measured steps (checkpoints and reports, which some
+steps have, are spread over all), `cpu_s` is of this process alone: it is far below `wall_s` where
+the process waited, as for the verifier's worker. `steps.wall_median_s` in the JSON is the median
+step. Steps at the start are left out; the cost of the stop-watch is printed below each table (a
+measured upper bound, already included in the parts).
 
 Writes `benchmarks/results/quickstart_parts.json`, with the settings and the machine.
 """
@@ -74,7 +74,7 @@ class Point:
     stage: str | None = None
 
 
-# What a model does belongs to whoever called it: the engine in a rollout, the learner in an update.
+# The model's seconds belong to the stage that calls it: the engine's rollout, the learner's update.
 POINTS = (
     Point(unmask.trainers.rl, "write_trajectories", "requests: seeds, checks, order", "rollout"),
     Point(Engine, "tick", "engine: state, admission, trajectories"),

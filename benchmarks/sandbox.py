@@ -1,7 +1,9 @@
-"""How many model-written programs the sandbox judges per second, and what it leaves behind: nothing.
+"""Programs that the sandbox grades per second, and the processes, descriptors and folders that it leaves.
 
-`python -m benchmarks.sandbox` runs small programs, some right, some wrong, a few that crash or loop,
-prints programs per second, and counts processes, descriptors and files before and after.
+    python benchmarks/sandbox.py
+
+Small programs, most of them right, some wrong, a few that crash. Processes, descriptors and folders
+are counted before and after.
 """
 
 import argparse
@@ -11,7 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import RESULTS, describe_machine, write_result
+from setting import RESULTS, describe_machine, write_result
+
 from unmask.configs.sandbox import SandboxConfig
 from unmask.rewards.code import CodeGrader, CodeVerdict
 from unmask.rewards.code_tests import SourceTest
@@ -31,7 +34,7 @@ def program(index: int) -> tuple[str, str]:
 
 
 def traces() -> dict[str, int]:
-    """Count what a leak would show in: processes of ours, open descriptors, folders of programs."""
+    """Count child processes, open descriptors and folders of programs, which a leak would increase."""
     parents = [
         (path / "stat").read_text().rpartition(")")[2].split()[1]
         for path in Path("/proc").glob("[0-9]*")
@@ -45,7 +48,7 @@ def traces() -> dict[str, int]:
 
 
 def measure(num_programs: int, workers: int) -> dict[str, Any]:
-    """Judge programs and return the figures."""
+    """Grade programs and return the figures."""
     config = SandboxConfig(workers=workers)
     test = SourceTest("assert [f(x) for x in (2, 7)] == [4, 49]", ("f",))
     programs = [program(index) for index in range(num_programs)]

@@ -4,7 +4,7 @@
     python benchmarks/tracerl_update.py --workloads "block 4" --rounds 1 --keep
     python benchmarks/tracerl_update.py --device cuda   # shapes of 1.7B and 4B, FlexAttention
 
-TraceRL scores every token given what was revealed when it was. The published layout is a padded row for
+TraceRL scores every token given the tokens that were revealed before it. The published layout is a padded row for
 each denoising round under a dense mask, with logits at every token (`published_rows.py`). unmask packs
 one clean copy and the noisy *blocks* that carry a target (`diffusion/layout.py`). Both are run with this
 package's model and objective, forward and backward of one update without the optimizer.
@@ -22,14 +22,14 @@ the same under full attention, four views of each, where nothing is shared and o
 logits can be saved.
 
 Reading the table: layouts run in turn, and `speed` is the median over rounds of the quotient rows /
-layout of seconds: CPU seconds of one thread, or wall seconds on a GPU. Where `share` is n, a round
+layout of seconds: CPU seconds of one thread, or elapsed seconds on a GPU. Where `share` is n, a round
 runs every n-th pass of a layout of rows, another one each round, and its seconds are scaled up by tokens;
 rows of one shape cost the same. `packed` always runs whole. `TFLOP` is counted, not measured: matrix
 products of layers and head, and the query-key pairs that attention computes, masked or not. Where
 `speed` is below the quotient of TFLOP, the layout loses to overhead. `gradient` is the relative
 difference of the whole gradient to that of `rows`, over all trajectories of `chain_sum` and the
-shortest elsewhere; above `TOLERANCE` the program fails. `peak` is what a pass takes beside weights
-and gradients, with gradient checkpointing: one published row, and the trajectory of mean lengths.
+shortest elsewhere; above `TOLERANCE` the program fails. `peak` is what a pass takes in addition to
+weights and gradients, with gradient checkpointing: one published row, and the trajectory of mean lengths.
 
 Writes `benchmarks/results/tracerl_update.json`, with the settings and the machine.
 """
@@ -108,7 +108,7 @@ OF_PROGRAM = ("out", "keep", "workloads")
 
 
 def clock(device: torch.device) -> float:
-    """Return CPU seconds of this process, or wall seconds once the GPU is done."""
+    """Return CPU seconds of this process, or elapsed seconds once the GPU is done."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -185,7 +185,7 @@ def count_work(work: Workload, layout: Layout) -> Count:
 
 
 def peak_mib(work: Workload, layout: Layout) -> float:
-    """Return what tensors the layout's first pass holds at most beside weights and gradients, with checkpointing."""
+    """Return the peak of live tensors in a layout's first pass, without weights and gradients, in MiB."""
     step = next(layout(work))
     backbone = work.model.backbone
     was_on, backbone.gradient_checkpointing = backbone.gradient_checkpointing, True
@@ -216,7 +216,7 @@ def _peak_bytes_cpu(run: Callable[[], None]) -> int:
 
 
 def sync_seconds(model: Model) -> float:
-    """Return the wall seconds of a weight sync to an engine that shares the module, as RL has it."""
+    """Return the elapsed seconds of a weight sync to an engine that shares the module, as in RL."""
     engine = Engine(model)
     began = time.perf_counter()
     engine.update_weights()

@@ -185,7 +185,7 @@ def _draw_views(rng: random.Random, uid: int, lengths: tuple[int, int], spec: Mo
 def _draw_trajectory(
     rng: random.Random, uid: int, lengths: tuple[int, int], spec: ModelSpec
 ) -> Trajectory:
-    """Draw a trajectory whose blocks took one to four denoising steps each, in any order of slots."""
+    """Draw a trajectory whose blocks took one to four denoising steps each, in any order of positions."""
     block = spec.block_size or STEPS[-1]
     num_prompt, num_response = lengths
     num_canvas = num_response + -(num_prompt + num_response) % block

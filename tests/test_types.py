@@ -1,11 +1,11 @@
 """The records refuse what no sampler could honour, and read off what they hold."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,21 @@ def test_requests_that_revise_are_seen() -> None:
     assert not SamplingParams().revises
     assert SamplingParams(edit_threshold=0.0).revises
     assert SamplingParams(remask_threshold=0.0).revises
+
+
+def test_a_digest_covers_the_token_ids_and_nothing_that_the_model_does_not_read() -> None:
+    prompt = Prompt("toy", 0, (), (5, 6, 7))
+    again = Prompt("other", 3, (Message("user", "?"),), (5, 6, 7), {"answer": 1})
+    assert prompt.digest == again.digest == prompt.digest
+    assert replace(prompt, token_ids=(5, 6)).digest != prompt.digest
+    assert prompt == replace(prompt) and "digest" not in asdict(prompt)
+
+
+def test_digests_of_a_prefix_are_those_of_a_prompt_that_ends_there() -> None:
+    ids = tuple(range(9))
+    digests = Prompt("toy", 0, (), ids).prefix_digests((2, 5, 9))
+    assert digests == [Prompt("toy", 0, (), ids[:end]).digest for end in (2, 5, 9)]
+    assert Prompt("toy", 0, ()).prefix_digests(()) == []
 
 
 def test_a_response_is_the_start_of_its_canvas() -> None:

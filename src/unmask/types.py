@@ -14,9 +14,12 @@ Legend of dimensions, the same everywhere:
     C canvas tokens            V vocabulary                      M KV pages, W tokens of a page
 """
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
+from hashlib import blake2b
 from typing import Annotated, Any, Literal, Self
 
 from unmask.bounds import LARGEST, Bound, check_fields
@@ -64,7 +67,7 @@ class Message:
     content: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for the cached property
 class Prompt:
     """A question: what the model reads, and what only the grader may see.
 
@@ -81,6 +84,24 @@ class Prompt:
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of everything the model reads; equal for prompts that it reads alike."""
+        return self.prefix_digests((len(self.token_ids),))[0]
+
+    def prefix_digests(self, ends: Iterable[int]) -> list[bytes]:
+        """Return digests of everything the model reads before each of the token positions `ends`.
+
+        Args:
+            ends: ascending.
+        """
+        state, start, digests = blake2b(digest_size=16), 0, list[bytes]()
+        for end in ends:
+            state.update(array("q", self.token_ids[start:end]).tobytes())
+            digests.append(state.copy().digest())
+            start = end
+        return digests
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.architecture.source import ROOT, modules
 from unmask.configs.eval import EvalConfig
+from unmask.configs.keys import schema_text
 from unmask.configs.rl import RLConfig
 from unmask.configs.section import Section
 from unmask.configs.sft import SFTConfig
@@ -35,6 +36,20 @@ def test_every_kind_is_shipped() -> None:
 def test_shipped_config_is_valid(path: Path) -> None:
     kind = path.relative_to(ROOT / "configs").parts[0]
     CLASSES[kind].model_validate(tomllib.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_committed_schema_is_the_generated_one(kind: str) -> None:
+    path = f"configs/{kind}.schema.json"
+    is_current = (ROOT / path).read_text() == schema_text(CLASSES[kind]) + "\n"
+    assert is_current, f"run: make format (unmask config {kind} --schema > {path})"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shipped_config_names_its_schema(path: Path) -> None:
+    """Editors read the schema's address from the first line."""
+    first, _, _ = path.read_text().partition("\n")
+    assert first == f"#:schema ../{path.parent.name}.schema.json"
 
 
 def test_every_key_is_explained() -> None:

@@ -66,7 +66,7 @@ def test_graders_are_right_on_sixty_problems(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures where there is a GPU")
-def test_a_benchmark_of_the_gpu_says_that_there_is_none(tmp_path: Path) -> None:
+def test_a_benchmark_of_the_gpu_reports_that_there_is_none(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     command = [sys.executable, str(BENCHMARKS / "paged_attention.py"), "--smoke", "--out", str(out)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -100,14 +100,14 @@ def test_dump_loads_again(tmp_path: Path) -> None:
     [
         (
             "sampling.treshold=0.5",
-            "unknown key sampling.treshold = 0.5 (command line);"
+            "unknown key sampling.treshold (command line);"
             " did you mean sampling.threshold or eval.sampling.threshold or sampling.edit_threshold?",
         ),
-        ("lr=1", "unknown key lr = 1 (command line); here that is optimizer.lr or advantage.lr"),
+        ("lr=1", "unknown key lr (command line); here that is optimizer.lr or advantage.lr"),
         ("optimiser.lr=1", "unknown key optimiser (command line); did you mean optimizer?"),
         (
             "zzz=1",
-            "unknown key zzz = 1 (command line);"
+            "unknown key zzz (command line);"
             " `unmask config rl --keys` (or sft, eval) lists those that exist",
         ),
         (
@@ -264,7 +264,7 @@ def test_file_of_a_mistake_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "[optimizer]\nlr = -1\nlrr = 2")
     value, key = complaint(*NEEDED, files=(path,))
     assert value == f"optimizer.lr = -1 ({path}): must be float > 0"
-    assert key.startswith(f"unknown key optimizer.lrr = 2 ({path}); did you mean optimizer.lr")
+    assert key.startswith(f"unknown key optimizer.lrr ({path}); did you mean optimizer.lr")
 
 
 def test_bad_toml_names_file_and_line(tmp_path: Path) -> None:
@@ -311,11 +311,11 @@ def test_a_list_of_tables_is_one_key(tmp_path: Path) -> None:
     [
         (
             '[{kind="speed", wieght=2}]',
-            "unknown key reward[0].wieght = 2 (command line); did you mean reward[].weight",
+            "unknown key reward[0].wieght (command line); did you mean reward[].weight",
         ),
         (
             '[{kind="speed", pattern="a"}]',
-            'unknown key reward[0].pattern = "a" (command line); it exists only when reward[].kind = "form',
+            'unknown key reward[0].pattern (command line); it exists only when reward[].kind = "form',
         ),
         (
             '[{kind="speed"}, {kind="speed", weight="a"}]',

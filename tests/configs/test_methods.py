@@ -1,60 +1,60 @@
-"""A method is a pair of files of one name, found by listing their folders."""
+"""A method is a pair of files of one name, found by listing their folders; docs/add-a-method.md, followed literally."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.architecture.source import ROOT
+from unmask.configs.load import flatten
 from unmask.configs.methods import sections
 
-SECTION = '''
-"""A kind of views for this test."""
-from typing import ClassVar, Literal
-from unmask.configs.methods.view_section import ViewSection
-
-class LastViews(ViewSection):
-    """The last denoising steps alone."""
-    sources: ClassVar = ("rollouts",)
-    kind: Literal["last"] = "last"
-    count: int = 1
-'''
-FUNCTION = """
-from dataclasses import replace
-from unmask.diffusion.views import views_of_trajectory
-
-def of_trajectory(trajectory, advantage, config, is_full):
-    views = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
-    names = ("hidden", "target", "weight", "old_logprobs")
-    return replace(views, **{name: getattr(views, name)[-config.count :] for name in names})
-"""
+PAGE = ROOT / "docs" / "add-a-method.md"
+# In a process of its own: the folders of methods are longer there.
 RUN = """
 import sys
+from importlib import import_module
 from pathlib import Path
-import unmask.configs.methods.views, unmask.diffusion.methods
 place = Path(sys.argv[1])
-unmask.configs.methods.views.__path__.append(str(place / "sections"))
-unmask.diffusion.methods.__path__.append(str(place / "functions"))
+for folder in ("configs/methods/views", "configs/methods/loss", "diffusion/methods", "objectives/methods"):
+    package = import_module("unmask." + folder.replace("/", "."))
+    package.__path__.append(str(place / folder))
+exec((place / "page_test.py").read_text())
+test_gradient_is_minus_the_advantage()
 from tests.trainers.toy_runs import metrics, rl_config
 from unmask.configs.keys import keys
 from unmask.configs.rl import RLConfig
 from unmask.trainers.rl import train_rl
-(key,) = (key for key in keys(RLConfig) if key.name == "views.kind")
-assert '"last"' in key.type
-train_rl(rl_config(place, "steps=1", "views.kind=last", "views.count=2"))
+types = {key.name: key.type for key in keys(RLConfig)}
+assert '"last"' in types["views.kind"] and '"reinforce"' in types["loss.kind"]
+train_rl(rl_config(place, "steps=1", *sys.argv[2:]))
 (line,) = metrics(place / "run")
 assert line["gradient_norm"] > 0 and line["packed_tokens"] > 0
+assert line["nll_max"] > 0 and line["kl"] >= 0 and "clipped" not in line
 """
 
 
-def test_a_method_is_added_by_its_two_files(tmp_path: Path) -> None:
-    for folder, text in (("sections", SECTION), ("functions", FUNCTION)):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "last.py").write_text(text)
+def write_files(place: Path) -> list[str]:
+    """Write the page's files and its test below `place`; return its settings as `key=value` words."""
+    page = PAGE.read_text()
+    files = dict(re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```", page, re.M | re.S))
+    assert len(files) == 4
+    (program,) = re.findall(r"^```python\n(import torch\n.*?)^```", page, re.M | re.S)
+    for name, text in {**files, "page_test.py": program}.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    (settings,) = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
+    return [f"{name}={value}" for name, value in flatten(tomllib.loads(settings))]
+
+
+def test_a_method_is_added_by_its_page(tmp_path: Path) -> None:
+    settings = write_files(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path)],
+        [sys.executable, "-c", RUN, str(tmp_path), *settings],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
         capture_output=True,

@@ -44,7 +44,7 @@ Text = list[tuple[int, int]]  # positions and token ids
 def some_views(
     count: int, seed: int = 0, block: int | None = None, conventions: Conventions = CONVENTIONS
 ) -> list[Views]:
-    """Return views of random trajectories with a number of its own for every slot."""
+    """Return views of random trajectories with a number of its own for every position."""
     rng = random.Random(seed)
     views: list[Views] = []
     for _ in range(count):
@@ -83,7 +83,7 @@ def test_every_target_is_scored_once_within_the_budget(
 
 
 @every_convention
-def test_scored_rows_carry_the_numbers_of_their_slot(conventions: Conventions) -> None:
+def test_scored_rows_carry_the_numbers_of_their_position(conventions: Conventions) -> None:
     views = some_views(8, conventions=conventions)
     for p in pack(views, 60, conventions):
         for row, (t, v, s) in enumerate(p.origin.T.tolist()):
@@ -98,13 +98,15 @@ def test_scored_rows_carry_the_numbers_of_their_slot(conventions: Conventions) -
             assert p.temperatures[row] == look.temperature
 
 
-def texts_around(look: Views, view: int, slot: int, conventions: Conventions) -> tuple[Text, int]:
-    """Say in plain words what a slot is predicted from: the text that is read, and the row's position."""
+def texts_around(
+    look: Views, view: int, position: int, conventions: Conventions
+) -> tuple[Text, int]:
+    """Say in plain words what a position is predicted from: the text that is read, and the row's position."""
     num_prompt = len(look.prompt_ids)
     clean = [*look.prompt_ids.tolist(), *look.canvas_ids.tolist()]
     hidden = [False] * num_prompt + look.hidden[view].tolist()
     noisy = [MASK if is_hidden else token for token, is_hidden in zip(clean, hidden, strict=True)]
-    place = num_prompt + slot
+    place = num_prompt + position
     row = place - conventions.is_shifted
     if conventions.is_full:
         return list(enumerate(noisy)), row
@@ -154,13 +156,13 @@ def test_a_scored_row_sees_what_its_view_shows_and_nothing_else(
             assert numbers == list(range(len(numbers))), "an empty document takes no number"
 
 
-def test_a_shifted_block_alone_with_its_first_slot_takes_no_noisy_copy() -> None:
+def test_a_shifted_block_alone_with_its_first_position_takes_no_noisy_copy() -> None:
     """Its row is the last of the prompt, which a second answer shares."""
     rng = random.Random(0)
     first = replace(random_trajectory(rng, 4, 8), step_map=(1, 2, 3, 4), num_response=1)
     first = replace(first, canvas_ids=(5, 6, 7, 8), behavior_logprobs=(-1.0,) * 4)
-    looks = [views_of_trajectory(first, 1.0), views_of_trajectory(first, 2.0)]
-    (p,) = pack(looks, 8, SHIFTED)
+    source = [views_of_trajectory(first, 1.0), views_of_trajectory(first, 2.0)]
+    (p,) = pack(source, 8, SHIFTED)
     assert p.tokens.tolist() == [*first.prompt.token_ids]
     assert p.rows.tolist() == [7, 7] and p.targets.tolist() == [5, 5]
     assert p.structure[0].unique().tolist() == [0]
@@ -190,9 +192,9 @@ def test_a_view_above_the_budget_is_refused(conventions: Conventions) -> None:
         check_budget(need, None, need - 1)
 
 
-def test_the_row_before_the_first_slot_must_exist() -> None:
+def test_the_row_before_the_first_position_must_exist() -> None:
     empty = views_of_trajectory(random_trajectory(random.Random(0), 4, 0), 1.0)
-    with pytest.raises(AssertionError, match="no row is before the first slot"):
+    with pytest.raises(AssertionError, match="no row is before the first position"):
         pack([empty], LARGE, SHIFTED)
 
 
@@ -238,15 +240,25 @@ def test_a_group_shares_its_prompt() -> None:
     assert p.structure[3].unique().tolist() == [-1, 0]
 
 
+def test_prompts_of_other_digests_share_nothing() -> None:
+    """The same ids may stand for different images."""
+    rng = random.Random(3)
+    prompt = tuple(rng.randrange(2, 20) for _ in range(22))
+    one = views_of_trajectory(random_trajectory(rng, prompt_ids=prompt), 1.0)
+    same, other = replace(one, prompt_digest=b"a"), replace(one, prompt_digest=b"b")
+    (shared,), (apart,) = pack([same, same]), pack([same, other])
+    assert len(apart.tokens) == len(shared.tokens) + 20
+
+
 def test_another_grid_shares_no_prompt() -> None:
     """The same eight tokens are two blocks of four or one of eight, and see each other accordingly."""
     rng = random.Random(4)
     prompt = tuple(range(2, 10))
-    looks = [
+    source = [
         views_of_trajectory(random_trajectory(rng, block, prompt_ids=prompt), 1.0)
         for block in (4, 8)
     ]
-    (p,) = pack(looks)
+    (p,) = pack(source)
     prefixes = [p.structure[1, d].tolist() for d in documents(p).values() if len(d) == 8][:2]
     assert [0] * 4 + [1] * 4 in prefixes and [0] * 8 in prefixes
 
@@ -254,8 +266,8 @@ def test_another_grid_shares_no_prompt() -> None:
 @pytest.mark.parametrize("budget", [36, 48])
 def test_a_trajectory_above_the_budget_is_split_and_repeats_its_clean_text(budget: int) -> None:
     rng = random.Random(0)
-    looks = [views_of_trajectory(random_trajectory(rng, 4, 14), 1.0) for _ in range(30)]
-    largest = max(looks, key=lambda look: len(pack([look])[0].tokens))
+    source = [views_of_trajectory(random_trajectory(rng, 4, 14), 1.0) for _ in range(30)]
+    largest = max(source, key=lambda look: len(pack([look])[0].tokens))
     (whole,) = pack([largest])
     assert len(whole.tokens) > budget
     parts = pack([largest], budget)

@@ -142,8 +142,8 @@ def test_sub_blocks_are_written_from_the_left() -> None:
     assert write([5], [], params).step_map[:3] == (1, 3, 2)
 
 
-def test_a_shifted_model_writes_a_slot_off_the_row_before() -> None:
-    """A block's first slot, read off the block before, is written before the others open."""
+def test_a_shifted_model_writes_a_position_off_the_row_before() -> None:
+    """A block's first position, read off the block before, is written before the others open."""
     result = write([5, 5], [3, 4, 2, 0], replace(GREEDY, max_tokens=4), SHIFTED)
     assert result.response_ids == (3, 4, 2, 0)
     assert result.step_map == (2, 1, 3, 6, 5, 4)
@@ -153,13 +153,13 @@ def test_a_shifted_model_writes_a_slot_off_the_row_before() -> None:
 
 
 def test_a_shifted_model_needs_no_prompt_here() -> None:
-    """The first slot keeps its own row; the engine refuses the request instead."""
+    """The first position keeps its own row; the engine refuses the request instead."""
     result = sample(prompt_of([]), GREEDY, sure_of([], [7, 7], 1), SHIFTED)
     assert result.num_response == 8 and result.canvas_ids[0] == 7
 
 
 def test_a_stop_waits_for_its_left_neighbours() -> None:
-    """The stop token is revealed first and the response goes on until the slots left of it are."""
+    """The stop token is revealed first and the response goes on until the positions left of it are."""
     result = write([], [3, 4, 5, 0])
     assert result.step_map == (4, 3, 2, 1)
     assert (result.num_response, result.finish, result.num_forwards) == (4, "stop", 4)
@@ -273,7 +273,7 @@ def test_revising_comes_to_an_end_and_is_never_trained_on(
     """Every pass leaves a mask less; then at most `max_edit_steps` edit."""
     num_revised = 0
     for seed in range(12):
-        # Masks come back within a sub-block only, and never to a block's first slot if shifted.
+        # Masks come back within a sub-block only, and never to a block's first position if shifted.
         sub_block = None if conventions.is_shifted else 3
         params = replace(GREEDY, stop_token_ids=(), sub_block_size=sub_block, **changes)
         result = sample(prompt_of([5] * (1 + seed % 5)), params, fickle(seed), conventions)
@@ -353,15 +353,15 @@ def test_what_is_recorded_is_what_the_model_said_at_that_step(
         logits = dense(torch.tensor([prompt_ids + canvas]))[0].detach()
         logits = logits.roll(1, 0) if model.spec.is_shifted else logits
         raw = logits.masked_fill(~model.head.drawable, -torch.inf).log_softmax(-1)[3:]
-        for slot, at in enumerate(result.step_map):
+        for position, at in enumerate(result.step_map):
             if at != step:
                 continue
-            expected = float(raw[slot, result.canvas_ids[slot]])
-            assert result.raw_logprobs[slot] == pytest.approx(expected, abs=1e-9)
-            entropy = -sum(p * math.log(p) for p in raw[slot].exp().tolist() if p)
-            assert result.entropies[slot] == pytest.approx(entropy, abs=1e-9)
-            same = math.isclose(result.behavior_logprobs[slot], expected, abs_tol=1e-9)
+            expected = float(raw[position, result.canvas_ids[position]])
+            assert result.raw_logprobs[position] == pytest.approx(expected, abs=1e-9)
+            entropy = -sum(p * math.log(p) for p in raw[position].exp().tolist() if p)
+            assert result.entropies[position] == pytest.approx(entropy, abs=1e-9)
+            same = math.isclose(result.behavior_logprobs[position], expected, abs_tol=1e-9)
             assert same or filters
-    for slot, at in enumerate(result.step_map):
-        written = (result.raw_logprobs[slot], result.entropies[slot])
+    for position, at in enumerate(result.step_map):
+        written = (result.raw_logprobs[position], result.entropies[position])
         assert at or written == (0, 0)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.diffusion.requests import rules
-from unmask.diffusion.sampling_tensors import COLUMNS, SCHEDULES, STRATEGIES, Needs, Rules
+from tests.diffusion.requests import sampling
+from unmask.diffusion.sampling_tensors import COLUMNS, SCHEDULES, STRATEGIES, Needs, SamplingTensors
 from unmask.types import SamplingParams
 
 # Every field with a value that is not its default, and the column that shows it.
@@ -36,7 +36,7 @@ ELSEWHERE = {"guidance", "stop", "stop_token_ids", "max_tokens", "n"}
 
 
 def test_every_field_has_its_column() -> None:
-    stated = rules(STATED)
+    stated = sampling(STATED)
     columns = {name: getattr(stated, name).tolist() for name in COLUMNS}
     assert columns == {
         "strategy": [STRATEGIES.index("random")],
@@ -56,8 +56,8 @@ def test_every_field_has_its_column() -> None:
     assert STATED.keys() | ELSEWHERE == {field.name for field in fields(SamplingParams)}
 
 
-def test_limits_that_nobody_set_never_bite() -> None:
-    plain = rules({"block_size": 6})
+def test_unset_limits_have_no_effect() -> None:
+    plain = sampling({"block_size": 6})
     assert (plain.steps.item(), plain.sub_block.item()) == (6, 6)
     assert plain.edit_threshold.item() == torch.inf
     assert (plain.remask_threshold.item(), plain.max_edit_steps.item()) == (0, 0)
@@ -66,7 +66,7 @@ def test_limits_that_nobody_set_never_bite() -> None:
 
 def test_a_block_size_is_filled_in_before() -> None:
     with pytest.raises(AssertionError):
-        Rules.of([SamplingParams()], torch.device("cpu"))
+        SamplingTensors.of([SamplingParams()], torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_needs_are_what_somebody_asks_for(change: dict[str, Any], needed: set[st
     assert together.strategies == {"random", "dynamic"}
 
 
-def test_needs_say_whether_anybody_draws_or_is_greedy() -> None:
+def test_needs_of_drawn_and_greedy_requests() -> None:
     greedy, drawing = SamplingParams(temperature=0), SamplingParams()
     seen = [(n.draws, n.is_greedy) for n in map(Needs.of, ([greedy], [drawing], [greedy, drawing]))]
     assert seen == [(False, True), (True, False), (True, True)]
 
 
 def test_rules_are_put_into_rows_and_taken_with_all_their_columns() -> None:
-    first, second = rules({"seed": 1}, {"seed": 2, **STATED}), rules({"top_k": 3})
+    first, second = sampling({"seed": 1}, {"seed": 2, **STATED}), sampling({"top_k": 3})
     grown = first.grown(4)
     grown.put(torch.tensor([3]), second)
     parts = {0: (first, 0), 1: (first, 1), 3: (second, 0)}

@@ -1,4 +1,4 @@
-"""What a slot would write: filters, draws and the two distributions, against naive twins."""
+"""What a position would write: filters, draws and the two distributions, against naive twins."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.diffusion.requests import rules
+from tests.diffusion.requests import sampling
 from unmask.diffusion.token_sampling import draw, filter_logits, propose
 from unmask.types import TEMPERATURES
 
@@ -51,13 +51,13 @@ FILTER = st.fixed_dictionaries(
 @given(st.lists(st.tuples(ROW, FILTER), min_size=1, max_size=4))
 def test_filters_leave_what_the_naive_twin_leaves(rows: list[tuple[list[float], Any]]) -> None:
     logits = torch.tensor([row for row, _ in rows], dtype=torch.float64)
-    filtered = filter_logits(logits, rules(*(changes for _, changes in rows)))
+    filtered = filter_logits(logits, sampling(*(changes for _, changes in rows)))
     assert kept(filtered) == [naive_filter(row, **changes) for row, changes in rows]
     assert torch.equal(filtered[filtered.isfinite()], logits[filtered.isfinite()])
 
 
 def test_top_k_keeps_ties_with_the_kth() -> None:
-    assert kept(filter_logits(torch.tensor([[3.0, 1, 2, 2, 0]]), rules({"top_k": 2}))) == [
+    assert kept(filter_logits(torch.tensor([[3.0, 1, 2, 2, 0]]), sampling({"top_k": 2}))) == [
         {0, 2, 3}
     ]
 
@@ -65,17 +65,17 @@ def test_top_k_keeps_ties_with_the_kth() -> None:
 def test_top_p_keeps_the_token_that_crosses() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
     for top_p, expected in ((0.4, {0}), (0.6, {0, 1}), (0.85, {0, 1, 2})):
-        assert kept(filter_logits(logits, rules({"top_p": top_p}))) == [expected]
+        assert kept(filter_logits(logits, sampling({"top_p": top_p}))) == [expected]
 
 
 def test_min_p_is_a_fraction_of_the_likeliest() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log()
-    assert kept(filter_logits(logits, rules({"min_p": 0.5}))) == [{0, 1}]
+    assert kept(filter_logits(logits, sampling({"min_p": 0.5}))) == [{0, 1}]
 
 
 def test_a_filter_touches_only_its_own_request() -> None:
     logits = torch.tensor([[1.0, 2, 3], [1.0, 2, 3]])
-    assert kept(filter_logits(logits, rules({"top_k": 1}, {}))) == [{2}, {0, 1, 2}]
+    assert kept(filter_logits(logits, sampling({"top_k": 1}, {}))) == [{2}, {0, 1, 2}]
 
 
 WEIGHTS = st.lists(st.sampled_from([0.0, 1e-30, 1e-7, 0.1, 1.0]), min_size=1, max_size=9)
@@ -106,9 +106,11 @@ def test_every_temperature_gives_numbers_and_drawable_ids(temperature: float) ->
     logits = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * 30
     logits[:, 3] = -torch.inf  # an id the model bans
     drawable = torch.tensor([True, False, True, True, True, False])
-    row_rules = rules(*[{"temperature": temperature}] * 200)
+    row_sampling = sampling(*[{"temperature": temperature}] * 200)
     uniforms = torch.linspace(0, LAST, 200, dtype=torch.float64)
-    proposal = propose(logits, drawable, uniforms, torch.zeros(200, dtype=torch.int64), row_rules)
+    proposal = propose(
+        logits, drawable, uniforms, torch.zeros(200, dtype=torch.int64), row_sampling
+    )
     assert set(proposal.tokens.tolist()) == {0, 2, 4}
     assert all(values.isfinite().all() for values in proposal)
 
@@ -119,16 +121,18 @@ def test_only_drawable_ids_are_written(temperature: float) -> None:
     logits = torch.full((200, 6), 0.0)
     logits[:, [1, 4, 5]] = 50.0
     drawable = torch.tensor([True, False, True, True, False, False])
-    row_rules = rules(*[{"temperature": temperature}] * 200)
+    row_sampling = sampling(*[{"temperature": temperature}] * 200)
     uniforms = torch.linspace(0, LAST, 200, dtype=torch.float64)
-    proposal = propose(logits, drawable, uniforms, torch.zeros(200, dtype=torch.int64), row_rules)
+    proposal = propose(
+        logits, drawable, uniforms, torch.zeros(200, dtype=torch.int64), row_sampling
+    )
     assert set(proposal.tokens.tolist()) <= {0, 2, 3}
     torch.testing.assert_close(proposal.logprobs, torch.full((200,), 1 / 3).log())
 
 
 def test_temperature_zero_is_argmax_with_the_logprobs_of_temperature_one() -> None:
     logits = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    greedy, plain = rules(*[{"temperature": 0}] * 50), rules(*[{}] * 50)
+    greedy, plain = sampling(*[{"temperature": 0}] * 50), sampling(*[{}] * 50)
     everything = torch.ones(8, dtype=torch.bool)
     zeros = torch.zeros(50, dtype=torch.float64)
     held = torch.zeros(50, dtype=torch.int64)
@@ -145,7 +149,7 @@ def test_equal_logits_go_to_the_lowest_id() -> None:
         torch.ones(4, dtype=torch.bool),
         torch.zeros(1, dtype=torch.float64),
         torch.tensor([3]),
-        rules({"temperature": 0}),
+        sampling({"temperature": 0}),
     )
     assert proposal.tokens.tolist() == [1]
 
@@ -156,8 +160,10 @@ def test_two_distributions_are_kept_apart(temperature: float, filters: Any, u: f
     logits = torch.tensor([[0.4, 2.0, -1.0, 1.1]], dtype=torch.float64)
     everything, at = torch.ones(4, dtype=torch.bool), torch.tensor([u], dtype=torch.float64)
     changes, held = {"temperature": temperature, **filters}, torch.tensor([2])
-    raw = propose(logits, everything, at, held, rules({**changes, "confidence": "raw"}))
-    filtered = propose(logits, everything, at, held, rules({**changes, "confidence": "filtered"}))
+    raw = propose(logits, everything, at, held, sampling({**changes, "confidence": "raw"}))
+    filtered = propose(
+        logits, everything, at, held, sampling({**changes, "confidence": "filtered"})
+    )
     token = int(raw.tokens)
     assert torch.equal(raw.tokens, filtered.tokens) and torch.equal(raw.logprobs, filtered.logprobs)
     left = naive_filter((logits[0] / temperature).tolist(), **filters)
@@ -192,7 +198,7 @@ def test_every_number_of_a_proposal_against_its_naive_twin(
     logits = torch.tensor([row], dtype=torch.float64)
     drawable = torch.tensor([True, False, True, True, True])
     changes = {"temperature": temperature, **filters, "strategy": "margin"}
-    own = rules({**changes, "confidence": "filtered" if is_filtered else "raw"})
+    own = sampling({**changes, "confidence": "filtered" if is_filtered else "raw"})
     result = propose(logits, drawable, torch.tensor([0.4]), torch.tensor([held]), own)
     raw = softmax({i: z for i, z in enumerate(row) if i != 1})
     tempered = [-math.inf if i == 1 else z / (temperature or 1) for i, z in enumerate(row)]
@@ -220,7 +226,7 @@ def test_company_changes_no_bit_of_a_row() -> None:
     """What others need is computed for all; a row that did not ask keeps its numbers."""
     logits = torch.randn(1, 30, generator=torch.Generator().manual_seed(3))
     everything = torch.ones(30, dtype=torch.bool)
-    alone = propose(logits, everything, torch.tensor([0.3]), torch.tensor([4]), rules({}))
+    alone = propose(logits, everything, torch.tensor([0.3]), torch.tensor([4]), sampling({}))
     others = [
         {"top_k": 3, "temperature": 0.5, "confidence": "filtered"},
         {"strategy": "margin", "edit_threshold": 0.5},
@@ -230,7 +236,7 @@ def test_company_changes_no_bit_of_a_row() -> None:
         everything,
         torch.full((3,), 0.3),
         torch.full((3,), 4),
-        rules({}, *others),
+        sampling({}, *others),
     )
     for name in set(alone._fields) - {"margin"}:
         assert torch.equal(getattr(alone, name)[0], getattr(together, name)[0]), name

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.diffusion.requests import rules
+from tests.diffusion.requests import sampling
 from unmask.diffusion.keyed_random import ORDER, TOKEN, uniform
-from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, STRATEGIES, Rules
+from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, STRATEGIES, SamplingTensors
 from unmask.diffusion.token_sampling import Proposal, draw
 from unmask.diffusion.unmask import (
     ALLOWANCES,
@@ -26,8 +26,8 @@ from unmask.diffusion.unmask import (
     doubted,
     open_now,
     quota,
-    rank_slots,
-    scored_slots,
+    rank_positions,
+    scored_positions,
     select,
 )
 from unmask.diffusion.unmask import reveal as take_step
@@ -37,7 +37,7 @@ SIZES = st.integers(1, 40)
 
 def quotas_of(num_masks: int, **changes: Any) -> list[int]:
     """Return what one block's steps reveal when each reveals just its quota."""
-    own, left, step = rules(changes), num_masks, torch.tensor([0])
+    own, left, step = sampling(changes), num_masks, torch.tensor([0])
     revealed: list[int] = []
     while left:
         progress = Progress(torch.tensor([num_masks]), torch.tensor([left]), step)
@@ -55,7 +55,7 @@ def test_even_quotas_split_the_masks(num_masks: int, steps: int) -> None:
 
 
 @given(SIZES, SIZES, SIZES)
-def test_block_quotas_split_the_slots(num_masks: int, more: int, steps: int) -> None:
+def test_block_quotas_split_the_positions(num_masks: int, more: int, steps: int) -> None:
     """SDAR's: a first block that is partly prompt is written in fewer steps."""
     block = num_masks + more - 1
     taken = min(steps, block)
@@ -90,7 +90,9 @@ def test_a_published_grid_loses_and_catches_up() -> None:
 
 
 def test_quotas_are_each_request_s_own() -> None:
-    own = rules(*({"schedule": name, "denoising_steps": 2} for name in ("even", "block", "linear")))
+    own = sampling(
+        *({"schedule": name, "denoising_steps": 2} for name in ("even", "block", "linear"))
+    )
     progress = Progress(*(torch.full((3,), number) for number in (3, 3, 0)))
     quotas, step = quota(progress, own)
     assert quotas.tolist() == [2, 2, 1] and step.tolist() == [1, 1, 1]
@@ -98,7 +100,7 @@ def test_quotas_are_each_request_s_own() -> None:
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 12))
 def test_only_the_leftmost_unfinished_sub_block_is_open(hidden: list[bool], size: int) -> None:
-    own = rules({"block_size": 12, "sub_block_size": size})
+    own = sampling({"block_size": 12, "sub_block_size": size})
     found = open_now(torch.tensor([hidden]), own)[0].tolist()
     parts = [i // size for i, is_hidden in enumerate(hidden) if is_hidden]
     assert found == [h and i // size == min(parts) for i, h in enumerate(hidden)]
@@ -117,9 +119,9 @@ def proposal_of(**columns: list[float]) -> Proposal:
     return Proposal(**{name: values.get(name, zeros) for name in Proposal._fields})
 
 
-def reveal(logits: Tensor, block: Block, own: Rules, drawable: Tensor) -> Reveal:
-    """Take a step with the logits of the scored slots, in their order."""
-    request, column = scored_slots(block, own).nonzero(as_tuple=True)
+def reveal(logits: Tensor, block: Block, own: SamplingTensors, drawable: Tensor) -> Reveal:
+    """Take a step with the logits of the scored positions, in their order."""
+    request, column = scored_positions(block, own).nonzero(as_tuple=True)
     return take_step(logits, block, (request, column), own, drawable)
 
 
@@ -139,7 +141,7 @@ def block_of(
 
 
 def naive_scores(strategy: str, columns: dict[str, list[float]]) -> list[float]:
-    """Say what each strategy ranks slots by, higher first."""
+    """Say what each strategy ranks positions by, higher first."""
     if strategy == "margin":
         return columns["margin"]
     if strategy in ("entropy", "entropy_bounded"):
@@ -161,7 +163,7 @@ def naive_jetengine(ranked: list[float], bound: float) -> int:
 def naive_allowance(
     strategy: str, ranked: list[float], limit: float, entropy_sum: str = "exclusive"
 ) -> int:
-    """Count the foremost of the ranked slots that a strategy is sure of, as its paper says."""
+    """Count the foremost of the ranked positions that a strategy is sure of, as its paper says."""
     if strategy == "dynamic":
         return sum(confidence > limit for confidence in ranked)
     if strategy == "entropy_bounded" and entropy_sum == "inclusive":
@@ -202,14 +204,14 @@ def test_selection_takes_the_sure_or_the_quota(
 ) -> None:
     """The foremost by the strategy's order, ties to the left; at least one, at most all."""
     changes = {LIMITS[strategy]: limit} if strategy in LIMITS else {}
-    own = rules({"strategy": strategy, "seed": 5, "entropy_sum": entropy_sum, **changes})
+    own = sampling({"strategy": strategy, "seed": 5, "entropy_sum": entropy_sum, **changes})
     block = block_of(hidden, taken=3, least=least)
-    scores = rank_slots(proposal_of(**columns), block, own)
+    scores = rank_positions(proposal_of(**columns), block, own)
     naive = naive_scores(strategy, columns)
     assert scores[0].tolist() == naive
 
-    slots = [i for i in range(NUM_SLOTS) if hidden[i]]
-    order = sorted(slots, key=lambda i: (-naive[i], i))
+    positions = [i for i in range(NUM_SLOTS) if hidden[i]]
+    order = sorted(positions, key=lambda i: (-naive[i], i))
     sure = naive_allowance(strategy, [naive[i] for i in order], limit, entropy_sum)
     masked = [naive[i] for i in order] + [-math.inf] * (NUM_SLOTS - len(order))
     ranked = torch.tensor([masked], dtype=torch.float64)
@@ -218,29 +220,29 @@ def test_selection_takes_the_sure_or_the_quota(
     chosen = select(scores, block.hidden, block.quotas, own)[0]
     found = chosen.nonzero()[:, 0].tolist()
     assert sorted(found) == sorted(order[: max(least, sure)])
-    assert set(found) <= set(slots) and bool(found) == bool(slots)
+    assert set(found) <= set(positions) and bool(found) == bool(positions)
 
 
 def test_the_factor_rule_of_the_paper() -> None:
     """Fast-dLLM's theorem: n tokens together need (n + 1) (1 - c) < f."""
     ranked = torch.tensor([[0.9, 0.8, 0.74, 0.7]], dtype=torch.float64)
     for factor, expected in ((0.19, 0), (0.21, 1), (0.61, 2), (1.0, 2), (1.1, 3), (2.0, 4)):
-        assert allowance(ranked, rules({"strategy": "factor", "factor": factor})) == expected
+        assert allowance(ranked, sampling({"strategy": "factor", "factor": factor})) == expected
 
 
 JETENGINE = {"strategy": "entropy_bounded", "entropy_sum": "inclusive"}
 ENTROPIES = -torch.tensor([[0.05, 0.05, 0.2, 3.0]], dtype=torch.float64)
 
 
-def test_the_entropy_bound_of_the_paper_counts_the_slots_before() -> None:
+def test_the_entropy_bound_of_the_paper_counts_the_positions_before() -> None:
     for bound, expected in ((0.0, 1), (0.04, 1), (0.05, 2), (0.1, 3), (0.29, 3), (0.31, 4)):
-        own = rules({"strategy": "entropy_bounded", "entropy_bound": bound})
+        own = sampling({"strategy": "entropy_bounded", "entropy_bound": bound})
         assert allowance(ENTROPIES, own) == expected
 
 
-def test_the_entropy_bound_of_jetengine_counts_every_slot_and_is_not_reached() -> None:
+def test_the_entropy_bound_of_jetengine_counts_every_position_and_is_not_reached() -> None:
     for bound, expected in ((0.0, 0), (0.05, 0), (0.06, 1), (0.1, 1), (0.29, 2), (0.31, 3), (4, 4)):
-        own = rules(JETENGINE | {"entropy_bound": bound})
+        own = sampling(JETENGINE | {"entropy_bound": bound})
         assert allowance(ENTROPIES, own) == expected
 
 
@@ -250,7 +252,7 @@ def test_doubt_falls_on_the_least_probable(
     held: list[float], hidden: list[bool], prompt: list[bool], threshold: float
 ) -> None:
     written = [not h and not p for h, p in zip(hidden, prompt, strict=True)]
-    own = rules({"remask_threshold": threshold})
+    own = sampling({"remask_threshold": threshold})
     found = doubted(proposal_of(held=held), block_of(hidden, written), own)[0]
     below = [i for i in range(NUM_SLOTS) if written[i] and held[i] < threshold]
     expected = sorted(below, key=lambda i: (held[i], i))[: max(sum(hidden) - 1, 0)]
@@ -259,15 +261,15 @@ def test_doubt_falls_on_the_least_probable(
 
 def test_logits_are_needed_where_something_may_change() -> None:
     block = block_of([True, False, False], [False, True, False])
-    assert scored_slots(block, rules({})).tolist() == [[True, False, False]]
+    assert scored_positions(block, sampling({})).tolist() == [[True, False, False]]
     for change in ({"edit_threshold": 0.5}, {"remask_threshold": 0.5}):
-        assert scored_slots(block, rules(change)).tolist() == [[True, True, False]]
+        assert scored_positions(block, sampling(change)).tolist() == [[True, True, False]]
     both = Block(*(torch.cat((column, column)) for column in block))
-    mixed = scored_slots(both, rules({}, {"edit_threshold": 0.5}))
+    mixed = scored_positions(both, sampling({}, {"edit_threshold": 0.5}))
     assert mixed.tolist() == [[True, False, False], [True, True, False]]
 
 
-# Rows of six slots over four tokens: two slots either tie to the bit or are far apart.
+# Rows of six positions over four tokens: two positions either tie to the bit or are far apart.
 LOGITS = 2 * torch.randn(8, 4, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 TABLES = st.lists(st.integers(0, 7), min_size=6, max_size=6).map(lambda rows: LOGITS[rows])
 STATES = st.lists(st.sampled_from("hwp"), min_size=6, max_size=6)  # hidden, written, prompt
@@ -278,12 +280,12 @@ STATES = st.lists(st.sampled_from("hwp"), min_size=6, max_size=6)  # hidden, wri
 def test_a_step_with_edits_and_masks(
     logits: Tensor, states: list[str], least: int, edit_threshold: float
 ) -> None:
-    """Every slot does one thing: it is revealed, edited, masked again, or left as it is."""
+    """Every position does one thing: it is revealed, edited, masked again, or left as it is."""
     hidden, written = [s == "h" for s in states], [s == "w" for s in states]
     thresholds = {"edit_threshold": edit_threshold, "remask_threshold": 0.3}
-    own = rules({"strategy": "static", "temperature": 0, "block_size": 6, **thresholds})
+    own = sampling({"strategy": "static", "temperature": 0, "block_size": 6, **thresholds})
     block = block_of(hidden, written, least=least)
-    needed = scored_slots(block, own)[0]
+    needed = scored_positions(block, own)[0]
     result = reveal(logits[needed], block, own, torch.ones(4, dtype=torch.bool))
 
     probs = logits.log_softmax(-1).exp()
@@ -297,18 +299,18 @@ def test_a_step_with_edits_and_masks(
     edited = [i for i in range(6) if i not in stay and top[i] > edit_threshold]
     assert result.remasked[0].nonzero()[:, 0].tolist() == sorted(remasked)
     assert result.chosen[0].nonzero()[:, 0].tolist() == sorted(revealed + edited)
-    for slot in revealed + edited:
-        assert int(result.tokens[0, slot]) == best[slot]
-        assert float(result.logprobs[0, slot].exp()) == top[slot]
+    for position in revealed + edited:
+        assert int(result.tokens[0, position]) == best[position]
+        assert float(result.logprobs[0, position].exp()) == top[position]
     # Nearer to the end by at least one mask.
     assert not any(hidden) or len(revealed) > len(remasked)
 
 
 def step_of(request: dict[str, Any], hidden: list[bool], least: int = 1, taken: int = 0) -> Tensor:
-    """Return which slots one request would reveal of fixed logits, most confident in the middle."""
+    """Return which positions one request would reveal of fixed logits, most confident in the middle."""
     table = torch.tensor([[0.0, 0, 0], [2, 0, 0], [5, 0, 0], [1, 0, 0]])
     block = block_of(hidden, taken=taken, least=least)
-    own, everything = rules({"temperature": 0, **request}), torch.ones(3, dtype=torch.bool)
+    own, everything = sampling({"temperature": 0, **request}), torch.ones(3, dtype=torch.bool)
     return reveal(table[torch.tensor(hidden)], block, own, everything).chosen[0].long()
 
 
@@ -372,7 +374,7 @@ def companions() -> list[dict[str, Any]]:
 
 
 def test_a_step_does_not_depend_on_its_company() -> None:
-    """Requests, slots and padding rows beside it leave what a request reveals as it is."""
+    """Requests, positions and padding rows beside it leave what a request reveals as it is."""
     generator = torch.Generator().manual_seed(1)
     requests = companions()
     count, shape = len(requests), (len(requests), 4)
@@ -385,14 +387,14 @@ def test_a_step_does_not_depend_on_its_company() -> None:
         taken=torch.arange(count),
         quotas=1 + torch.arange(count) % 3,
     )
-    everything, own = torch.ones(16, dtype=torch.bool), rules(*requests)
-    counts = scored_slots(together, own).sum(1)
+    everything, own = torch.ones(16, dtype=torch.bool), sampling(*requests)
+    counts = scored_positions(together, own).sum(1)
     logits = torch.randn(int(counts.sum()) + 5, 16, generator=generator)
     expected = reveal(logits, together, own, everything)
     assert expected.remasked.any() and (expected.chosen & together.written).any()
     for i, part in enumerate(logits[: counts.sum()].split(counts.tolist())):
         block = Block(*(column[i : i + 1] for column in together))
-        alone = reveal(part, block, rules(requests[i]), everything)
+        alone = reveal(part, block, sampling(requests[i]), everything)
         for name in Reveal._fields:
             assert torch.equal(getattr(alone, name)[0], getattr(expected, name)[i]), name
 
@@ -401,6 +403,6 @@ def test_draws_are_keyed_by_seed_position_and_denoising_step() -> None:
     logits, everything = torch.zeros(4, 1000), torch.ones(1000, dtype=torch.bool)
     for seed, taken in ((5, 0), (5, 1), (6, 0)):
         block = block_of([True] * 4, taken=taken)
-        result = reveal(logits, block, rules({"seed": seed}), everything)
+        result = reveal(logits, block, sampling({"seed": seed}), everything)
         uniforms = uniform(torch.tensor(seed), block.positions[0], torch.tensor(taken), TOKEN)
         assert torch.equal(result.tokens[0], draw(logits.softmax(-1), uniforms))

@@ -32,41 +32,43 @@ def random_trajectory(
         steps = [first + 1 + rng.randrange(size) for _ in range(size)]
         ranks = {step: first + 1 + rank for rank, step in enumerate(sorted(set(steps)))}
         step_map += [ranks[step] for step in steps]
-    # The response ends in the last block; some slots right of it were never revealed.
+    # The response ends in the last block; some positions right of it were never revealed.
     last = block if num_blocks > 1 else block - offset
     num_response = len(step_map) - rng.randrange(last)
-    for slot in range(num_response, len(step_map)):
-        step_map[slot] *= rng.randrange(2)
+    for position in range(num_response, len(step_map)):
+        step_map[position] *= rng.randrange(2)
     return _trajectory(rng, prompt_ids, step_map, num_response, block)
 
 
 def random_canvas(rng: random.Random, num_prompt: int) -> Trajectory:
     """Draw a trajectory of full attention: a canvas of any size, written in blocks of four, cut anywhere."""
-    num_slots = rng.randrange(1, 15)
-    num_response = rng.randrange(1, num_slots + 1)
+    num_positions = rng.randrange(1, 15)
+    num_response = rng.randrange(1, num_positions + 1)
     end = -(-num_response // 4) * 4  # where the last block that was opened ends
-    step_map = [1 + 4 * (slot // 4) + rng.randrange(4) for slot in range(num_slots)]
-    for slot in range(num_response, num_slots):
-        step_map[slot] *= rng.randrange(2) * (slot < end)
+    step_map = [1 + 4 * (position // 4) + rng.randrange(4) for position in range(num_positions)]
+    for position in range(num_response, num_positions):
+        step_map[position] *= rng.randrange(2) * (position < end)
     prompt_ids = tuple(rng.randrange(2, 20) for _ in range(num_prompt))
     return _trajectory(rng, prompt_ids, step_map, num_response, 4)
 
 
 @st.composite
 def trajectories(draw: st.DrawFn, conventions: Conventions) -> Trajectory:
-    """Draw any step map on any grid: one token, all in one step, a stop first, slots never revealed."""
+    """Draw any step map on any grid: one token, all in one step, a stop first, positions never revealed."""
     block = draw(st.integers(1, 5))
     num_prompt = draw(st.integers(int(conventions.is_shifted), 2 * block + 1))
     offset = num_prompt % block
-    num_slots = draw(st.integers(1, 3)) * block - offset
-    least = max(1, num_slots - block + 1)
+    num_positions = draw(st.integers(1, 3)) * block - offset
+    least = max(1, num_positions - block + 1)
     if conventions.is_full:
-        num_slots, least = draw(st.integers(1, 10)), 1
-    num_response = draw(st.integers(least, num_slots))
+        num_positions, least = draw(st.integers(1, 10)), 1
+    num_response = draw(st.integers(least, num_positions))
     num_steps = draw(st.integers(1, 5))
-    step_map = draw(st.lists(st.integers(1, num_steps), min_size=num_slots, max_size=num_slots))
-    for slot in range(num_response, num_slots):
-        step_map[slot] *= draw(st.integers(0, 1))
+    step_map = draw(
+        st.lists(st.integers(1, num_steps), min_size=num_positions, max_size=num_positions)
+    )
+    for position in range(num_response, num_positions):
+        step_map[position] *= draw(st.integers(0, 1))
     if not conventions.is_full:  # later blocks are written later
         step_map = [s and s + (offset + i) // block * num_steps for i, s in enumerate(step_map)]
     rng = random.Random(draw(st.integers(0, 99)))

@@ -8,8 +8,8 @@ from tests.engine.writers import Ask, prompt_of
 from tests.toy import SPEC
 from unmask.diffusion.conventions import Conventions
 from unmask.engine.pages import num_pages
-from unmask.engine.request import Request, opening_of, resolve
-from unmask.engine.sequence_state import Slots, open_slots
+from unmask.engine.request import Request, prefix_key_of, resolve
+from unmask.engine.sequence_state import SequenceState, open_sequences
 from unmask.models.spec import ModelSpec
 from unmask.types import SamplingParams
 
@@ -24,11 +24,11 @@ def request_of(number: int, one: Ask, spec: ModelSpec = SPEC) -> Request:
     prompt = prompt_of(one[0])
     sampling = resolve(prompt, one[1], spec)
     assert sampling.block_size is not None
-    opening = opening_of(prompt.token_ids, sampling.block_size, spec)
-    return Request(number, prompt, sampling, spec.attention == "full", opening)
+    prefix = prefix_key_of(prompt, sampling.block_size, spec)
+    return Request(number, prompt, sampling, spec.attention == "full", prefix)
 
 
-def opened(*asks: Ask, spec: ModelSpec = SPEC) -> Slots:
+def opened(*asks: Ask, spec: ModelSpec = SPEC) -> SequenceState:
     """Return the state of new requests, each on pages of its own."""
     requests = [request_of(number, one, spec) for number, one in enumerate(asks)]
     longest = max(request.max_length for request in requests)
@@ -38,9 +38,9 @@ def opened(*asks: Ask, spec: ModelSpec = SPEC) -> Slots:
         MASK, ALPHABET.drawable, spec.attention == "full", is_shifted=spec.is_shifted
     )
     # A copy, as the engine makes it: columns that start alike are one tensor.
-    slots = open_slots(requests, widths, conventions).grown(len(requests), {})
-    slots.table.copy_(1 + torch.arange(slots.table.numel()).view(slots.table.shape))
-    return slots
+    state = open_sequences(requests, widths, conventions).grown(len(requests), {})
+    state.table.copy_(1 + torch.arange(state.table.numel()).view(state.table.shape))
+    return state
 
 
 def ask(num_prompt: int, block: int = 4, max_tokens: int = 8, **changes: Any) -> Ask:

@@ -12,7 +12,7 @@ from unmask.engine.attention import build_planner, plan_groups, plan_plain, uses
 from unmask.engine.batch_plan import Rows, lay_rows, plan_feed
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import SCRAP, num_pages
-from unmask.engine.sequence_state import Slots
+from unmask.engine.sequence_state import SequenceState
 from unmask.models.attention import KEY_CHUNK, QUERY_TILE
 
 HEADS, KV_HEADS, WIDTH = 4, 2, 8
@@ -99,9 +99,9 @@ def test_paged_attention_is_dense_attention_below_the_limit(
         torch.testing.assert_close(mixed[row], expected)
 
 
-def planned(slots: Slots) -> Rows:
-    feed = plan_feed(slots, int(slots.block.max()), EngineParams(row_budget=10**6), ALPHABET)
-    return lay_rows(slots, feed, 16, is_full=False)
+def planned(state: SequenceState) -> Rows:
+    feed = plan_feed(state, int(state.block.max()), EngineParams(row_budget=10**6), ALPHABET)
+    return lay_rows(state, feed, 16, is_full=False)
 
 
 def test_a_long_prefill_does_not_pad_the_others() -> None:
@@ -151,14 +151,14 @@ def test_sequences_of_many_lengths_are_few_groups() -> None:
 
 def test_a_fused_commit_reads_what_the_same_pass_writes() -> None:
     """Rows of the block read the finished block before it, fed in the same pass, and not the reverse."""
-    slots = opened(ask(4))
-    slots.set(start=torch.tensor([4]), cached=torch.tensor([0]))
-    rows = planned(slots)
+    state = opened(ask(4))
+    state.set(start=torch.tensor([4]), cached=torch.tensor([0]))
+    rows = planned(state)
     assert rows.limit[:8].tolist() == [4] * 4 + [8] * 4
     shape = (1, 4, KV_HEADS, KEY_CHUNK, WIDTH)
     keys, values = torch.zeros(shape), torch.zeros(shape)
     q, k, v = (torch.randn(16, heads, WIDTH) for heads in (HEADS, KV_HEADS, KV_HEADS))
-    plain = plan_plain(rows, slots.table, keys, values, HEADS)(0, q, k, v)
+    plain = plan_plain(rows, state.table, keys, values, HEADS)(0, q, k, v)
     for row, seen in ((3, 4), (4, 8), (7, 8)):
         torch.testing.assert_close(plain[row], dense(q[row], k[:seen], v[:seen]))
 

@@ -64,13 +64,13 @@ def test_a_step_of_fixed_sizes_waits_for_nothing(changes: dict[str, Any]) -> Non
         engine.submit(prompt_of([*ids, 3]), sampling)
     engine.tick()
     engine._runner.planner = no_attention
-    slots = engine._slots
-    assert slots is not None
+    state = engine._state
+    assert state is not None
     with NoWaiting() as waiting, torch.inference_mode():
-        engine._runner.step(slots, Sizes(8, 2048, 256))
+        engine._runner.step(state, Sizes(8, 2048, 256))
     assert not waiting.found
     with NoWaiting() as waiting, torch.inference_mode():
-        engine._runner.step(slots, Sizes(8))
+        engine._runner.step(state, Sizes(8))
     assert waiting.found, "sizes that are not given have to be asked for"
 
 

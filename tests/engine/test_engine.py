@@ -138,7 +138,7 @@ def test_guidance_is_refused(model: Model) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_result_does_not_depend_on_its_company(kind: str) -> None:
-    """Alone, among others, in another order, with one slot or three: the same trajectory."""
+    """Alone, among others, in another order, with one sequence index or three: the same trajectory."""
     model = model_of(kind, exact_dtype())
     asks = some_asks(12, 0, model)
     together = by_engine(model, asks)
@@ -189,15 +189,15 @@ def test_a_response_ends_inside_a_block_where_it_stops(model: Model) -> None:
     hot = replace(NO_STOP, max_tokens=20, temperature=2)
     (plain,) = by_engine(model, [([7] * 5, hot)])
     inside = {}
-    for slot, token in enumerate(plain.response_ids):
-        if token not in plain.response_ids[:slot] and (5 + slot) % 4 in (0, 1, 2):
-            inside[token] = slot
+    for index, token in enumerate(plain.response_ids):
+        if token not in plain.response_ids[:index] and (5 + index) % 4 in (0, 1, 2):
+            inside[token] = index
     assert len(inside) >= 2
-    for token, slot in inside.items():
+    for token, index in inside.items():
         ask = ([7] * 5, replace(hot, stop_token_ids=(token,)))
         (result,) = by_engine(model, [ask])
-        assert (result.num_response, result.finish) == (slot + 1, "stop")
-        assert result.response_ids == plain.canvas_ids[: slot + 1]
+        assert (result.num_response, result.finish) == (index + 1, "stop")
+        assert result.response_ids == plain.canvas_ids[: index + 1]
         assert_same([result], [by_reference(model, ask)])
 
 
@@ -222,7 +222,7 @@ def test_a_fused_forward_is_a_denoising_pass(num_prompt: int, model: Model) -> N
     assert separate.num_forwards == fused.num_forwards + prefill + commits
 
 
-def test_trajectories_say_who_wrote_them_and_how(model: Model) -> None:
+def test_trajectories_carry_policy_version_and_sampling(model: Model) -> None:
     engine = Engine(model)
     sampling = SamplingParams(max_tokens=3)
     (before,) = by(engine, [([5], sampling)])
@@ -272,15 +272,14 @@ def test_weights_that_do_not_fit_are_refused_by_name(model: Model) -> None:
     assert engine.policy_version == 0 and weight.shape != (3, 3)
 
 
-@pytest.mark.parametrize("packs", [False, True])
-def test_of_weights_that_came_in_part_nothing_older_is_remembered(packs: bool) -> None:
+def test_after_a_partial_update_nothing_of_the_old_weights_is_cached() -> None:
     model, ask = toy_model(1, max_length=256), ([5] * 144, NO_STOP)
-    engine = Engine(model, EngineParams(packs_weights=packs))
+    engine = Engine(model)
     by(engine, [ask])
     scaled = [(name, 1.5 * tensor) for name, tensor in model.named_parameters()]
     with pytest.raises(ValueError, match="the model has no parameter 'nope'; near it: "):
         engine.update_weights([*scaled, ("nope", torch.zeros(3))])
-    assert by(engine, [ask]) == by_engine(model, [ask], EngineParams(packs_weights=packs))
+    assert by(engine, [ask]) == by_engine(model, [ask])
 
 
 def test_numbers_that_are_none_do_not_come_back_with_a_shared_prompt() -> None:
@@ -334,7 +333,7 @@ def test_a_refused_request_is_not_queued(model: Model) -> None:
     assert engine.submit(prompt_of([5]), NO_STOP) == 0
 
 
-@pytest.mark.parametrize("where", ["open_slots", "Slots.put", "PagePool.copy_page"])
+@pytest.mark.parametrize("where", ["open_sequences", "SequenceState.put", "PagePool.copy_page"])
 @pytest.mark.parametrize("is_busy", [False, True])
 def test_a_tick_that_fails_can_be_taken_again(
     is_busy: bool, where: str, model: Model, monkeypatch: pytest.MonkeyPatch

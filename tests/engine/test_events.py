@@ -18,7 +18,7 @@ from unmask.types import Trajectory
 def test_committed_tokens_are_the_start_of_the_response(attention: str, late: bool) -> None:
     model = toy_model(attention=attention)
     asks = [(ids, replace(params, max_tokens=14)) for ids, params in some_asks(16, model=model)]
-    engine = Engine(model, EngineParams(max_slots=5, reads_late=late))
+    engine = Engine(model, EngineParams(max_sequences=5, reads_late=late))
     for number, (ids, params) in enumerate(asks):
         engine.submit(prompt_of(ids), params, streams=number % 2 == 0)
     committed: dict[int, tuple[int, ...]] = defaultdict(tuple)

@@ -38,7 +38,7 @@ from unmask.engine.batch_plan import Rows
 from unmask.engine.engine import Engine
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
-from unmask.engine.sequence_state import Slots
+from unmask.engine.sequence_state import SequenceState
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams
@@ -57,9 +57,9 @@ def fed_rows(engine: Engine) -> Iterator[list[int]]:
     """Note how many rows each pass feeds, padding not counted."""
     counts, inner = [], engine._runner.forward
 
-    def forward(slots: Slots, rows: Rows, scored: Tensor) -> Tensor:
+    def forward(state: SequenceState, rows: Rows, scored: Tensor) -> Tensor:
         counts.append(int((rows.limit > 0).sum()))
-        return inner(slots, rows, scored)
+        return inner(state, rows, scored)
 
     engine._runner.forward = forward  # type: ignore[method-assign]
     yield counts
@@ -113,8 +113,8 @@ def test_admission_reserves_what_running_requests_will_need(
     engine = Engine(model, EngineParams(cache_tokens=4 * KEY_CHUNK, shares_prefixes=False))
     for seed in range(8):
         engine.submit(prompt_of([5] * num_prompt), replace(PLAIN, max_tokens=60, seed=seed))
-    counts, interrupted, inner = [], [], engine._scheduler._interrupt
-    engine._scheduler._interrupt = lambda slot: (interrupted.append(slot), inner(slot))[1]  # type: ignore[method-assign]
+    counts, interrupted, inner = [], [], engine._scheduler._preempt
+    engine._scheduler._preempt = lambda index: (interrupted.append(index), inner(index))[1]  # type: ignore[method-assign]
     while not engine.is_idle:
         engine.tick()
         counts.append(len(engine._scheduler.running))
@@ -164,13 +164,13 @@ def test_a_stop_id_in_the_prompts_tail_ends_nothing(block: int, model: Model) ->
     for tail in range(1, block):
         ids = [5] * (block - 1) + [3] * (tail + 1)
         (result,) = by_engine(model, [(ids, replace(PLAIN, block_size=block, stop_token_ids=(3,)))])
-        ends = [slot for slot, token in enumerate(result.canvas_ids[:10]) if token == 3]
+        ends = [index for index, token in enumerate(result.canvas_ids[:10]) if token == 3]
         assert result.num_response == (ends[0] + 1 if ends else 10)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_quota_above_the_masks_writes_over_nothing(strategy: Any, model: Model) -> None:
-    """J8: top-k reaches into slots that are decided; prompt and written tokens change."""
+    """J8: top-k reaches into positions that are decided; prompt and written tokens change."""
     sampling = replace(PLAIN, strategy=strategy, block_size=8, denoising_steps=3, schedule="block")
     for num_prompt in range(8):
         ids = [3] * num_prompt
@@ -180,8 +180,8 @@ def test_a_quota_above_the_masks_writes_over_nothing(strategy: Any, model: Model
         decided = torch.arange(num_prompt)
         while not engine.is_idle:
             finished = engine.tick()
-            assert engine._slots is not None
-            tokens, step_map = engine._slots.tokens[0], engine._slots.step_map[0]
+            assert engine._state is not None
+            tokens, step_map = engine._state.tokens[0], engine._state.step_map[0]
             assert torch.equal(tokens[decided], held)
             decided = torch.cat([torch.arange(num_prompt), step_map.nonzero()[:, 0]])
             held = tokens[decided].clone()
@@ -265,8 +265,8 @@ def test_an_error_is_an_error_and_not_an_empty_answer() -> None:
     assert engine.is_idle
 
 
-def test_the_head_runs_on_the_slots_that_are_scored(model: Model) -> None:
-    """J19: logits of every slot of every canvas are kept at once."""
+def test_the_head_runs_on_the_positions_that_are_scored(model: Model) -> None:
+    """J19: logits of every position of every canvas are kept at once."""
     rows: list[int] = []
     handle = model.head.register_forward_hook(lambda _, inputs, logits: rows.append(len(logits)))
     sampling = replace(PLAIN, max_tokens=8)
@@ -289,7 +289,7 @@ def test_the_likeliest_of_equals_is_the_leftmost() -> None:
 
 @pytest.mark.parametrize("strategy", ["dynamic", "factor", "entropy_bounded"])
 def test_a_strategy_that_never_is_sure_ends(strategy: Any) -> None:
-    """Fewer steps than slots: masks are left and committed; no slot above the threshold: no end."""
+    """Fewer steps than positions: masks are left and committed; no position above the threshold: no end."""
     model = toy_model(0)
     with torch.no_grad():
         model.head.projection.weight.zero_()
@@ -300,7 +300,7 @@ def test_a_strategy_that_never_is_sure_ends(strategy: Any) -> None:
 
 
 def test_a_filtered_or_cold_proposal_does_not_look_surer(model: Model) -> None:
-    """top_k = 1 or a small temperature makes every slot certain: whole blocks are accepted at once."""
+    """top_k = 1 or a small temperature makes every position certain: whole blocks are accepted at once."""
     sharp = replace(PLAIN, strategy="dynamic", threshold=0.9, temperature=1e-3, max_tokens=16)
     greedy = by_engine(model, [([5] * 4, replace(sharp, temperature=0))])[0]
     for sampling in (sharp, replace(sharp, temperature=1, top_k=1)):
@@ -365,7 +365,7 @@ def test_logits_that_are_not_numbers_end_one_request(
     assert_same([trajectory_of(finished[number]) for number in calm], expected)
 
 
-def test_pages_of_a_broken_request_spoil_nobody_later() -> None:
+def test_pages_of_a_broken_request_do_not_affect_later_requests() -> None:
     """A masked key of NaN still spoils the weighted sum of values: 0 * NaN."""
     broken = broken_model("keys")
     broken.head.drawable[BAD] = False
@@ -380,7 +380,7 @@ def test_pages_of_a_broken_request_spoil_nobody_later() -> None:
     assert_same(by(engine, asks), expected)
 
 
-def test_padding_rows_of_a_broken_request_spoil_nobody() -> None:
+def test_padding_rows_of_a_broken_request_do_not_affect_others() -> None:
     """Rows that fill a tile repeat a row of the last sequence; long texts read a few pages too many."""
     broken, fine = broken_model("keys"), broken_model("head")
     broken.head.drawable[BAD] = fine.head.drawable[BAD] = False
@@ -396,7 +396,7 @@ def test_padding_rows_of_a_broken_request_spoil_nobody() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_whoever_ends_or_is_aborted_gives_its_pages_back(late: bool, model: Model) -> None:
+def test_finished_and_aborted_requests_give_their_pages_back(late: bool, model: Model) -> None:
     """Ctrl-C and abort free their pages."""
     engine = Engine(model, EngineParams(cache_tokens=8 * KEY_CHUNK, reads_late=late))
     numbers = [engine.submit(prompt_of([5 + n] * 20), PLAIN) for n in range(3)]
@@ -408,7 +408,7 @@ def test_whoever_ends_or_is_aborted_gives_its_pages_back(late: bool, model: Mode
     assert pages_in_use(engine) == 0
 
 
-def test_an_interrupt_in_the_middle_of_a_pass_frees_every_page(tmp_path: Any) -> None:
+def test_an_preempt_in_the_middle_of_a_pass_frees_every_page(tmp_path: Any) -> None:
     """Ctrl-C during generation: the next call finds an engine as good as new."""
     llm = LLM(toy_checkpoint(tmp_path), params=EngineParams(cache_tokens=8 * KEY_CHUNK))
     prompts, sampling = [[5] * n for n in (3, 50, 60)], replace(PLAIN, max_tokens=20)

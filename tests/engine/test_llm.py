@@ -65,7 +65,7 @@ def test_fields_are_as_long_as_the_response(llm: LLM) -> None:
         assert result.policy_version == 0
 
 
-def test_what_the_model_thought_is_told_beside_what_was_drawn_from(llm: LLM) -> None:
+def test_raw_logprobs_are_returned_next_to_those_of_the_proposal(llm: LLM) -> None:
     cold = replace(PARAMS, temperature=0.5)
     (one,) = llm.generate([[5, 6]], cold)
     (t,) = by_engine(llm.model, [([5, 6], replace(cold, seed=derive_seed(3, 0)))])
@@ -113,7 +113,7 @@ def test_a_batch_with_one_bad_prompt_leaves_nothing_behind(llm: LLM) -> None:
     llm.engine.update_weights()
 
 
-def test_trajectories_are_told_of_as_they_end_and_returned_in_order(llm: LLM) -> None:
+def test_on_finish_is_called_as_trajectories_end_and_results_are_in_order(llm: LLM) -> None:
     lengths = (20, 2, 9)
     params = [replace(PARAMS, max_tokens=m, stop_token_ids=()) for m in lengths]
     seen: list[Trajectory] = []
@@ -157,7 +157,7 @@ def test_responses_can_be_asked_for_one_by_one(llm: LLM) -> None:
         assert isinstance(one, Generation) and one.token_ids == trajectory.response_ids
 
 
-def test_what_was_asked_for_can_be_dropped(llm: LLM) -> None:
+def test_added_requests_can_be_dropped(llm: LLM) -> None:
     first, second = (llm.add([5, n], PARAMS) for n in (6, 7))
     llm.abort(first)
     with pytest.raises(ValueError, match=f"request {first}: neither waiting nor running"):
@@ -187,7 +187,7 @@ def test_several_responses_are_several_requests(llm: LLM) -> None:
     assert llm.engine.is_idle
 
 
-def test_what_was_added_is_not_swallowed_by_generate(llm: LLM) -> None:
+def test_generate_refuses_while_added_requests_run(llm: LLM) -> None:
     """Its result would have ended in a call that does not return it."""
     (expected,) = llm.generate([[5, 6]], PARAMS)
     number = llm.add([5, 6], PARAMS)

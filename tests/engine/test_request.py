@@ -10,7 +10,7 @@ from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import SPEC, toy_model
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
-from unmask.engine.request import MIN_SHARED, opening_of, resolve
+from unmask.engine.request import MIN_SHARED, prefix_key_of, resolve
 from unmask.types import SamplingParams
 
 ASKED = SamplingParams(max_tokens=8)
@@ -158,23 +158,24 @@ def test_a_shifted_model_needs_a_token_to_begin_from() -> None:
     ("num_prompt", "block", "plain", "shifted"),
     [(31, 4, 0, 0), (32, 4, 32, 0), (33, 4, 32, 32), (70, 24, 48, 48), (72, 24, 72, 48)],
 )
-def test_others_may_read_the_whole_blocks_of_a_long_prompt(
+def test_the_whole_blocks_of_a_long_prompt_are_shared(
     num_prompt: int, block: int, plain: int, shifted: int
 ) -> None:
-    """A shifted model reads a block's first slot off the row before, which each must feed itself."""
+    """A shifted model reads a block's first position off the row before, which each must feed itself."""
     assert MIN_SHARED == 32
     for spec, length in ((SPEC, plain), (replace(SPEC, is_shifted=True), shifted)):
-        opening = opening_of([5] * num_prompt, block, spec)
-        assert (opening.length if opening else 0) == length
+        prefix = prefix_key_of(prompt_of([5] * num_prompt), block, spec)
+        assert (prefix.length if prefix else 0) == length
 
 
-def test_under_full_attention_nobody_reads_another_ones_prompt() -> None:
+def test_under_full_attention_no_prompt_is_shared() -> None:
     """Its keys depend on the canvas."""
-    assert opening_of([5] * 100, 4, replace(SPEC, attention="full")) is None
+    assert prefix_key_of(prompt_of([5] * 100), 4, replace(SPEC, attention="full")) is None
 
 
-def test_an_opening_is_its_text_and_its_block_size() -> None:
-    same, longer = ([5] * 64, 4), ([5] * 66, 4)
-    assert opening_of(*same, SPEC) == opening_of(*longer, SPEC)
+def test_a_prefix_key_is_its_tokens_and_block_size() -> None:
+    same, longer = (prompt_of([5] * 64), 4), (prompt_of([5] * 66), 4)
+    assert prefix_key_of(*same, SPEC) == prefix_key_of(*longer, SPEC)
     others = [([5] * 63 + [6], 4), ([5] * 64, 8), ([5] * 68, 4), ([55] * 64, 4)]
-    assert all(opening_of(*same, SPEC) != opening_of(*other, SPEC) for other in others)
+    keys = [prefix_key_of(prompt_of(ids), block, SPEC) for ids, block in others]
+    assert prefix_key_of(*same, SPEC) not in keys

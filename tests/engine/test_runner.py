@@ -13,7 +13,7 @@ from unmask.engine.attention import build_planner
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
 from unmask.engine.runner import Runner, Sizes
-from unmask.engine.sequence_state import COLUMNS, Slots
+from unmask.engine.sequence_state import COLUMNS, SequenceState
 from unmask.models.attention import ROW_TILE
 from unmask.models.conventions import conventions_of
 
@@ -27,13 +27,13 @@ def runner(params: EngineParams | None = None) -> Runner:
     return Runner(model, pages, planner, params, conventions_of(model))
 
 
-def dense_rows(one: Runner, slots: Slots, asks: list[Ask]) -> Tensor:
-    """Return the logits of every masked slot of the first blocks, by dense forward passes."""
+def dense_rows(one: Runner, state: SequenceState, asks: list[Ask]) -> Tensor:
+    """Return the logits of every masked position of the first blocks, by dense forward passes."""
     rows: list[Tensor] = []
     for i, (ids, sampling) in enumerate(asks):
         assert sampling.block_size is not None
         length = (len(ids) // sampling.block_size + 1) * sampling.block_size
-        dense = dense_logits(one.model, sampling.block_size)(slots.tokens[i : i + 1, :length])
+        dense = dense_logits(one.model, sampling.block_size)(state.tokens[i : i + 1, :length])
         rows.append(dense[0, len(ids) :])
     return torch.cat(rows).detach()
 
@@ -41,12 +41,12 @@ def dense_rows(one: Runner, slots: Slots, asks: list[Ask]) -> Tensor:
 @pytest.mark.parametrize("sizes", [Sizes(4), Sizes(8, 96, 32)], ids=["as it comes", "padded"])
 def test_logits_are_those_of_the_dense_forward(sizes: Sizes) -> None:
     asks = [ask(6), ask(21), ask(3, block=2)]
-    slots, one, seen = opened(*asks), runner(), []
-    expected = dense_rows(one, slots, asks)
+    state, one, seen = opened(*asks), runner(), []
+    expected = dense_rows(one, state, asks)
     one.model.register_forward_hook(lambda _, inputs, logits: seen.append(logits))
-    one.step(slots, sizes)
+    one.step(state, sizes)
     torch.testing.assert_close(seen[0][: len(expected)].clone(), expected)
-    assert slots.cached.tolist() == [4, 20, 2] and slots.forwards.tolist() == [1, 1, 1]
+    assert state.cached.tolist() == [4, 20, 2] and state.forwards.tolist() == [1, 1, 1]
 
 
 def test_sizes_change_nothing() -> None:
@@ -66,28 +66,28 @@ def test_sizes_change_nothing() -> None:
 
 
 def test_a_step_waits_for_its_budget() -> None:
-    slots, one = opened(ask(21), ask(21)), runner(EngineParams(row_budget=24))
-    one.step(slots, Sizes(4))
-    assert slots.cached.tolist() == [20, 0] and slots.step.tolist() == [1, 0]
-    one.step(slots, Sizes(4))
-    assert slots.cached[1] == 20 and slots.forwards.tolist() == [2, 1]
+    state, one = opened(ask(21), ask(21)), runner(EngineParams(row_budget=24))
+    one.step(state, Sizes(4))
+    assert state.cached.tolist() == [20, 0] and state.step.tolist() == [1, 0]
+    one.step(state, Sizes(4))
+    assert state.cached[1] == 20 and state.forwards.tolist() == [2, 1]
 
 
 def test_a_separate_commit_writes_the_cache_and_scores_nothing() -> None:
-    one, slots = runner(EngineParams(fuses_commit=False)), opened(ask(8))
+    one, state = runner(EngineParams(fuses_commit=False)), opened(ask(8))
     seen: list[Tensor] = []
     one.model.register_forward_hook(lambda _, inputs, logits: seen.append(logits))
-    one.step(slots, Sizes(4))
-    assert seen[0].shape == (ROW_TILE, 24) and not slots.step.any()
-    page = int(slots.table[0, 0])
+    one.step(state, Sizes(4))
+    assert seen[0].shape == (ROW_TILE, 24) and not state.step.any()
+    page = int(state.table[0, 0])
     written = one.pages.keys[:, page].transpose(1, 2).flatten(2)  # (layers, W, Hk * E)
     assert written[:, :8].any(-1).all() and not written[:, 8:].any()
 
 
 def test_a_state_is_changed_in_place() -> None:
     """A captured step replays on addresses: no column may move."""
-    slots, one = opened(ask(6), ask(3)), runner()
-    places = {name: getattr(slots, name).data_ptr() for name in COLUMNS}
-    one.step(slots, Sizes(4))
-    assert places == {name: getattr(slots, name).data_ptr() for name in COLUMNS}
-    assert {field.name for field in fields(Slots)} - set(COLUMNS) == {"rules"}
+    state, one = opened(ask(6), ask(3)), runner()
+    places = {name: getattr(state, name).data_ptr() for name in COLUMNS}
+    one.step(state, Sizes(4))
+    assert places == {name: getattr(state, name).data_ptr() for name in COLUMNS}
+    assert {field.name for field in fields(SequenceState)} - set(COLUMNS) == {"sampling"}

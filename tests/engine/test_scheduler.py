@@ -17,9 +17,9 @@ from unmask.types import SamplingParams
 MODEL = toy_model(max_length=1024)
 
 
-def scheduler(slots: int = 4, pages: int | None = None) -> Scheduler:
+def scheduler(indices: int = 4, pages: int | None = None) -> Scheduler:
     most = None if pages is None else pages * KEY_CHUNK
-    return Scheduler(PagePool(MODEL, most), slots)
+    return Scheduler(PagePool(MODEL, most), indices)
 
 
 def queue(
@@ -31,11 +31,11 @@ def queue(
 ) -> None:
     for number, ids in enumerate(prompts, first):
         request = request_of(number, (ids, SamplingParams(max_tokens=max_tokens)), MODEL.spec)
-        schedule.add(request if shares else replace(request, opening=None))
+        schedule.add(request if shares else replace(request, prefix=None))
 
 
 def begun(starts: list[Start]) -> list[int]:
-    return [start.request.number for start in starts]
+    return [start.request.id for start in starts]
 
 
 def available(schedule: Scheduler) -> int:
@@ -49,21 +49,22 @@ def test_requests_run_in_the_order_they_came() -> None:
     queue(schedule, *[[5]] * 5)
     starts = schedule.choose({})
     assert begun(starts) == [0, 1] and schedule.choose({}) == []
-    assert [r.number for r in schedule.finish([starts[1].slot])] == [1]
+    schedule.finish([starts[1].index])
+    assert [run.request.id for run in schedule.running.values()] == [0]
     (next_one,) = schedule.choose({})
-    assert (next_one.request.number, next_one.slot) == (2, starts[1].slot)
-    assert [request.number for request in schedule.waiting] == [3, 4]
+    assert (next_one.request.id, next_one.index) == (2, starts[1].index)
+    assert [request.id for request in schedule.waiting] == [3, 4]
 
 
-def test_a_small_batch_uses_the_first_slots_and_pages() -> None:
+def test_a_small_batch_uses_the_first_indices_and_pages() -> None:
     schedule = scheduler(100)
     queue(schedule, *[[5]] * 3)
     starts = schedule.choose({})
-    assert [start.slot for start in starts] == [0, 1, 2]
+    assert [start.index for start in starts] == [0, 1, 2]
     assert sorted(page for start in starts for page in start.pages) == [1, 2, 3]
 
 
-def test_admission_holds_back_a_page_for_everybody_who_runs() -> None:
+def test_admission_reserves_a_page_per_running_sequence() -> None:
     """The first takes one of three pages; a second of two more would leave it nothing to grow into."""
     schedule = scheduler(4, pages=3)
     queue(schedule, [5], [6] * 70)
@@ -72,42 +73,42 @@ def test_admission_holds_back_a_page_for_everybody_who_runs() -> None:
     assert begun(schedule.choose({})) == [1]
 
 
-def test_nobody_overtakes_who_waits_for_pages() -> None:
+def test_no_request_overtakes_one_that_waits_for_pages() -> None:
     schedule = scheduler(4, pages=3)
     queue(schedule, [5], [6] * 150, [7])
     assert begun(schedule.choose({})) == [0]
-    assert [request.number for request in schedule.waiting] == [1, 2]
+    assert [request.id for request in schedule.waiting] == [1, 2]
 
 
-def test_who_has_the_same_prompt_waits_for_whoever_feeds_it() -> None:
+def test_requests_with_one_prompt_wait_until_the_first_has_fed_it() -> None:
     schedule = scheduler()
     queue(schedule, [5] * 70, [5] * 71, [6])
     assert begun(schedule.choose({})) == [0, 2], "another prompt overtakes"
-    assert schedule.unpublished() == [0]
-    schedule.publish([0])
+    assert schedule.prefilling() == [0]
+    schedule.index_prefixes([0])
     (start,) = schedule.choose({})
-    assert (start.request.number, start.cached) == (1, 68)
+    assert (start.request.id, start.cached) == (1, 68)
     assert start.pages[0] == schedule.running[0].pages[0], "the whole page is shared"
     assert start.copied == (schedule.running[0].pages[1], start.pages[1]), "the other one copied"
 
 
-def test_who_begins_alike_waits_for_what_is_alike_only() -> None:
+def test_requests_wait_for_their_common_prefix_only() -> None:
     """Eight questions behind one system prompt, all at once."""
     schedule = scheduler(9)
     system = [5] * 128
     queue(schedule, *[system + [number] * 40 for number in range(7, 15)], [6] * 70)
     assert begun(schedule.choose({})) == [0, 8]
-    schedule.publish([0])
+    schedule.index_prefixes([0])
     starts = schedule.choose({})
     assert begun(starts) == [1, 2, 3, 4, 5, 6, 7] and {s.cached for s in starts} == {128}
 
 
-def test_known_pages_take_no_room() -> None:
+def test_cached_pages_need_no_room() -> None:
     """Of four answers behind nine pages each takes one of its own."""
     schedule = scheduler(4, pages=16)
     queue(schedule, *[[5] * 512] * 4)
     schedule.choose({})
-    schedule.publish([0])
+    schedule.index_prefixes([0])
     assert begun(schedule.choose({})) == [1, 2, 3]
 
 
@@ -115,7 +116,7 @@ def test_room_is_not_made_of_a_page_that_waits_to_be_copied() -> None:
     schedule = scheduler(4, pages=6)
     queue(schedule, [5] * 70, first=0)
     schedule.choose({})
-    schedule.publish([0])
+    schedule.index_prefixes([0])
     schedule.finish([0])  # both pages of the prompt are the index's alone
     queue(schedule, [5] * 70, [6] * 200, first=1)
     (start,) = schedule.choose({})
@@ -123,7 +124,7 @@ def test_room_is_not_made_of_a_page_that_waits_to_be_copied() -> None:
 
 
 @pytest.mark.parametrize("how", ["finish", "drop", "interrupt", "withdraw"])
-def test_nobody_waits_for_a_prompt_that_nobody_feeds(how: str) -> None:
+def test_no_request_waits_for_a_prompt_that_is_not_being_fed(how: str) -> None:
     schedule = scheduler(4, pages=6)
     queue(schedule, [5] * 70, [5] * 70)
     starts = schedule.choose({})
@@ -133,14 +134,14 @@ def test_nobody_waits_for_a_prompt_that_nobody_feeds(how: str) -> None:
     elif how == "drop":
         assert schedule.drop(0) == 0
     elif how == "interrupt":
-        schedule._interrupt(0)
+        schedule._preempt(0)
     else:
         schedule.withdraw(starts)
-    lengths = dict.fromkeys(schedule.interrupted(), 76)
+    lengths = dict.fromkeys(schedule.preempted(), 76)
     assert (0 if how in ("interrupt", "withdraw") else 1) in begun(schedule.choose(lengths))
 
 
-def test_without_sharing_nobody_waits_for_anybody() -> None:
+def test_without_sharing_no_request_waits() -> None:
     schedule = scheduler(4)
     queue(schedule, *[[5] * 70] * 3, shares=False)
     starts = schedule.choose({})
@@ -155,29 +156,29 @@ def test_what_was_chosen_can_be_put_back() -> None:
     before = available(schedule)
     starts = schedule.choose({})
     schedule.withdraw(starts)
-    assert [request.number for request in schedule.waiting] == [0, 1, 2]
+    assert [request.id for request in schedule.waiting] == [0, 1, 2]
     assert available(schedule) == before and not schedule.running
     assert begun(schedule.choose({})) == begun(starts)
 
 
-def test_the_youngest_gives_its_pages_to_the_oldest_and_waits_in_its_slot() -> None:
+def test_the_youngest_gives_its_pages_to_the_oldest_and_keeps_its_index() -> None:
     schedule = scheduler(4, pages=3)
     queue(schedule, [5] * 40, [6] * 40, max_tokens=100)
     assert begun(schedule.choose({})) == [0, 1] and available(schedule) == 1
     grown, stopped = schedule.grow({0: 65, 1: 65})
     assert grown == {0: schedule.running[0].pages} and stopped == [1]
-    assert schedule.interrupted() == [1] and schedule.running[1].pages == []
+    assert schedule.preempted() == [1] and schedule.running[1].pages == []
     assert schedule.choose({1: 130}) == []
     schedule.finish([0])
     (again,) = schedule.choose({1: 130})
-    assert (again.slot, again.is_new, again.cached) == (1, False, 0) and len(again.pages) == 3
+    assert (again.index, again.is_new, again.cached) == (1, False, 0) and len(again.pages) == 3
 
 
-def test_shared_prompts_are_forgotten_before_anybody_is_interrupted() -> None:
+def test_shared_prompts_are_released_before_a_sequence_is_preempted() -> None:
     schedule = scheduler(4, pages=4)
     queue(schedule, [5] * 70)
     schedule.choose({})
-    schedule.publish([0])
+    schedule.index_prefixes([0])
     schedule.finish([0])
     assert available(schedule) == 2, "the index owns them"
     queue(schedule, [6] * 40, [7] * 40, first=1, max_tokens=100)
@@ -200,7 +201,7 @@ def test_clear_frees_every_page() -> None:
     schedule = scheduler(2, pages=8)
     queue(schedule, [5] * 70, [6], [7])
     schedule.choose({})
-    schedule.publish([0])
+    schedule.index_prefixes([0])
     schedule.clear()
     assert available(schedule) == 8 and not schedule.running and not schedule.waiting
 
@@ -208,34 +209,34 @@ def test_clear_frees_every_page() -> None:
 @settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 5), st.integers(4, 10), st.booleans())
 def test_every_request_ends_and_no_page_has_two_writers(
-    seed: int, slots: int, pages: int, shares: bool
+    seed: int, indices: int, pages: int, shares: bool
 ) -> None:
     """A small world: each running request grows by a page now and then, and ends at its length."""
     rng = random.Random(seed)
-    schedule = scheduler(slots, pages)
+    schedule = scheduler(indices, pages)
     lengths: dict[int, int] = {}
     prompts = [[rng.choice([5, 6])] * rng.choice([3, 40, 70, 140]) for _ in range(9)]
     queue(schedule, *prompts, max_tokens=pages * KEY_CHUNK - 144, shares=shares)
     for _ in range(400):
-        wanted = {slot: lengths[slot] for slot in schedule.interrupted()}
+        wanted = {index: lengths[index] for index in schedule.preempted()}
         for start in schedule.choose(wanted):
-            lengths[start.slot] = wanted.get(start.slot, start.request.first_length)
-            assert num_pages(lengths[start.slot]) == len(start.pages)
-        runs = {slot: run for slot, run in schedule.running.items() if run.pages}
+            lengths[start.index] = wanted.get(start.index, start.request.first_length)
+            assert num_pages(lengths[start.index]) == len(start.pages)
+        runs = {index: run for index, run in schedule.running.items() if run.pages}
         assert runs or not schedule.running, "somebody goes on"
         shared = {page for p in schedule.index._pages.values() for page in [p]}
         written = [page for run in runs.values() for page in run.pages if page not in shared]
         assert len(set(written)) == len(written)
-        schedule.publish(schedule.unpublished())
-        done = [slot for slot in runs if lengths[slot] >= runs[slot].request.max_length]
-        for slot in done:
-            lengths.pop(slot)
+        schedule.index_prefixes(schedule.prefilling())
+        done = [index for index in runs if lengths[index] >= runs[index].request.max_length]
+        for index in done:
+            lengths.pop(index)
         schedule.finish(done)
-        for slot in runs.keys() - set(done):
-            longest = runs[slot].request.max_length
-            lengths[slot] = min(lengths[slot] + rng.choice([0, 40, 64]), longest)
+        for index in runs.keys() - set(done):
+            longest = runs[index].request.max_length
+            lengths[index] = min(lengths[index] + rng.choice([0, 40, 64]), longest)
         grown, stopped = schedule.grow(
-            {slot: lengths[slot] for slot, run in schedule.running.items() if run.pages}
+            {index: lengths[index] for index, run in schedule.running.items() if run.pages}
         )
         assert not grown.keys() & set(stopped)
         if not schedule.running and not schedule.waiting:

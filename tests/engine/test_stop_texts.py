@@ -17,10 +17,10 @@ from tests.toy import toy_model
 from unmask.checkpoints.random_init import byte_tokenizer, init
 from unmask.checkpoints.tokenizer import decode as decode_with
 from unmask.checkpoints.tokenizer import encode, special_tokens
-from unmask.engine.host_state import Books, read_committed
+from unmask.engine.host_state import HostState, read_committed
 from unmask.engine.llm import LLM
 from unmask.engine.scheduler import Running
-from unmask.engine.sequence_state import Slots
+from unmask.engine.sequence_state import SequenceState
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.engine.text_stream import REPLACEMENT
 from unmask.types import Prompt, SamplingParams, Trajectory
@@ -243,16 +243,16 @@ def test_a_model_without_tokenizer_has_no_text() -> None:
     assert llm.text(written) == ""
 
 
-def books_of(slots: Slots) -> Books:
-    books = Books()
-    books.receive(books.send(slots))
-    return books
+def host_of(state: SequenceState) -> HostState:
+    host = HostState()
+    host.receive(host.send(state))
+    return host
 
 
-def running(*asks: Ask) -> tuple[Slots, dict[int, Running]]:
-    slots = opened(*asks)
+def running(*asks: Ask) -> tuple[SequenceState, dict[int, Running]]:
+    state = opened(*asks)
     runs = {n: Running(request_of(n, one), [n + 1]) for n, one in enumerate(asks)}
-    return slots, runs
+    return state, runs
 
 
 def stop_asks(*stops: str, max_tokens: int = 12) -> Ask:
@@ -260,19 +260,19 @@ def stop_asks(*stops: str, max_tokens: int = 12) -> Ask:
 
 
 def ended_by(
-    slots: Slots,
-    books: Books,
+    state: SequenceState,
+    host: HostState,
     runs: dict[int, Running],
     texts: Callable[[tuple[str, ...]], StopTexts] = plain_texts,
 ) -> list[int]:
-    return find_stop_texts(slots, runs, read_committed(slots, books, runs), texts)
+    return find_stop_texts(state, runs, read_committed(state, host, runs), texts)
 
 
-def written(slots: Slots, text: str, start: int) -> Books:
+def written(state: SequenceState, text: str, start: int) -> HostState:
     for place, letter in enumerate(text):
-        slots.tokens[0, 5 + place] = ALPHABET.index(letter)
-    slots.set(start=torch.tensor([start]))
-    return books_of(slots)
+        state.tokens[0, 5 + place] = ALPHABET.index(letter)
+    state.set(start=torch.tensor([start]))
+    return host_of(state)
 
 
 @pytest.mark.parametrize(
@@ -288,24 +288,24 @@ def written(slots: Slots, text: str, start: int) -> Books:
 def test_a_stop_text_ends_the_response_with_the_token_that_completes_it(
     text: str, stops: tuple[str, ...], length: int
 ) -> None:
-    slots, runs = running(stop_asks(*stops))
-    ended = ended_by(slots, written(slots, text, 12), runs)
+    state, runs = running(stop_asks(*stops))
+    ended = ended_by(state, written(state, text, 12), runs)
     assert ended == ([0] if length else [])
-    assert int(slots.num_response[0]) == length and bool(slots.is_stop[0]) == bool(length)
-    assert bool(slots.active[0]) == (not length)
+    assert int(state.num_response[0]) == length and bool(state.is_stop[0]) == bool(length)
+    assert bool(state.active[0]) == (not length)
 
 
 def test_a_stop_text_that_spans_blocks_is_found() -> None:
-    slots, runs = running(stop_asks("cd"))
-    assert ended_by(slots, written(slots, "abc", 8), runs) == []
-    assert ended_by(slots, written(slots, "abcdefg", 12), runs) == [0]
-    assert int(slots.num_response[0]) == 4
+    state, runs = running(stop_asks("cd"))
+    assert ended_by(state, written(state, "abc", 8), runs) == []
+    assert ended_by(state, written(state, "abcdefg", 12), runs) == [0]
+    assert int(state.num_response[0]) == 4
 
 
 def test_a_stop_text_past_max_tokens_or_in_the_prompt_is_none() -> None:
-    slots, runs = running(stop_asks("d", "defg", max_tokens=3))
-    slots.set(num_response=torch.tensor([3]))
-    assert ended_by(slots, written(slots, "abcd", 4), runs) == []
+    state, runs = running(stop_asks("d", "defg", max_tokens=3))
+    state.set(num_response=torch.tensor([3]))
+    assert ended_by(state, written(state, "abcd", 4), runs) == []
     assert "defg"[0] == decode([5]), "the prompt is full of it"
 
 
@@ -317,8 +317,8 @@ def test_nothing_is_decoded_twice() -> None:
         return decode(ids)
 
     texts = partial(StopTexts, decode=counting, special={})
-    slots, runs = running(stop_asks("xy"), ask(3))
-    books = written(slots, "abcdefg", 12)
+    state, runs = running(stop_asks("xy"), ask(3))
+    host = written(state, "abcdefg", 12)
     for _ in range(5):
-        ended_by(slots, books, runs, texts)
+        ended_by(state, host, runs, texts)
     assert len(decoded) == 1

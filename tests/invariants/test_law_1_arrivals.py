@@ -27,10 +27,10 @@ from tests.engine.writers import (
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import num_pages
-from unmask.engine.prefix_cache import Beginning, Opening, PrefixIndex
+from unmask.engine.prefix_cache import PrefixHit, PrefixIndex, PrefixKey
 from unmask.engine.request import resolve
 from unmask.engine.scheduler import Scheduler
-from unmask.engine.sequence_state import Slots
+from unmask.engine.sequence_state import SequenceState
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory
@@ -128,7 +128,7 @@ def play(scene: Scene, engine: Engine) -> tuple[dict[int, Trajectory], Counter[s
             seen["came while others ran"] += bool(scheduler.running)
         if alive and rng.random() < 0.03:
             leaving = rng.choice(list(alive))
-            waits = any(request.number == leaving for request in scheduler.waiting)
+            waits = any(request.id == leaving for request in scheduler.waiting)
             seen["left while waiting" if waits else "left while running"] += 1
             engine.abort(leaving)
             del alive[leaving]
@@ -162,33 +162,33 @@ def test_trajectories_while_requests_come_and_go(kind: str, number: int) -> None
 def test_the_scenes_show_what_they_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything a scene may hold happens in a few of them."""
     seen: Counter[str] = Counter()
-    interrupt, find, grown = Scheduler._interrupt, PrefixIndex.find, Slots.grown
+    interrupt, find, grown = Scheduler._preempt, PrefixIndex.find, SequenceState.grown
 
-    def noting_interrupt(self: Scheduler, slot: int) -> None:
+    def noting_preempt(self: Scheduler, index: int) -> None:
         seen["interrupted"] += 1
-        interrupt(self, slot)
+        interrupt(self, index)
 
-    def noting_find(self: PrefixIndex, opening: Opening) -> Beginning:
+    def noting_find(self: PrefixIndex, opening: PrefixKey) -> PrefixHit:
         known = find(self, opening)
         seen["shared"] += known.length > 0
         return known
 
-    def noting_grown(self: Slots, count: int, widths: Mapping[str, int]) -> Slots:
+    def noting_grown(self: SequenceState, count: int, widths: Mapping[str, int]) -> SequenceState:
         is_wider = widths.get("stop_ids", 0) > self.stop_ids.shape[1]
         has_none = (self.stop_ids == -1).all(-1) & self.active
         seen["first stop tokens beside none"] += is_wider and bool(has_none.any())
         return grown(self, count, widths)
 
-    monkeypatch.setattr(Scheduler, "_interrupt", noting_interrupt)
+    monkeypatch.setattr(Scheduler, "_preempt", noting_preempt)
     monkeypatch.setattr(PrefixIndex, "find", noting_find)
-    monkeypatch.setattr(Slots, "grown", noting_grown)
+    monkeypatch.setattr(SequenceState, "grown", noting_grown)
     for number in range(NUM_SCENES["blocks"]):
         scene = draw_scene("blocks", number)
         seen += play(scene, Engine(scene.model, scene.size))[1]
     assert len(seen) == 6 and min(seen.values()) >= 2, seen
 
 
-def test_stop_tokens_that_arrive_end_nobody_else() -> None:
+def test_new_stop_tokens_do_not_end_other_requests() -> None:
     """The columns of stop ids grow wider, and what fills the places of the others stops nobody."""
     model = toy("blocks")
     endless = SamplingParams(stop_token_ids=(), max_tokens=20, seed=1)
@@ -203,7 +203,7 @@ def test_stop_tokens_that_arrive_end_nobody_else() -> None:
     assert_same([trajectory_of(finished[number]) for number in (0, 1)], expected)
 
 
-def test_who_was_aborted_writes_nothing_more() -> None:
+def test_an_aborted_request_writes_nothing_more() -> None:
     """Its page goes to one that grows, fast enough to pass the place it would write at."""
     model = toy("blocks")
     slow = SamplingParams(strategy="static", block_size=16, stop_token_ids=(), max_tokens=40)

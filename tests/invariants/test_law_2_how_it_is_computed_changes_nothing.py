@@ -98,14 +98,14 @@ def test_preempted_is_not_preempted(
     asks = some_asks(5, 8, model, block_size=4, max_tokens=24, stop_token_ids=())
     asks = [(ids[: 50 + number], params) for number, (_, params) in enumerate(asks)]
     free = by_engine(model, asks, EngineParams(shares_prefixes=shares_prefixes))
-    interrupted = counted(monkeypatch, Scheduler, "_interrupt")
+    interrupted = counted(monkeypatch, Scheduler, "_preempt")
     small = EngineParams(cache_tokens=5 * 64, shares_prefixes=shares_prefixes)
     tight = by_engine(model, asks, small)
     assert interrupted
     assert_same(unpriced(tight), unpriced(free), exact=model.dtype == torch.float32)
 
 
-def test_interruptions_change_no_token_with_a_dual_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preemptions_change_no_token_with_a_dual_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was interrupted feeds all its text again, not the open sub-block alone."""
     model = toy_model(1, exact_dtype(), max_length=1024, block_size=32, sub_block_size=4)
     with torch.no_grad():
@@ -121,7 +121,7 @@ def test_interruptions_change_no_token_with_a_dual_cache(monkeypatch: pytest.Mon
     ]
     free = by_engine(model, asks, EngineParams(cache="dual"))
     engine = Engine(model, EngineParams(cache="dual", cache_tokens=5 * 64))
-    interrupted = counted(monkeypatch, Scheduler, "_interrupt")
+    interrupted = counted(monkeypatch, Scheduler, "_preempt")
     # The block is fed whole once more, which refreshes what is an approximation: the last digits differ.
     assert [t.response_ids for t in by(engine, asks)] == [t.response_ids for t in free]
     assert interrupted

@@ -63,7 +63,7 @@ def left_behind(run: Path) -> dict[str, Any]:
         ("bfloat16", ["SIGINT:20", "raise:39"]),
     ],
 )
-def test_an_rl_run_that_is_interrupted_is_the_run_that_is_not(
+def test_an_rl_run_that_is_preempted_is_the_run_that_is_not(
     dtype: str, hows: list[str], tmp_path: Path
 ) -> None:
     word = f"model.dtype={dtype}"
@@ -75,7 +75,7 @@ def test_an_rl_run_that_is_interrupted_is_the_run_that_is_not(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_sft_run_that_is_interrupted_is_the_run_that_is_not(dtype: str, tmp_path: Path) -> None:
+def test_an_sft_run_that_is_preempted_is_the_run_that_is_not(dtype: str, tmp_path: Path) -> None:
     word = f"model.dtype={dtype}"
     for how in ("raise:2", "SIGINT:6", "nan:2"):  # always in an evaluation, after the update
         interrupt(short_sft, tmp_path, "parts", how, word)

@@ -19,7 +19,7 @@ def test_a_reward_per_token_counts_as_what_its_steps_earned() -> None:
 @pytest.mark.parametrize(
     "rewards", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.5), ((0.5, 0.0), (0.25, 0.25))]
 )
-def test_a_group_of_equal_rewards_is_dropped_unless_drop_uniform_is_off(
+def test_uniform_groups_are_dropped_by_default(
     rewards: tuple[Reward, ...],
 ) -> None:
     assert not is_kept(group(rewards), FilterConfig())
@@ -36,7 +36,7 @@ def test_the_bounds_on_the_mean_belong_to_what_is_kept(
     assert is_kept(group(rewards), FilterConfig(low=0.25, high=0.5)) == kept
 
 
-def test_a_group_whose_problem_could_not_be_judged_is_never_trained_on() -> None:
+def test_a_group_that_could_not_be_graded_is_never_trained_on() -> None:
     judged = group((0.0, 1.0))
     config = FilterConfig(drop_uniform=False)
     assert is_kept(replace(judged, parts={"unfit": (0.0, 0.0)}), config)

@@ -21,7 +21,8 @@ class LoRAParams:
     """An adapter's output is scaled by `alpha / rank`."""
     targets: Annotated[tuple[str, ...], Bound(min_length=1)] = ("all",)
     """Projections that are adapted: `all`, or the beginning of module names: `attention`, `ffn` or
-    `attention.q` (in every layer), `backbone.layers.3.ffn.down` (in one)."""
+    `attention.q` (in every layer), `backbone.layers.3.ffn.down` (in one). Experts are adapted only where
+    they are named: `ffn.experts`, `ffn.experts.gate`."""
 
     def __post_init__(self) -> None:
         """Check the fields."""

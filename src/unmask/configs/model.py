@@ -24,9 +24,6 @@ class ModelConfig(Section):
     """`cpu`, `cuda`, `cuda:1`; `auto` is the GPU if there is one."""
     dtype: DType = "auto"
     """Number format of the weights in memory; `auto` is float32 on CPU and bfloat16 on CUDA."""
-    matmul: Literal["default", "packed"] = "default"
-    """Float32 matrix products of the engine on CPU: `packed` keeps a second copy of the weights in
-    oneDNN's layout, 13 to 28 % less CPU time on an AMD processor."""
     mask_id: int | None = None
     """Mask token id; read from the checkpoint if not given."""
     block_size: int | None = Field(default=None, ge=1, le=2**20)

@@ -61,6 +61,10 @@ RENAMED = {
     "advantage.overlong_tokens": ("shaping.overlong_tokens",),
     "advantage.forfeit_tokens": ("shaping.forfeit_tokens",),
 }
+# Keys of version 0.1 without a successor.
+GONE = {
+    "model.matmul": "model.matmul is gone: the engine always uses torch's own products; leave it out"
+}
 
 
 def ours(name: str, listed: Collection[str]) -> list[str]:

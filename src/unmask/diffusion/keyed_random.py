@@ -1,8 +1,8 @@
-"""Uniform random numbers keyed by what they decide.
+"""Keyed random numbers: uniform draws that are a hash of their key.
 
-A number depends on (request seed, position, denoising step of that sequence, purpose) and on
-nothing else, so a response does not change with the batch, the tick or the device: the hash runs in
-int64 tensor operations, which give the same bits on CPU and CUDA.
+A number depends on (request seed, position, denoising step of that sequence, purpose) only, so a response does
+not change with the batch, the tick or the device: the hash runs in int64 tensor operations, which give the
+same bits on CPU and CUDA.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unmask.seeds import GOLDEN_GAMMA, MULTIPLIERS, SHIFTS
 
-# Purposes: two numbers drawn for the same slot at the same step must not be the same number.
+# Purposes: two numbers drawn for one position at one step must differ.
 TOKEN = 0
 ORDER = 1
 NOISE_LEVEL = 2

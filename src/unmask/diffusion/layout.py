@@ -1,21 +1,21 @@
-"""Layout: many trajectories' views in one forward pass, without padding and without a token twice.
+"""Layout: the views of many trajectories in one forward pass, without padding or repeated clean tokens.
 
-For a block-causal model a view of block j needs the clean blocks before j and its own noisy block,
-nothing else. So a trajectory is laid out as one clean copy of prompt and canvas, then one noisy
-copy of every (block, view) *that has a target*: `P + C + (noisy blocks) * K` tokens, however many
-views there are, where a row per view would take `views * (P + 2C)`. The clean blocks from the last
-noisy one on are left out, because nobody reads them. The whole blocks of a prompt are a document of
-their own, laid once per pack and shared by every answer to it.
+For a block-causal model a view of block j depends on the clean blocks before j and its own noisy block
+only. So a trajectory is laid out as one clean copy of prompt and canvas, then one noisy copy of every
+(block, view) *that has a target*: `P + C + (noisy blocks) * K` tokens for any number of views, where a row per
+view would take `views * (P + 2C)`. The clean blocks from the last noisy one on are left out: no scored row
+attends to them. The whole blocks of a prompt are a separate document, laid once per pack and shared by all
+responses to it.
 
-Under full attention everything depends on everything, and nothing can be shared: each view that has
-a target is a document of its own, prompt and canvas, `views * (P + C)` tokens.
+Under full attention every token depends on every other and nothing can be shared: each view that has a
+target is a separate document of prompt and canvas, `views * (P + C)` tokens.
 
-A shifted model predicts slot i in the row before it. That row is of the same view, but for the first
-slot of a block under block-causal attention: the row before it lies in the clean text, whatever the
-view, so that slot needs no noisy copy (and the sampler reveals it first and alone).
+A shifted model predicts position i in the row before it. That row is in the same view, except for the first
+position of a block under block-causal attention: the row before it is clean in every view, so that position
+needs no noisy copy (and the sampler reveals it first and alone).
 
-A pack holds at most `token_budget` tokens. A block-causal trajectory that is larger by itself is
-split between noisy blocks and repeats its clean prefix; a view under full attention cannot be split.
+A pack holds at most `token_budget` tokens. A larger block-causal trajectory is split between noisy blocks
+and repeats its clean prefix; a view under full attention cannot be split.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,8 +28,11 @@ from torch import Tensor
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.views import Views
 
-# Tokens of a dead document that see each other: what attention handles at a time on a GPU.
+# Filler tokens that attend to each other: one tile of attention on a GPU.
 DEAD_COPY = 128
+# Block size, digest and ids: the digest tells apart prompts that the model reads differently, such as by
+# their images, under the same ids.
+PrefixKey = tuple[int | bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,10 @@ class Pack:
         behavior_logprobs: `(S,)`.
         old_logprobs: `(S,)`.
         temperatures: `(S,)`.
-        origin: `(3, S)` trajectory (index into the views given), view and canvas slot of each
+        origin: `(3, S)` trajectory (index into the given views), view and canvas position of each
             target.
-        capacity: tokens that a GPU fills it up to, so that one compiled kernel serves every pack.
+        capacity: number of tokens it is filled up to on a GPU, so that one compiled kernel serves every
+            pack.
     """
 
     tokens: Tensor
@@ -72,14 +76,14 @@ class Pack:
         return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
 
     def filled(self) -> "Pack":
-        """Return the pack filled with a dead document, which nobody else sees and nobody scores.
+        """Return the pack, filled with one document that is not scored and that no other document sees.
 
-        It then has its capacity, rounded up to what attention handles at a time.
+        It then has `capacity` tokens, rounded up to whole tiles of attention.
         """
         whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY
         fill = torch.arange(whole - self.tokens.shape[0])
         document = torch.full_like(fill, int(self.structure[0, -1]) + 1)
-        # Copies that see themselves alone, or attention over the dead would be the dearest of all.
+        # Each tile is a copy that sees only itself, so that the filler costs little attention.
         dead = torch.stack(
             (document, torch.zeros_like(fill), 1 + fill // DEAD_COPY, torch.full_like(fill, -1))
         )
@@ -93,24 +97,26 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One trajectory, a part of one, or one view of it, laid out before it has a place in a pack.
+    """One trajectory, a part of one, or one view of it, laid out but not yet in a pack.
 
     Attributes:
-        trajectory: index into the views given.
+        trajectory: index into the given views.
         block: `K`.
-        prefix_ids: `(P - P mod K,)` the prompt's whole blocks, which another document may share; none
-            under full attention.
+        prompt_digest: of the views.
+        prefix_ids: `(P - P mod K,)` the prompt's whole blocks, which documents may share; none under
+            full attention.
         tokens: `(t,)` the clean copy after the prefix, then the noisy blocks; or one whole view.
         positions: `(t,)`.
         blocks: `(t,)` block of each token, counted from position 0; all 0 under full attention.
         copies: `(t,)` 0 for the clean copy, else the noisy copy's number.
         rows: `(s,)` rows that are scored, counted from the first token; -1 is the last of the prefix.
         views: `(s,)` view of each scored row.
-        slots: `(s,)` canvas slot of each scored row.
+        canvas_positions: `(s,)` canvas position that each scored row predicts.
     """
 
     trajectory: int
     block: int
+    prompt_digest: bytes
     prefix_ids: Tensor
     tokens: Tensor
     positions: Tensor
@@ -118,7 +124,7 @@ class Document:
     copies: Tensor
     rows: Tensor
     views: Tensor
-    slots: Tensor
+    canvas_positions: Tensor
 
     @property
     def num_tokens(self) -> int:
@@ -126,13 +132,15 @@ class Document:
         return self.prefix_ids.shape[0] + self.tokens.shape[0]
 
     @property
-    def prefix(self) -> tuple[int, ...]:
-        """What documents that share a prefix have in common: the grid and its ids; `()` for none."""
-        return (self.block, *self.prefix_ids.tolist()) if len(self.prefix_ids) else ()
+    def prefix(self) -> PrefixKey | None:
+        """The key of the prefix, equal for documents that share it; `None` without a prefix."""
+        if not len(self.prefix_ids):
+            return None
+        return self.block, self.prompt_digest, *self.prefix_ids.tolist()
 
 
 def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: int) -> list[Pack]:
-    """Lay views out in as few packs as the budget allows.
+    """Return views laid out in as few packs as the budget allows.
 
     Args:
         views: one element per trajectory; those without a target take no space.
@@ -140,13 +148,13 @@ def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: i
         token_budget: most tokens of a pack.
 
     Raises:
-        ValueError: if what cannot be split exceeds the budget: one noisy block and the clean text
-            before it, or one view under full attention.
+        ValueError: if the budget is smaller than a part that cannot be split: one noisy block with the
+            clean tokens before it, or one view under full attention.
     """
     documents = [
         document
-        for trajectory, looks in enumerate(views)
-        for document in lay_out(trajectory, looks, conventions, token_budget)
+        for trajectory, source in enumerate(views)
+        for document in lay_out(trajectory, source, conventions, token_budget)
     ]
     documents.sort(key=lambda document: document.num_tokens)
     packs = [assemble(members, views) for members in _fill(documents, token_budget)]
@@ -154,9 +162,9 @@ def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: i
 
 
 def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
-    """Refuse a budget that could not hold the part of a sequence that cannot be split.
+    """Refuse a budget smaller than the part of a sequence that cannot be split.
 
-    That is its last block and the text before it, or all of it under full attention.
+    That is its last block and the tokens before it, or the whole sequence under full attention.
 
     Args:
         num_tokens: of the longest sequence, prompt and canvas included.
@@ -164,7 +172,7 @@ def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
         token_budget: most tokens of a pack.
 
     Raises:
-        ValueError: naming `optimizer.token_budget` and what is needed.
+        ValueError: naming `optimizer.token_budget` and the number of tokens it needs.
     """
     needed = -(-num_tokens // block) * block if block else num_tokens
     what = f"block of {block} tokens and the clean text before it take" if block else "view takes"
@@ -175,53 +183,57 @@ def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
 
 
 def lay_out(
-    trajectory: int, looks: Views, conventions: Conventions, token_budget: int
+    trajectory: int, source: Views, conventions: Conventions, token_budget: int
 ) -> Iterator[Document]:
-    """Lay one trajectory out: as one document, as several if it exceeds the budget, or view by view."""
-    assert not conventions.is_shifted or len(looks.prompt_ids), "no row is before the first slot"
+    """Return one trajectory's documents: one, several if it exceeds the budget, or one per view."""
+    assert not conventions.is_shifted or len(source.prompt_ids), (
+        "no row is before the first position"
+    )
     if conventions.is_full:
-        return _lay_out_views(trajectory, looks, conventions, token_budget)
-    return _lay_out_blocks(trajectory, looks, conventions, token_budget)
+        return _lay_out_views(trajectory, source, conventions, token_budget)
+    return _lay_out_blocks(trajectory, source, conventions, token_budget)
 
 
 def _lay_out_views(
-    trajectory: int, looks: Views, conventions: Conventions, token_budget: int
+    trajectory: int, source: Views, conventions: Conventions, token_budget: int
 ) -> Iterator[Document]:
-    """Lay every view that has a target out as a document in which all see all."""
-    num_prompt = looks.prompt_ids.shape[0]
-    positions = torch.arange(num_prompt + looks.canvas_ids.shape[0])
-    for view in looks.target.any(-1).nonzero()[:, 0].tolist():
+    """Yield every view that has a target as a document with full attention."""
+    num_prompt = source.prompt_ids.shape[0]
+    positions = torch.arange(num_prompt + source.canvas_ids.shape[0])
+    for view in source.target.any(-1).nonzero()[:, 0].tolist():
         check_budget(positions.shape[0], None, token_budget)
-        slots = looks.target[view].nonzero()[:, 0]
-        canvas = looks.canvas_ids.masked_fill(looks.hidden[view], conventions.mask_id)
+        canvas_positions = source.target[view].nonzero()[:, 0]
+        canvas = source.canvas_ids.masked_fill(source.hidden[view], conventions.mask_id)
         yield Document(
             trajectory=trajectory,
-            block=looks.block,
-            prefix_ids=looks.prompt_ids[:0],
-            tokens=torch.cat((looks.prompt_ids, canvas)),
+            block=source.block,
+            prompt_digest=source.prompt_digest,
+            prefix_ids=source.prompt_ids[:0],
+            tokens=torch.cat((source.prompt_ids, canvas)),
             positions=positions,
-            # One block of one copy, which sees itself: the canvas is not a block on a grid.
+            # One block of one noisy copy, which sees itself: there is no grid of blocks.
             blocks=torch.zeros_like(positions),
             copies=torch.ones_like(positions),
-            rows=num_prompt + slots - int(conventions.is_shifted),
-            views=torch.full_like(slots, view),
-            slots=slots,
+            rows=num_prompt + canvas_positions - int(conventions.is_shifted),
+            views=torch.full_like(canvas_positions, view),
+            canvas_positions=canvas_positions,
         )
 
 
 def _lay_out_blocks(
-    trajectory: int, looks: Views, conventions: Conventions, token_budget: int
+    trajectory: int, source: Views, conventions: Conventions, token_budget: int
 ) -> Iterator[Document]:
-    """Lay clean text and noisy copies of blocks out, in as many documents as the budget asks for."""
-    block, offset = looks.block, looks.prompt_ids.shape[0] % looks.block
+    """Yield the clean tokens and noisy copies of blocks, in as many documents as the budget requires."""
+    block, offset = source.block, source.prompt_ids.shape[0] % source.block
     shift = int(conventions.is_shifted)
-    num_prefix = looks.prompt_ids.shape[0] - offset
-    prefix_ids, tail_ids = looks.prompt_ids[:num_prefix], looks.prompt_ids[num_prefix:]
-    clean = torch.cat((tail_ids, looks.canvas_ids)).view(-1, block)  # (blocks, K)
-    hidden = F.pad(looks.hidden, (offset, 0)).unflatten(1, clean.shape)  # (N, blocks, K)
-    target = F.pad(looks.target, (offset, 0)).unflatten(1, clean.shape)
-    # Sorted by block, so that a part needs as short a clean copy as possible.
+    num_prefix = source.prompt_ids.shape[0] - offset
+    prefix_ids, tail_ids = source.prompt_ids[:num_prefix], source.prompt_ids[num_prefix:]
+    clean = torch.cat((tail_ids, source.canvas_ids)).view(-1, block)  # (blocks, K)
+    hidden = F.pad(source.hidden, (offset, 0)).unflatten(1, clean.shape)  # (N, blocks, K)
+    target = F.pad(source.target, (offset, 0)).unflatten(1, clean.shape)
+    # Sorted by block, so that the clean copy of each part is as short as possible.
     wanted = target.any(-1).T.nonzero()  # (wanted, 2): block, view
+    # A shifted model scores a block's first position in the clean row before it: no copy for that alone.
     is_noisy = target[wanted[:, 1], wanted[:, 0], shift:].any(-1)
     sizes = num_prefix + wanted[:, 0] * block, is_noisy * block
     for part in _split(*sizes, block, token_budget):
@@ -232,34 +244,36 @@ def _lay_out_blocks(
         positions = torch.cat((torch.arange(num_clean), noisy_positions[copied].flatten()))
         copies = torch.arange(1, int(copied.sum()) + 1).repeat_interleave(block)
         pair, column = target[views, blocks].nonzero(as_tuple=True)
+        # The row of a target in its noisy copy; copies follow the clean tokens in order.
         rows = num_clean + (copied.cumsum(0)[pair] - 1) * block + column - shift
         yield Document(
             trajectory=trajectory,
             block=block,
+            prompt_digest=source.prompt_digest,
             prefix_ids=prefix_ids,
             tokens=torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten())),
             positions=positions + num_prefix,
             blocks=(positions + num_prefix) // block,
             copies=F.pad(copies, (num_clean, 0)),
-            # The row before a block is the last of the clean text before it.
+            # The row before a block is the last clean row before it.
             rows=rows.where(column >= shift, blocks[pair] * block - 1),
             views=views[pair],
-            slots=noisy_positions[pair, column] - offset,
+            canvas_positions=noisy_positions[pair, column] - offset,
         )
 
 
 def _split(num_clean: Tensor, num_noisy: Tensor, block: int, token_budget: int) -> Iterator[slice]:
-    """Cut what is wanted of a trajectory into parts that fit the budget.
+    """Yield slices of a trajectory's (block, view) pairs that fit the budget.
 
     Args:
-        num_clean: `(wanted,)` tokens of clean text before each, prefix included; ascending.
-        num_noisy: `(wanted,)` tokens of the noisy copy of each.
+        num_clean: `(wanted,)` clean tokens before each pair's block, prefix included; ascending.
+        num_noisy: `(wanted,)` tokens of the noisy copy of each pair.
         block: `K`.
         token_budget: most tokens of a part.
     """
     start = 0
     while start < len(num_clean):
-        # Tokens of a part that ends with each: the clean text before that one, and all the copies.
+        # Tokens of a part that ends with each pair: the clean tokens before it and all copies so far.
         sizes = num_clean[start:] + num_noisy[start:].cumsum(0)
         count = int((sizes <= token_budget).sum())
         if count == 0:
@@ -269,9 +283,9 @@ def _split(num_clean: Tensor, num_noisy: Tensor, block: int, token_budget: int) 
 
 
 def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Document]]:
-    """Group documents, in order, so that each group fits the budget with its distinct prefixes."""
+    """Yield groups of documents, in order, each within the budget together with its distinct prefixes."""
     members: list[Document] = []
-    prefixes: set[tuple[int, ...]] = set()
+    prefixes: set[PrefixKey | None] = set()
     used = 0
     for document in documents:
         prefix = document.prefix
@@ -288,17 +302,17 @@ def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Doc
 
 
 @dataclass(slots=True)
-class _Shelf:
-    """What a pack has so far: the pieces of text, and the document number and prefix of each."""
+class _Rows:
+    """The rows of a pack so far: the pieces, and the document number of each piece's prefix."""
 
     pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]]
     prefix_of: list[int]
     num_tokens: int = 0
 
     def put(self, piece: tuple[Tensor, Tensor, Tensor, Tensor], prefix: int) -> int:
-        """Append a document's tokens, positions, blocks and copies; return its first row."""
+        """Append a document's tokens, positions, blocks and copies, and return its first row."""
         start = self.num_tokens
-        if piece[0].shape[0]:  # all that is scored may be rows of its prefix
+        if piece[0].shape[0]:  # empty where all scored rows are in the prefix
             self.pieces.append(piece)
             self.prefix_of.append(prefix)
         self.num_tokens += piece[0].shape[0]
@@ -306,50 +320,52 @@ class _Shelf:
 
 
 def assemble(documents: Sequence[Document], views: Sequence[Views]) -> Pack:
-    """Join documents into one pack, each distinct prefix laid before the first document that needs it."""
-    shelf = _Shelf([], [])
-    prefixes: dict[tuple[int, ...], tuple[int, int]] = {(): (-1, 0)}  # its number, and its end
+    """Return documents as one pack, each distinct prefix laid before the first document that shares it."""
+    pack_rows = _Rows([], [])
+    prefixes: dict[PrefixKey | None, tuple[int, int]] = {
+        None: (-1, 0)
+    }  # document number and end row
     rows: list[Tensor] = []
     for document in documents:
         key = document.prefix
         if key not in prefixes:
-            number = len(shelf.pieces)
+            number = len(pack_rows.pieces)
             positions = torch.arange(len(document.prefix_ids))
             blocks = positions // document.block
-            shelf.put((document.prefix_ids, positions, blocks, torch.zeros_like(positions)), -1)
-            prefixes[key] = number, shelf.num_tokens
+            pack_rows.put((document.prefix_ids, positions, blocks, torch.zeros_like(positions)), -1)
+            prefixes[key] = number, pack_rows.num_tokens
         number, end = prefixes[key]
         piece = (document.tokens, document.positions, document.blocks, document.copies)
-        start = shelf.put(piece, number)
+        start = pack_rows.put(piece, number)
         rows.append(document.rows + torch.where(document.rows < 0, end, start))
 
     tokens, positions, blocks, copies = (
-        torch.cat(part) for part in zip(*shelf.pieces, strict=True)
+        torch.cat(part) for part in zip(*pack_rows.pieces, strict=True)
     )
-    sizes = torch.tensor([piece[0].shape[0] for piece in shelf.pieces])
-    numbers = torch.arange(len(shelf.pieces)).repeat_interleave(sizes)
-    prefix = torch.tensor(shelf.prefix_of).repeat_interleave(sizes)
-    looks = [views[document.trajectory] for document in documents]
+    sizes = torch.tensor([piece[0].shape[0] for piece in pack_rows.pieces])
+    numbers = torch.arange(len(pack_rows.pieces)).repeat_interleave(sizes)
+    prefix = torch.tensor(pack_rows.prefix_of).repeat_interleave(sizes)
+    sources = [views[document.trajectory] for document in documents]
     counts = torch.tensor([document.rows.shape[0] for document in documents])
-    pairs = list(zip(looks, documents, strict=True))
+    pairs = list(zip(sources, documents, strict=True))
     return Pack(
         tokens=tokens,
         positions=positions,
         structure=torch.stack((numbers, blocks, copies, prefix)),
         rows=torch.cat(rows),
-        targets=torch.cat([v.canvas_ids[d.slots] for v, d in pairs]),
-        weights=torch.cat([v.weight[d.views, d.slots] for v, d in pairs]),
-        advantages=torch.cat([v.advantages[d.slots] for v, d in pairs]),
-        behavior_logprobs=torch.cat([v.behavior_logprobs[d.slots] for v, d in pairs]),
-        old_logprobs=torch.cat([v.old_logprobs[d.views, d.slots] for v, d in pairs]),
+        targets=torch.cat([v.canvas_ids[d.canvas_positions] for v, d in pairs]),
+        weights=torch.cat([v.weight[d.views, d.canvas_positions] for v, d in pairs]),
+        advantages=torch.cat([v.advantages[d.canvas_positions] for v, d in pairs]),
+        behavior_logprobs=torch.cat([v.behavior_logprobs[d.canvas_positions] for v, d in pairs]),
+        old_logprobs=torch.cat([v.old_logprobs[d.views, d.canvas_positions] for v, d in pairs]),
         temperatures=torch.tensor(
-            [v.temperature for v in looks], dtype=torch.float64
+            [v.temperature for v in sources], dtype=torch.float64
         ).repeat_interleave(counts),
         origin=torch.stack(
             (
                 torch.tensor([d.trajectory for d in documents]).repeat_interleave(counts),
                 torch.cat([d.views for d in documents]),
-                torch.cat([d.slots for d in documents]),
+                torch.cat([d.canvas_positions for d in documents]),
             )
         ),
     )

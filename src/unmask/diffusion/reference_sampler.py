@@ -1,12 +1,12 @@
-"""The reference sampler: one sequence at a time, no cache, no batch, obviously right.
+"""The reference sampler: one sequence at a time, without cache or batch.
 
-It is the slow twin of the engine and the meaning of every `SamplingParams` field. Under block-causal
+It is the slow twin of the engine and defines the meaning of every `SamplingParams` field. Under block-causal
 attention the canvas grows block by block on a grid that starts at absolute position 0, so the first
-generated block may begin with the tail of the prompt. Under full attention the whole canvas is there
-from the start, and blocks, counted from the response's start, are only the order of writing.
+generated block may begin with the tail of the prompt. Under full attention the whole canvas exists from the
+start, and blocks, counted from the response's start, are only the order of sequence.
 
-A response ends at the first stop token all of whose left neighbours are decided, or when
-`max_tokens` slots are. Where written tokens may still change, a block is finished first.
+A response ends at the first stop token with everything left of it decided, or when `max_tokens` positions
+are decided. Where written tokens may still change, the block is finished first.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
-from unmask.diffusion.sampling_tensors import Rules
+from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.unmask import Block, Progress, Reveal, open_now, quota, reveal
 from unmask.types import Finish, Prompt, SamplingParams, Trajectory
 
@@ -26,18 +26,18 @@ LogitsFn = Callable[[Tensor], Tensor]
 def find_end(
     tokens: list[int], is_decided: list[bool], params: SamplingParams
 ) -> tuple[int, Finish] | None:
-    """Return the response's length and why it ends, or `None` while it does not.
+    """Return the response's length and finish reason, or `None` while it goes on.
 
     Args:
         tokens: the canvas so far.
-        is_decided: which of its slots are revealed.
+        is_decided: which of its positions are revealed.
         params: with `stop_token_ids` filled in.
     """
-    for slot, token in enumerate(tokens[: params.max_tokens]):
-        if not is_decided[slot]:
+    for position, token in enumerate(tokens[: params.max_tokens]):
+        if not is_decided[position]:
             return None
         if token in (params.stop_token_ids or ()):
-            return slot + 1, "stop"
+            return position + 1, "stop"
     return (params.max_tokens, "length") if len(tokens) >= params.max_tokens else None
 
 
@@ -45,7 +45,7 @@ def find_end(
 def sample(
     prompt: Prompt, params: SamplingParams, logits_fn: LogitsFn, conventions: Conventions
 ) -> Trajectory:
-    """Write one response.
+    """Return one response.
 
     Args:
         prompt: with `token_ids` filled in.
@@ -54,19 +54,19 @@ def sample(
             never shifted.
         conventions: the model's.
     """
-    writing = Writing(prompt, params, logits_fn, conventions)
+    sequence = ReferenceSequence(prompt, params, logits_fn, conventions)
     end = None
     while end is None:
-        writing.open_block()
-        while end is None and writing.is_open():
-            writing.step()
-            end = None if params.revises else writing.find_end()
-        end = writing.find_end() if end is None else end
-    return writing.trajectory(*end)
+        sequence.open_block()
+        while end is None and sequence.is_open():
+            sequence.step()
+            end = None if params.revises else sequence.find_end()
+        end = sequence.find_end() if end is None else end
+    return sequence.trajectory(*end)
 
 
-class Writing:
-    """A response being written.
+class ReferenceSequence:
+    """A response while it is sampled.
 
     Attributes:
         tokens: `(1, L)` prompt and canvas so far.
@@ -81,11 +81,11 @@ class Writing:
         logits_fn: LogitsFn,
         conventions: Conventions,
     ) -> None:
-        """Put the prompt in place; under full attention, the canvas too."""
+        """Lay out the prompt and, under full attention, the canvas."""
         assert params.block_size is not None
         self.prompt, self.params = prompt, params
         self.logits_fn, self.conventions = logits_fn, conventions
-        self.rules = Rules.of([params], conventions.drawable.device)
+        self.sampling = SamplingTensors.of([params], conventions.drawable.device)
         self.num_prompt, self.block_size = len(prompt.token_ids), params.block_size
         self.tokens = self._integers(prompt.token_ids)
         self.step_map = torch.zeros_like(self.tokens)
@@ -102,7 +102,7 @@ class Writing:
         return torch.tensor([values], dtype=torch.int64, device=self.conventions.drawable.device)
 
     def _extend(self, length: int) -> None:
-        """Add masks up to a length."""
+        """Append masks up to a length."""
         more = (0, length - self.tokens.shape[1])
         self.tokens = F.pad(self.tokens, more, value=self.conventions.mask_id)
         self.step_map = F.pad(self.step_map, more)
@@ -111,7 +111,7 @@ class Writing:
         self.entropies = F.pad(self.entropies, more)
 
     def open_block(self) -> None:
-        """Go on to the next block, all masks but the prompt's tail."""
+        """Go on to the next block, all masks except the prompt's tail."""
         self.start, self.stop = self.stop, self.stop + self.block_size
         if self.conventions.is_full:
             self.stop = min(self.stop, self.tokens.shape[1])
@@ -119,19 +119,19 @@ class Writing:
             self._extend(self.stop)
         self.num_masks = int(self.hidden().sum())
         self.step_in_block = self._integers([0])[0]
-        self.edits_left = int(self.rules.max_edit_steps[0])
+        self.edits_left = int(self.sampling.max_edit_steps[0])
 
     def hidden(self) -> Tensor:
-        """Return `(1, K)` bool, the slots of the block that are still masked."""
+        """Return `(1, K)` bool, the positions of the block that are still masked."""
         return (self.step_map[:, self.start : self.stop] == 0) & self._is_response()
 
     def _is_response(self) -> Tensor:
         return self._positions() >= self.num_prompt
 
     def _may_change(self) -> Tensor:
-        """Return `(1, K)` bool, the slots that a request may write again.
+        """Return `(1, K)` bool, the positions that a request which revises may write again.
 
-        A slot that is read off the block before depends on nothing written since.
+        A position predicted by the block before is excluded: nothing written since changes its prediction.
         """
         if self.conventions.first_is_alone:
             return self._is_response() & (self._positions() > self.start)
@@ -141,7 +141,7 @@ class Writing:
         return torch.arange(self.start, self.stop, device=self.tokens.device)[None]
 
     def is_open(self) -> bool:
-        """Say whether the block needs another denoising step."""
+        """Return whether the block needs another denoising step."""
         if self.hidden().any():
             return True
         return self.edits_left > 0 and bool(self._may_change().any())
@@ -151,7 +151,7 @@ class Writing:
         hidden = self.hidden()
         num_masks, num_hidden = self._integers([self.num_masks, int(hidden.sum())])[0]
         progress = Progress(num_masks[None], num_hidden[None], self.step_in_block)
-        quotas, self.step_in_block = quota(progress, self.rules)
+        quotas, self.step_in_block = quota(progress, self.sampling)
         block = Block(
             tokens=self.tokens[:, self.start : self.stop],
             hidden=self._open_now(hidden),
@@ -163,16 +163,16 @@ class Writing:
         scored = block.hidden | (block.written & self.params.revises)
         logits = self._logits()[0, self.start : self.stop][scored[0]]
         row, column = scored.nonzero(as_tuple=True)
-        result = reveal(logits, block, (row, column), self.rules, self.conventions.drawable)
+        result = reveal(logits, block, (row, column), self.sampling, self.conventions.drawable)
         self._write(result, block)
 
     def _open_now(self, hidden: Tensor) -> Tensor:
         if self.conventions.first_is_alone and hidden[0, 0]:
             return hidden & (self._positions() == self.start)
-        return open_now(hidden, self.rules)
+        return open_now(hidden, self.sampling)
 
     def _logits(self) -> Tensor:
-        """Return `(1, L, V)` logits, row i for slot i: guided, and shifted where the model needs it."""
+        """Return `(1, L, V)` logits, row i for position i: with guidance, and shifted where needed."""
         logits = self.logits_fn(self.tokens)
         if self.params.guidance:
             unconditional = self.tokens.clone()
@@ -180,21 +180,21 @@ class Writing:
             without = self.logits_fn(unconditional)
             logits = without + (self.params.guidance + 1) * (logits - without)
         if self.conventions.is_shifted:
-            logits = torch.cat((logits[:, :1], logits[:, :-1]), 1)
+            logits = torch.cat((logits[:, :1], logits[:, :-1]), 1)  # row i - 1 predicts position i
         return logits
 
     def _write(self, result: Reveal, block: Block) -> None:
-        """Put a step's reveals, edits and masks in place."""
+        """Write a step's reveals, edits and new masks."""
         self.taken += 1
         chosen, here = result.chosen, slice(self.start, self.stop)
-        for text, values in (
+        for column, values in (
             (self.tokens, result.tokens),
             (self.step_map, torch.full_like(result.tokens, self.taken)),
             (self.logprobs, result.logprobs.double()),
             (self.raw_logprobs, result.raw_logprobs.double()),
             (self.entropies, result.entropy.double()),
         ):
-            text[:, here] = torch.where(chosen, values, text[:, here])
+            column[:, here] = torch.where(chosen, values, column[:, here])
         self.tokens[:, here].masked_fill_(result.remasked, self.conventions.mask_id)
         self.step_map[:, here].masked_fill_(result.remasked, 0)
         edited = bool((chosen & block.written).any())
@@ -203,15 +203,15 @@ class Writing:
             self.edits_left = self.edits_left - 1 if edited else 0
 
     def find_end(self) -> tuple[int, Finish] | None:
-        """Return the response's length and why it ends, or `None` while it does not."""
+        """Return the response's length and finish reason, or `None` while it goes on."""
         decided = (self.step_map[0, self.num_prompt : self.stop] > 0).tolist()
         return find_end(self.tokens[0, self.num_prompt : self.stop].tolist(), decided, self.params)
 
     def trajectory(self, num_response: int, finish: Finish) -> Trajectory:
-        """Return what was written."""
+        """Return the trajectory of a finished response."""
 
-        def canvas(text: Tensor) -> tuple:  # type: ignore[type-arg]
-            return tuple(text[0, self.num_prompt :].tolist())
+        def canvas(column: Tensor) -> tuple:  # type: ignore[type-arg]
+            return tuple(column[0, self.num_prompt :].tolist())
 
         return Trajectory(
             prompt=self.prompt,

@@ -1,7 +1,7 @@
 """The sampling parameters of many requests as tensors, one row each.
 
-What decides which code runs at all (does anybody filter? which strategies are there?) stays on the
-host, so that a batch pays for nothing that none of its requests asks for.
+`Needs`, which decides which code runs at all, stays on the host, so that a batch does not pay for filters or
+strategies that none of its requests uses.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ ENTROPY_SUMS: tuple[EntropySum, ...] = get_args(EntropySum)
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What at least one of the requests asks for.
+    """The features that at least one of the requests uses.
 
     Attributes:
         strategies: the strategies in use.
         draws: whether tokens are drawn.
         is_greedy: whether the likeliest tokens are taken.
-        tempers: whether tokens are drawn from anything but the model's own distribution.
-        filters: whether top-k, top-p or min-p leaves tokens out.
-        ranks_filtered: whether slots are ranked by the filtered proposal.
+        tempers: whether the proposal differs from the model's own distribution.
+        filters: whether top-k, top-p or min-p excludes tokens.
+        ranks_filtered: whether positions are ranked by the filtered proposal.
         revises: whether written tokens may be written or masked again.
     """
 
@@ -43,7 +43,7 @@ class Needs:
 
     @classmethod
     def of(cls, requests: Sequence[SamplingParams]) -> Self:
-        """Return what these requests need."""
+        """Return the features that these requests use."""
         return cls(
             strategies=frozenset(r.strategy for r in requests),
             draws=any(r.temperature > 0 for r in requests),
@@ -56,10 +56,10 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class SamplingTensors:
     """The sampling parameters of `B` requests as tensors `(B,)`; see `SamplingParams` for their meaning.
 
-    Limits that a request does not set stand at a value that never bites.
+    Limits that a request does not set have a value without effect.
     """
 
     seed: Tensor
@@ -85,7 +85,7 @@ class Rules:
 
     @classmethod
     def of(cls, requests: Sequence[SamplingParams], device: torch.device) -> Self:
-        """Lay out the parameters of several requests; their `block_size` must be filled in."""
+        """Return the parameters of several requests; their `block_size` must be filled in."""
 
         def column(values: Sequence[float | None], dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device)
@@ -124,21 +124,21 @@ class Rules:
             needs=Needs.of(requests),
         )
 
-    def take(self, index: Tensor) -> "Rules":
-        """Return the rules of the requests `index`, in that order, with repeats."""
+    def take(self, index: Tensor) -> "SamplingTensors":
+        """Return the rows `index`, in that order; repeats are allowed."""
         columns = {name: getattr(self, name).index_select(0, index) for name in COLUMNS}
-        return Rules(**columns, needs=self.needs)
+        return SamplingTensors(**columns, needs=self.needs)
 
-    def put(self, index: Tensor, other: "Rules") -> None:
-        """Put the rules of `other` into the rows `index`, in place; what they need stays to be said."""
+    def put(self, index: Tensor, other: "SamplingTensors") -> None:
+        """Write the rows of `other` to the rows `index`, in place; `needs` is left as it is."""
         for name in COLUMNS:
             getattr(self, name).index_copy_(0, index, getattr(other, name))
 
-    def grown(self, count: int) -> "Rules":
-        """Return a copy of the rules with room for `count` requests."""
+    def grown(self, count: int) -> "SamplingTensors":
+        """Return a copy with `count` rows."""
         more = (0, count - len(self.seed))
         columns = {name: F.pad(getattr(self, name), more, value=1).clone() for name in COLUMNS}
-        return Rules(**columns, needs=self.needs)
+        return SamplingTensors(**columns, needs=self.needs)
 
 
-COLUMNS = tuple(field.name for field in fields(Rules) if field.name != "needs")
+COLUMNS = tuple(field.name for field in fields(SamplingTensors) if field.name != "needs")

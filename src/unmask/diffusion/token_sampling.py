@@ -1,9 +1,9 @@
-"""What each masked slot would write, and how sure the model is of it.
+"""Token sampling: the token that each position proposes, and the model's confidence in it.
 
-Two distributions are kept apart. The *proposal* (temperature, top-k, top-p, min-p) is what tokens are
-drawn from, and what `behavior_logprobs` are of. The *ranking* distribution orders the slots; by
-default it is the model's own (temperature 1, no filter), because a tempered or filtered one mistakes
-a sharper proposal for a surer model. The mask id and ids that no tokenizer can decode are in neither.
+Two distributions are kept apart. Tokens are drawn from the *proposal* (temperature, top-k, top-p, min-p), and
+`behavior_logprobs` are taken under it. The *ranking* distribution orders the positions; by default it is the
+model's own (temperature 1, no filter), because temperature and filters sharpen a distribution without making
+the model more certain. The mask id and ids that no tokenizer decodes have probability 0 in both.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.diffusion.sampling_tensors import Rules
+from unmask.diffusion.sampling_tensors import SamplingTensors
 
 
 class Proposal(NamedTuple):
-    """What each row would write; `(rows,)` each.
+    """The proposed token of each row; `(rows,)` each.
 
     Attributes:
         tokens: the token drawn.
@@ -23,10 +23,10 @@ class Proposal(NamedTuple):
         raw_logprobs: its log-probability under the model's own distribution.
         entropy: of the model's own distribution, in nats.
         confidence: probability of the token under the ranking distribution.
-        margin: lead of the ranking distribution's likeliest token over the next; zero when no
-            request asks for it.
+        margin: probability margin of the ranking distribution's likeliest token over the second; zero when
+            no request needs it.
         spread: entropy of the ranking distribution.
-        held: probability of the token the slot holds now under the model's own distribution.
+        held: probability of the position's current token under the model's own distribution.
     """
 
     tokens: Tensor
@@ -39,21 +39,22 @@ class Proposal(NamedTuple):
     held: Tensor
 
 
-def filter_logits(logits: Tensor, rules: Rules) -> Tensor:
-    """Set to -inf the logits `(rows, V)` that top-k, then top-p, then min-p leave out.
+def filter_logits(logits: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return logits `(rows, V)` with -inf where top-k, then top-p, then min-p exclude a token.
 
-    Top-k keeps ties with the k-th. Top-p keeps the token that crosses p, and is taken of what top-k
-    left.
+    Top-k keeps ties with the k-th. Top-p keeps the token that crosses p, and renormalises over the tokens
+    that top-k kept.
     """
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    num_kept = torch.where(rules.top_k > 0, rules.top_k, logits.shape[-1]).clamp(
+    num_kept = torch.where(sampling.top_k > 0, sampling.top_k, logits.shape[-1]).clamp(
         max=logits.shape[-1]
     )
     is_kept = ordered >= ordered.gather(1, num_kept[:, None] - 1)
     probs = ordered.masked_fill(~is_kept, -torch.inf).softmax(-1)
     before = probs.cumsum(-1) - probs
-    is_kept &= (before <= rules.top_p[:, None]) | (rules.top_p >= 1)[:, None]
-    is_kept &= probs >= rules.min_p[:, None] * probs[:, :1]
+    is_kept &= (before <= sampling.top_p[:, None]) | (sampling.top_p >= 1)[:, None]
+    is_kept &= probs >= sampling.min_p[:, None] * probs[:, :1]
+    # From sorted order back to token ids.
     return logits.masked_fill(~torch.zeros_like(is_kept).scatter(1, order, is_kept), -torch.inf)
 
 
@@ -67,35 +68,35 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     total = cdf[:, -1]
     below_total = torch.nextafter(total, torch.zeros_like(total))
     target = torch.minimum(uniforms.to(cdf.dtype) * total, below_total)
-    # Probabilities that are not numbers lead past the end; whoever asked will see it in the numbers.
+    # NaN probabilities index past the vocabulary: clamp; `advance` reports the non-finite log-probability.
     return torch.searchsorted(cdf, target[:, None], right=True)[:, 0].clamp(max=cdf.shape[-1] - 1)
 
 
 def propose(
-    logits: Tensor, drawable: Tensor, uniforms: Tensor, held: Tensor, rules: Rules
+    logits: Tensor, drawable: Tensor, uniforms: Tensor, held: Tensor, sampling: SamplingTensors
 ) -> Proposal:
-    """Say what each row would write.
+    """Return the proposed token of each row.
 
     Args:
         logits: `(rows, V)` in fp32 or wider.
         drawable: `(V,)` bool, the ids that may be written.
-        uniforms: `(rows,)` one number in [0, 1) per row.
-        held: `(rows,)` the ids the slots hold now.
-        rules: the rows' sampling parameters.
+        uniforms: `(rows,)` random numbers in [0, 1).
+        held: `(rows,)` the current ids of the positions.
+        sampling: the rows' sampling parameters.
     """
-    # Not -inf, also where the model says so: its product with a probability of zero would not be zero.
+    # The lowest finite value instead of -inf: 0 * -inf in the entropy would be NaN.
     lowest = torch.finfo(logits.dtype).min
     logits = logits.clamp(min=lowest).masked_fill_(~drawable, lowest)
     raw = logits.log_softmax(-1)
     raw_probs = raw.exp()
-    proposal = _tempered(logits, rules).log_softmax(-1) if rules.needs.tempers else raw
-    tokens = _choose(proposal, raw_probs if proposal is raw else proposal.exp(), uniforms, rules)
+    proposal = _tempered(logits, sampling).log_softmax(-1) if sampling.needs.tempers else raw
+    tokens = _choose(proposal, raw_probs if proposal is raw else proposal.exp(), uniforms, sampling)
     ranking = raw
-    if rules.needs.ranks_filtered:
-        ranking = torch.where(rules.ranks_by_filtered[:, None], proposal, raw)
+    if sampling.needs.ranks_filtered:
+        ranking = torch.where(sampling.ranks_by_filtered[:, None], proposal, raw)
     entropy = -(raw_probs * raw).sum(-1)
     margin = torch.zeros_like(entropy)
-    if "margin" in rules.needs.strategies:
+    if "margin" in sampling.needs.strategies:
         best = ranking.topk(2, dim=-1).values.exp()
         margin = best[:, 0] - best[:, 1]
     return Proposal(
@@ -105,32 +106,32 @@ def propose(
         entropy=entropy,
         confidence=_pick(ranking, tokens).exp(),
         margin=margin,
-        spread=_spread(ranking, entropy, rules) if rules.needs.ranks_filtered else entropy,
+        spread=_spread(ranking, entropy, sampling) if sampling.needs.ranks_filtered else entropy,
         held=_pick(raw, held).exp(),
     )
 
 
-def _spread(ranking: Tensor, entropy: Tensor, rules: Rules) -> Tensor:
-    """Return the entropy of the ranking distribution; where that is the model's own, to the bit as it is."""
+def _spread(ranking: Tensor, entropy: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return the entropy of the ranking distribution, bit for bit `entropy` where that is the model's own."""
     filtered = torch.special.entr(ranking.exp()).sum(-1)
-    return torch.where(rules.ranks_by_filtered, filtered, entropy)
+    return torch.where(sampling.ranks_by_filtered, filtered, entropy)
 
 
-def _tempered(logits: Tensor, rules: Rules) -> Tensor:
-    """Return the logits that tokens are drawn from."""
-    temperature = rules.temperature.masked_fill(rules.temperature == 0, 1.0).to(logits.dtype)
+def _tempered(logits: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return the logits of the proposal."""
+    temperature = sampling.temperature.masked_fill(sampling.temperature == 0, 1.0).to(logits.dtype)
     tempered = logits / temperature[:, None]
-    return filter_logits(tempered, rules) if rules.needs.filters else tempered
+    return filter_logits(tempered, sampling) if sampling.needs.filters else tempered
 
 
-def _choose(proposal: Tensor, probs: Tensor, uniforms: Tensor, rules: Rules) -> Tensor:
-    """Return each row's token: the likeliest at temperature 0, a draw otherwise."""
-    if not rules.needs.draws:
+def _choose(proposal: Tensor, probs: Tensor, uniforms: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return each row's token: the likeliest at temperature 0, otherwise drawn."""
+    if not sampling.needs.draws:
         return proposal.argmax(-1)
     drawn = draw(probs, uniforms)
-    if not rules.needs.is_greedy:
+    if not sampling.needs.is_greedy:
         return drawn
-    return torch.where(rules.temperature == 0, proposal.argmax(-1), drawn)
+    return torch.where(sampling.temperature == 0, proposal.argmax(-1), drawn)
 
 
 def _pick(values: Tensor, tokens: Tensor) -> Tensor:

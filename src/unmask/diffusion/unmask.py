@@ -1,9 +1,9 @@
-"""One denoising step: which slots of a block take the token they would write, now.
+"""One denoising step: which hidden positions of a block are revealed now.
 
-The reference sampler and the engine both call `reveal`. A strategy is two pure functions: `ranking`
-says in which order slots are revealed, `allowance` how many of the foremost it is sure of; a quota
-says how many there are at least. Every step reveals at least one and at most all hidden slots; ties
-go to the lowest position. A written token changes only where a request asks for edits or remasking.
+The reference sampler and the engine both call `reveal`. A strategy is two pure functions: a ranking orders
+the hidden positions, and an allowance counts how many of the highest-ranked are revealed; a quota is the
+fewest. Every step reveals at least one and at most all hidden positions; ties go to the lowest position. A
+written token changes only where a request asks for edits or remasking.
 
 Published behaviours this departs from, and why, are in `docs/methods.md`.
 """
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.keyed_random import ORDER, TOKEN, uniform
-from unmask.diffusion.sampling_tensors import SCHEDULES, STRATEGIES, Rules
+from unmask.diffusion.sampling_tensors import SCHEDULES, STRATEGIES, SamplingTensors
 from unmask.diffusion.token_sampling import Proposal, propose
 
 # Dream's time runs from 1 to this.
@@ -26,12 +26,12 @@ class Block(NamedTuple):
     """The blocks of `B` sequences before a denoising step.
 
     Attributes:
-        tokens: `(B, K)` the ids the slots hold.
-        hidden: `(B, K)` bool, slots that may be revealed now.
-        written: `(B, K)` bool, slots the model wrote before.
+        tokens: `(B, K)` current ids.
+        hidden: `(B, K)` bool, positions that may be revealed now.
+        written: `(B, K)` bool, positions the model wrote before.
         positions: `(B, K)` absolute positions.
         taken: `(B,)` denoising steps each sequence has taken.
-        quotas: `(B,)` fewest slots to reveal.
+        quotas: `(B,)` fewest positions to reveal.
     """
 
     tokens: Tensor
@@ -43,14 +43,14 @@ class Block(NamedTuple):
 
 
 class Reveal(NamedTuple):
-    """What one denoising step did; `(B, K)` each.
+    """The outcome of one denoising step; `(B, K)` each.
 
     Attributes:
-        chosen: slots written, edits included; the other columns are meaningful there.
-        remasked: slots masked again.
-        tokens: what was written.
-        logprobs: its log-probability under the proposal.
-        raw_logprobs: its log-probability under the model's own distribution.
+        chosen: bool, positions written, edits included; the fields below are meaningful there only.
+        remasked: bool, positions masked again.
+        tokens: the ids written.
+        logprobs: their log-probabilities under the proposal.
+        raw_logprobs: their log-probabilities under the model's own distribution.
         entropy: of the model's own distribution.
     """
 
@@ -62,77 +62,79 @@ class Reveal(NamedTuple):
     entropy: Tensor
 
 
-def open_now(hidden: Tensor, rules: Rules) -> Tensor:
-    """Return which of the hidden slots `(B, K)` may be revealed now: those of the leftmost open sub-block."""
+def open_now(hidden: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return the hidden positions `(B, K)` of each block's leftmost sub-block that has any."""
     column = torch.arange(hidden.shape[1], device=hidden.device)
-    sub_block = column // rules.sub_block[:, None]
+    sub_block = column // sampling.sub_block[:, None]
     first = sub_block.masked_fill(~hidden, hidden.shape[1]).min(-1, keepdim=True).values
     return hidden & (sub_block == first)
 
 
-def scored_slots(block: Block, rules: Rules) -> Tensor:
-    """Return `(B, K)` bool, the slots whose logits a step needs: the hidden, and the written that may change."""
-    if not rules.needs.revises:
+def scored_positions(block: Block, sampling: SamplingTensors) -> Tensor:
+    """Return `(B, K)` bool, the positions whose logits a step needs: hidden ones, and written ones that may change."""
+    if not sampling.needs.revises:
         return block.hidden
-    return block.hidden | (block.written & rules.revises[:, None])
+    return block.hidden | (block.written & sampling.revises[:, None])
 
 
 class Progress(NamedTuple):
-    """How far `B` blocks are: their own masks when they began, the masks left, and the steps taken; `(B,)` each."""
+    """Progress of `B` blocks: masks before the first step, masks left, and steps taken; `(B,)` each."""
 
     num_masks: Tensor
     num_hidden: Tensor
     step: Tensor
 
 
-def quota(progress: Progress, rules: Rules) -> tuple[Tensor, Tensor]:
-    """Return how many slots this step reveals at least, and the number of the next step; `(B,)` each.
+def quota(progress: Progress, sampling: SamplingTensors) -> tuple[Tensor, Tensor]:
+    """Return the fewest positions to reveal in this step, and the index of the next step; `(B,)` each.
 
-    `even` and `block` split the block's masks, or its slots, over its steps, the rest to the first.
-    `linear` reveals `m (1 - s/t)` of `m` masks from time `t` to `s` (Dream); steps that would reveal
-    nothing change nothing, and are passed over.
+    `even` and `block` split the block's masks, or its positions, over its steps, the remainder to the first
+    ones. `linear` reveals `m (1 - s/t)` of `m` masks from time `t` to `s` (Dream); steps that would reveal
+    none are skipped.
     """
-    split = torch.where(rules.schedule == SCHEDULES.index("block"), rules.block, progress.num_masks)
-    steps = torch.minimum(rules.steps, split).clamp(min=1)
+    split = torch.where(
+        sampling.schedule == SCHEDULES.index("block"), sampling.block, progress.num_masks
+    )
+    steps = torch.minimum(sampling.steps, split).clamp(min=1)
     even = split // steps + (progress.step < split % steps)
 
     left = progress.num_hidden.double()
     span = 1 - TIME_END
-    last = rules.steps - 1
-    # The first step from here on that reveals something, and what it reveals.
-    first = (rules.steps / span - left).ceil().long()
+    last = sampling.steps - 1
+    # The first step from here on that reveals at least one position, and how many it reveals.
+    first = (sampling.steps / span - left).ceil().long()
     time = torch.minimum(torch.maximum(first, progress.step), last)
-    some = (left * span / (rules.steps - time * span)).floor().long()
+    some = (left * span / (sampling.steps - time * span)).floor().long()
     linear = torch.where(time == last, progress.num_hidden, some)
 
-    is_linear = rules.schedule == SCHEDULES.index("linear")
+    is_linear = sampling.schedule == SCHEDULES.index("linear")
     quotas = torch.where(is_linear, linear, even).clamp(min=1)
     return quotas, torch.where(is_linear, time, progress.step) + 1
 
 
 def confidence_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank slots by the probability of the token they would write."""
+    """Rank positions by the probability of their proposed token."""
     return grid.confidence
 
 
 def margin_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank slots by the lead of their likeliest token over the next."""
+    """Rank positions by the probability margin of their likeliest token over the second."""
     return grid.margin
 
 
 def entropy_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank slots by the entropy of their distribution, least first."""
+    """Rank positions by the entropy of their distribution, lowest first."""
     return -grid.spread
 
 
 def random_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank slots by a draw."""
+    """Rank positions in random order."""
     seed, taken = keys
     return uniform(seed[:, None], positions, taken[:, None], ORDER)
 
 
 def position_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank slots from the left."""
+    """Rank positions from the left."""
     return -positions
 
 
@@ -148,27 +150,27 @@ RANKINGS = {
 }
 
 
-def above_threshold(ranked: Tensor, rules: Rules) -> Tensor:
-    """Count the slots whose confidence exceeds the threshold."""
-    return (ranked > rules.threshold[:, None]).sum(-1)
+def above_threshold(ranked: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return the number of positions whose confidence exceeds the threshold."""
+    return (ranked > sampling.threshold[:, None]).sum(-1)
 
 
-def within_factor(ranked: Tensor, rules: Rules) -> Tensor:
-    """Count the foremost slots while the n-th has `(n + 1) (1 - confidence) < factor`."""
+def within_factor(ranked: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return the length of the leading run in which the n-th has `(n + 1) (1 - confidence) < factor`."""
     number = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
-    is_sure = (number + 1) * (1 - ranked) < rules.factor[:, None]
+    is_sure = (number + 1) * (1 - ranked) < sampling.factor[:, None]
     return is_sure.long().cumprod(-1).sum(-1)
 
 
-def within_entropy(ranked: Tensor, rules: Rules) -> Tensor:
-    """Count the foremost slots while their entropies sum to less than the bound.
+def within_entropy(ranked: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return the length of the leading run whose entropies sum to less than the bound.
 
-    Under `entropy_sum = "exclusive"` the last of them does not count, and the sum may reach the bound.
+    Under `entropy_sum = "exclusive"` the last of them is not summed, and the sum may equal the bound.
     """
-    bound = rules.entropy_bound[:, None]
-    total = -ranked.cumsum(-1)  # infinite from the first slot on that is not hidden
+    bound = sampling.entropy_bound[:, None]
+    total = -ranked.cumsum(-1)  # infinite from the first position on that is not hidden
     before = F.pad(total[:, :-1], (1, 0))
-    is_sure = torch.where(rules.sums_inclusively[:, None], total < bound, before <= bound)
+    is_sure = torch.where(sampling.sums_inclusively[:, None], total < bound, before <= bound)
     return (is_sure & ranked.isfinite()).long().cumprod(-1).sum(-1)
 
 
@@ -179,53 +181,55 @@ ALLOWANCES = {
 }
 
 
-def rank_slots(grid: Proposal, block: Block, rules: Rules) -> Tensor:
-    """Return the `(B, K)` order in which each request's strategy reveals its slots, higher first."""
+def rank_positions(grid: Proposal, block: Block, sampling: SamplingTensors) -> Tensor:
+    """Return the `(B, K)` scores by which each request's strategy reveals its positions, highest first."""
     scores = torch.zeros(block.hidden.shape, dtype=torch.float64, device=block.hidden.device)
-    for name in sorted(rules.needs.strategies):
-        is_its = (rules.strategy == STRATEGIES.index(name))[:, None]
-        values = RANKINGS[name](grid, block.positions, (rules.seed, block.taken))
+    for name in sorted(sampling.needs.strategies):
+        is_its = (sampling.strategy == STRATEGIES.index(name))[:, None]
+        values = RANKINGS[name](grid, block.positions, (sampling.seed, block.taken))
         scores = torch.where(is_its, values.double(), scores)
     return scores
 
 
-def allowance(ranked: Tensor, rules: Rules) -> Tensor:
-    """Return `(B,)` how many of the foremost slots each request's strategy is sure of.
+def allowance(ranked: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return `(B,)` the number of highest-ranked positions that each request's strategy reveals.
 
     Args:
-        ranked: `(B, K)` scores of the hidden slots, descending; -inf for the others.
-        rules: of the `B` requests.
+        ranked: `(B, K)` scores of the hidden positions, descending; -inf for the others.
+        sampling: of the `B` requests.
     """
-    counts = torch.zeros_like(rules.strategy)
-    for name in sorted(rules.needs.strategies & ALLOWANCES.keys()):
-        is_its = rules.strategy == STRATEGIES.index(name)
-        counts = torch.where(is_its, ALLOWANCES[name](ranked, rules), counts)
+    counts = torch.zeros_like(sampling.strategy)
+    for name in sorted(sampling.needs.strategies & ALLOWANCES.keys()):
+        is_its = sampling.strategy == STRATEGIES.index(name)
+        counts = torch.where(is_its, ALLOWANCES[name](ranked, sampling), counts)
     return counts
 
 
-def select(scores: Tensor, hidden: Tensor, quotas: Tensor, rules: Rules) -> Tensor:
-    """Choose the slots that are revealed now.
+def select(scores: Tensor, hidden: Tensor, quotas: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Choose the positions that are revealed now.
 
     Args:
         scores: `(B, K)`, higher is revealed earlier.
-        hidden: `(B, K)` bool, the slots that may be chosen.
-        quotas: `(B,)` fewest slots to choose, as far as there are hidden ones.
-        rules: of the `B` requests.
+        hidden: `(B, K)` bool, the positions that may be chosen.
+        quotas: `(B,)` fewest positions to choose, as far as there are hidden ones.
+        sampling: of the `B` requests.
 
     Returns:
         `(B, K)` bool, a subset of `hidden`, and empty only where `hidden` is.
     """
     ranked = scores.masked_fill(~hidden, -torch.inf).sort(dim=-1, descending=True, stable=True)
-    num_chosen = torch.maximum(quotas, allowance(ranked.values, rules))
+    num_chosen = torch.maximum(quotas, allowance(ranked.values, sampling))
+    # The inverse of the sorting permutation is each position's rank.
     return (ranked.indices.argsort(-1) < num_chosen[:, None]) & hidden
 
 
-def doubted(grid: Proposal, block: Block, rules: Rules) -> Tensor:
-    """Return the written slots `(B, K)` that are masked again: the least probable, fewer than are hidden."""
+def doubted(grid: Proposal, block: Block, sampling: SamplingTensors) -> Tensor:
+    """Return the written positions `(B, K)` to mask again: the least probable, fewer than are hidden."""
     held = grid.held.double().masked_fill(~block.written, torch.inf)
-    is_doubted = held < rules.remask_threshold[:, None]
-    # One more slot is revealed than masked, so that every step comes nearer to the end.
+    is_doubted = held < sampling.remask_threshold[:, None]
+    # One more position is revealed than masked, so that every step makes progress.
     room = block.hidden.sum(-1, keepdim=True) - 1
+    # argsort of argsort: each position's rank by probability, lowest first.
     return is_doubted & (held.argsort(dim=-1, stable=True).argsort(-1) < room)
 
 
@@ -233,40 +237,41 @@ def reveal(
     logits: Tensor,
     block: Block,
     rows: tuple[Tensor, Tensor],
-    rules: Rules,
+    sampling: SamplingTensors,
     drawable: Tensor,
 ) -> Reveal:
     """Take one denoising step of `B` blocks.
 
     Args:
-        logits: `(>= S, V)`: one row per scored slot; further rows are padding.
+        logits: `(>= S, V)`: one row per scored position; further rows are padding.
         block: the blocks.
-        rows: block and column `(S,)` of each scored slot; column `K` is padding.
-        rules: sampling parameters of the `B` requests.
+        rows: block and column `(S,)` of each scored position; column `K` is padding.
+        sampling: sampling parameters of the `B` requests.
         drawable: `(V,)` bool, the ids that may be written.
     """
     request, column = rows
-    row_rules = rules.take(request)
+    row_sampling = sampling.take(request)
     inside = column.clamp(max=block.hidden.shape[1] - 1)
     held, positions = block.tokens[request, inside], block.positions[request, inside]
-    uniforms = uniform(row_rules.seed, positions, block.taken[request], TOKEN)
-    proposal = propose(logits[: request.shape[0]], drawable, uniforms, held, row_rules)
+    uniforms = uniform(row_sampling.seed, positions, block.taken[request], TOKEN)
+    proposal = propose(logits[: request.shape[0]], drawable, uniforms, held, row_sampling)
     grid = Proposal(*(_on_grid(values, block.hidden, request, column) for values in proposal))
 
     remasked = torch.zeros_like(block.hidden)
     edited, quotas = remasked, block.quotas
-    if rules.needs.revises:
-        remasked = doubted(grid, block, rules)
+    if sampling.needs.revises:
+        remasked = doubted(grid, block, sampling)
         quotas = torch.maximum(quotas, remasked.sum(-1) + 1)
-        is_sure = grid.confidence.double() > rules.edit_threshold[:, None]
+        is_sure = grid.confidence.double() > sampling.edit_threshold[:, None]
         edited = block.written & is_sure & (grid.tokens != block.tokens) & ~remasked
-    chosen = select(rank_slots(grid, block, rules), block.hidden, quotas, rules)
+    chosen = select(rank_positions(grid, block, sampling), block.hidden, quotas, sampling)
     return Reveal(
         chosen | edited, remasked, grid.tokens, grid.logprobs, grid.raw_logprobs, grid.entropy
     )
 
 
 def _on_grid(values: Tensor, grid: Tensor, request: Tensor, column: Tensor) -> Tensor:
-    """Put one value per scored slot onto a `(B, K)` grid of zeros; what is padding falls off its edge."""
+    """Scatter one value per scored position onto a `(B, K)` grid of zeros, dropping padding."""
+    # Padding has column K: it lands in an extra column that is cut off.
     wider = values.new_zeros(grid.shape[0], grid.shape[1] + 1)
     return wider.index_put((request, column), values)[:, :-1]

@@ -7,7 +7,7 @@ on the grid that starts at absolute position 0, under full attention all positio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ class Views:
 
     Attributes:
         prompt_ids: `(P,)`.
+        prompt_digest: of everything the model reads in the prompt; empty where that is `prompt_ids` alone.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
         hidden: `(N, C)` bool, positions that hold the mask token in each view.
         target: `(N, C)` bool, positions predicted in each view; a subset of `hidden`.
@@ -41,6 +42,7 @@ class Views:
     """
 
     prompt_ids: Tensor
+    prompt_digest: bytes = field(default=b"", kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
     target: Tensor
@@ -94,6 +96,7 @@ def views_of_trajectory(
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
     return Views(
         prompt_ids=prompt_ids,
+        prompt_digest=trajectory.prompt.digest,
         canvas_ids=torch.tensor(trajectory.canvas_ids),
         hidden=hidden[kept],
         target=target[kept],

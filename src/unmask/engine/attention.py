@@ -1,9 +1,9 @@
-"""Attention over the cache: every query row carries a row of the page table and a limit, and sees the keys below it.
+"""Paged attention: every query row has a row of the page table and a limit, and sees the keys below it.
 
-A tick writes the keys and values of all its rows first and attends afterwards, so a block's rows see
-the block before them even when both are fed at once, and sequences that share a page may read it in
-the pass that fills it. Two backends, one meaning: plain PyTorch, which runs anywhere and keeps the
-reference sampler's bits on CPU, and the Triton kernel (`kernels/paged_attention.py`) on CUDA.
+A tick writes the keys and values of all its rows before it attends, so a block's rows see the block before
+them even when both are fed at once, and sequences that share a page may read it in the pass that fills it.
+Two backends compute the same: plain PyTorch, which runs anywhere and gives the reference sampler's bits on
+CPU, and the Triton kernel (`kernels/paged_attention.py`) on CUDA.
 """
 
 from collections.abc import Callable
@@ -41,10 +41,11 @@ class RowGroup:
     """Sequences that feed about as many rows and read about as many pages.
 
     Attributes:
-        queries: `(B * Hk, r * Lq)` their heads, those that share keys together: rows of `q`, `(T * H)`;
-            short sequences repeat their last row.
-        pages: `(B * Hk, pages)` the pages they read, in order: rows of the layer's keys, `(M * Hk)`.
-        hidden: `(B, 1, Lq, n)` bool, which of the last `n` keys are at or behind each row's limit.
+        queries: `(B * Hk, r * Lq)` indices of their heads into `q` viewed as `(T * H, E)`, the `r = H / Hk`
+            heads that share keys together; short sequences repeat their last row.
+        pages: `(B * Hk, pages)` indices of the pages they read, in order, into the layer's keys viewed as
+            `(M * Hk, W, E)`.
+        hidden: `(B, 1, Lq, n)` bool, which of the last `n` keys are at or past each row's limit.
     """
 
     queries: Tensor
@@ -59,10 +60,11 @@ class PlainAttend:
     Attributes:
         keys: `(layers, M, Hk, W, E)`, written in place.
         values: the same.
-        written: `(T * Hk,)` where each row's heads write: rows of the layer's keys, `(M * Hk * W)`.
+        written: `(T * Hk,)` indices that each row's heads write to, into the layer's keys viewed as
+            `(M * Hk * W, E)`.
         groups: the sequences.
-        place: `(T * H,)` where each row's heads stand in the groups' outputs, one after the other; 0
-            for padding.
+        place: `(T * H,)` index of each row's heads in the concatenated outputs of the groups; 0 for
+            padding.
     """
 
     keys: Tensor
@@ -87,7 +89,7 @@ class PlainAttend:
             ).flatten(0, 1)
             for group in self.groups
         ]
-        # Padding rows stand in the first place, which is nobody's.
+        # Padding rows read index 0, which no real row uses.
         return torch.cat((heads[:1], *outputs)).index_select(0, self.place).view(q.shape)
 
 
@@ -103,10 +105,10 @@ class KernelAttend:
     Attributes:
         keys: `(layers, M, Hk, W, E)`, written in place.
         values: the same.
-        written: `(T,)` flat place each row writes to.
+        written: `(T,)` index each row writes to, into the pages flattened to `(M * W,)`.
         table: `(n, pages)` page table.
         limit: `(T,)` each row sees the positions below it.
-        tiles: the rows that are computed together.
+        tiles: groups of rows that are computed together.
     """
 
     keys: Tensor
@@ -123,12 +125,12 @@ class KernelAttend:
         return attend_tiles(q, keys, values, self.table, self.limit, self.tiles)
 
 
-# A tick's rows, the page table, and the stacked keys and values, to a tick's attention.
+# From a tick's rows, the page table, and the stacked keys and values to the tick's attention.
 Planner = Callable[[Rows, Tensor, Tensor, Tensor], Attend]
 
 
 def uses_kernel(kind: AttentionKind, device: torch.device) -> bool:
-    """Say whether the kernel runs: `auto` is the kernel where there is one.
+    """Return whether the kernel runs: `auto` is the kernel where there is one.
 
     Raises:
         ValueError: if the kernel is asked for where it cannot run.
@@ -142,19 +144,19 @@ def uses_kernel(kind: AttentionKind, device: torch.device) -> bool:
 
 
 def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) -> Planner:
-    """Choose a backend.
+    """Return the planner of a backend.
 
     Args:
         kind: as `uses_kernel`.
         spec: of the model.
-        device: where it runs.
+        device: of the model.
 
     Raises:
         ValueError: as `uses_kernel`.
     """
     if not uses_kernel(kind, device):
         return partial(plan_plain, num_heads=spec.num_heads)
-    # Bits are a promise per tile size: one for the engine's life, whatever a tick feeds.
+    # Bits depend on the tile size, so it is fixed for the engine's life, whatever a tick feeds.
     rows = choose_rows_per_tile(
         2 * (spec.block_size or KEY_CHUNK), spec.num_heads // spec.num_kv_heads
     )
@@ -164,14 +166,14 @@ def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) ->
 def plan_kernel(
     rows: Rows, table: Tensor, keys: Tensor, values: Tensor, rows_per_tile: int
 ) -> KernelAttend:
-    """Plan a tick's attention for the kernel; nothing waits for the device."""
+    """Return a tick's attention by the kernel; nothing waits for the device."""
     num_tiles = most_tiles(len(rows.position), len(rows.counts), rows_per_tile)
     tiles = plan_tiles(rows.starts, rows.counts, rows_per_tile, num_tiles)
     return KernelAttend(keys, values, _written(rows, table), table, rows.limit, tiles)
 
 
 def _written(rows: Rows, table: Tensor) -> Tensor:
-    """Return the flat place `(T,)` each row writes to; padding writes to the scrap page."""
+    """Return the index `(T,)` each row writes to, into the flat pages; padding writes to the scrap page."""
     written = flat_place(table[rows.sequence], rows.position)
     return written.where(rows.limit > 0, SCRAP * KEY_CHUNK)
 
@@ -179,10 +181,10 @@ def _written(rows: Rows, table: Tensor) -> Tensor:
 def plan_plain(
     rows: Rows, table: Tensor, keys: Tensor, values: Tensor, num_heads: int
 ) -> PlainAttend:
-    """Plan a tick's attention in plain PyTorch.
+    """Return a tick's attention in plain PyTorch.
 
     Args:
-        rows: what is fed.
+        rows: the rows that are fed.
         table: `(n, pages)` page table.
         keys: `(layers, M, Hk, W, E)`.
         values: the same.
@@ -200,9 +202,9 @@ def plan_plain(
 def plan_groups(
     rows: Rows, table: Tensor, num_heads: int, num_kv_heads: int
 ) -> tuple[tuple[RowGroup, ...], Tensor]:
-    """Group the sequences by rows and pages, and place every row's heads in the groups' outputs.
+    """Return groups of sequences of similar size, and `(T * H,)` the place of each row's heads in their outputs.
 
-    Grouping keeps one sequence's long prompt from padding everybody else's four rows.
+    Without groups, one sequence's long prompt would pad the few rows of all others to its length.
     """
     device = table.device
     head, kv_head = (torch.arange(n, device=device)[:, None] for n in (num_heads, num_kv_heads))
@@ -210,12 +212,13 @@ def plan_groups(
     fed = (rows.counts > 0).nonzero()[:, 0]
     counts = rows.counts[fed]
     last = rows.starts[fed] + counts - 1
-    # Limits never fall within a sequence: its last row sees the most.
+    # Limits are non-decreasing within a sequence, so its last row sees the most.
     pages = _coarse((rows.limit[last] + KEY_CHUNK - 1) // KEY_CHUNK, table.shape[1])
     size = torch.exp2(counts.double().log2().ceil()).long().clamp(min=QUERY_TILE)
+    # One integer for (rows, pages): a sequence has at most `table.shape[1]` pages.
     kind = size * (table.shape[1] + 1) + pages
     groups: list[RowGroup] = []
-    offset = 1
+    offset = 1  # index 0 of the outputs is for padding
     for value in kind.unique().tolist():
         members = fed[kind == value]
         width, length = value // (table.shape[1] + 1), value % (table.shape[1] + 1)
@@ -227,11 +230,11 @@ def plan_groups(
         all_see = int(limit.min()) // KEY_CHUNK * KEY_CHUNK
         hidden = torch.arange(all_see, length * KEY_CHUNK, device=device) >= limit[..., None]
         pages_of = table[members, :length]
-        # Past its pages a sequence reads its first one, masked: the scrap page may hold NaN.
+        # Past its last page a sequence reads its first page, masked: the scrap page may hold NaN.
         pages_of = torch.where(pages_of == SCRAP, pages_of[:, :1], pages_of)
         heads = queries[:, None] * num_heads + head  # (B, H, Lq)
         kv_heads = pages_of[:, None] * num_kv_heads + kv_head  # (B, Hk, pages)
-        folded = heads.view(len(members) * num_kv_heads, -1)
+        folded = heads.view(len(members) * num_kv_heads, -1)  # (B * Hk, r * Lq)
         groups.append(RowGroup(folded, kv_heads.flatten(0, 1), hidden[:, None]))
         is_own = column < own[:, None]
         flat = offset + torch.arange(heads.numel(), device=device).view(heads.shape)
@@ -241,6 +244,6 @@ def plan_groups(
 
 
 def _coarse(pages: Tensor, most: int) -> Tensor:
-    """Round page counts up to about an eighth, so that there are few groups."""
+    """Round page counts up by at most about a quarter, so that there are few groups."""
     octave = torch.exp2((pages.double().log2().floor() - 2).clamp(min=0)).long()
     return (torch.div(pages + octave - 1, octave, rounding_mode="floor") * octave).clamp(max=most)

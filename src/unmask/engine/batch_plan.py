@@ -1,13 +1,13 @@
-"""What one forward pass feeds: which positions of which sequence, what each sees, and what is scored.
+"""The plan of one forward pass: the positions fed per sequence, what each row sees, and the scored rows.
 
 Under block-causal attention a sequence feeds from the first position its pages lack to the end of its
-current block: for a new one that is its prompt and its first block, in the middle of a block the
-block, after one the finished block (its commit) and the next. Under full attention it is the whole
-canvas, or, with an approximate cache, the part around the block. A row sees the positions below its
-`limit`: prefill, denoising, commit, fused commit, full attention and windows differ in nothing else.
+current block: prompt and first block when it is new, the block while it is denoised, and the finished block
+(its commit) with the next one afterwards. Under full attention it feeds the whole canvas, or, with an
+approximate cache, the part around the block. A row sees the positions below its `limit`: prefill,
+denoising, commit, fused commit, full attention and windows differ in limits only.
 
-A pass has a budget of rows. Sequences that are writing go first, then prompts, both in order of
-arrival; the first prompt that does not fit is fed as far as it goes, in whole blocks.
+A pass has a budget of rows. Sequences that denoise go first, then prompts, both in order of arrival; the
+first prompt that does not fit is fed in part, in whole blocks.
 """
 
 from typing import NamedTuple
@@ -18,17 +18,22 @@ from torch import Tensor
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.unmask import Block, Progress, open_now, quota
 from unmask.engine.options import EngineParams
-from unmask.engine.sequence_state import Slots, block_positions, hidden_slots, may_change
+from unmask.engine.sequence_state import (
+    SequenceState,
+    block_positions,
+    hidden_positions,
+    may_change,
+)
 
 
 class Feed(NamedTuple):
-    """What each sequence feeds; `(n,)` each.
+    """The positions each sequence feeds; `(n,)` each.
 
     Attributes:
         first: first position fed.
-        counts: positions fed, from there; 0 for a sequence that waits.
-        limit: positions its rows see under full attention.
-        denoises: whether its block is denoised, rather than only text before it fed.
+        counts: number of positions fed; 0 for a sequence that waits.
+        limit: its rows see the positions below this under full attention.
+        denoises: bool, whether its block is denoised; otherwise only clean tokens before it are fed.
     """
 
     first: Tensor
@@ -41,11 +46,11 @@ class Rows(NamedTuple):
     """The rows of one forward pass.
 
     Attributes:
-        sequence: `(T,)` slot of each row, ascending.
-        position: `(T,)` its absolute position.
-        limit: `(T,)` it sees the positions below this; 0 for padding.
-        starts: `(n,)` first row of each slot.
-        counts: `(n,)` rows of each slot.
+        sequence: `(T,)` sequence index of each row, ascending.
+        position: `(T,)` absolute position of each row.
+        limit: `(T,)` each row sees the positions below this; 0 for padding.
+        starts: `(n,)` first row of each sequence.
+        counts: `(n,)` number of rows of each sequence.
     """
 
     sequence: Tensor
@@ -55,153 +60,159 @@ class Rows(NamedTuple):
     counts: Tensor
 
 
-def plan_feed(slots: Slots, width: int, params: EngineParams, conventions: Conventions) -> Feed:
-    """Choose what this tick feeds.
+def plan_feed(
+    state: SequenceState, width: int, params: EngineParams, conventions: Conventions
+) -> Feed:
+    """Return the positions that this tick feeds.
 
     Args:
-        slots: the running sequences.
+        state: the running sequences.
         width: widest block.
         params: of the engine.
         conventions: the model's.
     """
     if conventions.is_full:
-        first, end, limit = _canvas_range(slots, params, conventions)
-        return _fit(Feed(first, end - first, limit, slots.active), slots, params, is_whole=True)
-    hidden = hidden_slots(slots, width)
-    first, end = slots.cached, slots.start + slots.block
+        first, end, limit = _canvas_range(state, params, conventions)
+        return _fit(Feed(first, end - first, limit, state.active), state, params, is_whole=True)
+    hidden = hidden_positions(state, width)
+    first, end = state.cached, state.start + state.block
     if params.cache == "dual":
-        first, end = _sub_block_range(slots, hidden, conventions)
-    denoises = slots.active
+        first, end = _sub_block_range(state, hidden, conventions)
+    denoises = state.active
     if not params.fuses_commit:
-        denoises = denoises & (slots.cached == slots.start)
-    end = torch.where(denoises, end, slots.start)
+        denoises = denoises & (state.cached == state.start)
+    end = torch.where(denoises, end, state.start)
     if conventions.first_is_alone:
-        # The first slot is read off the row before the block: the block's own rows can wait.
+        # The first position is predicted by the row before the block, so the block itself is not fed yet.
         alone = hidden[:, 0]
-        first, end = torch.where(alone, slots.cached, first), torch.where(alone, slots.start, end)
+        first, end = torch.where(alone, state.cached, first), torch.where(alone, state.start, end)
         denoises = denoises | alone
-    return _fit(Feed(first, end - first, end, denoises), slots, params, is_whole=False)
+    return _fit(Feed(first, end - first, end, denoises), state, params, is_whole=False)
 
 
 def _canvas_range(
-    slots: Slots, params: EngineParams, conventions: Conventions
+    state: SequenceState, params: EngineParams, conventions: Conventions
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where a full-attention sequence feeds from and to, and how far it sees."""
-    zero = torch.zeros_like(slots.start)
-    whole = (zero, slots.canvas_end, slots.canvas_end)
+    """Return first position, end and limit of what a full-attention sequence feeds."""
+    zero = torch.zeros_like(state.start)
+    whole = (zero, state.canvas_end, state.canvas_end)
     if params.cache == "exact":
         return whole
-    # A shifted model reads a slot off the row before it.
-    first = (slots.start - int(conventions.is_shifted)).clamp(min=0)
-    block_end = torch.minimum(slots.start + slots.block, slots.canvas_end)
-    window_end = torch.minimum(block_end + params.horizon, slots.canvas_end)
+    # A shifted model predicts a position in the row before it.
+    first = (state.start - int(conventions.is_shifted)).clamp(min=0)
+    block_end = torch.minimum(state.start + state.block, state.canvas_end)
+    window_end = torch.minimum(block_end + params.horizon, state.canvas_end)
     parts = {
-        "prefix": (first, slots.canvas_end, slots.canvas_end),
-        "dual": (first, block_end, slots.canvas_end),
+        "prefix": (first, state.canvas_end, state.canvas_end),
+        "dual": (first, block_end, state.canvas_end),
         "window": (first, window_end, window_end),
     }[params.cache]
     first, end, limit = (
-        torch.where(slots.is_fresh, a, b) for a, b in zip(whole, parts, strict=True)
+        torch.where(state.is_fresh, a, b) for a, b in zip(whole, parts, strict=True)
     )
     return first, end, limit
 
 
 def _sub_block_range(
-    slots: Slots, hidden: Tensor, conventions: Conventions
+    state: SequenceState, hidden: Tensor, conventions: Conventions
 ) -> tuple[Tensor, Tensor]:
-    """Return where a block-causal sequence feeds from and to, when only the open sub-block is fed again."""
+    """Return first position and end of what a block-causal sequence feeds: the open sub-block again."""
     column = torch.arange(hidden.shape[1], device=hidden.device)
     first_hidden = column.where(hidden, hidden.shape[1]).min(-1).values
-    sub_block = slots.rules.sub_block
-    first = slots.start + first_hidden // sub_block * sub_block
-    end = torch.minimum(first + sub_block, slots.start + slots.block)
-    # Edits and remasking score what is written as well, all over the block.
-    is_whole = slots.is_fresh | ~hidden.any(-1) | slots.rules.revises
+    sub_block = state.sampling.sub_block
+    first = state.start + first_hidden // sub_block * sub_block
+    end = torch.minimum(first + sub_block, state.start + state.block)
+    # Edits and remasking score written positions too, in the whole block.
+    is_whole = state.is_fresh | ~hidden.any(-1) | state.sampling.revises
     if conventions.is_shifted:
-        # Its first slot is read off the row before it: until that is written, the block is fed whole.
-        is_whole = is_whole | (slots.start + first_hidden == first)
+        # The sub-block's first position is predicted by the row before it: feed the whole block until
+        # that position is written.
+        is_whole = is_whole | (state.start + first_hidden == first)
     return (
-        torch.where(is_whole, slots.cached, first),
-        torch.where(is_whole, slots.start + slots.block, end),
+        torch.where(is_whole, state.cached, first),
+        torch.where(is_whole, state.start + state.block, end),
     )
 
 
-def _fit(feed: Feed, slots: Slots, params: EngineParams, is_whole: bool) -> Feed:
-    """Keep what the budget of rows holds.
+def _fit(feed: Feed, state: SequenceState, params: EngineParams, is_whole: bool) -> Feed:
+    """Return the part of a feed that fits the row budget.
 
     Args:
-        feed: what every sequence would like to feed.
-        slots: the running sequences.
+        feed: what every sequence would feed without a budget.
+        state: the running sequences.
         params: of the engine.
         is_whole: whether a sequence is fed whole or not at all.
     """
-    wanted = feed.counts * slots.active
-    pending = (slots.start - feed.first).clamp(min=0)
-    is_prompt = (pending > slots.block) & (not is_whole)
-    order = (is_prompt * (2**40) + slots.number).argsort(stable=True)
+    wanted = feed.counts * state.active
+    pending = (state.start - feed.first).clamp(min=0)
+    is_prompt = (pending > state.block) & (not is_whole)
+    # Denoising sequences first, then prompts, each in order of arrival.
+    order = (is_prompt * (2**40) + state.request_id).argsort(stable=True)
+    # Rows of all sequences that come earlier in this order: an exclusive sum, scattered back.
     before = torch.zeros_like(wanted).scatter(0, order, wanted[order].cumsum(0) - wanted[order])
     assert params.row_budget is not None
     room = (params.row_budget - before).clamp(min=0)
-    # Whoever comes first is fed, a prompt at least by a block.
-    least = torch.where(is_prompt, torch.minimum(slots.block, wanted), wanted)
+    # The first sequence is always fed, a prompt by at least one block.
+    least = torch.where(is_prompt, torch.minimum(state.block, wanted), wanted)
     room = torch.where(before == 0, torch.maximum(room, least), room)
     fits = wanted <= room
-    some = torch.minimum(room, pending) // slots.block * slots.block * (not is_whole)
+    some = torch.minimum(room, pending) // state.block * state.block * (not is_whole)
     return feed._replace(
-        counts=torch.where(fits, wanted, some), denoises=feed.denoises & fits & slots.active
+        counts=torch.where(fits, wanted, some), denoises=feed.denoises & fits & state.active
     )
 
 
 def plan_block(
-    slots: Slots, feed: Feed, width: int, conventions: Conventions
+    state: SequenceState, feed: Feed, width: int, conventions: Conventions
 ) -> tuple[Block, Tensor]:
-    """Return what this tick does to every current block, and `(n,)` the number of its next step."""
-    positions, in_block = block_positions(slots, width)
-    masked = hidden_slots(slots, width)
-    hidden = open_now(masked, slots.rules) & feed.denoises[:, None]
+    """Return the current blocks as this tick denoises them, and `(n,)` the index of the step after it."""
+    positions, in_block = block_positions(state, width)
+    masked = hidden_positions(state, width)
+    hidden = open_now(masked, state.sampling) & feed.denoises[:, None]
     if conventions.first_is_alone:
         column = torch.arange(width, device=hidden.device)
         hidden = hidden & ((column == 0) | ~masked[:, :1])
-    written = may_change(slots, positions, in_block, conventions) & ~masked
-    progress = Progress(slots.num_masks, masked.sum(-1), slots.step_in_block)
-    quotas, next_step = quota(progress, slots.rules)
+    written = may_change(state, positions, in_block, conventions) & ~masked
+    progress = Progress(state.num_masks, masked.sum(-1), state.step_in_block)
+    quotas, next_step = quota(progress, state.sampling)
     block = Block(
-        tokens=slots.tokens.gather(1, positions),
+        tokens=state.tokens.gather(1, positions),
         hidden=hidden,
         written=written & feed.denoises[:, None],
         positions=positions,
-        taken=slots.step,
+        taken=state.step,
         quotas=quotas,
     )
-    return block, torch.where(hidden.any(-1), next_step, slots.step_in_block)
+    return block, torch.where(hidden.any(-1), next_step, state.step_in_block)
 
 
-def lay_rows(slots: Slots, feed: Feed, num_rows: int, is_full: bool) -> Rows:
+def lay_rows(state: SequenceState, feed: Feed, num_rows: int, is_full: bool) -> Rows:
     """Lay the fed positions of all sequences one after the other; rows past them are padding.
 
     Args:
-        slots: the running sequences.
-        feed: what they feed.
+        state: the running sequences.
+        feed: the positions they feed.
         num_rows: rows of the pass, at least as many as are fed.
         is_full: whether attention is.
     """
     ends = feed.counts.cumsum(0)
     starts = ends - feed.counts
     row = torch.arange(num_rows, device=ends.device)
+    # The sequence of a row is the first whose rows end behind it; sequences without rows are skipped.
     sequence = torch.searchsorted(ends, row, right=True).clamp(max=len(ends) - 1)
     is_real = row < ends[-1]
     position = (feed.first[sequence] + row - starts[sequence]).where(is_real, 0)
-    block = slots.block[sequence]
+    block = state.block[sequence]
     limit = feed.limit[sequence] if is_full else (position // block + 1) * block
     return Rows(sequence, position, limit.where(is_real, 0), starts, feed.counts)
 
 
 class Scored(NamedTuple):
-    """The slots whose logits a pass makes; `(S,)` each, padding included.
+    """The positions whose logits a pass computes; `(S,)` each, padding included.
 
     Attributes:
-        row: packed row that is read.
-        sequence: slot of the engine it is for.
+        row: packed row that predicts the position.
+        sequence: sequence index.
         column: column of its block, `K` for padding.
     """
 
@@ -211,22 +222,23 @@ class Scored(NamedTuple):
 
 
 def lay_scored(
-    scored: Tensor, num_scored: int, slots: Slots, feed: Feed, rows: Rows, is_shifted: bool
+    scored: Tensor, num_scored: int, state: SequenceState, feed: Feed, rows: Rows, is_shifted: bool
 ) -> Scored:
-    """Lay the scored slots `(n, K)` bool one after the other; what lies past them is padding.
+    """Lay the scored positions `(n, K)` bool one after the other; entries past them are padding.
 
     Args:
-        scored: the slots.
-        num_scored: rows to lay, at least as many as are scored.
-        slots: the running sequences.
-        feed: what they feed.
+        scored: the positions.
+        num_scored: entries to lay, at least as many as are scored.
+        state: the running sequences.
+        feed: the positions they feed.
         rows: from `lay_rows`.
-        is_shifted: whether a slot is read off the row before it.
+        is_shifted: whether a position is predicted by the row before it.
     """
+    # (S,) indices into the flattened (n, K) grid; a static size, so that nothing waits for the device.
     place = torch.nonzero_static(scored.flatten(), size=num_scored, fill_value=-1)[:, 0]
     is_real = place >= 0
     sequence = (place // scored.shape[1]).where(is_real, 0)
     column = (place % scored.shape[1]).where(is_real, scored.shape[1])
-    position = slots.start[sequence] + column - int(is_shifted)
+    position = state.start[sequence] + column - int(is_shifted)
     row = rows.starts[sequence] + position - feed.first[sequence]
     return Scored(row.where(is_real, 0), sequence, column)

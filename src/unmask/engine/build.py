@@ -1,4 +1,4 @@
-"""From `[model]` and `[engine]` sections to an `LLM`: where device and number format are decided."""
+"""Builds an `LLM` from `[model]` and `[engine]` sections; device and number format are decided here."""
 
 from dataclasses import replace
 
@@ -16,20 +16,18 @@ from unmask.models.transformer import Model
 
 
 def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
-    """Load the checkpoint a config names, lay its adapters over it, and put an engine around it.
+    """Return an `LLM` with the checkpoint and adapters that a config names.
 
     Raises:
-        ValueError: as `load_model` and `load_adapter`, or for a device that this machine has not.
+        ValueError: as `load_model` and `load_adapter`, or for a device that this machine does not have.
     """
     device = device_of(model.device, "model.device")
-    packs = device == "cpu" and model.matmul == "packed"
     dtype = dtype_of(model.dtype, device, "model.dtype")
     loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size, model.family)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
     if model.adapter is not None:
         load_adapter(loaded, model.adapter)
-    params = replace(engine_params(engine, loaded), packs_weights=packs)
-    return LLM(loaded, params=params)
+    return LLM(loaded, params=engine_params(engine, loaded))
 
 
 def engine_params(engine: EngineConfig, model: Model) -> EngineParams:
@@ -40,5 +38,5 @@ def engine_params(engine: EngineConfig, model: Model) -> EngineParams:
     spec = model.spec
     per_token = 2 * spec.num_layers * spec.num_kv_heads * spec.head_width * model.dtype.itemsize
     free, _ = torch.cuda.mem_get_info(model.device)
-    # Half: what a training step and the logits of a pass need comes out of the rest.
+    # Half: the rest is for training steps and the logits of a pass.
     return replace(params, cache_tokens=max(KEY_CHUNK, free // 2 // per_token))

@@ -1,8 +1,8 @@
 """CUDA graphs: a step of one shape is captured once and replayed.
 
-A step launches hundreds of small kernels, and without a graph the host takes longer to launch them
-than the device to run them. A graph holds addresses, so it lasts as long as the state and the pages
-stay where they are, and belongs to one set of sizes and one set of things the requests need.
+A step launches hundreds of small kernels, and without a graph the host takes longer to launch them than the
+device to run them. A graph holds addresses, so it is valid while the state and the pages stay where they
+are, for one set of sizes and one set of `Needs`.
 """
 
 from collections.abc import Callable, Hashable
@@ -15,20 +15,20 @@ class Graphs:
     """Captured steps, by their shape."""
 
     def __init__(self) -> None:
-        """Hold none yet."""
+        """Start without graphs."""
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._memory: Any = None  # the pool that all graphs share
         self._home: tuple[object, ...] = ()
 
     def clear(self) -> None:
-        """Forget every graph: what they point to has moved."""
+        """Drop every graph: the tensors they point to have moved."""
         self._graphs = {}
         self._memory = None
 
     def stay_at(self, *home: object) -> None:
-        """Forget every graph if one of the things they point into is another one than at the last step.
+        """Drop every graph if one of the objects it points into is not the same as at the last step.
 
-        By identity: an address may be given to something else.
+        Objects are compared by identity: an address may be reused.
         """
         if len(home) != len(self._home) or any(
             now is not before for now, before in zip(home, self._home, strict=True)
@@ -37,20 +37,20 @@ class Graphs:
         self._home = home
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
-        """Take a step: replay it where its shape is known, else run it, and capture it for the next time.
+        """Take a step: replay its graph if there is one, else run it and capture it for the next time.
 
         Args:
             key: everything the step's kernels and their shapes depend on.
-            step: changes tensors in place, and waits for nothing.
+            step: changes tensors in place and does not wait for the device.
         """
         graph = self._graphs.get(key)
         if graph is not None:
             graph.replay()
             return
-        # The first time it runs as it is: libraries choose their kernels, which a capture forbids.
+        # The first run is eager: libraries choose their kernels, which is not allowed during capture.
         step()
         graph = torch.cuda.CUDAGraph()
-        # A capture records without running, so the state is not moved on a second time.
+        # A capture records without running, so the state does not advance a second time.
         with torch.cuda.graph(graph, pool=self._memory):
             step()
         self._memory = self._memory or graph.pool()

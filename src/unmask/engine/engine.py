@@ -1,10 +1,10 @@
 """The engine: requests in, trajectories out, many at a time.
 
-One tick: the scheduler lets requests in, `plan_feed` chooses what one forward pass feeds, the runner
-makes the logits of every slot to be scored, `advance` reveals tokens and moves on, and sequences that
-ended leave as trajectories. Sequences of different lengths and phases share a tick. The result of a
-request does not depend on its company: on CPU in fp32 it equals the reference sampler's
-(`diffusion/reference_sampler.py`) to the bit, unless an approximate cache was asked for.
+One tick: the scheduler admits requests, `plan_feed` chooses what one forward pass feeds, the runner computes
+the logits of the scored positions, `advance` reveals tokens, and `tick` returns events. Sequences of
+different lengths and phases share a tick. The result of a request does not depend on the other requests: on
+CPU in fp32 it equals the reference sampler's (`diffusion/reference_sampler.py`) to the bit, unless an
+approximate cache is chosen.
 """
 
 import warnings
@@ -19,18 +19,16 @@ from unmask.diffusion.sampling_tensors import Needs
 from unmask.engine.attention import build_planner, uses_kernel
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.events import Committed, Event, Finished
-from unmask.engine.finished import read_finished
-from unmask.engine.host_state import Books, Report, read_committed
+from unmask.engine.host_state import HostState, Report, read_committed
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
-from unmask.engine.request import Request, opening_of, resolve
+from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
-from unmask.engine.sequence_state import TEXTS, Slots, open_slots
+from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.conventions import conventions_of
-from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
@@ -43,7 +41,7 @@ class Engine:
     Attributes:
         model: the module it samples from; the learner may share it.
         params: its size and mode.
-        policy_version: how many weight syncs made the weights.
+        policy_version: number of weight updates so far.
     """
 
     def __init__(
@@ -55,9 +53,10 @@ class Engine:
         """Build an empty engine around a model.
 
         Args:
-            model: what it samples from.
-            params: its size and mode.
-            stop_texts: finds the stop texts of a request; without it none may have any.
+            model: the module to sample from.
+            params: size and mode.
+            stop_texts: builds the pattern of a request's stop texts; without it requests with stop texts
+                are refused.
 
         Raises:
             ValueError: if the model's mask id is unknown.
@@ -69,14 +68,13 @@ class Engine:
         self._conventions = conventions_of(model)
         self._pages = PagePool(model, self.params.cache_tokens)
         planner = build_planner(self.params.attention, model.spec, model.device)
-        laid_out = self._laid_out()
-        if parts := inexact(laid_out):
+        if parts := inexact(model):
             warnings.warn(
-                "law 1 does not hold on this processor: the last bits of a response's numbers depend "
-                f"on the other responses of a pass (in {', '.join(parts)})",
+                "law 1 does not hold on this processor: the last bits of a response's log-probabilities "
+                f"depend on the other responses of a pass (in {', '.join(parts)})",
                 stacklevel=2,
             )
-        self._runner = Runner(laid_out, self._pages, planner, self.params, self._conventions)
+        self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
         on_cuda = model.device.type == "cuda"
         # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
         is_static = uses_kernel(self.params.attention, model.device)
@@ -92,11 +90,11 @@ class Engine:
         return not self._scheduler.running and not self._scheduler.waiting
 
     def resolve(self, prompt: Prompt, sampling: SamplingParams) -> SamplingParams:
-        """Fill in what a request left to the model.
+        """Return the parameters with the model's defaults filled in.
 
         Raises:
-            ValueError: if it does not fit the model or the cache, or asks for what the engine does
-                not do.
+            ValueError: if the request does not fit the model or the cache, or needs guidance or stop texts
+                that the engine does not have.
         """
         if sampling.guidance:
             raise ValueError(
@@ -117,7 +115,7 @@ class Engine:
         return resolved
 
     def submit(self, prompt: Prompt, sampling: SamplingParams, streams: bool = False) -> int:
-        """Queue one response and return its number.
+        """Queue one response and return its request id.
 
         Args:
             prompt: with `token_ids` filled in.
@@ -132,20 +130,15 @@ class Engine:
                 f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
                 "with a seed of its own, or let generate do it"
             )
-        number = self._num_requests
-        resolved = self.resolve(prompt, sampling)
-        self._scheduler.add(self._request(number, prompt, resolved, streams))
-        self._num_requests += 1
-        return number
-
-    def _request(
-        self, number: int, prompt: Prompt, sampling: SamplingParams, streams: bool
-    ) -> Request:
-        assert sampling.block_size is not None
-        opening = None
+        resolved, prefix = self.resolve(prompt, sampling), None
+        assert resolved.block_size is not None
         if self.params.shares_prefixes:
-            opening = opening_of(prompt.token_ids, sampling.block_size, self.model.spec)
-        return Request(number, prompt, sampling, self._conventions.is_full, opening, streams)
+            prefix = prefix_key_of(prompt, resolved.block_size, self.model.spec)
+        request_id = self._num_requests
+        is_full = self._conventions.is_full
+        self._scheduler.add(Request(request_id, prompt, resolved, is_full, prefix, streams))
+        self._num_requests += 1
+        return request_id
 
     def collect(self) -> Iterator[Finished[Trajectory]]:
         """Run until idle, yielding requests as they finish; for committed tokens call `tick`."""
@@ -159,92 +152,84 @@ class Engine:
         A request whose logits are not finite finishes with an error; the others are not affected.
         """
         self._admit()
-        if self._slots is None or not self._scheduler.running:
+        if self._state is None or not self._scheduler.running:
             return []
-        self._run(self._slots)
-        report = self._books.send(self._slots)
+        self._run(self._state)
+        report = self._host.send(self._state)
         if self.params.reads_late:
             report, self._report = self._report, report
-        return self._settle(self._slots, report) if report else []
+        return self._settle(self._state, report) if report else []
 
-    def _run(self, slots: Slots) -> None:
-        """Take one step on the device: as it comes, or in sizes chosen beforehand."""
+    def _run(self, state: SequenceState) -> None:
+        """Take one step on the device: in exact sizes, or in sizes chosen before it has reported."""
         width = max(run.request.block for run in self._scheduler.running.values())
         if not self.params.reads_late:
-            self._runner.step(slots, Sizes(width))
+            self._runner.step(state, Sizes(width))
             return
         assert self.params.row_budget is not None
-        bound = self._books.bound(
+        bound = self._host.bound(
             self.params.row_budget, self._conventions.is_full, self._runner.row_tile
         )
         sizes = Sizes(width, *bound)
         if not self._uses_graphs:
-            self._runner.step(slots, sizes)
+            self._runner.step(state, sizes)
             return
-        self._graphs.stay_at(slots, self._pages.keys)
-        self._graphs.run((sizes, slots.rules.needs), lambda: self._runner.step(slots, sizes))
+        self._graphs.stay_at(state, self._pages.keys)
+        self._graphs.run((sizes, state.sampling.needs), lambda: self._runner.step(state, sizes))
 
     @torch.inference_mode()
-    def abort(self, number: int | None = None) -> None:
-        """Drop a request, or every one; its pages are free again.
+    def abort(self, request_id: int | None = None) -> None:
+        """Drop a request, or all of them, and free the pages.
 
-        Without a number it is the way out after an exception: one that came from outside, such as
-        KeyboardInterrupt, may have struck between two changes that belong together. The engine is
-        then as good as new.
+        Without an id, reset the engine. Call that after an exception: KeyboardInterrupt, for example, may
+        arrive in the middle of an update and leave the state inconsistent.
 
         Raises:
-            ValueError: if no request of that number waits or runs.
+            ValueError: if no such request waits or runs.
         """
-        if number is None:
+        if request_id is None:
             self._pages.release_memory()
             self._reset()
             return
-        slot = self._scheduler.drop(number)
-        if slot is not None and self._slots is not None:
-            self._slots.active[slot] = False
+        index = self._scheduler.drop(request_id)
+        if index is not None and self._state is not None:
+            self._state.active[index] = False
 
     def _reset(self) -> None:
-        """Forget every request."""
+        """Drop every request and the state."""
         params = self.params
         self._scheduler = Scheduler(self._pages, params.max_sequences)
-        self._slots: Slots | None = None
-        self._books, self._graphs = Books(), Graphs()
+        self._state: SequenceState | None = None
+        self._host, self._graphs = HostState(), Graphs()
         self._report: Report | None = None
 
     def update_weights(
         self, named_tensors: Iterable[tuple[str, Tensor]] = (), version: int | None = None
     ) -> None:
-        """Take new weights; nothing of the old ones stays cached.
+        """Take new weights and clear everything cached under the old ones.
 
         Args:
             named_tensors: parameters by our names, copied into the module in place; none where the
                 learner shares the module and has changed it already.
-            version: what these weights are called; by default the next number.
+            version: the new `policy_version`; by default the next number.
 
         Raises:
-            ValueError: if requests are still running, which two policies would have written, or a
-                tensor is not the model's or does not fit. Those before it are then the new ones:
-                give all of them again.
+            ValueError: if requests are still running, which two policies would then write, or a name or
+                shape is not the model's. The tensors before that one are copied already: pass all of them
+                again.
         """
         if not self.is_idle:
             raise ValueError("update_weights while requests are running: collect them first")
-        # Whatever comes of it, what was computed with the old weights is of no use any more.
+        # Also when a tensor is refused below: some weights may have changed by then.
         self._scheduler.clear()
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        try:
-            with torch.no_grad():
-                for name, tensor in named_tensors:
-                    _fitting(parameters, name, tensor).copy_(tensor)
-        finally:
-            self._runner.model = self.model  # lets go of the old twin before there is a new one
-            self._runner.model = self._laid_out()
+        with torch.no_grad():
+            for name, tensor in named_tensors:
+                _fitting(parameters, name, tensor).copy_(tensor)
         self.policy_version = self.policy_version + 1 if version is None else version
 
-    def _laid_out(self) -> Model:
-        return packed_twin(self.model) if self.params.packs_weights else self.model
-
     def release_memory(self) -> None:
-        """Give back the memory of the cache until the next request comes.
+        """Free the memory of the cache until the next request arrives.
 
         Raises:
             ValueError: if requests are still running.
@@ -254,94 +239,94 @@ class Engine:
         self.abort()
 
     def _admit(self) -> None:
-        """Let sequences in; what fails leaves them waiting."""
+        """Admit sequences; an exception leaves them waiting."""
         scheduler = self._scheduler
-        starts = scheduler.choose(self._books.lengths(self._slots, scheduler.interrupted()))
+        starts = scheduler.choose(self._host.lengths(self._state, scheduler.preempted()))
         if not starts:
             return
         try:
-            self._slots = self._open([start for start in starts if start.is_new])
-            self._begin(self._slots, starts)
+            self._state = self._open([start for start in starts if start.is_new])
+            self._begin(self._state, starts)
         except BaseException:
             scheduler.withdraw(starts)
             raise
 
-    def _open(self, starts: Sequence[Start]) -> Slots:
-        """Return the state with new sequences in their slots, not yet running."""
+    def _open(self, starts: Sequence[Start]) -> SequenceState:
+        """Return the state with new sequences written, not yet running."""
         if not starts:
-            assert self._slots is not None
-            return self._slots
+            assert self._state is not None
+            return self._state
         requests = [start.request for start in starts]
-        slots = self._room(requests)
-        rows = open_slots(requests, _widths(slots), self._conventions)
-        slots.put(_index([start.slot for start in starts], slots), rows)
+        state = self._room(requests)
+        rows = open_sequences(requests, _widths(state), self._conventions)
+        state.put(_index([start.index for start in starts], state), rows)
         running = [run.request.sampling for run in self._scheduler.running.values()]
-        slots.rules = replace(slots.rules, needs=Needs.of(running))
-        return slots
+        state.sampling = replace(state.sampling, needs=Needs.of(running))
+        return state
 
-    def _begin(self, slots: Slots, starts: Sequence[Start]) -> None:
-        """Give sequences their pages, and let them run."""
+    def _begin(self, state: SequenceState, starts: Sequence[Start]) -> None:
+        """Write the pages of sequences to the page table and activate them."""
         for start in starts:
             if start.copied is not None:
                 self._pages.copy_page(*start.copied, start.cached % KEY_CHUNK)
-        self._place(slots, {start.slot: start.pages for start in starts})
-        index = _index([start.slot for start in starts], slots)
-        slots.cached[index] = _index([start.cached for start in starts], slots)
-        slots.active[index] = slots.num_response[index] == 0
-        self._books.begin(starts)
+        self._place(state, {start.index: start.pages for start in starts})
+        index = _index([start.index for start in starts], state)
+        state.cached[index] = _index([start.cached for start in starts], state)
+        state.active[index] = state.num_response[index] == 0
+        self._host.begin(starts)
 
-    def _room(self, requests: Sequence[Request]) -> Slots:
-        """Return the state with room for more requests."""
+    def _room(self, requests: Sequence[Request]) -> SequenceState:
+        """Return the state, grown to hold more requests where it has to be."""
         longest = max(request.max_length for request in requests)
         stops = max(len(request.sampling.stop_token_ids or ()) for request in requests)
         wanted = {"tokens": longest + 1, "stop_ids": stops, "table": num_pages(longest)}
-        slots = self._slots
-        if slots is None:
-            slots = open_slots(requests[:1], wanted, self._conventions).grown(1, {})
-            slots.active.zero_()
-        held = _widths(slots)
+        state = self._state
+        if state is None:
+            state = open_sequences(requests[:1], wanted, self._conventions).grown(1, {})
+            state.active.zero_()
+        held = _widths(state)
         widths = {name: max(held[name], wanted[name]) for name in held}
-        count = max(len(slots.active), 1 + max(self._scheduler.running))
-        if count == len(slots.active) and widths == held:
-            return slots
-        if count > len(slots.active):
-            # Twice as many each time, so that growing costs no more than filling.
-            count = min(max(count, 2 * len(slots.active)), self.params.max_sequences)
-        return slots.grown(count, widths | dict.fromkeys(TEXTS, widths["tokens"]))
+        count = max(len(state.active), 1 + max(self._scheduler.running))
+        if count == len(state.active) and widths == held:
+            return state
+        if count > len(state.active):
+            # Doubling keeps the total cost of copies linear in the number of sequences.
+            count = min(max(count, 2 * len(state.active)), self.params.max_sequences)
+        return state.grown(count, widths | dict.fromkeys(PER_POSITION, widths["tokens"]))
 
-    def _place(self, slots: Slots, pages: dict[int, list[int]]) -> None:
-        """Write the page lists of sequences into the page table."""
-        for slot, numbers in pages.items():
-            slots.table[slot, : len(numbers)] = _index(numbers, slots)
+    def _place(self, state: SequenceState, pages: dict[int, list[int]]) -> None:
+        """Write the pages of sequences, by sequence index, to the page table."""
+        for index, own in pages.items():
+            state.table[index, : len(own)] = _index(own, state)
 
-    def _settle(self, slots: Slots, report: Report) -> list[Event]:
-        """Bring the scheduler in line with the state: ends, shared prompts, room to grow."""
+    def _settle(self, state: SequenceState, report: Report) -> list[Event]:
+        """Update the scheduler from a report: finished sequences, shared prompts, pages to grow."""
         scheduler = self._scheduler
-        self._books.receive(report)
-        fresh = read_committed(slots, self._books, scheduler.running)
-        stopped = find_stop_texts(slots, scheduler.running, fresh, self._stop_texts)
-        done = list(dict.fromkeys((*self._books.done(scheduler.running), *stopped)))
-        requests = [scheduler.running[slot].request for slot in done]
-        finished = read_finished(slots, done, requests, self.policy_version)
+        self._host.receive(report)
+        fresh = read_committed(state, self._host, scheduler.running)
+        stopped = find_stop_texts(state, scheduler.running, fresh, self._stop_texts)
+        done = list(dict.fromkeys((*self._host.done(scheduler.running), *stopped)))
+        requests = [scheduler.running[index].request for index in done]
+        finished = read_finished(state, done, requests, self.policy_version)
         scheduler.finish(done)
         committed = [
-            Committed(run.request.number, tuple(run.committed[fresh[slot] :]))
-            for slot, run in scheduler.running.items()
-            if run.request.streams and slot in fresh
+            Committed(run.request.id, tuple(run.committed[fresh[index] :]))
+            for index, run in scheduler.running.items()
+            if run.request.streams and index in fresh
         ]
-        scheduler.publish(
-            [s for s in scheduler.unpublished() if self._books.has_fed(s, scheduler.running)]
+        scheduler.index_prefixes(
+            [i for i in scheduler.prefilling() if self._host.has_fed(i, scheduler.running)]
         )
         if not self._conventions.is_full:
-            grown, interrupted = scheduler.grow(self._books.short(scheduler.running))
-            self._place(slots, grown)
-            if interrupted:
-                index = _index(interrupted, slots)
-                slots.cached[index] = 0
-                slots.is_fresh[index] = True
-                slots.active[index] = False
+            grown, preempted = scheduler.grow(self._host.short(scheduler.running))
+            self._place(state, grown)
+            if preempted:
+                index = _index(preempted, state)
+                state.cached[index] = 0
+                state.is_fresh[index] = True
+                state.active[index] = False
         ended = zip(requests, finished, strict=True)
-        return [*committed, *(Finished(request.number, result) for request, result in ended)]
+        return [*committed, *(Finished(request.id, result) for request, result in ended)]
 
 
 def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Tensor:
@@ -357,9 +342,9 @@ def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Ten
     return parameter
 
 
-def _widths(slots: Slots) -> dict[str, int]:
-    return {name: getattr(slots, name).shape[1] for name in ("tokens", "stop_ids", "table")}
+def _widths(state: SequenceState) -> dict[str, int]:
+    return {name: getattr(state, name).shape[1] for name in ("tokens", "stop_ids", "table")}
 
 
-def _index(slots: Sequence[int], state: Slots) -> Tensor:
-    return torch.tensor(slots, dtype=torch.int64, device=state.start.device)
+def _index(indices: Sequence[int], state: SequenceState) -> Tensor:
+    return torch.tensor(indices, dtype=torch.int64, device=state.start.device)

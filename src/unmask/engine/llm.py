@@ -1,4 +1,4 @@
-"""`LLM`: a model, its tokenizer and an engine behind two verbs.
+"""`LLM`: a model, its tokenizer and an engine, with `generate`, `chat` and `stream`.
 
 The place to start from Python:
 
@@ -26,7 +26,9 @@ from unmask.checkpoints.tokenizer import (
     special_tokens,
     token_pieces,
 )
-from unmask.engine.asked import (
+from unmask.engine.engine import Engine
+from unmask.engine.events import Committed, Finished
+from unmask.engine.llm_arguments import (
     check_model,
     conversations_of,
     prompts_of,
@@ -34,8 +36,6 @@ from unmask.engine.asked import (
     sampling_of,
     token_ids_of,
 )
-from unmask.engine.engine import Engine
-from unmask.engine.events import Committed, Finished
 from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import StopTexts
 from unmask.engine.text_stream import TextStream
@@ -58,7 +58,7 @@ class Generation:
         num_forwards: forward passes it took part in.
         raw_logprobs: `R` log-probabilities under the model's own distribution.
         entropies: `R` entropies of that distribution, in nats.
-        policy_version: how many weight syncs made the weights that wrote it.
+        policy_version: number of weight updates before it was written.
     """
 
     text: str
@@ -83,10 +83,10 @@ class Generation:
 
 
 class BrokenResponses(ValueError):
-    """Some responses of a batch could not be written; it carries those that could.
+    """Some responses of a batch could not be written; the error carries the others.
 
     Attributes:
-        errors: by place in the batch, why a response could not be written.
+        errors: index in the batch to the error of that response.
         trajectories: in the order of the batch, `None` where there is an error.
         generations: the same, as `generate` returns them.
     """
@@ -98,7 +98,7 @@ class BrokenResponses(ValueError):
         trajectories: Sequence[Trajectory | None],
         generations: Sequence[Generation | None],
     ) -> None:
-        """Say which broke, and keep the rest."""
+        """Store the errors and the other responses."""
         super().__init__(message)
         self.errors = errors
         self.trajectories = trajectories
@@ -106,13 +106,13 @@ class BrokenResponses(ValueError):
 
 
 class LLM:
-    """A model that answers.
+    """A model with its tokenizer and engine.
 
     Attributes:
         model: the weights.
         tokenizer: text to ids and back; `None` if the checkpoint has none, and then prompts must be
             token ids.
-        engine: what writes the responses.
+        engine: writes the responses.
     """
 
     def __init__(
@@ -123,18 +123,18 @@ class LLM:
         params: EngineParams | None = None,
         **unknown: Any,
     ) -> None:
-        """Load a checkpoint, or take a loaded model as it is.
+        """Load a checkpoint, or use a loaded model.
 
         Args:
             model: directory, hub id, or a model from `load_model`.
-            device: where to put a checkpoint: `cpu`, `cuda`, `cuda:1`, `auto`.
-            dtype: number format to hold a checkpoint in, by torch's object or its name; `auto` is
-                float32 on CPU and bfloat16 on CUDA.
+            device: device of a checkpoint: `cpu`, `cuda`, `cuda:1`, `auto`.
+            dtype: number format of a checkpoint, torch's object or its name; `auto` is float32 on CPU and
+                bfloat16 on CUDA.
             params: size and mode of the engine.
-            unknown: refused, naming what there is.
+            unknown: refused, naming the arguments that exist.
 
         Raises:
-            ValueError: as `load_model`; or for a device, format or model that there is not.
+            ValueError: as `load_model`; or for an unknown device, format or model.
             TypeError: for an argument that does not exist.
         """
         refuse_unknown("LLM", "model, device, dtype and params", unknown)
@@ -156,19 +156,19 @@ class LLM:
         sampling: SamplingParams | Sequence[SamplingParams] | None = None,
         **unknown: Any,
     ) -> list[Generation]:
-        """Continue texts, or token ids, as they stand.
+        """Return responses to texts or token ids, without a chat template.
 
         Args:
             prompts: texts or token ids.
-            sampling: how responses are unmasked; one for all, or one for each prompt.
-            unknown: refused, naming where it belongs.
+            sampling: sampling parameters; one for all, or one for each prompt.
+            unknown: refused, naming the argument that takes it.
 
         Returns:
             `n` generations per prompt, in the order of the prompts.
 
         Raises:
-            ValueError: if the prompts are no list of prompts; or as `complete`: if some responses
-                could not be written, the others are its `generations`.
+            ValueError: if `prompts` is not a list of prompts; or as `complete`: if some responses could
+                not be written, the error carries the others.
             TypeError: for an argument that does not exist.
         """
         refuse_unknown("generate", "prompts and sampling", unknown)
@@ -182,19 +182,19 @@ class LLM:
         sampling: SamplingParams | Sequence[SamplingParams] | None = None,
         **unknown: Any,
     ) -> list[Generation]:
-        """Answer conversations, rendered with the model's chat template.
+        """Return responses to conversations, rendered with the model's chat template.
 
         Args:
             conversations: one, a list of messages, or a list of such lists; a message is a `Message` or
                 `{"role": ..., "content": ...}`.
             sampling: as in `generate`.
-            unknown: refused, naming where it belongs.
+            unknown: refused, naming the argument that takes it.
 
         Returns:
             As `generate`.
 
         Raises:
-            ValueError: if they are no conversations; or as `complete`.
+            ValueError: if they are not conversations; or as `complete`.
             TypeError: for an argument that does not exist.
         """
         refuse_unknown("chat", "conversations and sampling", unknown)
@@ -241,10 +241,10 @@ class LLM:
         sampling: SamplingParams | None = None,
         streams: bool = False,
     ) -> int:
-        """Queue one response to a text or token ids, and return its number; `tick` writes on.
+        """Queue one response to a text or token ids and return its request id; `tick` runs it.
 
-        It is the one that `generate` writes. With `streams`, ticks also return its tokens as its blocks
-        are finished; `TextStream` makes text of them.
+        It is the response that `generate` returns. With `streams`, ticks also return its tokens as its
+        blocks are finished; `TextStream` decodes them.
 
         Raises:
             ValueError: if it does not fit the model, or `n` is not 1.
@@ -254,7 +254,7 @@ class LLM:
         return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked, streams)
 
     def tick(self) -> list[Committed | Finished[Generation]]:
-        """Take one forward pass for all that was added, and return its events."""
+        """Take one forward pass and return its events."""
         return [
             event
             if isinstance(event, Committed)
@@ -267,9 +267,9 @@ class LLM:
             for event in self.engine.tick()
         ]
 
-    def abort(self, number: int | None = None) -> None:
-        """Drop what was added: one response, or every one."""
-        self.engine.abort(number)
+    def abort(self, request_id: int | None = None) -> None:
+        """Drop one added response, or all of them."""
+        self.engine.abort(request_id)
 
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
@@ -282,30 +282,29 @@ class LLM:
         sampling: Sequence[SamplingParams],
         on_finish: Callable[[Trajectory], None] | None = None,
     ) -> list[Trajectory]:
-        """Write one trajectory per prompt; what trainers and evaluation call.
+        """Return one trajectory per prompt, as trainers and evaluation need them.
 
         Args:
             prompts: with `token_ids` filled in.
             sampling: one each, with `n` = 1.
-            on_finish: told of every trajectory as it ends, in no particular order.
+            on_finish: called with every trajectory as it finishes, in any order.
 
         Returns:
             The trajectories in the order of the prompts.
 
         Raises:
-            ValueError: if one of them does not fit the model, or requests that were added still run,
-                and then none is written. Whatever else ends it early, the engine is left without
-                requests.
-            BrokenResponses: a ValueError, if the model's logits were not numbers for one of them;
-                after the others have ended, which it carries.
+            ValueError: if one of them does not fit the model, or added requests still run; then none is
+                written. After any other exception the engine has no requests.
+            BrokenResponses: a ValueError, if the model's logits were not finite for some of them; raised
+                after the others have finished, and carries them.
         """
         self._require_idle()
         pairs = list(zip(prompts, sampling, strict=True))
-        for pair in pairs:  # refused before any is queued, or the others would stay behind
+        for pair in pairs:  # before any is queued, so that a refusal leaves the engine empty
             self.engine.resolve(*pair)
         finished: dict[int, Trajectory | ValueError] = {}
         try:
-            numbers = [self.engine.submit(*pair) for pair in pairs]
+            request_ids = [self.engine.submit(*pair) for pair in pairs]
             for event in self.engine.collect():
                 finished[event.request_id] = event.result
                 if on_finish and not isinstance(event.result, ValueError):
@@ -313,10 +312,10 @@ class LLM:
         except BaseException:
             self.engine.abort()
             raise
-        return self._unbroken(prompts, [finished[number] for number in numbers])
+        return self._unbroken(prompts, [finished[request_id] for request_id in request_ids])
 
     def _require_idle(self) -> None:
-        if not self.engine.is_idle:  # their results would come to this call, and be lost
+        if not self.engine.is_idle:  # their events would be returned to this call and be lost
             raise ValueError(
                 "requests that were added still run: tick until engine.is_idle, or abort() them, "
                 "before generate, chat, stream or complete"
@@ -329,10 +328,10 @@ class LLM:
         errors = {i: r for i, r in enumerate(results) if isinstance(r, ValueError)}
         if not errors:
             return [trajectory for trajectory in written if trajectory]
-        whose = list(dict.fromkeys(f"{prompts[i].task} prompt {prompts[i].uid}" for i in errors))
-        names = ", ".join(whose[:8]) + (", ..." if len(whose) > 8 else "")
+        names = list(dict.fromkeys(f"{prompts[i].task} prompt {prompts[i].uid}" for i in errors))
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise BrokenResponses(
-            f"{len(errors)} of {len(results)} responses could not be written ({names}): "
+            f"{len(errors)} of {len(results)} responses could not be written ({shown}): "
             f"{next(iter(errors.values()))}; the others are the error's generations and trajectories",
             errors,
             written,
@@ -376,7 +375,7 @@ class LLM:
         )
 
     def text(self, trajectory: Trajectory) -> str:
-        """Return a response's text up to the first stop text in it; empty without a tokenizer."""
+        """Return a response's text before the first stop text; empty without a tokenizer."""
         if self._stop_texts is None:
             return ""
         stop = trajectory.sampling.stop
@@ -412,5 +411,5 @@ def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopText
     def decode_ids(token_ids: Sequence[int]) -> str:
         return decode(token_ids, tokenizer)
 
-    # Many requests have the same stop texts.
+    # Cached, because many requests have the same stop texts.
     return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))

@@ -1,57 +1,56 @@
-"""Shared beginnings: prompts that start alike read one copy of its keys and values.
+"""The prefix cache: prompts with the same beginning read one copy of its keys and values.
 
-Under block-causal attention the keys of a clean block are a function of the text up to its end, so
-the whole blocks of a prompt can be computed once for the sixteen answers of a group, or for every
-request behind one system prompt. Whole pages are shared as they are. The last, partly filled page of
-a prompt is copied, because each answer goes on writing in its own.
+Under block-causal attention the keys of a clean block depend on the prompt up to the block's end only, so
+the whole blocks of a prompt are computed once for all responses of a group, or for all requests with one
+system prompt. Whole pages are shared as they are. The last, partly filled page of a prompt is copied,
+because each response continues in its own.
 
-A page is known by a digest of all the text it depends on, which reaches to the end of the block that
-holds its last token. The index owns every page in it; those that nobody else owns are given back, all
-at once, when a page is wanted and none is free.
+A page is keyed by a digest of everything its keys depend on, which reaches to the end of the block that
+holds its last token. The index is one owner of each of its pages; pages without another owner are
+released, all at once, when a page is needed and none is free.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import takewhile
 
 from unmask.engine.pages import PagePool
 from unmask.models.attention import KEY_CHUNK, round_up
+from unmask.types import Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """The beginning of a prompt that others may read, in whole blocks.
+class PrefixKey:
+    """The shareable beginning of a prompt, in whole blocks.
 
     Attributes:
-        length: its tokens.
-        block: slots per block; keys of a token depend on the block it stands in.
-        names: of its pages, in order.
+        length: number of tokens.
+        block: positions per block; keys of a token depend on the block that holds it.
+        pages: one key per page, in order.
     """
 
     length: int
     block: int
-    names: tuple[bytes, ...]
+    pages: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, token_ids: Sequence[int], block: int) -> "Opening":
-        """Name the pages of a text."""
-        names: list[bytes] = [str(block).encode()]
-        for first in range(0, len(token_ids), KEY_CHUNK):
-            end = min(round_up(first + KEY_CHUNK, block), len(token_ids))
-            text = ",".join(map(str, token_ids[first:end]))
-            names.append(blake2b(names[-1] + b":" + text.encode(), digest_size=16).digest())
-        return cls(len(token_ids), block, tuple(names[1:]))
+    def of(cls, prompt: Prompt, length: int, block: int) -> "PrefixKey":
+        """Return the key of the first `length` tokens of a prompt, a multiple of `block`."""
+        ends = [min(round_up(end, block), length) for end in range(KEY_CHUNK, length, KEY_CHUNK)]
+        digests = prompt.prefix_digests((*ends, length) if length else ())
+        # Two pages may end in one block, and their digests are then equal: the key has the page's number.
+        keys = (b"%d:%d:%b" % (block, number, digest) for number, digest in enumerate(digests))
+        return cls(length, block, tuple(keys))
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
-    """What is known of an opening.
+class PrefixHit:
+    """The cached part of a prefix.
 
     Attributes:
         pages: whole pages, in order.
-        tail: a page whose first tokens go on from there; `None` if there is no more.
-        length: tokens in all of it.
+        tail: the page that holds the rest, to be copied; `None` if the rest is not cached.
+        length: number of cached tokens, in whole blocks.
     """
 
     pages: list[int]
@@ -59,43 +58,43 @@ class Beginning:
     length: int
 
 
-NOTHING = Beginning([], None, 0)
+NO_HIT = PrefixHit([], None, 0)
 
 
 class PrefixIndex:
-    """Pages of prompts, found by their text."""
+    """Pages of prompts, found by their keys."""
 
     def __init__(self, pool: PagePool) -> None:
-        """Know nothing yet."""
+        """Start empty."""
         self._pool = pool
         self._pages: dict[bytes, int] = {}
 
-    def next_name(self, opening: Opening) -> bytes | None:
-        """Return the name of the first page that is not known; `None` if all are."""
-        return next((name for name in opening.names if name not in self._pages), None)
+    def next_page(self, prefix: PrefixKey) -> bytes | None:
+        """Return the key of the first page that is not cached; `None` if all are."""
+        return next((key for key in prefix.pages if key not in self._pages), None)
 
-    def find(self, opening: Opening) -> Beginning:
-        """Return what is known of an opening from its start."""
-        known = [self._pages[name] for name in takewhile(self._pages.__contains__, opening.names)]
-        whole = min(opening.length // KEY_CHUNK, len(known))
-        tail = known[whole] if len(known) > whole else None
-        length = opening.length if tail is not None else whole * KEY_CHUNK
-        # A page may end inside a block; what is left of that block has to be fed again from its start.
-        return Beginning(known[:whole], tail, length // opening.block * opening.block)
+    def find(self, prefix: PrefixKey) -> PrefixHit:
+        """Return the longest cached beginning of a prefix."""
+        cached = [self._pages[key] for key in takewhile(self._pages.__contains__, prefix.pages)]
+        num_whole = min(prefix.length // KEY_CHUNK, len(cached))
+        tail = cached[num_whole] if len(cached) > num_whole else None
+        length = prefix.length if tail is not None else num_whole * KEY_CHUNK
+        # A page may end inside a block, which has to be fed again from its start.
+        return PrefixHit(cached[:num_whole], tail, length // prefix.block * prefix.block)
 
-    def add(self, opening: Opening, pages: Sequence[int]) -> None:
-        """Remember the pages of an opening; what is known already stays."""
-        for name, page in zip(opening.names, pages, strict=False):
-            if name not in self._pages:
-                self._pages[name] = page
+    def add(self, prefix: PrefixKey, pages: Sequence[int]) -> None:
+        """Add the pages of a prefix; keys that are cached keep their page."""
+        for key, page in zip(prefix.pages, pages, strict=False):
+            if key not in self._pages:
+                self._pages[key] = page
                 self._pool.share([page])
 
     def release(self) -> None:
-        """Give up the pages that nobody else owns."""
-        idle = [name for name, page in self._pages.items() if self._pool.num_owners(page) == 1]
-        self._pool.give_back([self._pages.pop(name) for name in idle])
+        """Give back the pages that have no other owner."""
+        idle = [key for key, page in self._pages.items() if self._pool.num_owners(page) == 1]
+        self._pool.give_back([self._pages.pop(key) for key in idle])
 
     def clear(self) -> None:
-        """Forget everything, and give up the pages."""
+        """Give back every page."""
         self._pool.give_back(list(self._pages.values()))
         self._pages = {}

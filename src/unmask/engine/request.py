@@ -1,39 +1,39 @@
-"""A request as the host knows it: the question, how it is sampled, and how much room it takes."""
+"""A request: the prompt, its sampling parameters, and how many positions it takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unmask.engine.prefix_cache import Opening
+from unmask.engine.prefix_cache import PrefixKey
 from unmask.models.spec import ModelSpec
 from unmask.types import Prompt, SamplingParams
 
-# Shorter prompts are fed by each answer: waiting for another one's would take longer.
+# Each response feeds a shorter prompt itself: waiting for another request's pages would take longer.
 MIN_SHARED = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One response to be written.
+    """One response to write.
 
     Attributes:
-        number: the engine's name for it, in the order of submission.
+        id: in the order of submission.
         prompt: with `token_ids` filled in.
         sampling: with `block_size` and `stop_token_ids` filled in.
-        is_full: whether the model sees the whole canvas at once.
-        opening: the beginning of the prompt whose keys and values others may read, if there is one.
+        is_full: whether attention is full.
+        prefix: the beginning of the prompt that other requests may share, if it is long enough.
         streams: whether ticks return its tokens as its blocks are finished.
     """
 
-    number: int
+    id: int
     prompt: Prompt
     sampling: SamplingParams
     is_full: bool
-    opening: Opening | None = None
+    prefix: PrefixKey | None = None
     streams: bool = False
 
     @property
     def block(self) -> int:
-        """Slots per diffusion block."""
+        """Positions per diffusion block."""
         assert self.sampling.block_size is not None
         return self.sampling.block_size
 
@@ -45,31 +45,31 @@ class Request:
 
     @property
     def max_length(self) -> int:
-        """Positions it can come to hold: prompt and response, in whole blocks unless attention is full."""
+        """Most positions it takes: prompt and response, in whole blocks unless attention is full."""
         length = len(self.prompt.token_ids) + self.sampling.max_tokens
         return length if self.is_full else -(-length // self.block) * self.block
 
     @property
     def first_length(self) -> int:
-        """Positions it needs room for when it starts: its prompt and two blocks, or the whole canvas."""
+        """Positions it needs pages for at its start: prompt and two blocks, or the whole canvas."""
         if self.is_full:
             return self.max_length
         return min(self.first_block + 2 * self.block, self.max_length)
 
 
-def opening_of(token_ids: Sequence[int], block: int, spec: ModelSpec) -> Opening | None:
-    """Return what others may read of a prompt: its whole blocks, where they are enough to matter.
+def prefix_key_of(prompt: Prompt, block: int, spec: ModelSpec) -> PrefixKey | None:
+    """Return the key of a prompt's whole blocks; `None` where there are too few to share.
 
-    A shifted model reads a block's first slot off the row before, which must then be fed.
+    A shifted model reads a block's first position off the row before it, which must then be fed.
     """
-    length = (len(token_ids) - int(spec.is_shifted)) // block * block
+    length = (len(prompt.token_ids) - int(spec.is_shifted)) // block * block
     if spec.is_full or length < MIN_SHARED:
         return None
-    return Opening.of(token_ids[:length], block)
+    return PrefixKey.of(prompt, length, block)
 
 
 def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> SamplingParams:
-    """Fill in what the request left to the model.
+    """Return the parameters with the model's defaults filled in.
 
     Raises:
         ValueError: if prompt and response, in whole blocks, cannot fit the model; the prompt's ids
@@ -90,7 +90,7 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
     if not -(2**63) <= sampling.seed < 2**63:
         raise ValueError(
             f"seed = {sampling.seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
-            "derive_seed makes one of any int"
+            "derive_seed makes one from any int"
         )
     stops = spec.eos_ids if sampling.stop_token_ids is None else sampling.stop_token_ids
     block = sampling.block_size or spec.block_size or sampling.max_tokens
@@ -107,7 +107,7 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
 
 
 def _check_blocks(length: int, block: int, most: int) -> None:
-    """Refuse positions whose last block reaches past the model: blocks are written whole."""
+    """Refuse a length whose last block ends past the model's: blocks are written whole."""
     rounded = -(-length // block) * block
     if rounded > most:
         raise ValueError(

@@ -1,51 +1,51 @@
-"""The scheduler: which requests run, in which slot, on which pages. First come, first served.
+"""The scheduler: which requests run, at which sequence index, on which pages. First come, first served.
 
-A request is let in when a slot is free and there are pages for its prompt and its first blocks, and
-grows page by page as it writes. When none is left, the index of shared prompts gives up its own, and
-then the youngest sequence gives its pages back and waits in its slot; it feeds its text again later
-and goes on as if nothing had happened. One sequence alone always fits (`Engine.resolve` refuses what
-does not), and the oldest is never interrupted, so every request ends.
+A request is admitted when a sequence index is free and there are pages for its prompt and its first
+blocks; it takes more pages as it grows. When no page is left, the prefix index releases its own, and then
+the youngest sequence is preempted: it gives its pages back, keeps its index, feeds its tokens again later
+and continues as if it had never stopped. A single sequence always fits (`Engine.resolve` refuses requests
+that do not), and the oldest is never preempted, so every request ends.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 
 from unmask.engine.pages import PagePool, num_pages
-from unmask.engine.prefix_cache import NOTHING, Beginning, Opening, PrefixIndex
+from unmask.engine.prefix_cache import NO_HIT, PrefixHit, PrefixIndex, PrefixKey
 from unmask.engine.request import Request
 
 
 @dataclass(slots=True)
 class Running:
-    """A request in a slot.
+    """A running request.
 
     Attributes:
-        request: what is written.
-        pages: its pages, in order; none while it is interrupted.
-        feeds: the opening that it feeds for others as well, until that is in the index.
+        request: the request.
+        pages: its pages, in order; none while it is preempted.
+        feeds: the prefix that it computes for other requests too, until that is in the index.
         committed: response tokens of its finished blocks, if it streams or has stop texts.
     """
 
     request: Request
     pages: list[int] = field(default_factory=list)
-    feeds: Opening | None = None
+    feeds: PrefixKey | None = None
     committed: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A sequence that begins, or goes on after an interruption.
+    """A sequence that starts, or resumes after preemption.
 
     Attributes:
-        slot: where its state stands.
-        request: what is written.
+        index: its row of the state.
+        request: the request.
         pages: its pages.
-        cached: tokens whose keys and values they hold already.
+        cached: tokens whose keys and values the pages hold already.
         copied: a page to copy into another before it is read: `(source, target)`.
-        is_new: whether its state is still to be laid out.
+        is_new: whether its state has to be initialised.
     """
 
-    slot: int
+    index: int
     request: Request
     pages: list[int]
     cached: int
@@ -54,43 +54,43 @@ class Start:
 
 
 class Scheduler:
-    """Waiting and running requests, and whose the pages are.
+    """Waiting and running requests, and their pages.
 
     Attributes:
-        waiting: requests without a slot.
-        running: slot to request.
+        waiting: requests without a sequence index.
+        running: sequence index to request.
     """
 
-    def __init__(self, pool: PagePool, max_slots: int) -> None:
-        """Start with every slot free."""
+    def __init__(self, pool: PagePool, max_sequences: int) -> None:
+        """Start with every sequence index free."""
         self.pool = pool
         self.index = PrefixIndex(pool)
         self.waiting: deque[Request] = deque()
         self.running: dict[int, Running] = {}
-        self._being_fed: set[bytes] = set()  # names of pages
-        self._free = list(range(max_slots))[::-1]
+        self._being_fed: set[bytes] = set()  # keys of pages
+        self._free = list(range(max_sequences))[::-1]
 
     def add(self, request: Request) -> None:
         """Queue a request."""
         self.waiting.append(request)
 
-    def interrupted(self) -> list[int]:
-        """Return the slots of interrupted sequences, the oldest first."""
-        slots = [slot for slot, run in self.running.items() if not run.pages]
-        return sorted(slots, key=lambda slot: self.running[slot].request.number)
+    def preempted(self) -> list[int]:
+        """Return the indices of preempted sequences, the oldest first."""
+        indices = [index for index, run in self.running.items() if not run.pages]
+        return sorted(indices, key=lambda index: self.running[index].request.id)
 
     def choose(self, lengths: dict[int, int]) -> list[Start]:
-        """Let in as many sequences as there are slots and pages for, interrupted ones first.
+        """Admit as many sequences as there are indices and pages for, preempted ones first.
 
         Args:
-            lengths: tokens that each interrupted sequence needs room for.
+            lengths: tokens that each preempted sequence needs room for.
         """
         starts: list[Start] = []
-        for slot in self.interrupted():
-            run = self.running[slot]
-            if not self._has_room(run.request, lengths[slot], starts):
+        for index in self.preempted():
+            run = self.running[index]
+            if not self._has_room(run.request, lengths[index], starts):
                 return starts
-            start = self._start(slot, run.request, lengths[slot], is_new=False)
+            start = self._start(index, run.request, lengths[index], is_new=False)
             run.pages = start.pages
             starts.append(start)
         held: deque[Request] = deque()
@@ -103,37 +103,37 @@ class Scheduler:
                 break
             start = self._start(self._free.pop(), request, request.first_length, is_new=True)
             starts.append(start)
-            self.running[start.slot] = Running(request, start.pages)
-            self._watch(self.running[start.slot])
+            self.running[start.index] = Running(request, start.pages)
+            self._watch(self.running[start.index])
             self.waiting.popleft()
         self.waiting.extendleft(reversed(held))
         return starts
 
     def withdraw(self, starts: list[Start]) -> None:
-        """Take back what `choose` returned last: the sequences wait as before."""
+        """Undo the last `choose`: its sequences wait as before."""
         for start in reversed(starts):
-            run = self.running[start.slot]
+            run = self.running[start.index]
             if start.is_new:
-                self.finish([start.slot])
+                self.finish([start.index])
                 self.waiting.appendleft(run.request)
             else:
-                self._interrupt(start.slot)
+                self._preempt(start.index)
 
-    def _known(self, request: Request) -> Beginning:
-        return self.index.find(request.opening) if request.opening else NOTHING
+    def _find_prefix(self, request: Request) -> PrefixHit:
+        return self.index.find(request.prefix) if request.prefix else NO_HIT
 
     def _gains_by_waiting(self, request: Request) -> bool:
-        """Say whether somebody is computing what comes next in the beginning of this one's prompt."""
-        return bool(request.opening) and self.index.next_name(request.opening) in self._being_fed
+        """Return whether a running sequence is already prefilling this prompt's next shared page."""
+        return bool(request.prefix) and self.index.next_page(request.prefix) in self._being_fed
 
     def _has_room(self, request: Request, length: int, starts: list[Start]) -> bool:
-        """Say whether there are pages for `length` tokens of a request, and one more for each that runs.
+        """Return whether there are pages for `length` tokens, and one more per running sequence.
 
         Args:
-            request: whose known pages are there already.
-            length: of what it needs room for.
-            starts: what was chosen with it; while one of them waits to copy a page of the index, that
-                gives up none to make room.
+            request: its cached pages need no room.
+            length: tokens it needs room for.
+            starts: sequences chosen with it. While one of them has a page of the index to copy, the
+                index releases none.
         """
         if self._can_take(request, length):
             return True
@@ -143,28 +143,28 @@ class Scheduler:
         return self._can_take(request, length)
 
     def _can_take(self, request: Request, length: int) -> bool:
-        active = sum(bool(run.pages) for run in self.running.values())
-        known = len(self._known(request).pages)
-        return self.pool.can_take(num_pages(length) - known + active)
+        num_active = sum(bool(run.pages) for run in self.running.values())
+        num_cached = len(self._find_prefix(request).pages)
+        return self.pool.can_take(num_pages(length) - num_cached + num_active)
 
     def _watch(self, run: Running) -> None:
-        """Let others wait for what a sequence has yet to feed of its prompt."""
-        opening = run.request.opening
-        if opening and self.index.next_name(opening) is not None:
-            run.feeds = opening
-            self._being_fed.update(opening.names)
+        """Let other requests wait for the pages that a sequence is going to prefill."""
+        prefix = run.request.prefix
+        if prefix and self.index.next_page(prefix) is not None:
+            run.feeds = prefix
+            self._being_fed.update(prefix.pages)
 
     def _unwatch(self, run: Running) -> None:
         if run.feeds:
-            self._being_fed.difference_update(run.feeds.names)
+            self._being_fed.difference_update(run.feeds.pages)
         run.feeds = None
 
-    def _start(self, slot: int, request: Request, length: int, is_new: bool) -> Start:
-        known = self._known(request)
-        self.pool.share(known.pages)
-        fresh = self.pool.take(num_pages(length) - len(known.pages))
-        copied = None if known.tail is None else (known.tail, fresh[0])
-        return Start(slot, request, known.pages + fresh, known.length, copied, is_new)
+    def _start(self, index: int, request: Request, length: int, is_new: bool) -> Start:
+        hit = self._find_prefix(request)
+        self.pool.share(hit.pages)
+        fresh = self.pool.take(num_pages(length) - len(hit.pages))
+        copied = None if hit.tail is None else (hit.tail, fresh[0])
+        return Start(index, request, hit.pages + fresh, hit.length, copied, is_new)
 
     def grow(self, lengths: dict[int, int]) -> tuple[dict[int, list[int]], list[int]]:
         """Give running sequences the pages they need, the oldest first.
@@ -173,86 +173,88 @@ class Scheduler:
             lengths: tokens that sequences need room for.
 
         Returns:
-            Slot to all its pages where they changed, and the slots interrupted to make room.
+            Sequence index to all its pages where they changed, and the indices preempted to make room.
         """
         grown: dict[int, list[int]] = {}
         stopped: list[int] = []
         short = [
-            slot
-            for slot, length in lengths.items()
-            if self.running[slot].pages and num_pages(length) > len(self.running[slot].pages)
+            index
+            for index, length in lengths.items()
+            if self.running[index].pages and num_pages(length) > len(self.running[index].pages)
         ]
-        for slot in sorted(short, key=lambda slot: self.running[slot].request.number):
-            run = self.running[slot]
-            missing = num_pages(lengths[slot]) - len(run.pages)
-            if slot in stopped:
+        for index in sorted(short, key=lambda index: self.running[index].request.id):
+            run = self.running[index]
+            missing = num_pages(lengths[index]) - len(run.pages)
+            if index in stopped:
                 continue
-            stopped += self._make_room(missing, slot)
-            if slot not in stopped:
+            stopped += self._make_room(missing, index)
+            if index not in stopped:
                 run.pages += self.pool.take(missing)
-                grown[slot] = run.pages
-        return {slot: pages for slot, pages in grown.items() if slot not in stopped}, stopped
+                grown[index] = run.pages
+        return {index: pages for index, pages in grown.items() if index not in stopped}, stopped
 
-    def _make_room(self, count: int, slot: int) -> list[int]:
-        """Free pages for a sequence: the index's, then those of the youngest, itself included."""
+    def _make_room(self, count: int, index: int) -> list[int]:
+        """Free pages for a sequence: those of the prefix index, then those of the youngest sequences.
+
+        The sequence itself may be one of them.
+        """
         if not self.pool.can_take(count):
             self.index.release()
         stopped: list[int] = []
-        while not self.pool.can_take(count) and slot not in stopped:
-            with_pages = [s for s, run in self.running.items() if run.pages]
-            youngest = max(with_pages, key=lambda s: self.running[s].request.number)
-            self._interrupt(youngest)
-            self.index.release()  # what it shared is nobody's now
+        while not self.pool.can_take(count) and index not in stopped:
+            with_pages = [i for i, run in self.running.items() if run.pages]
+            youngest = max(with_pages, key=lambda i: self.running[i].request.id)
+            self._preempt(youngest)
+            self.index.release()  # pages that it shared with the index alone
             stopped.append(youngest)
         return stopped
 
-    def _interrupt(self, slot: int) -> None:
-        run = self.running[slot]
+    def _preempt(self, index: int) -> None:
+        run = self.running[index]
         self.pool.give_back(run.pages)
         run.pages = []
         self._unwatch(run)
 
-    def unpublished(self) -> list[int]:
-        """Return the slots whose prompts others wait for."""
+    def prefilling(self) -> list[int]:
+        """Return the indices of sequences whose prompts are to be added to the prefix index."""
         if not self._being_fed:
             return []
-        return [slot for slot, run in self.running.items() if run.feeds]
+        return [index for index, run in self.running.items() if run.feeds]
 
-    def publish(self, slots: list[int]) -> None:
-        """Remember the prompts of sequences that have fed them."""
-        for slot in slots:
-            run = self.running[slot]
+    def index_prefixes(self, indices: list[int]) -> None:
+        """Add the prompts of sequences that have fed them to the prefix index."""
+        for index in indices:
+            run = self.running[index]
             if run.feeds:
                 self.index.add(run.feeds, run.pages)
                 self._unwatch(run)
 
-    def finish(self, slots: list[int]) -> list[Request]:
-        """Free the slots and the pages of sequences that ended, and return their requests."""
-        finished = [self.running.pop(slot) for slot in slots]
-        for slot, run in zip(slots, finished, strict=True):
+    def finish(self, indices: list[int]) -> None:
+        """Free the indices and the pages of sequences that ended."""
+        for index in indices:
+            run = self.running.pop(index)
             self._unwatch(run)
             self.pool.give_back(run.pages)
-            self._free.append(slot)
-        return [run.request for run in finished]
+            self._free.append(index)
 
-    def drop(self, number: int) -> int | None:
-        """Forget one request; return the slot it ran in, if it ran.
+    def drop(self, request_id: int) -> int | None:
+        """Remove one request; return its sequence index if it was running.
 
         Raises:
-            ValueError: if no request of that number waits or runs.
+            ValueError: if no such request waits or runs.
         """
         for request in self.waiting:
-            if request.number == number:
+            if request.id == request_id:
                 self.waiting.remove(request)
                 return None
-        for slot, run in self.running.items():
-            if run.request.number == number:
-                self.finish([slot])
-                return slot
-        raise ValueError(f"request {number}: neither waiting nor running")
+        for index, run in self.running.items():
+            if run.request.id == request_id:
+                self.finish([index])
+                return index
+        raise ValueError(f"request {request_id}: neither waiting nor running")
 
     def clear(self) -> None:
-        """Forget every request and every shared prompt."""
+        """Remove every request and every shared prompt."""
         self.finish(list(self.running))
         self.waiting.clear()
         self.index.clear()

@@ -1,12 +1,12 @@
-"""The state of the running sequences: one record of tensors, changed in place by one function.
+"""The state of the running sequences: one record of tensors, changed in place by `advance`.
 
-A sequence stands in one place only: its current block starts at `start`, and its pages hold the clean
-keys and values of everything before `cached`. What a tick feeds follows from that (`engine/batch_plan.py`):
-the prompt, a block, or a finished block together with the next one. A row of block k never sees
-block k + 1, so its keys equal those of a commit of its own.
+The current block of a sequence starts at `start`, and its pages hold the clean keys and values of everything
+before `cached`. What a tick feeds follows from these two (`engine/batch_plan.py`): the prompt, a block, or
+a finished block together with the next one. A row of block k never sees block k + 1, so its keys equal
+those of a separate commit.
 
-Every column has as many rows as there are slots, used or not, and the text columns end in one place
-that is never read: what has nowhere to go is written there. So shapes do not depend on what runs.
+Every column has one row per sequence index, used or not, and the columns per position end in one scrap
+position that is never read: padding is written there. So shapes do not depend on what runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,43 +17,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
-from unmask.diffusion.sampling_tensors import Rules
+from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.unmask import Block, Reveal, open_now, reveal
 from unmask.engine.pages import SCRAP
 from unmask.engine.request import Request
+from unmask.types import Trajectory
 
 
 @dataclass(slots=True)
-class Slots:
-    """`n` places for running sequences; `L` positions, one of them for scrap.
+class SequenceState:
+    """Rows for `n` running sequences; `L` positions, the last of them scrap.
 
     Attributes:
         tokens: `(n, L)` token ids, the mask id where nothing is revealed.
         step_map: `(n, L)` denoising step that revealed each; 0 for prompt and mask.
-        logprobs: `(n, L)` log-probability when revealed, under the proposal.
-        raw_logprobs: `(n, L)` the same under the model's own distribution.
+        logprobs: `(n, L)` log-probability under the proposal when revealed.
+        raw_logprobs: `(n, L)` log-probability under the model's own distribution when revealed.
         entropies: `(n, L)` entropy of that distribution.
         table: `(n, pages)` the pages of each sequence, in order.
-        active: `(n,)` bool, whether a sequence runs here.
-        number: `(n,)` its request's number: lower came first.
-        num_prompt: `(n,)`.
-        max_tokens: `(n,)`.
-        canvas_end: `(n,)` where the canvas ends at the latest.
+        active: `(n,)` bool, whether the sequence runs.
+        request_id: `(n,)` id of its request, ascending in the order of submission.
+        num_prompt: `(n,)` `P`.
+        max_tokens: `(n,)` most response tokens.
+        canvas_end: `(n,)` end of the longest canvas it may have.
         stop_ids: `(n, stops)`, padded with -1.
         block: `(n,)`, `K` of each sequence.
         start: `(n,)` first position of the current block.
         cached: `(n,)` positions whose clean keys and values the pages hold.
-        num_masks: `(n,)` masks of the current block when it began.
+        num_masks: `(n,)` masks of the current block before its first step.
         step: `(n,)` denoising steps taken.
-        step_in_block: `(n,)` number of the next step of the current block's schedule.
+        step_in_block: `(n,)` index of the next step in the current block's schedule.
         is_fresh: `(n,)` bool, whether the current block, or sub-block, has not been denoised yet.
         edits_left: `(n,)` passes that may still edit the block once it has no masks.
         revised: `(n,)` bool, whether a written token changed.
         forwards: `(n,)` forward passes taken.
-        num_response: `(n,)` tokens of the response once it ended; 0 before, -1 where logits were not
-            numbers.
-        is_stop: `(n,)` bool, whether a stop token ended it, not `max_tokens`.
-        rules: sampling parameters.
+        num_response: `(n,)` `R` once the response ended; 0 before, -1 where logits were not finite.
+        is_stop: `(n,)` bool, whether a stop token or text ended it rather than `max_tokens`.
+        sampling: sampling parameters.
     """
 
     tokens: Tensor
@@ -63,7 +63,7 @@ class Slots:
     entropies: Tensor
     table: Tensor
     active: Tensor
-    number: Tensor
+    request_id: Tensor
     num_prompt: Tensor
     max_tokens: Tensor
     canvas_end: Tensor
@@ -80,21 +80,21 @@ class Slots:
     forwards: Tensor
     num_response: Tensor
     is_stop: Tensor
-    rules: Rules
+    sampling: SamplingTensors
 
     def set(self, **columns: Tensor) -> None:
-        """Replace columns by new values, in place."""
+        """Overwrite columns, in place."""
         for name, values in columns.items():
             getattr(self, name).copy_(values)
 
-    def put(self, index: Tensor, rows: "Slots") -> None:
-        """Put the sequences of `rows` into the slots `index`."""
+    def put(self, index: Tensor, rows: "SequenceState") -> None:
+        """Write the sequences of `rows` to the rows `index`, in place."""
         for name in COLUMNS:
             getattr(self, name).index_copy_(0, index, getattr(rows, name))
-        self.rules.put(index, rows.rules)
+        self.sampling.put(index, rows.sampling)
 
-    def grown(self, count: int, widths: Mapping[str, int]) -> "Slots":
-        """Return a copy of the state, with room for more slots and wider columns."""
+    def grown(self, count: int, widths: Mapping[str, int]) -> "SequenceState":
+        """Return a copy of the state with `count` rows and wider columns."""
 
         def pad(name: str) -> Tensor:
             column = getattr(self, name)
@@ -104,23 +104,25 @@ class Slots:
             return F.pad(column, more, value=FILL.get(name, 0)) if any(more) else column.clone()
 
         columns = {name: pad(name) for name in COLUMNS}
-        return Slots(**columns, rules=self.rules.grown(count))
+        return SequenceState(**columns, sampling=self.sampling.grown(count))
 
 
-COLUMNS = tuple(field.name for field in fields(Slots) if field.name != "rules")
-TEXTS = ("tokens", "step_map", "logprobs", "raw_logprobs", "entropies")
-# What new room holds where 0 would mean something: block sizes are divided by, and token 0 is a token.
+COLUMNS = tuple(field.name for field in fields(SequenceState) if field.name != "sampling")
+# The columns that become fields of a trajectory, one entry per position.
+PER_POSITION = ("tokens", "step_map", "logprobs", "raw_logprobs", "entropies")
+RESULTS = (*PER_POSITION, "start", "forwards", "revised", "num_response", "is_stop")
+# Padding where 0 would have a meaning: block sizes are divisors, and 0 is a token id.
 FILL = {"block": 1, "stop_ids": -1}
 
 
-def open_slots(
+def open_sequences(
     requests: Sequence[Request], widths: Mapping[str, int], conventions: Conventions
-) -> Slots:
+) -> SequenceState:
     """Return the state of new requests: prompt in place, first block masked, nothing cached, no pages.
 
     Args:
         requests: one per row.
-        widths: of the columns that have one: `tokens` (with the scrap place), `stop_ids`, `table`.
+        widths: of the two-dimensional columns `tokens` (scrap position included), `stop_ids`, `table`.
         conventions: the model's.
     """
     device, count = conventions.drawable.device, len(requests)
@@ -137,10 +139,10 @@ def open_slots(
     canvas_end = column([r.max_length for r in requests])
     zero, no = torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
     tokens = rows([r.prompt.token_ids for r in requests], widths["tokens"], conventions.mask_id)
-    rules = Rules.of([r.sampling for r in requests], device)
-    # Log-probabilities keep the widest number format a model may have; the memory is small.
+    sampling = SamplingTensors.of([r.sampling for r in requests], device)
+    # fp64 holds the log-probabilities of a model of any number format; the memory is small.
     unwritten = torch.zeros(tokens.shape, dtype=torch.float64, device=device)
-    return Slots(
+    return SequenceState(
         tokens=tokens,
         step_map=torch.zeros_like(tokens),
         logprobs=unwritten,
@@ -148,7 +150,7 @@ def open_slots(
         entropies=unwritten,
         table=torch.full((count, widths["table"]), SCRAP, dtype=torch.int64, device=device),
         active=~no,
-        number=column([r.number for r in requests]),
+        request_id=column([r.id for r in requests]),
         num_prompt=num_prompt,
         max_tokens=column([r.sampling.max_tokens for r in requests]),
         canvas_end=canvas_end,
@@ -160,95 +162,95 @@ def open_slots(
         step=zero,
         step_in_block=zero,
         is_fresh=~no,
-        edits_left=rules.max_edit_steps,
+        edits_left=sampling.max_edit_steps,
         revised=no,
         forwards=zero,
         num_response=zero,
         is_stop=no,
-        rules=rules,
+        sampling=sampling,
     )
 
 
-def block_positions(slots: Slots, width: int) -> tuple[Tensor, Tensor]:
-    """Return `(n, K)` positions of the current blocks, and which columns belong to each sequence's own block.
+def block_positions(state: SequenceState, width: int) -> tuple[Tensor, Tensor]:
+    """Return `(n, K)` positions of the current blocks, and `(n, K)` bool, which columns are in the block.
 
-    Other columns are at the scrap place.
+    `K` is the widest block; columns past a sequence's own block have the scrap position.
     """
-    column = torch.arange(width, device=slots.start.device)
-    positions = slots.start[:, None] + column
-    in_block = (column < slots.block[:, None]) & (positions < slots.canvas_end[:, None])
-    return torch.where(in_block, positions, slots.tokens.shape[1] - 1), in_block
+    column = torch.arange(width, device=state.start.device)
+    positions = state.start[:, None] + column
+    in_block = (column < state.block[:, None]) & (positions < state.canvas_end[:, None])
+    return torch.where(in_block, positions, state.tokens.shape[1] - 1), in_block
 
 
-def hidden_slots(slots: Slots, width: int) -> Tensor:
-    """Return `(n, K)` bool: the slots of the current blocks that are still masked."""
-    positions, in_block = block_positions(slots, width)
-    is_written = slots.step_map.gather(1, positions) > 0
-    is_response = positions >= slots.num_prompt[:, None]
-    return in_block & ~is_written & is_response & slots.active[:, None]
+def hidden_positions(state: SequenceState, width: int) -> Tensor:
+    """Return `(n, K)` bool: the positions of the current blocks that are still masked."""
+    positions, in_block = block_positions(state, width)
+    is_written = state.step_map.gather(1, positions) > 0
+    is_response = positions >= state.num_prompt[:, None]
+    return in_block & ~is_written & is_response & state.active[:, None]
 
 
 def may_change(
-    slots: Slots, positions: Tensor, in_block: Tensor, conventions: Conventions
+    state: SequenceState, positions: Tensor, in_block: Tensor, conventions: Conventions
 ) -> Tensor:
-    """Return `(n, K)` bool: the slots that a request which revises may write again.
+    """Return `(n, K)` bool: the positions that a request which revises may write again.
 
-    A slot that is read off the block before depends on nothing written since.
+    A position predicted by the block before is excluded: nothing written since changes its prediction.
     """
-    is_response = in_block & (positions >= slots.num_prompt[:, None])
+    is_response = in_block & (positions >= state.num_prompt[:, None])
     if conventions.first_is_alone:
-        return is_response & (positions > slots.start[:, None])
+        return is_response & (positions > state.start[:, None])
     return is_response
 
 
 def advance(
-    slots: Slots,
+    state: SequenceState,
     logits: Tensor,
     block: Block,
     rows: tuple[Tensor, Tensor],
     conventions: Conventions,
 ) -> None:
-    """Take one denoising step: reveal slots, find responses that ended, move on from finished blocks.
+    """Take one denoising step: reveal tokens, find responses that ended, go on from finished blocks.
 
     Args:
-        slots: changed in place.
-        logits: `(>= S, V)`, one row per scored slot.
-        block: the current blocks, from `feed.plan_block`.
-        rows: the slot and the column `(S,)` of each scored slot.
+        state: the running sequences, changed in place.
+        logits: `(>= S, V)`, one row per scored position, then padding.
+        block: the current blocks, from `batch_plan.plan_block`.
+        rows: sequence index and column `(S,)` of each scored position.
         conventions: the model's.
     """
     width = block.hidden.shape[1]
-    result = reveal(logits, block, rows, slots.rules, conventions.drawable)
-    denoises = block.hidden.any(-1) | (block.written.any(-1) & slots.rules.revises)
-    write(slots, result, block, conventions.mask_id)
-    remaining = hidden_slots(slots, width)
-    # A sub-block that opens is fed whole, like a block.
-    opens = block.hidden.any(-1) & ~(open_now(remaining, slots.rules) & block.hidden).any(-1)
-    slots.set(step=slots.step + denoises, is_fresh=slots.is_fresh | opens)
-    positions, in_block = block_positions(slots, width)
-    is_settled = slots.edits_left == 0
-    if slots.rules.needs.revises:
-        is_settled |= ~may_change(slots, positions, in_block, conventions).any(-1)
+    result = reveal(logits, block, rows, state.sampling, conventions.drawable)
+    denoises = block.hidden.any(-1) | (block.written.any(-1) & state.sampling.revises)
+    write(state, result, block, conventions.mask_id)
+    remaining = hidden_positions(state, width)
+    # A sub-block is fed whole when it opens, like a block.
+    opens = block.hidden.any(-1) & ~(open_now(remaining, state.sampling) & block.hidden).any(-1)
+    state.set(step=state.step + denoises, is_fresh=state.is_fresh | opens)
+    positions, in_block = block_positions(state, width)
+    is_settled = state.edits_left == 0
+    if state.sampling.needs.revises:
+        is_settled |= ~may_change(state, positions, in_block, conventions).any(-1)
     is_finished = denoises & ~remaining.any(-1) & is_settled
-    may_end = torch.where(slots.rules.revises, is_finished, denoises)
-    num_response, is_stop = find_ends(slots, remaining | ~in_block, may_end)
+    may_end = torch.where(state.sampling.revises, is_finished, denoises)
+    num_response, is_stop = find_ends(state, remaining | ~in_block, may_end)
     is_broken = (result.chosen & ~result.raw_logprobs.isfinite()).any(-1)
     num_response = torch.where(is_broken, -1, num_response)
-    slots.set(
-        # What was said of a sequence that ended stays, until somebody has read it.
-        num_response=torch.where(slots.num_response == 0, num_response, slots.num_response),
-        is_stop=slots.is_stop | is_stop,
+    state.set(
+        # Keep the length of a finished sequence until the host has collected it.
+        num_response=torch.where(state.num_response == 0, num_response, state.num_response),
+        is_stop=state.is_stop | is_stop,
     )
-    slots.set(active=slots.active & (slots.num_response == 0))
-    next_block(slots, is_finished & slots.active)
+    state.set(active=state.active & (state.num_response == 0))
+    next_block(state, is_finished & state.active)
 
 
-def write(slots: Slots, result: Reveal, block: Block, mask_id: int) -> None:
-    """Put a step's reveals, edits and masks in place."""
+def write(state: SequenceState, result: Reveal, block: Block, mask_id: int) -> None:
+    """Write a step's reveals, edits and new masks."""
     edited = (result.chosen & block.written).any(-1)
-    is_settling = (block.written.any(-1) & ~block.hidden.any(-1)) & slots.rules.revises
-    left = torch.where(edited, slots.edits_left - 1, 0).clamp(min=0)
-    steps = (slots.step + 1)[:, None].expand(block.positions.shape)
+    is_settling = (block.written.any(-1) & ~block.hidden.any(-1)) & state.sampling.revises
+    left = torch.where(edited, state.edits_left - 1, 0).clamp(min=0)
+    steps = (state.step + 1)[:, None].expand(block.positions.shape)
     for name, values, empty in (
         ("tokens", result.tokens, mask_id),
         ("step_map", steps, 0),
@@ -256,51 +258,98 @@ def write(slots: Slots, result: Reveal, block: Block, mask_id: int) -> None:
         ("raw_logprobs", result.raw_logprobs, 0),
         ("entropies", result.entropy, 0),
     ):
-        text = getattr(slots, name)
-        held = text.gather(1, block.positions)
-        new = torch.where(result.chosen, values.to(text.dtype), held)
-        text.scatter_(1, block.positions, new.masked_fill(result.remasked, empty))
-    slots.set(
-        edits_left=torch.where(is_settling, left, slots.edits_left),
-        revised=slots.revised | edited | result.remasked.any(-1),
+        column = getattr(state, name)  # (n, L)
+        held = column.gather(1, block.positions)  # (n, K)
+        new = torch.where(result.chosen, values.to(column.dtype), held)
+        column.scatter_(1, block.positions, new.masked_fill(result.remasked, empty))
+    state.set(
+        edits_left=torch.where(is_settling, left, state.edits_left),
+        revised=state.revised | edited | result.remasked.any(-1),
     )
 
 
-def find_ends(slots: Slots, is_open: Tensor, may_end: Tensor) -> tuple[Tensor, Tensor]:
-    """Return `(n,)` the length of responses that end now, 0 for the others, and whether at a stop token.
+def find_ends(state: SequenceState, is_open: Tensor, may_end: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `(n,)` the lengths of responses that end now, 0 for the others, and which end at a stop token.
 
-    A response ends at a stop token, or at `max_tokens`, with everything left of it decided.
+    A response ends at a stop token, or at `max_tokens`, once everything left of it is decided.
 
     Args:
-        slots: after this tick's reveals.
-        is_open: `(n, K)` columns of the block that are undecided, or past it.
+        state: after this tick's reveals.
+        is_open: `(n, K)` bool, columns that are undecided, or past the block.
         may_end: `(n,)` whether the response may end with this tick.
     """
-    positions, _ = block_positions(slots, is_open.shape[1])
-    tokens = slots.tokens.gather(1, positions)
-    is_stop = (tokens[..., None] == slots.stop_ids[:, None]).any(-1)
-    is_stop &= ~is_open & (positions >= slots.num_prompt[:, None])
+    positions, _ = block_positions(state, is_open.shape[1])
+    tokens = state.tokens.gather(1, positions)
+    is_stop = (tokens[..., None] == state.stop_ids[:, None]).any(-1)  # (n, K, stops) -> (n, K)
+    is_stop &= ~is_open & (positions >= state.num_prompt[:, None])
     first_open, first_stop = _leading_false(is_open), _leading_false(is_stop)
-    room = slots.num_prompt + slots.max_tokens - slots.start
+    room = state.num_prompt + state.max_tokens - state.start
     stops = may_end & (first_stop < first_open) & (first_stop < room)
     fills = may_end & (first_open >= room)
-    at_stop = slots.start + first_stop + 1 - slots.num_prompt
-    return torch.where(stops, at_stop, torch.where(fills, slots.max_tokens, 0)), stops
+    at_stop = state.start + first_stop + 1 - state.num_prompt
+    return torch.where(stops, at_stop, torch.where(fills, state.max_tokens, 0)), stops
 
 
 def _leading_false(mask: Tensor) -> Tensor:
-    """Return how many False stand before the first True of each row."""
+    """Return the number of False before the first True of each row."""
     return (~mask).long().cumprod(-1).sum(-1)
 
 
-def next_block(slots: Slots, moves: Tensor) -> None:
-    """Move the sequences `moves (n,)` on to their next block, all masks."""
-    start = slots.start + slots.block * moves
-    num_masks = torch.minimum(slots.block, slots.canvas_end - start)
-    slots.set(
+def next_block(state: SequenceState, moves: Tensor) -> None:
+    """Advance the sequences `moves (n,)` bool to their next block, all masks."""
+    start = state.start + state.block * moves
+    num_masks = torch.minimum(state.block, state.canvas_end - start)
+    state.set(
         start=start,
-        num_masks=torch.where(moves, num_masks, slots.num_masks),
-        step_in_block=slots.step_in_block.masked_fill(moves, 0),
-        is_fresh=slots.is_fresh | moves,
-        edits_left=torch.where(moves, slots.rules.max_edit_steps, slots.edits_left),
+        num_masks=torch.where(moves, num_masks, state.num_masks),
+        step_in_block=state.step_in_block.masked_fill(moves, 0),
+        is_fresh=state.is_fresh | moves,
+        edits_left=torch.where(moves, state.sampling.max_edit_steps, state.edits_left),
+    )
+
+
+def read_finished(
+    state: SequenceState, indices: Sequence[int], requests: Sequence[Request], policy_version: int
+) -> list[Trajectory | ValueError]:
+    """Return the trajectories of sequences that ended; an error where the logits were not finite.
+
+    Args:
+        state: the running sequences.
+        indices: sequence index of each.
+        requests: of each.
+        policy_version: of the weights that wrote them.
+    """
+    if not indices:
+        return []
+    index = torch.tensor(indices, dtype=torch.int64, device=state.start.device)
+    columns = {name: getattr(state, name).index_select(0, index).cpu() for name in RESULTS}
+    rows = ({name: columns[name][row] for name in RESULTS} for row in range(len(indices)))
+    return [_trajectory(*pair, policy_version) for pair in zip(requests, rows, strict=True)]
+
+
+def _trajectory(
+    request: Request, row: dict[str, Tensor], policy_version: int
+) -> Trajectory | ValueError:
+    if row["num_response"] < 0:
+        return ValueError(
+            f"request {request.id}: the model's logits are not numbers (NaN or infinite) at "
+            f"denoising step {int(row['step_map'].max())}; its weights, or its number format, "
+            "are broken"
+        )
+    end = request.max_length if request.is_full else int(row["start"]) + request.block
+    canvas = slice(len(request.prompt.token_ids), end)
+    values = {name: tuple(row[name][canvas].tolist()) for name in PER_POSITION}
+    return Trajectory(
+        prompt=request.prompt,
+        canvas_ids=values["tokens"],
+        step_map=values["step_map"],
+        behavior_logprobs=values["logprobs"],
+        num_response=int(row["num_response"]),
+        finish="stop" if row["is_stop"] else "length",
+        policy_version=policy_version,
+        sampling=request.sampling,
+        num_forwards=int(row["forwards"]),
+        revised=bool(row["revised"]),
+        raw_logprobs=values["raw_logprobs"],
+        entropies=values["entropies"],
     )

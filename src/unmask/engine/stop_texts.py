@@ -1,10 +1,9 @@
-"""Texts that end a response, looked for in what is decided each time a block is finished.
+"""Stop texts: strings that end a response, searched for each time a block is finished.
 
-The text that is searched holds special tokens, which a response's own text leaves out: there each of
-them is one character that no decoder gives (a lone surrogate). A stop text is a regular expression over
-it. Where the stop text spells a special token, that token matches as well as ordinary text that spells
-the same; elsewhere special tokens are passed over, as in the response's own text. So a special token
-matches whole or not at all.
+The searched text contains special tokens, which the response's text leaves out: each is one character
+that no decoder returns (a lone surrogate). A stop text is a regular expression over it. Where the stop
+text spells a special token, that token matches as well as ordinary tokens that spell the same; elsewhere
+special tokens are passed over. So a special token matches whole or not at all.
 
 Each time a block is finished, its tokens are decoded behind a bounded number of earlier ones, so the
 cost of a response is linear in its length.
@@ -16,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 from unmask.engine.scheduler import Running
-from unmask.engine.sequence_state import Slots
+from unmask.engine.sequence_state import SequenceState
 
 ANY_SPECIAL = "[\ud800-\udfff]*"
 OTHER_SPECIAL = "\udfff"  # stands for a special token that no stop text spells
@@ -46,17 +45,15 @@ class StopTexts:
         marks = {text: chr(0xD800 + index) for index, text in enumerate(spelled)}
         self._marks = {i: marks.get(text, OTHER_SPECIAL) for i, text in special.items()}
         self._pattern = re.compile("|".join(_pattern(stop, marks) for stop in stops))
-        self._overlap = (
-            max(map(len, stops)) - 1
-        )  # characters of a stop text that may be read already
+        self._overlap = max(map(len, stops)) - 1  # characters of a stop text before the new tokens
         self._decode = decode
 
     def length(self, token_ids: Sequence[int], num_read: int = 0) -> int:
-        """Return how many tokens it takes for a stop text to stand there; 0 if none does.
+        """Return the length of the shortest prefix that contains a stop text; 0 if there is none.
 
         Args:
-            token_ids: of the response so far.
-            num_read: leading tokens that hold no stop text.
+            token_ids: the response so far.
+            num_read: length of a prefix that is known to contain none.
         """
         first = self._window_start(token_ids, num_read)
         skipped = GARBLED if first else 0
@@ -67,7 +64,7 @@ class StopTexts:
         if not holds_stop(len(token_ids)):
             return 0
         lengths = range(num_read + 1, len(token_ids))
-        # A text that holds a stop text holds it still when it goes on.
+        # Longer prefixes contain every stop text of shorter ones, so bisection applies.
         return lengths.start + bisect_left(lengths, True, key=holds_stop)
 
     def _window_start(self, token_ids: Sequence[int], num_read: int) -> int:
@@ -85,7 +82,7 @@ class StopTexts:
         return 0
 
     def text_before(self, token_ids: Sequence[int]) -> str:
-        """Return a response's text up to the first stop text, without special tokens."""
+        """Return the text before the first stop text, without special tokens."""
         text = self._read(token_ids)
         found = self._pattern.search(text)
         if found is None:
@@ -94,8 +91,8 @@ class StopTexts:
         def num_characters(count: int) -> int:
             return len(self._read(token_ids[:count]))
 
-        # The last token that begins left of the stop text may be cut. It is near the end: go back from
-        # there in growing steps, so that few prefixes are decoded.
+        # The stop text may begin inside a token, which is then cut. That token is near the end: search
+        # backwards in growing steps, so that few prefixes are decoded.
         low, step = len(token_ids), 1
         while low and num_characters(low) > found.start():
             low, step = max(0, low - step), 2 * step
@@ -111,8 +108,8 @@ class StopTexts:
 
 
 def _pattern(stop: str, marks: Mapping[str, str]) -> str:
-    """Return what a stop text is in a text where special tokens are `marks`."""
-    # A longer special token first: one may begin as another does.
+    """Return the pattern of a stop text in a text where special tokens are `marks`."""
+    # Longer special tokens first: one may be the beginning of another.
     names = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
     parts = [part for part in re.split(f"({names})", stop) if part] if names else [stop]
     return ANY_SPECIAL.join(
@@ -125,28 +122,28 @@ def _spelled(text: str) -> str:
 
 
 def find_stop_texts(
-    slots: Slots,
+    state: SequenceState,
     running: Mapping[int, Running],
     fresh: Mapping[int, int],
     stop_texts: Callable[[tuple[str, ...]], StopTexts] | None,
 ) -> list[int]:
-    """End the responses in which a stop text has come up, and return their slots.
+    """End the responses that contain a stop text, and return their sequence indices.
 
     Args:
-        slots: the state, changed in place.
-        running: slot to request.
+        state: the running sequences, changed in place.
+        running: sequence index to request.
         fresh: from `read_committed`.
-        stop_texts: from the stop texts of a request; `None` where no request has any.
+        stop_texts: builds the pattern of a request's stop texts; `None` where no request has any.
     """
     ended: list[int] = []
-    for slot, num_read in fresh.items():
-        run = running[slot]
+    for index, num_read in fresh.items():
+        run = running[index]
         if not run.request.sampling.stop:
             continue
         assert stop_texts is not None
         length = stop_texts(run.request.sampling.stop).length(run.committed, num_read)
         if length:
-            slots.num_response[slot], slots.is_stop[slot] = length, True
-            slots.active[slot] = False
-            ended.append(slot)
+            state.num_response[index], state.is_stop[index] = length, True
+            state.active[index] = False
+            ended.append(index)
     return ended

@@ -1,9 +1,9 @@
-"""A step's groups while it is being filled.
+"""The groups of one step, filled in rounds.
 
-Groups that carry no gradient are left out, and a step may ask new prompts in their place: a round asks
-exactly as many as are missing, until enough are kept or `filter.refill` extra rounds were spent
-(dynamic sampling of DAPO, arXiv 2503.14476). So no group that is kept is thrown away, and how many
-prompts a step has drawn depends on its answers alone: a resumed run draws the same ones.
+Groups without gradient are filtered out, and a step may draw new prompts in their place: each round draws
+exactly as many as are missing, until enough are kept or `filter.refill` extra rounds are used (dynamic
+sampling of DAPO, arXiv 2503.14476). So every kept group is trained on, and the number of prompts drawn
+depends on the step's responses only: a resumed run draws the same ones.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Batch:
 
     Attributes:
         groups: all that were drawn, in order.
-        kept: those of them that are trained on.
+        kept: the groups that are trained on.
         num_rounds: rounds so far.
     """
 
@@ -27,8 +27,8 @@ class Batch:
         """Start empty.
 
         Args:
-            num_prompts: how many groups are wanted.
-            config: which are kept, and how many extra rounds there may be.
+            num_prompts: number of groups to keep.
+            config: which groups are kept, and the most extra rounds.
         """
         self.groups: list[Group] = []
         self.kept: list[Group] = []
@@ -38,7 +38,7 @@ class Batch:
 
     @property
     def missing(self) -> int:
-        """How many prompts the next round asks."""
+        """Number of prompts of the next round."""
         return self._num_prompts - len(self.kept)
 
     @property
@@ -47,20 +47,20 @@ class Batch:
         return self.missing > 0 and self.num_rounds <= self._config.refill
 
     def add(self, groups: Sequence[Group]) -> None:
-        """Take the groups of a round."""
+        """Add the groups of a round."""
         self.num_rounds += 1
         self.groups += groups
         self.kept += [group for group in groups if is_kept(group, self._config)]
 
     def seed(self, seed: int) -> int:
-        """Return the seed of the next round; the first is the step's own.
+        """Return the seed of the next round; that of the first round is the step's own.
 
-        A prompt that comes again in a later round must get other answers.
+        A prompt that is drawn again in a later round must get different responses.
         """
         return derive_seed(seed, self.num_rounds) if self.num_rounds else seed
 
     def numbers(self) -> dict[str, float]:
-        """Return how the step was filled, as it stands in `metrics.jsonl`."""
+        """Return the metrics of how the step was filled."""
         return {
             "groups_drawn": len(self.groups),
             "groups_trained": len(self.kept),

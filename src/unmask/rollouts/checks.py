@@ -1,8 +1,8 @@
-"""Checks of a trajectory and its reward before training on them.
+"""Checks of trajectories and rewards before they are trained on.
 
-A reward that is not finite turns the gradient into NaN, a reward of the wrong length is attached to the
-wrong tokens, and a step map that disagrees with its response trains states the sampler was never in.
-Each is an error that names the prompt; the state of the last complete step is kept.
+A reward that is not finite turns the gradient into NaN, one of the wrong length is assigned to the wrong
+tokens, and a step map that disagrees with its response trains states that the sampler was never in. Each is
+an error that names the prompt; the state of the last complete step is kept.
 """
 
 import math
@@ -13,41 +13,41 @@ from unmask.types import Score, Trajectory
 
 
 def check_trajectory(trajectory: Trajectory) -> None:
-    """Refuse a trajectory whose parts do not belong together.
+    """Refuse a trajectory whose fields disagree.
 
     Raises:
-        ValueError: naming the prompt and what disagrees.
+        ValueError: naming the prompt and the fields.
     """
-    whose = f"the trajectory of prompt {trajectory.prompt.uid} of task {trajectory.prompt.task!r}"
+    subject = f"the trajectory of prompt {trajectory.prompt.uid} of task {trajectory.prompt.task!r}"
     num_positions, num_response = len(trajectory.canvas_ids), trajectory.num_response
     for name in ("step_map", "behavior_logprobs"):
         found = len(getattr(trajectory, name))
         if found != num_positions:
             raise ValueError(
-                f"{whose}: {name} has {found} entries for {num_positions} canvas positions"
+                f"{subject}: {name} has {found} entries for {num_positions} canvas positions"
             )
     if not 1 <= num_response <= num_positions:
         raise ValueError(
-            f"{whose}: a response of {num_response} tokens in {num_positions} positions"
+            f"{subject}: a response of {num_response} tokens in {num_positions} positions"
         )
     if min(trajectory.step_map) < 0:
-        raise ValueError(f"{whose}: step_map has the negative step {min(trajectory.step_map)}")
+        raise ValueError(f"{subject}: step_map has the negative step {min(trajectory.step_map)}")
     if 0 in trajectory.step_map[:num_response]:
         position = trajectory.step_map.index(0)
         raise ValueError(
-            f"{whose}: step_map disagrees with the response: no step revealed token {position} of "
+            f"{subject}: step_map disagrees with the response: no step revealed token {position} of "
             f"{num_response}"
         )
     if not all(map(math.isfinite, trajectory.behavior_logprobs)):
-        raise ValueError(f"{whose}: behavior_logprobs are not finite")
+        raise ValueError(f"{subject}: behavior_logprobs are not finite")
 
 
 def check_scores(scores: Sequence[Score], trajectories: Sequence[Trajectory]) -> None:
-    """Refuse rewards that cannot stand on their responses.
+    """Refuse rewards that do not fit their responses.
 
     Raises:
-        ValueError: if there are not as many as trajectories; or naming the prompt of one that is not
-            finite, or not one number per response token.
+        ValueError: if their number is not that of the trajectories; or naming the prompt of a reward that
+            is not finite, or not one number per response token.
     """
     if len(scores) != len(trajectories):
         raise ValueError(

@@ -1,8 +1,7 @@
-"""Rollouts: prompts to groups of graded trajectories.
+"""Rollouts: from prompts to groups of graded trajectories.
 
-The seed of a response is derived from (seed, prompt, sample), so it does not depend on which other
-prompts are asked or on the order in which answers come back. Groups and rewards are in the order of
-the prompts, always.
+The seed of a response is derived from (seed, prompt, sample), so it does not depend on the other prompts or on
+the order in which responses finish. Groups and rewards are always in the order of the prompts.
 """
 
 from collections import Counter
@@ -28,11 +27,11 @@ def write_trajectories(
     """Return `sampling.n` trajectories per prompt, those of a prompt together.
 
     Args:
-        llm: writes the answers.
+        llm: writes the responses.
         prompts: with `token_ids` filled in.
-        sampling: how; its `seed` is not used.
+        sampling: of every response, except for `seed`, which is not used.
         seed: first part of every response's seed.
-        on_finish: called with every trajectory as it ends.
+        on_finish: called with every trajectory as it finishes.
     """
     asked, params = seeded_requests(prompts, sampling, seed)
     return llm.complete(asked, params, on_finish)
@@ -41,19 +40,20 @@ def write_trajectories(
 def seeded_requests(
     prompts: Sequence[Prompt], sampling: SamplingParams, seed: int
 ) -> tuple[list[Prompt], list[SamplingParams]]:
-    """Return every response's prompt and settings, `sampling.n` per prompt; arguments as `write_trajectories`."""
+    """Return prompt and sampling of every response, `sampling.n` per prompt; arguments as `write_trajectories`."""
     asked = [prompt for prompt in prompts for _ in range(sampling.n)]
-    samples: Counter[int] = Counter()  # a prompt asked twice goes on counting: new answers
+    # Samples per prompt so far: a prompt that is in the list twice gets different responses.
+    samples: Counter[int] = Counter()
     params: list[SamplingParams] = []
     for prompt in asked:
-        number = samples[prompt.uid]
-        params.append(replace(sampling, seed=derive_seed(seed, prompt.uid, number), n=1))
+        sample = samples[prompt.uid]
+        params.append(replace(sampling, seed=derive_seed(seed, prompt.uid, sample), n=1))
         samples[prompt.uid] += 1
     return asked, params
 
 
 def check_room(llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams) -> None:
-    """Refuse prompts that leave no room for a response, before a run comes upon one at step 1000.
+    """Refuse prompts that leave no room for a response, before a run reaches one at step 1000.
 
     Raises:
         ValueError: naming the lengths, if prompt and `max_tokens` do not fit the model.
@@ -69,14 +69,14 @@ def grade_trajectories(
     count: int,
     rewards: ScoreFunction = outcome_alone,
 ) -> list[Group]:
-    """Grade trajectories as `write_trajectories` returns them: groups of `count`, in order.
+    """Return the graded groups of trajectories as `write_trajectories` returns them.
 
     Args:
-        llm: whose tokens they are.
-        task: grades first; all reward terms may read its score.
+        llm: decodes the responses.
+        task: grades the responses; every reward term receives its outcome.
         trajectories: of whole groups.
-        count: answers to a prompt.
-        rewards: turns scores into the reward that is trained on; evaluation uses the score of the task.
+        count: responses per prompt.
+        rewards: from outcomes to the rewards that are trained on; by default the outcome itself.
 
     Raises:
         ValueError: naming the prompt, for a step map that disagrees with its response and for a

@@ -1,4 +1,4 @@
-"""Filters: which groups carry a gradient worth its cost."""
+"""Filters: the groups that are worth a training step."""
 
 from statistics import fmean
 

@@ -1,4 +1,4 @@
-"""Some of a step's trajectories as lines of `trajectories.jsonl`."""
+"""A sample of a step's trajectories, as lines of `trajectories.jsonl`."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -12,7 +12,7 @@ from unmask.types import Group
 def rollout_records(
     groups: Sequence[Group], llm: LLM, limit: int, step: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield `limit` trajectories of a step as plain JSON values: one per prompt, then a second one."""
+    """Yield at most `limit` trajectories as JSON objects: the first of every prompt, then the second ones."""
     numbered = ((group, index) for index in range(len(groups[0].trajectories)) for group in groups)
     for group, index in islice(numbered, limit):
         trajectory = group.trajectories[index]

@@ -20,7 +20,7 @@ from unmask.engine.scoring import score_pack, score_views
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores
 from unmask.models.transformer import Model
-from unmask.models.value_model import ActorCritic, JudgedScores, ValueModel
+from unmask.models.value_model import ActorCritic, ActorCriticScores, ValueModel
 from unmask.objectives.loss import LossOutput
 from unmask.objectives.statistics import Metric, StatisticSums
 from unmask.trainers.master_weights import MasterWeights
@@ -216,5 +216,5 @@ def _parameter_groups(
     ]
 
 
-def _main_column(scores: Scores | JudgedScores | Tensor) -> Tensor:
+def _main_column(scores: Scores | ActorCriticScores | Tensor) -> Tensor:
     return scores if isinstance(scores, Tensor) else scores.logprobs

@@ -19,7 +19,7 @@ from unmask.diffusion.layout import Pack
 from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
 from unmask.models.heads import Scores
-from unmask.models.value_model import JudgedScores
+from unmask.models.value_model import ActorCriticScores
 from unmask.objectives.loss import LossOutput, ScoredTargets
 from unmask.objectives.reduce import reduction_weights
 from unmask.objectives.statistics import Statistic
@@ -65,7 +65,7 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
     loss = partner(config.loss, LOSSES).loss
 
     def objective(
-        scores: Scores | JudgedScores, pack: Pack, tables: Tables = NO_TABLES
+        scores: Scores | ActorCriticScores, pack: Pack, tables: Tables = NO_TABLES
     ) -> LossOutput:
         logprobs = scores.logprobs
         own = logprobs.detach()
@@ -115,7 +115,7 @@ def build_joint_objective(policy: StepObjective, config: SharedValueAdvantage) -
     """Return the objective of a policy and a value head on one backbone: `policy + weight * value`."""
     value = build_value_objective(config.clip)
 
-    def objective(scores: JudgedScores, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
+    def objective(scores: ActorCriticScores, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
         of_policy, of_value = policy(scores, pack, tables), value(scores.values, pack, tables)
         own = {**of_value.statistics, "value_loss": Statistic(of_value.loss)}
         loss = of_policy.loss + config.weight * of_value.loss

@@ -71,7 +71,7 @@ def busy() -> Iterator[None]:
 
 
 def test_real_solutions_pass_and_broken_ones_fail_under_load(busy: None) -> None:
-    """Every eleventh problem and those with helpers; `benchmarks.code_grader` runs all 164."""
+    """Every eleventh problem and those with helpers; `benchmarks/code_grader.py` runs all 164."""
     path = real_file("HumanEval.jsonl.gz")
     with closing(build_task(DatasetTaskConfig(name="humaneval", path=path))) as task:
         prompts = [

@@ -103,7 +103,7 @@ def plan_tiles(starts: Tensor, counts: Tensor, rows_per_tile: int, num_tiles: in
         counts: `(n,)` its rows, which are contiguous; may be 0.
         rows_per_tile: from `choose_rows_per_tile`.
         num_tiles: at least as many as there are; `most_tiles` always is. Rows of tiles that do not
-            fit would be left out, and nobody could tell without waiting.
+            fit would be left out, which could not be detected without waiting for the device.
     """
     per_sequence = (counts + rows_per_tile - 1) // rows_per_tile
     ends = per_sequence.cumsum(0)
@@ -165,7 +165,7 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
     if is_split is None:
         is_split = num_tiles * kv_heads < ENOUGH_PROGRAMS
     is_split = is_split and num_chunks > 1
-    # Rows in no tile are written by nobody but `combine_chunks`.
+    # Only `combine_chunks` writes rows that are in no tile.
     out = (q.new_empty if is_split else q.new_zeros)(q.shape)
     partial = _partial(q, num_chunks if is_split else 0)
     programs = _programs()

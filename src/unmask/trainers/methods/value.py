@@ -25,7 +25,7 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
 from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.transformer import Model
-from unmask.models.value_model import ValueModel, critic_beside
+from unmask.models.value_model import ValueModel, critic_on_frozen_policy
 from unmask.seeds import derive_seed
 from unmask.trainers.checkpointer import ValueTraining
 from unmask.trainers.learner import Learner
@@ -139,7 +139,7 @@ def _with_adapters(
     assert advantage.lora is not None
     # A head taken from a checkpoint was trained on that checkpoint's backbone.
     is_shared = config.lora is not None and advantage.path is None and advantage.head == "zero"
-    model = critic_beside(policy) if is_shared else _load(config, advantage, policy)
+    model = critic_on_frozen_policy(policy) if is_shared else _load(config, advantage, policy)
     if saved is None:
         seed = derive_seed(config.run.seed, *ADAPTER_DRAW)
         add_lora(model, LoRAParams(**advantage.lora.model_dump()), seed)

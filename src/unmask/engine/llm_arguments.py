@@ -1,7 +1,6 @@
-"""What a user may ask an `LLM` for, as the engine takes it: prompts, conversations, sampling.
+"""Arguments of `LLM`: prompts, conversations and sampling parameters, checked and converted.
 
-Everything is accepted that means one thing, and refused in one sentence that says what to write where it
-is not.
+Every unambiguous form is accepted; all others are refused with one sentence that names the accepted form.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,12 +31,12 @@ def token_ids_of(prompt: Any, encode: Callable[[str], Sequence[int]]) -> tuple[i
         return tuple(index(i) if hasattr(type(i), "__index__") else i for i in items)
     except TypeError:
         raise ValueError(
-            f"{_shown(prompt)} is no list of token ids: must be whole numbers"
+            f"{_shown(prompt)} is not a list of token ids: must be whole numbers"
         ) from None
 
 
 def prompts_of(prompts: Any) -> list[Any]:
-    """Return a list of prompts as one, each still as it was given."""
+    """Return the prompts as a list, each in the form it was given."""
     if isinstance(prompts, str):
         raise ValueError(f"prompts = {prompts!r} is one prompt: give a list of them, [{prompts!r}]")
     found = _items(prompts, "prompts", "a list of texts or of lists of token ids")
@@ -50,7 +49,7 @@ def prompts_of(prompts: Any) -> list[Any]:
 
 
 def conversations_of(conversations: Any) -> list[tuple[Message, ...]]:
-    """Return conversations; one that is given as such is the only one."""
+    """Return a list of conversations; a single conversation becomes the only element."""
     if isinstance(conversations, str):
         raise ValueError(
             f"chat({conversations[:80]!r}): a conversation is a list of messages, {CONVERSATION}; "
@@ -63,7 +62,7 @@ def conversations_of(conversations: Any) -> list[tuple[Message, ...]]:
 
 
 def sampling_of(sampling: Any, count: int) -> list[SamplingParams]:
-    """Return the sampling of each of `count` prompts."""
+    """Return the sampling parameters of each of `count` prompts."""
     if sampling is None or isinstance(sampling, SamplingParams):
         return [sampling or SamplingParams()] * count
     found: list[Any] = list(sampling) if isinstance(sampling, list | tuple) else [sampling]  # pyright: ignore[reportUnknownArgumentType]
@@ -84,7 +83,7 @@ def refuse_unknown(call: str, takes: str, unknown: Mapping[str, Any]) -> None:
     """Refuse keyword arguments that a call does not have.
 
     Raises:
-        TypeError: naming the first, and where it belongs.
+        TypeError: naming the first one and the argument that takes it.
     """
     for name in unknown:
         field = OTHER_NAMES.get(name, name)
@@ -94,7 +93,7 @@ def refuse_unknown(call: str, takes: str, unknown: Mapping[str, Any]) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what names no checkpoint.
+    """Refuse values that do not name a checkpoint.
 
     Raises:
         ValueError: if it is neither a path, nor a hub id, nor a loaded model.
