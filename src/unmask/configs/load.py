@@ -247,8 +247,7 @@ def _way_out(name: str, listed: Sequence[Key]) -> str:
     if meant := ours(name, names):
         return f"here that is {' or '.join(meant)}"
     names |= {name.rpartition(".")[0] for name in names if "." in name}
-    nearest = _nearest(name, names)
-    if nearest:
+    if nearest := _nearest(name, names):
         return f"did you mean {' or '.join(nearest)}?"
     return "`unmask config rl --keys` (or sft, eval) lists those that exist"
 

@@ -1,8 +1,8 @@
 """`[model]`: the checkpoint, its device and its dtype."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from unmask.configs.import_path import import_object
 from unmask.configs.section import Section
@@ -41,3 +41,15 @@ class ModelConfig(Section):
         if family and ":" in family and not hasattr(import_object(family, repr(family)), "modules"):
             raise ValueError(f"{family!r}: must be a Family (docs/add-a-family.md)")
         return family
+
+
+def _has_whole_weights(model: ModelConfig) -> ModelConfig:
+    if model.adapter is not None:
+        raise ValueError(
+            f"adapter = {model.adapter}: training starts from whole weights; give model.path = the "
+            "model/ that the run of these adapters left, in which they are merged"
+        )
+    return model
+
+
+TrainedModelConfig = Annotated[ModelConfig, AfterValidator(_has_whole_weights)]
