@@ -21,9 +21,9 @@ from rich.table import Table
 from setting import RESULTS, describe_machine, write_result
 
 from unmask.configs.task import DatasetTaskConfig, Extraction
-from unmask.rewards.math import FACTORY
 from unmask.sandbox.verifier_pool import VerifierPool
 from unmask.tasks.build import build_task
+from unmask.tasks.grader import FACTORY
 
 Form = Callable[[Decimal], str]
 FORMS: dict[str, tuple[Extraction, Form]] = {

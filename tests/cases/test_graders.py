@@ -1,4 +1,4 @@
-"""Answers and programs that graders paid or refused wrongly, through the data sets' own files."""
+"""Answers and programs that were graded wrongly once, through the data sets' own files."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert rewards({"kind": "json", "test": file}, [r"\boxed{2}"]) == [1.0]
 
 
-def test_livecodebench_from_the_hub_names_the_way_out(tmp_path: Path) -> None:
+def test_livecodebench_from_the_hub_names_the_keys_for_local_files(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     # Where the hub has a loading script, `datasets` finds a script of the same name.
     place = tmp_path / "livecodebench" / "code_generation_lite"

@@ -1,4 +1,4 @@
-"""Judges that drip their answer or nest it too deeply, through a run of `unmask rl`."""
+"""Judges that send their answer byte by byte or nest it too deeply, through a run of `unmask rl`."""
 
 import contextlib
 import json

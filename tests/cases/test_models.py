@@ -1,4 +1,4 @@
-"""Checkpoints: what a loader accepted in silence, refused for nothing, or answered with a traceback."""
+"""Checkpoints that a loader once accepted silently, refused without a reason, or answered with a traceback."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Programs that were paid for nothing, reached what is outside, or used more than their limits."""
+"""Programs that passed without being right, accessed what is outside, or exceeded their limits."""
 
 import ctypes
 import os

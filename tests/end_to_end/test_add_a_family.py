@@ -28,7 +28,7 @@ assert loaded.spec == made.spec and loaded.spec.family == "example"
 assert loaded.logits(ids).equal(made.logits(ids)) and again.spec.block_size == 4
 (written,) = LLM("saved").generate(["hello"], SamplingParams(max_tokens=8))
 assert written.token_ids
-report = verify(VerifyParams(ModelConfig(path="saved"), num_questions=1, max_tokens=4))
+report = verify(VerifyParams(ModelConfig(path="saved"), max_tokens=4))
 assert report.passed, report.text()
 assert ("preset", "sdar, dynamic, temperature 1") in report.facts
 print("all done")
@@ -67,7 +67,7 @@ def test_a_module_outside_the_package_is_a_family(tmp_path: Path) -> None:
     (tmp_path / "my_family.py").write_text(example().replace('"example"', f'"{name}"'))
     unmask = ("-m", "unmask")
     assert name in run(*unmask, "init", "start", "--family", name, folder=tmp_path)
-    report = run(*unmask, "verify", "start", "--family", name, "--questions", "0", folder=tmp_path)
+    report = run(*unmask, "verify", "start", "--family", name, folder=tmp_path)
     assert "Every check passed." in report
     assert "It loads." in run(*unmask, "inspect", "start", "--family", name, folder=tmp_path)
     words = ("generate", "start", "hi", "--max-tokens", "4", "--family", name)

@@ -15,7 +15,7 @@ from unmask.configs.keys import keys, to_toml
 from unmask.configs.load import flatten, load_config
 from unmask.importing.config import CLASSES, IMPLIED, RULES, kind_of_foreign, translate
 from unmask.importing.rules import Kind
-from unmask.importing.sampling import PRESET_OF
+from unmask.importing.table import PRESET_OF
 from unmask.presets import PRESETS
 
 FILE = Path(__file__).with_name("rl_sdar.yaml")

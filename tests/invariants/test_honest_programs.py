@@ -1,4 +1,4 @@
-"""What programs may rightly do works behind every kind of isolation."""
+"""Programs with ordinary needs work with every isolation backend."""
 
 import textwrap
 
@@ -116,7 +116,7 @@ SHARING = {
 
 
 @pytest.mark.parametrize("use", HONEST)
-def test_honest_programs_go_on_working(every: Backend, use: str):
+def test_honest_programs_work(every: Backend, use: str):
     assert honest(every, HONEST[use]) is True
 
 

@@ -1,4 +1,4 @@
-"""A judge on loopback that speaks the chat-completions API, and misbehaves on request."""
+"""A judge on loopback with the chat-completions API, which misbehaves on request."""
 
 import json
 import threading

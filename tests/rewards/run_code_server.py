@@ -1,4 +1,4 @@
-"""A sandbox service on loopback that speaks SandboxFusion's `run_code`, without locking anything in."""
+"""A sandbox service on loopback with SandboxFusion's `run_code`, without isolation."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Which part of a response is its answer."""
+"""The part of a response that is its answer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every kind of term is made from its section, and what cannot be made is named."""
+"""Every kind of term is built from its section, and an error names a term that cannot be built."""
 
 import re
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_the_default_reward_of_a_run_is_the_outcome(tmp_path: Path) -> None:
             "two terms are named 'speed': give one of them another n",
         ),
         ('[{kind="speed", name="outcome"}]', "two terms are named 'outcome'"),
-        ('[{kind="process", endpoint={model="m"}}]', "set value.enabled = true"),
+        ('[{kind="process", endpoint={model="m"}}]', 'set advantage.kind = "value"'),
         ('[{kind="judge", endpoint={model="m"}}]', "environment variable OPENAI_BASE_URL"),
         ('[{kind="judge", endpoint={model="m"}, low=3, high=2}]', "low = 3.0 must be below"),
         ('[{kind="judge", endpoint={model="m"}, template="{question}"}]', "{response} is missing"),

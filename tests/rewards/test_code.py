@@ -1,4 +1,4 @@
-"""Programs in, verdicts out: order, credit, ends told apart, nothing left behind."""
+"""Verdicts on programs: order, credit, the outcomes of tests, and files that are removed."""
 
 import tempfile
 from collections.abc import Iterator

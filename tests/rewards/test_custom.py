@@ -1,4 +1,4 @@
-"""A user's own reward: found, called with prompt and response, and held to a finite number."""
+"""A user's own reward: its function is found, called with prompt and response, and must return a finite number."""
 
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def test_a_missing_function_is_named(path: str, message: str):
         load_reward(path)
 
 
-def test_an_import_that_fails_inside_the_users_module_is_theirs():
+def test_an_import_error_inside_the_users_module_is_raised():
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         load_reward("toy_import:f")
 
@@ -162,7 +162,7 @@ def process_reward(name: str) -> Reward:
         ("of_steps", (0.0, 0.5, 0.0)),
     ],
 )
-def test_a_process_reward_pays_response_tokens_or_steps(name: str, expected: Reward):
+def test_a_process_reward_is_for_the_response_its_tokens_or_steps(name: str, expected: Reward):
     assert process_reward(name) == expected
 
 

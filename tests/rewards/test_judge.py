@@ -1,4 +1,4 @@
-"""The judge's client against a real server: retries, permanent failures, the cache, and the key."""
+"""The judge's client with a real server: retries, permanent failures, the cache, and the key."""
 
 import signal
 import threading
@@ -167,7 +167,7 @@ def test_a_refused_connection_stops_it(tmp_path: Path) -> None:
     ["120", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)],
     ids=["seconds", "date"],
 )
-def test_a_server_that_asks_for_too_much_patience_stops_it(asked: str, tmp_path: Path) -> None:
+def test_a_retry_after_beyond_the_limit_stops_the_run(asked: str, tmp_path: Path) -> None:
     with judge_server(length, plan=[status(429, "later", Retry_After=asked)]) as server:
         with pytest.raises(JudgeError, match=r"asks to wait \d+ s, and endpoint\.max_wait_s = 60"):
             judge(server, tmp_path).ask(["a"], read)

@@ -1,4 +1,4 @@
-"""Mathematical equality: what counts as the same answer, which answer of a response counts, and what cannot fool it."""
+"""Mathematical equality: equal answers, the answer of a response, and inputs that try to deceive the grader."""
 
 import json
 import random
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.real_data import real_file
 from unmask.configs.task import Extraction
-from unmask.rewards.math import FACTORY, is_equal, is_readable
+from unmask.rewards.math import is_equal, is_readable
 from unmask.sandbox.verifier_pool import Verdict, VerifierPool
+from unmask.tasks.grader import FACTORY
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_not_equal(gold: str, answer: str):
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12))
-def test_whole_numbers_are_equal_when_they_are(gold: int, answer: int):
+def test_whole_numbers_compare_as_integers(gold: int, answer: int):
     assert is_equal(f"\\boxed{{{answer}}}", str(gold)) == float(gold == answer)
     assert is_equal(f"\\boxed{{{gold:,}.0}}", str(gold)) == 1.0
     assert is_equal(f"\\boxed{{\\frac{{{3 * gold}}}{{3}}}}", f"{gold:,}") == 1.0
@@ -239,7 +240,7 @@ def test_another_spelling_is_always_equal(
         r"x^2, 18, \frac{1}{2}", "18; 3; 5", r"(-\infty, \infty)", "A, B, C, D", "A B C D", r"x = x", "0=0", "9" * 900,
     ],
 )  # fmt: skip
-def test_nothing_is_paid_for_nothing(gold: str, answer: str):
+def test_a_response_without_an_answer_is_wrong(gold: str, answer: str):
     for way in ("boxed", "stated", "anywhere"):
         assert is_equal(f"\\boxed{{{answer}}}", gold, way) == 0.0
         assert is_equal(answer, gold, way) == 0.0
@@ -280,7 +281,7 @@ def test_real_golds_are_equal_to_themselves_and_to_no_neighbour():
 
 
 @given(st.text(st.sampled_from("0123456789.,+-*/^_{}()[]\\$%=<>& abfrcx!|'\""), max_size=40))
-def test_no_text_is_a_number_that_it_does_not_hold(answer: str):
+def test_a_text_equals_only_numbers_that_it_contains(answer: str):
     # 8675309 cannot be written with 40 characters of these by chance.
     assert is_equal(f"\\boxed{{{answer}}}", "8675309") == 0.0
 
@@ -305,7 +306,7 @@ def test_no_text_is_a_number_that_it_does_not_hold(answer: str):
         ("I do not know", 0, 0, 0),
     ],
 )
-def test_the_last_box_counts_else_what_extraction_says(
+def test_the_last_box_counts_else_the_extraction_decides(
     response: str, boxed: int, stated: int, anywhere: int
 ):
     ways: tuple[Extraction, ...] = ("boxed", "stated", "anywhere")
@@ -433,7 +434,7 @@ def test_golds_that_can_be_read():
     ],
     ids=["braces", "boxes", "escapes", "digits", "list", "dollars", "words", "numbers"],
 )
-def test_a_megabyte_is_wrong_and_holds_nothing_up(response: str):
+def test_a_megabyte_is_wrong_within_the_time_limit(response: str):
     for way in ("boxed", "anywhere"):
         assert is_equal(response, "18", way) == 0.0
 

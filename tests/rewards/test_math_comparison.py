@@ -1,4 +1,4 @@
-"""Which formulas are equal: the tolerance, percents, functions, lists and what has an order, conditions and sets."""
+"""Equal formulas: the tolerance, percents, functions, lists and ordered tuples, conditions and sets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-r"""What is read as one formula, what may be left out, what is no formula, and the words beside mathematics."""
+r"""Texts that are one formula, parts that may be missing, texts that are no formula, and answers of words."""
 
 import pytest
 

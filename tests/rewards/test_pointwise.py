@@ -26,7 +26,7 @@ def scores(place: Path, replies: list[str], texts: list[str], **changes: Any) ->
         return [score.reward for score in found]
 
 
-def test_a_score_is_brought_between_0_and_1(tmp_path: Path) -> None:
+def test_a_score_is_scaled_to_between_0_and_1(tmp_path: Path) -> None:
     replies = [boxed(0), boxed(10), boxed("7.5")]
     assert scores(tmp_path, replies, ["a", "b", "c"]) == [0.0, 1.0, 0.75]
     assert scores(tmp_path / "low", [boxed(0)], ["a"], low=-2, high=2) == [0.5]
@@ -37,7 +37,7 @@ def test_a_number_out_of_range_is_no_reply(bad: str, tmp_path: Path) -> None:
     assert scores(tmp_path, [bad, boxed(10)], ["a"]) == [1.0]
 
 
-def test_votes_come_to_their_mean_or_their_majority(tmp_path: Path) -> None:
+def test_votes_are_combined_by_mean_or_majority(tmp_path: Path) -> None:
     replies = [boxed(10), boxed(10), boxed(4)]
     assert scores(tmp_path / "mean", replies, ["a"], votes=3) == [pytest.approx(0.8)]
     assert scores(tmp_path / "most", replies, ["a"], votes=3, combine="majority") == [1.0]

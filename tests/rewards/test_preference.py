@@ -1,4 +1,4 @@
-"""Win rates: who meets whom, and a position bias that cancels."""
+"""Win rates: the pairs that are compared, and a position bias that cancels."""
 
 import re
 from dataclasses import replace
@@ -65,7 +65,7 @@ def test_answers_may_be_compared_with_the_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 6, 7])
-def test_everyone_meets_as_many_rivals(count: int) -> None:
+def test_every_answer_is_compared_with_as_many_rivals(count: int) -> None:
     assert sibling_pairs(count, None) == list(combinations(range(count), 2))
     for rivals in (1, 2, 9):
         pairs = sibling_pairs(count, rivals)

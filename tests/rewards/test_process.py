@@ -1,4 +1,4 @@
-"""Process rewards: chunks, labels, and the denoising steps they stand on."""
+"""Process rewards: chunks, labels, and the denoising steps that they belong to."""
 
 import re
 from collections.abc import Sequence
@@ -79,7 +79,9 @@ def test_chunks_are_compared_with_the_same_chunk_of_the_siblings(
     high, low = (1 - 1 / 3) / (8 / 9) ** 0.5, (-1 - 1 / 3) / (8 / 9) ** 0.5
     assert scores[0].reward == pytest.approx((0, 0, high, -1))
     assert scores[1].reward == pytest.approx((0, 0, low))
-    assert scores[2].reward == pytest.approx((0, 0, high, 0, 0, 1, -1))  # nobody else is as long
+    assert scores[2].reward == pytest.approx(
+        (0, 0, high, 0, 0, 1, -1)
+    )  # no other answer is as long
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_rewards_of_steps_sum_to_those_of_chunks_and_come_after_the_chunk(
         assert {s for s, reward in zip(steps, alone, strict=True) if reward} == {max(steps[:end])}
 
 
-def test_labels_that_are_all_alike_say_nothing() -> None:
+def test_equal_labels_give_no_reward() -> None:
     assert compare_chunks([[1.0, -1.0], [1.0], [1.0, -1.0]]) == [[0.0, 0.0], [0.0], [0.0, 0.0]]
     assert compare_chunks([[0.3], [0.1 + 0.2]]) == [[0.0], [0.0]]
 

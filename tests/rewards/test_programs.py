@@ -1,4 +1,4 @@
-"""Which part of a response is the program: how fences open and close, and which block is meant."""
+"""The program in a response: opening and closing fences, and the choice among several blocks."""
 
 import time
 
@@ -18,7 +18,7 @@ REMARKS = "# ```\n# f(1)\n# ```\nn = 1  # not ```x```\n" + F
 @pytest.mark.parametrize("program", [F, DOC, FLUSH, NARROW, REMARKS, 's = "```"\n' + F])
 @pytest.mark.parametrize("fence", ["```", "````", "~~~", "~~~~~"])
 @pytest.mark.parametrize("info", ["python", "py", "Python3 title=a.py", " python", "{.python}", ""])
-def test_a_block_ends_where_markdown_and_python_say(program: str, fence: str, info: str):
+def test_a_block_ends_by_the_rules_of_markdown_and_python(program: str, fence: str, info: str):
     response = f"Here it is:\n\n{fence}{info}\n{program}{fence}\n\nIt's done.\n"
     assert program_from_response(response, ["f"]) == program
     assert program_from_response(response.replace("\n", "\r\n"), ["f"]).split() == program.split()

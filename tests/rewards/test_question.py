@@ -1,4 +1,4 @@
-"""Questions: every field filled in, and no text that speaks as the examiner."""
+"""Questions: every field is filled in, and no text can leave its marks."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from unmask.rewards.question import fill, marked, question_text, reference_text
 from unmask.types import Message
 
 
-def test_fields_are_filled_in_and_braces_of_a_text_stand_for_themselves() -> None:
+def test_fields_are_filled_in_and_braces_of_a_text_are_kept() -> None:
     text = fill(r"{question}|{reference}|{response}|{outcome}|\boxed{{1}}", answer("{0.__class__}"))
     question, reference, response, outcome, boxed = text.split("|")
     assert "\n1+1=\n" in question

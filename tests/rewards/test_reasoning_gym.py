@@ -1,4 +1,4 @@
-"""Verifiers of `reasoning_gym`: an answer that is a program never runs, a broken verifier is no bad answer."""
+"""Verifiers of `reasoning_gym`: an answer that is a program never runs, and a broken verifier is an error."""
 
 import inspect
 import re
@@ -130,13 +130,13 @@ def is_right(item: dict[str, Any]) -> float:
     return float(item["answer"] == item["entry"]["answer"])
 
 
-def test_a_verifier_that_pays_right_answers_only_is_accepted():
+def test_a_verifier_that_rewards_only_right_answers_is_accepted():
     assert paid_by(is_right) is None
     assert paid_by(lambda item: 0.9) is None  # partial credit
 
 
 @pytest.mark.parametrize("junk", NO_ANSWERS)
-def test_a_text_that_answers_nothing_must_never_be_paid(junk: str):
+def test_a_text_without_an_answer_is_never_rewarded(junk: str):
     def verify(item: dict[str, Any]) -> float:
         return float(item["answer"] == junk and item["entry"] is ENTRIES[3])
 

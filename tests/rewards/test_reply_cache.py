@@ -1,4 +1,4 @@
-"""Replies on disk come back as they were, and only for what was asked."""
+"""Replies on disk are returned unchanged, and only for the same request."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from unmask.rewards.reply_cache import ReplyCache
 
 
 @pytest.mark.parametrize("reply", ["", "a\r\nb", "naïve ✓", "\ud800", "x" * 10_000])
-def test_a_reply_comes_back_as_it_was(reply: str, tmp_path: Path) -> None:
+def test_a_reply_is_returned_unchanged(reply: str, tmp_path: Path) -> None:
     cache = ReplyCache(tmp_path / "judge")
     asked = {"a": 1, "b": [2.5, "\ud800"]}
     assert cache.get(asked) is None

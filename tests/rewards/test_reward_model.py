@@ -1,4 +1,4 @@
-"""A reward model as a term: each answer's own conversation, in the model's own tokens."""
+"""A reward model as a term: the conversation of each answer, in the model's own tokens."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Names are read off source that is never run."""
+"""Names are found in source without running it."""
 
 import ast
 

@@ -1,4 +1,4 @@
-"""Speed: its scale, and who is paid."""
+"""Speed: its scale, and the answers that it rewards."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def test_a_block_of_one_token_has_no_speed_and_no_blocks_mean_the_canvas() -> No
     assert tokens_per_step_share(whole, None) == pytest.approx((2 - 1) / (9 - 1))
 
 
-def test_only_answers_that_are_right_enough_are_paid() -> None:
+def test_only_answers_above_the_threshold_are_rewarded() -> None:
     group = [answer(length=8, steps=2, outcome=o) for o in (0.0, 0.5, 1.0)]
     for right_from, paid in ((1.0, [0, 0, 1]), (0.5, [0, 1, 1]), (None, [1, 1, 1])):
         (scores,) = score_speed([group], right_from, None)

@@ -1,4 +1,4 @@
-"""How terms add up, and what is refused rather than summed."""
+"""The sum of reward terms, and terms that are refused instead of summed."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -93,7 +93,7 @@ def test_a_number_on_the_last_step_adds_exactly_itself(
 
 def test_one_number_per_token_without_a_critic_is_refused_and_never_summed() -> None:
     reward = combined(WeightedTerm("p", 1.0, always((1.0,) * 4)), has_critic=False)
-    with pytest.raises(ValueError, match=r"one number per token.*value\.enabled = true"):
+    with pytest.raises(ValueError, match=r"one number per token.*advantage\.kind = value"):
         reward([[answer()]])
 
 

@@ -1,4 +1,4 @@
-"""Answers made by hand, without a model."""
+"""Hand-made answers, without a model."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Cgroups are used where they count, and only there."""
+"""Cgroups are used only where they count memory and processes."""
 
 from pathlib import Path
 

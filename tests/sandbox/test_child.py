@@ -1,4 +1,4 @@
-"""Lines cross both ways within a deadline; a child that ends, stalls or sends too much is told apart."""
+"""Lines are exchanged within a deadline; a child that ends, stalls or sends too much raises its own error."""
 
 import signal
 import sys

@@ -1,4 +1,4 @@
-"""Backends are tried and chosen; without one, the error names what to do."""
+"""Backends are tried and chosen; if none works, the error names what to do."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_the_strongest_that_is_admitted_is_chosen(
 
 
 @pytest.mark.parametrize("isolation", ["best", "namespaces"])
-def test_a_lesser_machine_is_refused_with_the_way_out(
+def test_a_machine_without_the_isolation_is_refused_with_a_solution(
     isolation: str, monkeypatch: pytest.MonkeyPatch
 ):
     machine(monkeypatch, {"limits"})

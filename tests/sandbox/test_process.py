@@ -1,4 +1,4 @@
-"""One program, locked in: calls, runs, and ends that are told apart."""
+"""One isolated program: calls, runs, and the three ways in which it can fail."""
 
 import time
 

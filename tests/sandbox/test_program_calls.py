@@ -1,4 +1,4 @@
-"""Calls as text: what a test may hand over, and which answers count."""
+"""Calls as text: arguments that a test may pass, and answers that count."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What a test can do with an object of the program, and what such an object can pretend."""
+"""Objects of the program in a test: their use, and their attempts to equal other values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Programs in a service get the verdicts that a local sandbox gives; a service that fails gives none."""
+"""Programs in a service get the verdicts of a local sandbox; a failing service gives none."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""User ids are leased to one program at a time; what a program leaves is removed within a limit."""
+"""User ids are leased to one program at a time; its files are removed within a time limit."""
 
 import os
 import stat

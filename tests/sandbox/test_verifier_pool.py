@@ -111,7 +111,7 @@ def has_ended(pid: int) -> bool:
 
 def pid_of(pool: VerifierPool) -> int:
     pool.grade([0])
-    return pool.pids[0]
+    return pool._workers[0].child.process.pid
 
 
 def test_an_isolated_verifier_can_access_packages_only(
@@ -255,7 +255,7 @@ def test_no_worker_outlives_its_parent(ending: str, toy: Path):
         from unmask.sandbox.verifier_pool import VerifierPool
         pool = VerifierPool("toy_verifier:make", {{}}, wall_limit_s=1.0)
         pool.grade([0])
-        print(pool.pids[0], flush=True)
+        print(pool._workers[0].child.process.pid, flush=True)
         ending = {ending!r}
         if ending == "raise":
             raise SystemExit(1)

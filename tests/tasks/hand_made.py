@@ -1,4 +1,4 @@
-"""Three hand-made records of a data set, through its file and its grader, as a real copy would go."""
+"""Three hand-made records of a data set, read from a file and graded as a real copy would be."""
 
 import json
 from collections.abc import Sequence

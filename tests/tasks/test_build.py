@@ -1,4 +1,4 @@
-"""Building and importing tasks does not wait for the packages that generate and verify."""
+"""Building and importing tasks does not load the packages that generate and verify."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What problems answered by a program have in common."""
+"""Parts that all problems answered by a program share."""
 
 import ast
 

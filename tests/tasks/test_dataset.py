@@ -1,4 +1,4 @@
-"""What a data set's record promises, for every data set there is."""
+"""Properties of every data set's record."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""JSON tasks: both file layouts, a template that leaves questions alone, and errors that name the line."""
+"""JSON tasks: both file layouts, a template that leaves questions unchanged, and errors that name the line."""
 
 import json
 from contextlib import closing

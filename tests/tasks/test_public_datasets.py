@@ -1,4 +1,4 @@
-"""Published data sets as tasks: splits that never mix, wordings, graders, and errors that name the way out."""
+"""Published data sets as tasks: disjoint splits, templates, graders, and errors that name the solution."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,12 @@ def test_validation_is_cut_from_train_by_the_question_alone(folder: Path) -> Non
     assert task.prompts("train") is task.prompts("train")
 
 
-def test_prompts_are_worded_and_graded_as_the_data_set_says(folder: Path) -> None:
+def test_a_path_that_does_not_exist_is_refused_when_the_task_is_built(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"task\.path = .*nothing: there is no such file"):
+        gsm8k(tmp_path / "nothing")
+
+
+def test_prompts_and_grades_follow_the_data_set(folder: Path) -> None:
     with closing(gsm8k(folder)) as task:
         prompt = task.prompts("test")[1]
         assert prompt.task == task.name == "gsm8k"
@@ -122,7 +127,7 @@ def test_problems_that_no_grader_can_judge_are_left_out_by_name_and_counted(fold
         task.prompts("test")
 
 
-def test_a_misspelt_name_is_told_its_neighbours() -> None:
+def test_a_misspelt_name_is_refused_with_similar_names() -> None:
     words = ["task.kind=dataset", "task.name=gsm8", "model.path=m", "run.dir=r"]
     with pytest.raises(ValueError) as caught:
         load_config(RLConfig, [], words)

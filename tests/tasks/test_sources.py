@@ -1,4 +1,4 @@
-"""Where records come from: the path, `$UNMASK_DATA`, the hub; and what is said when none has them."""
+"""The places of records: the path, `$UNMASK_DATA`, the hub; and the errors if none has them."""
 
 import gzip
 import importlib.util
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from unmask.tasks.dataset import Dataset, Problem, Source
-from unmask.tasks.sources import check_path, read_split
+from unmask.tasks.sources import read_split
 
 TWO = Dataset(
     hub="authors/two-splits",
@@ -98,7 +98,7 @@ def test_the_variable_names_a_directory_and_a_path_goes_before_it(
 
 
 @without_datasets
-def test_without_any_place_the_three_ways_out_are_named() -> None:
+def test_without_any_place_the_three_solutions_are_named() -> None:
     with pytest.raises(ValueError) as caught:
         list(read_split(TWO, "test", None))
     message = str(caught.value)
@@ -139,7 +139,7 @@ def test_the_hub_is_read_by_the_datasets_package(tmp_path: Path) -> None:
         LookupError("whatever a foreign package raises"),
     ],
 )
-def test_a_set_that_the_hub_cannot_give_names_the_way_out(
+def test_a_set_that_the_hub_cannot_load_names_the_keys_for_local_files(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load_dataset(*_: object, **__: object) -> None:
@@ -153,9 +153,3 @@ def test_a_set_that_the_hub_cannot_give_names_the_way_out(
         list(read_split(ONE, "test", None))
     assert str(error) in str(caught.value)
     assert "UNMASK_DATA to a directory with one.jsonl" in str(caught.value)
-
-
-def test_a_path_where_nothing_is_is_refused(tmp_path: Path) -> None:
-    check_path(tmp_path)
-    with pytest.raises(ValueError, match=r"task\.path = .*nothing: there is no such file"):
-        check_path(tmp_path / "nothing")

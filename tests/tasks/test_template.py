@@ -1,14 +1,14 @@
-"""Only the template is a format: what a question holds stands for itself."""
+"""Only the template is a format: braces of a question stay as they are."""
 
 import pytest
 
-from unmask.tasks.template import check_template, fill
+from unmask.tasks.template import check_template
 
 
 def test_braces_of_a_question_stay() -> None:
     template = "{question} Use \\boxed{{}}."
     check_template(template)
-    assert fill(template, "Is {x} in {0}?") == "Is {x} in {0}? Use \\boxed{}."
+    assert template.format(question="Is {x} in {0}?") == "Is {x} in {0}? Use \\boxed{}."
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The package's own wording passes its texts on and judges the answer of a response."""
+"""The package's own wording returns its texts unchanged and grades the answer of a response."""
 
 from unmask.tasks.wording import VERBATIM
 

@@ -3,19 +3,15 @@
 Our tests use tiny models with the published conventions; whether a release keeps to them shows only
 with its weights. The checks run in the order in which things break: the logits are finite, the engine
 writes the same tokens as the reference sampler, and (on request, `acceptance/reference_code.py`) the
-published code gives the same logits. The responses to plain questions are for a human to read.
+published code gives the same logits.
 
-The report is short plain text to paste into an issue: versions, device, numbers, our questions and the
-model's responses. It names the checkpoint by its last name and holds no path, host name or prompt of
-the user.
+The report is a short table to paste into an issue: versions, device, sizes and checks. It names the
+checkpoint by its last name and holds no path, host name or prompt of the user.
 """
 
 import importlib.metadata
 import platform
 import re
-import resource
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +21,6 @@ from torch import Tensor
 
 from unmask import __version__
 from unmask.acceptance.agreement import compare_with_reference, logprob_gaps
-from unmask.acceptance.questions import QUESTIONS
 from unmask.acceptance.reference_code import (
     Job,
     PublishedCodeFailed,
@@ -33,7 +28,6 @@ from unmask.acceptance.reference_code import (
     published_logits,
     require_code,
 )
-from unmask.acceptance.verify_report import Check, Report, Response
 from unmask.checkpoints.checkpoint import find_checkpoint
 from unmask.checkpoints.memory import count_parameters
 from unmask.configs.engine import EngineConfig
@@ -43,16 +37,19 @@ from unmask.engine.llm import LLM
 from unmask.models.families import family_named
 from unmask.models.families.json_keys import read_json
 from unmask.models.spec import ModelSpec
-from unmask.presets import preset
+from unmask.presets import PRESETS, preset
 from unmask.runs.print import visible
-from unmask.runs.progress import Progress
+from unmask.runs.text_table import align
 from unmask.types import Message, Prompt, SamplingParams
 
-GIB = 2**30
 # Folders of an absolute path, up to its last name.
 PATH = re.compile(r"""(?<![\w.])~?/(?:[^\s/'":,;]+/)+""")
-NUM_PROBES = 4  # prompts on which engine and reference are compared
-PROBE_TOKENS = 32  # most tokens of a response there: the reference is slow
+PROBES = (  # prompts on which engine and reference are compared
+    "What is 7 + 5? Reply with the number only.",
+    "What is the capital of France? Reply with one word.",
+    "How many minutes are there in 3 hours?",
+    "Write one line of Python that prints hello.",
+)
 NUM_TEXTS = 3  # texts whose logits are compared
 
 
@@ -84,53 +81,86 @@ class VerifyParams:
 
     Attributes:
         model: the checkpoint, as the `[model]` section of a config.
-        num_questions: how many of our questions are asked.
-        max_tokens: most tokens of a response.
+        max_tokens: most tokens of a compared response; the reference is slow.
         preset: name of the sampler; the family's published one when not given.
         published: Python that runs the published code; `None` does not run it.
     """
 
     model: ModelConfig
-    num_questions: int = len(QUESTIONS)
-    max_tokens: int = 64
+    max_tokens: int = 32
     preset: str | None = None
     published: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check and its result."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of `unmask verify`.
+
+    Attributes:
+        name: of the checkpoint, without its directory.
+        facts: names and values of the model and the machine.
+        checks: those that ran.
+    """
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    checks: Sequence[Check]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(check.passed for check in self.checks)
+
+    def text(self) -> str:
+        """Return the report as it is printed."""
+        rows = [("ok" if c.passed else "FAILED", c.name, c.found) for c in self.checks]
+        failed = ", ".join(check.name for check in self.checks if not check.passed)
+        verdict = "Every check passed." if self.passed else f"FAILED: {failed}."
+        parts = (f"unmask verify {self.name}", align(self.facts), "", align(rows), "", verdict)
+        return "\n".join(parts)
+
+
 def verify(params: VerifyParams) -> Report:
-    """Load a checkpoint, check it against the reference sampler and ask the questions.
+    """Load a checkpoint and check it against the reference sampler, and on request the published code.
 
     Raises:
         ValueError: for a checkpoint that does not load, or parameters out of range.
     """
-    _require(params)
+    preset(params.preset or next(iter(PRESETS)), max_tokens=params.max_tokens)  # refused unloaded
     directory = find_checkpoint(params.model.path)
     if params.published is not None:
         require_code(directory)
-    llm, loading = _load(params.model)
+    llm = build_llm(params.model, EngineConfig())
     spec = llm.model.spec
     name = params.preset or family_named(spec.family).preset
     sampling = preset(name, max_tokens=params.max_tokens)
-    prompts, note = _prompts(llm)
-    probes = prompts[:NUM_PROBES] or _drawn(llm)
+    probes, origin = _probes(llm)
     texts = _texts(probes[:NUM_TEXTS], spec)
     logits = [_logits(llm, text) for text in texts]
-    checks, responses = [check_finite(logits)], []
+    checks = [check_finite(logits)]
     if checks[0].passed:
         checks.append(check_engine(llm, probes, sampling))
-        responses = _ask(llm, prompts[: params.num_questions], sampling)
-    else:
-        note = "not asked: the logits are not finite"
-    facts = (*_facts(llm, name, sampling), ("loading", loading))
+    facts = [
+        *_facts(llm),
+        ("prompts", origin),
+        ("preset", f"{name}, {sampling.strategy}, temperature {sampling.temperature:g}"),
+    ]
     if params.published is not None:
         place = (str(llm.model.device), str(llm.model.dtype).removeprefix("torch."))
         del llm  # before the other process takes as much memory again
         torch.cuda.empty_cache()
-        job = Job(directory, texts, spec, place, params.published)
-        checks.append(check_published(logits, job))
+        checks.append(check_published(logits, Job(directory, texts, spec, place, params.published)))
     path = params.model.path
-    called = directory.resolve().name if Path(path).is_dir() else path
-    return Report(called, facts, checks, responses, note)
+    return Report(directory.resolve().name if Path(path).is_dir() else path, facts, checks)
 
 
 def check_finite(logits: Sequence[Tensor]) -> Check:
@@ -150,8 +180,7 @@ def check_engine(llm: LLM, probes: Sequence[Prompt], sampling: SamplingParams) -
         probes: prompts, answered together by the engine and one by one by the reference.
         sampling: the sampler; its temperature is not used.
     """
-    length = min(PROBE_TOKENS, sampling.max_tokens)
-    greedy = replace(sampling, temperature=0.0, max_tokens=length)
+    greedy = replace(sampling, temperature=0.0)
     written = llm.complete(probes, [greedy] * len(probes))
     agreements = [compare_with_reference(llm.model, trajectory) for trajectory in written]
     largest, mean = logprob_gaps(agreements)
@@ -215,54 +244,23 @@ def _without_paths(text: str, directory: Path) -> str:
     return visible(PATH.sub("", text))
 
 
-def _require(params: VerifyParams) -> None:
-    if not 0 <= params.num_questions <= len(QUESTIONS):
-        raise ValueError(
-            f"--questions {params.num_questions}: there are {len(QUESTIONS)}, and 0 asks none"
-        )
-    if params.max_tokens < 1:
-        raise ValueError(f"--max-tokens {params.max_tokens}: must be at least 1")
-    if params.preset is not None:
-        preset(params.preset)
-
-
-def _load(config: ModelConfig) -> tuple[LLM, str]:
-    """Return the model, and the time and peak memory that loading took."""
-    has_gpu = torch.cuda.is_available()
-    for index in range(torch.cuda.device_count() if has_gpu else 0):
-        torch.cuda.reset_peak_memory_stats(index)
-    start = time.perf_counter()
-    llm = build_llm(config, EngineConfig())
-    seconds = time.perf_counter() - start
-    if llm.model.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(llm.model.device)
-    else:  # of the whole process; macOS counts bytes, Linux KiB
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return llm, f"{seconds:.1f} s, peak of {peak / GIB:.2f} GiB"
-
-
-def _prompts(llm: LLM) -> tuple[list[Prompt], str]:
-    """Return the tokenised questions, or none and the reason."""
-    asked = [
-        Prompt("verify", uid, (Message("user", question.text),))
-        for uid, question in enumerate(QUESTIONS)
-    ]
-    if llm.tokenizer is None:
-        return [], "not asked: the checkpoint has no tokenizer"
-    try:
-        return llm.tokenize(asked), ""
-    except ValueError as error:
-        return [], f"not asked: {error}"
-
-
-def _drawn(llm: LLM) -> list[Prompt]:
-    """Return prompts of drawable ids for a model that cannot read the questions; the same at every call."""
-    generator = torch.Generator().manual_seed(0)
+def _probes(llm: LLM) -> tuple[list[Prompt], str]:
+    """Return the prompts and their origin: `PROBES`, or drawn ids for a model that cannot read those."""
+    asked = [Prompt("verify", uid, (Message("user", text),)) for uid, text in enumerate(PROBES)]
+    reason = "no tokenizer"
+    if llm.tokenizer is not None:
+        try:
+            has_template = llm.tokenizer.chat_template
+            return llm.tokenize(asked), "chat template" if has_template else "no chat template"
+        except ValueError as error:
+            reason = str(error)
+    generator = torch.Generator().manual_seed(0)  # the same ids at every call
     ids = llm.model.head.drawable.nonzero()[:, 0].cpu()
-    lengths = (5, 8, 13, 18)[:NUM_PROBES]
-    drawn = [ids[torch.randint(len(ids), (n,), generator=generator)].tolist() for n in lengths]
-    return [Prompt("verify", uid, (), tuple(text)) for uid, text in enumerate(drawn)]
+    drawn = [
+        ids[torch.randint(len(ids), (n,), generator=generator)].tolist() for n in (5, 8, 13, 18)
+    ]
+    found = [Prompt("verify", uid, (), tuple(text)) for uid, text in enumerate(drawn)]
+    return found, f"token ids drawn at random, {reason}"
 
 
 def _texts(probes: Sequence[Prompt], spec: ModelSpec) -> list[tuple[int, ...]]:
@@ -271,9 +269,8 @@ def _texts(probes: Sequence[Prompt], spec: ModelSpec) -> list[tuple[int, ...]]:
     texts: list[tuple[int, ...]] = []
     for index, probe in enumerate(probes):
         length = len(probe.token_ids)
-        count = (
-            2 * (spec.block_size or 16) + 3 + index
-        )  # ends within a block, at another place in each text
+        # Ends within a block, at another place in each text.
+        count = 2 * (spec.block_size or 16) + 3 + index
         tail = (probe.token_ids[i % length] if i % 3 == 1 else mask_id for i in range(count))
         texts.append((*probe.token_ids, *tail)[: spec.max_length])
     return texts
@@ -285,32 +282,14 @@ def _logits(llm: LLM, text: Sequence[int]) -> Tensor:
     return llm.model.logits(torch.tensor([text], device=llm.model.device))[0].cpu()
 
 
-def _ask(llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams) -> list[Response]:
-    """Answer the first questions one by one, so that each has a time of its own."""
-    responses: list[Response] = []
-    with Progress(len(prompts), "questions") as bar:
-        for question, prompt in zip(QUESTIONS, prompts, strict=False):
-            start = time.perf_counter()
-            (written,) = llm.complete([prompt], [sampling])
-            seconds = time.perf_counter() - start
-            counts = (written.num_response, written.num_denoising_steps, written.num_forwards)
-            text = llm.decode(written.response_ids)
-            responses.append(Response(question, text, *counts, seconds))
-            bar.advance()
-    return responses
-
-
-def _facts(llm: LLM, name: str, sampling: SamplingParams) -> list[tuple[str, str]]:
+def _facts(llm: LLM) -> list[tuple[str, str]]:
     """Return the versions, the machine and the model as rows of the report."""
-    model, spec, tokenizer = llm.model, llm.model.spec, llm.tokenizer
+    model, spec = llm.model, llm.model.spec
     versions = [f"{lib} {importlib.metadata.version(lib)}" for lib in ("torch", "transformers")]
     device = str(model.device)
     if model.device.type == "cuda":
         device += f", {torch.cuda.get_device_name(model.device)}"
     total, active = count_parameters(model)
-    prompts = "token ids drawn at random, no tokenizer"
-    if tokenizer is not None:
-        prompts = "chat template" if tokenizer.chat_template else "plain text, no chat template"
     shape = (
         f"{spec.family}: {spec.num_layers} layers of width {spec.width}",
         f"{spec.num_heads}/{spec.num_kv_heads} heads of {spec.head_width}",
@@ -328,6 +307,4 @@ def _facts(llm: LLM, name: str, sampling: SamplingParams) -> list[tuple[str, str
         ("family", ", ".join(shape)),
         ("parameters", f"{total:,}" + (f", {active:,} per token" if active < total else "")),
         ("number format", str(model.dtype).removeprefix("torch.")),
-        ("prompts", prompts),
-        ("preset", f"{name}, {sampling.strategy}, temperature {sampling.temperature:g}"),
     ]

@@ -9,6 +9,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +31,7 @@ NumberFormat = Annotated[
     Literal["auto", "float32", "bfloat16", "float64"],
     typer.Option(help="Number format; auto is float32 on CPU and bfloat16 on CUDA."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 Published = Annotated[
     bool,
     typer.Option(
@@ -130,7 +132,7 @@ def inspect(
             help="Tokens in the cache when served; the model's greatest length by default."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    as_json: AsJson = False,
     family: FamilyName = None,
 ) -> None:
     """Describe a checkpoint, its memory and the errors of loading it; exit code 2 if it does not load.
@@ -156,8 +158,7 @@ def verify(  # noqa: PLR0913 - one argument per option
     ],
     device: Device = "auto",
     dtype: NumberFormat = "auto",
-    questions: Annotated[int, typer.Option(help="How many of our 20 are asked.")] = 20,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of a response.")] = 64,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of a compared response.")] = 32,
     preset: Annotated[
         str | None, typer.Option(help="Published sampler; the family's own by default.")
     ] = None,
@@ -171,10 +172,11 @@ def verify(  # noqa: PLR0913 - one argument per option
     published: Published = False,
     published_python: PublishedPython = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this file as well.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Load a model, check it and ask it questions; exit code 1 if a check failed.
+    """Load a model and check it; exit code 1 if a check failed.
 
-    Prints a short report without paths or prompts of yours, made to be pasted into an issue.
+    Prints a short table without paths or prompts of yours, made to be pasted into an issue.
     """
     if published_python is not None and not published:
         raise ValueError(f"--published-python {published_python}: goes with --published")
@@ -193,11 +195,11 @@ def verify(  # noqa: PLR0913 - one argument per option
         family=family,
     )
     python = (published_python or sys.executable) if published else None
-    params = VerifyParams(config, questions, max_tokens, preset, python)
-    report = verify(params)
-    typer.echo(report.text())
+    report = verify(VerifyParams(config, max_tokens, preset, python))
+    text = json.dumps(asdict(report), indent=2) if as_json else report.text()
+    typer.echo(text)
     if out is not None:
-        write_text(out, report.text() + "\n")
+        write_text(out, f"{text}\n")
     if not report.passed:
         raise typer.Exit(CHECK_FAILED)
 

@@ -215,9 +215,10 @@ def _outcome(name: str, value: Any, source: Source, traits: frozenset[str]) -> O
         return Outcome(name, value, "idle", "no value is given")
     if isinstance(value, list | dict) and rule.takes != "list":
         return Outcome(name, value, "lost", "must be one value")
-    result = rule.convert(value, source)
+    result = rule.convert(value, source, name.partition(".")[0])
     if isinstance(result, Loss):
-        return Outcome(name, value, "lost", result.reason, result.instead)
+        nearest = {} if result.nearest is NOTHING else dict.fromkeys(rule.new, result.nearest)
+        return Outcome(name, value, "lost", result.reason, nearest)
     if result is NOTHING or not rule.new:
         return Outcome(name, value, "otherwise" if rule.fate == "otherwise" else "idle", rule.note)
     lines = result if isinstance(result, dict) else dict.fromkeys(rule.new, result)

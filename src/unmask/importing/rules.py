@@ -1,4 +1,4 @@
-"""The terms in which the table of dLLM-RL's keys is written, and the file it is applied to.
+"""The terms of the table of dLLM-RL's keys (`table.toml`), and the file that it is applied to.
 
 A row names its *readers*: traits of a file (`"rl block critic"`: a run of RL, of a block model, with
 a value model) whose published scripts read the key. The first row of a key whose readers are all
@@ -6,33 +6,33 @@ traits of the file decides; where none does, the published code does not look at
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["sft", "rl", "eval"]
 # `line`: a key here has the value. `idle`: it changes no result. `otherwise`: done otherwise here, by
 # design. `lost`: the run would be another one, so the import is refused.
 Fate = Literal["line", "idle", "otherwise", "lost"]
+FATES: tuple[Fate, ...] = ("idle", "otherwise", "lost")
 
 BLOCK_MODELS = ("sdar", "trado")
 MODELS = (*BLOCK_MODELS, "llada", "mmada", "dream")
 IMAGE_MODELS = ("lladav",)
-METHODS = {"TraceRL": "trace", "random_masking": "random", "coupled": "coupled"}
 # Stands for "no line is needed" among converted values.
 NOTHING: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Why a run would be another one, and the lines that come nearest, for a lossy import."""
+    """Why a run would be another one, and the nearest value here, for a lossy import."""
 
     reason: str
-    instead: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    nearest: Any = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file with dotted keys, the command its translation is for, and what it does not say."""
+    """A file with dotted keys, the command its translation is for, and the number of its devices."""
 
     kind: Kind
     base: str
@@ -45,7 +45,7 @@ class Source:
 
     @property
     def sampled(self) -> str:
-        """The section that says how responses are evaluated."""
+        """The section of the sampling that is evaluated."""
         is_whole = self.kind == "eval" and not self._has("training")
         return "rollout" if is_whole else "evaluation"
 
@@ -55,13 +55,13 @@ class Source:
         types = (self.get("dataset.data_type"), self.get("evaluation.data_type"))
         has_critic = self.get("model.value_base_model") is not None
         judge = self.get("model.process_reward_model")
-        method = METHODS.get(str(self.get("training.method")), "trace")
+        has_masks = self.get("training.method") in ("random_masking", "coupled")
         words = (
             (self.base in BLOCK_MODELS, "block", "full"),
             (self.base in (*BLOCK_MODELS, "dream"), "filters", "unfiltered"),
             (has_critic, "critic", "plain"),
             # With a value model they train along the trajectory, whatever the file says.
-            (method == "trace" or has_critic, "trace", "masks"),
+            (has_critic or not has_masks, "trace", "masks"),
             (self.base in IMAGE_MODELS or "mmu" in types, "images", "text"),
             ("code" in types[:1], "code", "math"),
             (judge is not None, "judged", "unjudged"),
@@ -75,7 +75,8 @@ class Source:
         return any(name.startswith(f"{section}.") for name in self.keys)
 
 
-Convert = Callable[[Any, Source], Any]
+# (value, file, section of the key there) -> the value here, a `Loss`, or `NOTHING`.
+Convert = Callable[[Any, Source, str], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Rule:
         old: dotted key there; `section.*` stands for all keys below it that have no row.
         new: dotted keys here that get its value.
         fate: what becomes of it where `convert` returns a value.
-        note: remark beside the line, or the reason why there is none.
+        note: remark on the line, or the reason for having none.
         convert: its value to ours, a `Loss`, or `NOTHING`.
         takes: "null" or "list" where that is a value like others.
     """
@@ -109,44 +110,3 @@ class Implied:
     new: str
     value: Any
     note: str
-
-
-def same(value: Any, _: Source) -> Any:
-    """Return the value as it is."""
-    return value
-
-
-def one_of(known: Mapping[Any, Any], other: Loss | None = None) -> Convert:
-    """Return the conversion by a table, and what any other value comes to."""
-    loss = other or Loss(f"must be one of {', '.join(map(str, known))}")
-    return lambda value, _: known.get(value, loss)
-
-
-def line(
-    readers: str, old: str, new: str, note: str = "", convert: Convert = same, takes: str = ""
-) -> Rule:
-    """Return the row of a key whose value goes into the keys `new` names."""
-    return Rule(readers, old, tuple(new.split()), "line", note, convert, takes)
-
-
-def idle(readers: str, note: str, *keys: str) -> tuple[Rule, ...]:
-    """Return the rows of keys that change no result."""
-    return tuple(Rule(readers, old, (), "idle", note, same) for old in keys)
-
-
-def otherwise(readers: str, note: str, *keys: str) -> tuple[Rule, ...]:
-    """Return the rows of keys that are done otherwise here, by design."""
-    return tuple(Rule(readers, old, (), "otherwise", note, same) for old in keys)
-
-
-def lost(readers: str, note: str, *keys: str, unless: Any = NOTHING) -> tuple[Rule, ...]:
-    """Return the rows of keys that nothing here stands for, unless they have one value."""
-    return tuple(
-        judged(readers, old, note, lambda value, _: NOTHING if value == unless else Loss(note))
-        for old in keys
-    )
-
-
-def judged(readers: str, old: str, note: str, convert: Convert, takes: str = "") -> Rule:
-    """Return the row of a key without a line, which `convert` finds lost or harmless."""
-    return Rule(readers, old, (), "lost", note, convert, takes)

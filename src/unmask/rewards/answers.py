@@ -133,10 +133,8 @@ def last_value(text: str) -> str | None:
         return text.strip() or None
     numbers = [(found.end(), found[0]) for found in VALUE.finditer(text)]
     formulas = [(found.end(), found[found.lastindex or 0]) for found in FORMULA.finditer(text)]
-    return max(
-        [*numbers, *((end, body) for end, body in formulas if not WORD.search(body))],
-        default=(0, None),
-    )[1]
+    formulas = [(end, body) for end, body in formulas if not WORD.search(body)]
+    return max([*numbers, *formulas], default=(0, None))[1]
 
 
 def _first_value(rest: str, sentence: str) -> str | None:
@@ -157,15 +155,8 @@ def _first_value(rest: str, sentence: str) -> str | None:
 
 def answer_from_response(response: str) -> str:
     """Return the last boxed part of the last tagged part, as far as there are any, without outer space."""
-    tagged = _last_tagged(response)
-    text = response if tagged is None else tagged
+    # The last opening tag that a closing tag follows, and the text up to the first of those.
+    start = response.rfind(OPEN_TAG, 0, max(response.rfind(CLOSE_TAG), 0))
+    text = response[start + len(OPEN_TAG) :].partition(CLOSE_TAG)[0] if start >= 0 else response
     boxed = last_boxed(text)
     return (text if boxed is None else boxed).strip()
-
-
-def _last_tagged(text: str) -> str | None:
-    start = text.rfind(OPEN_TAG, 0, max(text.rfind(CLOSE_TAG), 0))
-    if start < 0:
-        return None
-    start += len(OPEN_TAG)
-    return text[start : text.find(CLOSE_TAG, start)]

@@ -7,19 +7,7 @@ import torch
 
 from unmask.checkpoints.reward_model import load_reward_model
 from unmask.checkpoints.tokenizer import Tokenizer
-from unmask.configs.reward import (
-    EndpointConfig,
-    FormatTerm,
-    FunctionTerm,
-    JudgeTerm,
-    OutcomeTerm,
-    PreferenceTerm,
-    ProcessTerm,
-    RewardModelTerm,
-    RewardTerm,
-    SpeedTerm,
-    term_name,
-)
+from unmask.configs import reward as terms
 from unmask.configs.rl import RLConfig
 from unmask.models.placement import device_of, dtype_of
 from unmask.rewards.custom import load_process_reward, score_custom
@@ -47,40 +35,32 @@ def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) 
     Raises:
         ValueError: a term cannot be built; the message names the key.
     """
-    terms = tuple(
-        WeightedTerm(
-            term_name(term), term.weight, build_term(term, config.run.dir, tokenizer, device)
-        )
-        for term in config.reward
-    )
-    return Combination(terms, has_critic=config.advantage.has_value_model)
+    score_of = partial(build_term, run=config.run.dir, tokenizer=tokenizer, device=device)
+    summands = [WeightedTerm(terms.term_name(t), t.weight, score_of(t)) for t in config.reward]
+    return Combination(tuple(summands), has_critic=config.advantage.has_value_model)
 
 
 def build_term(
-    term: RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device
+    term: terms.RewardTerm, run: Path, tokenizer: Tokenizer, device: torch.device
 ) -> ScoreFunction:
     """Build one term of a reward; see `build_rewards`."""
-
-    def judge(endpoint: EndpointConfig) -> Judge:
-        return Judge(endpoint, run / REPLIES)
-
     match term:
-        case OutcomeTerm():
+        case terms.OutcomeTerm():
             return score_outcome
-        case SpeedTerm():
+        case terms.SpeedTerm():
             return partial(score_speed, right_from=term.right_from, full_at=term.full_at)
-        case FormatTerm():
+        case terms.FormatTerm():
             return partial(score_format, pattern=term.pattern)
-        case FunctionTerm():
+        case terms.FunctionTerm():
             function = load_process_reward(term.function, "reward.function")
             return partial(score_custom, function=function)
-        case JudgeTerm():
-            return PointwiseJudge(term, judge(term.endpoint))
-        case PreferenceTerm():
-            return Preference(term, judge(term.endpoint))
-        case ProcessTerm():
-            return ProcessReward(term, judge(term.endpoint), tokenizer)
-        case RewardModelTerm():
+        case terms.JudgeTerm():
+            return PointwiseJudge(term, Judge(term.endpoint, run / REPLIES))
+        case terms.PreferenceTerm():
+            return Preference(term, Judge(term.endpoint, run / REPLIES))
+        case terms.ProcessTerm():
+            return ProcessReward(term, Judge(term.endpoint, run / REPLIES), tokenizer)
+        case terms.RewardModelTerm():
             name = str(device) if term.device is None else device_of(term.device, "reward.device")
             dtype = dtype_of(term.dtype, name, "reward.dtype")
             model = load_reward_model(term.path, torch.device(name), dtype)

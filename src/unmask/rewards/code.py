@@ -92,9 +92,8 @@ class CodeGrader:
         if backend == "limits":
             # A program of the same user must neither read the tests in this memory nor write to a worker.
             forbid_inspection()
-        self.isolation = (
-            describe_isolation(backend) if backend else f"by the service at {config.url}"
-        )
+        service = f"by the service at {config.url}"
+        self.isolation = service if backend is None else describe_isolation(backend)
         self._stops_early = config.credit == "all"
         self._scratch = TemporaryDirectory(prefix="unmask-sandbox-", ignore_cleanup_errors=True)
         Path(self._scratch.name).chmod(0o711)  # programs may enter folders below, but not list them
@@ -107,14 +106,13 @@ class CodeGrader:
             "float_tolerance": config.float_tolerance,
             "url": config.url,
         }
+        local_limit_s = START_LIMIT_S + config.wall_s + 4 * TEST_CPU_S
         self._pool = VerifierPool(
             FACTORY,
             args,
             config.workers,
             time_limit_s=TEST_CPU_S,
-            wall_limit_s=REMOTE_TEST_S
-            if config.url
-            else START_LIMIT_S + config.wall_s + 4 * TEST_CPU_S,
+            wall_limit_s=REMOTE_TEST_S if config.url else local_limit_s,
             is_isolated=False,  # an isolated process cannot isolate others
         )
 
@@ -139,12 +137,8 @@ class CodeGrader:
                 such a test works.
         """
         found = [self._too_large(tests) for _, tests in problems]
-        sources = [
-            (place, test)
-            for place, (_, tests) in enumerate(problems)
-            for test in tests
-            if isinstance(test, SourceTest)
-        ]
+        placed = [(place, test) for place, (_, tests) in enumerate(problems) for test in tests]
+        sources = [(place, test) for place, test in placed if isinstance(test, SourceTest)]
         questions = [{"program": None, "test": record_from_test(test)} for _, test in sources]
         for (place, _), verdict in zip(sources, self._pool.grade(questions), strict=True):
             if verdict.error:
@@ -183,10 +177,8 @@ class CodeGrader:
         first, others = slice(0, 1), slice(1, None)
         for some in (first, others) if self._stops_early else (slice(None),):
             self._run(items, some, verdicts)
-        return [
-            _code_verdict(found, len(tests))
-            for found, (_, tests) in zip(verdicts, items, strict=True)
-        ]
+        graded = zip(verdicts, items, strict=True)
+        return [_code_verdict(found, len(tests)) for found, (_, tests) in graded]
 
     judge = grade  # the name of before; for one release
 

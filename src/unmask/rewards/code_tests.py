@@ -95,6 +95,7 @@ class StdioTest:
 
 
 CodeTest = SourceTest | CallTest | StdioTest
+KINDS = {kind.__name__: kind for kind in (SourceTest, CallTest, StdioTest)}
 
 
 def record_from_test(test: CodeTest) -> dict[str, Any]:
@@ -106,10 +107,7 @@ def record_from_test(test: CodeTest) -> dict[str, Any]:
 def read_test(record: Mapping[str, Any]) -> CodeTest:
     """Return the test of a record made by `record_from_test`."""
     values = {n: unpack(value, -MAX_DEPTH) for n, value in record.items() if n != "kind"}
-    for kind in (SourceTest, CallTest, StdioTest):
-        if kind.__name__ == record["kind"]:
-            return kind(**values)
-    raise ValueError(f"no such kind of test: {record['kind']!r}")
+    return KINDS[record["kind"]](**values)
 
 
 def run_test(
@@ -120,28 +118,25 @@ def run_test(
     Raises:
         UnfitTestError: the test itself cannot run, whatever the program.
     """
-    match test:
-        case SourceTest():
-            is_right = _holds(lambda: _run_source(sandbox, program, test))
-        case CallTest():
-            is_right = _holds(lambda: _run_call(sandbox, program, test))
-        case StdioTest():
-            output = sandbox.run(program, test.stdin)
-            is_right = output is not None and is_same_output(output, test.stdout, float_tolerance)
+    if isinstance(test, StdioTest):
+        output = sandbox.run(program, test.stdin)
+        is_right = output is not None and is_same_output(output, test.stdout, float_tolerance)
+    else:
+        try:
+            if isinstance(test, SourceTest):
+                _run_source(sandbox, program, test)
+            else:
+                _run_call(sandbox, program, test)
+            is_right = True
+        except (UnfitTestError, ServiceFailedError):
+            raise
+        except (Exception, ProgramFailedError):  # of an assert, or of the program
+            is_right = False
+    # A limit that the whole process tree exceeded is known only after its end.
     sandbox.finish()
     if sandbox.failure:
         return sandbox.failure
     return "passed" if is_right and not sandbox.breach else "wrong"
-
-
-def _holds(body: Callable[[], None]) -> bool:
-    try:
-        body()
-    except (UnfitTestError, ServiceFailedError):
-        raise
-    except (Exception, ProgramFailedError):
-        return False
-    return True
 
 
 def may_hand_over(test: SourceTest) -> bool:
@@ -160,17 +155,14 @@ def prepare(test: SourceTest) -> None:
     """
     namespace = _set_up(test)[0]
     nodes = [*ast.walk(ast.parse(f"{test.setup}\n{test.source}"))]
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = (
-                [node.module] if isinstance(node, ast.ImportFrom) else [n.name for n in node.names]
-            )
-            for module in modules:
-                if module and find_spec(module.partition(".")[0]) is None:
-                    raise UnfitTestError(f"a test imports a module that is not installed: {module}")
+    modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    modules += [name.name for n in nodes if isinstance(n, ast.Import) for name in n.names]
+    for module in modules:
+        if find_spec(module.partition(".")[0]) is None:
+            raise UnfitTestError(f"a test imports a module that is not installed: {module}")
     given = {*dir(builtins), *namespace, *test.names, *names_bound(nodes)}
     unknown = sorted(names_used(test.source) - given)
-    if unknown and "*" not in given:
+    if unknown and "*" not in given:  # `from x import *` may bind any name
         raise UnfitTestError(f"a test uses undefined names: {', '.join(unknown)}")
 
 
@@ -189,8 +181,7 @@ def _set_up(test: SourceTest) -> tuple[dict[str, Any], CodeType]:
 
 def _run_source(sandbox: AnySandbox, program: str, test: SourceTest) -> None:
     namespace, code = _set_up(test)
-    for name in test.names:
-        namespace[name] = _stand_in(sandbox, name)
+    namespace |= {name: _stand_in(sandbox, name) for name in test.names}
     sandbox.load(program, test.has_objects)
     random.seed(0)  # some published tests draw their cases
     try:
@@ -233,15 +224,13 @@ def _is_same_line(printed: str, expected: str, tolerance: float) -> bool:
     if ours == theirs:
         return True
     if all(map(NUMBER.fullmatch, [*ours.split(), *theirs.split()])):
-        pairs = zip_longest(ours.split(), theirs.split(), fillvalue="")
-        return all(_is_same_number(a, b) or _is_close(a, b, tolerance) for a, b in pairs)
+        pairs = [*zip_longest(ours.split(), theirs.split())]
+        return all(
+            a and b and (Decimal(a) == Decimal(b) or _is_close(a, b, tolerance)) for a, b in pairs
+        )
     # Between other words, the space counts.
     pairs = zip_longest(*(re.split(r"(\s+)", line) for line in (ours, theirs)), fillvalue="")
     return all(a == b or _is_close(a, b, tolerance) for a, b in pairs)
-
-
-def _is_same_number(printed: str, expected: str) -> bool:
-    return bool(printed and expected) and Decimal(printed) == Decimal(expected)
 
 
 def _is_close(printed: str, expected: str, tolerance: float) -> bool:
@@ -251,7 +240,7 @@ def _is_close(printed: str, expected: str, tolerance: float) -> bool:
         return False
     ours, theirs = map(float, words)
     if ours.is_integer() and theirs.is_integer():
-        return False
+        return False  # whole numbers are compared exactly, however large
     return tolerance > 0 and abs(ours - theirs) <= tolerance * max(1.0, abs(theirs)) < math.inf
 
 
@@ -286,12 +275,6 @@ def load_code_verifier(
     spare = [start()]
     sys.set_int_max_str_digits(MAX_DIGITS)
 
-    def run(program: str, test: CodeTest) -> Outcome:
-        with spare.pop() as sandbox:
-            sandbox.wait_until_ready()
-            spare.append(start())
-            return run_test(sandbox, program, test, float_tolerance)
-
     def verify(item: Mapping[str, Any]) -> Verdict:
         program, test = item["program"], read_test(item["test"])
         try:
@@ -299,7 +282,10 @@ def load_code_verifier(
                 assert isinstance(test, SourceTest)
                 prepare(test)
                 return Verdict(1.0)
-            outcome = run(program, test)
+            with spare.pop() as sandbox:
+                sandbox.wait_until_ready()
+                spare.append(start())
+                outcome = run_test(sandbox, program, test, float_tolerance)
         except UnfitTestError as error:
             return Verdict(0.0, "unfit", str(error))
         return Verdict(

@@ -39,11 +39,12 @@ def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
         ValueError: there is no such function, or it takes other arguments; or a call raised an
             exception or did not return a finite number.
     """
-    function = _find(path, key, "prompt, response")
+    name = f"{key} = {path!r}"
+    function = _load(path, name, "prompt, response")
 
     def reward(prompt: Prompt, response: str) -> float:
-        value = _plain(_call(function, f"{key} = {path!r}", prompt, response))
-        return _finite(value, f"{key} = {path!r} returned {value!r}", prompt)
+        value = function(prompt, response)
+        return _finite(value, f"{name} returned {value!r}", prompt)
 
     return reward
 
@@ -59,11 +60,11 @@ def load_process_reward(path: str, key: str) -> ProcessFunction:
         ValueError: as `load_reward`; or it returned another number of rewards than the response has
             tokens, or a reward for a denoising step that wrote none of them.
     """
-    function = _find(path, key, "prompt, response, trajectory")
+    name = f"{key} = {path!r}"
+    function = _load(path, name, "prompt, response, trajectory")
 
     def reward(prompt: Prompt, response: str, trajectory: Trajectory) -> Reward:
-        name = f"{key} = {path!r}"
-        value = _plain(_call(function, name, prompt, response, trajectory))
+        value = function(prompt, response, trajectory)
         if isinstance(value, Mapping):
             return _of_steps(value, trajectory, name)
         if isinstance(value, Iterable) and not isinstance(value, str):
@@ -78,20 +79,33 @@ def score_custom(groups: Sequence[AnswerGroup], function: ProcessFunction) -> li
     return [[Score(function(a.prompt, a.text, a.trajectory)) for a in group] for group in groups]
 
 
-def _call(function: Callable[..., object], name: str, prompt: Prompt, *rest: object) -> object:
+def _load(path: str, name: str, arguments: str) -> Callable[..., Any]:
+    """Return a user's function, with its exceptions named and its tensors and arrays as lists."""
+    function = import_object(path, name, "function")
+    if not callable(function):
+        raise ValueError(f"{name}: the module has no function {path.partition(':')[2]!r}")
     try:
-        return function(prompt, *rest)
-    except Exception as error:  # the user's code may raise anything
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        inspect.signature(function).bind(*arguments.split(", "))
+    except TypeError as error:
         raise ValueError(
-            f"{name} raised {' '.join(repr(error).split())} at {place.filename}:{place.lineno} "
-            f"for {_asked(prompt)}; run with --debug for the traceback"
+            f"{name}: it is called as f({arguments}), but takes {inspect.signature(function)}: {error}"
         ) from error
+    except ValueError:  # written in C, without a signature
+        pass
 
+    def call(prompt: Prompt, *rest: object) -> Any:
+        try:
+            value: Any = function(prompt, *rest)
+        except Exception as error:  # the user's code may raise anything
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise ValueError(
+                f"{name} raised {' '.join(repr(error).split())} at {place.filename}:{place.lineno} "
+                f"for {_asked(prompt)}; run with --debug for the traceback"
+            ) from error
+        # Tensors and arrays of every package have this method.
+        return value.tolist() if hasattr(value, "tolist") else value
 
-def _plain(value: Any) -> Any:
-    """Return a tensor or an array of any package as a number or a list; other values unchanged."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    return call
 
 
 def _of_tokens(values: list[Any], trajectory: Trajectory, name: str) -> tuple[float, ...]:
@@ -132,24 +146,3 @@ def _finite(value: object, returned: str, prompt: Prompt) -> float:
 
 def _asked(prompt: Prompt) -> str:
     return f"a response to prompt {prompt.uid} of task {prompt.task!r}"
-
-
-def _find(path: str, key: str, arguments: str) -> Callable[..., object]:
-    function = import_object(path, f"{key} = {path!r}", "function")
-    if not callable(function):
-        raise ValueError(f"{key} = {path!r}: the module has no function {path.partition(':')[2]!r}")
-    _check_arguments(function, f"{key} = {path!r}", arguments)
-    return function
-
-
-def _check_arguments(function: Callable[..., object], name: str, arguments: str) -> None:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # written in C, without a signature
-        return
-    try:
-        signature.bind(*arguments.split(", "))
-    except TypeError as error:
-        raise ValueError(
-            f"{name}: it is called as f({arguments}), but takes {signature}: {error}"
-        ) from error

@@ -71,10 +71,15 @@ class Judge:
             )
         check_address(ADDRESS, address)
         self._url = f"{address.rstrip('/')}/chat/completions"
-        self._key = _key(config.api_key_env)
-        self._headers = {"Content-Type": "application/json"}
-        if self._key is not None:
-            self._headers["Authorization"] = f"Bearer {self._key}"
+        variable = config.api_key_env
+        self._key = None if variable is None else os.environ.get(variable, "").strip()
+        if self._key == "":
+            raise ValueError(
+                f"endpoint.api_key_env = {variable}: that environment variable is not set; put the "
+                "judge's key there"
+            )
+        authorization = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        self._headers = {"Content-Type": "application/json", **authorization}
         self._config = config
         self._cache = ReplyCache(cache)
 
@@ -124,15 +129,8 @@ class Judge:
         raise self._error(f"{failure.reason} ({self._config.retries + 1} tries)")
 
     def _body(self, question: str) -> dict[str, Any]:
-        config = self._config
-        return {
-            "model": config.model,
-            "messages": [{"role": "user", "content": question}],
-            "temperature": config.temperature,
-            "top_p": config.top_p,
-            "max_tokens": config.max_tokens,
-            **config.extra,
-        }
+        sent = self._config.model_dump(include={"model", "temperature", "top_p", "max_tokens"})
+        return {**sent, "messages": [{"role": "user", "content": question}], **self._config.extra}
 
     def _wait_s(self, attempt: int, failure: _Failure) -> float:
         """Return the seconds to wait before a try.
@@ -168,25 +166,13 @@ class Judge:
         body_shown = " ".join(reply.body[:300].decode(errors="replace").split())
         reason = f"it answered {reply.status}: {body_shown}"
         if reply.status in AGAIN or reply.status >= 500:
-            return _Failure(reason, _retry_after(reply.headers.get("Retry-After")))
+            return _Failure(reason, _retry_after(reply.headers.get("Retry-After", "")))
         raise self._error(reason)
 
     def _error(self, reason: str) -> JudgeError:
         if self._key is not None:
             reason = reason.replace(self._key, "[the key]")  # servers quote what they refuse
         return JudgeError(f"reward: the judge {self._config.model!r} at {self._url}: {reason}")
-
-
-def _key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ValueError(
-            f"endpoint.api_key_env = {variable}: that environment variable is not set; put the "
-            "judge's key there"
-        )
-    return key
 
 
 def _content(body: bytes) -> str:
@@ -204,10 +190,8 @@ def _content(body: bytes) -> str:
     return content
 
 
-def _retry_after(header: str | None) -> float:
+def _retry_after(header: str) -> float:
     """Return the seconds of a Retry-After header, a number or a date; 0 where it cannot be read."""
-    if header is None:
-        return 0.0
     if header.replace(".", "", 1).isdecimal():
         return float(header)
     try:

@@ -12,15 +12,16 @@ Gold and answer are parsed in the same way and as a whole (`math_reading`), then
 answers that are not mathematics.
 
 Nothing here limits the time: the worker limits the whole item. An error inside a package counts as "not
-equal", so whether the packages work is checked once, when they are loaded.
+equal", so whether the packages work is checked once, when the verifier is loaded. Only workers import
+this module, because its packages take seconds to load (`tasks.grader` holds its name).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 
 from unmask.configs.task import Extraction
 from unmask.rewards.answers import joined_boxes, last_boxed, last_value, stated_answer
-
-FACTORY = "unmask.rewards.math:load_math_verifier"
+from unmask.rewards.math_comparison import is_same, num_elements
+from unmask.rewards.math_reading import plain_words, read, squeezed, tidy
 
 # These limit the time: a longer box is wrong unless it is the gold's own text, and outside a box only the
 # end of a response is searched.
@@ -38,14 +39,12 @@ def is_equal(response: str, gold: str, extraction: Extraction = "boxed") -> floa
 
 def is_readable(gold: str) -> bool:
     """Return whether a gold is mathematics or words; any other gold equals its own text only."""
-    from unmask.rewards.math_reading import plain_words, read
-
     gold = _bare(gold)
     return plain_words(gold) is not None or read(gold) is not None
 
 
 def load_math_verifier(extraction: Extraction = "boxed") -> Callable[[Mapping[str, str]], float]:
-    """Import the packages and return the verifier of items `{"response": ..., "gold": ...}`.
+    """Return the verifier of items `{"response": ..., "gold": ...}`.
 
     The score of an item without a response is 1 if its gold can be parsed.
 
@@ -65,17 +64,12 @@ def load_math_verifier(extraction: Extraction = "boxed") -> Callable[[Mapping[st
 
 
 def _bare(text: str) -> str:
-    from unmask.rewards.math_reading import tidy
-
     boxed = last_boxed(text)
     return tidy(text if boxed is None else boxed)
 
 
 def _answers(response: str, gold: str, extraction: Extraction) -> Iterator[str]:
     """Yield the answer of a response; if the gold is a list, also the list of as many last boxes."""
-    from unmask.rewards.math_comparison import num_elements
-    from unmask.rewards.math_reading import plain_words, read
-
     boxed = last_boxed(response)
     if boxed is not None:
         yield _bare(boxed)
@@ -94,9 +88,6 @@ def _answers(response: str, gold: str, extraction: Extraction) -> Iterator[str]:
 
 
 def _is_answer(answer: str, gold: str) -> bool:
-    from unmask.rewards.math_comparison import is_same
-    from unmask.rewards.math_reading import plain_words, read, squeezed
-
     if not answer or len(answer) > LONGEST_ANSWER or squeezed(answer) == squeezed(gold):
         return bool(answer) and squeezed(answer) == squeezed(gold)
     words, gold_words = plain_words(answer), plain_words(gold)

@@ -141,10 +141,8 @@ def _is_same_condition(gold: Any, answer: Any, same: Same) -> bool:
     """Compare equations, inequalities and chains of them; one side may be the set that it describes."""
     golds, answers = _relations(gold), _relations(answer)
     if not golds or not answers:
-        return same(
-            sympy.And(*golds).as_set() if golds else gold,
-            sympy.And(*answers).as_set() if answers else answer,
-        )
+        sides = ((golds, gold), (answers, answer))
+        return same(*(sympy.And(*parts).as_set() if parts else side for parts, side in sides))
     return len(golds) == len(answers) and any(
         all(map(_is_same_relation, golds, order, repeat(same)))
         for order in (answers, answers[::-1])

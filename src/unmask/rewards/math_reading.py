@@ -20,6 +20,8 @@ from typing import Any, cast
 from latex2sympy2_extended import NormalizationConfig, convert_to_pct, latex2sympy, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
+from unmask.rewards.answers import GROUP
+
 Rewrite = tuple[str, str | Callable[[re.Match[str]], str]]
 
 SYMBOLS = str.maketrans(
@@ -44,18 +46,10 @@ SYMBOLS = str.maketrans(
     }
 )
 UPRIGHT = r"\\(?:(?:text|math)(?:rm|bf|it|sf|normal)?|mbox|operatorname\*?|bm|boldsymbol|underline|emph)\s*"
-GROUP = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*+\})*+\})*+\}"
 FUNCTIONS = r"(?:a?(?:rc)?(?:sin|cos|tan|sec|csc|cot)h?|exp|ln|log|max|min|gcd|lcm|det)"
-FENCES = tuple(
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
-        r"\$\$(.*)\$\$",
-        r"\$([^$]*)\$",
-        r"\\\((.*)\\\)",
-        r"\\\[(.*)\\\]",
-        r"\*\*(.*)\*\*",
-        rf"{UPRIGHT}\{{((?:[^{{}}]|{GROUP})*+)\}}",
-    )
+FENCES = (
+    *(r"\$\$(.*)\$\$", r"\$([^$]*)\$", r"\\\((.*)\\\)", r"\\\[(.*)\\\]", r"\*\*(.*)\*\*"),
+    rf"{UPRIGHT}\{{((?:[^{{}}]|{GROUP})*+)\}}",
 )
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 NUMERALS = (
@@ -69,14 +63,15 @@ DIGITS = (
     r"\d[\d.]*|(?:\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+)"
     r"(?=(?:\s|\\right|[)\]}])*_\s*\{?\s*(?:1[1-6]|eleven|twelve|\w+teen)\b)"
 )
-
-
-def _scale(match: re.Match[str]) -> str:
-    return rf"\times10^{{{SCALES[match[1]]}}}"
-
-
-def _scientific(match: re.Match[str]) -> str:
-    return rf"({match[1]}\times10^{{{int(match[2])}}})"
+# Groups of three digits, before or after the point; a number with a power of ten; a function.
+GROUPED_DIGITS = r"(?:(?<![\d.])\d{1,3}(?:(?:\{,\}|\\[,;: ]| )\d{3})+|(?<=\.)\d{3}(?:(?:\\[,;: ]| )\d{1,3})+)(?!\d)"
+POWER = rf"(?<![\w.^])(\d+(?:\.\d*)?|\.\d+)(?:[eE]|\s*{UPRIGHT}\{{[eE]\}}\s*)\{{?(-?\d{{1,9}}|\+\d{{2,9}})\}}?(?![\w.])"
+FUNCTION_NAME = rf"(?<!_)(?<!_\{{)(?:{UPRIGHT}\{{\s*({FUNCTIONS})\s*\}}|(?<![A-Za-z\\{{])({FUNCTIONS})(?![a-z]))"
+# The name of a base, or digits before one; and a base as a subscript.
+BASE_TEXT = rf"{UPRIGHT}\{{([\s(]*(?:in\s+)?(?:base\b)?[\s(]*(?:\d*|{'|'.join(BASES)})[\s)]*|[\dA-Fa-f]+(?=\}}\s*_))\}}"
+SUBSCRIPT = (
+    r"(?<=[\dA-Fa-f)\]}])\s*\\?_\s*(?:\{[\s(]*(\w+)[\s)]*\}|\(\s*(\w+)\s*\)|(\d+|[A-Za-z]+))"
+)
 
 
 def _repeating(match: re.Match[str]) -> str:
@@ -106,10 +101,7 @@ def _mixed(match: re.Match[str]) -> str:
 SPELLING: tuple[Rewrite, ...] = (
     (r"\\displaystyle|\\limits|\\[bB]igg?[lrm]?(?![a-z])|\\!", ""),
     (r"([\u2070-\u207b\u00b9\u00b2\u00b3]+)|[\u2080-\u208b]+", _raised),
-    (
-        r"(?:(?<![\d.])\d{1,3}(?:(?:\{,\}|\\[,;: ]| )\d{3})+|(?<=\.)\d{3}(?:(?:\\[,;: ]| )\d{1,3})+)(?!\d)",
-        lambda m: re.sub(r"\D", "", m[0]),
-    ),
+    (GROUPED_DIGITS, lambda m: re.sub(r"\D", "", m[0])),
     (r"\{,\}", ","),
     (r"(?<!\\)\\(?:[,;:> ]|q?quad\b|thinspace\b|hspace\*?\{[^{}]*\})", " "),
     (r"(?:(?<=frac)|(?<=sqrt)|(?<=[_^]))(\{)\\(?:rm|bf|it)\s+([^{}]*\})", r"\1\\text\1\2}"),
@@ -122,25 +114,19 @@ SPELLING: tuple[Rewrite, ...] = (
     (rf"\\sqrt\s*(\\[dt]?frac{GROUP}{GROUP}|\\(?!left)[A-Za-z]+)", r"\\sqrt{\1}"),
     (r"\\\$|\\(?:pounds|euro)\b|[$\u00a3\u20ac]", ""),
     (rf"{UPRIGHT}\{{\s*({'|'.join(SCALES)})\b", r" \1\\text{"),
-    (rf"(?<=[\d\s}}])({'|'.join(SCALES)})\b", _scale),
+    (rf"(?<=[\d\s}}])({'|'.join(SCALES)})\b", lambda m: rf"\times10^{{{SCALES[m[1]]}}}"),
     (rf"{UPRIGHT}\{{\s*(?:per ?cent|pct|\\?%)\s*\}}|\bper ?cent\b", r"\\%"),
     (r"(?<=\d)\s+(?=\\?%)", ""),
     (r"\^\s*\{?\s*\\(?:circ|degree)\b\s*\}?(?:\s*[CF]\b)?|\\degree\b", ""),
     (rf"(?<=\d){UPRIGHT}\{{([eE][-+]?\d+)\}}", r"\1"),
-    (
-        rf"(?<![\w.^])(\d+(?:\.\d*)?|\.\d+)(?:[eE]|\s*{UPRIGHT}\{{[eE]\}}\s*)\{{?(-?\d{{1,9}}|\+\d{{2,9}})\}}?(?![\w.])",
-        _scientific,
-    ),
+    (POWER, lambda m: rf"({m[1]}\times10^{{{int(m[2])}}})"),
     (r"(?<=[\d.])\s*[xX]\s*(?=10\s*\^)", r"\\times "),
     (r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{(\d+)\}", _repeating),
     (r"(?<=\d)\.(?!\d)", ""),
     (r"(?<![\d./])(\d+)\s+(\d+)/(\d+)(?![\d/])", r"\1\\frac{\2}{\3}"),
     (r"\*\*", "^"),
     (r"\^\s*(-\s*\d+)", r"^{\1}"),
-    (
-        rf"(?<!_)(?<!_\{{)(?:{UPRIGHT}\{{\s*({FUNCTIONS})\s*\}}|(?<![A-Za-z\\{{])({FUNCTIONS})(?![a-z]))",
-        r"\\\1\2 ",
-    ),
+    (FUNCTION_NAME, r"\\\1\2 "),
     (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
     (r"(?:\\?\bsqrt|\u221a)\s*\(([^()]*)\)|\u221a\s*(\d+|\w)", r"\\sqrt{\1\2}"),
     (r"\\(leq|geq|le|ge)slant\b", r"\\\1 "),
@@ -150,19 +136,10 @@ SPELLING: tuple[Rewrite, ...] = (
 )
 MEANING: tuple[Rewrite, ...] = (
     (rf"(?<=\d){UPRIGHT}\{{([\dA-Fa-f]+)\}}(?=\s*_)", r"\1"),
-    (
-        rf"{UPRIGHT}\{{([\s(]*(?:in\s+)?(?:base\b)?[\s(]*(?:\d*|{'|'.join(BASES)})[\s)]*|[\dA-Fa-f]+(?=\}}\s*_))\}}",
-        r" \1 ",
-    ),
+    (BASE_TEXT, r" \1 "),
     (rf"_\s*\{{[\s(]*{BASE}[\s)]*\}}|\(\s*{BASE}\s*\)|{BASE}", r"_{\1\2\3}"),
-    (
-        r"(?<=[\dA-Fa-f)\]}])\s*\\?_\s*(?:\{[\s(]*(\w+)[\s)]*\}|\(\s*(\w+)\s*\)|(\d+|[A-Za-z]+))",
-        r"_{\1\2\3}",
-    ),
-    (
-        r"(?<![\w.])0([box])([\dA-Fa-f]+)(?!\w)",
-        lambda m: f"{m[2]}_{{{PREFIXES[m[1]]}}}",
-    ),
+    (SUBSCRIPT, r"_{\1\2\3}"),
+    (r"(?<![\w.])0([box])([\dA-Fa-f]+)(?!\w)", lambda m: f"{m[2]}_{{{PREFIXES[m[1]]}}}"),
     # The grammar drops the subscript of a number.
     (
         rf"(?<![\w.^_)}}\\])(?:(?:\\overline\s*|\\left\s*)?[(\[{{]\s*({DIGITS})\s*(?:\\right\s*)?[)\]}}]|({DIGITS}))"
@@ -183,10 +160,7 @@ MEANING: tuple[Rewrite, ...] = (
 # The grammar adds an integer to a fraction, bracket or binomial after it; it is a factor.
 PRODUCTS: tuple[Rewrite, ...] = (
     (r"(?<![\d.^_])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}", _mixed),
-    (
-        rf"((?<![\d.^_])\d+|\)|\\(?:frac|binom){GROUP}{GROUP})\s*(?=\(|\\frac|\\binom)",
-        r"\1\\cdot ",
-    ),
+    (rf"((?<![\d.^_])\d+|\)|\\(?:frac|binom){GROUP}{GROUP})\s*(?=\(|\\frac|\\binom)", r"\1\\cdot "),
     (rf"(\)|\\(?:frac|binom){GROUP}{GROUP})\s*(?=\d)", r"\1\\cdot "),
 )
 UNIT = (
@@ -195,12 +169,9 @@ UNIT = (
     r"month|year|(?:kilo|centi|milli)?(?:met(?:er|re)|gram)|lit(?:er|re)|point|people|student)s?)"
     r"(?:\^?\{?[23]\}?)?"
 )
-UNITS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"(?<![_^])(?:[\s/]*(?:\\cdot\s*|\\mu\s*)?{UPRIGHT}\{{([A-Za-z\s./^23\-]*)\}}(?:\^\{{?-?\d\}}?)?)+$",
-        rf"(?<=[\d}}\)\s])(?:[\s/]*(?<![A-Za-z\\]){UNIT}(?![A-Za-z]))+$",
-    )
+UNITS = (
+    rf"(?<![_^])(?:[\s/]*(?:\\cdot\s*|\\mu\s*)?{UPRIGHT}\{{([A-Za-z\s./^23\-]*)\}}(?:\^\{{?-?\d\}}?)?)+$",
+    rf"(?<=[\d}}\)\s])(?:[\s/]*(?<![A-Za-z\\]){UNIT}(?![A-Za-z]))+$",
 )
 # An upright letter is a unit only if such a unit exists; `3\mathrm{i}` is a number.
 NO_UNIT = re.compile(
@@ -248,7 +219,7 @@ def tidy(text: str) -> str:
     """Return an answer without math delimiters and emphasis around it and without its final full stop."""
     text = text.strip().rstrip(".").strip()
     for fence in FENCES:
-        inside = fence.fullmatch(text)
+        inside = re.fullmatch(fence, text, re.DOTALL)
         text = inside[1].strip().rstrip(".").strip() if inside else text
     return text
 
@@ -311,7 +282,7 @@ def _depth(text: str) -> int:
 
 def _drop_units(text: str) -> str:
     """Drop the unit after a number; after a formula nothing is dropped, since a letter may be a factor."""
-    for unit in UNITS:
+    for unit in map(re.compile, UNITS):
         found = unit.search(text)
         if found is None or (unit.groups and NO_UNIT.search(found[1])):
             continue

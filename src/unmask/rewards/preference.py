@@ -97,12 +97,8 @@ def sibling_pairs(count: int, rivals: int | None) -> list[tuple[int, int]]:
         rivals: each is compared with this many of the following ones, cyclically; None is all.
     """
     reach = count - 1 if rivals is None else min(rivals, count - 1)
-    met = {
-        (min(i, (i + d) % count), max(i, (i + d) % count))
-        for i in range(count)
-        for d in range(1, reach + 1)
-    }
-    return sorted(met)
+    pairs = [(i, (i + d) % count) for i in range(count) for d in range(1, reach + 1)]
+    return sorted({(min(pair), max(pair)) for pair in pairs})
 
 
 def read_choice(reply: str) -> float | None:

@@ -15,8 +15,8 @@ of the chunk, on those of its tokens alone. Between block borders that is the sa
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise, zip_longest
 from statistics import fmean, pstdev
 
 from unmask.checkpoints.tokenizer import Tokenizer, text_ends
@@ -40,43 +40,40 @@ class ProcessReward:
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
         """Return one number per response token for each answer, and the share of chunks with split votes."""
         most = self._config.chunk_tokens
-        ends = [[chunk_ends(a.trajectory.num_response, most) for a in group] for group in groups]
-        questions = [
-            question
-            for group, of_group in zip(groups, ends, strict=True)
-            for answer, stops in zip(group, of_group, strict=True)
-            for question in self._questions(answer, stops)
-        ]
+        ends = [[(a, chunk_ends(a.trajectory.num_response, most)) for a in g] for g in groups]
+        questions = [q for group in ends for one in group for q in self._questions(*one)]
         votes = iter(self._judge.ask(questions, read_label))
-        scores: list[list[Score]] = []
-        for group, of_group in zip(groups, ends, strict=True):
-            judged = [[next(votes) for _ in stops] for stops in of_group]
-            labels = [
-                [self._label(chunk, answer) for chunk in chunks]
-                for answer, chunks in zip(group, judged, strict=True)
-            ]
-            rewards = compare_chunks(labels) if self._config.is_compared else labels
-            scores.append(
-                [
-                    Score(
-                        rewards_on_steps(rewards[i], of_group[i], answer.trajectory.step_map),
-                        {"label": fmean(labels[i]), "split_votes": fmean(map(_differ, judged[i]))},
-                    )
-                    for i, answer in enumerate(group)
-                ]
+        return [self._scores(group, votes) for group in ends]
+
+    def _scores(
+        self, group: Sequence[tuple[Answer, list[int]]], votes: Iterator[list[float]]
+    ) -> list[Score]:
+        """Return the scores of the answers to one prompt, whose votes come next.
+
+        Args:
+            group: the answers, each with the ends of its chunks.
+            votes: the votes on each chunk, answer by answer.
+        """
+        judged = [[next(votes) for _ in stops] for _, stops in group]
+        labels = [
+            [self._label(chunk, answer) for chunk in chunks]
+            for (answer, _), chunks in zip(group, judged, strict=True)
+        ]
+        rewards = compare_chunks(labels) if self._config.is_compared else labels
+        return [
+            Score(
+                rewards_on_steps(rewards[i], stops, answer.trajectory.step_map),
+                {"label": fmean(labels[i]), "split_votes": fmean(map(_differ, judged[i]))},
             )
-        return scores
+            for i, (answer, stops) in enumerate(group)
+        ]
 
     def _questions(self, answer: Answer, stops: Sequence[int]) -> list[str]:
+        text, template = answer.text, self._config.template
         written = text_ends(answer.trajectory.response_ids, self._tokenizer)
-        cuts = [0, *(written[stop - 1] for stop in stops)]
+        cuts = [0, *(written[stop - 1] for stop in stops)]  # the last token before each stop
         return [
-            fill(
-                self._config.template,
-                answer,
-                prefix=answer.text[:end],
-                chunk=answer.text[start:end],
-            )
+            fill(template, answer, prefix=text[:end], chunk=text[start:end])
             for start, end in pairwise(cuts)
         ]
 
@@ -102,14 +99,9 @@ def compare_chunks(labels: Sequence[Sequence[float]]) -> list[list[float]]:
     Args:
         labels: for each answer to a prompt, one label per chunk.
     """
-    columns: defaultdict[int, list[float]] = defaultdict(list)
-    for of_answer in labels:
-        for chunk, label in enumerate(of_answer):
-            columns[chunk].append(label)
-    return [
-        [_standardised(label, columns[chunk]) for chunk, label in enumerate(of_answer)]
-        for of_answer in labels
-    ]
+    # columns[k]: the labels of the k-th chunks; shorter answers have none
+    columns = [[one for one in column if one is not None] for column in zip_longest(*labels)]
+    return [[*map(_standardised, row, columns)] for row in labels]
 
 
 def _standardised(label: float, others: Sequence[float]) -> float:
@@ -132,11 +124,11 @@ def rewards_on_steps(
     Returns:
         `(R,)`; rewards of chunks that the same step completed are added.
     """
-    steps = step_map[: ends[-1]]
+    steps = step_map[: ends[-1]]  # (R,)
     complete = list(accumulate(steps, max))  # (R,): the step that completed each prefix
     by_step: defaultdict[int, float] = defaultdict(float)
     for reward, end in zip(rewards, ends, strict=True):
-        by_step[complete[end - 1]] += reward
+        by_step[complete[end - 1]] += reward  # the step of the chunk's last token and all before it
     return tuple(by_step.get(step, 0.0) for step in steps)
 
 

@@ -21,7 +21,6 @@ Blocks marked as Python take precedence over blocks without a language; others a
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
 from unmask.rewards.source_names import names_missing
 
@@ -57,14 +56,6 @@ READS_STDIN = re.compile(r"\binput\s*\(|\bstdin\b|\bfileinput\b|\b(?:open|read)\
 END_MARKS = re.compile(r"(?:\s*(?:>\|\w+\|<|>s/<))*")
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced block: its language in lower case, and its text."""
-
-    language: str
-    text: str
-
-
 def program_from_response(response: str, names: Collection[str] = ()) -> str:
     """Return the program in a response; without a fenced block, the whole response.
 
@@ -72,11 +63,11 @@ def program_from_response(response: str, names: Collection[str] = ()) -> str:
         response: text of the model.
         names: functions and classes that the tests use; none if the program is a script.
     """
-    marks = END_MARKS.match(response[::-1])
-    text = response[: len(response) - marks.end()] if marks else response
+    # The marks stand at the end: of the reversed response they are the beginning.
+    text = END_MARKS.sub("", response[::-1], count=1)[::-1]
     blocks = [*_blocks(text)]
-    marked = [block.text for block in blocks if block.language in PYTHON]
-    plain = [block.text for block in blocks if not block.language]
+    marked = [block for language, block in blocks if language in PYTHON]
+    plain = [block for language, block in blocks if not language]
     for candidates in (marked, plain):
         for place, program in reversed([*enumerate(candidates)]):
             is_whole = (
@@ -106,8 +97,8 @@ def defines(program: str, name: str) -> bool:
     return bool(re.search(pattern, program, re.MULTILINE))
 
 
-def _blocks(text: str) -> Iterator[Block]:
-    """Yield the fenced blocks of a text; one without a closing fence extends to the end."""
+def _blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield language, in lower case, and text of each fenced block; one without a closing fence extends to the end."""
     place = 0
     while opening := OPENING.search(text, place):
         before = text[: opening.start()] if place == 0 else ""
@@ -115,15 +106,16 @@ def _blocks(text: str) -> Iterator[Block]:
         found = re.search(r"[\w+#-]+", opening["info"] or opening["python"] or "")
         language = found[0].lower() if found else ""
         if language in MARKDOWN:
-            continue
+            continue  # its inner blocks are found next
+        # A first fence after code, without a language: it closes a block that began with the response.
         if before.strip() and not language and BEGINS_AS_CODE.match(before):
-            yield Block("python", before)
+            yield "python", before
             continue
         indent = opening["indent"] or ""
         fence = opening["fence"] or opening["glued"]
         end, place = _closing(text, place, fence, len(indent), language)
-        inner = text[opening.end() + 1 : end].rstrip(" \t")
-        yield Block(language, re.sub(rf"^{indent}", "", inner, flags=re.MULTILINE))
+        inner = text[opening.end() + 1 : end].rstrip(" \t")  # after the line break of the fence
+        yield language, re.sub(rf"^{indent}", "", inner, flags=re.MULTILINE)
 
 
 def _closing(text: str, start: int, fence: str, indent: int, language: str) -> tuple[int, int]:

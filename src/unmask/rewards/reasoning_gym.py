@@ -23,8 +23,6 @@ FACTORY = "unmask.rewards.reasoning_gym:load_entry_verifier"
 
 ARITHMETIC = re.compile(r"[0-9+\-*/() ]{1,64}", re.ASCII)
 MATRIX = re.compile(r"[0-9\[\], \n-]{1,4096}", re.ASCII)
-BOARD = re.compile(r"[Q_\[\]'\", \n]{1,4096}", re.ASCII)
-LETTERS = re.compile(r"[A-E\[\]'\", ]{1,1024}", re.ASCII)
 # Single letters and a few functions exclude builtins, attributes and strings, and `Integral(f, x)`,
 # which the package accepts as the antiderivative of f.
 FORMULA = re.compile(
@@ -32,8 +30,16 @@ FORMULA = re.compile(
     r"{1,512}",
     re.ASCII,
 )
-COMPLEX = re.compile(r"[0-9+\-.eEiIjJ() ]{1,256}", re.ASCII)
-TRUTH = re.compile(r"(?i:true|false)", re.ASCII)
+ALPHABETS = {
+    **dict.fromkeys(("countdown", "puzzle24"), ARITHMETIC),
+    **dict.fromkeys(("binary_matrix", "spiral_matrix"), MATRIX),
+    **dict.fromkeys(("simple_integration", "intermediate_integration"), FORMULA),
+    "polynomial_multiplication": FORMULA,
+    "n_queens": re.compile(r"[Q_\[\]'\", \n]{1,4096}", re.ASCII),
+    "string_insertion": re.compile(r"[A-E\[\]'\", ]{1,1024}", re.ASCII),
+    "complex_arithmetic": re.compile(r"[0-9+\-.eEiIjJ() ]{1,256}", re.ASCII),
+    "game_of_life_halting": re.compile(r"(?i:true|false)", re.ASCII),
+}
 
 NO_ANSWERS = (
     *("", " ", "nan", "NaN", "nan+nanj", "inf", "-inf", "no idea", "I don't know", "None", "null"),
@@ -44,23 +50,7 @@ GUESSES = ("0", "1", "-1", "[]", "True", "False", "Yes", "No", "A")
 
 def alphabet_of(name: str) -> re.Pattern[str] | None:
     """Return the pattern that an answer to this dataset must match as a whole; None if any text is safe."""
-    match name:
-        case "countdown" | "puzzle24":
-            return ARITHMETIC
-        case "binary_matrix" | "spiral_matrix":
-            return MATRIX
-        case "n_queens":
-            return BOARD
-        case "string_insertion":
-            return LETTERS
-        case "complex_arithmetic":
-            return COMPLEX
-        case "game_of_life_halting":
-            return TRUTH
-        case "intermediate_integration" | "polynomial_multiplication" | "simple_integration":
-            return FORMULA
-        case _:
-            return None
+    return ALPHABETS.get(name)
 
 
 def load_entry_verifier(name: str, args: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], float]:

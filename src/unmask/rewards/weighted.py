@@ -99,10 +99,7 @@ class Combination:
         """
         of_terms = [term.score(groups) for term in self.terms]
         return [
-            [
-                self._combine(answer, [scores[g][i] for scores in of_terms])
-                for i, answer in enumerate(group)
-            ]
+            [self._combine(a, [scores[g][i] for scores in of_terms]) for i, a in enumerate(group)]
             for g, group in enumerate(groups)
         ]
 
@@ -112,7 +109,7 @@ class Combination:
         return Score(self._sum(answer, scores), self._parts(answer, scores))
 
     def _sum(self, answer: Answer, scores: Sequence[Score]) -> Reward:
-        number = 0.0
+        number = 0.0  # added up in the order of the terms, so the last bits are always the same
         vectors: list[list[float]] = []
         for term, score in zip(self.terms, scores, strict=True):
             if isinstance(score.reward, Sequence):
@@ -126,15 +123,14 @@ class Combination:
                 f"the reward of task {answer.prompt.task!r} is one number per token, which only a "
                 "value model can use: set advantage.kind = value"
             )
+        # vectors: (terms, R); their sum over the terms is (R,)
         per_token = [sum(values) for values in zip(*vectors, strict=True)]
         return add_on_last_step(per_token, number, answer.trajectory.step_map)
 
     def _parts(self, answer: Answer, scores: Sequence[Score]) -> dict[str, float]:
         own = {OUTCOME: answer.outcome_reward}
-        own |= {
-            term.name: total_reward(score.reward, answer.trajectory.step_map)
-            for term, score in zip(self.terms, scores, strict=True)
-        }
+        for term, score in zip(self.terms, scores, strict=True):
+            own[term.name] = total_reward(score.reward, answer.trajectory.step_map)
         for term, score in zip(self.terms, scores, strict=True):
             for part, value in score.parts.items():
                 name = f"{term.name}_{part}"
@@ -162,7 +158,7 @@ def add_on_last_step(
         number: added to each of them.
         step_map: of the trajectory, `(C,)` with `C >= R`.
     """
-    steps = step_map[: len(per_token)]
+    steps = step_map[: len(per_token)]  # (R,): canvas positions after the response are not rewarded
     last = max(steps)
     return tuple(
         value + number * (step == last) for value, step in zip(per_token, steps, strict=True)

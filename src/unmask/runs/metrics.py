@@ -7,14 +7,16 @@ defines every metric.
 A resumed run starts at its checkpoint's step, so `cut_back` removes the later lines: it truncates the
 files at the first line past that step. A truncation is one system call that leaves no half file, copies
 nothing (so it works on a full disk) and keeps the inode that a reader follows; a rewrite guarantees none
-of the three. TensorBoard hides the later steps itself (`purge_step`). W&B keeps them: its metrics are
-plotted over our `step`, and the repeated steps are drawn again.
+of the three. TensorBoard hides the later steps itself: its file is opened at the first write, whose step is
+the `purge_step`. W&B keeps them: its metrics are plotted over our `step`, and the repeated steps are drawn
+again.
 """
 
 import importlib
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,10 +39,6 @@ class Sink(Protocol):
 
     def write(self, step: int, numbers: Numbers) -> None:
         """Write the metrics of a step."""
-        ...
-
-    def cut_back(self, step: int) -> None:
-        """Remove the metrics after a step, as far as the place allows."""
         ...
 
     def close(self) -> None:
@@ -96,8 +94,6 @@ class Metrics:
         _check_steps(self._run.path / METRICS, step)
         for name in CUT:
             _cut(self._run.path / name, step)
-        for sink in self._sinks:
-            sink.cut_back(step)
         self._last = min(self._last, step)
 
 
@@ -180,29 +176,23 @@ def _require(package: str, key: str) -> Any:
 
 
 class _TensorBoard:
-    """Event files for `tensorboard --logdir`; opened at the first write, after a possible `cut_back`."""
+    """Event files for `tensorboard --logdir`, which hides what an earlier process wrote from the first step on."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._writer_class = _require("torch.utils.tensorboard", "run.tensorboard").SummaryWriter
+        package = _require("torch.utils.tensorboard", "run.tensorboard")
+        self._open = partial(package.SummaryWriter, str(directory))
         self._writer: Any = None
-        self._purge_step: int | None = None
 
     def write(self, step: int, numbers: Numbers) -> None:
         if self._writer is None:
-            self._writer = self._writer_class(str(self._directory), purge_step=self._purge_step)
+            self._writer = self._open(purge_step=step)
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def cut_back(self, step: int) -> None:
-        self.close()
-        self._purge_step = step + 1
-
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._writer = None
 
 
 class _Wandb:
@@ -234,9 +224,6 @@ class _Wandb:
     def write(self, step: int, numbers: Numbers) -> None:
         finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
         self._run.log({"step": step, **finite})
-
-    def cut_back(self, step: int) -> None:
-        """Do nothing: W&B cannot remove steps, and draws the new metrics over the old ones."""
 
     def close(self) -> None:
         self._run.finish()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from unmask.json_files import parse_object, read_object, read_objects
+from unmask.runs.clock import Seconds
 
 Record = Mapping[str, Any]
 
@@ -85,9 +86,20 @@ class RunFiles:
     @property
     def wall_s(self) -> float:
         """Seconds spent in timed stages, or in the samplings of an evaluation."""
-        stages = (row[name] for row in self.metrics for name in row if name.endswith("_wall_s"))
         speeds = (subtable(found, "speed").get("wall_s") for found in self.samplings.values())
-        return sum(filter(is_number, stages)) + sum(filter(is_number, speeds))
+        return sum(times.wall for times in self.stages.values()) + sum(filter(is_number, speeds))
+
+    @property
+    def stages(self) -> dict[str, Seconds]:
+        """Wall and CPU seconds of each stage over all steps."""
+        found: dict[str, Seconds] = {}
+        for row in self.metrics:
+            for name, wall in row.items():
+                stage = name.removesuffix("_wall_s")
+                cpu = row.get(f"{stage}_cpu_s", 0.0)
+                if stage != name and is_number(wall) and is_number(cpu):
+                    found[stage] = found.get(stage, Seconds()) + Seconds(wall, cpu)
+        return found
 
     @property
     def last_metrics(self) -> dict[str, float | None]:

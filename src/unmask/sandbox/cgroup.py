@@ -74,19 +74,13 @@ def _make(above: Path, memory: int, processes: int) -> Path:
     cgroup = above / f"unmask-{os.getpid()}-{secrets.token_hex(4)}"
     cgroup.mkdir()
     try:
-        for name, value in (
-            ("memory.max", memory),
-            ("memory.oom.group", 1),
-            ("pids.max", processes),
-        ):
+        limits = {"memory.max": memory, "memory.oom.group": 1, "pids.max": processes}
+        if (cgroup / "memory.swap.max").exists():  # a kernel may count no swap
+            limits["memory.swap.max"] = 0
+        for name, value in limits.items():
             # Mode "r+" does not make the file, as another file system would allow.
             with (cgroup / name).open("r+") as file:
                 file.write(str(value))
-        with (
-            contextlib.suppress(FileNotFoundError),
-            (cgroup / "memory.swap.max").open("r+") as file,
-        ):
-            file.write("0")
     except OSError:
         cgroup.rmdir()
         raise

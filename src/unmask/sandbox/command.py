@@ -127,30 +127,26 @@ def program_command(
     """
     python = interpreter(path)
     own = [Bind(python.packages, INSIDE_PACKAGES), Bind(CODE, INSIDE_CODE / "unmask")]
+    binds = [*python.binds, *own]
+    place = {
+        "path": [str(INSIDE_PACKAGES), str(INSIDE_CODE)],
+        "paths": {"use": DEVICES, "write": [home]},
+        "bounded": "writing",
+        "may_connect": True,
+        "tmpfs": str(TMP),
+    }
     if backend == "limits":
-        read = [bind.outside for bind in (*python.binds, *own)]
+        read = [bind.outside for bind in binds if bind.outside.exists()]
+        devices = [device for device in DEVICES if Path(device).exists()]
         place = {
             "path": [str(python.packages), str(CODE.parent)],
-            "paths": {
-                "read": [str(path) for path in (*read, Path("/proc")) if path.exists()],
-                "use": [device for device in DEVICES if Path(device).exists()],
-                "write": [home],
-            },
+            "paths": {"read": [*map(str, read), "/proc"], "use": devices, "write": [home]},
             "bounded": "all" if setup["uid"] is None else "all but new folders",
             "may_connect": False,
             "tmpfs": "/dev/shm",
         }
-    else:
-        place = {
-            "path": [str(INSIDE_PACKAGES), str(INSIDE_CODE)],
-            "paths": {"use": DEVICES, "write": [home]},
-            "bounded": "writing",
-            "may_connect": True,
-            "tmpfs": str(TMP),
-        }
     command = python_command(python, "unmask.sandbox.guest.main", {**setup, **place})
-    tmp_bytes = setup["limits"]["file"]
-    return isolated(backend, command, [*python.binds, *own], tmp_bytes, may_change_user=True)
+    return isolated(backend, command, binds, setup["limits"]["file"], may_change_user=True)
 
 
 def isolated(

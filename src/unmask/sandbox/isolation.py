@@ -69,12 +69,10 @@ def choose_backend(
     """
     wanted = "process" if isolation == "process" else "namespaces"
     tried: list[str] = []
-    for backend in BACKENDS:
-        if isolation_of(backend) == wanted:
-            trial = try_backend(backend, python)
-            if trial.works:
-                return backend
-            tried.append(f"{backend}: {trial.reason}")
+    for trial in (try_backend(b, python) for b in BACKENDS if isolation_of(b) == wanted):
+        if trial.works:
+            return trial.backend
+        tried.append(f"{trial.backend}: {trial.reason}")
     weaker = f', or set {key} = "process": {WEAKER}' if wanted == "namespaces" else ""
     raise ValueError(
         f"{key} = {isolation!r}: programs cannot be isolated like that here "
@@ -84,10 +82,7 @@ def choose_backend(
 
 def best_backend() -> Backend:
     """Return the strongest backend of this machine for foreign code; `limits` works everywhere."""
-    for backend in BACKENDS[:-1]:
-        if try_backend(backend).works:
-            return backend
-    return BACKENDS[-1]
+    return next(b for b in BACKENDS if b == "limits" or try_backend(b).works)
 
 
 best_walls = best_backend  # the name of before; for one release

@@ -28,14 +28,8 @@ class Limits:
 
 def limits_from_config(config: SandboxConfig) -> Limits:
     """Return the limits of a config."""
-    return Limits(
-        config.cpu_s,
-        config.wall_s,
-        config.memory_mb * MIB,
-        config.file_mb * MIB,
-        config.output_mb * MIB,
-        config.processes,
-    )
+    sizes = (config.memory_mb * MIB, config.file_mb * MIB, config.output_mb * MIB)
+    return Limits(config.cpu_s, config.wall_s, *sizes, config.processes)
 
 
 class ProgramFailedError(BaseException):

@@ -28,7 +28,7 @@ from unmask.sandbox.child import Child
 from unmask.sandbox.command import ENVIRONMENT, TMP, Backend, interpreter, program_command
 from unmask.sandbox.guest.literals import parse_line
 from unmask.sandbox.limits import Limits, ProgramFailedError, check_stdin
-from unmask.sandbox.program_calls import Failure, call_program
+from unmask.sandbox.program_calls import CalledProgram, Failure
 from unmask.sandbox.user import lease_user, remove, remove_files_of
 
 START_LIMIT_S = 60.0
@@ -40,16 +40,8 @@ WATCH_LIMIT_S = 10.0
 CLEAN_LIMIT_S = 3.0
 
 
-class Sandbox:
-    """A process that waits for a program, runs it, and is killed with all processes it started.
-
-    Attributes:
-        failure: why the program answers no more; None while it does.
-        breach: whether a result was no literal, which fails the test even if the test catches it.
-        raised: the exception that stands for the last one of the program.
-        keeps_objects: whether a result may be an object that stays inside (`ProgramObject`).
-        has_answered: whether the last call returned a value.
-    """
+class Sandbox(CalledProgram):
+    """A process that waits for a program, runs it, and is killed with all processes it started."""
 
     def __init__(
         self,
@@ -68,32 +60,33 @@ class Sandbox:
             stderr: receives its standard error, which is discarded otherwise.
             scratch: where its folder is made if there are no namespaces; None is the system's default.
         """
-        self.failure: Failure | None = None
-        self.breach = False
-        self.raised: Exception | None = None
-        self.keeps_objects = False
-        self.has_answered = False
         self._limits = limits
-        self._folder: str | None = None
+        # Undone by `close`, last one first.
+        self._opened = ExitStack()
         self._report: tuple[int, Failure | None] | None = None
         interpreter(python)  # may raise: nothing has been made yet
         # The kernel's limit on processes does not hold for root, so its programs get their own users.
-        self._lease = lease_user() if os.geteuid() == 0 else None
+        lease = lease_user() if os.geteuid() == 0 else None
+        uid = lease.uid if lease else None
+        if lease:
+            self._opened.callback(os.close, lease.lock)
+        home, start = str(TMP), "/"
         if backend == "limits":
-            self._folder = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
-            if self._lease:
-                os.chown(self._folder, self._lease.uid, self._lease.uid)
-        home = self._folder or str(TMP)
+            home = start = tempfile.mkdtemp(prefix="unmask-program-", dir=scratch)
+            self._opened.callback(_remove_files, home, uid)
+            if uid is not None:
+                os.chown(home, uid, uid)
         self._supervisor, control = socket.socketpair()
+        self._opened.callback(self._supervisor.close)
         self._cgroup = cgroup.make(limits.memory + limits.file, limits.processes)
         with control, ExitStack() as opened:
-            inherited = [control.fileno(), *([self._lease.lock] if self._lease else [])]
+            inherited = [control.fileno(), *([lease.lock] if lease else [])]
             if self._cgroup is not None:
                 entry = opened.enter_context((self._cgroup / "cgroup.procs").open("w"))
                 inherited.append(entry.fileno())
             setup = {
                 "limits": asdict(limits),
-                "uid": self._lease.uid if self._lease else None,
+                "uid": uid,
                 "inherited": inherited,
                 "has_cgroup": self._cgroup is not None,
             }
@@ -102,41 +95,22 @@ class Sandbox:
                 stdout=subprocess.PIPE,
                 stderr=stderr or subprocess.DEVNULL,
                 env={**ENVIRONMENT, "HOME": home, "TMPDIR": home},
-                cwd=self._folder or "/",
+                cwd=start,
                 pass_fds=inherited,
             )
+        self._opened.callback(self._child.channel.close)
         self._process = self._child.process
         assert self._process.stdout is not None
-        self._stdout = self._process.stdout.fileno()
+        self._stdout = self._opened.enter_context(self._process.stdout).fileno()
         os.set_blocking(self._stdout, False)
         self._ended = os.pidfd_open(self._process.pid)
-
-    def __enter__(self) -> "Sandbox":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._opened.callback(os.close, self._ended)
 
     def close(self) -> None:
         """Kill the process and all processes it started, and remove its files."""
         self.failure = self.failure or "crash"
         self._end()
-        self._child.channel.close()
-        self._supervisor.close()
-        if self._ended >= 0:
-            os.close(self._ended)
-            self._ended = -1
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        if self._folder is not None:
-            deadline = time.monotonic() + CLEAN_LIMIT_S
-            remove(Path(self._folder), deadline)
-            if self._lease:
-                remove_files_of(self._lease.uid, deadline)
-            self._folder = None
-        if self._lease:
-            os.close(self._lease.lock)
-            self._lease = None
+        self._opened.close()
 
     def finish(self) -> None:
         """End the process, and set `failure` if its processes together exceeded a limit."""
@@ -177,22 +151,6 @@ class Sandbox:
         self._send({"program": program, "stdin": None, "keeps_objects": keeps_objects})
         self.call(None)
 
-    def call(self, target: str | None, *args: object, **kwargs: object) -> Any:
-        """Call a function of the program and return its result.
-
-        Args:
-            target: `f`, or `Solution().f` for a method of a fresh object; see `guest.main.find`.
-            *args: literals, passed by value (the program's changes to them are not visible here), and
-                objects of the program.
-            **kwargs: the same.
-
-        Raises:
-            Exception: raised by the program, if it is one of Python's own exceptions.
-            ProgramRaisedError: the program raised another one, or its result is no literal.
-            ProgramFailedError: it has ended or broken the protocol.
-        """
-        return call_program(self, target, args, kwargs)
-
     def ask(self, question: dict[str, Any]) -> bytes:
         """Send the record of a call and return the answer, both as `program_calls` defines them."""
         self._send(question)
@@ -219,12 +177,6 @@ class Sandbox:
             return None
         return output.decode("utf-8", "replace")
 
-    def fail(self, failure: Failure) -> NoReturn:
-        """End the process and record why, unless an earlier reason is known."""
-        self.failure = self.failure or failure
-        self._end()
-        raise ProgramFailedError(self.failure)
-
     def _send(self, message: object) -> None:
         try:
             self._child.send(message)
@@ -248,28 +200,21 @@ class Sandbox:
     def _read_output(self) -> bytes:
         """Read what the program prints until it ends; processes that it leaves behind are not waited for."""
         output = bytearray()
-        ends = [self._supervisor, self._ended]
-        is_open, has_ended = True, False
+        pipe, has_ended = [self._stdout], False
         while not has_ended:
-            readable, *_ = select.select(
-                [*ends, *([self._stdout] if is_open else [])], [], [], self._child.seconds_left()
-            )
+            sources = [self._supervisor, self._ended, *pipe]
+            readable, *_ = select.select(sources, [], [], self._child.seconds_left())
             if not readable:
                 self.fail("timeout")
             # Checked before the pipe is read: a program that has ended has printed everything.
-            has_ended = any(end in readable for end in ends)
-            is_open = is_open and self._drain(output)
+            has_ended = self._supervisor in readable or self._ended in readable
+            with contextlib.suppress(BlockingIOError):
+                while data := os.read(self._stdout, 1 << 16):
+                    output += data
+                    if len(output) > self._limits.output:
+                        self.fail("crash")
+                pipe = []  # closed: it would always be readable
         return bytes(output)
-
-    def _drain(self, output: bytearray) -> bool:
-        """Append the pipe's contents to `output`, and return whether the pipe is still open."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._stdout, 1 << 16):
-                output += data
-                if len(output) > self._limits.output:
-                    self.fail("crash")
-            return False
-        return True
 
     def _fail_as_reported(self) -> NoReturn:
         """Fail after the channel was closed, for the reason that the supervisor reports."""
@@ -292,3 +237,11 @@ class Sandbox:
             # A supervisor without a report was killed, by the program or for its memory.
             self._report = self._report or (status, "crash")
         return self._report
+
+
+def _remove_files(home: str, uid: int | None) -> None:
+    """Remove a program's folder, and the other files of its user if it had its own."""
+    deadline = time.monotonic() + CLEAN_LIMIT_S
+    remove(Path(home), deadline)
+    if uid is not None:
+        remove_files_of(uid, deadline)

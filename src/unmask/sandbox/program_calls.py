@@ -7,8 +7,9 @@ of the protocol, which ends the program.
 
 import contextlib
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Self
 
 from unmask.sandbox.guest.literals import MAX_DEPTH, pack, parse_line, refuse, unpack
 from unmask.sandbox.limits import (
@@ -26,46 +27,81 @@ class ServiceFailedError(ConnectionError):
     """The sandbox service failed; a `ConnectionError` may also be the program's own."""
 
 
-class CalledSandbox(Protocol):
-    """The part of a sandbox that `call_program` uses; see `process.Sandbox`."""
+class CalledProgram(ABC):
+    """A program in a sandbox, on this machine or in a service, whose functions can be called.
 
-    failure: Failure | None
-    breach: bool
-    raised: Exception | None
-    keeps_objects: bool
-    has_answered: bool
+    Attributes:
+        failure: why the program answers no more; None while it does.
+        breach: whether a result was no literal, which fails the test even if the test catches it.
+        raised: the exception that stands for the last one of the program.
+        keeps_objects: whether a result may be an object that stays inside (`ProgramObject`).
+        has_answered: whether the last call returned a value.
+    """
 
-    def ask(self, question: dict[str, Any]) -> bytes: ...  # noqa: D102
+    failure: Failure | None = None
+    breach = False
+    raised: Exception | None = None
+    keeps_objects = False
+    has_answered = False
 
-    def fail(self, failure: Failure) -> NoReturn: ...  # noqa: D102
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-def call_program(
-    sandbox: CalledSandbox, target: str | None, args: Sequence[object], kwargs: Mapping[str, object]
-) -> Any:
-    """Call a function of the program in a sandbox and return its result; see `process.Sandbox.call`."""
+    @abstractmethod
+    def close(self) -> None:
+        """End the program and remove its files; further calls are refused."""
 
-    def call(target: str, *args: object, **kwargs: object) -> Any:
-        return call_program(sandbox, target, args, kwargs)
+    @abstractmethod
+    def finish(self) -> None:
+        """End the program, and set `failure` if its processes together exceeded a limit."""
 
-    def object_at(number: int) -> ProgramObject:
-        return ProgramObject(call, number) if sandbox.keeps_objects else refuse(number)
+    @abstractmethod
+    def ask(self, question: dict[str, Any]) -> bytes:
+        """Send the record of a call and return the line of the answer."""
 
-    if sandbox.failure:
-        raise ProgramFailedError(sandbox.failure)
-    try:
-        question = packed_call(target, args, kwargs, sandbox.has_answered)
-        value = value_of_answer(sandbox.ask(question), question["number"], object_at)
-    except (ForeignValueError, UnfitTestError, ServiceFailedError) as error:
-        sandbox.breach |= isinstance(error, ForeignValueError)
-        raise
-    except Exception as error:
-        sandbox.raised = error
-        raise
-    except ProgramFailedError:
-        sandbox.fail("crash")
-    sandbox.has_answered = target is not None
-    return value
+    def fail(self, failure: Failure) -> NoReturn:
+        """End the program and record why, unless an earlier reason is known."""
+        self.failure = self.failure or failure
+        self.finish()
+        raise ProgramFailedError(self.failure)
+
+    def call(self, target: str | None, *args: object, **kwargs: object) -> Any:
+        """Call a function of the program and return its result.
+
+        Args:
+            target: `f`, or `Solution().f` for a method of a fresh object; see `guest.main.find`.
+            *args: literals, passed by value (the program's changes to them are not visible here), and
+                objects of the program.
+            **kwargs: the same.
+
+        Raises:
+            Exception: raised by the program, if it is one of Python's own exceptions.
+            ProgramRaisedError: the program raised another one, or its result is no literal.
+            ProgramFailedError: it has ended or broken the protocol.
+            ConnectionError: the service that runs it fails.
+        """
+
+        def object_at(number: int) -> ProgramObject:
+            return ProgramObject(self.call, number) if self.keeps_objects else refuse(number)
+
+        if self.failure:
+            raise ProgramFailedError(self.failure)
+        try:
+            question = packed_call(target, args, kwargs, self.has_answered)
+            value = value_of_answer(self.ask(question), question["number"], object_at)
+        except (ForeignValueError, UnfitTestError, ServiceFailedError) as error:
+            self.breach |= isinstance(error, ForeignValueError)
+            raise
+        except Exception as error:
+            self.raised = error
+            raise
+        except ProgramFailedError:  # the answer broke the protocol
+            self.fail("crash")
+        self.has_answered = target is not None  # loading returns no value
+        return value
 
 
 def packed_call(
@@ -74,7 +110,7 @@ def packed_call(
     """Return the record of a call, with a new random `number`.
 
     Args:
-        target: as `Sandbox.call` names it.
+        target: as `CalledProgram.call` names it.
         args: literals and objects of the program.
         kwargs: the same.
         has_answered: whether the program has returned a value, which the test may pass back to it.

@@ -19,12 +19,12 @@ import signal
 import time
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from unmask.json_files import parse_object
 from unmask.sandbox.http_post import LargeReplyError, Reply, post, run_with_client
 from unmask.sandbox.limits import MIB, Limits, ProgramFailedError
-from unmask.sandbox.program_calls import Failure, ServiceFailedError, call_program
+from unmask.sandbox.program_calls import CalledProgram, ServiceFailedError
 
 TRIES = 5
 # Seconds before the second try; doubled each time.
@@ -53,26 +53,15 @@ main(JOB)
 """
 
 
-class RemoteSandbox:
-    """A program that a service runs; same interface and attributes as `process.Sandbox`."""
+class RemoteSandbox(CalledProgram):
+    """A program that a service runs; same interface as `process.Sandbox`."""
 
     def __init__(self, url: str, limits: Limits) -> None:
         """Set the address; no request is sent yet."""
-        self.failure: Failure | None = None
-        self.breach = False
-        self.raised: Exception | None = None
-        self.keeps_objects = False
-        self.has_answered = False
         self._url = f"{url.rstrip('/')}/run_code"
         self._limits = limits
         self._program = ""
         self._questions: list[str] = []
-
-    def __enter__(self) -> "RemoteSandbox":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Refuse further calls; nothing runs between two requests."""
@@ -85,14 +74,6 @@ class RemoteSandbox:
         """As `Sandbox.load`."""
         self._program, self.keeps_objects, self._questions = program, keeps_objects, []
         self.call(None)
-
-    def call(self, target: str | None, *args: object, **kwargs: object) -> Any:
-        """As `Sandbox.call`.
-
-        Raises:
-            ConnectionError: the service fails; further errors as `Sandbox.call`.
-        """
-        return call_program(self, target, args, kwargs)
 
     def ask(self, question: dict[str, Any]) -> bytes:
         """Send the program with all calls so far, and return the answer to the last one."""
@@ -112,11 +93,6 @@ class RemoteSandbox:
         with contextlib.suppress(ProgramFailedError):
             return self._run(None, stdin)
         return None
-
-    def fail(self, failure: Failure) -> NoReturn:
-        """Record why the program answers no more, unless an earlier reason is known."""
-        self.failure = self.failure or failure
-        raise ProgramFailedError(self.failure)
 
     def _run(self, questions: list[str] | None, stdin: str) -> str:
         """Run the program in the service and return its standard output.
@@ -139,7 +115,7 @@ class RemoteSandbox:
             "memory_limit_MB": self._limits.memory // MIB,
         }
         status, printed = self._ask(json.dumps(request).encode())
-        if status in OUT_OF_TIME:
+        if status in OUT_OF_TIME:  # the guest's own limit, see `guest.replay`
             return self.fail("timeout")
         if status != 0 or len(printed) > self._limits.output:
             return self.fail("crash")

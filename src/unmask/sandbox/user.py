@@ -43,6 +43,7 @@ def lease_user() -> Lease:
     if found.st_uid != 0 or stat.S_IMODE(found.st_mode) != 0o600:
         os.close(lock)
         raise ValueError(f"{LEASES} must belong to root, with mode 0600: remove it")
+    # A random start, so that an id is rarely used again soon.
     start = secrets.randbelow(NUM_UIDS)
     for offset in range(NUM_UIDS):
         uid = FIRST_UID + (start + offset) % NUM_UIDS
@@ -135,6 +136,7 @@ def _take_apart(name: str, outermost: int, fresh: Iterator[str], deadline: float
 def _opened(path: str | Path, above: int | None = None) -> Generator[int]:
     """Open a folder for reading and writing, restoring the permissions of its owner."""
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    # O_PATH needs no permission on the folder itself, and the descriptor cannot be exchanged for a link.
     place = os.open(path, flags | os.O_PATH, dir_fd=above)
     try:
         if os.fstat(place).st_mode & stat.S_IRWXU != stat.S_IRWXU:

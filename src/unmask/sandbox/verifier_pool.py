@@ -114,7 +114,7 @@ class VerifierPool:
                 `time_limit_s` if not given.
             is_isolated: whether the workers are isolated as far as this machine allows.
         """
-        self._wall_limit_s = PATIENCE * time_limit_s if wall_limit_s is None else wall_limit_s
+        wall_limit_s = PATIENCE * time_limit_s if wall_limit_s is None else wall_limit_s
         self._is_isolated = is_isolated
         self._setup = {
             # The child finds modules as this process does, also where the path was changed at run time.
@@ -123,9 +123,9 @@ class VerifierPool:
             "factory": factory,
             "args": args,
             "time_limit_s": time_limit_s,
-            "wall_limit_s": self._wall_limit_s,
+            "wall_limit_s": wall_limit_s,
         }
-        self._factory = factory
+        self._factory, self._wall_limit_s = factory, wall_limit_s
         self._num_workers = workers
         self._workers: list[_Worker] = []
         self._finalizer = weakref.finalize(self, _stop_all, self._workers)
@@ -135,11 +135,6 @@ class VerifierPool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def pids(self) -> list[int]:
-        """The process id of each worker in this process's namespace."""
-        return [worker.child.process.pid for worker in self._workers]
 
     def close(self) -> None:
         """Kill the workers; a later `grade` starts new ones."""
@@ -171,9 +166,8 @@ class VerifierPool:
         """Replace workers that ended, and give each idle one a chunk of the pending items."""
         # A worker that ended before it was ready is reported by `_replace`.
         idle = [worker for worker in self._workers if worker.is_ready and not worker.given]
-        for worker in idle:
-            if worker.child.process.poll() is not None:
-                self._drop(worker)
+        for worker in [worker for worker in idle if worker.child.process.poll() is not None]:
+            self._drop(worker)
         while len(self._workers) < self._num_workers:
             self._workers.append(_started(self._setup, self._is_isolated))
         pending = call.pending
@@ -191,17 +185,12 @@ class VerifierPool:
         busy = [worker for worker in self._workers if worker.given or not worker.is_ready]
         seconds = min(worker.child.seconds_left() for worker in busy)
         ready = wait([worker.child.channel for worker in busy], seconds)
-        return [
-            worker
-            for worker in busy
-            if worker.child.channel in ready or worker.child.deadline < time.monotonic()
-        ]
+        now = time.monotonic()
+        return [w for w in busy if w.child.channel in ready or w.child.deadline < now]
 
     def _collect(self, worker: "_Worker", call: "_Call") -> None:
         """Take the verdicts that a worker has sent; replace it if it is late or has ended."""
-        # Late means that nothing has arrived: an answer that waits in the socket was in time.
-        if not wait([worker.child.channel], 0):
-            return self._replace(worker, True, call)
+        # Late means that nothing has arrived: `receive` still takes an answer that waits in the socket.
         try:
             lines = worker.child.receive()
         except (EOFError, TimeoutError) as error:

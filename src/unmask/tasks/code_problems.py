@@ -16,7 +16,7 @@ from unmask.configs.task import DatasetTaskConfig
 from unmask.rewards.code import CodeGrader, score_from_code_verdict
 from unmask.rewards.code_tests import CodeTest, read_test, record_from_test
 from unmask.rewards.programs import defines, program_from_response
-from unmask.tasks.grader import Grader
+from unmask.tasks.grader import Grader, Solved
 from unmask.types import Prompt, Score
 
 FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
@@ -46,12 +46,8 @@ def code_grader(config: DatasetTaskConfig) -> Grader:
     grader = CodeGrader(config.sandbox)
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        verdicts = grader.grade(
-            [
-                (program_of(prompt.reference, response), tests_of(prompt.reference))
-                for prompt, response in items
-            ]
-        )
+        asked = [(prompt.reference, response) for prompt, response in items]
+        verdicts = grader.grade([(program_of(*one), tests_of(one[0])) for one in asked])
         for (prompt, _), verdict in zip(items, verdicts, strict=True):
             if verdict.unfit:
                 question = prompt.messages[-1].content[:200]
@@ -62,13 +58,10 @@ def code_grader(config: DatasetTaskConfig) -> Grader:
                 )
         return [score_from_code_verdict(verdict, config.sandbox.credit) for verdict in verdicts]
 
-    def find_unfit(problems: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[str]:
-        return grader.find_unfit(
-            [
-                (solution and program_of(reference, solution), tests_of(reference))
-                for reference, solution in problems
-            ]
-        )
+    def find_unfit(problems: Sequence[Solved]) -> list[str]:
+        programs = [solution and program_of(given, solution) for given, solution in problems]
+        tests = [tests_of(given) for given, _ in problems]
+        return grader.find_unfit([*zip(programs, tests, strict=True)])
 
     return Grader(grade, grader.close, program_from_response, find_unfit, grader.isolation)
 
@@ -84,13 +77,12 @@ def names_defined(source: str) -> set[str]:
     Raises:
         SyntaxError: the source is not Python.
     """
-    names: set[str] = set()
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return names
+    nodes = ast.parse(source).body
+    targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {target.id for target in targets if isinstance(target, ast.Name)} | {
+        node.name for node in nodes if isinstance(node, definitions)
+    }
 
 
 def fenced(program: str) -> str:

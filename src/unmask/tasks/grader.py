@@ -9,25 +9,15 @@ from typing import Any
 from unmask.configs.task import Extraction, VerifierConfig
 from unmask.rewards.answers import answer_from_response
 from unmask.rewards.custom import load_reward
-from unmask.rewards.math import FACTORY
 from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
 from unmask.types import Prompt, Score
 
+# A name, because the module imports SymPy, which only the workers need.
+FACTORY = "unmask.rewards.math:load_math_verifier"
 # Golds that need no parser: reading a set of numbers then starts no worker.
 PLAIN = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|[A-Za-z]")
 SHOWN = 5
-
-
-def _nothing_to_close() -> None:
-    pass
-
-
-def _all_fit(problems: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[str]:
-    return ["" for _ in problems]
-
-
-def _nothing_to_check(place: str, prompts: Sequence[Prompt]) -> None:
-    pass
+Solved = tuple[Mapping[str, Any], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +36,11 @@ class Grader:
     """
 
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
-    close: Callable[[], None] = _nothing_to_close
+    close: Callable[[], None] = lambda: None
     answer: Callable[[str], str] = answer_from_response
-    find_unfit: Callable[[Sequence[tuple[Mapping[str, Any], str | None]]], list[str]] = _all_fit
+    find_unfit: Callable[[Sequence[Solved]], list[str]] = lambda problems: [""] * len(problems)
     isolation: str | None = None
-    check: Callable[[str, Sequence[Prompt]], None] = _nothing_to_check
+    check: Callable[[str, Sequence[Prompt]], None] = lambda place, prompts: None
 
 
 def own_grader(reward: str | None) -> Grader | None:
@@ -63,14 +53,12 @@ def own_grader(reward: str | None) -> Grader | None:
 
 def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:
     """Build the grader that compares with `reference["answer"]` as mathematics, in worker processes."""
-    pool = VerifierPool(
-        FACTORY, {"extraction": extraction}, verifier.workers, verifier.time_limit_s
-    )
+    args = {"extraction": extraction}
+    pool = VerifierPool(FACTORY, args, verifier.workers, verifier.time_limit_s)
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        verdicts = pool.grade(
-            [{"response": text, "gold": prompt.reference["answer"]} for prompt, text in items]
-        )
+        asked = [{"response": text, "gold": prompt.reference["answer"]} for prompt, text in items]
+        verdicts = pool.grade(asked)
         return [score_from_verdict(verdict, exact=True) for verdict in verdicts]
 
     def check(place: str, prompts: Sequence[Prompt]) -> None:

@@ -13,7 +13,7 @@ from unmask.json_files import read_records
 from unmask.tasks.grader import math_grader, own_grader
 from unmask.tasks.record import record_from_json
 from unmask.tasks.task import Task, prompt_from_text
-from unmask.tasks.template import check_template, fill
+from unmask.tasks.template import check_template
 from unmask.types import Prompt, Split
 
 
@@ -25,16 +25,9 @@ def build_json_task(config: JsonTaskConfig) -> Task:
             key, file and line.
     """
     check_template(config.template)
-    paths: dict[Split, Path | None] = {
-        "train": config.train,
-        "validation": config.validation,
-        "test": config.test,
-    }
-    splits = {
-        split: _read_prompts(config, path, f"task.{split}")
-        for split, path in paths.items()
-        if path is not None
-    }
+    names: tuple[Split, ...] = ("train", "validation", "test")
+    paths: dict[Split, Path] = {n: path for n in names if (path := getattr(config, n)) is not None}
+    splits = {n: _read_prompts(config, path, f"task.{n}") for n, path in paths.items()}
 
     def prompts(split: Split) -> Sequence[Prompt]:
         if split not in splits:
@@ -54,7 +47,7 @@ def _read_prompts(config: JsonTaskConfig, path: Path, key: str) -> tuple[Prompt,
     prompts: list[Prompt] = []
     for place, value in read_records(path, key):
         record = record_from_json(place, value)
-        text = fill(config.template, record.text("question"))
+        text = config.template.format(question=record.text("question"))
         reference = {"answer": record.text("ground_truth_answer")}
         prompts.append(prompt_from_text(config.name, text, reference))
     if not prompts:

@@ -16,9 +16,9 @@ from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.dataset import Dataset, Problem
 from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.record import UnfitProblemError
-from unmask.tasks.sources import check_path, read_split
+from unmask.tasks.sources import read_split
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
-from unmask.tasks.template import check_template, fill
+from unmask.tasks.template import check_template
 from unmask.types import Prompt, Split
 
 # Key of a prompt's reference that holds the response for SFT; the model never sees it.
@@ -40,8 +40,8 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         ValueError: a path or an own reward that does not exist, or a template without a question.
     """
     dataset = dataset_by_name(config.name)
-    if config.path is not None:
-        check_path(config.path)
+    if config.path is not None and not config.path.exists():
+        raise ValueError(f"task.path = {config.path}: there is no such file or directory")
     template = dataset.template if config.template is None else config.template
     check_template(template)
     grader = own_grader(config.reward) or dataset.build_grader(config)
@@ -52,7 +52,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         found = tuple(
             prompt_from_text(
                 config.name,
-                fill(template, problem.question),
+                template.format(question=problem.question),
                 {**problem.reference, DEMONSTRATION: problem.demonstration},
             )
             for problem in problems
@@ -69,13 +69,10 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         grader.check(f"task.name = {config.name!r}, {split} problems", found)
         return found, left_out
 
-    def demonstration(prompt: Prompt) -> str | None:
-        return prompt.reference[DEMONSTRATION]
-
     return Task(
         config.name,
         lambda split: read(split)[0],
-        demonstration,
+        lambda prompt: prompt.reference[DEMONSTRATION],
         grader.grade,
         grader.close,
         answer=grader.answer,
@@ -88,6 +85,7 @@ def _problems(
     config: DatasetTaskConfig, dataset: Dataset, split: Split, grader: Grader
 ) -> tuple[list[Problem], list[str]]:
     """Return the problems of a split, published or held out, and the names and reasons of those left out."""
+    # Without a published validation split, train and validation are both cut from "train".
     is_cut = "validation" not in dataset.sources and split != "test"
     published: Split = "train" if is_cut else split
     if published not in dataset.sources:
@@ -103,16 +101,11 @@ def _problems(
         except UnfitProblemError as error:
             left_out.append(f"{record.name}: {error}")
             continue
-        if problem is None:
-            continue
-        if is_cut and split_from_text(problem.question, config.validation_share, 0.0) != split:
-            continue
-        problems.append((record.name, problem))
+        share = config.validation_share
+        if problem and (not is_cut or split_from_text(problem.question, share, 0.0) == split):
+            problems.append((record.name, problem))
+    # All at once, so that the grader's workers share them.
     reasons = grader.find_unfit([(p.reference, p.demonstration) for _, p in problems])
-    fit: list[Problem] = []
-    for (name, problem), reason in zip(problems, reasons, strict=True):
-        if reason:
-            left_out.append(f"{name}: {reason}")
-        else:
-            fit.append(problem)
-    return fit, left_out
+    graded = [*zip(problems, reasons, strict=True)]
+    left_out += [f"{name}: {reason}" for (name, _), reason in graded if reason]
+    return [problem for (_, problem), reason in graded if not reason], left_out

@@ -10,7 +10,7 @@ worker, when the task is built), and arguments its generator refuses.
 import difflib
 import json
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -46,14 +46,11 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
             )
         return splits()[split]
 
-    def demonstration(prompt: Prompt) -> str | None:
-        return wording.demonstration(prompt.reference)
-
     grader = own_grader(config.reward) or _package_grader(config, dataset, wording)
     return Task(
         config.name,
         prompts,
-        demonstration,
+        lambda prompt: wording.demonstration(prompt.reference),
         grader.grade,
         grader.close,
         wording.alphabet,
@@ -80,13 +77,8 @@ def _compact_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(wordings.__path__))
 
 
-def is_exact_by_default(name: str) -> bool:
-    """Return whether a partial score counts as 0 by default: a wrong sum, sudoku or expression."""
-    return name == "sudoku" or name in _compact_names()
-
-
 def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) -> Grader:
-    args = {"name": config.name, "args": {**config.args, "size": config.size, "seed": config.seed}}
+    args = {"name": config.name, "args": _generator_args(config)}
     pool = VerifierPool(FACTORY, args, config.verifier.workers, config.verifier.time_limit_s)
     if not config.allow_lenient:
         try:
@@ -94,7 +86,9 @@ def _package_grader(config: ReasoningGymConfig, dataset: Any, wording: Wording) 
         except BaseException:
             pool.close()
             raise
-    exact = is_exact_by_default(config.name) if config.exact is None else config.exact
+    exact = config.exact
+    if exact is None:  # a wrong sum, sudoku or expression has no partial score by default
+        exact = config.name == "sudoku" or config.name in _compact_names()
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
         verdicts = pool.grade(
@@ -136,47 +130,37 @@ def _create_dataset(config: ReasoningGymConfig) -> Any:
     for key in config.args.keys() & {"size", "seed"}:
         raise ValueError(f"task.args has {key!r}: set task.{key} instead")
     try:
-        dataset = reasoning_gym.create_dataset(
-            config.name, **config.args, size=config.size, seed=config.seed
-        )
+        dataset: Any = reasoning_gym.create_dataset(config.name, **_generator_args(config))
     except Exception as error:  # each generator raises its own
         raise ValueError(
             f"task.args = {config.args}: {config.name} refuses them: {error}"
         ) from error
-    _check_survives_json(config.name, dataset, _draw(config, dataset, 0))
+    entry = _draw(config, dataset, 0)
+    gold, carried = entry["answer"], json.loads(json.dumps(entry))
+    if dataset.score_answer(gold, carried) != dataset.score_answer(gold, entry):
+        raise ValueError(
+            f"task.name = {config.name!r}: its verifier scores an entry differently after a round trip "
+            "through JSON; it cannot run in a worker process"
+        )
     return dataset
 
 
-def _check_survives_json(name: str, dataset: Any, entry: Entry) -> None:
-    carried = json.loads(json.dumps(entry))
-    gold = entry["answer"]
-    if dataset.score_answer(gold, carried) != dataset.score_answer(gold, entry):
-        raise ValueError(
-            f"task.name = {name!r}: its verifier scores an entry differently after a round trip through JSON; "
-            "it cannot run in a worker process"
-        )
+def _generator_args(config: ReasoningGymConfig) -> dict[str, Any]:
+    return {**config.args, "size": config.size, "seed": config.seed}
 
 
 def _draw_splits(
     config: ReasoningGymConfig, dataset: Any, wording: Wording
-) -> dict[Split, tuple[Prompt, ...]]:
-    splits: dict[Split, list[Prompt]] = {"train": [], "validation": [], "test": []}
-    for text, entry in _distinct(config, dataset, wording):
-        split = split_from_text(text, config.validation_share, config.test_share)
-        splits[split].append(prompt_from_text(config.name, text, entry))
-    return {split: tuple(prompts) for split, prompts in splits.items()}
-
-
-def _distinct(
-    config: ReasoningGymConfig, dataset: Any, wording: Wording
-) -> Iterator[tuple[str, Entry]]:
-    seen: set[str] = set()
+) -> dict[Split, list[Prompt]]:
+    distinct: dict[str, Entry] = {}
     for index in range(config.size):
         entry = _draw(config, dataset, index)
-        text = wording.question(entry)
-        if text not in seen:
-            seen.add(text)
-            yield text, entry
+        distinct.setdefault(wording.question(entry), entry)
+    splits: dict[Split, list[Prompt]] = {"train": [], "validation": [], "test": []}
+    for text, entry in distinct.items():
+        split = split_from_text(text, config.validation_share, config.test_share)
+        splits[split].append(prompt_from_text(config.name, text, entry))
+    return splits
 
 
 def _draw(config: ReasoningGymConfig, dataset: Any, index: int) -> Entry:

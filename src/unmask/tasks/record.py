@@ -53,8 +53,7 @@ class Record:
         """Return the error for a field: its requirement, its value and the fields there are."""
         present = ", ".join(self.values) or "nothing"
         shown = repr(self.values.get(name))
-        if len(shown) > 200:
-            shown = f"{shown[:200]} ..."
+        shown = f"{shown[:200]} ..." if len(shown) > 200 else shown
         return ValueError(
             f"{self.place}: {name!r} {wanted}, found {shown} (the record has: {present})"
         )

@@ -9,6 +9,7 @@ read. Nothing is downloaded where a path was given.
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +34,19 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
         ValueError: the split is in none of the three places, or cannot be read there.
     """
     source = dataset.sources[split]
-    if path is not None:
-        yield from _read_file(_file_at(path, dataset, split), "task.path")
-        return
     folder = os.environ.get(VARIABLE)
-    local = _file_in(Path(folder), source) if folder else None
+    local = _file_in(Path(folder), source) if folder and path is None else None
+    if path is not None:
+        return _read_file(_file_at(path, dataset, split), "task.path")
     if local is not None:
-        yield from _read_file(local, f"${VARIABLE}")
-        return
+        return _read_file(local, f"${VARIABLE}")
     if importlib.util.find_spec("datasets") is None:
         raise ValueError(
             f"the {split} problems of {dataset.hub} were not found: give task.path, or set "
             f"{VARIABLE} to a directory with {source.file}.jsonl, or `pip install 'unmask[datasets]'` "
             "to load them from the hub"
         )
-    yield from _read_hub(dataset, source)
-
-
-def check_path(path: Path) -> None:
-    """Refuse a `task.path` that does not exist, before it is read."""
-    if not path.exists():
-        raise ValueError(f"task.path = {path}: there is no such file or directory")
+    return starmap(record_from_json, _hub_records(dataset, source))
 
 
 def _file_at(path: Path, dataset: Dataset, split: Split) -> Path:
@@ -91,8 +84,7 @@ def _is_of(path: Path, source: Source) -> bool:
 
 def _read_file(path: Path, key: str) -> Iterator[Record]:
     records = _parquet_records(path) if path.suffix == ".parquet" else read_records(path, key)
-    for place, value in records:
-        yield record_from_json(place, value)
+    return starmap(record_from_json, records)
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
@@ -102,23 +94,20 @@ def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
             "JSON Lines"
         )
     parquet: Any = importlib.import_module("pyarrow.parquet")
-    rows: Iterable[Any] = parquet.read_table(path).to_pylist()
-    for number, row in enumerate(rows, start=1):
-        yield f"{path}, row {number}", row
+    return _numbered(parquet.read_table(path).to_pylist(), str(path))
 
 
-def _read_hub(dataset: Dataset, source: Source) -> Iterator[Record]:
+def _hub_records(dataset: Dataset, source: Source) -> Iterator[tuple[str, Any]]:
     datasets: Any = importlib.import_module("datasets")
     try:
-        rows: Iterable[Any] = datasets.load_dataset(
-            dataset.hub, dataset.subset, split=source.hub_split
-        )
-    except (
-        Exception
-    ) as error:  # any error of that package: for a set that ships as a script, a RuntimeError
+        rows = datasets.load_dataset(dataset.hub, dataset.subset, split=source.hub_split)
+    except Exception as error:  # of that package; a RuntimeError for a set that ships as a script
         raise ValueError(
             f"{dataset.hub} cannot be loaded from the hub ({error}): download its files and give "
             f"task.path, or set {VARIABLE} to a directory with {source.file}.jsonl"
         ) from error
-    for number, row in enumerate(rows, start=1):
-        yield record_from_json(f"{dataset.hub} {source.hub_split}, row {number}", row)
+    return _numbered(rows, f"{dataset.hub} {source.hub_split}")
+
+
+def _numbered(rows: Iterable[Any], place: str) -> Iterator[tuple[str, Any]]:
+    return ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))

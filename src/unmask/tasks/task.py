@@ -14,14 +14,6 @@ from unmask.rewards.answers import answer_from_response
 from unmask.types import Message, Prompt, Score, Split
 
 
-def _nothing_to_close() -> None:
-    pass
-
-
-def _none_left_out(split: Split) -> Sequence[str]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
     """The prompts, and how responses to them are graded.
@@ -45,10 +37,10 @@ class Task:
     prompts: Callable[[Split], Sequence[Prompt]]
     demonstration: Callable[[Prompt], str | None]
     grade: Callable[[Sequence[tuple[Prompt, str]]], list[Score]]
-    close: Callable[[], None] = _nothing_to_close
+    close: Callable[[], None] = lambda: None
     alphabet: str | None = None
     answer: Callable[[str], str] = answer_from_response
-    left_out: Callable[[Split], Sequence[str]] = _none_left_out
+    left_out: Callable[[Split], Sequence[str]] = lambda split: ()
     isolation: str | None = None
 
 

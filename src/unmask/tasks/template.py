@@ -1,7 +1,7 @@
 """The text around a question.
 
-A template is a format with one field, `{question}`. The question itself is never read as a format,
-so its braces stay as they are.
+A template is a format with one field, `{question}`. `str.format` fills it and never reads the question
+itself as a format, so its braces stay as they are.
 """
 
 
@@ -21,8 +21,3 @@ def check_template(template: str) -> None:
         ) from error
     if not has_question:
         raise ValueError(f"task.template = {template!r}: {{question}} is missing")
-
-
-def fill(template: str, question: str) -> str:
-    """Return a checked template filled with a question."""
-    return template.format(question=question)

@@ -1,19 +1,21 @@
-"""The charts of a training run: a table of titles and metrics, not code per kind of run.
+"""The charts of a training run: a table of titles and metrics (`charts.toml`), not code per kind of run.
 
 A chart appears when one of its metrics was logged. A metric that no row of the table names gets a
 chart of its own under "More", so that every logged number is shown. Python chooses the numbers;
 `report.js` draws them with uPlot.
 """
 
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from unmask.runs.format import format_number, format_share
 from unmask.viewer.curves import Curve, Curves
 from unmask.viewer.markup import escape
 
-# Evaluation runs seldom and takes long: next to it the other stages could not be read.
+# Evaluation runs seldom and takes long: on one axis with it, the other stages are too small to read.
 LEFT_OUT_STAGE = "eval"
 NUM_COLOURS = 6
 # The axis leaves out values further from the bulk than this many times the bulk's height.
@@ -62,79 +64,8 @@ class Row:
 OUTCOME, UPDATE, TIME, MORE = "Outcome", "Update", "Time", "More"
 SECTIONS = (OUTCOME, UPDATE, TIME, MORE)
 
-ROWS = (
-    Row(
-        OUTCOME,
-        "Accuracy",
-        "Share of correct responses.",
-        {"accuracy": "rollouts", "eval_accuracy": "held out"},
-        is_share=True,
-    ),
-    Row(OUTCOME, "Reward", "Mean over all responses of the step.", {"reward": "rollouts"}),
-    Row(
-        OUTCOME,
-        "Tokens per denoising step",
-        "Tokens revealed at once: higher is faster sampling.",
-        {"tokens_per_denoising_step": "rollouts", "eval_tokens_per_denoising_step": "held out"},
-    ),
-    Row(
-        OUTCOME,
-        "Response tokens",
-        "Mean length, stop token included.",
-        {"response_tokens": "rollouts", "eval_response_tokens": "held out"},
-    ),
-    Row(
-        OUTCOME,
-        "Truncated",
-        "Share of responses ended by max_tokens.",
-        {"truncated": "rollouts", "eval_truncated": "held out"},
-        is_share=True,
-    ),
-    Row(
-        UPDATE,
-        "Loss",
-        "Minimised by the optimizer; in RL its sign and size carry little information.",
-        {"loss": "loss", "nll": "nll"},
-    ),
-    Row(UPDATE, "KL", "Estimated divergence from the policy that sampled.", {"kl": "nats"}),
-    Row(UPDATE, "Entropy", "Of the model's distributions at the targets.", {"entropy": "nats"}),
-    Row(
-        UPDATE,
-        "Ratio",
-        "Mean probability ratio of new to old policy; 1 is on policy.",
-        {"ratio": "mean"},
-    ),
-    Row(
-        UPDATE,
-        "Clipped",
-        "Share of tokens whose ratio is outside the clip range.",
-        {"clipped": "tokens"},
-        is_share=True,
-    ),
-    Row(
-        UPDATE,
-        "Groups kept",
-        "Share of prompts trained on; most of the others have equal rewards in all responses.",
-        {"groups_kept": "prompts"},
-        is_share=True,
-    ),
-    Row(UPDATE, "Gradient norm", "Before clipping.", {"gradient_norm": "norm"}),
-    Row(UPDATE, "Learning rate", "As scheduled.", {"learning_rate": "rate"}, is_noisy=False),
-    Row(
-        UPDATE,
-        "Engine and learner",
-        "Gap between their log-probabilities of the same token, in nats.",
-        {"logprob_gap_max": "largest", "logprob_gap": "mean"},
-        is_log=True,
-    ),
-    Row(
-        TIME,
-        "Tokens per second",
-        "Response tokens while sampling (RL), packed tokens while training (SFT).",
-        {"tokens_per_s": "sampled", "packed_tokens_per_s": "packed"},
-    ),
-    Row(TIME, "Packed tokens", "Tokens in the learner's forward passes.", {"packed_tokens": "all"}),
-)
+_TABLE = files("unmask.viewer").joinpath("charts.toml").read_text("utf-8")
+ROWS = tuple(Row(**row) for row in tomllib.loads(_TABLE)["chart"])
 
 
 def charts_from_curves(curves: Curves) -> dict[str, list[Chart]]:

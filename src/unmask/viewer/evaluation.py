@@ -10,7 +10,7 @@ from typing import Any, cast
 from unmask.runs.format import format_duration, format_number, format_share
 from unmask.runs.read import Record, is_interval, is_number, subtable
 from unmask.viewer.charts import Chart
-from unmask.viewer.markup import escape
+from unmask.viewer.markup import html_table
 
 OUTCOMES = ("correct", "wrong", "timeout", "crash", "unfit", "failed")
 BIN = ("first", "last", "right", "others")
@@ -24,17 +24,8 @@ def evaluation_table(samplings: Mapping[str, Record]) -> str:
     """
     columns = [_column(result) for result in samplings.values()]
     lines = dict.fromkeys(line for column in columns for line in column)
-    head = "".join(f"<th>{escape(name)}</th>" for name in samplings)
-    body = "".join(
-        f"<tr><th>{escape(line)}</th>"
-        + "".join(f"<td>{escape(column.get(line, '-'))}</td>" for column in columns)
-        + "</tr>"
-        for line in lines
-    )
-    return (
-        '<div class="measured card"><table class="stages"><thead><tr><th></th>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    rows = [(line, *(column.get(line, "-") for column in columns)) for line in lines]
+    return f'<div class="measured card">{html_table(("", *samplings), rows)}</div>'
 
 
 def evaluation_charts(samplings: Mapping[str, Record]) -> Iterator[Chart]:

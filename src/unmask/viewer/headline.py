@@ -45,9 +45,8 @@ def facts(files: RunFiles) -> list[tuple[str, str]]:
 def state(files: RunFiles, is_running: bool) -> str:
     """Return the progress of the run: running, finished or stopped, and the step."""
     if files.num_steps is None:
-        if is_running:
-            return "running"
-        return "finished" if files.samplings else "no result yet"
+        ended = "finished" if files.samplings else "no result yet"
+        return "running" if is_running else ended
     place = f"step {files.step:,} of {files.num_steps:,}"
     if is_running:
         return f"running, {place}"
@@ -134,11 +133,7 @@ def _training(files: RunFiles) -> Iterator[Tile]:
 def _time(files: RunFiles, is_running: bool) -> Iterator[Tile]:
     if not files.metrics or not files.wall_s:
         return
-    times = (row.items() for row in files.metrics)
-    cpu_s = sum(
-        v for items in times for name, v in items if name.endswith("_cpu_s") and is_number(v)
-    )
-    note = f"CPU {format_duration(cpu_s)}"
+    note = f"CPU {format_duration(sum(times.cpu for times in files.stages.values()))}"
     if is_running and files.num_steps and files.step < files.num_steps:
         left_s = files.wall_s / len(files.metrics) * (files.num_steps - files.step)
         note = f"about {format_duration(left_s)} to go"

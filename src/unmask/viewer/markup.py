@@ -8,6 +8,7 @@ document as text nodes. No other code may concatenate foreign text.
 import hashlib
 import json
 from base64 import b64encode
+from collections.abc import Iterable, Sequence
 from html import escape as escape_html
 from typing import Any
 
@@ -35,6 +36,16 @@ def json_text(value: Any) -> str:
 def json_island(identifier: str, text: str) -> str:
     """Return a data block: a script element that no browser executes, holding a `json_text`."""
     return f'<script type="application/json" id="{escape(identifier)}">{text}</script>'
+
+
+def html_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table of the page; the first cell of a row names it."""
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
+    for name, *cells in rows:
+        values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        lines.append(f"<th>{escape(name)}</th>{values}")
+    top, *body = (f"<tr>{line}</tr>" for line in lines)
+    return f'<table class="stages"><thead>{top}</thead><tbody>{"".join(body)}</tbody></table>'
 
 
 def csp_hash(source: str) -> str:

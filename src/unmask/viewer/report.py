@@ -20,12 +20,12 @@ from typing import Any, cast
 
 from unmask.runs.files import write_text
 from unmask.runs.format import format_duration, format_share
-from unmask.runs.read import RunFiles, is_number, read_run
+from unmask.runs.read import RunFiles, read_run
 from unmask.viewer import headline
 from unmask.viewer.charts import MORE, OUTCOME, TIME, Chart, charts_from_curves, figure
 from unmask.viewer.curves import Curves, curves_from_metrics
 from unmask.viewer.evaluation import evaluation_charts, evaluation_table
-from unmask.viewer.markup import csp_hash, escape, json_island, json_text
+from unmask.viewer.markup import csp_hash, escape, html_table, json_island, json_text
 from unmask.viewer.traces import Traces, read_traces
 
 NAME = "report.html"
@@ -168,28 +168,16 @@ def _section(title: str, content: str) -> str:
 
 def _stages(files: RunFiles) -> str:
     """Return a table of the whole run's time by stage; empty if no stage was timed."""
-    spent: dict[str, list[float]] = {}
-    for row in files.metrics:
-        for name, wall in row.items():
-            stage = name.removesuffix("_wall_s")
-            cpu = row.get(f"{stage}_cpu_s")
-            if stage != name and is_number(wall) and is_number(cpu):
-                sums = spent.setdefault(stage, [0.0, 0.0])
-                sums[0] += wall
-                sums[1] += cpu
-    total = sum(wall for wall, _ in spent.values())
-    if not total:
-        return ""
-    rows = "".join(
-        f"<tr><th>{escape(stage)}</th><td>{format_duration(wall)}</td>"
-        f"<td>{format_duration(cpu)}</td><td>{format_share(wall / total)}</td></tr>"
-        for stage, (wall, cpu) in sorted(spent.items(), key=lambda item: -item[1][0])
-    )
-    return (
-        '<figure class="card"><figcaption><h3>Time by stage</h3></figcaption><table class="stages">'
-        "<thead><tr><th></th><th>wall</th><th>CPU</th><th>share</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></figure>"
-    )
+    spent = {name: times for name, times in files.stages.items() if times.wall}
+    total = sum(times.wall for times in spent.values())
+    longest_first = sorted(spent.items(), key=lambda item: -item[1].wall)
+    rows = [
+        (name, *map(format_duration, (t.wall, t.cpu)), format_share(t.wall / total))
+        for name, t in longest_first
+    ]
+    table = html_table(("", "wall", "CPU", "share"), rows)
+    head = "<figcaption><h3>Time by stage</h3></figcaption>"
+    return f'<figure class="card">{head}{table}</figure>' if rows else ""
 
 
 def _trajectories(traces: Traces) -> str:

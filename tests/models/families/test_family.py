@@ -151,7 +151,7 @@ def test_the_rotary_base_must_be_stated() -> None:
 # Literals that are equal to a family's name and are none: presets, dLLM-RL's names of models, and the
 # spec that `unmask quickstart` trains.
 OTHER_NAMES = {
-    *("presets.py", "importing/rules.py", "importing/sampling.py", "cli/main.py"),
+    *("presets.py", "importing/rules.py", "importing/values.py", "cli/main.py"),
     "trainers/quickstart.py",
 }
 

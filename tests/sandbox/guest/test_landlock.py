@@ -1,4 +1,4 @@
-"""Landlock's rules, laid on a process of this machine."""
+"""Landlock's rules, applied to a process of this machine."""
 
 import json
 import subprocess

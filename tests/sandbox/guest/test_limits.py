@@ -1,4 +1,4 @@
-"""The kernel's limits on a process, as the process itself finds them."""
+"""The kernel's limits on a process, as the process reads them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Builtin values cross, those that subclasses hold too; nothing else crosses, and no text breaks the reader."""
+"""Values of builtin types and their subclasses cross, other objects do not, and no text breaks the parser."""
 
 import json
 import math
@@ -112,7 +112,7 @@ class LyingMeta(type):
 
 
 def liar(base: type, *args: object) -> object:
-    """Return a value of a subclass in which every method says something else than the base's."""
+    """Return a value of a subclass in which every method returns something else than the base's."""
     lies = {
         "__eq__": lambda *_: True,
         "__hash__": lambda _: 1,

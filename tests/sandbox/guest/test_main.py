@@ -1,4 +1,4 @@
-"""The process that holds a program: what it says to whom, seen through its own channel."""
+"""The process of a program, tested through its own channel."""
 
 import builtins
 from collections.abc import Iterator
@@ -163,7 +163,7 @@ def test_objects_stay_inside_and_are_used_there():
 
 
 @pytest.mark.parametrize("error", ["SyntaxError", "ImportError", "NameError"])
-def test_a_program_that_does_not_load_says_why(error: str):
+def test_a_program_that_does_not_load_raises_its_error(error: str):
     source = {"SyntaxError": "def f(:", "ImportError": "import no_such", "NameError": "f(1)"}[error]
     with ready(best_backend()) as sandbox, pytest.raises(getattr(builtins, error)):
         sandbox.load(source)

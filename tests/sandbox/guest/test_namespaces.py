@@ -1,4 +1,4 @@
-"""Namespaces by our own system calls: what is visible, hidden and refused, for root and other users."""
+"""Namespaces by our own system calls: visible paths and refused accesses, for root and other users."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a process of a service does with one job: earlier calls in silence, the last one aloud."""
+"""One job of a process in a service: earlier calls are repeated, and only the last answer is printed."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The filter of system calls, by its own instructions for every processor and for real on this one."""
+"""The filter of system calls: its instructions for every processor, and its effect on this one."""
 
 import errno
 import os

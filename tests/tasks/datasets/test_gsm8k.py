@@ -1,4 +1,4 @@
-"""GSM8K: three records made by hand after the published fields, and the real file where it is."""
+"""GSM8K: three records made by hand after the published fields, and the real file if it is present."""
 
 from contextlib import closing
 

@@ -60,16 +60,18 @@ def pack(value: Any, depth: int = 0, refer: Callable[[Any], int] = refuse) -> An
         kind if kind in TAGS else next((base for base in TAGS if issubclass(kind, base)), None)
     )
     if base is int:
-        number = int.__pos__(value)
+        number = int.__pos__(value)  # a plain int, also of a subclass
         return number if -MAX_PLAIN < number < MAX_PLAIN else ["int", format(number, "x")]
     if base in SEQUENCES.values():
         values = base.__iter__(value)
         return [TAGS[base], *[pack(part, depth + 1, refer) for part in values]]
     if base is dict:
+        # Flat, because JSON objects have text keys only: key, value, key, value, ...
         parts = [part for pair in dict.items(value) for part in pair]
         return ["dict", *[pack(part, depth + 1, refer) for part in parts]]
     if base is not None:
         return _packed_atom(base, value)
+    # By identity: a class of the program may have the name of a builtin one.
     if kind is type and BUILTIN_TYPES.get(value.__name__) is value:
         return ["type", value.__name__]
     held = _held_by_numpy(value)
@@ -121,6 +123,7 @@ def _unpack(packed: Any, depth: int, object_at: Callable[[Any], Any]) -> Any:
     tag, *parts = packed or [None]
     if tag == "dict" and len(parts) % 2 == 0:
         values = [_unpack(part, depth + 1, object_at) for part in parts]
+        # Keys have even indices, their values the odd ones after them.
         return dict(zip(_as_keys(values[::2]), values[1::2], strict=True))
     if tag in SEQUENCES:
         values = [_unpack(part, depth + 1, object_at) for part in parts]

@@ -20,7 +20,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -46,25 +46,15 @@ def main(argv: list[str]) -> None:
     is_root = os.geteuid() == 0
     die_with_parent()
     unshare(is_root)
-    first = os.fork()
-    if first:
-        close_channel()
-        os._exit(reap(first))
+    if first := os.fork():
+        end_with(first)
     die_with_parent()
     build_root(spec)
-    second = os.fork()
-    if second:
-        close_channel()
-        os._exit(reap(second))
+    if second := os.fork():
+        end_with(second)
     kept = {CAP_KILL, CAP_SETGID, CAP_SETUID}
     drop_privileges(kept if is_root and spec["may_change_user"] else set())
     os.execv(command[0], command)
-
-
-def close_channel() -> None:
-    """Close the command's channel in this process, so that it closes when the command ends."""
-    for stream in (0, 1):
-        os.close(stream)
 
 
 def unshare(is_root: bool) -> None:
@@ -107,11 +97,9 @@ def build_root(spec: Mapping[str, Any]) -> None:
 def bind(outside: str, inside: str) -> None:
     """Bind a file or folder to another path."""
     target = Path(inside)
-    if Path(outside).is_dir():
-        target.mkdir(parents=True, exist_ok=True)
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.touch()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    make = target.mkdir if Path(outside).is_dir() else target.touch
+    make(exist_ok=True)
     mount(outside, inside, "", MS_BIND | MS_REC)
 
 
@@ -137,18 +125,16 @@ def drop_privileges(kept: set[int]) -> None:
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
-def reap(child: int) -> int:
-    """Wait for all processes that end, and return the status of the child when it ends."""
-    while True:
+def end_with(child: int) -> NoReturn:
+    """Wait for all processes that end, and end with the child's status; a signal is 128 + its number."""
+    # The command's channel: it must close when the command ends.
+    os.close(0)
+    os.close(1)
+    ended, status = os.wait()
+    while ended != child:
         ended, status = os.wait()
-        if ended == child:
-            return status_from_wait(status)
-
-
-def status_from_wait(status: int) -> int:
-    """Return an exit status that names a signal as 128 + its number."""
     code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def die_with_parent() -> None:

@@ -64,9 +64,8 @@ OF_A_PROCESS = """
 FIRST_UNKNOWN, X32 = 463, 0x40000000
 CLONE_NEW = 0x7E020000  # cgroup, UTS, IPC, user, process and network namespaces; mounts
 AF_UNIX, F_SETPIPE_SZ, MAX_BACKLOG = 1, 1031, 128
-SOCK_DGRAM = (
-    2  # as a bit; of Unix sockets only datagram ones and raw ones, which become those, have it
-)
+# As a bit; of Unix sockets only datagram ones and raw ones, which become those, have it.
+SOCK_DGRAM = 2
 BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and their FORCE variants
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -138,6 +137,7 @@ def filter_of(machine: str, may_connect: bool) -> Iterator[bytes]:
 def numbers(table: str, machine: str) -> dict[str, int]:
     """Return the numbers of the calls of a table."""
     words = table.split()
+    # Three words a call: its name, its number on x86_64, its number on aarch64.
     column = words[1::3] if machine == "x86_64" else words[2::3]
     return dict(zip(words[::3], map(int, column), strict=True))
 
@@ -154,7 +154,7 @@ def _if(test: int, value: int, then: int | None = None, otherwise: int = ALLOW) 
 
 def _when(number: int, argument: int, body: Sequence[bytes]) -> Iterator[bytes]:
     """Yield tests of an argument of one call, which is allowed unless one of them refuses it."""
-    yield _op(EQUAL, number, 0, len(body) + 2)
+    yield _op(EQUAL, number, 0, len(body) + 2)  # else jump over the body, the load and the return
     yield _op(LOAD, ARGUMENTS + 8 * argument)
     yield from body
     yield _op(RETURN, ALLOW)

@@ -31,11 +31,9 @@ def problem(record: Record) -> Problem:
 def _without(source: str, name: str) -> str:
     """Return a module without one of its functions."""
     tree = ast.parse(source)
-    tree.body = [
-        node
-        for node in tree.body
-        if not (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name)
-    ]
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    named = [node for node in functions if node.name == name]
+    tree.body = [node for node in tree.body if node not in named]
     return ast.unparse(tree)
 
 

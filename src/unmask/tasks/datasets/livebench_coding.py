@@ -50,9 +50,8 @@ def build_grader(config: DatasetTaskConfig) -> Grader:
     tested = code_grader(config)
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        return tested.grade(
-            [(prompt, whole_response(prompt.reference, text)) for prompt, text in items]
-        )
+        whole = [(prompt, whole_response(prompt.reference, text)) for prompt, text in items]
+        return tested.grade(whole)
 
     return Grader(grade, tested.close, find_unfit=tested.find_unfit, isolation=tested.isolation)
 

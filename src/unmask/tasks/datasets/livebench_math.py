@@ -18,7 +18,6 @@ from unmask.types import Prompt, Score
 LETTER = frozenset("ABCDE")
 LETTERS = re.compile(r"([A-E])\1{3,}")
 LIST = re.compile(r"\d+(?:\s*,\s*\d+)*")
-ORDERED = "olympiad"
 
 
 def problem(record: Record) -> Problem:
@@ -55,24 +54,26 @@ def share_in_order(response: str, gold: str) -> float:
 
 def build_grader(config: DatasetTaskConfig) -> Grader:
     """Build the grader that reads each task's own answer format."""
+
+    def is_ordered(prompt: Prompt) -> bool:
+        return prompt.reference["task"] == "olympiad"
+
     verified = math_grader(config.verifier, config.extraction or "anywhere")
 
     def grade(items: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        plain = [
+        boxed = [
             (p, answer_in_a_box(r) if p.reference["answer"] in LETTER else r)
             for p, r in items
-            if p.reference["task"] != ORDERED
+            if not is_ordered(p)
         ]
-        scores = iter(verified.grade(plain))
+        scores = iter(verified.grade(boxed))
         return [
-            Score(share_in_order(response, prompt.reference["answer"]))
-            if prompt.reference["task"] == ORDERED
-            else next(scores)
-            for prompt, response in items
+            Score(share_in_order(r, p.reference["answer"])) if is_ordered(p) else next(scores)
+            for p, r in items
         ]
 
     def check(place: str, prompts: Sequence[Prompt]) -> None:
-        verified.check(place, [p for p in prompts if p.reference["task"] != ORDERED])
+        verified.check(place, [prompt for prompt in prompts if not is_ordered(prompt)])
 
     return Grader(grade, verified.close, check=check)
 

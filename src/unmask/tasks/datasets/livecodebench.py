@@ -31,26 +31,11 @@ def convert(text):
 """
 # The imports that the published runner puts before every program.
 MODULES = (
-    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
-    *(
-        "statistics",
-        "itertools",
-        "functools",
-        "operator",
-        "io",
-        "sys",
-        "json",
-        "builtins",
-        "typing",
-    ),
+    "string, re, datetime, collections, heapq, bisect, copy, math, random, statistics, itertools, "
+    "functools, operator, io, sys, json, builtins, typing"
 )
-PRELUDE = "\n".join(
-    [
-        *(f"from {name} import *" for name in MODULES),
-        f"import {', '.join(MODULES)}",
-        "sys.setrecursionlimit(50000)",
-    ]
-)
+STARS = [f"from {name} import *" for name in MODULES.split(", ")]
+PRELUDE = "\n".join([*STARS, f"import {MODULES}", "sys.setrecursionlimit(50000)"])
 
 
 def problem(record: Record) -> Problem:
@@ -79,10 +64,8 @@ def tests_reference(record: Record) -> dict[str, Any]:
         ValueError: they are missing; names the field.
     """
     metadata = _json(record, "metadata", record.values.get("metadata") or "{}")
-    cases = [
-        *_json(record, "public_test_cases", record.text("public_test_cases")),
-        *_private_cases(record),
-    ]
+    public = _json(record, "public_test_cases", record.text("public_test_cases"))
+    cases = [*public, *_private_cases(record)]
     if not cases:
         raise record.unfit("private_test_cases", "and public_test_cases must not both be empty")
     try:
@@ -100,14 +83,12 @@ def _private_cases(record: Record) -> list[Any]:
     if text.lstrip().startswith("["):
         return _json(record, "private_test_cases", text)
     try:
-        converted = unpickle(text)
+        cases = unpickle(text)
     except RuntimeError:
         raise  # of the sandbox itself
     except (Exception, ProgramFailedError) as error:
         raise record.unfit("private_test_cases", f"cannot be unpacked ({error!r})") from None
-    return (
-        _json(record, "private_test_cases", converted) if isinstance(converted, str) else converted
-    )
+    return _json(record, "private_test_cases", cases) if isinstance(cases, str) else cases
 
 
 def unpickle(text: str) -> Any:

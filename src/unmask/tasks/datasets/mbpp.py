@@ -17,9 +17,8 @@ from unmask.tasks.record import Record
 def problem(record: Record) -> Problem:
     """Read `text` (`prompt` in the sanitised set), `code`, `test_list` and what the tests import."""
     asserts = _texts(record, "test_list")
-    setup = "\n".join(
-        [str(record.values.get("test_setup_code") or ""), *_texts(record, "test_imports")]
-    ).strip()
+    setup = str(record.values.get("test_setup_code") or "")
+    setup = "\n".join([setup, *_texts(record, "test_imports")]).strip()
     code = record.text("code")
     try:
         used = names_used("\n".join([setup, *asserts])) - names_defined(setup)

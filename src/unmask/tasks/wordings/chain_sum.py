@@ -17,10 +17,8 @@ def question(entry: Entry) -> str:
 def demonstration(entry: Entry) -> str:
     """Return the totals after the second term and every later one."""
     first, *rest = entry["metadata"]["expression"].split()
-    signed = [
-        int(term) if sign == "+" else -int(term)
-        for sign, term in zip(rest[::2], rest[1::2], strict=True)
-    ]
+    # `rest` is sign, number, sign, number, ...
+    signed = [int(f"{sign}1") * int(term) for sign, term in zip(rest[::2], rest[1::2], strict=True)]
     totals = list(accumulate(signed, initial=int(first)))
     return ";".join(str(total) for total in totals[1:] or totals)
 

@@ -10,9 +10,7 @@ from unmask.tasks.wording import Entry, Wording
 def question(entry: Entry) -> str:
     """Return the numbers in rising order, and the target."""
     metadata = entry["metadata"]
-    return (
-        f"{','.join(str(number) for number in sorted(metadata['numbers']))}={metadata['target']}:"
-    )
+    return f"{','.join(map(str, sorted(metadata['numbers'])))}={metadata['target']}:"
 
 
 def demonstration(entry: Entry) -> str:
@@ -20,9 +18,6 @@ def demonstration(entry: Entry) -> str:
     return entry["metadata"]["expression"].replace(" ", "")
 
 
-def answer(response: str) -> str:
-    """Return the whole response."""
-    return response
-
-
-WORDING = Wording(question, demonstration, answer, alphabet="0123456789+-*/(),=:")
+WORDING = Wording(
+    question, demonstration, lambda response: response, alphabet="0123456789+-*/(),=:"
+)
