@@ -4,6 +4,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,19 @@ def test_links_lead_to_headings(page: Path) -> None:
         titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
         assert heading in anchors, f"{target}#{heading}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_imports_of_examples_resolve(page: Path) -> None:
+    text = page.read_text()
+    # Modules whose text the page gives.
+    own = {name.replace("/", ".") for name in re.findall(r"^`([\w/]+)\.py`:$", text, re.MULTILINE)}
+    for _, program in (found for found in FENCE.findall(text) if found[0] == "python"):
+        for node in ast.walk(ast.parse(program)):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.partition(".")[0] == "unmask" and module.removeprefix("unmask.") not in own:
+                for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+                    assert hasattr(import_module(module), alias.name), f"{module}: {alias.name}"
 
 
 def test_the_checks_find_what_is_wrong() -> None:
