@@ -124,7 +124,7 @@ def test_wrong_data(problems: list[dict[str, object]], said: str, tmp_path: Path
     ],
 )
 def test_what_rl_cannot_train_on(words: list[str], said: str, tmp_path: Path) -> None:
-    assert refused(tmp_path, *words).startswith(said)
+    assert refused(tmp_path, *words).startswith(f"configuration: {said}")
 
 
 def test_an_unknown_task_names_those_that_are_near(tmp_path: Path) -> None:
