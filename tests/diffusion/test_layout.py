@@ -185,10 +185,10 @@ def test_a_view_above_the_budget_is_refused(conventions: Conventions) -> None:
     look = max(some_views(10, conventions=conventions), key=lambda look: len(look.canvas_ids))
     need = len(look.prompt_ids) + len(look.canvas_ids)
     assert pack([look], need, conventions)
-    said = rf"optimizer.token_budget = {need - 1} is too small: one view takes {need}$"
-    with pytest.raises(ValueError, match=said):
+    message = rf"optimizer.token_budget = {need - 1} is too small: one view takes {need}$"
+    with pytest.raises(ValueError, match=message):
         pack([look], need - 1, conventions)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         check_budget(need, None, need - 1)
 
 
@@ -216,7 +216,7 @@ def test_a_noisy_copy_is_its_block_of_the_view() -> None:
         assert p.positions[same].tolist() == list(range(number * block, (number + 1) * block))
 
 
-def test_clean_text_is_laid_as_far_as_somebody_reads_it() -> None:
+def test_clean_text_is_laid_up_to_the_last_block_that_reads_it() -> None:
     """`P + C + noisy blocks * K`, less the clean blocks from the last noisy one on."""
     for look in some_views(20, seed=1):
         (p,) = pack([look])

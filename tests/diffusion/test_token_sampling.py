@@ -11,7 +11,6 @@ from torch import Tensor
 
 from tests.diffusion.requests import sampling
 from unmask.diffusion.token_sampling import draw, filter_logits, propose
-from unmask.types import TEMPERATURES
 
 LAST = 1 - 2.0**-53  # the largest number `uniform` returns
 
@@ -101,7 +100,7 @@ def test_draws_follow_the_probabilities() -> None:
     assert torch.bincount(drawn, minlength=4).tolist() == [100, 0, 600, 300]
 
 
-@pytest.mark.parametrize("temperature", [0.0, *TEMPERATURES])
+@pytest.mark.parametrize("temperature", [0.0, 1e-6, 1e6])
 def test_every_temperature_gives_numbers_and_drawable_ids(temperature: float) -> None:
     logits = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * 30
     logits[:, 3] = -torch.inf  # an id the model bans

@@ -163,7 +163,7 @@ def naive_jetengine(ranked: list[float], bound: float) -> int:
 def naive_allowance(
     strategy: str, ranked: list[float], limit: float, entropy_sum: str = "exclusive"
 ) -> int:
-    """Count the foremost of the ranked positions that a strategy is sure of, as its paper says."""
+    """Count the highest-ranked positions that a strategy reveals, by the formula of its paper."""
     if strategy == "dynamic":
         return sum(confidence > limit for confidence in ranked)
     if strategy == "entropy_bounded" and entropy_sum == "inclusive":
@@ -374,7 +374,7 @@ def companions() -> list[dict[str, Any]]:
 
 
 def test_a_step_does_not_depend_on_its_company() -> None:
-    """Requests, positions and padding rows beside it leave what a request reveals as it is."""
+    """Other requests, positions and padding rows do not change what a request reveals."""
     generator = torch.Generator().manual_seed(1)
     requests = companions()
     count, shape = len(requests), (len(requests), 4)

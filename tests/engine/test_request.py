@@ -22,7 +22,7 @@ def test_the_model_fills_in_block_size_and_stops() -> None:
     assert replace(filled, block_size=None, stop_token_ids=None) == ASKED
 
 
-def test_what_the_caller_says_stays() -> None:
+def test_given_values_are_kept() -> None:
     asked = replace(ASKED, block_size=2, stop_token_ids=())
     assert resolve(prompt_of([5]), asked, SPEC) == asked
 

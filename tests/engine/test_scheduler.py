@@ -1,4 +1,4 @@
-"""First come, first served; no page is promised twice, and everybody ends."""
+"""First come, first served; no page is promised twice, and every request ends."""
 
 import random
 from dataclasses import replace
@@ -223,7 +223,7 @@ def test_every_request_ends_and_no_page_has_two_writers(
             lengths[start.index] = wanted.get(start.index, start.request.first_length)
             assert num_pages(lengths[start.index]) == len(start.pages)
         runs = {index: run for index, run in schedule.running.items() if run.pages}
-        assert runs or not schedule.running, "somebody goes on"
+        assert runs or not schedule.running, "a sequence goes on"
         shared = {page for p in schedule.index._pages.values() for page in [p]}
         written = [page for run in runs.values() for page in run.pages if page not in shared]
         assert len(set(written)) == len(written)
@@ -241,6 +241,6 @@ def test_every_request_ends_and_no_page_has_two_writers(
         assert not grown.keys() & set(stopped)
         if not schedule.running and not schedule.waiting:
             break
-    assert not schedule.running and not schedule.waiting, "everybody ends"
+    assert not schedule.running and not schedule.waiting, "every request ends"
     schedule.clear()
     assert available(schedule) == pages

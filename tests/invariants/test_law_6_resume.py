@@ -31,7 +31,7 @@ def short_sft(place: Path, name: str, *words: str, steps: int = STEPS) -> Path:
 
 
 def interrupt(train: Run, place: Path, name: str, how: str, *words: str) -> str:
-    """Break a run by its reward, and return what it said."""
+    """Break a run by its reward, and return its message."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, how)
         start_counting()
@@ -83,13 +83,13 @@ def test_an_sft_run_that_is_preempted_is_the_run_that_is_not(dtype: str, tmp_pat
     assert left_behind(short_sft(tmp_path, "parts", word)) == whole
 
 
-def test_what_was_kept_is_said(tmp_path: Path) -> None:
+def test_the_message_names_the_state_that_was_kept(tmp_path: Path) -> None:
     assert "is kept" not in interrupt(short_rl, tmp_path, "run", "raise:1")
-    said = interrupt(short_rl, tmp_path, "run", "raise:20")
-    assert said.startswith("task.reward = 'tests.trainers.breaking:reward' raised KeyError(")
-    assert said.endswith("the state of step 1 is kept: go on by --resume")
-    said = interrupt(short_rl, tmp_path, "run", "SIGTERM:30")
-    assert said == "stopped by SIGTERM; the state of step 3 is kept"
+    message = interrupt(short_rl, tmp_path, "run", "raise:20")
+    assert message.startswith("task.reward = 'tests.trainers.breaking:reward' raised KeyError(")
+    assert message.endswith("the state of step 1 is kept: go on by --resume")
+    message = interrupt(short_rl, tmp_path, "run", "SIGTERM:30")
+    assert message == "stopped by SIGTERM; the state of step 3 is kept"
 
 
 @pytest.mark.parametrize("train", [short_rl, short_sft])

@@ -8,6 +8,7 @@ written token changes only where a request asks for edits or remasking.
 Published behaviours this departs from, and why, are in `docs/methods.md`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -112,41 +113,18 @@ def quota(progress: Progress, sampling: SamplingTensors) -> tuple[Tensor, Tensor
     return quotas, torch.where(is_linear, time, progress.step) + 1
 
 
-def confidence_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions by the probability of their proposed token."""
-    return grid.confidence
-
-
-def margin_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions by the probability margin of their likeliest token over the second."""
-    return grid.margin
-
-
-def entropy_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions by the entropy of their distribution, lowest first."""
-    return -grid.spread
-
-
-def random_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions in random order."""
-    seed, taken = keys
-    return uniform(seed[:, None], positions, taken[:, None], ORDER)
-
-
-def position_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions from the left."""
-    return -positions
-
-
-RANKINGS = {
-    "static": confidence_ranking,
-    "dynamic": confidence_ranking,
-    "factor": confidence_ranking,
-    "margin": margin_ranking,
-    "entropy": entropy_ranking,
-    "entropy_bounded": entropy_ranking,
-    "random": random_ranking,
-    "left_to_right": position_ranking,
+# Scores `(B, K)` of each strategy; the position with the highest is revealed first.
+RANKINGS: dict[str, Callable[[Proposal, Block, SamplingTensors], Tensor]] = {
+    "static": lambda grid, block, sampling: grid.confidence,
+    "dynamic": lambda grid, block, sampling: grid.confidence,
+    "factor": lambda grid, block, sampling: grid.confidence,
+    "margin": lambda grid, block, sampling: grid.margin,
+    "entropy": lambda grid, block, sampling: -grid.spread,
+    "entropy_bounded": lambda grid, block, sampling: -grid.spread,
+    "random": lambda grid, block, sampling: uniform(
+        sampling.seed[:, None], block.positions, block.taken[:, None], ORDER
+    ),
+    "left_to_right": lambda grid, block, sampling: -block.positions,
 }
 
 
@@ -186,8 +164,7 @@ def rank_positions(grid: Proposal, block: Block, sampling: SamplingTensors) -> T
     scores = torch.zeros(block.hidden.shape, dtype=torch.float64, device=block.hidden.device)
     for name in sorted(sampling.needs.strategies):
         is_its = (sampling.strategy == STRATEGIES.index(name))[:, None]
-        values = RANKINGS[name](grid, block.positions, (sampling.seed, block.taken))
-        scores = torch.where(is_its, values.double(), scores)
+        scores = torch.where(is_its, RANKINGS[name](grid, block, sampling).double(), scores)
     return scores
 
 

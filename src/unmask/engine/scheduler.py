@@ -76,8 +76,8 @@ class Scheduler:
 
     def preempted(self) -> list[int]:
         """Return the indices of preempted sequences, the oldest first."""
-        indices = [index for index, run in self.running.items() if not run.pages]
-        return sorted(indices, key=lambda index: self.running[index].request.id)
+        ids = {index: run.request.id for index, run in self.running.items() if not run.pages}
+        return sorted(ids, key=ids.__getitem__)
 
     def choose(self, lengths: dict[int, int]) -> list[Start]:
         """Admit as many sequences as there are indices and pages for, preempted ones first.
@@ -177,18 +177,15 @@ class Scheduler:
         """
         grown: dict[int, list[int]] = {}
         stopped: list[int] = []
-        short = [
-            index
-            for index, length in lengths.items()
-            if self.running[index].pages and num_pages(length) > len(self.running[index].pages)
-        ]
-        for index in sorted(short, key=lambda index: self.running[index].request.id):
+        for index in sorted(lengths, key=lambda index: self.running[index].request.id):
             run = self.running[index]
             missing = num_pages(lengths[index]) - len(run.pages)
-            if index in stopped:
+            if (
+                missing <= 0 or not run.pages
+            ):  # without pages it is preempted, and grows when it resumes
                 continue
             stopped += self._make_room(missing, index)
-            if index not in stopped:
+            if run.pages:  # else it was the youngest itself
                 run.pages += self.pool.take(missing)
                 grown[index] = run.pages
         return {index: pages for index, pages in grown.items() if index not in stopped}, stopped
@@ -225,9 +222,9 @@ class Scheduler:
         """Add the prompts of sequences that have fed them to the prefix index."""
         for index in indices:
             run = self.running[index]
-            if run.feeds:
-                self.index.add(run.feeds, run.pages)
-                self._unwatch(run)
+            assert run.feeds
+            self.index.add(run.feeds, run.pages)
+            self._unwatch(run)
 
     def finish(self, indices: list[int]) -> None:
         """Free the indices and the pages of sequences that ended."""

@@ -19,7 +19,7 @@ Three decisions:
 
 Bits are a promise per `rows_per_tile`: choose it once per engine, not per tick.
 
-`attend_plain` and `write_plain` are the same in a few lines of PyTorch, on any device. Triton comes
+`attend_plain` is the same in a few lines of PyTorch, on any device. Triton comes
 with a CUDA build of torch; it is imported when a kernel is first run, never with this module.
 """
 
@@ -167,7 +167,9 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
     is_split = is_split and num_chunks > 1
     # Only `combine_chunks` writes rows that are in no tile.
     out = (q.new_empty if is_split else q.new_zeros)(q.shape)
-    partial = _partial(q, num_chunks if is_split else 0)
+    # Peaks and totals `(chunks, T, H)` and mixtures `(chunks, T, H, E)` of each chunk.
+    mixtures = q.new_empty(num_chunks if is_split else 0, *q.shape, dtype=torch.float32)
+    partial = (*mixtures.new_empty(2, *mixtures.shape[:-1]), mixtures)
     programs = _programs()
     programs.attend_tile[num_tiles, kv_heads, num_chunks if is_split else 1](
         *(q, keys, values, table, limit, tiles.sequence, tiles.first, tiles.count, out, *partial),
@@ -248,25 +250,11 @@ def attend_plain(
     return out
 
 
-def write_plain(keys: Tensor, values: Tensor, k: Tensor, v: Tensor, written: Tensor) -> None:
-    """Do as `write_rows` does, by indexing."""
-    page, offset = written // keys.shape[2], written % keys.shape[2]
-    keys[page, :, offset] = k
-    values[page, :, offset] = v
-
-
 def _programs() -> Any:
     """Import the kernels, and triton with them."""
     from unmask.engine.kernels import paged_programs
 
     return paged_programs
-
-
-def _partial(q: Tensor, num_chunks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return room for each chunk's peaks and totals `(chunks, T, H)` and mixtures `(chunks, T, H, E)`."""
-    mixtures = q.new_empty(num_chunks, *q.shape, dtype=torch.float32)
-    peaks, totals = q.new_empty(2, num_chunks, *q.shape[:2], dtype=torch.float32)
-    return peaks, totals, mixtures
 
 
 def _check(q: Tensor, keys: Tensor, values: Tensor, table: Tensor, limit: Tensor) -> None:
