@@ -101,7 +101,7 @@ def test_scored_rows_carry_the_numbers_of_their_position(conventions: Convention
 def texts_around(
     look: Views, view: int, position: int, conventions: Conventions
 ) -> tuple[Text, int]:
-    """Say in plain words what a position is predicted from: the text that is read, and the row's position."""
+    """Return the inputs that predict a position: the tokens that are read, and the row's position."""
     num_prompt = len(look.prompt_ids)
     clean = [*look.prompt_ids.tolist(), *look.canvas_ids.tolist()]
     hidden = [False] * num_prompt + look.hidden[view].tolist()
@@ -308,7 +308,7 @@ def test_documents_are_numbered_from_zero_and_stand_together(conventions: Conven
 
 @every_convention
 def test_a_filled_pack_scores_the_same(conventions: Conventions) -> None:
-    """What a GPU adds to have packs of one shape changes no score and no gradient."""
+    """The filler that gives packs one shape on a GPU changes no score and no gradient."""
     attention = "full" if conventions.is_full else "block_causal"
     model = toy_model(dtype=torch.float64, attention=attention, is_shifted=conventions.is_shifted)
     found: list[Tensor] = []

@@ -20,7 +20,7 @@ def kept(logits: Tensor) -> list[set[int]]:
 
 
 def naive_filter(row: list[float], top_k: int, top_p: float, min_p: float) -> set[int]:
-    """Say in plain words which tokens top-k, then top-p, then min-p leave."""
+    """Return the tokens that top-k, then top-p, then min-p leave, by a naive loop."""
     order = sorted(range(len(row)), key=lambda i: (-row[i], i))
     if top_k:
         kth = row[order[min(top_k, len(row)) - 1]]
@@ -222,7 +222,7 @@ def test_every_number_of_a_proposal_against_its_naive_twin(
 
 
 def test_company_changes_no_bit_of_a_row() -> None:
-    """What others need is computed for all; a row that did not ask keeps its numbers."""
+    """Features that other rows need are computed for all; the other rows keep their values."""
     logits = torch.randn(1, 30, generator=torch.Generator().manual_seed(3))
     everything = torch.ones(30, dtype=torch.bool)
     alone = propose(logits, everything, torch.tensor([0.3]), torch.tensor([4]), sampling({}))

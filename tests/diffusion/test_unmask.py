@@ -20,7 +20,6 @@ from unmask.diffusion.unmask import (
     RANKINGS,
     TIME_END,
     Block,
-    Progress,
     Reveal,
     allowance,
     doubted,
@@ -36,12 +35,11 @@ SIZES = st.integers(1, 40)
 
 
 def quotas_of(num_masks: int, **changes: Any) -> list[int]:
-    """Return what one block's steps reveal when each reveals just its quota."""
+    """Return the counts that one block's steps reveal when each reveals just its quota."""
     own, left, step = sampling(changes), num_masks, torch.tensor([0])
     revealed: list[int] = []
     while left:
-        progress = Progress(torch.tensor([num_masks]), torch.tensor([left]), step)
-        quotas, step = quota(progress, own)
+        quotas, step = quota(torch.tensor([num_masks]), torch.tensor([left]), step, own)
         revealed.append(min(int(quotas), left))
         left -= revealed[-1]
     return revealed
@@ -93,8 +91,7 @@ def test_quotas_are_each_request_s_own() -> None:
     own = sampling(
         *({"schedule": name, "denoising_steps": 2} for name in ("even", "block", "linear"))
     )
-    progress = Progress(*(torch.full((3,), number) for number in (3, 3, 0)))
-    quotas, step = quota(progress, own)
+    quotas, step = quota(*(torch.full((3,), number) for number in (3, 3, 0)), own)
     assert quotas.tolist() == [2, 2, 1] and step.tolist() == [1, 1, 1]
 
 
@@ -141,7 +138,7 @@ def block_of(
 
 
 def naive_scores(strategy: str, columns: dict[str, list[float]]) -> list[float]:
-    """Say what each strategy ranks positions by, higher first."""
+    """Return the scores by which each strategy ranks positions, higher first."""
     if strategy == "margin":
         return columns["margin"]
     if strategy in ("entropy", "entropy_bounded"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.engine.states import request_of
 from tests.toy import toy_model
 from unmask.engine.pages import PagePool, num_pages
+from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.models.attention import KEY_CHUNK
 from unmask.types import SamplingParams
@@ -31,7 +32,7 @@ def queue(
 ) -> None:
     for number, ids in enumerate(prompts, first):
         request = request_of(number, (ids, SamplingParams(max_tokens=max_tokens)), MODEL.spec)
-        schedule.add(request if shares else replace(request, prefix=None))
+        schedule.add(request if shares else replace(request, prefix=NO_PREFIX))
 
 
 def begun(starts: list[Start]) -> list[int]:

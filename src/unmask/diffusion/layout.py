@@ -215,6 +215,7 @@ def _lay_out_blocks(
     for part in _split(*sizes, block, token_budget):
         (blocks, views), copied = wanted[part].T, is_noisy[part]
         num_clean = int(blocks[-1]) * block
+        # (part, K): one row per noisy block of this part.
         noisy_ids = clean[blocks].masked_fill(hidden[views, blocks], conventions.mask_id)
         noisy_positions = blocks[:, None] * block + torch.arange(block)
         tokens = torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten()))
@@ -222,7 +223,7 @@ def _lay_out_blocks(
         positions += num_prefix
         copies = torch.arange(1, int(copied.sum()) + 1).repeat_interleave(block)
         copies = F.pad(copies, (num_clean, 0))
-        pair, column = target[views, blocks].nonzero(as_tuple=True)
+        pair, column = target[views, blocks].nonzero(as_tuple=True)  # (s,) into the grid (part, K)
         # The row of a target in its noisy copy; copies follow the clean tokens in order.
         rows = num_clean + (copied.cumsum(0)[pair] - 1) * block + column - shift
         yield Document(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors
-from unmask.diffusion.unmask import Block, Progress, Reveal, open_now, quota, reveal
+from unmask.diffusion.unmask import Block, Reveal, open_now, quota, reveal
 from unmask.types import Finish, Prompt, SamplingParams, Trajectory
 
 LogitsFn = Callable[[Tensor], Tensor]
@@ -146,9 +146,10 @@ class ReferenceSequence:
     def step(self) -> None:
         """Take one denoising step."""
         hidden = self.hidden()
-        num_masks, num_hidden = self._integers([self.num_masks, int(hidden.sum())])[0]
-        progress = Progress(num_masks[None], num_hidden[None], self.step_in_block)
-        quotas, self.step_in_block = quota(progress, self.sampling)
+        num_masks = self._integers([self.num_masks])[0]
+        quotas, self.step_in_block = quota(
+            num_masks, hidden.sum(-1), self.step_in_block, self.sampling
+        )
         block = Block(
             tokens=self.tokens[:, self.start : self.stop],
             hidden=self._open_now(hidden),

@@ -78,39 +78,37 @@ def scored_positions(block: Block, sampling: SamplingTensors) -> Tensor:
     return block.hidden | (block.written & sampling.revises[:, None])
 
 
-class Progress(NamedTuple):
-    """Progress of `B` blocks: masks before the first step, masks left, and steps taken; `(B,)` each."""
-
-    num_masks: Tensor
-    num_hidden: Tensor
-    step: Tensor
-
-
-def quota(progress: Progress, sampling: SamplingTensors) -> tuple[Tensor, Tensor]:
+def quota(
+    num_masks: Tensor, num_hidden: Tensor, step: Tensor, sampling: SamplingTensors
+) -> tuple[Tensor, Tensor]:
     """Return the fewest positions to reveal in this step, and the index of the next step; `(B,)` each.
 
     `even` and `block` split the block's masks, or its positions, over its steps, the remainder to the first
     ones. `linear` reveals `m (1 - s/t)` of `m` masks from time `t` to `s` (Dream); steps that would reveal
     none are skipped.
-    """
-    split = torch.where(
-        sampling.schedule == SCHEDULES.index("block"), sampling.block, progress.num_masks
-    )
-    steps = torch.minimum(sampling.steps, split).clamp(min=1)
-    even = split // steps + (progress.step < split % steps)
 
-    left = progress.num_hidden.double()
+    Args:
+        num_masks: `(B,)` masks of each block before its first step.
+        num_hidden: `(B,)` masks left.
+        step: `(B,)` index of this step.
+        sampling: of the `B` requests.
+    """
+    is_block, is_linear = (sampling.schedule == SCHEDULES.index(x) for x in ("block", "linear"))
+    split = torch.where(is_block, sampling.block, num_masks)
+    steps = torch.minimum(sampling.steps, split).clamp(min=1)
+    even = split // steps + (step < split % steps)
+
+    left = num_hidden.double()
     span = 1 - TIME_END
     last = sampling.steps - 1
     # The first step from here on that reveals at least one position, and how many it reveals.
     first = (sampling.steps / span - left).ceil().long()
-    time = torch.minimum(torch.maximum(first, progress.step), last)
+    time = torch.minimum(torch.maximum(first, step), last)
     some = (left * span / (sampling.steps - time * span)).floor().long()
-    linear = torch.where(time == last, progress.num_hidden, some)
+    linear = torch.where(time == last, num_hidden, some)
 
-    is_linear = sampling.schedule == SCHEDULES.index("linear")
     quotas = torch.where(is_linear, linear, even).clamp(min=1)
-    return quotas, torch.where(is_linear, time, progress.step) + 1
+    return quotas, torch.where(is_linear, time, step) + 1
 
 
 # Scores `(B, K)` of each strategy; the position with the highest is revealed first.

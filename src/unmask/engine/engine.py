@@ -22,6 +22,7 @@ from unmask.engine.events import Committed, Event, Finished
 from unmask.engine.host_state import HostState, Report, read_committed
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
+from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
@@ -133,7 +134,7 @@ class Engine:
                 f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
                 "with a seed of its own, or let generate do it"
             )
-        resolved, prefix = self.resolve(prompt, sampling), None
+        resolved, prefix = self.resolve(prompt, sampling), NO_PREFIX
         assert resolved.block_size is not None
         if self.params.shares_prefixes:
             prefix = prefix_key_of(prompt, resolved.block_size, self.model.spec)

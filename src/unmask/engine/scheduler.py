@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from unmask.engine.pages import PagePool, num_pages
-from unmask.engine.prefix_cache import NO_HIT, PrefixHit, PrefixIndex, PrefixKey
+from unmask.engine.prefix_cache import PrefixIndex, PrefixKey
 from unmask.engine.request import Request
 
 
@@ -96,7 +96,8 @@ class Scheduler:
         held: deque[Request] = deque()
         while self.waiting and self._free:
             request = self.waiting[0]
-            if self._gains_by_waiting(request):
+            # A running sequence is prefilling this prompt's next shared page: wait for it.
+            if self.index.next_page(request.prefix) in self._being_fed:
                 held.append(self.waiting.popleft())
                 continue
             if not self._has_room(request, request.first_length, starts):
@@ -119,13 +120,6 @@ class Scheduler:
             else:
                 self._preempt(start.index)
 
-    def _find_prefix(self, request: Request) -> PrefixHit:
-        return self.index.find(request.prefix) if request.prefix else NO_HIT
-
-    def _gains_by_waiting(self, request: Request) -> bool:
-        """Return whether a running sequence is already prefilling this prompt's next shared page."""
-        return bool(request.prefix) and self.index.next_page(request.prefix) in self._being_fed
-
     def _has_room(self, request: Request, length: int, starts: list[Start]) -> bool:
         """Return whether there are pages for `length` tokens, and one more per running sequence.
 
@@ -144,13 +138,13 @@ class Scheduler:
 
     def _can_take(self, request: Request, length: int) -> bool:
         num_active = sum(bool(run.pages) for run in self.running.values())
-        num_cached = len(self._find_prefix(request).pages)
+        num_cached = len(self.index.find(request.prefix).pages)
         return self.pool.can_take(num_pages(length) - num_cached + num_active)
 
     def _watch(self, run: Running) -> None:
         """Let other requests wait for the pages that a sequence is going to prefill."""
         prefix = run.request.prefix
-        if prefix and self.index.next_page(prefix) is not None:
+        if self.index.next_page(prefix) is not None:
             run.feeds = prefix
             self._being_fed.update(prefix.pages)
 
@@ -160,7 +154,7 @@ class Scheduler:
         run.feeds = None
 
     def _start(self, index: int, request: Request, length: int, is_new: bool) -> Start:
-        hit = self._find_prefix(request)
+        hit = self.index.find(request.prefix)
         self.pool.share(hit.pages)
         fresh = self.pool.take(num_pages(length) - len(hit.pages))
         copied = None if hit.tail is None else (hit.tail, fresh[0])
