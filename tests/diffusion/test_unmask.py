@@ -91,7 +91,8 @@ def test_quotas_are_each_request_s_own() -> None:
     own = sampling(
         *({"schedule": name, "denoising_steps": 2} for name in ("even", "block", "linear"))
     )
-    quotas, step = quota(*(torch.full((3,), number) for number in (3, 3, 0)), own)
+    three = torch.full((3,), 3)
+    quotas, step = quota(three, three, torch.zeros_like(three), own)
     assert quotas.tolist() == [2, 2, 1] and step.tolist() == [1, 1, 1]
 
 
