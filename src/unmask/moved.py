@@ -75,6 +75,7 @@ MOVED = {
     "rewards.sandbox_limits": "sandbox.limits",
     "rewards.sandbox_user": "sandbox.user",
     "rewards.workers": "sandbox.verifier_pool",
+    "rollouts.numbers": "rollouts.metrics",
     "runs.columns": "runs.text_table",
     "runs.history": "runs.read",
     "runs.show": "runs.print",

@@ -101,7 +101,7 @@ def test_scored_rows_carry_the_numbers_of_their_position(conventions: Convention
 def texts_around(
     look: Views, view: int, position: int, conventions: Conventions
 ) -> tuple[Text, int]:
-    """Say in plain words what a position is predicted from: the text that is read, and the row's position."""
+    """Return the inputs that predict a position: the tokens that are read, and the row's position."""
     num_prompt = len(look.prompt_ids)
     clean = [*look.prompt_ids.tolist(), *look.canvas_ids.tolist()]
     hidden = [False] * num_prompt + look.hidden[view].tolist()
@@ -185,10 +185,10 @@ def test_a_view_above_the_budget_is_refused(conventions: Conventions) -> None:
     look = max(some_views(10, conventions=conventions), key=lambda look: len(look.canvas_ids))
     need = len(look.prompt_ids) + len(look.canvas_ids)
     assert pack([look], need, conventions)
-    said = rf"optimizer.token_budget = {need - 1} is too small: one view takes {need}$"
-    with pytest.raises(ValueError, match=said):
+    message = rf"optimizer.token_budget = {need - 1} is too small: one view takes {need}$"
+    with pytest.raises(ValueError, match=message):
         pack([look], need - 1, conventions)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         check_budget(need, None, need - 1)
 
 
@@ -216,7 +216,7 @@ def test_a_noisy_copy_is_its_block_of_the_view() -> None:
         assert p.positions[same].tolist() == list(range(number * block, (number + 1) * block))
 
 
-def test_clean_text_is_laid_as_far_as_somebody_reads_it() -> None:
+def test_clean_text_is_laid_up_to_the_last_block_that_reads_it() -> None:
     """`P + C + noisy blocks * K`, less the clean blocks from the last noisy one on."""
     for look in some_views(20, seed=1):
         (p,) = pack([look])
@@ -308,7 +308,7 @@ def test_documents_are_numbered_from_zero_and_stand_together(conventions: Conven
 
 @every_convention
 def test_a_filled_pack_scores_the_same(conventions: Conventions) -> None:
-    """What a GPU adds to have packs of one shape changes no score and no gradient."""
+    """The filler that gives packs one shape on a GPU changes no score and no gradient."""
     attention = "full" if conventions.is_full else "block_causal"
     model = toy_model(dtype=torch.float64, attention=attention, is_shifted=conventions.is_shifted)
     found: list[Tensor] = []

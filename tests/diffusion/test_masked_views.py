@@ -42,8 +42,8 @@ def test_coupled_views_target_every_response_slot_once_per_mask(
     for number, trajectory in enumerate(trajectories()):
         seeded = replace(trajectory, sampling=replace(trajectory.sampling, seed=number))
         views = looks_at(seeded, True, is_full, schedule, num_masks=3)
-        slot = torch.arange(len(trajectory.canvas_ids))
-        expected = 3 * (slot < trajectory.num_response).long()
+        position = torch.arange(len(trajectory.canvas_ids))
+        expected = 3 * (position < trajectory.num_response).long()
         assert torch.equal(views.target.sum(0), expected)
         assert views.target.any(-1).all()
 

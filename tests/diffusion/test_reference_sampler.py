@@ -235,7 +235,7 @@ def test_without_stop_ids_a_response_is_as_long_as_allowed() -> None:
 
 
 def test_guidance_is_away_from_the_model_that_does_not_see_the_prompt() -> None:
-    """`u + (g + 1)(c - u)`: with the prompt the model says 3 by 2, without it 4 by 1.5."""
+    """`u + (g + 1)(c - u)`: with the prompt the model prefers 3 by 2, without it 4 by 1.5."""
 
     def logits_fn(ids: Tensor) -> Tensor:
         token, sureness = (4, 1.5) if int(ids[0, 0]) == MASK else (3, 2.0)
@@ -253,7 +253,7 @@ def test_guidance_is_away_from_the_model_that_does_not_see_the_prompt() -> None:
 
 
 def fickle(seed: int) -> Callable[[Tensor], Tensor]:
-    """Return a model that says something else, and surely, at every pass."""
+    """Return a model that predicts another token at every pass, almost surely."""
     generator = torch.Generator().manual_seed(seed)
 
     def logits_fn(ids: Tensor) -> Tensor:
@@ -332,7 +332,7 @@ PARAMS = [
 
 @pytest.mark.parametrize("params", PARAMS)
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_recorded_is_what_the_model_said_at_that_step(
+def test_the_record_holds_the_models_probabilities_at_that_step(
     name: str, params: SamplingParams
 ) -> None:
     """Hide what each step had not yet written, run the dense model, and read off the numbers."""

@@ -1,4 +1,4 @@
-"""Sampling parameters as tensors: each in its column, and nothing done that nobody asks for."""
+"""Sampling parameters as tensors: each in its column, and no feature runs without a request for it."""
 
 from dataclasses import fields
 from typing import Any
@@ -31,7 +31,7 @@ STATED: dict[str, Any] = {
     "remask_threshold": 0.0625,
     "seed": 11,
 }
-# What is decided elsewhere: by the loop, by the engine, by whoever asks.
+# Decided elsewhere: by the loop, the engine or the caller.
 ELSEWHERE = {"guidance", "stop", "stop_token_ids", "max_tokens", "n"}
 
 
@@ -81,7 +81,7 @@ def test_a_block_size_is_filled_in_before() -> None:
         ({"remask_threshold": 0.5}, {"revises"}),
     ],
 )
-def test_needs_are_what_somebody_asks_for(change: dict[str, Any], needed: set[str]) -> None:
+def test_needs_are_the_features_of_any_request(change: dict[str, Any], needed: set[str]) -> None:
     flags = ("tempers", "filters", "ranks_filtered", "revises")
     alone = Needs.of([SamplingParams(**change)])
     plain = Needs.of([SamplingParams(strategy="random")])

@@ -12,7 +12,7 @@ Case = tuple[list[int], int, int, int]  # step map, block, offset, shrink
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Draw a step map of whole blocks: later blocks later, some slots together, some never."""
+    """Draw a step map of whole blocks: later blocks later, some positions together, some never."""
     block = draw(st.integers(1, 6))
     offset = draw(st.integers(0, block - 1))
     num_blocks = draw(st.integers(1, 4))
@@ -26,7 +26,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def twin(case: Case) -> tuple[list[set[int]], list[set[int]]]:
-    """Replay each block on its own: `(hidden, target)` slots of every view."""
+    """Replay each block on its own: `(hidden, target)` positions of every view."""
     step_map, block, offset, shrink = case
     hidden: list[set[int]] = []
     target: list[set[int]] = []
@@ -34,12 +34,12 @@ def twin(case: Case) -> tuple[list[set[int]], list[set[int]]]:
         hidden.append(set())
         target.append(set())
         for index in range((offset + len(step_map) - 1) // block + 1):
-            slots = [i for i in range(len(step_map)) if (offset + i) // block == index]
-            steps = sorted({step_map[i] for i in slots} - {0})
+            positions = [i for i in range(len(step_map)) if (offset + i) // block == index]
+            steps = sorted({step_map[i] for i in positions} - {0})
             merged = steps[number * shrink : (number + 1) * shrink]
             done = steps[: number * shrink]
-            target[-1] |= {i for i in slots if step_map[i] in merged}
-            hidden[-1] |= {i for i in slots if step_map[i] not in done}
+            target[-1] |= {i for i in positions if step_map[i] in merged}
+            hidden[-1] |= {i for i in positions if step_map[i] not in done}
     while target and not target[-1]:
         hidden.pop()
         target.pop()
@@ -60,7 +60,7 @@ def test_views_are_the_replay_of_every_block(case: Case) -> None:
 def test_the_laws_of_views(case: Case) -> None:
     step_map = torch.tensor(case[0])
     hidden, target = trace_views(step_map, *case[1:])
-    assert torch.equal(target.sum(0), (step_map > 0).long()), "a revealed slot is a target once"
+    assert torch.equal(target.sum(0), (step_map > 0).long()), "a revealed position is a target once"
     assert not (target & ~hidden).any(), "a target is hidden"
     assert not (hidden[1:] & ~hidden[:-1]).any(), "hidden shrinks"
     assert torch.equal(hidden[:-1] & ~hidden[1:], target[:-1]), "by exactly the targets"
@@ -70,7 +70,7 @@ def test_the_laws_of_views(case: Case) -> None:
 
 @given(cases())
 def test_the_offset_moves_block_borders_and_nothing_else(case: Case) -> None:
-    """A prompt tail in front of the first block is a block with that many slots fewer."""
+    """A prompt tail in front of the first block is a block with that many positions fewer."""
     step_map, block, offset, shrink = case
     with_prompt = torch.tensor([0] * offset + step_map)
     hidden, target = trace_views(with_prompt, block, 0, shrink)
@@ -111,7 +111,7 @@ def test_the_worked_example() -> None:
 
 
 def test_full_attention_is_one_block() -> None:
-    """Slots of later blocks of writing are hidden in every view of an earlier one."""
+    """Positions of later blocks of writing are hidden in every view of an earlier one."""
     hidden, target = trace_views(torch.tensor([2, 1, 4, 3]), 4)
     assert slots_of(target) == [{1}, {0}, {3}, {2}]
     assert slots_of(hidden) == [{0, 1, 2, 3}, {0, 2, 3}, {2, 3}, {2}]

@@ -20,7 +20,6 @@ from unmask.diffusion.unmask import (
     RANKINGS,
     TIME_END,
     Block,
-    Progress,
     Reveal,
     allowance,
     doubted,
@@ -36,12 +35,11 @@ SIZES = st.integers(1, 40)
 
 
 def quotas_of(num_masks: int, **changes: Any) -> list[int]:
-    """Return what one block's steps reveal when each reveals just its quota."""
+    """Return the counts that one block's steps reveal when each reveals just its quota."""
     own, left, step = sampling(changes), num_masks, torch.tensor([0])
     revealed: list[int] = []
     while left:
-        progress = Progress(torch.tensor([num_masks]), torch.tensor([left]), step)
-        quotas, step = quota(progress, own)
+        quotas, step = quota(torch.tensor([num_masks]), torch.tensor([left]), step, own)
         revealed.append(min(int(quotas), left))
         left -= revealed[-1]
     return revealed
@@ -93,8 +91,8 @@ def test_quotas_are_each_request_s_own() -> None:
     own = sampling(
         *({"schedule": name, "denoising_steps": 2} for name in ("even", "block", "linear"))
     )
-    progress = Progress(*(torch.full((3,), number) for number in (3, 3, 0)))
-    quotas, step = quota(progress, own)
+    three = torch.full((3,), 3)
+    quotas, step = quota(three, three, torch.zeros_like(three), own)
     assert quotas.tolist() == [2, 2, 1] and step.tolist() == [1, 1, 1]
 
 
@@ -141,7 +139,7 @@ def block_of(
 
 
 def naive_scores(strategy: str, columns: dict[str, list[float]]) -> list[float]:
-    """Say what each strategy ranks positions by, higher first."""
+    """Return the scores by which each strategy ranks positions, higher first."""
     if strategy == "margin":
         return columns["margin"]
     if strategy in ("entropy", "entropy_bounded"):
@@ -163,7 +161,7 @@ def naive_jetengine(ranked: list[float], bound: float) -> int:
 def naive_allowance(
     strategy: str, ranked: list[float], limit: float, entropy_sum: str = "exclusive"
 ) -> int:
-    """Count the foremost of the ranked positions that a strategy is sure of, as its paper says."""
+    """Count the highest-ranked positions that a strategy reveals, by the formula of its paper."""
     if strategy == "dynamic":
         return sum(confidence > limit for confidence in ranked)
     if strategy == "entropy_bounded" and entropy_sum == "inclusive":
@@ -374,7 +372,7 @@ def companions() -> list[dict[str, Any]]:
 
 
 def test_a_step_does_not_depend_on_its_company() -> None:
-    """Requests, positions and padding rows beside it leave what a request reveals as it is."""
+    """Other requests, positions and padding rows do not change what a request reveals."""
     generator = torch.Generator().manual_seed(1)
     requests = companions()
     count, shape = len(requests), (len(requests), 4)

@@ -14,8 +14,8 @@ from unmask.diffusion.trace import trace_views
 from unmask.diffusion.views import views_of_responses, views_of_trajectory
 from unmask.types import Prompt, SamplingParams, Trajectory
 
-# Prompt of five in blocks of four: three slots, four, four. The stop token is slot 7; slots 8 and
-# 10 are junk right of it, slot 9 was never revealed.
+# Prompt of five in blocks of four: three positions, four, four. The stop token is position 7; positions 8 and
+# 10 are junk right of it, position 9 was never revealed.
 TRAJECTORY = Trajectory(
     prompt=Prompt("toy", 3, (), (11, 12, 13, 14, 15)),
     canvas_ids=(2, 3, 4, 5, 6, 7, 8, 0, 9, 1, 9),
@@ -63,7 +63,7 @@ def test_post_num_trains_the_first_revealed_slots_right_of_the_response() -> Non
 
 
 def test_views_without_targets_are_left_out() -> None:
-    """Slot 8 alone is revealed in the last block's second step; without it that view is empty."""
+    """Position 8 alone is revealed in the last block's second step; without it that view is empty."""
     only_stop = replace(TRAJECTORY, step_map=(2, 1, 2, 3, 3, 3, 3, 4, 6, 0, 5))
     assert len(trace_views(torch.tensor(only_stop.step_map), 4, 1)[0]) == 3
     assert len(views_of_trajectory(only_stop, 1.0).hidden) == 2
@@ -75,8 +75,8 @@ def test_every_response_slot_is_a_target_once() -> None:
         trajectory = random_trajectory(rng, rng.choice([1, 2, 4, 5]))
         for shrink in (1, 2):
             target = views_of_trajectory(trajectory, 1.0, shrink).target
-            slots = torch.arange(target.shape[1])
-            assert torch.equal(target.sum(0), (slots < trajectory.num_response).long())
+            positions = torch.arange(target.shape[1])
+            assert torch.equal(target.sum(0), (positions < trajectory.num_response).long())
             assert target.any(-1).all()
 
 
@@ -84,7 +84,7 @@ def test_every_response_slot_is_a_target_once() -> None:
 def test_under_full_attention_a_view_is_the_whole_canvas_before_a_step(
     trajectory: Trajectory, shrink: int, post_num: int
 ) -> None:
-    """Blocks were only the order of writing: a slot of any of them is hidden until it is revealed."""
+    """Blocks were only the order of writing: a position of any of them is hidden until it is revealed."""
     views = views_of_trajectory(trajectory, 1.0, shrink, post_num, is_full=True)
     step_map, num_response = trajectory.step_map, trajectory.num_response
     junk = [i for i, step in enumerate(step_map) if step and i >= num_response]
@@ -143,7 +143,7 @@ def test_a_response_is_padded_to_whole_blocks_hidden_and_unscored(
 
 
 def test_noise_is_drawn_per_block_of_the_grid() -> None:
-    """With a prompt tail of one, the first block's level covers three slots."""
+    """With a prompt tail of one, the first block's level covers three positions."""
     (views,) = views_of_responses([([9] * 5, [2] * 11)], 4, (HALF, 1), [0])
     assert views.noise_level is not None
     (level,) = views.noise_level

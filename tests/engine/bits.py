@@ -1,4 +1,4 @@
-"""Whether this CPU keeps the bits of a row whatever stands beside it, and sameness where it does not."""
+"""Whether a row's bits on this CPU are independent of the other rows, and closeness where they are not."""
 
 import warnings
 from dataclasses import replace
@@ -16,7 +16,7 @@ NUMBERS = ("behavior_logprobs", "raw_logprobs", "entropies")
 
 @cache
 def bits_hold() -> bool:
-    """Say whether a row's numbers on this CPU are independent of the rows and the padding beside it."""
+    """Return whether a row's values on this CPU are independent of the other rows and the padding."""
     return not any(inexact(model_of(kind, torch.float32)) for kind in KINDS)
 
 

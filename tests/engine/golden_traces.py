@@ -144,7 +144,7 @@ def _unpadded(entry: dict[str, Any]) -> list[list[int]]:
 
 
 def _paths(entry: dict[str, Any]) -> list[Response]:
-    """Return what was generated after each prompt."""
+    """Return the responses generated after each prompt."""
     result, prompts = entry["result"], entry["prompt_ids"]
     steps = result.get("unmask_step") or [None] * len(prompts)
     if "completion_ids" in result:
@@ -244,7 +244,7 @@ def _model(family: str, mask_id: int) -> Model:
 
 
 def path_of(trajectory: Trajectory, expected: Response) -> Response:
-    """Return what a trace records of a trajectory, in the form of `expected`."""
+    """Return the recorded fields of a trajectory, in the form of `expected`."""
     end = trajectory.num_response
     steps = None if expected[1] is None else list(trajectory.step_map[:end])
     return list(trajectory.canvas_ids[:end]), steps

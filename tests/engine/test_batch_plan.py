@@ -1,4 +1,4 @@
-"""What a pass feeds: within its budget, in order, whole blocks, and somebody always gets on."""
+"""What a pass feeds: within its budget, in order, whole blocks, and at least one sequence advances."""
 
 import random
 from dataclasses import replace
@@ -146,7 +146,7 @@ def in_phases(phases: list[Phase], order: random.Random) -> SequenceState:
 
 @settings(max_examples=150)
 @given(PHASES, BUDGETS, st.randoms(use_true_random=False), st.booleans())
-def test_a_pass_keeps_to_its_budget_and_somebody_gets_on(
+def test_a_pass_keeps_to_its_budget_and_feeds_at_least_one_sequence(
     phases: list[Phase], budget: int, order: random.Random, fuses: bool
 ) -> None:
     state = in_phases(phases, order)
@@ -191,7 +191,7 @@ def test_a_canvas_is_fed_whole_or_not_at_all(
 def test_a_prompt_in_chunks_is_the_prompt(
     phases: list[Phase], budget: int, order: random.Random
 ) -> None:
-    """Pass after pass, everybody comes to denoise, and no position is skipped or fed twice."""
+    """Pass after pass, every sequence comes to denoise, and no position is skipped or fed twice."""
     state = in_phases(phases, order)
     for _ in range(500):
         feed = plan_feed(state, 8, EngineParams(row_budget=budget), ALPHABET)
@@ -201,7 +201,7 @@ def test_a_prompt_in_chunks_is_the_prompt(
         state.set(cached=torch.minimum(end, state.start), active=state.active & ~feed.denoises)
         if not state.active.any():
             return
-    raise AssertionError("somebody never gets on")
+    raise AssertionError("a sequence never denoises")
 
 
 def test_rows_lie_one_sequence_after_the_other_each_with_its_limit() -> None:

@@ -18,7 +18,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_checkpoint(tmp_path_factory.mktemp("toy"))
 
 
-def test_a_cpu_holds_float32_unless_told_otherwise(directory: Path) -> None:
+def test_a_cpu_holds_float32_by_default(directory: Path) -> None:
     llm = build_llm(ModelConfig(path=str(directory), device="cpu"), EngineConfig())
     assert (llm.model.dtype, llm.model.device.type) == (torch.float32, "cpu")
     wide = ModelConfig(path=str(directory), device="cpu", dtype="float64")

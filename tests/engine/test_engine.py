@@ -1,4 +1,4 @@
-"""The engine writes what the published programs wrote, for whoever shares its ticks."""
+"""The engine writes what the published programs wrote, whichever requests share its ticks."""
 
 from dataclasses import replace
 
@@ -177,7 +177,7 @@ def test_short_prompts(num_prompt: int, model: Model) -> None:
     assert result.num_response == 10 and (num_prompt + len(result.canvas_ids)) % 4 == 0
 
 
-def test_a_response_ends_inside_a_block_where_max_tokens_says(model: Model) -> None:
+def test_a_response_ends_inside_a_block_at_max_tokens(model: Model) -> None:
     for max_tokens in range(1, 9):
         (result,) = by_engine(model, [([7] * 3, replace(NO_STOP, max_tokens=max_tokens))])
         assert (result.num_response, result.finish) == (max_tokens, "length")
@@ -338,7 +338,7 @@ def test_a_refused_request_is_not_queued(model: Model) -> None:
 def test_a_tick_that_fails_can_be_taken_again(
     is_busy: bool, where: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Out of memory while requests are let in: they go on waiting, and nobody is lost."""
+    """Out of memory while requests are admitted: they go on waiting, and none is lost."""
 
     def no_memory(*arguments: object) -> None:
         raise MemoryError
@@ -375,7 +375,7 @@ def test_abort_drops_what_waits_and_runs_and_frees_its_pages(model: Model) -> No
 
 @pytest.mark.parametrize("late", [False, True])
 def test_one_request_can_be_dropped_and_the_others_go_on(late: bool, model: Model) -> None:
-    """Waiting or running, whoever shares its prompt included."""
+    """Waiting or running, also where another request shares its prompt."""
     asks = [([5] * 70, replace(NO_STOP, seed=i)) for i in range(4)] + some_asks(4, seed=1)
     expected = by_engine(model, asks)
     for ticks in range(4):

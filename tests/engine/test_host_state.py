@@ -1,4 +1,4 @@
-"""What the host knows, and the bounds it chooses a pass by before it knows more."""
+"""Counters on the host, and the bounds of a pass that it derives from them."""
 
 from dataclasses import replace
 
@@ -71,7 +71,7 @@ PHASES = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 2), st.integers(0
 
 @given(PHASES, st.integers(1, 100))
 def test_a_bound_is_one(phases: list[tuple[int, int, int]], budget: int) -> None:
-    """No state that a report, one tick old, is true of feeds or scores more than it says."""
+    """A state up to one tick past its report feeds and scores no more than the bound."""
     asks = [ask(num_prompt, max_tokens=40) for num_prompt, _, _ in phases] or [ask(0)]
     state = opened(*asks)
     for index, (_, blocks, cached) in enumerate(phases):

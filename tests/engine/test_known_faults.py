@@ -8,7 +8,7 @@ Not tested here, because there is nothing of the kind in this engine:
 - J18 (a documented strategy and the one that runs differ; hidden penalties): law 1, and no penalties.
 - J20 (a rate that counts tokens twice): the engine reports none, `Trajectory.num_forwards` is law 1's.
 
-J5 says besides that pages filled during decoding are never hashed. Nor are they here: prompts alone are
+J5 adds that pages filled during decoding are never hashed. Nor are they here: prompts alone are
 published, and a later prompt that holds an answer feeds that answer again.
 """
 
@@ -73,7 +73,7 @@ def pages_in_use(engine: Engine) -> int:
 
 
 def test_a_full_cache_is_no_livelock(model: Model) -> None:
-    """J1, J2, J22: sequences without a page for their next block keep theirs, and everybody waits for ever.
+    """J1, J2, J22: sequences without a page for their next block keep theirs, and all wait for ever.
 
     Here: a cache of one sequence and one page, forty requests.
     """

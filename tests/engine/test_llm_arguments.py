@@ -39,7 +39,7 @@ def test_token_ids_in_every_form_are_the_same_prompt(llm: Any) -> None:
     )
 
 
-def test_texts_and_ids_may_stand_beside_each_other(llm: Any) -> None:
+def test_texts_and_ids_may_be_mixed(llm: Any) -> None:
     apart = ids(llm, ["1+"], SHORT) + ids(llm, [[5, 6]], SHORT)
     assert ids(llm, ["1+", [5, 6]], SHORT) == ids(llm, iter(("1+", [5, 6])), SHORT) == apart
 

@@ -89,7 +89,7 @@ def test_released_memory_is_gone_and_comes_back() -> None:
 
 
 class Owners(RuleBasedStateMachine):
-    """Pages under random taking, sharing and giving back, against a count kept beside."""
+    """Pages under random taking, sharing and giving back, against a separate count."""
 
     @initialize(most=st.one_of(st.none(), st.integers(1, 12)))
     def open(self, most: int | None) -> None:

@@ -10,6 +10,7 @@ from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import SPEC, toy_model
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
+from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import MIN_SHARED, prefix_key_of, resolve
 from unmask.types import SamplingParams
 
@@ -22,7 +23,7 @@ def test_the_model_fills_in_block_size_and_stops() -> None:
     assert replace(filled, block_size=None, stop_token_ids=None) == ASKED
 
 
-def test_what_the_caller_says_stays() -> None:
+def test_given_values_are_kept() -> None:
     asked = replace(ASKED, block_size=2, stop_token_ids=())
     assert resolve(prompt_of([5]), asked, SPEC) == asked
 
@@ -165,12 +166,12 @@ def test_the_whole_blocks_of_a_long_prompt_are_shared(
     assert MIN_SHARED == 32
     for spec, length in ((SPEC, plain), (replace(SPEC, is_shifted=True), shifted)):
         prefix = prefix_key_of(prompt_of([5] * num_prompt), block, spec)
-        assert (prefix.length if prefix else 0) == length
+        assert prefix.length == length
 
 
 def test_under_full_attention_no_prompt_is_shared() -> None:
     """Its keys depend on the canvas."""
-    assert prefix_key_of(prompt_of([5] * 100), 4, replace(SPEC, attention="full")) is None
+    assert prefix_key_of(prompt_of([5] * 100), 4, replace(SPEC, attention="full")) == NO_PREFIX
 
 
 def test_a_prefix_key_is_its_tokens_and_block_size() -> None:

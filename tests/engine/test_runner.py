@@ -57,7 +57,7 @@ def test_sizes_change_nothing() -> None:
     for _ in range(8):
         one.step(narrow, Sizes(4))
         other.step(wide, Sizes(8, 128, 48))
-    assert narrow.num_response.any(), "somebody ended"
+    assert narrow.num_response.any(), "a response ended"
     for name in COLUMNS:
         here, there = getattr(narrow, name), getattr(wide, name)
         # The last place is scrap.

@@ -1,4 +1,4 @@
-"""First come, first served; no page is promised twice, and everybody ends."""
+"""First come, first served; no page is promised twice, and every request ends."""
 
 import random
 from dataclasses import replace
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.engine.states import request_of
 from tests.toy import toy_model
 from unmask.engine.pages import PagePool, num_pages
+from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.models.attention import KEY_CHUNK
 from unmask.types import SamplingParams
@@ -31,7 +32,7 @@ def queue(
 ) -> None:
     for number, ids in enumerate(prompts, first):
         request = request_of(number, (ids, SamplingParams(max_tokens=max_tokens)), MODEL.spec)
-        schedule.add(request if shares else replace(request, prefix=None))
+        schedule.add(request if shares else replace(request, prefix=NO_PREFIX))
 
 
 def begun(starts: list[Start]) -> list[int]:
@@ -223,7 +224,7 @@ def test_every_request_ends_and_no_page_has_two_writers(
             lengths[start.index] = wanted.get(start.index, start.request.first_length)
             assert num_pages(lengths[start.index]) == len(start.pages)
         runs = {index: run for index, run in schedule.running.items() if run.pages}
-        assert runs or not schedule.running, "somebody goes on"
+        assert runs or not schedule.running, "a sequence goes on"
         shared = {page for p in schedule.index._pages.values() for page in [p]}
         written = [page for run in runs.values() for page in run.pages if page not in shared]
         assert len(set(written)) == len(written)
@@ -241,6 +242,6 @@ def test_every_request_ends_and_no_page_has_two_writers(
         assert not grown.keys() & set(stopped)
         if not schedule.running and not schedule.waiting:
             break
-    assert not schedule.running and not schedule.waiting, "everybody ends"
+    assert not schedule.running and not schedule.waiting, "every request ends"
     schedule.clear()
     assert available(schedule) == pages

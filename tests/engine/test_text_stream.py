@@ -21,7 +21,7 @@ def decoders(tmp_path_factory: pytest.TempPathFactory) -> Decoders:
 def test_pieces_are_the_start_of_the_whole_text(
     kind: str, decoders: Decoders, data: st.DataObject, block: int, num_held: int
 ) -> None:
-    """What is held back: the characters asked for, and those that may be incomplete."""
+    """Held back are the characters asked for, and those that may be incomplete."""
     ids_of, whole = decoders[kind]
     ids = data.draw(token_ids(ids_of))
     stream, joined = TextStream(whole, num_held), ""

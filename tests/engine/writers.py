@@ -50,7 +50,7 @@ def by(engine: Engine, asks: Sequence[Ask]) -> list[Trajectory]:
 
 
 def results_of(events: Iterable[Committed | Finished[Result]]) -> dict[int, Result | ValueError]:
-    """Return what finished, by number."""
+    """Return the finished results, by number."""
     return {event.request_id: event.result for event in events if isinstance(event, Finished)}
 
 

@@ -1,4 +1,4 @@
-"""Law 1 while requests come and go: who arrives or is aborted between two ticks changes nobody else.
+"""Law 1 while requests come and go: arrivals and aborts between two ticks change no other request.
 
 Each scene draws an engine that is small in some ways, requests of which most begin alike, and what
 happens before each tick. Who stays to the end has what the reference sampler writes, and then every
@@ -38,7 +38,7 @@ from unmask.types import SamplingParams, Trajectory
 # Pages are shared and given up for others under block-causal attention only.
 NUM_SCENES = {kind: 16 if kind in ("blocks", "blocks, shifted") else 6 for kind in KINDS}
 # Lengths of prompts: on either side of the least that is shared, of a page and of two; or such that
-# everybody wants a second page at about the same time.
+# all sequences want a second page at about the same time.
 MIXED = (1, 5, 31, 33, 48, 64, 65, 96, 127, 128, 129)
 CROWDED = (48, 52, 55, 58, 61)
 BLOCKS = (None, None, 4, 4, 7, 16, 48, 70)
@@ -176,7 +176,7 @@ def test_the_scenes_show_what_they_are_about(monkeypatch: pytest.MonkeyPatch) ->
     def noting_grown(self: SequenceState, count: int, widths: Mapping[str, int]) -> SequenceState:
         is_wider = widths.get("stop_ids", 0) > self.stop_ids.shape[1]
         has_none = (self.stop_ids == -1).all(-1) & self.active
-        seen["first stop tokens beside none"] += is_wider and bool(has_none.any())
+        seen["first stop tokens next to none"] += is_wider and bool(has_none.any())
         return grown(self, count, widths)
 
     monkeypatch.setattr(Scheduler, "_preempt", noting_preempt)
@@ -189,7 +189,7 @@ def test_the_scenes_show_what_they_are_about(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_new_stop_tokens_do_not_end_other_requests() -> None:
-    """The columns of stop ids grow wider, and what fills the places of the others stops nobody."""
+    """The columns of stop ids grow wider, and their padding ends no response."""
     model = toy("blocks")
     endless = SamplingParams(stop_token_ids=(), max_tokens=20, seed=1)
     asks: list[Ask] = [([5], endless), ([5], replace(endless, stop_token_ids=(7,)))]

@@ -36,7 +36,7 @@ from unmask.types import SamplingParams, Strategy, Trajectory
 # Page counts and budgets that force waiting, interruptions, cuts and turns; the last as on CUDA.
 SIZES = {
     "default": EngineParams(),
-    "few slots": EngineParams(max_sequences=3),
+    "few sequences": EngineParams(max_sequences=3),
     "few pages": EngineParams(cache_tokens=5 * 64),
     "few rows": EngineParams(row_budget=20),
     "few of all": EngineParams(max_sequences=8, row_budget=40, cache_tokens=6 * 64),
@@ -86,7 +86,7 @@ def test_trajectories_at_batch_1_2_and_16(kind: str) -> None:
 
 
 # Under full attention nothing is shared or interrupted; experts are a matter of the batch.
-ROWS_ALONE = ("few slots", "few rows", "read late")
+ROWS_ALONE = ("few sequences", "few rows", "read late")
 
 
 @pytest.mark.parametrize(

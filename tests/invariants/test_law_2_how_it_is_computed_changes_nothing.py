@@ -1,6 +1,6 @@
 """Law 2: paged == dense, prefix-shared == not shared, preempted == not preempted, fused == separate commit.
 
-In fp32 to the bit. Each comparison also shows that the thing was done: pages were shared, somebody
+In fp32 to the bit. Each comparison also shows that the thing was done: pages were shared, a sequence
 was interrupted, forwards were saved.
 """
 

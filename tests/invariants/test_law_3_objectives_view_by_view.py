@@ -69,7 +69,7 @@ def batch_of(model: Model, config: RLConfig) -> list[Views]:
 
 
 def tables_near(scored: list[Tensor], seed: int) -> list[Tensor]:
-    """Draw a log-probability for every view and slot, near those of the model."""
+    """Draw a log-probability for every view and position, near those of the model."""
     generator = torch.Generator().manual_seed(seed)
     return [t + torch.randn(t.shape, generator=generator).double() / 3 for t in scored]
 
@@ -146,7 +146,7 @@ def naive_value_terms(
 
 
 def reduced(terms: Terms, config: ClippedLoss) -> Tensor:
-    """Average terms as the config says."""
+    """Average terms by the configured rule."""
     of_views = [view for trajectory in terms for view in trajectory]
     flat = [term for view in of_views for term in view]
     match config.reduction:

@@ -1,4 +1,4 @@
-"""Law 3: a pack says what one dense forward per view says, in logits and in gradients."""
+"""Law 3: a pack equals one dense forward per view, in logits and in gradients."""
 
 import random
 from dataclasses import replace
@@ -20,7 +20,7 @@ from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory
 
-Origin = tuple[int, int, int]  # trajectory, view, slot
+Origin = tuple[int, int, int]  # trajectory, view, position
 Logits = dict[Origin, Tensor]
 Gradients = dict[str, Tensor]
 
@@ -40,7 +40,7 @@ def doubled_mask(length: int, block: int) -> Tensor:
 
 
 def dense_logits(model: Model, views: Views, view: int) -> Tensor:
-    """Return the logits `(C, V)` that predict the canvas slots, in one dense forward of one view."""
+    """Return the logits `(C, V)` that predict the canvas positions, in one dense forward of one view."""
     num_prompt, num_slots = len(views.prompt_ids), len(views.canvas_ids)
     place = torch.arange(num_prompt, num_prompt + num_slots)
     row = place - int(model.spec.is_shifted)
@@ -53,7 +53,7 @@ def dense_logits(model: Model, views: Views, view: int) -> Tensor:
     length = len(noisy)
     positions = torch.arange(length).repeat(2)
     logits = model.logits(both, positions, doubled_mask(length, views.block)[None])[0]
-    # A row before the slot's own block is clean text.
+    # A row before the position's own block is clean.
     is_clean = row // views.block < place // views.block
     return logits[row + length * ~is_clean]
 
@@ -184,7 +184,7 @@ def test_what_the_engine_wrote_is_packed_as_view_by_view(name: str, dtype: torch
 
 @pytest.mark.parametrize("name", TOYS)
 def test_responses_under_noise_are_packed_as_view_by_view(name: str) -> None:
-    """Noise hides a block's first slot in some views and others in others, as no sampler would."""
+    """Noise hides a block's first position in some views and others in others, as no sampler would."""
     model = toy_model(2, torch.float64, **TOYS[name])
     pairs = [([3] * num_prompt, list(range(2, 2 + size))) for num_prompt, size in ((5, 9), (8, 1))]
     noise = NoiseSchedule(0.2, 0.9), 4

@@ -130,9 +130,11 @@ def supervised_loss(
         found.append([])
         for v, target in enumerate(views.target):
             logits = dense_logits(model, views, v).masked_fill(~model.head.drawable, -torch.inf)
-            slots = target.nonzero()[:, 0].tolist()
-            losses = [-logits[s].log_softmax(-1)[views.canvas_ids[s]] * weight[v, s] for s in slots]
-            count = len(SFT_RESPONSES[len(found) - 1]) if is_elbo else len(slots)
+            positions = target.nonzero()[:, 0].tolist()
+            losses = [
+                -logits[s].log_softmax(-1)[views.canvas_ids[s]] * weight[v, s] for s in positions
+            ]
+            count = len(SFT_RESPONSES[len(found) - 1]) if is_elbo else len(positions)
             if count:
                 found[-1].append((sum(losses, torch.zeros((), dtype=torch.float64)), count))
     of_views = [view for views in found for view in views]

@@ -1,4 +1,4 @@
-"""Law 5: what the engine says a token's log-probability was, the learner says too."""
+"""Law 5: the learner computes the log-probabilities that the engine recorded."""
 
 import random
 from dataclasses import replace
@@ -59,7 +59,7 @@ def ends_inside_a_block(trajectory: Trajectory, is_full: bool) -> bool:
 
 
 def junk(trajectory: Trajectory) -> int:
-    """Count revealed slots right of the response."""
+    """Count revealed positions right of the response."""
     return sum(step > 0 for step in trajectory.step_map[trajectory.num_response :])
 
 
@@ -68,7 +68,7 @@ def assert_hard_cases_occur(trajectories: list[Trajectory], is_full: bool) -> No
     assert sum(t.finish == "stop" for t in inside) >= 5, "a stop inside a block"
     assert sum(t.finish == "length" for t in inside) >= 5, "max_tokens inside a block"
     assert sum(junk(t) > 0 for t in inside if t.finish == "stop") >= 5, "junk right of the stop"
-    assert sum(0 in t.step_map for t in inside) >= 5, "slots never revealed"
+    assert sum(0 in t.step_map for t in inside) >= 5, "positions never revealed"
     assert sum(t.num_response < len(t.canvas_ids) for t in trajectories) >= 20, "a cut canvas"
     tails = [num_before(t, is_full) for t in trajectories]
     assert is_full or sum(tail > 0 for tail in tails) >= 20, "P mod K != 0"
@@ -104,8 +104,8 @@ def test_the_learner_agrees_with_the_engine(name: str, dtype: torch.dtype) -> No
     scored = sum(
         step > 0
         for t in trajectories
-        for slot, step in enumerate(t.step_map)
-        if t.finish == "stop" or slot < t.num_response
+        for position, step in enumerate(t.step_map)
+        if t.finish == "stop" or position < t.num_response
     )
     for budget in (100_000, 80):
         gaps = gap(model, trajectories, budget)
@@ -115,7 +115,7 @@ def test_the_learner_agrees_with_the_engine(name: str, dtype: torch.dtype) -> No
 
 @pytest.mark.parametrize("name", TOYS)
 def test_the_gap_would_show_a_canvas_cut_at_the_stop(name: str) -> None:
-    """Why slots right of the response stay in the canvas: what stood left of them had seen them."""
+    """Why positions right of the response stay in the canvas: what stood left of them had seen them."""
     model = model_of(name, torch.float64)
     trajectories = [t for t in by_engine(model, asks(model)) if junk(t)]
     hidden_junk = [

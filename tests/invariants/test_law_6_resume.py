@@ -85,11 +85,11 @@ def test_an_sft_run_that_is_preempted_is_the_run_that_is_not(dtype: str, tmp_pat
 
 def test_the_error_names_the_kept_step(tmp_path: Path) -> None:
     assert "is kept" not in interrupt(short_rl, tmp_path, "run", "raise:1")
-    said = interrupt(short_rl, tmp_path, "run", "raise:20")
-    assert said.startswith("task.reward = 'tests.trainers.breaking:reward' raised KeyError(")
-    assert said.endswith("the state of step 1 is kept: go on by --resume")
-    said = interrupt(short_rl, tmp_path, "run", "SIGTERM:30")
-    assert said == "stopped by SIGTERM; the state of step 3 is kept"
+    message = interrupt(short_rl, tmp_path, "run", "raise:20")
+    assert message.startswith("task.reward = 'tests.trainers.breaking:reward' raised KeyError(")
+    assert message.endswith("the state of step 1 is kept: go on by --resume")
+    message = interrupt(short_rl, tmp_path, "run", "SIGTERM:30")
+    assert message == "stopped by SIGTERM; the state of step 3 is kept"
 
 
 @pytest.mark.parametrize("train", [short_rl, short_sft])

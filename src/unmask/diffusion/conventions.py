@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """How a model is sampled from; `unmask.models.conventions.conventions_of` builds it.
+    """The conventions of a model; `unmask.models.conventions.conventions_of` builds it.
 
     Attributes:
         mask_id: the mask token.

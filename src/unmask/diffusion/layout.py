@@ -18,7 +18,7 @@ A pack holds at most `token_budget` tokens. A larger block-causal trajectory is 
 and repeats its clean prefix; a view under full attention cannot be split.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -100,43 +100,33 @@ class Document:
     """One trajectory, a part of one, or one view of it, laid out but not yet in a pack.
 
     Attributes:
-        trajectory: index into the given views.
-        block: `K`.
-        prompt_digest: of the views.
+        source: the views it is of.
         prefix_ids: `(P - P mod K,)` the prompt's whole blocks, which documents may share; none under
             full attention.
-        tokens: `(t,)` the clean copy after the prefix, then the noisy blocks; or one whole view.
-        positions: `(t,)`.
-        blocks: `(t,)` block of each token, counted from position 0; all 0 under full attention.
-        copies: `(t,)` 0 for the clean copy, else the noisy copy's number.
+        laid: `(4, t)` token id, position, block and copy of each token: the clean copy after the prefix,
+            then the noisy blocks; or one whole view. Blocks are counted from position 0 and are all 0
+            under full attention; copy 0 is the clean one.
         rows: `(s,)` rows that are scored, counted from the first token; -1 is the last of the prefix.
-        views: `(s,)` view of each scored row.
-        canvas_positions: `(s,)` canvas position that each scored row predicts.
+        origin: `(3, s)` trajectory, view and canvas position that each scored row predicts.
     """
 
-    trajectory: int
-    block: int
-    prompt_digest: bytes
+    source: Views
     prefix_ids: Tensor
-    tokens: Tensor
-    positions: Tensor
-    blocks: Tensor
-    copies: Tensor
+    laid: Tensor
     rows: Tensor
-    views: Tensor
-    canvas_positions: Tensor
+    origin: Tensor
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the document, its prefix included."""
-        return self.prefix_ids.shape[0] + self.tokens.shape[0]
+        return self.prefix_ids.shape[0] + self.laid.shape[1]
 
     @property
     def prefix(self) -> PrefixKey | None:
         """The key of the prefix, equal for documents that share it; `None` without a prefix."""
         if not len(self.prefix_ids):
             return None
-        return self.block, self.prompt_digest, *self.prefix_ids.tolist()
+        return self.source.block, self.source.prompt_digest, *self.prefix_ids.tolist()
 
 
 def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: int) -> list[Pack]:
@@ -151,14 +141,14 @@ def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: i
         ValueError: if the budget is smaller than a part that cannot be split: one noisy block with the
             clean tokens before it, or one view under full attention.
     """
+    lay_out = _lay_out_views if conventions.is_full else _lay_out_blocks
     documents = [
         document
         for trajectory, source in enumerate(views)
         for document in lay_out(trajectory, source, conventions, token_budget)
     ]
     documents.sort(key=lambda document: document.num_tokens)
-    packs = [assemble(members, views) for members in _fill(documents, token_budget)]
-    return [replace(pack, capacity=token_budget) for pack in packs]
+    return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
 
 
 def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
@@ -182,41 +172,26 @@ def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
         )
 
 
-def lay_out(
-    trajectory: int, source: Views, conventions: Conventions, token_budget: int
-) -> Iterator[Document]:
-    """Return one trajectory's documents: one, several if it exceeds the budget, or one per view."""
-    assert not conventions.is_shifted or len(source.prompt_ids), (
-        "no row is before the first position"
-    )
-    if conventions.is_full:
-        return _lay_out_views(trajectory, source, conventions, token_budget)
-    return _lay_out_blocks(trajectory, source, conventions, token_budget)
-
-
 def _lay_out_views(
     trajectory: int, source: Views, conventions: Conventions, token_budget: int
 ) -> Iterator[Document]:
     """Yield every view that has a target as a document with full attention."""
-    num_prompt = source.prompt_ids.shape[0]
+    num_prompt, shift = source.prompt_ids.shape[0], int(conventions.is_shifted)
+    assert num_prompt >= shift, "no row is before the first position"
     positions = torch.arange(num_prompt + source.canvas_ids.shape[0])
     for view in source.target.any(-1).nonzero()[:, 0].tolist():
         check_budget(positions.shape[0], None, token_budget)
         canvas_positions = source.target[view].nonzero()[:, 0]
         canvas = source.canvas_ids.masked_fill(source.hidden[view], conventions.mask_id)
+        tokens = torch.cat((source.prompt_ids, canvas))
+        # One block of one noisy copy, which sees itself: there is no grid of blocks.
+        blocks, copies = torch.zeros_like(positions), torch.ones_like(positions)
         yield Document(
-            trajectory=trajectory,
-            block=source.block,
-            prompt_digest=source.prompt_digest,
+            source,
             prefix_ids=source.prompt_ids[:0],
-            tokens=torch.cat((source.prompt_ids, canvas)),
-            positions=positions,
-            # One block of one noisy copy, which sees itself: there is no grid of blocks.
-            blocks=torch.zeros_like(positions),
-            copies=torch.ones_like(positions),
-            rows=num_prompt + canvas_positions - int(conventions.is_shifted),
-            views=torch.full_like(canvas_positions, view),
-            canvas_positions=canvas_positions,
+            laid=torch.stack((tokens, positions, blocks, copies)),
+            rows=num_prompt + canvas_positions - shift,
+            origin=_origin(trajectory, torch.full_like(canvas_positions, view), canvas_positions),
         )
 
 
@@ -227,6 +202,7 @@ def _lay_out_blocks(
     block, offset = source.block, source.prompt_ids.shape[0] % source.block
     shift = int(conventions.is_shifted)
     num_prefix = source.prompt_ids.shape[0] - offset
+    assert num_prefix + offset >= shift, "no row is before the first position"
     prefix_ids, tail_ids = source.prompt_ids[:num_prefix], source.prompt_ids[num_prefix:]
     clean = torch.cat((tail_ids, source.canvas_ids)).view(-1, block)  # (blocks, K)
     hidden = F.pad(source.hidden, (offset, 0)).unflatten(1, clean.shape)  # (N, blocks, K)
@@ -239,27 +215,29 @@ def _lay_out_blocks(
     for part in _split(*sizes, block, token_budget):
         (blocks, views), copied = wanted[part].T, is_noisy[part]
         num_clean = int(blocks[-1]) * block
+        # (part, K): one row per noisy block of this part.
         noisy_ids = clean[blocks].masked_fill(hidden[views, blocks], conventions.mask_id)
         noisy_positions = blocks[:, None] * block + torch.arange(block)
+        tokens = torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten()))
         positions = torch.cat((torch.arange(num_clean), noisy_positions[copied].flatten()))
+        positions += num_prefix
         copies = torch.arange(1, int(copied.sum()) + 1).repeat_interleave(block)
-        pair, column = target[views, blocks].nonzero(as_tuple=True)
+        copies = F.pad(copies, (num_clean, 0))
+        pair, column = target[views, blocks].nonzero(as_tuple=True)  # (s,) into the grid (part, K)
         # The row of a target in its noisy copy; copies follow the clean tokens in order.
         rows = num_clean + (copied.cumsum(0)[pair] - 1) * block + column - shift
         yield Document(
-            trajectory=trajectory,
-            block=block,
-            prompt_digest=source.prompt_digest,
+            source,
             prefix_ids=prefix_ids,
-            tokens=torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten())),
-            positions=positions + num_prefix,
-            blocks=(positions + num_prefix) // block,
-            copies=F.pad(copies, (num_clean, 0)),
+            laid=torch.stack((tokens, positions, positions // block, copies)),
             # The row before a block is the last clean row before it.
             rows=rows.where(column >= shift, blocks[pair] * block - 1),
-            views=views[pair],
-            canvas_positions=noisy_positions[pair, column] - offset,
+            origin=_origin(trajectory, views[pair], noisy_positions[pair, column] - offset),
         )
+
+
+def _origin(trajectory: int, views: Tensor, canvas_positions: Tensor) -> Tensor:
+    return torch.stack((torch.full_like(views, trajectory), views, canvas_positions))
 
 
 def _split(num_clean: Tensor, num_noisy: Tensor, block: int, token_budget: int) -> Iterator[slice]:
@@ -289,7 +267,7 @@ def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Doc
     used = 0
     for document in documents:
         prefix = document.prefix
-        size = document.tokens.shape[0] if prefix in prefixes else document.num_tokens
+        size = document.laid.shape[1] if prefix in prefixes else document.num_tokens
         if members and used + size > token_budget:
             yield members
             members, prefixes, used = [], set(), 0
@@ -301,71 +279,47 @@ def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Doc
         yield members
 
 
-@dataclass(slots=True)
-class _Rows:
-    """The rows of a pack so far: the pieces, and the document number of each piece's prefix."""
-
-    pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]]
-    prefix_of: list[int]
-    num_tokens: int = 0
-
-    def put(self, piece: tuple[Tensor, Tensor, Tensor, Tensor], prefix: int) -> int:
-        """Append a document's tokens, positions, blocks and copies, and return its first row."""
-        start = self.num_tokens
-        if piece[0].shape[0]:  # empty where all scored rows are in the prefix
-            self.pieces.append(piece)
-            self.prefix_of.append(prefix)
-        self.num_tokens += piece[0].shape[0]
-        return start
-
-
-def assemble(documents: Sequence[Document], views: Sequence[Views]) -> Pack:
+def assemble(documents: Sequence[Document], capacity: int) -> Pack:
     """Return documents as one pack, each distinct prefix laid before the first document that shares it."""
-    pack_rows = _Rows([], [])
-    prefixes: dict[PrefixKey | None, tuple[int, int]] = {
-        None: (-1, 0)
-    }  # document number and end row
+    pieces: list[Tensor] = []  # (6, t) each: `laid`, the document's number, and its prefix's number
+    num_tokens = 0
+
+    def put(laid: Tensor, prefix: int) -> None:
+        nonlocal num_tokens
+        num_tokens += laid.shape[1]
+        if laid.shape[1]:  # empty where all scored rows are in the prefix
+            numbers = torch.tensor([[len(pieces)], [prefix]])
+            pieces.append(torch.cat((laid, numbers.expand(2, laid.shape[1]))))
+
+    # Document number and end row of each prefix.
+    prefixes: dict[PrefixKey | None, tuple[int, int]] = {None: (-1, 0)}
     rows: list[Tensor] = []
     for document in documents:
-        key = document.prefix
+        key, ids = document.prefix, document.prefix_ids
         if key not in prefixes:
-            number = len(pack_rows.pieces)
-            positions = torch.arange(len(document.prefix_ids))
-            blocks = positions // document.block
-            pack_rows.put((document.prefix_ids, positions, blocks, torch.zeros_like(positions)), -1)
-            prefixes[key] = number, pack_rows.num_tokens
+            positions, copies = torch.arange(len(ids)), torch.zeros_like(ids)
+            put(torch.stack((ids, positions, positions // document.source.block, copies)), -1)
+            prefixes[key] = len(pieces) - 1, num_tokens
         number, end = prefixes[key]
-        piece = (document.tokens, document.positions, document.blocks, document.copies)
-        start = pack_rows.put(piece, number)
-        rows.append(document.rows + torch.where(document.rows < 0, end, start))
+        rows.append(document.rows + torch.where(document.rows < 0, end, num_tokens))
+        put(document.laid, number)
 
-    tokens, positions, blocks, copies = (
-        torch.cat(part) for part in zip(*pack_rows.pieces, strict=True)
-    )
-    sizes = torch.tensor([piece[0].shape[0] for piece in pack_rows.pieces])
-    numbers = torch.arange(len(pack_rows.pieces)).repeat_interleave(sizes)
-    prefix = torch.tensor(pack_rows.prefix_of).repeat_interleave(sizes)
-    sources = [views[document.trajectory] for document in documents]
-    counts = torch.tensor([document.rows.shape[0] for document in documents])
-    pairs = list(zip(sources, documents, strict=True))
+    def gather(read: Callable[[Views, Tensor, Tensor], Tensor]) -> Tensor:
+        """Read a column of every target `(s,)`, given its views, view and canvas position."""
+        return torch.cat([read(document.source, *document.origin[1:]) for document in documents])
+
+    tokens, positions, blocks, copies, numbers, prefix = torch.cat(pieces, 1)
     return Pack(
         tokens=tokens,
         positions=positions,
         structure=torch.stack((numbers, blocks, copies, prefix)),
         rows=torch.cat(rows),
-        targets=torch.cat([v.canvas_ids[d.canvas_positions] for v, d in pairs]),
-        weights=torch.cat([v.weight[d.views, d.canvas_positions] for v, d in pairs]),
-        advantages=torch.cat([v.advantages[d.canvas_positions] for v, d in pairs]),
-        behavior_logprobs=torch.cat([v.behavior_logprobs[d.canvas_positions] for v, d in pairs]),
-        old_logprobs=torch.cat([v.old_logprobs[d.views, d.canvas_positions] for v, d in pairs]),
-        temperatures=torch.tensor(
-            [v.temperature for v in sources], dtype=torch.float64
-        ).repeat_interleave(counts),
-        origin=torch.stack(
-            (
-                torch.tensor([d.trajectory for d in documents]).repeat_interleave(counts),
-                torch.cat([d.views for d in documents]),
-                torch.cat([d.canvas_positions for d in documents]),
-            )
-        ),
+        targets=gather(lambda source, _, i: source.canvas_ids[i]),
+        weights=gather(lambda source, n, i: source.weight[n, i]),
+        advantages=gather(lambda source, _, i: source.advantages[i]),
+        behavior_logprobs=gather(lambda source, _, i: source.behavior_logprobs[i]),
+        old_logprobs=gather(lambda source, n, i: source.old_logprobs[n, i]),
+        temperatures=gather(lambda source, _, i: torch.full(i.shape, source.temperature).double()),
+        origin=torch.cat([document.origin for document in documents], 1),
+        capacity=capacity,
     )

@@ -57,6 +57,7 @@ def masked_views(
         `num_masks` views, or up to twice as many: masks first, each followed by its complement.
     """
     is_trained = traced.target.any(0)  # (C,)
+    # Blocks lie on the grid from position 0, so the prompt's tail belongs to the first one.
     offset = 0 if is_full else traced.prompt_ids.shape[0] % traced.block
     blocks = (offset + torch.arange(is_trained.shape[0])) // traced.block
     target, level = draw_masks(seed, num_masks, blocks, is_trained, schedule)

@@ -1,8 +1,8 @@
-"""Noise levels: with which probability each position is hidden, drawn without any trajectory.
+"""Noise levels: the probability with which each position is hidden, drawn without a trajectory.
 
-Masked diffusion hides each token with probability t, `t ~ U(low, high)`. What shares one t is the
-`level` of a schedule: by default a *block*, because a block is what the sampler denoises at a time;
-`response` is LLaDA's choice (arXiv 2502.09992); with `token`, as the published block SFT does, every
+Masked diffusion hides each token with probability t, `t ~ U(low, high)`. The `level` of a schedule is
+the unit that shares one t: by default a *block*, because the sampler denoises one block at a time;
+`response` is LLaDA's choice (arXiv 2502.09992); with `token`, as in the published block SFT, every
 position is an independent coin.
 """
 

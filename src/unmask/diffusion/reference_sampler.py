@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors
-from unmask.diffusion.unmask import Block, Progress, Reveal, open_now, quota, reveal
+from unmask.diffusion.unmask import Block, Reveal, open_now, quota, reveal
 from unmask.types import Finish, Prompt, SamplingParams, Trajectory
 
 LogitsFn = Callable[[Tensor], Tensor]
@@ -61,7 +61,7 @@ def sample(
         while end is None and sequence.is_open():
             sequence.step()
             end = None if params.revises else sequence.find_end()
-        end = sequence.find_end() if end is None else end
+        end = end or sequence.find_end()
     return sequence.trajectory(*end)
 
 
@@ -71,7 +71,7 @@ class ReferenceSequence:
     Attributes:
         tokens: `(1, L)` prompt and canvas so far.
         step_map: `(1, L)` the denoising step that wrote each; 0 for prompt and mask.
-        logprobs: `(1, L)` float64, as `raw_logprobs` and `entropies`: see `Trajectory`.
+        measured: `(3, L)` float64, `behavior_logprobs`, `raw_logprobs` and `entropies` of a `Trajectory`.
     """
 
     def __init__(
@@ -89,8 +89,7 @@ class ReferenceSequence:
         self.num_prompt, self.block_size = len(prompt.token_ids), params.block_size
         self.tokens = self._integers(prompt.token_ids)
         self.step_map = torch.zeros_like(self.tokens)
-        self.logprobs = torch.zeros_like(self.tokens, dtype=torch.float64)
-        self.raw_logprobs, self.entropies = self.logprobs, self.logprobs
+        self.measured = torch.zeros_like(self.tokens, dtype=torch.float64).repeat(3, 1)
         self.taken, self.revised = 0, False
         self.start = self.stop = self.num_prompt
         if conventions.is_full:
@@ -106,9 +105,7 @@ class ReferenceSequence:
         more = (0, length - self.tokens.shape[1])
         self.tokens = F.pad(self.tokens, more, value=self.conventions.mask_id)
         self.step_map = F.pad(self.step_map, more)
-        self.logprobs = F.pad(self.logprobs, more)
-        self.raw_logprobs = F.pad(self.raw_logprobs, more)
-        self.entropies = F.pad(self.entropies, more)
+        self.measured = F.pad(self.measured, more)
 
     def open_block(self) -> None:
         """Go on to the next block, all masks except the prompt's tail."""
@@ -149,9 +146,10 @@ class ReferenceSequence:
     def step(self) -> None:
         """Take one denoising step."""
         hidden = self.hidden()
-        num_masks, num_hidden = self._integers([self.num_masks, int(hidden.sum())])[0]
-        progress = Progress(num_masks[None], num_hidden[None], self.step_in_block)
-        quotas, self.step_in_block = quota(progress, self.sampling)
+        num_masks = self._integers([self.num_masks])[0]
+        quotas, self.step_in_block = quota(
+            num_masks, hidden.sum(-1), self.step_in_block, self.sampling
+        )
         block = Block(
             tokens=self.tokens[:, self.start : self.stop],
             hidden=self._open_now(hidden),
@@ -186,18 +184,16 @@ class ReferenceSequence:
     def _write(self, result: Reveal, block: Block) -> None:
         """Write a step's reveals, edits and new masks."""
         self.taken += 1
-        chosen, here = result.chosen, slice(self.start, self.stop)
-        for column, values in (
-            (self.tokens, result.tokens),
-            (self.step_map, torch.full_like(result.tokens, self.taken)),
-            (self.logprobs, result.logprobs.double()),
-            (self.raw_logprobs, result.raw_logprobs.double()),
-            (self.entropies, result.entropy.double()),
+        here = slice(self.start, self.stop)
+        measured = torch.cat((result.logprobs, result.raw_logprobs, result.entropy)).double()
+        for column, values, empty in (
+            (self.tokens, result.tokens, self.conventions.mask_id),
+            (self.step_map, torch.full_like(result.tokens, self.taken), 0),
+            (self.measured, measured, 0),  # (3, K) under one mask (1, K)
         ):
-            column[:, here] = torch.where(chosen, values, column[:, here])
-        self.tokens[:, here].masked_fill_(result.remasked, self.conventions.mask_id)
-        self.step_map[:, here].masked_fill_(result.remasked, 0)
-        edited = bool((chosen & block.written).any())
+            written = torch.where(result.chosen, values, column[:, here])
+            column[:, here] = written.masked_fill(result.remasked, empty)
+        edited = bool((result.chosen & block.written).any())
         self.revised |= edited or bool(result.remasked.any())
         if not block.hidden.any():
             self.edits_left = self.edits_left - 1 if edited else 0
@@ -209,21 +205,20 @@ class ReferenceSequence:
 
     def trajectory(self, num_response: int, finish: Finish) -> Trajectory:
         """Return the trajectory of a finished response."""
-
-        def canvas(column: Tensor) -> tuple:  # type: ignore[type-arg]
-            return tuple(column[0, self.num_prompt :].tolist())
-
+        columns = (*self.tokens, *self.step_map, *self.measured)
+        canvas = (tuple(column[self.num_prompt :].tolist()) for column in columns)
+        canvas_ids, step_map, logprobs, raw_logprobs, entropies = canvas
         return Trajectory(
             prompt=self.prompt,
-            canvas_ids=canvas(self.tokens),
-            step_map=canvas(self.step_map),
-            behavior_logprobs=canvas(self.logprobs),
+            canvas_ids=canvas_ids,
+            step_map=step_map,
+            behavior_logprobs=logprobs,
             num_response=num_response,
             finish=finish,
             policy_version=0,
             sampling=self.params,
             num_forwards=self.taken * (2 if self.params.guidance else 1),
             revised=self.revised,
-            raw_logprobs=canvas(self.raw_logprobs),
-            entropies=canvas(self.entropies),
+            raw_logprobs=raw_logprobs,
+            entropies=entropies,
         )

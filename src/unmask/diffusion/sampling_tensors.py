@@ -98,12 +98,10 @@ class SamplingTensors:
         return cls(
             seed=integers([r.seed for r in requests]),
             strategy=integers([STRATEGIES.index(r.strategy) for r in requests]),
-            steps=integers([r.denoising_steps or b for r, b in zip(requests, blocks, strict=True)]),
+            steps=integers([r.denoising_steps or r.block_size or 0 for r in requests]),
             schedule=integers([SCHEDULES.index(r.schedule) for r in requests]),
             block=integers(blocks),
-            sub_block=integers(
-                [r.sub_block_size or b for r, b in zip(requests, blocks, strict=True)]
-            ),
+            sub_block=integers([r.sub_block_size or r.block_size or 0 for r in requests]),
             threshold=column([r.threshold for r in requests]),
             factor=column([r.factor for r in requests]),
             entropy_bound=column([r.entropy_bound for r in requests]),

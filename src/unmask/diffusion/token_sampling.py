@@ -46,12 +46,11 @@ def filter_logits(logits: Tensor, sampling: SamplingTensors) -> Tensor:
     that top-k kept.
     """
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    num_kept = torch.where(sampling.top_k > 0, sampling.top_k, logits.shape[-1]).clamp(
-        max=logits.shape[-1]
-    )
-    is_kept = ordered >= ordered.gather(1, num_kept[:, None] - 1)
+    vocabulary = logits.shape[-1]
+    num_kept = sampling.top_k.where(sampling.top_k > 0, vocabulary).clamp(max=vocabulary)
+    is_kept = ordered >= ordered.gather(1, num_kept[:, None] - 1)  # against the k-th largest
     probs = ordered.masked_fill(~is_kept, -torch.inf).softmax(-1)
-    before = probs.cumsum(-1) - probs
+    before = probs.cumsum(-1) - probs  # the mass of likelier tokens
     is_kept &= (before <= sampling.top_p[:, None]) | (sampling.top_p >= 1)[:, None]
     is_kept &= probs >= sampling.min_p[:, None] * probs[:, :1]
     # From sorted order back to token ids.

@@ -1,7 +1,7 @@
 """TraceRL's central idea: train on the states that the sampler was in.
 
 A step map holds the denoising step at which each position was revealed. The noisy views follow from
-it: for each step, what was still hidden, and what was revealed then. Optimising the policy on exactly those
+it: for each step, the positions still hidden, and those revealed then. Optimising the policy on exactly those
 conditionals is the whole of TraceRL (arXiv 2509.06949, section 4); `shrink` merges neighbouring
 steps to save views.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 def trace_views(
     step_map: Tensor, block: int, offset: int = 0, shrink: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Return what was hidden, and what was revealed, at each denoising step of a trajectory.
+    """Return the hidden positions, and the revealed ones, of each denoising step of a trajectory.
 
     Under block-causal attention a block never reads the noisy part of another, so view `n` stands
     at the `n`-th reveal of every block at once; under full attention the canvas is one block.
@@ -53,6 +53,6 @@ def reveal_order(step_map: Tensor, block: int, offset: int) -> Tensor:
     steps, order = grid.sort(-1)
     is_first = F.pad(steps[:, 1:] != steps[:, :-1], (1, 0), value=True) & (steps > 0)
     numbers = is_first.long().cumsum(-1) - 1  # 0, 0, 1, ... along the sorted steps; -1 where step 0
-    return (
-        torch.empty_like(grid).scatter(1, order, numbers).flatten()[offset : offset + num_positions]
-    )
+    # From sorted order back to positions.
+    unsorted = torch.empty_like(grid).scatter(1, order, numbers).flatten()
+    return unsorted[offset : offset + num_positions]

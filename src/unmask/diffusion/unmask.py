@@ -8,6 +8,7 @@ written token changes only where a request asks for edits or remasking.
 Published behaviours this departs from, and why, are in `docs/methods.md`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -77,76 +78,51 @@ def scored_positions(block: Block, sampling: SamplingTensors) -> Tensor:
     return block.hidden | (block.written & sampling.revises[:, None])
 
 
-class Progress(NamedTuple):
-    """Progress of `B` blocks: masks before the first step, masks left, and steps taken; `(B,)` each."""
-
-    num_masks: Tensor
-    num_hidden: Tensor
-    step: Tensor
-
-
-def quota(progress: Progress, sampling: SamplingTensors) -> tuple[Tensor, Tensor]:
+def quota(
+    num_masks: Tensor, num_hidden: Tensor, step: Tensor, sampling: SamplingTensors
+) -> tuple[Tensor, Tensor]:
     """Return the fewest positions to reveal in this step, and the index of the next step; `(B,)` each.
 
     `even` and `block` split the block's masks, or its positions, over its steps, the remainder to the first
     ones. `linear` reveals `m (1 - s/t)` of `m` masks from time `t` to `s` (Dream); steps that would reveal
     none are skipped.
-    """
-    split = torch.where(
-        sampling.schedule == SCHEDULES.index("block"), sampling.block, progress.num_masks
-    )
-    steps = torch.minimum(sampling.steps, split).clamp(min=1)
-    even = split // steps + (progress.step < split % steps)
 
-    left = progress.num_hidden.double()
+    Args:
+        num_masks: `(B,)` masks of each block before its first step.
+        num_hidden: `(B,)` masks left.
+        step: `(B,)` index of this step.
+        sampling: of the `B` requests.
+    """
+    is_block, is_linear = (sampling.schedule == SCHEDULES.index(x) for x in ("block", "linear"))
+    split = torch.where(is_block, sampling.block, num_masks)
+    steps = torch.minimum(sampling.steps, split).clamp(min=1)
+    even = split // steps + (step < split % steps)
+
+    left = num_hidden.double()
     span = 1 - TIME_END
     last = sampling.steps - 1
     # The first step from here on that reveals at least one position, and how many it reveals.
     first = (sampling.steps / span - left).ceil().long()
-    time = torch.minimum(torch.maximum(first, progress.step), last)
+    time = torch.minimum(torch.maximum(first, step), last)
     some = (left * span / (sampling.steps - time * span)).floor().long()
-    linear = torch.where(time == last, progress.num_hidden, some)
+    linear = torch.where(time == last, num_hidden, some)
 
-    is_linear = sampling.schedule == SCHEDULES.index("linear")
     quotas = torch.where(is_linear, linear, even).clamp(min=1)
-    return quotas, torch.where(is_linear, time, progress.step) + 1
+    return quotas, torch.where(is_linear, time, step) + 1
 
 
-def confidence_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions by the probability of their proposed token."""
-    return grid.confidence
-
-
-def margin_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions by the probability margin of their likeliest token over the second."""
-    return grid.margin
-
-
-def entropy_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions by the entropy of their distribution, lowest first."""
-    return -grid.spread
-
-
-def random_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions in random order."""
-    seed, taken = keys
-    return uniform(seed[:, None], positions, taken[:, None], ORDER)
-
-
-def position_ranking(grid: Proposal, positions: Tensor, keys: tuple[Tensor, Tensor]) -> Tensor:
-    """Rank positions from the left."""
-    return -positions
-
-
-RANKINGS = {
-    "static": confidence_ranking,
-    "dynamic": confidence_ranking,
-    "factor": confidence_ranking,
-    "margin": margin_ranking,
-    "entropy": entropy_ranking,
-    "entropy_bounded": entropy_ranking,
-    "random": random_ranking,
-    "left_to_right": position_ranking,
+# Scores `(B, K)` of each strategy; the position with the highest is revealed first.
+RANKINGS: dict[str, Callable[[Proposal, Block, SamplingTensors], Tensor]] = {
+    "static": lambda grid, block, sampling: grid.confidence,
+    "dynamic": lambda grid, block, sampling: grid.confidence,
+    "factor": lambda grid, block, sampling: grid.confidence,
+    "margin": lambda grid, block, sampling: grid.margin,
+    "entropy": lambda grid, block, sampling: -grid.spread,
+    "entropy_bounded": lambda grid, block, sampling: -grid.spread,
+    "random": lambda grid, block, sampling: uniform(
+        sampling.seed[:, None], block.positions, block.taken[:, None], ORDER
+    ),
+    "left_to_right": lambda grid, block, sampling: -block.positions,
 }
 
 
@@ -186,8 +162,7 @@ def rank_positions(grid: Proposal, block: Block, sampling: SamplingTensors) -> T
     scores = torch.zeros(block.hidden.shape, dtype=torch.float64, device=block.hidden.device)
     for name in sorted(sampling.needs.strategies):
         is_its = (sampling.strategy == STRATEGIES.index(name))[:, None]
-        values = RANKINGS[name](grid, block.positions, (sampling.seed, block.taken))
-        scores = torch.where(is_its, values.double(), scores)
+        scores = torch.where(is_its, RANKINGS[name](grid, block, sampling).double(), scores)
     return scores
 
 

@@ -110,7 +110,7 @@ def views_of_trajectory(
 
 
 def _per_position(advantage: float | Sequence[float], trajectory: Trajectory) -> Tensor:
-    """Spread an advantage over the canvas; positions right of the response take its last token's."""
+    """Return an advantage per canvas position `(C,)`; positions right of the response take its last token's."""
     num_positions, num_response = len(trajectory.canvas_ids), trajectory.num_response
     if not isinstance(advantage, Sequence):
         return torch.full((num_positions,), float(advantage))

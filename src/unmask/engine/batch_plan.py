@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
-from unmask.diffusion.unmask import Block, Progress, open_now, quota
+from unmask.diffusion.unmask import Block, open_now, quota
 from unmask.engine.options import EngineParams
 from unmask.engine.sequence_state import (
     SequenceState,
@@ -173,8 +173,7 @@ def plan_block(
         column = torch.arange(width, device=hidden.device)
         hidden = hidden & ((column == 0) | ~masked[:, :1])
     written = may_change(state, positions, in_block, conventions) & ~masked
-    progress = Progress(state.num_masks, masked.sum(-1), state.step_in_block)
-    quotas, next_step = quota(progress, state.sampling)
+    quotas, next_step = quota(state.num_masks, masked.sum(-1), state.step_in_block, state.sampling)
     block = Block(
         tokens=state.tokens.gather(1, positions),
         hidden=hidden,

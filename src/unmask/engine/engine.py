@@ -22,6 +22,7 @@ from unmask.engine.events import Committed, Event, Finished
 from unmask.engine.host_state import HostState, Report, read_committed
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
+from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
@@ -75,11 +76,12 @@ class Engine:
                 stacklevel=2,
             )
         self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
-        on_cuda = model.device.type == "cuda"
         # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
-        is_static = uses_kernel(self.params.attention, model.device)
         self._uses_graphs = (
-            on_cuda and is_static and self.params.uses_graphs and not waits_for_router(model)
+            uses_kernel(self.params.attention, model.device)
+            and self.params.uses_graphs
+            and self.params.reads_late
+            and not waits_for_router(model)
         )
         self._num_requests = 0
         self._reset()
@@ -130,7 +132,7 @@ class Engine:
                 f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
                 "with a seed of its own, or let generate do it"
             )
-        resolved, prefix = self.resolve(prompt, sampling), None
+        resolved, prefix = self.resolve(prompt, sampling), NO_PREFIX
         assert resolved.block_size is not None
         if self.params.shares_prefixes:
             prefix = prefix_key_of(prompt, resolved.block_size, self.model.spec)
@@ -162,15 +164,13 @@ class Engine:
 
     def _run(self, state: SequenceState) -> None:
         """Take one step on the device: in exact sizes, or in sizes chosen before it has reported."""
-        width = max(run.request.block for run in self._scheduler.running.values())
-        if not self.params.reads_late:
-            self._runner.step(state, Sizes(width))
-            return
-        assert self.params.row_budget is not None
-        bound = self._host.bound(
-            self.params.row_budget, self._conventions.is_full, self._runner.row_tile
-        )
-        sizes = Sizes(width, *bound)
+        params, runs = self.params, self._scheduler.running.values()
+        sizes = Sizes(max(run.request.block for run in runs))
+        if params.reads_late:
+            assert params.row_budget is not None
+            is_full = self._conventions.is_full
+            bound = self._host.bound(params.row_budget, is_full, self._runner.row_tile)
+            sizes = Sizes(sizes.width, *bound)
         if not self._uses_graphs:
             self._runner.step(state, sizes)
             return

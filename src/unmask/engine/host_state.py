@@ -121,7 +121,7 @@ class HostState:
 
     def done(self, running: Mapping[int, Running]) -> list[int]:
         """Return the indices of sequences that have ended."""
-        ended = self._column("num_response").nonzero()[:, 0].tolist()
+        ended = self._column("num_response").nonzero()[:, 0].tolist()  # also -1: broken logits
         return [index for index in ended if self.is_current(index, running)]
 
     def has_fed(self, index: int, running: Mapping[int, Running]) -> bool:

@@ -9,7 +9,7 @@ The place to start from Python:
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +145,10 @@ class LLM:
         number_format = dtype_of(dtype, place)
         if not isinstance(model, Model):
             model = load_model(model, place, number_format)
-        self.model = model
-        self.tokenizer = _tokenizer_of(self.model)
-        self._stop_texts = None if self.tokenizer is None else _stop_texts_of(self.tokenizer)
+        self.model, self.tokenizer, self._stop_texts = model, None, None
+        if model.source is not None and has_tokenizer(model.source):
+            self.tokenizer = load_tokenizer(model.source)
+            self._stop_texts = _stop_texts_of(self.tokenizer)
         self.engine = Engine(self.model, params, self._stop_texts)
 
     def generate(
@@ -215,9 +216,9 @@ class LLM:
                 requests still run, or the model's logits are not finite.
         """
         self._require_idle()
-        num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
         self.require_tokenizer()
         self.add(prompt, sampling, streams=True)
+        num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
         text, num_chars = TextStream(self.decode, num_held), 0
         try:
             while not self.engine.is_idle:
@@ -351,13 +352,13 @@ class LLM:
         token_ids: Sequence[tuple[int, ...]],
         sampling: SamplingParams | Sequence[SamplingParams] | None,
     ) -> list[Generation]:
-        prompts: list[Prompt] = []
-        params: list[SamplingParams] = []
         asked = sampling_of(sampling, len(token_ids))
-        for uid, (ids, one) in enumerate(zip(token_ids, asked, strict=True)):
-            for index in range(one.n):
-                prompts.append(Prompt("generate", uid, (), ids))
-                params.append(replace(one, n=1, seed=derive_seed(one.seed, index)))
+        pairs = [
+            (Prompt("generate", uid, (), ids), replace(one, n=1, seed=derive_seed(one.seed, index)))
+            for uid, (ids, one) in enumerate(zip(token_ids, asked, strict=True))
+            for index in range(one.n)
+        ]
+        prompts, params = [prompt for prompt, _ in pairs], [one for _, one in pairs]
         return [self._generation(trajectory) for trajectory in self.complete(prompts, params)]
 
     def _generation(self, trajectory: Trajectory) -> Generation:
@@ -399,17 +400,7 @@ class LLM:
         return self.tokenizer
 
 
-def _tokenizer_of(model: Model) -> Tokenizer | None:
-    if model.source is None or not has_tokenizer(model.source):
-        return None
-    return load_tokenizer(model.source)
-
-
 def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopTexts]:
-    special = special_tokens(tokenizer)
-
-    def decode_ids(token_ids: Sequence[int]) -> str:
-        return decode(token_ids, tokenizer)
-
+    special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
     # Cached, because many requests have the same stop texts.
     return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))

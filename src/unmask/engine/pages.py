@@ -62,6 +62,7 @@ class PagePool:
         for page in pages:
             self._owners[page] = 1
         # Old values may be NaN, and a masked NaN still spoils the weighted sum of values: 0 * NaN.
+        # `pages` indexes dimension M of (layers, M, Hk, W, E).
         self.keys[:, pages] = 0
         self.values[:, pages] = 0
         return pages

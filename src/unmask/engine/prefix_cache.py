@@ -58,7 +58,7 @@ class PrefixHit:
     length: int
 
 
-NO_HIT = PrefixHit([], None, 0)
+NO_PREFIX = PrefixKey(0, 1, ())
 
 
 class PrefixIndex:

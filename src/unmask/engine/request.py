@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from unmask.engine.prefix_cache import PrefixKey
+from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.spec import ModelSpec
 from unmask.types import Prompt, SamplingParams
 
@@ -20,7 +20,7 @@ class Request:
         prompt: with `token_ids` filled in.
         sampling: with `block_size` and `stop_token_ids` filled in.
         is_full: whether attention is full.
-        prefix: the beginning of the prompt that other requests may share, if it is long enough.
+        prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
         streams: whether ticks return its tokens as its blocks are finished.
     """
 
@@ -28,7 +28,7 @@ class Request:
     prompt: Prompt
     sampling: SamplingParams
     is_full: bool
-    prefix: PrefixKey | None = None
+    prefix: PrefixKey = NO_PREFIX
     streams: bool = False
 
     @property
@@ -57,14 +57,14 @@ class Request:
         return min(self.first_block + 2 * self.block, self.max_length)
 
 
-def prefix_key_of(prompt: Prompt, block: int, spec: ModelSpec) -> PrefixKey | None:
-    """Return the key of a prompt's whole blocks; `None` where there are too few to share.
+def prefix_key_of(prompt: Prompt, block: int, spec: ModelSpec) -> PrefixKey:
+    """Return the key of a prompt's whole blocks; `NO_PREFIX` where there are too few to share.
 
     A shifted model reads a block's first position off the row before it, which must then be fed.
     """
     length = (len(prompt.token_ids) - int(spec.is_shifted)) // block * block
     if spec.is_full or length < MIN_SHARED:
-        return None
+        return NO_PREFIX
     return PrefixKey.of(prompt, length, block)
 
 
@@ -96,24 +96,17 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
     block = sampling.block_size or spec.block_size or sampling.max_tokens
     if spec.is_full:
         block = min(block, sampling.max_tokens)
-    else:
-        _check_blocks(length, block, spec.max_length)
+    elif (rounded := -(-length // block) * block) > spec.max_length:  # blocks are written whole
+        raise ValueError(
+            f"block_size = {block}: prompt and max_tokens, {length} positions, take {rounded} in "
+            f"whole blocks, but the model has {spec.max_length}; lower max_tokens or block_size"
+        )
     return replace(
         sampling,
         block_size=block,
         sub_block_size=sampling.sub_block_size or spec.sub_block_size,
         stop_token_ids=stops,
     )
-
-
-def _check_blocks(length: int, block: int, most: int) -> None:
-    """Refuse a length whose last block ends past the model's: blocks are written whole."""
-    rounded = -(-length // block) * block
-    if rounded > most:
-        raise ValueError(
-            f"block_size = {block}: prompt and max_tokens, {length} positions, take {rounded} in "
-            f"whole blocks, but the model has {most}; lower max_tokens or block_size"
-        )
 
 
 def _check_ids(token_ids: Sequence[int], vocab_size: int) -> None:

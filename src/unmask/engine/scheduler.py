@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from unmask.engine.pages import PagePool, num_pages
-from unmask.engine.prefix_cache import NO_HIT, PrefixHit, PrefixIndex, PrefixKey
+from unmask.engine.prefix_cache import PrefixIndex, PrefixKey
 from unmask.engine.request import Request
 
 
@@ -76,8 +76,8 @@ class Scheduler:
 
     def preempted(self) -> list[int]:
         """Return the indices of preempted sequences, the oldest first."""
-        indices = [index for index, run in self.running.items() if not run.pages]
-        return sorted(indices, key=lambda index: self.running[index].request.id)
+        ids = {index: run.request.id for index, run in self.running.items() if not run.pages}
+        return sorted(ids, key=ids.__getitem__)
 
     def choose(self, lengths: dict[int, int]) -> list[Start]:
         """Admit as many sequences as there are indices and pages for, preempted ones first.
@@ -96,7 +96,8 @@ class Scheduler:
         held: deque[Request] = deque()
         while self.waiting and self._free:
             request = self.waiting[0]
-            if self._gains_by_waiting(request):
+            # A running sequence is prefilling this prompt's next shared page: wait for it.
+            if self.index.next_page(request.prefix) in self._being_fed:
                 held.append(self.waiting.popleft())
                 continue
             if not self._has_room(request, request.first_length, starts):
@@ -119,13 +120,6 @@ class Scheduler:
             else:
                 self._preempt(start.index)
 
-    def _find_prefix(self, request: Request) -> PrefixHit:
-        return self.index.find(request.prefix) if request.prefix else NO_HIT
-
-    def _gains_by_waiting(self, request: Request) -> bool:
-        """Return whether a running sequence is already prefilling this prompt's next shared page."""
-        return bool(request.prefix) and self.index.next_page(request.prefix) in self._being_fed
-
     def _has_room(self, request: Request, length: int, starts: list[Start]) -> bool:
         """Return whether there are pages for `length` tokens, and one more per running sequence.
 
@@ -144,13 +138,13 @@ class Scheduler:
 
     def _can_take(self, request: Request, length: int) -> bool:
         num_active = sum(bool(run.pages) for run in self.running.values())
-        num_cached = len(self._find_prefix(request).pages)
+        num_cached = len(self.index.find(request.prefix).pages)
         return self.pool.can_take(num_pages(length) - num_cached + num_active)
 
     def _watch(self, run: Running) -> None:
         """Let other requests wait for the pages that a sequence is going to prefill."""
         prefix = run.request.prefix
-        if prefix and self.index.next_page(prefix) is not None:
+        if self.index.next_page(prefix) is not None:
             run.feeds = prefix
             self._being_fed.update(prefix.pages)
 
@@ -160,7 +154,7 @@ class Scheduler:
         run.feeds = None
 
     def _start(self, index: int, request: Request, length: int, is_new: bool) -> Start:
-        hit = self._find_prefix(request)
+        hit = self.index.find(request.prefix)
         self.pool.share(hit.pages)
         fresh = self.pool.take(num_pages(length) - len(hit.pages))
         copied = None if hit.tail is None else (hit.tail, fresh[0])
@@ -177,18 +171,15 @@ class Scheduler:
         """
         grown: dict[int, list[int]] = {}
         stopped: list[int] = []
-        short = [
-            index
-            for index, length in lengths.items()
-            if self.running[index].pages and num_pages(length) > len(self.running[index].pages)
-        ]
-        for index in sorted(short, key=lambda index: self.running[index].request.id):
+        for index in sorted(lengths, key=lambda index: self.running[index].request.id):
             run = self.running[index]
             missing = num_pages(lengths[index]) - len(run.pages)
-            if index in stopped:
+            if (
+                missing <= 0 or not run.pages
+            ):  # without pages it is preempted, and grows when it resumes
                 continue
             stopped += self._make_room(missing, index)
-            if index not in stopped:
+            if run.pages:  # else it was the youngest itself
                 run.pages += self.pool.take(missing)
                 grown[index] = run.pages
         return {index: pages for index, pages in grown.items() if index not in stopped}, stopped
@@ -225,9 +216,9 @@ class Scheduler:
         """Add the prompts of sequences that have fed them to the prefix index."""
         for index in indices:
             run = self.running[index]
-            if run.feeds:
-                self.index.add(run.feeds, run.pages)
-                self._unwatch(run)
+            assert run.feeds
+            self.index.add(run.feeds, run.pages)
+            self._unwatch(run)
 
     def finish(self, indices: list[int]) -> None:
         """Free the indices and the pages of sequences that ended."""

@@ -14,7 +14,7 @@ from unmask.models.tiled_attention import plan_documents
 
 
 def score_pack(model: Any, pack: Pack) -> Any:
-    """Return what a model predicts of a pack's `S` targets: `Scores`, values `(S,)`, or both.
+    """Return a model's predictions of a pack's `S` targets: `Scores`, values `(S,)`, or both.
 
     Args:
         model: a `Model`, `ValueModel` or `ActorCritic`.

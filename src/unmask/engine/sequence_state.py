@@ -137,17 +137,18 @@ def open_sequences(
     num_prompt = column([len(r.prompt.token_ids) for r in requests])
     block, start = column([r.block for r in requests]), column([r.first_block for r in requests])
     canvas_end = column([r.max_length for r in requests])
-    zero, no = torch.zeros_like(start), torch.zeros_like(start, dtype=torch.bool)
+    no = torch.zeros_like(start, dtype=torch.bool)
+    counters = ("cached", "step", "step_in_block", "forwards", "num_response")
     tokens = rows([r.prompt.token_ids for r in requests], widths["tokens"], conventions.mask_id)
     sampling = SamplingTensors.of([r.sampling for r in requests], device)
     # fp64 holds the log-probabilities of a model of any number format; the memory is small.
     unwritten = torch.zeros(tokens.shape, dtype=torch.float64, device=device)
+    measured = ("logprobs", "raw_logprobs", "entropies")
     return SequenceState(
         tokens=tokens,
         step_map=torch.zeros_like(tokens),
-        logprobs=unwritten,
-        raw_logprobs=unwritten,
-        entropies=unwritten,
+        **dict.fromkeys(measured, unwritten),
+        **dict.fromkeys(counters, torch.zeros_like(start)),
         table=torch.full((count, widths["table"]), SCRAP, dtype=torch.int64, device=device),
         active=~no,
         request_id=column([r.id for r in requests]),
@@ -157,15 +158,10 @@ def open_sequences(
         stop_ids=rows([r.sampling.stop_token_ids or () for r in requests], widths["stop_ids"], -1),
         block=block,
         start=start,
-        cached=zero,
         num_masks=torch.minimum(start + block, canvas_end) - num_prompt,
-        step=zero,
-        step_in_block=zero,
         is_fresh=~no,
         edits_left=sampling.max_edit_steps,
         revised=no,
-        forwards=zero,
-        num_response=zero,
         is_stop=no,
         sampling=sampling,
     )

@@ -8,9 +8,7 @@ tokens behind a few that were decoded before.
 from collections.abc import Callable, Sequence
 
 REPLACEMENT = "\ufffd"  # what a decoder puts in the place of an incomplete or broken character
-MAX_OPEN = (
-    3  # an incomplete character has three bytes at most, each of them one replacement character
-)
+MAX_OPEN = 3  # bytes of an incomplete character at most, each of them one replacement character
 CONTEXT = 16  # tokens kept: all of the open character and of the broken ones before it
 TOKENS_PER_CHARACTER = 4  # a character has four bytes at most, and a token one at least
 

@@ -18,7 +18,7 @@ from unmask.engine.llm import LLM
 from unmask.rewards.build import build_rewards
 from unmask.rollouts.batch import Batch
 from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
-from unmask.rollouts.numbers import rollout_numbers
+from unmask.rollouts.metrics import rollout_metrics
 from unmask.rollouts.records import rollout_records
 from unmask.rollouts.shaping import forfeit_overlong, shaping_metrics
 from unmask.runs.clock import Clock
@@ -68,7 +68,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
                 views = rollout_views(batch.kept, config, llm.model.spec.is_full, step)
                 metrics = update.step(batch.kept, views, step, seed)
                 llm.engine.update_weights()
-            metrics |= rollout_numbers(batch.groups, batch.kept, clock.stages["rollout"].wall)
+            metrics |= rollout_metrics(batch.groups, batch.kept, clock.stages["rollout"].wall)
             metrics |= batch.numbers() | shaping_metrics(batch.groups, config.shaping)
             metrics |= alarms.check(step, metrics)
             records = rollout_records(batch.groups, llm, config.run.trajectories, step)

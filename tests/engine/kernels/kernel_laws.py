@@ -1,6 +1,6 @@
 """What holds for the Triton kernels, on a GPU or in Triton's interpreter.
 
-Collected by nobody: `test_paged_programs.py` runs this file in a process of its own, because the
+Not collected: `test_paged_programs.py` runs this file in a process of its own, because the
 interpreter is chosen by `TRITON_INTERPRET=1` before triton is first imported, and for good.
 """
 
@@ -21,7 +21,6 @@ from unmask.engine.kernels.paged_attention import (
     choose_rows_per_tile,
     most_tiles,
     plan_tiles,
-    write_plain,
     write_rows,
 )
 from unmask.engine.options import EngineParams
@@ -222,7 +221,7 @@ def test_views_of_larger_tensors_are_read_in_place() -> None:
 
 
 @pytest.mark.parametrize(("kv_heads", "width"), [(2, 16), (3, 96)])
-def test_rows_are_written_where_the_twin_writes_them(kv_heads: int, width: int) -> None:
+def test_rows_are_written_where_indexing_writes_them(kv_heads: int, width: int) -> None:
     generator = torch.Generator().manual_seed(width)
     cache = torch.randn(2, 5, kv_heads, 64, width, generator=generator).to(DEVICE)
     joint = torch.randn(9, 3 * kv_heads, width, generator=generator).to(DEVICE)
@@ -230,7 +229,8 @@ def test_rows_are_written_where_the_twin_writes_them(kv_heads: int, width: int) 
     written = torch.randperm(256, generator=generator)[:9] + 64
     written[-2:] = 0  # padding rows share one place of the scrap page
     expected = cache.clone()
-    write_plain(expected[0], expected[1], k, v, written.to(DEVICE))
+    for pages, rows in zip(expected, (k, v), strict=True):
+        pages[written.to(DEVICE) // 64, :, written.to(DEVICE) % 64] = rows
     write_rows(cache[0], cache[1], k, v, written.to(DEVICE))
     assert torch.equal(cache[:, 1:], expected[:, 1:])
     assert torch.equal(cache[:, 0, :, 1:], expected[:, 0, :, 1:])

@@ -1,4 +1,4 @@
-"""How trajectories become noisy views: one file per `views.kind`, named as its section is.
+"""Methods that turn trajectories into noisy views: one file per `views.kind`, named as its section is.
 
 A file defines, for each source that its section names in `sources`,
 

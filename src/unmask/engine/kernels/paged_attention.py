@@ -5,21 +5,21 @@ prefill, denoising, commit, fused commit and windows are one kernel with other l
 never gathered. Position p of sequence s lies in page `table[s, p // W]` at `p % W`; a page holds heads
 before positions `(Hk, W, E)`, so that one head of one page is a contiguous read.
 
-Three decisions:
+Design:
 
-- Work is cut in *tiles*: rows of one sequence, times the query heads of one KV head, folded into one
+- Work is split into *tiles*: rows of one sequence, times the query heads of one KV head, folded into one
   matrix of a fixed number of rows. How many tiles there are is fixed by the number of rows and
   sequences, so a plan never waits for the device and a CUDA graph holds; tiles too many are empty and
   return at once.
-- Long contexts are cut in chunks of `CHUNK` keys. The order of a row's sums depends on the row alone
+- Long contexts are split into chunks of `CHUNK` keys. The order of a row's sums depends on the row alone
   (`paged_programs` argues why), so chunks run side by side where programs are few, and one after the
   other where they are many and the fp32 mixtures in between would be traffic. The bits are the same.
 - Shapes are constants of head width and number format (`shape_of`). Nothing is tuned at run time: a
   tuner that chose otherwise tomorrow would change bits.
 
-Bits are a promise per `rows_per_tile`: choose it once per engine, not per tick.
+Bits are fixed for one `rows_per_tile`: choose it once per engine, not per tick.
 
-`attend_plain` and `write_plain` are the same in a few lines of PyTorch, on any device. Triton comes
+`attend_plain` is the same in a few lines of PyTorch, on any device. Triton comes
 with a CUDA build of torch; it is imported when a kernel is first run, never with this module.
 """
 
@@ -40,7 +40,7 @@ ENOUGH_PROGRAMS = 4 * 132
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Which rows are computed together.
+    """Groups of rows that are computed together.
 
     Attributes:
         sequence: `(num_tiles,)` int32, row of the page table.
@@ -55,31 +55,16 @@ class Tiles:
     rows_per_tile: int
 
 
-@dataclass(frozen=True, slots=True)
-class KernelShape:
-    """What is fixed for a head width and number format.
-
-    Attributes:
-        width: head width, padded to a power of two.
-        keys: keys of one matrix product; a divisor of the page.
-        num_stages: steps of the software pipeline.
-    """
-
-    width: int
-    keys: int
-    num_stages: int
-
-
 def has_kernel(device: torch.device) -> bool:
-    """Say whether the kernels run on `device`; elsewhere the plain twins do."""
+    """Return whether the kernels run on `device`; elsewhere the plain twins do."""
     return device.type == "cuda" and find_spec("triton") is not None
 
 
 def choose_rows_per_tile(num_rows: int, ratio: int) -> int:
-    """Return how many query rows to put in a tile.
+    """Return the number of query rows of a tile.
 
-    A tile smaller than what sequences usually feed reads their keys twice, a larger one multiplies
-    rows that are not there.
+    A tile with fewer rows than sequences usually feed reads their keys twice, one with more multiplies
+    padding.
 
     Args:
         num_rows: rows that a sequence usually feeds: two blocks, with fused commit.
@@ -115,8 +100,10 @@ def plan_tiles(starts: Tensor, counts: Tensor, rows_per_tile: int, num_tiles: in
     return Tiles(sequence.int(), first.int(), left.int(), rows_per_tile)
 
 
-def shape_of(width: int, dtype: torch.dtype, page: int) -> KernelShape:
-    """Return the kernel's fixed shape for a head width, number format and page size.
+def shape_of(width: int, dtype: torch.dtype, page: int) -> tuple[int, int, int]:
+    """Return the padded head width, the keys of one matrix product, and the stages of its pipeline.
+
+    Fixed for a head width, number format and page size. The keys divide the page.
 
     64 keys are one page, so a tile of keys is one page number and one contiguous read. It is read by
     way of its page number, which takes two of the stages: of five, two remain for tiles of K and V
@@ -126,7 +113,7 @@ def shape_of(width: int, dtype: torch.dtype, page: int) -> KernelShape:
     """
     padded = max(_power_of_two(width), 16)
     is_narrow = padded * dtype.itemsize <= 256
-    return KernelShape(padded, min(page, 64 if is_narrow else 32), 5 if is_narrow else 3)
+    return padded, min(page, 64 if is_narrow else 32), 5 if is_narrow else 3
 
 
 def attend_tiles(  # noqa: PLR0913 - one argument per tensor
@@ -157,7 +144,7 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
     num_rows, num_heads, width = q.shape
     _, kv_heads, page, _ = keys.shape
     ratio = num_heads // kv_heads
-    shape = shape_of(width, q.dtype, page)
+    padded_width, num_keys, num_stages = shape_of(width, q.dtype, page)
     folded = max(_power_of_two(tiles.rows_per_tile * ratio), FEWEST_FOLDED)
     assert folded <= MOST_FOLDED, f"{tiles.rows_per_tile} rows x {ratio} heads"
     num_tiles, longest = len(tiles.count), table.shape[1] * page
@@ -167,7 +154,9 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
     is_split = is_split and num_chunks > 1
     # Only `combine_chunks` writes rows that are in no tile.
     out = (q.new_empty if is_split else q.new_zeros)(q.shape)
-    partial = _partial(q, num_chunks if is_split else 0)
+    # Peaks and totals `(chunks, T, H)` and mixtures `(chunks, T, H, E)` of each chunk.
+    mixtures = q.new_empty(num_chunks if is_split else 0, *q.shape, dtype=torch.float32)
+    partial = (*mixtures.new_empty(2, *mixtures.shape[:-1]), mixtures)
     programs = _programs()
     programs.attend_tile[num_tiles, kv_heads, num_chunks if is_split else 1](
         *(q, keys, values, table, limit, tiles.sequence, tiles.first, tiles.count, out, *partial),
@@ -175,15 +164,15 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
         width**-0.5 * log2(e),
         RATIO=ratio,
         WIDTH=width,
-        PADDED_WIDTH=shape.width,
+        PADDED_WIDTH=padded_width,
         PAGE=page,
-        KEYS=shape.keys,
+        KEYS=num_keys,
         CHUNK=CHUNK,
         FOLD=folded,
         IS_SPLIT=is_split,
         WIDENS=programs.widens(q.dtype),
         num_warps=8 if folded == MOST_FOLDED else 4,
-        num_stages=shape.num_stages,
+        num_stages=num_stages,
     )
     if is_split:
         programs.combine_chunks[num_rows, kv_heads](
@@ -191,7 +180,7 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
             HEADS=ratio,
             PADDED_HEADS=_power_of_two(ratio),
             WIDTH=width,
-            PADDED_WIDTH=shape.width,
+            PADDED_WIDTH=padded_width,
             CHUNK=CHUNK,
             num_warps=4,
         )
@@ -248,25 +237,11 @@ def attend_plain(
     return out
 
 
-def write_plain(keys: Tensor, values: Tensor, k: Tensor, v: Tensor, written: Tensor) -> None:
-    """Do as `write_rows` does, by indexing."""
-    page, offset = written // keys.shape[2], written % keys.shape[2]
-    keys[page, :, offset] = k
-    values[page, :, offset] = v
-
-
 def _programs() -> Any:
     """Import the kernels, and triton with them."""
     from unmask.engine.kernels import paged_programs
 
     return paged_programs
-
-
-def _partial(q: Tensor, num_chunks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return room for each chunk's peaks and totals `(chunks, T, H)` and mixtures `(chunks, T, H, E)`."""
-    mixtures = q.new_empty(num_chunks, *q.shape, dtype=torch.float32)
-    peaks, totals = q.new_empty(2, num_chunks, *q.shape[:2], dtype=torch.float32)
-    return peaks, totals, mixtures
 
 
 def _check(q: Tensor, keys: Tensor, values: Tensor, table: Tensor, limit: Tensor) -> None:

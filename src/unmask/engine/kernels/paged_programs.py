@@ -12,14 +12,14 @@ holds whatever shares its tile or its batch, because
    changes nothing, in a tensor core neither: it shifts addends to the largest exponent, which is the
    accumulator's own;
 4. chunks in one program after each other, or in programs of their own and combined afterwards, run
-   the same `merge` on the same numbers. It is written with explicit `fma`, so that no compiler may
-   contract it one way here and another way there. Merging into nothing multiplies by 1 and adds 0, so
+   the same `merge` on the same numbers. It is written with explicit `fma`, so that the compiler cannot
+   contract it differently in the two programs. Merging into nothing multiplies by 1 and adds 0, so
    a sequence of one chunk has the bits of no merge at all.
 
-What must be finite are the values at positions below the largest limit of a tile. Whatever lies
-beyond (NaN in a page never written) is never multiplied.
+Values at positions below the largest limit of a tile must be finite. Those past it (NaN in a page that
+is not written yet) are masked before they are multiplied.
 
-Importing this module imports triton. It works as well under `TRITON_INTERPRET=1`, which has to be
+Importing this module imports triton. It also works under `TRITON_INTERPRET=1`, which has to be
 set before triton is imported for the first time.
 """
 
@@ -35,13 +35,13 @@ NOTHING = tl.constexpr(float("-inf"))
 
 
 def widens(dtype: torch.dtype) -> bool:
-    """Say whether products need fp32 operands: the interpreter would multiply the codes of bfloat16."""
+    """Return whether products need fp32 operands: the interpreter would multiply the codes of bfloat16."""
     return bool(triton.knobs.runtime.interpret) and dtype == torch.bfloat16
 
 
 @triton.jit
 def rescale(peak):
-    """Return what to subtract from scores before `exp2`: the peak, and 0 where no key was seen (-inf - -inf is NaN)."""
+    """Return the offset of scores before `exp2`: the peak, or 0 where no key was seen (-inf - -inf is NaN)."""
     return tl.where(peak == NOTHING, 0.0, peak)
 
 
@@ -113,7 +113,7 @@ def attend_tile(
     is_row = folded < count * RATIO
     row = tl.load(tile_first + tile) + folded // RATIO
     head = kv_head * RATIO + folded % RATIO
-    # A limit beyond the table would read page numbers that are none.
+    # A limit past the table would read page numbers outside it.
     limits = tl.minimum(tl.load(limit + row, mask=is_row, other=0), table_width * PAGE).to(tl.int32)
     end = tl.max(limits, 0)
     if IS_SPLIT:
@@ -165,7 +165,7 @@ def combine_chunks(
 ):  # fmt: skip
     """Merge the chunks of one row and some of its heads, first to last; grid (T, H / HEADS).
 
-    A row reads only the chunks below its own limit: the others were perhaps never written.
+    A row reads only the chunks below its own limit: the others may be unwritten memory.
     """
     row = tl.program_id(0)
     group = tl.arange(0, PADDED_HEADS)

@@ -1,18 +1,18 @@
-"""The numbers of a step's rollouts, worked out by hand."""
+"""Metrics of a step's rollouts, against values worked out by hand."""
 
 import pytest
 
 from tests.rollouts.toy_groups import group
-from unmask.rollouts.numbers import rollout_numbers
+from unmask.rollouts.metrics import rollout_metrics
 
 
-def test_numbers_are_over_all_answers_and_say_how_many_groups_are_trained_on() -> None:
+def test_metrics_cover_all_answers_and_the_share_of_groups_kept() -> None:
     groups = [
         group([1.0, 0.5], [(4, 2), (6, 3)], parts={"format": [1.0, 0.0]}),
         group([0.0, (0.75, 0.25)], [(8, 1), (2, 2)]),
     ]
-    numbers = rollout_numbers(groups, groups[:1], wall_s=4.0)
-    assert numbers == {
+    metrics = rollout_metrics(groups, groups[:1], wall_s=4.0)
+    assert metrics == {
         "reward": pytest.approx(2.5 / 4),
         "accuracy": 0.5,
         "unfit_problems": 0,
@@ -29,13 +29,13 @@ def test_numbers_are_over_all_answers_and_say_how_many_groups_are_trained_on() -
 def test_an_unfit_problem_is_counted_and_left_out_of_the_rewards() -> None:
     fit = group([1.0, 0.0], parts={"format": [1.0, 0.0]})
     unfit = group([0.0, 0.0], parts={"format": [1.0, 1.0], "unfit": [0.0, 1.0]})
-    alone = rollout_numbers([fit], [fit], wall_s=1.0)
-    both = rollout_numbers([fit, unfit], [fit], wall_s=2.0)
+    alone = rollout_metrics([fit], [fit], wall_s=1.0)
+    both = rollout_metrics([fit, unfit], [fit], wall_s=2.0)
     assert both == alone | {"unfit_problems": 1, "groups_kept": 0.5}
     assert (both["reward"], both["accuracy"], both["reward_format"]) == (0.5, 0.5, 0.5)
 
 
 def test_without_a_fit_problem_there_is_no_reward() -> None:
-    numbers = rollout_numbers([group([0.0], parts={"unfit": [1.0]})], [], wall_s=1.0)
-    assert numbers["unfit_problems"] == 1
-    assert not {"reward", "accuracy", "reward_unfit"} & numbers.keys()
+    metrics = rollout_metrics([group([0.0], parts={"unfit": [1.0]})], [], wall_s=1.0)
+    assert metrics["unfit_problems"] == 1
+    assert not {"reward", "accuracy", "reward_unfit"} & metrics.keys()

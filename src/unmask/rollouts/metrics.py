@@ -8,7 +8,7 @@ from unmask.runs.trajectories import group_totals
 from unmask.types import Group
 
 
-def rollout_numbers(
+def rollout_metrics(
     groups: Sequence[Group], kept: Sequence[Group], wall_s: float
 ) -> dict[str, float]:
     """Return reward, accuracy, lengths and parallelism of all groups, and the share that is trained on.
