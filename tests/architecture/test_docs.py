@@ -12,7 +12,7 @@ import pytest
 from tests.architecture.source import ROOT
 from unmask.configs.eval import EvalConfig
 from unmask.configs.grade import GradeConfig
-from unmask.configs.keys import Key, keys
+from unmask.configs.keys import keys
 from unmask.configs.load import flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -143,4 +143,3 @@ def test_the_checks_find_what_is_wrong() -> None:
     assert not is_key("value.enabled") and not is_key("views.nothing")
     assert files("diffusion/trace.py") and not files("diffusion/nothing.py")
     assert "trace_views" in functions(files("diffusion/trace.py")[0])
-    assert isinstance(KEYS[0], Key)
