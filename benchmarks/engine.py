@@ -1,7 +1,6 @@
 """The engine against the published loop, and against the matrix products it cannot do without.
 
-    python benchmarks/engine.py                           # most of an hour on one core
-    python benchmarks/engine.py --matmul default           # half of it
+    python benchmarks/engine.py                           # half an hour on one core
 
 A random SDAR-shaped model of 132M parameters writes 256 tokens for each of 64 prompts of 64 to 256
 tokens, block 4, greedy, one token per forward pass (`static`) or two (`two per pass`). Both sides run
@@ -23,7 +22,6 @@ Reading the table: seconds are CPU seconds of this process. `speed` is the engin
 over the loop's, `of bound` the share of the engine's time that its matrix products alone take.
 `group` is one prompt of 512 tokens with sixteen answers: the rows of the prompt fed, over its length.
 
-Under `packed` the engine and its bound use weights in oneDNN's layout; the loop uses torch's default.
 Writes `benchmarks/results/engine.json`, with the settings and the machine.
 """
 
@@ -44,9 +42,7 @@ from torch import Tensor, nn
 
 from unmask.engine.engine import Engine
 from unmask.engine.events import Finished
-from unmask.engine.options import EngineParams
 from unmask.models.attention import attend_rows
-from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
 from unmask.types import Prompt, SamplingParams, Trajectory
@@ -153,12 +149,11 @@ class Loop:
 class Products:
     """The matrix products of a model's layers and head, and nothing else."""
 
-    def __init__(self, model: Model, packs: bool) -> None:
+    def __init__(self, model: Model) -> None:
         """Take the layers as the engine multiplies by them."""
-        run = packed_twin(model) if packs else model
         names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
         widths = [model.get_submodule(name).in_features for name in names]
-        *self.layers, self.head = zip(map(run.get_submodule, names), widths, strict=True)
+        *self.layers, self.head = zip(map(model.get_submodule, names), widths, strict=True)
         self.inputs: dict[tuple[int, int], Tensor] = {}
 
     def rows(self, count: int, width: int) -> Tensor:
@@ -219,7 +214,7 @@ def run_engine(
 
 
 def compare(
-    model: Model, prompts: Sequence[tuple[int, ...]], per_pass: int, count: int, matmul: str
+    model: Model, prompts: Sequence[tuple[int, ...]], per_pass: int, count: int
 ) -> dict[str, Any]:
     """Run loop, engine, one request and their bounds."""
     sampling = SamplingParams(
@@ -230,9 +225,8 @@ def compare(
         stop_token_ids=(),
         max_tokens=count,
     )
-    packs = matmul == "packed"
-    engine = Engine(model, EngineParams(packs_weights=packs))
-    products, few = Products(model, packs), min(64, count)
+    engine = Engine(model)
+    products, few = Products(model), min(64, count)
 
     def loop(prompt: Sequence[int]) -> tuple[list[int], float]:
         """Return the loop's responses, and its seconds for `count` tokens."""
@@ -297,9 +291,6 @@ def main() -> None:
     )
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument(
-        "--matmul", nargs="+", choices=("default", "packed"), default=["default", "packed"]
-    )
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "engine.json")
     options = parser.parse_args()
@@ -312,8 +303,7 @@ def main() -> None:
         "settings": {"requests": requests, "tokens": count, "block": BLOCK, "prompts": [64, 256]},
         "group_prompt_fed": feed_group(model, 512, 16),
         "runs": {
-            f"{name}, {kind}": compare(model, prompts, per_pass, count, kind)
-            for kind in options.matmul
+            name: compare(model, prompts, per_pass, count)
             for name, per_pass in (("static", 1), ("two per pass", 2))
         },
     }

@@ -11,7 +11,7 @@ from unmask.types import SamplingParams
 # Set request by request: part of no published sampler.
 PER_REQUEST = {"seed", "n", "max_tokens", "stop_token_ids"}
 # The settings that a recorded program takes.
-TOLD = {
+SETTINGS = {
     *("block_size", "sub_block_size", "denoising_steps", "threshold", "temperature", "strategy"),
     *("top_k", "top_p", "guidance", "confidence", "edit_threshold", "max_edit_steps"),
     "entropy_bound",
@@ -19,7 +19,7 @@ TOLD = {
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_names_fields_and_says_something(name: str) -> None:
+def test_a_preset_sets_a_strategy_and_names_only_fields(name: str) -> None:
     names = {field.name for field in fields(SamplingParams)}
     assert PRESETS[name].keys() <= names - PER_REQUEST
     assert preset(name) == SamplingParams(**PRESETS[name])
@@ -53,7 +53,7 @@ def test_presets_cannot_be_changed() -> None:
         PRESETS["sdar"] = {}  # pyright: ignore[reportIndexIssue]
 
 
-def test_traces_are_recorded_by_presets_with_what_the_program_was_told() -> None:
+def test_every_recorded_trace_has_a_preset_and_the_settings_of_its_program() -> None:
     """Every recorded request differs from one of the presets in nothing but what it states."""
     published = [preset(name) for name in PRESETS]
     for trace in compared():
@@ -61,6 +61,6 @@ def test_traces_are_recorded_by_presets_with_what_the_program_was_told() -> None
             plain = {
                 field.name: getattr(params, field.name)
                 for field in fields(params)
-                if field.name in TOLD | PER_REQUEST
+                if field.name in SETTINGS | PER_REQUEST
             }
             assert params in [replace(other, **plain) for other in published]

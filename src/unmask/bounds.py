@@ -7,6 +7,7 @@ them from the dataclass (`class SamplingConfig(Section, SamplingFields)`); pydan
 `Bound`, so that the section and the record accept the same values. Standard library only.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 # Larger numbers overflow in the libraries below. Keys that cost memory or threads have lower limits.
 LARGEST = 2**32 - 1
-SIGNS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+# By the name of a bound: its words, and the comparison of a value with it.
+SIGNS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "ge": ("at least", operator.ge),
+    "gt": ("above", operator.gt),
+    "le": ("at most", operator.le),
+    "lt": ("below", operator.lt),
+}
 TYPE_NAMES = {
     int: "a whole number (int)",
     float: "a number",
@@ -55,14 +62,10 @@ class Bound:
             is_within = len(value) >= self.min_length
             words = ["have a length of at least", str(self.min_length)]
         else:
-            is_within = (self.zero and value == 0) or (
-                (self.ge is None or value >= self.ge)
-                and (self.gt is None or value > self.gt)
-                and (self.le is None or value <= self.le)
-                and (self.lt is None or value < self.lt)
-            )
-            limits = ((sign, getattr(self, name)) for name, sign in SIGNS.items())
-            stated = [f"{sign} {limit}" for sign, limit in limits if limit is not None]
+            limits = [(*sign, getattr(self, name)) for name, sign in SIGNS.items()]
+            limits = [limit for limit in limits if limit[-1] is not None]
+            is_within = (self.zero and value == 0) or all(ok(value, x) for _, ok, x in limits)
+            stated = [f"{sign} {limit}" for sign, _, limit in limits]
             words = [f"be {f'0 ({self.zero}), or ' if self.zero else ''}{' and '.join(stated)}"]
         return "" if is_within else f"must {' '.join(words)}{self.hint and f': {self.hint}'}"
 

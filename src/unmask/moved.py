@@ -50,7 +50,6 @@ MOVED = {
     "models.lora_files": "checkpoints.lora_files",
     "models.mask_token": "checkpoints.mask_token",
     "models.memory": "checkpoints.memory",
-    "models.packed": "models.cpu.prepacked_linear",
     "models.reward_model": "checkpoints.reward_model",
     "models.tensor_files": "checkpoints.tensor_files",
     "models.tiles": "models.tiled_attention",

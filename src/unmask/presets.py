@@ -14,6 +14,10 @@ from typing import Any
 from unmask.types import SamplingParams
 
 _SDAR = {"strategy": "dynamic", "threshold": 0.9, "schedule": "block", "confidence": "filtered"}
+_STATIC = {"strategy": "static", "temperature": 0.0}
+_DYNAMIC = {"strategy": "dynamic", "temperature": 0.0}
+# The time grid over the whole response.
+_GRID = {"schedule": "linear", "confidence": "filtered"}
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -23,42 +27,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # Its `entropy_bounded` counts the entropy of every position it reveals (`eb_threshold`).
         "dllm_rl_jetengine": _SDAR | {"entropy_bound": 0.35, "entropy_sum": "inclusive"},
         # LLaDA's `generate.py` and MMaDA's: greedy, a fixed quota per step.
-        "llada_official": {"strategy": "static", "temperature": 0.0},
-        "mmada_official": {"strategy": "static", "temperature": 0.0},
+        "llada_official": _STATIC,
+        "mmada_official": _STATIC,
         # Fast-dLLM's parallel decoding of LLaDA, and the rule its paper proves.
-        "fastdllm_v1": {"strategy": "dynamic", "threshold": 0.9, "temperature": 0.0},
+        "fastdllm_v1": _DYNAMIC | {"threshold": 0.9},
         "fastdllm_factor": {"strategy": "factor", "factor": 1.0, "temperature": 0.0},
-        # Dream's `diffusion_generate`, and DiffuCoder's settings of it: the time grid over the
-        # whole response.
-        "dream_official": {
-            "strategy": "static",
-            "schedule": "linear",
-            "confidence": "filtered",
-            "temperature": 0.0,
-        },
-        "diffucoder_official": {
-            "strategy": "entropy",
-            "schedule": "linear",
-            "confidence": "filtered",
-            "temperature": 0.3,
-            "top_p": 0.95,
-        },
-        "llada2": {
-            "strategy": "dynamic",
-            "threshold": 0.95,
-            "schedule": "block",
-            "temperature": 0.0,
-        },
+        # Dream's `diffusion_generate`, and DiffuCoder's settings of it.
+        "dream_official": _STATIC | _GRID,
+        "diffucoder_official": _GRID | {"strategy": "entropy", "temperature": 0.3, "top_p": 0.95},
+        "llada2": _DYNAMIC | {"threshold": 0.95, "schedule": "block"},
         # LLaDA2.1's quality mode: a low threshold, and edits of written tokens.
-        "llada2_1": {
-            "strategy": "dynamic",
-            "threshold": 0.7,
-            "edit_threshold": 0.5,
-            "max_edit_steps": 16,
-            "temperature": 0.0,
-        },
-        "fastdllm_v2": {"strategy": "dynamic", "threshold": 0.9, "temperature": 0.0},
-        "sglang_lowconf": {"strategy": "dynamic", "threshold": 0.95, "temperature": 0.0},
+        "llada2_1": _DYNAMIC | {"threshold": 0.7, "edit_threshold": 0.5, "max_edit_steps": 16},
+        "fastdllm_v2": _DYNAMIC | {"threshold": 0.9},
+        "sglang_lowconf": _DYNAMIC | {"threshold": 0.95},
     }
 )
 

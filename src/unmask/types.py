@@ -44,24 +44,19 @@ FRACTION = Bound(ge=0, le=1)
 AMOUNT = Bound(ge=0, le=LARGEST)
 COUNT = Bound(ge=1, le=MOST_COUNT)
 # Names of other libraries for the same or the nearest field.
-OTHER_NAMES = {
-    "max_new_tokens": "max_tokens",
-    "max_length": "max_tokens",
-    "gen_length": "max_tokens",
-    "steps": "denoising_steps",
-    "num_steps": "denoising_steps",
-    "diffusion_steps": "denoising_steps",
-    "block_length": "block_size",
-    "cfg_scale": "guidance",
-    "remasking": "strategy",
-    "remasking_strategy": "strategy",
-    "dynamic_threshold": "threshold",
-    "confidence_threshold": "threshold",
-    "do_sample": "temperature",
-    "num_return_sequences": "n",
-    "stop_strings": "stop",
-    "eos_token_id": "stop_token_ids",
+_NAMES_OF = {
+    "max_tokens": ("max_new_tokens", "max_length", "gen_length"),
+    "denoising_steps": ("steps", "num_steps", "diffusion_steps"),
+    "block_size": ("block_length",),
+    "guidance": ("cfg_scale",),
+    "strategy": ("remasking", "remasking_strategy"),
+    "threshold": ("dynamic_threshold", "confidence_threshold"),
+    "temperature": ("do_sample",),
+    "n": ("num_return_sequences",),
+    "stop": ("stop_strings",),
+    "stop_token_ids": ("eos_token_id",),
 }
+OTHER_NAMES = {name: field for field, names in _NAMES_OF.items() for name in names}
 
 
 @dataclass(frozen=True, slots=True)

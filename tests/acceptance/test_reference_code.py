@@ -53,18 +53,18 @@ def test_published_code_gives_our_logits(family: str, tmp_path: Path) -> None:
     assert found.num_rows == 13
     assert found.std > 1
     assert version[0].isdigit()
-    # Nothing is left beside the checkpoint but the mark that the code made itself.
+    # Nothing is left in the checkpoint except the mark that the code made itself.
     assert sorted(path.name for path in directory.iterdir()) == sorted([*before, "was_run"])
 
 
 def failing_python(place: Path, *words: str) -> str:
-    """Write a program that takes the place of Python, says something and fails."""
+    """Write a program that takes the place of Python, prints something and fails."""
     place.write_text("\n".join(("#!/bin/sh", *(f"echo '{word}' >&2" for word in words), "exit 3")))
     place.chmod(0o755)
     return str(place)
 
 
-def test_the_last_line_of_a_failure_is_told(tmp_path: Path) -> None:
+def test_the_last_line_of_a_failure_is_reported(tmp_path: Path) -> None:
     python = failing_python(tmp_path / "python", "Traceback", "ImportError: flash_attn", "")
     with pytest.raises(PublishedCodeFailed, match=r"^ImportError: flash_attn$"):
         published_logits(Job(tmp_path, TEXTS, SDAR, PLACE, python))

@@ -1,4 +1,4 @@
-"""Directories in, models out, and back without a lost bit; every broken directory is one clear error."""
+"""Directories are read and written without a lost bit; every broken directory is one clear error."""
 
 import json
 import shutil
@@ -71,7 +71,7 @@ def test_shards(golden: Path, tmp_path: Path) -> None:
     assert len(files) > 3 and files == sorted(set(index["weight_map"].values()))
     assert_same_weights(sharded, golden)
 
-    save_model(load_model(sharded), sharded)  # over itself, in one file: nothing stale stays
+    save_model(load_model(sharded), sharded)  # over itself, in one file: no stale shard remains
     assert sorted(file.name for file in sharded.glob("model*")) == [WEIGHTS]
     assert_same_weights(sharded, golden)
 
@@ -184,19 +184,19 @@ def test_what_the_caller_overrides_is_exported(golden: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("has_tokenizer", [False, True])
-def test_a_mask_id_the_files_do_not_say_is_exported(
+def test_a_mask_id_that_the_files_do_not_state_is_exported(
     has_tokenizer: bool, golden: Path, tmp_path: Path
 ) -> None:
     edit(golden / "config.json", mask_token_id=None)
     if has_tokenizer:
-        character_tokenizer("0123456789", golden)  # it says 1
+        character_tokenizer("0123456789", golden)  # its mask id is 1
     model = load_model(golden, mask_id=7)
     save_model(model, tmp_path / "saved")
     assert load_model(tmp_path / "saved").spec == model.spec
     assert model.spec.mask_id == 7
 
 
-def test_a_mask_id_the_files_do_say_adds_no_field(golden: Path, tmp_path: Path) -> None:
+def test_a_mask_id_that_the_files_state_adds_no_field(golden: Path, tmp_path: Path) -> None:
     edit(golden / "config.json", mask_token_id=None)
     character_tokenizer("0123456789", golden)
     save_model(load_model(golden), tmp_path / "saved")

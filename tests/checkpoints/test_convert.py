@@ -1,4 +1,4 @@
-"""Autoregressive weights turned to diffusion: the same logits as `transformers`, in every pair of kinds."""
+"""Autoregressive weights converted to diffusion: the same logits as `transformers`, in every pair of kinds."""
 
 import json
 from itertools import product
@@ -108,7 +108,7 @@ def test_llama3_rope(to: str, tmp_path: Path) -> None:
     config = json.loads(config_file.read_text())
     assert config["rope_scaling"] == {k: v for k, v in LLAMA3.items() if k != "rope_theta"}
     config_file.write_text(json.dumps(config | {"rope_scaling": None}))
-    assert gap(model, tmp_path / "made") > 1e-2  # the scaling does something here
+    assert gap(model, tmp_path / "made") > 1e-2  # the scaling has an effect
 
 
 @pytest.mark.parametrize("kind", ["yarn", "linear"])
@@ -248,7 +248,7 @@ def change_config(directory: Path, **changes: Any) -> None:
         ({"vocab_size": 200}, "tokenizer has 257 ids and the embedding 200"),
     ],
 )
-def test_what_cannot_go_over_is_refused(
+def test_sources_that_cannot_be_converted_are_refused(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     write_source(tmp_path / "source", "Llama")
@@ -304,7 +304,7 @@ def test_an_interrupted_conversion_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "_check_result", interrupt)
+        patch.setattr(module, "read_spec", interrupt)
         convert(tmp_path / "source", tmp_path / "made", "sdar")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
     convert(tmp_path / "source", tmp_path / "made", "sdar")

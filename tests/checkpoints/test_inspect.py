@@ -35,13 +35,13 @@ def golden(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    """A checkpoint with nothing wrong about it."""
+    """A checkpoint without errors."""
     init(tmp_path / "whole", "sdar")
     (tmp_path / "whole" / "chat_template.jinja").write_text("{{ messages[0].content }}")
     return tmp_path / "whole"
 
 
-def test_nothing_is_wrong(whole: Path) -> None:
+def test_a_whole_checkpoint_has_no_errors(whole: Path) -> None:
     found = inspect_checkpoint(whole)
     assert found.loads and not found.warnings
     model = load_model(whole)
@@ -64,21 +64,21 @@ def test_memory_is_for_as_many_tokens_as_asked(whole: Path) -> None:
 def test_golden_checkpoints_load(family: str) -> None:
     """They have no tokenizer and, some of them, no mask id: neither prevents loading."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # what loading warns of is a finding here
+        warnings.simplefilter("error")  # a warning of loading fails the test
         found = inspect_checkpoint(GOLDEN / family)
     assert found.loads and found.spec is not None and found.spec.family == family
     assert found.num_token_ids is None
     assert bool(found.warnings) is (found.spec.mask_id is None)
 
 
-def test_an_export_in_another_format_is_nothing_wrong(whole: Path, tmp_path: Path) -> None:
+def test_an_export_in_another_format_has_no_errors(whole: Path, tmp_path: Path) -> None:
     save_model(load_model(whole, dtype=torch.bfloat16), tmp_path / "narrow", source=whole)
     found = inspect_checkpoint(tmp_path / "narrow")
     assert found.loads and list(found.stored) == ["bfloat16"]
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_does_not_load_is_found(golden: Path, name: str) -> None:
+def test_the_errors_are_those_of_loading(golden: Path, name: str) -> None:
     spoil, message = BROKEN[name]
     spoil(golden)
     with pytest.raises(ValueError, match=message):
@@ -148,7 +148,7 @@ def test_a_hub_id(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_weight_is_read(whole: Path) -> None:
-    """Files of 30 GiB that take no place on the disk: reading them would take minutes, and the memory."""
+    """Sparse files of 30 GiB: reading them would take minutes and all memory."""
     medium = random_spec("sdar", "medium", 258)
     spec = replace(medium, num_layers=40, width=6144, num_heads=96, num_kv_heads=8, ffn_width=8192)
     edit(whole / "config.json", **family_named("sdar").new_config(spec))

@@ -30,7 +30,7 @@ def of_family(name: str) -> Model:
 
 
 def adapted(model: Model, *targets: str, rank: int = 4, alpha: float = 6.0) -> Model:
-    """Put adapters on a model that change what it says."""
+    """Return the model with adapters that change its outputs."""
     add_lora(model, LoRAParams(rank, alpha, targets or ("all",)))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_names_and_shapes_are_those_that_peft_makes(family: str, tmp_path: Path)
 
 @pytest.mark.parametrize("family", NAMES)
 def test_stored_matrices_are_the_change_of_the_stored_weights(family: str, tmp_path: Path) -> None:
-    """What peft adds to the published model, fused projections included, is what merging adds here."""
+    """The change that peft adds to the published model, fused projections included, equals that of merging."""
     model = adapted(of_family(family))
     save_adapter(model, tmp_path)
     held, config = load_file(tmp_path / TENSORS), config_of(tmp_path)
@@ -209,9 +209,7 @@ def test_patterns_are_matched_as_peft_does(tmp_path: Path) -> None:
         ("alpha_pattern", {"(a+)+$": 2}, r"alpha_pattern.*String should match pattern"),
     ],
 )
-def test_a_config_we_cannot_honour_is_named(
-    key: str, value: object, said: str, tmp_path: Path
-) -> None:
+def test_an_unsupported_option_is_named(key: str, value: object, said: str, tmp_path: Path) -> None:
     save_adapter(adapted(of_family("sdar")), tmp_path)
     (tmp_path / CONFIG).write_text(json.dumps({**config_of(tmp_path), key: value}))
     model = of_family("sdar")

@@ -1,4 +1,4 @@
-"""A tokenizer gets a mask token: in whatever files it is kept, with the id the model's row has."""
+"""A mask token is added to every kind of tokenizer files, with the id of the model's row."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bytes counted from a spec are the bytes tensors take."""
+"""The bytes computed from a spec are those of the tensors."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_a_token_passes_its_own_experts(family: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_training_on_one_device_is_what_the_optimizer_holds(dtype: torch.dtype) -> None:
-    """Every tensor there is once a gradient has been taken and a step made."""
+    """All tensors that exist after one optimizer step."""
     model: Model = toy_model().to(dtype)
     masters = MasterWeights(model)
     optimizer = torch.optim.AdamW([master for _, master in masters.named])

@@ -16,7 +16,7 @@ NAMES = [family.name for family in families()]
 
 @pytest.mark.parametrize("family", NAMES)
 @pytest.mark.parametrize("size", SIZES)
-def test_a_config_says_the_whole_spec(family: str, size: str) -> None:
+def test_a_config_states_the_whole_spec(family: str, size: str) -> None:
     spec = random_spec(family, size, 258)
     assert family_named(family).read_spec(family_named(family).new_config(spec)) == spec
 
@@ -45,7 +45,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        torch.manual_seed(seed + len(name) + ord(name))  # the global generator has no say
+        torch.manual_seed(seed + len(name) + ord(name))  # the global generator has no effect
         init(tmp_path / name, "sdar_moe", seed=seed)
     a, b, c = (files(tmp_path / name) for name in "abc")
     assert a == b

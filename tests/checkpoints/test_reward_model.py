@@ -63,7 +63,7 @@ def test_scores_are_those_of_transformers(kind: str, budget: int, tmp_path: Path
 def test_in_double_precision_they_are_the_same_to_the_last_digits(tmp_path: Path) -> None:
     theirs = write_reward_model(tmp_path, "Qwen2", torch.float64)
     ours = load_reward_model(tmp_path, dtype=torch.float64)
-    # transformers takes its norms and rotary tables in fp32, whatever the weights are.
+    # transformers takes its norms and rotary tables in fp32 for every format of the weights.
     assert ours.score(TEXTS, 1000) == pytest.approx(their_scores(theirs, TEXTS), abs=1e-6)
 
 
@@ -111,7 +111,7 @@ def test_a_diffusion_backbone_reads_under_its_own_pattern(family: str, tmp_path:
         ({"architectures": ["Qwen2ForCausalLM"]}, "'Qwen2ForCausalLM' is not supported"),
     ],
 )
-def test_what_is_no_scalar_reward_model_is_refused(
+def test_a_model_without_a_scalar_head_is_refused(
     changes: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     labels = changes.pop("num_labels", 1)

@@ -1,4 +1,4 @@
-"""A file of tensors is as open as a file of text."""
+"""Files of tensors have the permissions of text files."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from unmask.checkpoints.tensor_files import save_tensors
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_a_file_of_tensors_may_be_read_by_whom_a_new_file_may(mask: int, tmp_path: Path) -> None:
+def test_a_file_of_tensors_has_the_permissions_of_a_new_file(mask: int, tmp_path: Path) -> None:
     before = os.umask(mask)
     try:
         save_tensors({"x": torch.arange(3)}, tmp_path / "x.safetensors")
@@ -23,7 +23,7 @@ def test_a_file_of_tensors_may_be_read_by_whom_a_new_file_may(mask: int, tmp_pat
     assert modes[0] == modes[1]
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_tensors_are_read_as_written(tmp_path: Path) -> None:
     save_tensors({"x": torch.arange(3)}, tmp_path / "x.safetensors")
     assert load_file(tmp_path / "x.safetensors")["x"].tolist() == [0, 1, 2]
     with safe_open(tmp_path / "x.safetensors", "pt") as file:

@@ -1,4 +1,4 @@
-"""Chat templates as published, characters there and back, nothing added on the way."""
+"""Chat templates as published, round trips of characters, no added tokens."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 
 def name_special_tokens(directory: Path, tokens: dict[str, dict[str, Any] | None]) -> None:
-    """Let a tokenizer state the special tokens that a template may write."""
+    """Write the special tokens of a template into the settings of a tokenizer."""
     file = directory / "tokenizer_config.json"
     stated = {f"{role}_token": tokens[role] for role in ("bos", "eos", "pad") if tokens.get(role)}
     texts = {key: token["text"] for key, token in stated.items() if token}
@@ -57,7 +57,7 @@ def test_every_family_has_a_conversation() -> None:
     ],
 )
 def test_published_conversations(family: str, entry: dict[str, Any], tmp_path: Path) -> None:
-    """Through the template file an export would copy; recalled texts are nobody's published ones."""
+    """Through the template file an export would copy; recalled texts were never published."""
     character_tokenizer(ALPHABET, tmp_path)
     (tmp_path / "chat_template.jinja").write_text(CHAT[family]["chat_template"])
     name_special_tokens(tmp_path, CHAT[family]["special_tokens"])
@@ -84,7 +84,7 @@ def test_without_a_template_the_contents_are_the_text(tokenizer: Tokenizer) -> N
     assert render(messages, tokenizer) == encode("ab 1+2=", tokenizer)
 
 
-def test_every_character_comes_back(tokenizer: Tokenizer) -> None:
+def test_every_character_is_restored(tokenizer: Tokenizer) -> None:
     for text in (ALPHABET, ALPHABET[::-1], "  a  b \n\n ", " .", "a .", "1 ?", ""):
         ids = encode(text, tokenizer)
         assert len(ids) == len(text)
@@ -185,7 +185,7 @@ def test_special_tokens_write_nothing(tmp_path: Path) -> None:
     assert text_ends([0, 3, 1, 4, 0], tokenizer) == [0, 1, 1, 2, 2]
 
 
-def test_bytes_that_are_no_text_still_end_where_the_text_does() -> None:
+def test_invalid_bytes_end_where_the_text_ends() -> None:
     tokenizer = byte_tokenizer()
     first, *others = encode("é😀ab", tokenizer)
     for ids in ([first], [first, first, *others], [*others[:3], first], others[1:] + [first] * 5):
@@ -196,7 +196,7 @@ def test_bytes_that_are_no_text_still_end_where_the_text_does() -> None:
             assert decode(ids[:count], tokenizer).startswith(text[:end])
 
 
-def test_a_decoder_that_drops_the_first_space_is_followed() -> None:
+def test_a_decoder_may_drop_the_first_space() -> None:
     from tokenizers import Tokenizer as Backend
     from tokenizers.decoders import Metaspace
     from tokenizers.models import WordLevel

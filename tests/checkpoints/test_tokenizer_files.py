@@ -1,4 +1,4 @@
-"""What is read off a tokenizer's files is what the loaded tokenizer says."""
+"""The ids read from tokenizer files equal those of the loaded tokenizer."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_special_tokens_are_spelt_in_two_ways(tmp_path: Path, spelling: str) -> 
 
 
 def test_files_as_sdar_ships_them(tmp_path: Path) -> None:
-    """Qwen's two files, and tokens that only the added ones know."""
+    """Qwen's two files, and tokens that stand only among the added ones."""
     vocabulary = {"a": 0, "b": 1, "Ġ": 2, "ab": 3}
     (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n")
@@ -73,7 +73,7 @@ def test_bytes(tmp_path: Path) -> None:
         ("tokenizer.json", {"model": {"vocab": {}}, "added_tokens": []}, "is empty"),
     ],
 )
-def test_what_is_no_tokenizer_is_named(
+def test_broken_tokenizer_files_are_named(
     name: str, changes: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     character_tokenizer(ALPHABET, tmp_path)

@@ -1,4 +1,4 @@
-"""A critic's directory: as much as was trained of it, and nothing of what was not."""
+"""A critic's directory: the trained parts and no others."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from unmask.checkpoints.value_model_files import export_critic, is_whole, load_h
 from unmask.models.heads import ValueHead
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
 from unmask.models.transformer import Model
-from unmask.models.value_model import ActorCritic, ValueModel, critic_beside
+from unmask.models.value_model import ActorCritic, ValueModel, critic_on_frozen_policy
 
 HEAD = "value_head.safetensors"
 
 
 def adapted_critic(policy: Model) -> ValueModel:
     """Return a critic of adapters and a head, all of them drawn."""
-    critic = critic_beside(policy)
+    critic = critic_on_frozen_policy(policy)
     add_lora(critic, LoRAParams(2, 4))
     for adapter in adapters(critic).values():
         torch.nn.init.normal_(adapter.lora_b)
@@ -33,13 +33,13 @@ def weights(model: ValueModel) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("family", FAMILY_CHANGES)
-def test_adapters_and_head_of_every_family_come_back(family: str, tmp_path: Path) -> None:
+def test_adapters_and_head_of_every_family_are_restored(family: str, tmp_path: Path) -> None:
     critic = adapted_critic(family_model(family))
     assert not is_whole(critic)
     save_critic(critic, tmp_path)
     names = {"adapter_config.json", "adapter_model.safetensors", HEAD}
     assert {path.name for path in tmp_path.iterdir()} == names
-    again = critic_beside(family_model(family))
+    again = critic_on_frozen_policy(family_model(family))
     load_adapter(again, tmp_path)
     load_head(again.value_head, tmp_path)
     found, wanted = weights(again), weights(critic)
@@ -57,7 +57,7 @@ def test_an_export_is_a_whole_critic_with_the_adapters_merged(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("write", [save_critic, export_critic])
-def test_of_a_second_head_the_head_alone_is_written(
+def test_for_a_second_head_only_the_head_is_written(
     write: type[save_critic], tmp_path: Path
 ) -> None:
     both = ActorCritic(toy_model())
@@ -71,7 +71,7 @@ def test_of_a_second_head_the_head_alone_is_written(
 
 
 def test_a_head_is_also_taken_from_a_whole_critic(tmp_path: Path) -> None:
-    critic = critic_beside(toy_model())
+    critic = critic_on_frozen_policy(toy_model())
     torch.nn.init.normal_(critic.value_head.weight)
     assert is_whole(critic)
     save_critic(critic, tmp_path)

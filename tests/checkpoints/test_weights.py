@@ -1,4 +1,4 @@
-"""Every family's tensors: fused, stacked, tied and sharded ones come back to the bit."""
+"""Every family's tensors: fused, stacked, tied and sharded ones are restored to the bit."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def test_save_load_save(family: str, is_tied: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", NAMES)
 def test_the_toy_of_a_family_has_every_kind_of_tensor(family: str, tmp_path: Path) -> None:
-    """So that the round trips above are of all the names a published checkpoint has."""
+    """The round trips above then cover all names of a published checkpoint."""
     save_model(family_model(family), tmp_path)
     ours, theirs = (
         {re.sub(r"\d+", "N", name) for name in stored_names(directory)}
@@ -158,4 +158,4 @@ def test_experts_of_several_formats_are_refused_or_converted(tmp_path: Path) -> 
 
 
 def test_every_family_has_a_toy() -> None:
-    assert list(FAMILY_CHANGES) == NAMES
+    assert sorted(FAMILY_CHANGES) == NAMES

@@ -61,7 +61,7 @@ def test_missing_packages_come_with_their_command(monkeypatch: pytest.MonkeyPatc
     assert found["packages"].found == "missing: absent-package[cuda]>=3"
     pip = f"{sys.executable} -m pip install"
     assert found["packages"].way_out == f"{pip} 'absent-package[cuda]>=3'"
-    assert found["extra tensorboard"].found == "missing: absent-board"
+    assert found["extra tensorboard"].found == "missing: absent-board>=2.16"
     assert found["extra tensorboard"].way_out == f"{pip} 'absent-board>=2.16'"
     assert found["extra dev"].found == "installed"
     assert not is_fit(findings)
@@ -97,14 +97,14 @@ class _Metadata:
         ({"unshare", "limits"}, "namespaces, by our own system calls"),
         (
             {"limits"},
-            r'process, with.* Landlock, if .* = "process" \(bubblewrap: it said no; unshare: it said no',
+            r'process, with.* Landlock, if .* = "process" \(bubblewrap: it refused; unshare: it refused',
         ),
         (set(), "none: programs that a model wrote cannot be run"),
     ],
 )
 def test_isolation_is_tried(works: set[str], found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def tried(backend: Backend) -> Trial:
-        return Trial(backend, backend in works, "it said no")
+        return Trial(backend, backend in works, "it refused")
 
     monkeypatch.setattr(doctor, "try_backend", tried)
     isolation = by_subject(examine(Path()))["isolation"]

@@ -1,4 +1,4 @@
-"""The commands that measure: JSON on stdout, a table beside it, one line per mistake."""
+"""The commands that measure: JSON on stdout, a table on stderr, one line per mistake."""
 
 import json
 import shutil
@@ -47,7 +47,7 @@ def test_eval_rescore_and_compare_work_together(
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_stopped_evaluation_says_how_to_go_on(name: str, code: int, tmp_path: Path) -> None:
+def test_a_stopped_evaluation_prints_how_to_resume(name: str, code: int, tmp_path: Path) -> None:
     done = unmask(
         "eval", *words(tmp_path), f"task.reward=tests.evaluation.test_evaluate:{name.lower()}"
     )
@@ -59,11 +59,11 @@ def test_a_stopped_evaluation_says_how_to_go_on(name: str, code: int, tmp_path: 
 def test_a_run_that_is_there_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").touch()
-    said = refused("eval", "model.path=m", "task.kind=json", f"run.dir={tmp_path / 'run'}")
-    assert "is not empty" in said
+    message = refused("eval", "model.path=m", "task.kind=json", f"run.dir={tmp_path / 'run'}")
+    assert "is not empty" in message
 
 
-def test_lm_eval_says_what_is_missing_or_hands_over() -> None:
+def test_lm_eval_names_a_missing_package_or_runs_it() -> None:
     if find_spec("lm_eval") is None:
         assert refused("lm-eval", "ls", "tasks").startswith("unmask lm-eval: the package lm_eval")
     else:

@@ -75,7 +75,9 @@ def test_a_yaml_file_is_pointed_to_import(tmp_path: Path) -> None:
         assert refused("rl", path).startswith(line)
 
 
-def test_a_missing_model_names_its_key_and_what_makes_one(rl_file: Path) -> None:
+def test_a_missing_model_is_an_error_with_its_key_and_the_commands_that_make_one(
+    rl_file: Path,
+) -> None:
     rl_file.write_text('[task]\nkind = "json"\n')
     missing = refused("config", "rl", rl_file)
     assert missing.startswith("missing key model.path (string): ")
@@ -390,7 +392,7 @@ def test_a_configuration_that_would_run_otherwise_is_refused_unless_lossy(tmp_pa
     assert unmask("config", "rl", target).returncode == 0
 
 
-def test_the_first_prompt_is_shown_and_nothing_is_run(
+def test_show_prompt_prints_the_first_prompt_without_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [f"run.dir={tmp_path / 'run'}", f"model.path={rl_config(tmp_path).model.path}"]
@@ -409,7 +411,7 @@ def test_the_first_prompt_is_shown_and_nothing_is_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_doctor_reports_and_fails_only_over_what_is_required(
+def test_doctor_fails_only_if_a_requirement_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = unmask("doctor", "--dir", tmp_path / "runs")

@@ -14,12 +14,12 @@ from unmask.cli import main as cli
 from unmask.cli import models as cli_models
 
 
-def test_they_are_commands_of_unmask() -> None:
+def test_the_commands_are_registered() -> None:
     names = {command.callback for command in cli.app.registered_commands}
     assert {cli_models.convert, cli_models.init, cli_models.inspect} <= names
 
 
-def test_a_model_is_made_looked_at_and_used(tmp_path: Path) -> None:
+def test_init_inspect_and_generate(tmp_path: Path) -> None:
     place = tmp_path / "model"
     done = unmask("init", place, "--family", "sdar", "--seed", 3)
     assert done.returncode == 0, done.stderr
@@ -63,7 +63,7 @@ def test_convert(tmp_path: Path) -> None:
     assert "loads here only" not in done.stdout
 
 
-def test_what_is_wrong_is_an_exit_code(tmp_path: Path) -> None:
+def test_inspect_of_a_checkpoint_that_does_not_load_exits_with_2(tmp_path: Path) -> None:
     write_source(tmp_path / "source", "Qwen3")
     done = unmask("inspect", tmp_path / "source")
     assert done.returncode == 2 and not done.stderr
@@ -73,7 +73,7 @@ def test_what_is_wrong_is_an_exit_code(tmp_path: Path) -> None:
     assert "nowhere: no such directory; " in refused("inspect", tmp_path / "nowhere")
 
 
-def test_a_broken_checkpoint_is_shown_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_inspect_shows_the_readable_parts_of_a_broken_checkpoint(tmp_path: Path) -> None:
     unmask("init", tmp_path / "model", "--family", "sdar")
     edit(tmp_path / "model" / "config.json", hidden_size=None)
     done = unmask("inspect", tmp_path / "model")

@@ -1,4 +1,4 @@
-"""Sources are laid over each other in order; a mistake names the key, value and way out."""
+"""Sources are laid over each other in order; a mistake names the key, the value and the remedy."""
 
 import tomllib
 from pathlib import Path
@@ -117,7 +117,14 @@ def test_dump_loads_again(tmp_path: Path) -> None:
         ("steps=abc", 'steps = "abc" (command line): must be int >= 1'),
         ("optimizer.lr=-1", "optimizer.lr = -1 (command line): must be float > 0"),
         ("optimizer.lr=none", 'optimizer.lr = "none" (command line): must be float > 0'),
-        ("optimizer.betas=[1]", "optimizer.betas = [1] (command line): must be [float, float]"),
+        (
+            "optimizer.betas=[0.9, 1]",
+            "optimizer.betas = [0.9, 1] (command line): must be [float >= 0, < 1, float >= 0, < 1]",
+        ),
+        (
+            "optimizer.betas=[1]",
+            "optimizer.betas = [1] (command line): must be [float >= 0, < 1, float >= 0, < 1]",
+        ),
         (
             "task.verifier.workers=0",
             "task.verifier.workers = 0 (command line): must be int >= 1, <= 1024",
@@ -136,7 +143,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
         ),
         (
             "optimizer.betas=[{}, 0.9]",
-            "optimizer.betas[0] = {} (command line): must be [float, float]",
+            "optimizer.betas[0] = {} (command line): must be [float >= 0, < 1, float >= 0, < 1]",
         ),
         ("run.dir.x=1", "run.dir = {x = 1} (command line): must be path"),
         (
@@ -228,8 +235,8 @@ def test_mistake_in_a_key_of_two_types_names_both(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        ("0", "data.canvas_tokens (command line): 0 must be at least 1"),
-        ("long", 'data.canvas_tokens = "long" (command line): must be int | "longest" | none'),
+        ("0", 'data.canvas_tokens = 0 (command line): must be int >= 1 | "longest" | none'),
+        ("long", 'data.canvas_tokens = "long" (command line): must be int >= 1 | "longest" | none'),
     ],
 )
 def test_mistake_in_a_number_that_may_be_a_word_is_one_line(value: str, line: str) -> None:
@@ -333,3 +340,10 @@ def test_a_list_of_tables_is_one_key(tmp_path: Path) -> None:
 def test_a_mistake_in_a_list_of_tables_names_its_place(tables: str, line: str) -> None:
     (found,) = complaint(*NEEDED, f"reward={tables}")
     assert found.startswith(line)
+
+
+@pytest.mark.parametrize("cls", [RLConfig, SFTConfig])
+def test_training_from_adapters_is_refused(cls: type[RLConfig | SFTConfig]) -> None:
+    words = [*NEEDED, "model.adapter=there"]
+    with pytest.raises(ValueError, match=r"^model \(.*: adapter = there: .* whole weights; give"):
+        load_config(cls, [], words)

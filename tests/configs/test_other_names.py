@@ -43,6 +43,11 @@ def test_the_error_names_our_key(kind: type[Section], written: str, key: str) ->
     assert expected in str(caught.value).splitlines()
 
 
+def test_a_key_without_a_successor_is_refused_in_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"unknown key model\.matmul .*model\.matmul is gone: "):
+        load_config(SFTConfig, [], ["model.matmul=packed"])
+
+
 def test_what_no_configuration_has_is_not_pointed_to() -> None:
     assert ours("num_generations", LISTED[SFTConfig]) == []
     assert ours("steps_", LISTED[SFTConfig]) == []

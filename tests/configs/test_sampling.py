@@ -50,7 +50,7 @@ def test_what_is_stated_wins_over_the_preset_wherever_it_is_stated(tmp_path: Pat
     assert load(tmp_path, file, "sampling.preset=none").to_params() == SamplingParams(threshold=0.9)
 
 
-def test_a_stored_configuration_says_the_same_again() -> None:
+def test_a_stored_configuration_loads_as_the_same_values() -> None:
     config = SamplingConfig(preset="dream_official", top_p=0.9)
     assert SamplingConfig.model_validate(dump(config)) == config
     other: dict[str, Any] = dump(config) | {"preset": "sdar"}
@@ -94,7 +94,7 @@ def test_without_variations_the_base_is_measured_under_its_strategys_name(tmp_pa
     assert config.samplings == {"static": config.sampling}
 
 
-def test_a_variation_can_be_stored_and_said_again_as_words(tmp_path: Path) -> None:
+def test_a_stored_variation_loads_again_from_key_value_words(tmp_path: Path) -> None:
     config = variations(tmp_path, "variations.a.block_size = 4")
     words = [f"{name}={to_toml(value)}" for name, value in flatten(dump(config))]
     assert load_config(EvalConfig, [], words)[0] == config

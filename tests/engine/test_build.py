@@ -73,12 +73,3 @@ def test_a_gpu_is_refused_where_there_is_none(directory: Path) -> None:
     with pytest.raises(ValueError, match=r"^model\.device = cuda: torch finds cpu here"):
         build_llm(ModelConfig(path=str(directory), device="cuda"), EngineConfig())
     assert build_llm(ModelConfig(path=str(directory)), EngineConfig()).model.device.type == "cpu"
-
-
-def test_packed_weights_are_asked_of_the_engine(directory: Path) -> None:
-    model = ModelConfig(path=str(directory), device="cpu", matmul="packed")
-    try:
-        llm = build_llm(model, EngineConfig())
-    except ValueError as error:
-        pytest.skip(str(error))
-    assert llm.engine.params == EngineParams(packs_weights=True).on(torch.device("cpu"))

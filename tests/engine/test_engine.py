@@ -272,15 +272,14 @@ def test_weights_that_do_not_fit_are_refused_by_name(model: Model) -> None:
     assert engine.policy_version == 0 and weight.shape != (3, 3)
 
 
-@pytest.mark.parametrize("packs", [False, True])
-def test_of_weights_that_came_in_part_nothing_older_is_remembered(packs: bool) -> None:
+def test_after_a_partial_update_nothing_of_the_old_weights_is_cached() -> None:
     model, ask = toy_model(1, max_length=256), ([5] * 144, NO_STOP)
-    engine = Engine(model, EngineParams(packs_weights=packs))
+    engine = Engine(model)
     by(engine, [ask])
     scaled = [(name, 1.5 * tensor) for name, tensor in model.named_parameters()]
     with pytest.raises(ValueError, match="the model has no parameter 'nope'; near it: "):
         engine.update_weights([*scaled, ("nope", torch.zeros(3))])
-    assert by(engine, [ask]) == by_engine(model, [ask], EngineParams(packs_weights=packs))
+    assert by(engine, [ask]) == by_engine(model, [ask])
 
 
 def test_numbers_that_are_none_do_not_come_back_with_a_shared_prompt() -> None:

@@ -98,7 +98,7 @@ PARTS = {
 
 
 def with_code(family: str, place: Path, then: str = "") -> Path:
-    """Copy a golden checkpoint and put code beside it; `then` is a line run after it made `seen`."""
+    """Copy a golden checkpoint and put code next to it; `then` is a line run after it made `seen`."""
     parts = PARTS[family]
     place.mkdir()
     for name in ("config.json", "model.safetensors"):

@@ -85,7 +85,7 @@ def test_several_samplings_are_paired_by_name_or_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"problems_sha256": "x"}, "problems_sha256: "),
         ({"samples": 2}, "samples: .* has 1 and .* has 2"),
@@ -95,12 +95,12 @@ def test_several_samplings_are_paired_by_name_or_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_was_asked_or_judged_otherwise_is_refused_by_name(
-    changes: dict[str, Any], said: str, tmp_path: Path
+    changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     right = {"dynamic": [[True]] * 4}
     a = evaluation(tmp_path / "a", right)
     b = evaluation(tmp_path / "b", right, **changes)
-    with pytest.raises(ValueError, match=f"^{said}"):
+    with pytest.raises(ValueError, match=f"^{message}"):
         compare_evaluations(a, b)
 
 

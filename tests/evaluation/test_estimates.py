@@ -62,7 +62,7 @@ def test_the_interval_of_differences_contains_their_mean() -> None:
     assert low < 0.3 < high
 
 
-def test_a_bootstrap_never_divides_by_nothing() -> None:
+def test_a_bootstrap_never_divides_by_zero() -> None:
     low, high = ratio_interval([0, 0, 0, 6], [0, 0, 0, 2])
     assert low == high == 3
 

@@ -99,7 +99,7 @@ def test_a_model_is_measured_and_everything_is_written(tmp_path: Path) -> None:
     assert {"config.json", "environment.json", "speed.json"} <= {p.name for p in run.iterdir()}
 
 
-def test_every_variation_is_measured_like_the_base_where_it_says_nothing(tmp_path: Path) -> None:
+def test_a_variation_has_the_settings_of_the_base_that_it_does_not_change(tmp_path: Path) -> None:
     evaluation = measure(tmp_path, *TWO, "samples=2")
     assert list(evaluation.summaries) == ["static", "greedy"]
     greedy = [r["text"] for r in lines(tmp_path / "run" / RESPONSES) if r["variation"] == "greedy"]
@@ -118,7 +118,7 @@ def test_the_same_seed_gives_the_same_summary(tmp_path: Path) -> None:
     assert first == again != other
 
 
-def test_in_memory_and_in_a_run_directory_it_is_the_same(tmp_path: Path) -> None:
+def test_evaluations_in_memory_and_in_a_run_directory_are_equal(tmp_path: Path) -> None:
     summary = only(measure(tmp_path, "samples=2", "sampling.max_tokens=5"))
     llm = LLM(tmp_path / "checkpoint")
     problems = [
@@ -190,8 +190,8 @@ def test_what_is_refused_leaves_no_directory_behind(tmp_path: Path) -> None:
         "sampling.max_tokens=500": "max_tokens",
         "sampling.guidance=1": "guidance",
     }
-    for word, said in refused.items():
-        with pytest.raises(ValueError, match=said):
+    for word, message in refused.items():
+        with pytest.raises(ValueError, match=message):
             measure(tmp_path, word)
         assert not (tmp_path / "run").exists()
 

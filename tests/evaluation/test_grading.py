@@ -1,7 +1,6 @@
-"""What is refused when responses are judged again, and what a grading says of its grader."""
+"""Errors of grading responses again, and the record that a grading keeps of its grader."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from tests.evaluation.test_evaluate import measure, words
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
+from unmask.evaluation import grading
 from unmask.evaluation.grading import digest, grade_run, rescore
 from unmask.json_files import read_objects
 from unmask.rewards.answers import answer_from_response
@@ -16,7 +16,7 @@ from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Score
 
 
-def test_a_grading_says_what_judged_and_what_the_answer_was(tmp_path: Path) -> None:
+def test_a_grading_records_the_grader_and_the_answers(tmp_path: Path) -> None:
     measure(tmp_path)
     run = tmp_path / "run"
     grader = json.loads((run / "gradings/1/grader.json").read_text())
@@ -30,7 +30,10 @@ def test_a_grading_says_what_judged_and_what_the_answer_was(tmp_path: Path) -> N
 def test_a_package_that_is_not_installed_has_no_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "reasoning_gym", None)  # as without the extra `puzzles`
+    def version(package: str) -> str | None:  # as without the extra `puzzles`
+        return None if package == "reasoning-gym" else "1"
+
+    monkeypatch.setattr(grading, "package_version", version)
     measure(tmp_path)
     grader = json.loads((tmp_path / "run/gradings/1/grader.json").read_text())
     assert {"unmask", "latex2sympy2_extended", "sympy"} == set(grader["versions"])

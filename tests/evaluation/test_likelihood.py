@@ -62,16 +62,16 @@ def test_it_is_the_definition_for_other_conventions(family: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("num_slots", "num_views"), [(6, 9), (6, 62), (40, 7), (9, 1)])
-def test_drawn_masks_hide_as_many_as_they_weigh(num_slots: int, num_views: int) -> None:
-    hidden, weight = masks_of_block(num_slots, num_views, torch.Generator().manual_seed(0))
-    assert hidden.shape == weight.shape == (num_views, num_slots)
+@pytest.mark.parametrize(("length", "num_views"), [(6, 9), (6, 62), (40, 7), (9, 1)])
+def test_drawn_masks_hide_as_many_as_they_weigh(length: int, num_views: int) -> None:
+    hidden, weight = masks_of_block(length, num_views, torch.Generator().manual_seed(0))
+    assert hidden.shape == weight.shape == (num_views, length)
     counts = hidden.sum(-1)
-    assert counts.min() >= 1 and counts.max() <= num_slots
+    assert counts.min() >= 1 and counts.max() <= length
     # l slots of weight L / (l N) each: every view weighs L / N.
-    assert (hidden * weight).sum(-1).tolist() == pytest.approx([num_slots / num_views] * num_views)
-    if num_views >= num_slots:
-        assert counts.unique().numel() == num_slots  # no count is left to chance
+    assert (hidden * weight).sum(-1).tolist() == pytest.approx([length / num_views] * num_views)
+    if num_views >= length:
+        assert counts.unique().numel() == length  # no count is left to chance
 
 
 def test_drawn_masks_estimate_the_bound_without_bias() -> None:

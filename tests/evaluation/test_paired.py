@@ -46,7 +46,7 @@ def test_many_problems_are_permuted_by_draws_near_the_exact_value() -> None:
     assert 0 < permutation_test([1.0] * 60) < 1e-3
 
 
-def test_under_no_difference_it_is_small_as_often_as_it_says() -> None:
+def test_small_p_values_are_as_rare_as_stated_where_there_is_no_difference() -> None:
     generator = random.Random(0)
     values = [
         permutation_test([generator.choice((-1, -0.5, 0, 0.5, 1)) for _ in range(10)])

@@ -40,7 +40,9 @@ def test_every_sampling_asks_every_problem_as_often_with_the_same_seeds() -> Non
     assert [ask.sampling for ask in planned[:6]] == params
 
 
-def test_only_what_is_missing_is_written_and_half_a_line_is_nothing(tmp_path: Path) -> None:
+def test_only_missing_responses_are_written_and_an_unfinished_line_is_missing(
+    tmp_path: Path,
+) -> None:
     llm, run = LLM(toy_checkpoint(tmp_path / "model")), RunDirectory(tmp_path)
     write_missing(run, llm, asks()[:4])
     path = tmp_path / "trajectories.jsonl"

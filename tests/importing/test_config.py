@@ -1,4 +1,4 @@
-"""A dLLM-RL file becomes a configuration that runs as it says, or is refused with all that differs."""
+"""A dLLM-RL file becomes a configuration that runs alike, or is refused with all that differs."""
 
 import copy
 import json
@@ -136,7 +136,7 @@ def test_every_key_is_a_line_or_in_the_summary() -> None:
             assert f"# {name}" in text or any(name in line for line in summary), name
 
 
-def test_what_has_no_effect_is_summed_up_by_reason() -> None:
+def test_keys_without_effect_are_summed_up_by_reason() -> None:
     _, summary = translate(edited(rl_table(), optimizer__name="adamw"))
     groups = dict(line.split(": ") for line in summary)
     assert "wandb.entity" in groups["no effect on results"]
@@ -246,7 +246,7 @@ def test_blocks_of_training_are_a_multiple_or_refused() -> None:
         ("training__eps", [0.1, 0.2]),
     ],
 )
-def test_what_would_train_something_else_is_refused(name: str, value: Any) -> None:
+def test_values_that_would_train_differently_are_refused(name: str, value: Any) -> None:
     (loss,) = losses(edited(rl_table(), **{name: value}))
     assert loss.startswith(name.replace("__", "."))
 
@@ -396,7 +396,9 @@ def test_the_evaluation_of_a_run_can_be_imported_alone() -> None:
         ({"remasking_strategy": "low_confidence_dynamic", "dynamic_threshold": 0.8}, "dynamic"),
     ],
 )
-def test_what_ranks_the_slots_is_the_strategy(changes: dict[str, Any], expected: str) -> None:
+def test_the_target_that_ranks_positions_is_the_strategy(
+    changes: dict[str, Any], expected: str
+) -> None:
     lines = lines_of(edited(EVAL, rollout={**EVAL["rollout"], **changes}))
     assert (lines["sampling.strategy"], lines["sampling.preset"]) == (expected, "llada_official")
     assert (lines["sampling.temperature"], lines["sampling.max_tokens"]) == (0.1, 512)

@@ -93,7 +93,7 @@ def test_keys_that_no_record_holds_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ([], "holds no response"),
         ([3], "item 1: expected an object, found int"),
@@ -110,8 +110,8 @@ def test_keys_that_no_record_holds_are_named(tmp_path: Path) -> None:
         ([{"prompt": "a", "response": 3}], "prompt and response must be strings"),
     ],
 )
-def test_what_is_not_of_the_form_is_named(value: Any, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"rollouts.json.*{said}"):
+def test_records_of_another_form_are_refused(value: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"rollouts.json.*{message}"):
         records_of_file(write(tmp_path, value))
 
 
@@ -119,7 +119,7 @@ def test_yaml_is_a_table_and_runs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("a:\n  b: [1, 2]\n")
     assert read_yaml(path) == {"a": {"b": [1, 2]}}
-    for text, said in (
+    for text, message in (
         ("a: !!python/object/apply:os.getcwd []", "not valid YAML: could not determine"),
         ("a: b: c", "not valid YAML"),
         ("- 1", "expected a table of sections, found list"),
@@ -133,7 +133,7 @@ def test_yaml_is_a_table_and_runs_nothing(tmp_path: Path) -> None:
         ("a: " + "9" * 5000, "not valid YAML: Exceeds the limit"),
     ):
         path.write_text(text)
-        with pytest.raises(ValueError, match=f"a.yaml: {said}"):
+        with pytest.raises(ValueError, match=f"a.yaml: {message}"):
             read_yaml(path)
     path.write_bytes(BOM_UTF8 + b"a: 1")
     assert read_yaml(path) == {"a": 1}

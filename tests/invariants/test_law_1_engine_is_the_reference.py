@@ -30,8 +30,6 @@ from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
-from unmask.models.cpu.prepacked_linear import packed_twin
-from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Strategy, Trajectory
 
@@ -123,20 +121,6 @@ def test_trajectories_of_near_ties_in_company() -> None:
     ]
     assert {params.confidence for _, params in asks} == {"raw", "filtered"}
     assert_same(by_engine(model, asks), [by_reference(model, ask) for ask in asks])
-
-
-@pytest.mark.parametrize("kind", ["blocks", "canvas"])
-def test_trajectories_with_prepacked_weights(kind: str) -> None:
-    model = model_of(kind, torch.float32)
-    try:
-        twin = packed_twin(model)
-    except ValueError as error:
-        pytest.skip(str(error))
-    if inexact(twin):
-        pytest.skip("no row tile keeps the bits of prepacked products on this processor")
-    asks = sharing_asks(6, 4, model)
-    packed = by_engine(model, asks, EngineParams(packs_weights=True))
-    assert_same(packed, [by_reference(twin, ask) for ask in asks])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

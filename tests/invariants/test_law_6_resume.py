@@ -31,7 +31,7 @@ def short_sft(place: Path, name: str, *words: str, steps: int = STEPS) -> Path:
 
 
 def interrupt(train: Run, place: Path, name: str, how: str, *words: str) -> str:
-    """Break a run by its reward, and return what it said."""
+    """Break a run by its reward, and return its error output."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, how)
         start_counting()
@@ -83,7 +83,7 @@ def test_an_sft_run_that_is_preempted_is_the_run_that_is_not(dtype: str, tmp_pat
     assert left_behind(short_sft(tmp_path, "parts", word)) == whole
 
 
-def test_what_was_kept_is_said(tmp_path: Path) -> None:
+def test_the_error_names_the_kept_step(tmp_path: Path) -> None:
     assert "is kept" not in interrupt(short_rl, tmp_path, "run", "raise:1")
     said = interrupt(short_rl, tmp_path, "run", "raise:20")
     assert said.startswith("task.reward = 'tests.trainers.breaking:reward' raised KeyError(")

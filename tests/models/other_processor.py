@@ -1,4 +1,4 @@
-"""Products as another processor makes them: a stand-in for `F.linear` whose trials are its own."""
+"""Products as another processor makes them: a replacement for `F.linear` with separate trials."""
 
 from collections.abc import Callable
 from functools import cache
@@ -25,6 +25,6 @@ def other_below(rows: int, terms: int = 192) -> Callable[..., Tensor]:
 
 
 def multiply_by(linear: Callable[..., Tensor], patch: pytest.MonkeyPatch) -> None:
-    """Let all models multiply by `linear` until the test ends, and forget the trials made before."""
+    """Replace `F.linear` until the test ends, and clear the cached trials."""
     patch.setattr(F, "linear", linear)
     patch.setattr(row_tile, "tried_tile", cache(row_tile.tried_tile.__wrapped__))

@@ -1,4 +1,4 @@
-"""Structures of packs, and in plain words who sees whom in them."""
+"""Structures of packs, and their attention mask by a rule for single pairs."""
 
 import torch
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ def packs(draw: st.DrawFn) -> list[Token]:
 
 
 def may_see(query: Token, key: Token) -> bool:
-    """Say in plain words what `sees` says in tensors."""
+    """Return, for one pair of tokens, the rule that `sees` computes in tensors."""
     document, block, copy, prefix = query
     key_document, key_block, key_copy, _ = key
     if key_document == document and key_block == block:
@@ -36,5 +36,5 @@ def may_see(query: Token, key: Token) -> bool:
 
 
 def allowed_pairs(pack: list[Token]) -> Tensor:
-    """Return `(T, T)` who may see whom."""
+    """Return the mask `(T, T)` of a pack."""
     return torch.tensor([[may_see(query, key) for key in pack] for query in pack])

@@ -109,8 +109,8 @@ def test_planned_rows_are_softmax_attention_within_each_row(
         torch.testing.assert_close(mixed[here], expected)
 
 
-def test_rows_that_see_nothing_see_themselves() -> None:
-    """1.6 of the survey: a pad row that sees nothing is NaN, and spreads."""
+def test_rows_without_keys_attend_to_themselves() -> None:
+    """A padding row without any key would be NaN, which spreads to other rows."""
     allowed = torch.zeros(2, 5, 5, dtype=torch.bool)
     allowed[1] = True
     q, k, v = random_heads(16, 4, 2)

@@ -1,4 +1,4 @@
-"""Conventions follow from the spec, whatever heads a model has."""
+"""Conventions follow from the spec, for any heads."""
 
 from dataclasses import replace
 

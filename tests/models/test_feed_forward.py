@@ -1,4 +1,4 @@
-"""The gated feed-forward is its formula, and every token is alone in it."""
+"""The gated feed-forward is its formula, and tokens do not affect each other."""
 
 import torch
 
@@ -14,6 +14,6 @@ def test_it_is_its_formula() -> None:
 
 
 @torch.no_grad()
-def test_a_token_does_not_depend_on_its_company() -> None:
+def test_a_token_does_not_depend_on_other_tokens() -> None:
     ffn, x = FeedForward(32, 48), torch.randn(48, 32)
     assert ffn(x)[16:32].equal(ffn(x[16:32]))

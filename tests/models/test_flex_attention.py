@@ -30,7 +30,7 @@ ALL = [
 
 
 def planned(structure: Tensor, tile: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pairs `(T, T)` that the kernel lets see each other, and the tiles it asks in and does not."""
+    """Return the visible pairs `(T, T)` of a block mask, and the tiles with and without a mask function."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flex_attention, "TILE", tile)
         mask = plan_flex(structure).mask
@@ -103,7 +103,7 @@ def long_structure(num_documents: int, num_blocks: int) -> Tensor:
     ).T.contiguous()
 
 
-def test_few_tiles_are_visited_in_vain_and_few_are_asked() -> None:
+def test_few_visited_tiles_are_fully_masked_and_few_need_the_mask_function() -> None:
     structure = long_structure(3, 80)
     tile = 16
     _, asks, full = planned(structure, tile)

@@ -70,7 +70,7 @@ def assert_close(actual: Tensor, expected: Tensor) -> None:
 
 
 def allowed_keys(recorded: dict[str, Tensor]) -> Tensor | None:
-    """Return who sees whom: the recorded mask, all but padding keys, or `None` for the family's own."""
+    """Return the attention mask: the recorded one, all but padding keys, or `None` for the family's own."""
     if "allowed_mask" in recorded:
         return recorded["allowed_mask"][:, 0]
     if "attention_mask" not in recorded:
@@ -145,7 +145,7 @@ def test_cached_block_decode(case: tuple[Model, Case, dict[str, Tensor]]) -> Non
 @pytest.mark.parametrize("case", cases("cached"), indirect=True)
 @torch.no_grad()
 def test_block_decode_of_a_recording_cut_short(case: tuple[Model, Case, dict[str, Tensor]]) -> None:
-    """What is cut off inside the last block changes no block before it."""
+    """Tokens missing from the last block change no earlier block."""
     model, settings, recorded = case
     block, start = settings["settings"]["block_size"], settings["settings"]["n_prefill"]
     clean, noisy = recorded["clean_ids"][:, :-1], recorded["noisy_ids"][:, :-1]
@@ -183,7 +183,7 @@ def published_loss(logits: Tensor, recorded: dict[str, Tensor], kind: str) -> Te
 
 
 def leave_experts_out_of_the_gradient(model: Model) -> None:
-    """Let no gradient through experts and their weights; what every token passes still has one.
+    """Stop the gradient of experts and their weights; the shared parts keep theirs.
 
     The published LLaDA2 code runs its experts under `no_grad` outside training mode, where the
     gradient was recorded. That ours flows through them is held by `test_moe.py`.
@@ -223,7 +223,7 @@ PACKS = [
 
 @pytest.mark.parametrize(("family", "name"), PACKS)
 @torch.no_grad()
-def test_structure_says_the_published_masks(family: str, name: str) -> None:
+def test_the_structure_gives_the_published_masks(family: str, name: str) -> None:
     """Four integers per token and `sees` are the published mask, and a pack under them its logits."""
     model = golden_model(family)
     tensors = load_file(GOLDEN / family / "expected.safetensors")

@@ -39,7 +39,7 @@ def of_family(name: str, dtype: torch.dtype = torch.float64) -> Model:
 
 
 def adapt(model: Model, targets: Sequence[str] = ("all",), rank: int = 3) -> Model:
-    """Put adapters on a model that change what it says."""
+    """Return the model with adapters that change its outputs."""
     add_lora(model, LoRAParams(rank, 1.5 * rank, tuple(targets)))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_gradients_are_those_of_the_merged_model_by_the_chain_rule(family: str) 
 
 
 @pytest.mark.parametrize("family", NAMES)
-def test_a_merged_model_says_the_same_and_leaves_the_adapted_one_alone(family: str) -> None:
+def test_a_merged_model_has_the_same_outputs_and_the_adapted_one_is_unchanged(family: str) -> None:
     model = adapt(of_family(family), everything(family))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     says = model.logits(tokens(model))
@@ -163,7 +163,7 @@ def test_an_export_holds_merged_weights_under_the_old_names(tmp_path: Path) -> N
     assert again.spec == model.spec
 
 
-def test_adapters_are_off_inside_and_as_before_outside_whatever_happens() -> None:
+def test_adapters_are_off_inside_the_context_and_restored_after_it() -> None:
     model = adapt(toy_model())
     ids, plain = tokens(model), toy_model()
     on = model.logits(ids)

@@ -108,7 +108,7 @@ def test_gradients_are_those_of_the_loop(spec: MoESpec) -> None:
 @every_kind
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.no_grad()
-def test_the_bits_of_a_token_do_not_depend_on_its_company(
+def test_the_bits_of_a_token_do_not_depend_on_other_tokens(
     spec: MoESpec, dtype: torch.dtype
 ) -> None:
     """In packs of whole tiles, as the model pads them: other tokens, other places, other counts."""

@@ -1,4 +1,4 @@
-"""The tile of rows is found by trial, whatever the library that multiplies."""
+"""The row tile is measured, for any library of matrix products."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_a_model_gets_the_largest_tile_of_its_widths(monkeypatch: pytest.MonkeyP
     assert row_tile(products(toy_model(ffn_width=192))) == 16
 
 
-def test_what_has_no_tile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_without_a_tile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     multiply_by(other_below(512, 64), monkeypatch)
     model = toy_model()
     assert inexact(model) == ["64 x 32 in float32"]

@@ -1,4 +1,4 @@
-"""What a spec refuses to guess."""
+"""Values that a spec does not guess."""
 
 import pytest
 

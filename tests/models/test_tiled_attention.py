@@ -1,4 +1,4 @@
-"""A plan is the dense mask it stands for, whatever the pack and wherever it is cut."""
+"""A plan equals its dense mask for every pack and every cut into tiles."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_a_planned_pack_is_its_dense_mask(pack: list[Token], query_rows: int) ->
 
 
 def test_a_prefix_laid_out_once_is_a_prefix_repeated() -> None:
-    """Two documents on one prompt see what two documents with a prompt each see."""
+    """Two documents on one prompt have the outputs of two documents with a prompt each."""
     prompt = [(0, 0, 0, -1)] * 2 + [(0, 1, 0, -1)] * 2
     shared = prompt + [(d, 2, copy, 0) for d in (1, 2) for copy in (0, 0, 1, 1)]
     own = [(d, block, 0, -1) for d in (0, 1) for block in (0, 0, 1, 1)]
@@ -51,7 +51,7 @@ def test_a_prefix_laid_out_once_is_a_prefix_repeated() -> None:
     torch.testing.assert_close(together[8:], apart[12:])
 
 
-def test_long_documents_do_not_pay_for_keys_nobody_sees() -> None:
+def test_long_documents_do_not_gather_keys_without_a_query() -> None:
     """One clean copy of 100 blocks and a noisy copy of each: the dense mask would be 800 x 800."""
     clean = [(0, block, 0, -1) for block in range(100) for _ in range(4)]
     noisy = [(0, block, block + 1, -1) for block in range(100) for _ in range(4)]

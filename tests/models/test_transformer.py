@@ -1,4 +1,4 @@
-"""The one root module: what its arguments mean, and what must not change its numbers."""
+"""The root module: the meaning of its arguments, and changes that its outputs do not depend on."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def random_ids(*shape: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_rows_of_a_batch_are_alone() -> None:
+def test_rows_of_a_batch_are_independent() -> None:
     model, ids = toy_model(), random_ids(3, 13)
     together = model.logits(ids)
     for row in range(3):
@@ -32,7 +32,7 @@ def test_arguments_of_logits_broadcast() -> None:
 
 
 @torch.no_grad()
-def test_a_row_that_sees_nothing_is_finite() -> None:
+def test_a_row_without_keys_is_finite() -> None:
     allowed = torch.zeros(1, 10, 10, dtype=torch.bool)
     assert toy_model().logits(random_ids(1, 10), allowed=allowed).isfinite().all()
 

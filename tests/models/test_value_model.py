@@ -18,7 +18,7 @@ from unmask.models.heads import Targets
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
-from unmask.models.value_model import ActorCritic, ValueModel, critic_beside
+from unmask.models.value_model import ActorCritic, ValueModel, critic_on_frozen_policy
 from unmask.trainers.master_weights import MasterWeights
 
 TOKENS = torch.arange(2, 18)
@@ -64,7 +64,7 @@ def test_on_disk_it_is_the_backbone_and_one_more_tensor(is_tied: bool, tmp_path:
     assert policy.keys() - critic.keys() == (set() if is_tied else {"lm_head.weight"})
 
 
-def test_a_tied_head_that_a_policy_holds_twice_is_left_there(tmp_path: Path) -> None:
+def test_a_tied_head_that_a_policy_stores_twice_is_not_loaded(tmp_path: Path) -> None:
     save_model(toy_model(), tmp_path / "policy")  # both matrices on disk
     config = tmp_path / "policy" / "config.json"
     config.write_text(
@@ -118,7 +118,7 @@ def test_a_policy_is_not_taken_for_a_critic_nor_a_critic_for_a_policy(tmp_path: 
         load_model(tmp_path / "critic")
 
 
-def test_a_torn_checkpoint_is_named_all_the_same(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_named(tmp_path: Path) -> None:
     save_model(toy_model(num_layers=1), tmp_path / "small")
     save_model(toy_model(), tmp_path / "large")
     small = (tmp_path / "small" / "model.safetensors").read_bytes()
@@ -127,7 +127,7 @@ def test_a_torn_checkpoint_is_named_all_the_same(tmp_path: Path) -> None:
         load_value_model(tmp_path / "large")
 
 
-def test_two_heads_say_what_a_policy_and_a_critic_say() -> None:
+def test_two_heads_give_the_outputs_of_a_policy_and_of_a_critic() -> None:
     policy = toy_model(dtype=torch.float64)
     both = ActorCritic(policy)
     torch.nn.init.normal_(both.value_head.weight)
@@ -142,7 +142,7 @@ def test_two_heads_say_what_a_policy_and_a_critic_say() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_fresh_second_head_says_nothing_and_copies_nothing(dtype: torch.dtype) -> None:
+def test_a_fresh_second_head_gives_zero_and_copies_no_weight(dtype: torch.dtype) -> None:
     policy = toy_model(dtype=dtype)
     both = ActorCritic(policy)
     assert not both.value_head.weight.any() and both.value_head.weight.dtype == dtype
@@ -151,13 +151,13 @@ def test_a_fresh_second_head_says_nothing_and_copies_nothing(dtype: torch.dtype)
 
 
 @pytest.mark.parametrize("family", ["sdar", "llada2"])
-def test_a_critic_beside_a_frozen_policy_holds_no_weight_of_its_own(family: str) -> None:
+def test_a_critic_on_a_frozen_policy_has_no_weights_of_its_own(family: str) -> None:
     policy = family_model(family)
     untouched = hidden_states(policy)
     add_lora(policy, LoRAParams(2, 4))
     for adapter in adapters(policy).values():
         torch.nn.init.normal_(adapter.lora_b)
-    critic = critic_beside(policy)
+    critic = critic_on_frozen_policy(policy)
     assert torch.equal(hidden_states(critic), untouched)  # the policy's adapters are not its own
     assert not torch.equal(hidden_states(policy), untouched)
     held = {p.data_ptr() for p in policy.parameters()}

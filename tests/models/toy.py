@@ -26,7 +26,7 @@ def toy_model(**changes: Any) -> Model:
     return tests.toy.toy_model(**(CHANGES | changes))
 
 
-# What tells the smallest model of a family from SDAR's, with each of its conventions in use.
+# Differences of a family's smallest model from SDAR's, with each of its conventions in use.
 FULL = {"attention": "full", "block_size": 32, "head_width": 8}
 QWEN2 = {"head_width": 8, "has_qkv_bias": True, "has_qk_norm": False, "is_shifted": True}
 SOFTMAX = MoESpec(layers=(0, 2), num_experts=6, num_active=3, width=24)

@@ -16,7 +16,7 @@ LENGTH = 16
 
 
 def by_loops(reduction: str) -> float:
-    """Average the losses as the docstring of `reduce` says, without tensors."""
+    """Average the losses as in the docstring of `reduce`, without tensors."""
     views = list(chain.from_iterable(LOSSES))
     match reduction:
         case "tokens":

@@ -1,4 +1,4 @@
-"""What cannot be learnt from is refused by name."""
+"""Trajectories and rewards that cannot be trained on are refused by name."""
 
 from dataclasses import replace
 from math import inf, nan

@@ -94,7 +94,7 @@ def test_only_names_of_our_own_making_are_leftovers(tmp_path: Path) -> None:
     assert names(tmp_path) == sorted((*theirs, "step-000002"))
 
 
-def test_there_may_be_nothing_to_clean(tmp_path: Path) -> None:
+def test_a_directory_without_leftovers_stays_as_it_is(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "absent")
     assert names(tmp_path) == []
 

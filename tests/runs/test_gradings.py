@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.runs.past_runs import trajectory, write_lines
-from unmask.runs.gradings import gradings, judged, key_of, read_verdicts
+from unmask.runs.gradings import gradings, key_of, read_verdicts, with_verdict
 
 
 def verdict(problem: int, reward: float) -> dict[str, Any]:
@@ -35,6 +35,6 @@ def test_a_verdict_is_laid_over_its_response_alone(tmp_path: Path) -> None:
     other = {**mine, "problem": 4}
     training = trajectory(reward=0.25)
     assert key_of(mine) == ("a", 3, 1)
-    assert judged(mine, verdicts) == {**mine, "reward": 0.5, "parts": {"p": 2}}
-    assert judged(other, verdicts) is other
-    assert judged(training, verdicts) is training
+    assert with_verdict(mine, verdicts) == {**mine, "reward": 0.5, "parts": {"p": 2}}
+    assert with_verdict(other, verdicts) is other
+    assert with_verdict(training, verdicts) is training

@@ -43,7 +43,7 @@ def test_lines_are_written_and_steps_rise(tmp_path: Path) -> None:
     assert lines == [{"step": 1, "loss": 0.5}, {"step": 3, "loss": None}]
 
 
-def test_a_run_goes_on_after_its_last_step(tmp_path: Path) -> None:
+def test_steps_continue_after_the_last_step_of_the_file(tmp_path: Path) -> None:
     write_lines(tmp_path / "metrics.jsonl", [{"step": 4}])
     metrics = open_metrics(RunDirectory(tmp_path), config(tmp_path))
     with pytest.raises(AssertionError):
@@ -52,7 +52,7 @@ def test_a_run_goes_on_after_its_last_step(tmp_path: Path) -> None:
     assert steps(tmp_path / "metrics.jsonl") == [4, 5]
 
 
-def test_cut_back_drops_what_came_after_a_step_and_half_lines(tmp_path: Path) -> None:
+def test_cut_back_removes_lines_after_a_step_and_unfinished_lines(tmp_path: Path) -> None:
     write_lines(tmp_path / "metrics.jsonl", [{"step": s} for s in (1, 2, 3, 4)])
     write_lines(
         tmp_path / "trajectories.jsonl", [{"step": s, "text": "ä"} for s in (1, 1, 2, 2, 3)]

@@ -9,7 +9,6 @@ from tests.runs.past_runs import START, past_run
 from tests.viewer.toy_run import record, write_lines, write_run
 from unmask.runs import read
 from unmask.runs.read import (
-    Record,
     check_run,
     find_runs,
     is_number,
@@ -23,10 +22,6 @@ LINES = [
     {"step": 1, "reward": 0.5, "eval_accuracy": 0.25, "update_wall_s": 2.0, "update_cpu_s": 9.0},
     {"step": 2, "reward": None, "update_wall_s": 1.5, "rollout_wall_s": 0.5},
 ]
-
-
-def every(record: Record) -> bool:
-    return True
 
 
 def test_last_value_of_every_metric(tmp_path: Path) -> None:
@@ -156,19 +151,18 @@ def test_tail_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     write_lines(path, [record(step) for step in range(1, 21)])
     size = path.stat().st_size
     monkeypatch.setattr(read, "TAIL_BYTES", size // 4)
-    steps = [found["step"] for found in read_tail(path, every)]
+    steps = [found["step"] for found in read_tail(path)]
     assert steps == [17, 18, 19, 20] or steps == [16, 17, 18, 19, 20]
-    assert read_tail(path, lambda found: found["step"] == 20)[0]["step"] == 20
-    assert read_tail(tmp_path / "none", every) == []
+    assert read_tail(tmp_path / "none") == []
 
 
 def test_spread_reaches_from_the_first_to_the_end(tmp_path: Path) -> None:
     path = tmp_path / "trajectories.jsonl"
     write_lines(path, [record(step) for step in range(1, 101)])
-    steps = [found["step"] for found in read_spread(path, 10, every)]
+    steps = [found["step"] for found in read_spread(path, 10)]
     assert steps[0] == 1 and steps[-1] > 85
     assert len(steps) == len(set(steps)) == 10
-    assert read_spread(tmp_path / "none", 10, every) == []
+    assert read_spread(tmp_path / "none", 10) == []
 
 
 def test_spread_of_a_short_file_is_the_file(tmp_path: Path) -> None:
@@ -176,4 +170,4 @@ def test_spread_of_a_short_file_is_the_file(tmp_path: Path) -> None:
     write_lines(path, [record(1), record(2)])
     with path.open("a") as file:
         file.write(json.dumps(record(3))[:50])
-    assert [found["step"] for found in read_spread(path, 24, every)] == [1, 2]
+    assert [found["step"] for found in read_spread(path, 24)] == [1, 2]

@@ -1,4 +1,4 @@
-"""A run that a signal ended says which signal, and what is kept."""
+"""The error of a run that a signal ended names the signal and the kept step."""
 
 import signal
 
@@ -11,7 +11,7 @@ def test_it_names_the_signal_and_the_step_that_is_kept() -> None:
     assert (stopped.signal_number, stopped.step) == (15, 7)
 
 
-def test_it_promises_nothing_when_no_step_is_kept() -> None:
+def test_the_message_names_no_step_when_none_is_kept() -> None:
     assert str(Stopped(signal.SIGINT, 0)) == "stopped by SIGINT; no step is kept yet"
 
 

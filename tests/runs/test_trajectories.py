@@ -1,4 +1,4 @@
-"""A record is plain JSON and says everything about a response but the reference answer."""
+"""A record is plain JSON and holds everything about a response except the reference answer."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A reward that breaks a run when the environment says so: `BREAK=raise:25` breaks the 25th call."""
+"""A reward that breaks a run where an environment variable asks for it: `BREAK=raise:25` breaks the 25th call."""
 
 import os
 import signal

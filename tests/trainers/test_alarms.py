@@ -1,4 +1,4 @@
-"""Alarms ring beyond their bounds, are logged at every step and said once."""
+"""Alarms ring beyond their bounds, are logged at every step and printed once."""
 
 import pytest
 import torch
@@ -7,7 +7,9 @@ from unmask.configs.alarm import AlarmConfig
 from unmask.trainers.alarms import Alarms
 
 
-def test_a_gap_beyond_rounding_rings_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gap_beyond_rounding_rings_and_is_printed_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     alarms = Alarms(AlarmConfig(), torch.float32)
     quiet = alarms.check(1, {"logprob_gap_max": 1e-6, "groups_kept": 0.5})
     assert quiet == {

@@ -63,6 +63,7 @@ def begin(place: Path, *words: str) -> Work:
     source = Shuffled(range(len(VIEWS)), config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     run = open_run(config, resume=True)
+    run.close()  # a test opens the run again while its first work still exists
     start = Start(config, True, llm, build_task(config.task))
     return Work(Checkpointer(run, start, source, learner), llm, learner, source)
 
@@ -223,9 +224,9 @@ def test_nothing_learnt_is_a_state_too(tmp_path: Path) -> None:
     assert steps(tmp_path) == [1, 2]
 
 
-def test_an_error_keeps_the_last_complete_step_and_says_so(tmp_path: Path) -> None:
+def test_an_error_keeps_and_names_the_last_complete_step(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=0")
-    with pytest.raises(RuntimeError) as it, work.checkpointer:
+    with pytest.raises(RuntimeError) as it, work.checkpointer.guard():
         work.step()
         work.step()
         raise RuntimeError("in the rollout")
@@ -238,7 +239,7 @@ def test_an_error_keeps_the_last_complete_step_and_says_so(tmp_path: Path) -> No
 
 def test_an_error_after_an_update_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=2")
-    with pytest.raises(RuntimeError) as it, work.checkpointer:
+    with pytest.raises(RuntimeError) as it, work.checkpointer.guard():
         for _ in range(3):
             work.step()
         work.update()
@@ -249,7 +250,7 @@ def test_an_error_after_an_update_leaves_the_checkpoint_before(tmp_path: Path) -
 
 def test_an_error_in_the_first_step_has_nothing_to_keep(tmp_path: Path) -> None:
     work = begin(tmp_path)
-    with pytest.raises(RuntimeError) as it, work.checkpointer:
+    with pytest.raises(RuntimeError) as it, work.checkpointer.guard():
         raise RuntimeError("at once")
     assert not hasattr(it.value, "__notes__")
     assert steps(tmp_path) == []
@@ -260,7 +261,7 @@ def test_a_signal_between_updates_stops_at_once_with_the_last_step(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     work = begin(tmp_path, "save_every=0")
-    with pytest.raises(Stopped) as it, work.checkpointer:
+    with pytest.raises(Stopped) as it, work.checkpointer.guard():
         work.step()
         work.source.draw(2)  # the next step has begun: its rollout
         signal.raise_signal(number)
@@ -274,7 +275,7 @@ def test_a_signal_between_updates_stops_at_once_with_the_last_step(
 
 def test_a_signal_in_an_update_stops_after_the_step(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=0")
-    with pytest.raises(Stopped) as it, work.checkpointer:
+    with pytest.raises(Stopped) as it, work.checkpointer.guard():
         work.step()
         work.update()
         signal.raise_signal(signal.SIGTERM)
@@ -286,7 +287,7 @@ def test_a_signal_in_an_update_stops_after_the_step(tmp_path: Path) -> None:
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
-    with pytest.raises(Stopped) as it, work.checkpointer:
+    with pytest.raises(Stopped) as it, work.checkpointer.guard():
         work.step()
         work.update()
         signal.raise_signal(signal.SIGINT)
@@ -299,17 +300,20 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 def test_handlers_are_given_back_whatever_happens(tmp_path: Path) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     work = begin(tmp_path)
-    with work.checkpointer:
+    with work.checkpointer.guard():
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
-    with pytest.raises(Stopped), work.checkpointer:
+    with pytest.raises(Stopped), work.checkpointer.guard():
         signal.raise_signal(signal.SIGTERM)
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
-    with pytest.raises(OSError, match=r"step-000002: cannot be saved: ") as it, work.checkpointer:
+    with (
+        pytest.raises(OSError, match=r"step-000002: cannot be saved: ") as it,
+        work.checkpointer.guard(),
+    ):
         work.step()
         with full_disk():
             work.step()
@@ -317,10 +321,14 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     assert steps(tmp_path) == [1, 2]
 
 
-def test_a_disk_that_stays_full_is_said_once(tmp_path: Path) -> None:
+def test_a_disk_that_stays_full_is_reported_once(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
     work.step()
-    with full_disk(), pytest.raises(OSError, match="cannot be saved") as it, work.checkpointer:
+    with (
+        full_disk(),
+        pytest.raises(OSError, match="cannot be saved") as it,
+        work.checkpointer.guard(),
+    ):
         work.step()
     assert it.value.__notes__ == ["the state of step 1 is kept: go on by --resume"]
     assert steps(tmp_path) == [1]
@@ -331,11 +339,11 @@ def test_a_disk_that_stays_full_is_said_once(tmp_path: Path) -> None:
 def test_a_full_disk_hides_no_error_and_a_signal_does_not_hide_it(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=0")
     work.step()
-    with full_disk(), pytest.raises(RuntimeError) as it, work.checkpointer:
+    with full_disk(), pytest.raises(RuntimeError) as it, work.checkpointer.guard():
         raise RuntimeError("in the rollout")
     (note,) = it.value.__notes__
     assert "cannot be saved" in note
-    with full_disk(), pytest.raises(OSError, match="cannot be saved"), work.checkpointer:
+    with full_disk(), pytest.raises(OSError, match="cannot be saved"), work.checkpointer.guard():
         signal.raise_signal(signal.SIGTERM)
 
 

@@ -61,7 +61,7 @@ def test_a_run_with_a_critic_goes_on_to_the_bit(
     lines = whole["metrics"]
     assert len(lines) == 3
     assert all(line["value_loss"] > 0 for line in lines)
-    # The first critic says nothing; a critic that learns changes what the policy is told.
+    # The first critic has the value 0 everywhere; a critic that learns changes the advantages.
     assert lines[0]["value_explained_variance"] == pytest.approx(0)
     assert lines[0]["advantage_variance"] == lines[0]["advantage_variance_without_critic"]
     assert lines[2]["advantage_variance"] != lines[2]["advantage_variance_without_critic"]
@@ -99,7 +99,7 @@ def test_a_checkpoint_holds_what_is_trained_and_no_more(tmp_path: Path) -> None:
         assert {f.relative_to(last).as_posix() for f in last.rglob("*.safetensors")} == files
     last = last_checkpoint(tmp_path / "shared, adapters")
     trained = {name.partition("/")[2] for name in load_file(last / one)}
-    assert "value_head.weight" in trained  # in full, beside the adapters
+    assert "value_head.weight" in trained  # in full, in addition to the adapters
     assert all(".lora_" in name for name in trained - {"value_head.weight"})
 
 

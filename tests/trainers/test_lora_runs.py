@@ -206,10 +206,3 @@ def test_adapters_answer_and_are_measured_as_the_merged_model(tmp_path: Path) ->
     words += [f"task.train={tmp_path / 'questions.json'}", "sampling.max_tokens=8"]
     (summary,) = evaluate_model(load_config(EvalConfig, [], words)[0]).summaries.values()
     assert summary.n == 6
-
-
-@pytest.mark.parametrize("train", [short_rl, short_sft])
-def test_training_starts_from_whole_weights(train: Run, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^model\.adapter = there: training starts from whole"):
-        train(tmp_path, "run", "model.adapter=there")
-    assert not (tmp_path / "run").exists()

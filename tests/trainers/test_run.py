@@ -1,6 +1,7 @@
 """The run: what is opened, what a step leaves, and what an error leaves."""
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ from unmask.configs.sft import SFTConfig
 from unmask.data.shuffled import Shuffled
 from unmask.runs.clock import Clock
 from unmask.trainers.learner import Learner
-from unmask.trainers.run import Run
+from unmask.trainers.run import Run, open_training
 from unmask.trainers.start import prepare
 
 
-def run_of(config: SFTConfig, resume: bool = False) -> Run:
+def run_of(config: SFTConfig, resume: bool = False) -> AbstractContextManager[Run]:
     start = prepare(config, resume)
     source = Shuffled(range(len(supervised_views())), config.run.seed)
-    return Run(start, source, Learner(start.llm.model, config.optimizer))
+    return open_training(start, source, Learner(start.llm.model, config.optimizer))
 
 
 def test_a_step_is_evaluated_logged_recorded_and_saved(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run starts from: the last whole checkpoint, and never a damaged one."""
+"""A run starts from the last whole checkpoint, and never from a damaged one."""
 
 import shutil
 from collections.abc import Callable
@@ -100,7 +100,7 @@ def test_a_state_of_another_step_than_its_directory_is_refused(tmp_path: Path) -
         begin(tmp_path, "save_every=1")
 
 
-def test_a_copy_beside_the_checkpoints_is_none(tmp_path: Path) -> None:
+def test_a_copy_next_to_the_checkpoints_is_not_a_checkpoint(tmp_path: Path) -> None:
     begin(tmp_path, "save_every=1").step()
     (place,) = checkpoints(tmp_path / "run")
     shutil.copytree(place, place.with_name("step-000009-copy"))

@@ -26,7 +26,7 @@ from unmask.trainers.rollout_views import enlarge_blocks
 from unmask.trainers.value_targets import denoising_steps, spread_rewards
 
 
-def test_a_critic_that_says_nothing_leaves_the_advantage_as_it_was(tmp_path: Path) -> None:
+def test_values_of_0_leave_the_advantage_as_it_was(tmp_path: Path) -> None:
     model = toy_value_model()
     torch.nn.init.zeros_(model.value_head.weight)
     trajectories = written(False)
@@ -94,7 +94,7 @@ def test_steps_keep_the_order_of_reveals_whatever_the_trajectory(
     is_trained = views.target.any(0)
     assert torch.equal(steps > 0, is_trained)
     taken = torch.tensor(trajectory.step_map)
-    # No slot is put before one that was revealed earlier, and what is told apart was so in the views.
+    # No position precedes one that was revealed earlier; steps that differ also differ in the views.
     earlier = taken[is_trained][:, None] < taken[is_trained]
     assert not (earlier & (steps[is_trained][:, None] > steps[is_trained])).any()
     view = views.target.long().argmax(0)

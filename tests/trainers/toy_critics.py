@@ -102,7 +102,7 @@ def traced(step_map: tuple[int, ...], num_response: int | None = None) -> Trajec
 
 def full_checkpoint(place: Path) -> Path:
     """Write a random model with full attention that is unsure of everything."""
-    changes = FAMILY_CHANGES["llada"] | {"mask_id": 1}
+    changes: dict[str, Any] = FAMILY_CHANGES["llada"] | {"mask_id": 1}
     model = load_model(toy_checkpoint(place, family="llada", **changes))
     with torch.no_grad():
         model.head.projection.weight.mul_(0.02)

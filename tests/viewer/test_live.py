@@ -39,7 +39,7 @@ def test_drawing_takes_a_small_share_of_the_time(
         now += cost_s
 
     monkeypatch.setattr(live, "write_report", draw)
-    report = LiveReport(tmp_path, every_s=30.0, clock=lambda: now)
+    report = LiveReport(tmp_path, clock=lambda: now)
     while now < 1000.0:
         report.refresh()
         now += 1.0  # a step

@@ -114,6 +114,7 @@ def _gap(model: Model, written: Trajectory, expected: Trajectory, text: Tensor) 
         text: `(1, L)`, prompt and canvas of both before the decision.
     """
     params, step = written.sampling, first_difference(written, expected)
+    # (position, (step, token) of the engine, of the reference)
     differing = [(i, a, b) for i, a, b in _differing(written, expected) if step in (a[0], b[0])]
     if not differing:
         return inf

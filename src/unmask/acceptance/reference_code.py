@@ -87,7 +87,7 @@ def require_code(directory: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the published code runs on.
+    """The inputs of the published code.
 
     Attributes:
         directory: the checkpoint.

@@ -13,10 +13,10 @@ temporary directory and moves it into place.
 
 import shutil
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -29,19 +29,20 @@ from unmask.checkpoints.weights import (
     fill,
     read_headers,
     require_value_head,
-    stored_names,
     stored_tensors,
     write_tensors,
 )
 from unmask.models.families import family_named, family_of, imported_name
 from unmask.models.families.config_file import read_config, spec_of_config
 from unmask.models.families.family import Family, token_ids
-from unmask.models.families.json_keys import Keys, TokenIds, read_json, shortened, write_json
+from unmask.models.families.json_keys import Keys, TokenIds, read_optional, shortened, write_json
+from unmask.models.heads import ValueHead
 from unmask.models.lora import merge_lora
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
 from unmask.models.value_model import VALUE_HEAD, ValueModel
 
+M = TypeVar("M", Model, ValueModel)
 DType = torch.dtype | Literal["auto"] | None
 
 # Files that an export copies from its source, byte for byte.
@@ -94,26 +95,26 @@ def load_model(
     """
     directory = find_checkpoint(path_or_hub_id)
     spec = read_spec(directory, mask_id, block_size, family)
-    with torch.device("meta"):
-        model = Model(spec)
-    fill_from(model, directory, device, dtype)
-    return model
+    return load_built(lambda: Model(spec), directory, device, dtype)
 
 
-def fill_from(
-    model: Model | ValueModel,
+def load_built(
+    build: Callable[[], M],
     directory: Path,
     device: str | torch.device,
     dtype: DType,
     absent: Collection[str] = (),
-) -> None:
-    """Load the weights of a directory into a model on the meta device, except those in `absent`."""
+) -> M:
+    """Return a model, built on the meta device, with the weights of a directory except those in `absent`."""
+    with torch.device("meta"):
+        model = build()
     stored = read_headers(directory)
     check_tensors(model, stored, absent)
     if dtype == "auto":
         dtype = stated_dtype(read_config(directory))
     fill(model, stored, torch.device(device), dtype)
     model.source = directory
+    return model
 
 
 def load_value_model(
@@ -141,20 +142,18 @@ def load_value_model(
         spec = read_spec(directory)
     else:
         spec = read_spec(directory, like.mask_id, like.block_size, imported_name(like.family))
-    with torch.device("meta"):
-        model = ValueModel(spec)
     if head == "stored":
         require_value_head(directory)
-    has_head = VALUE_HEAD in stored_names(directory)
+    has_head = VALUE_HEAD in read_headers(directory)
     if head == "zero" and has_head:
         raise ValueError(
             f"{directory} has a value head ({VALUE_HEAD}) already: it is a critic; "
             "continue it with advantage.head = stored, or name a policy in advantage.path"
         )
-    fill_from(model, directory, device, dtype, absent=() if has_head else (VALUE_HEAD,))
+    absent = () if has_head else (VALUE_HEAD,)
+    model = load_built(lambda: ValueModel(spec), directory, device, dtype, absent)
     if not has_head:
-        zeros = model.backbone.embedding.weight.new_zeros(model.value_head.weight.shape)
-        model.value_head.weight = torch.nn.Parameter(zeros)
+        model.value_head = ValueHead(spec).to(model.backbone.embedding.weight)
     return model
 
 
@@ -248,8 +247,7 @@ def choose_mask_id(given: int | None, spec: ModelSpec, known: KnownIds | None) -
 
 def find_eos_ids(directory: Path, spec: ModelSpec, known: KnownIds | None) -> tuple[int, ...]:
     """Return the ids that end a response: those of both configs, else the tokenizer's."""
-    path = directory / "generation_config.json"
-    generation = read_json(path, GenerationKeys) if path.is_file() else {}
+    generation = read_optional(directory / "generation_config.json", GenerationKeys)
     ids = token_ids(generation.get("eos_token_id")) + spec.eos_ids
     if not ids and known is not None:
         ids = token_ids(known.eos_token_id)
@@ -296,10 +294,15 @@ def save_model(
         config = family.new_config(model.spec) | {"torch_dtype": dtype_name(model)}
     write_json(directory / "config.json", config)
     if source is not None and source.resolve() != directory.resolve():
-        for pattern in COMPANIONS:
-            for file in source.glob(pattern):
-                shutil.copyfile(file, directory / file.name)
+        copy_companions(source, directory)
     write_tensors(stored_tensors(model, source), directory, max_shard_bytes)
+
+
+def copy_companions(source: Path, destination: Path, has_code: bool = True) -> None:
+    """Copy the tokenizer, generation and, if asked for, code files of a checkpoint."""
+    for file in (file for pattern in COMPANIONS for file in source.glob(pattern)):
+        if has_code or file.suffix != ".py":
+            shutil.copyfile(file, destination / file.name)
 
 
 def dtype_name(model: Model | ValueModel) -> str:
@@ -319,11 +322,9 @@ def restate(source: Path, model: Model | ValueModel, family: Family) -> dict[str
         config["dtype" if config.get("dtype") else "torch_dtype"] = dtype_name(model)
     if family.block_key is not None and model.spec.block_size != stored.block_size:
         config[family.block_key] = model.spec.block_size
-    found = stored.mask_id
-    if found is None:
-        known = read_known_ids(source) if has_tokenizer(source) else None
-        found = None if known is None else known.mask_token_id
-        found = family.default_mask_id if found is None else found
+    known = read_known_ids(source) if has_tokenizer(source) else None
+    ids = (stored.mask_id, known and known.mask_token_id, family.default_mask_id)
+    found = next(mask_id for mask_id in ids if mask_id is not None)
     if model.spec.mask_id not in (None, found):
         config[family.mask_key] = model.spec.mask_id
     return config

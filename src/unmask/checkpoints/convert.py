@@ -34,8 +34,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.checkpoints.checkpoint import COMPANIONS, find_checkpoint, read_spec
+from unmask.checkpoints.checkpoint import copy_companions, find_checkpoint, read_spec
 from unmask.checkpoints.mask_token import MaskToken, choose_mask_token, write_mask_token
+from unmask.checkpoints.memory import meta_model
 from unmask.checkpoints.random_init import require_unused
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.weights import (
@@ -49,12 +50,12 @@ from unmask.checkpoints.weights import (
 from unmask.models.families import families, family_named
 from unmask.models.families.autoregressive import read_source_spec, source_of
 from unmask.models.families.config_file import read_config
-from unmask.models.families.family import Config, Conversion
+from unmask.models.families.family import Config
 from unmask.models.families.json_keys import write_json
 from unmask.models.spec import ModelSpec
-from unmask.models.transformer import Model
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+QKV = ("q_proj", "k_proj", "v_proj")
 # Copied from the source's config.
 KEPT_FIELDS = ("bos_token_id", "pad_token_id", "initializer_range")
 # Rows of an embedding that are averaged at a time: the sum runs in fp64.
@@ -101,15 +102,16 @@ def convert(
     """
     destination = Path(destination)
     require_unused(destination)
-    conversion = _conversion(to)
+    conversion = family_named(to).conversion
+    if conversion is None:
+        targets = ", ".join(family.name for family in families() if family.conversion is not None)
+        raise ValueError(f"to = {to!r}: must be one of {targets}")
     directory = find_checkpoint(source)
     config = read_config(directory)
     kind = source_of(config, "CausalLM")
     before = read_source_spec(directory, config, kind, to)
     stored = read_headers(directory)
-    with torch.device("meta"):
-        model = Model(before)
-    check_tensors(model, stored)  # a map takes no memory
+    check_tensors(meta_model(before), stored)
     mask = choose_mask_token(directory, before.vocab_size, mask_id, conversion.mask_text)
     rows = max(before.vocab_size, mask.id + 1)
     widened = replace(before, vocab_size=rows, num_drawable=rows, mask_id=mask.id)
@@ -117,13 +119,13 @@ def convert(
 
     whole = destination.resolve()
     partial = whole.with_name(f".{whole.name}.converting")
-    if partial.exists():
-        shutil.rmtree(partial)  # of a conversion that was interrupted
+    shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was interrupted
     partial.mkdir(parents=True)
     try:
         _write_files(directory, partial, config, spec, mask)
         _write_weights(stored, partial, before, spec, mask)
-        found = _check_result(partial)
+        found = read_spec(partial)  # as `load_model` reads it
+        check_tensors(meta_model(found), read_headers(partial))
     except BaseException:
         shutil.rmtree(partial)
         raise
@@ -132,22 +134,11 @@ def convert(
     return Converted(found, mask.text, rows - before.vocab_size, unpublished)
 
 
-def _conversion(to: str) -> Conversion:
-    conversion = family_named(to).conversion
-    if conversion is None:
-        targets = ", ".join(family.name for family in families() if family.conversion is not None)
-        raise ValueError(f"to = {to!r}: must be one of {targets}")
-    return conversion
-
-
 def _write_files(
     source: Path, destination: Path, config: Config, spec: ModelSpec, mask: MaskToken
 ) -> None:
     """Write everything except the weights and code files, which belong to another model."""
-    for pattern in COMPANIONS:
-        for file in source.glob(pattern):
-            if file.suffix != ".py":
-                shutil.copyfile(file, destination / file.name)
+    copy_companions(source, destination, has_code=False)
     if mask.text is not None:
         write_mask_token(destination, mask)
     written = family_named(spec.family).new_config(spec)
@@ -170,11 +161,11 @@ def _write_weights(
     total = 0
     files = sorted({file for file, _, _ in stored.values()})
     for file in files:
-        names = [name for name in stored if stored[name].file == file and name not in dropped]
+        tensors: dict[str, Tensor] = {}
         with open_tensors(file) as reader:
-            tensors: dict[str, Tensor] = {}
-            for name in names:
-                tensors |= _converted(name, reader.get_tensor(name), before, after, mask)
+            for name in sorted(stored.keys() - dropped):
+                if stored[name].file == file:
+                    tensors |= _converted(name, reader.get_tensor(name), before, after, mask)
             save_tensors(tensors, destination / file.name)
         weight_map |= dict.fromkeys(tensors, file.name)
         total += sum(tensor.nbytes for tensor in tensors.values())
@@ -189,10 +180,9 @@ def _converted(
     """Return the tensors of the result that replace one of the source; most stay the same."""
     if name in (EMBEDDING, HEAD):
         return {name: with_mask_row(tensor, after.vocab_size, mask)}
-    if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
-        bias = name.removesuffix("weight") + "bias"
-        if after.has_qkv_bias and not before.has_qkv_bias:
-            return {name: tensor, bias: torch.zeros(len(tensor), dtype=tensor.dtype)}
+    module, _, _ = name.rpartition(".weight")
+    if module.endswith(QKV) and after.has_qkv_bias and not before.has_qkv_bias:
+        return {name: tensor, f"{module}.bias": tensor.new_zeros(len(tensor))}
     return {name: tensor}
 
 
@@ -219,12 +209,3 @@ def with_mask_row(rows: Tensor, num_rows: int, mask: MaskToken) -> Tensor:
     result[len(rows) :] = mean
     result[mask.id] = mean
     return result
-
-
-def _check_result(directory: Path) -> ModelSpec:
-    """Read the result's headers as `load_model` would."""
-    spec = read_spec(directory)
-    with torch.device("meta"):
-        model = Model(spec)
-    check_tensors(model, read_headers(directory))
-    return spec

@@ -93,7 +93,7 @@ def inspect_checkpoint(
         is_broken = tokenizer is None
 
     def spec_of_files() -> ModelSpec:
-        if is_broken:  # what the config alone says
+        if is_broken:  # the spec of the config alone
             return spec_of_config(family_of(config, family).read_spec, config, directory)
         return read_spec(directory, family=family)
 

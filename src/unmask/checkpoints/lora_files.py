@@ -24,8 +24,7 @@ from pydantic import Field
 from torch import Tensor
 
 from unmask.checkpoints.tensor_files import save_tensors
-from unmask.checkpoints.weights import FLOATING, open_tensors
-from unmask.models.families import family_named
+from unmask.checkpoints.weights import FLOATING, open_tensors, stored_parts
 from unmask.models.families.json_keys import Keys, Size, read_json, shortened, write_json
 from unmask.models.lora import (
     LoRALinear,
@@ -170,14 +169,7 @@ def _peft_config(
     """Return an `adapter_config.json`: `shapes` are rank and alpha of the checkpoint's modules."""
     # Fused tensors are the exception, so the most frequent rank and alpha go into the plain fields.
     ((rank, alpha), _), *_ = Counter(shapes.values()).most_common(1)
-    family = family_named(model.spec.family)
-    ours = (".lora_", "value_head.")  # not in the published model
-    held = [(name, p) for name, p in model.named_parameters() if p.dim() > 1]
-    names = [name for name, _ in held if not any(part in name for part in ours)]
-    stored = {family.weight_name(name).removesuffix(".weight") for name in names}
-    experts = range(model.spec.moe.num_experts if model.spec.moe else 0)
-    one_by_one = {name for name in stored if "{e}" in name}
-    stored |= {name.replace("{e}", str(e)) for name in one_by_one for e in experts}
+    stored = {name.removesuffix(".weight") for name in stored_parts(model)}
     return {
         "alpha_pattern": {n: _plain(a) for n, (_, a) in shapes.items() if a != alpha},
         "base_model_name_or_path": base,
@@ -191,7 +183,7 @@ def _peft_config(
         "peft_type": "LORA",
         "r": rank,
         "rank_pattern": {n: r for n, (r, _) in shapes.items() if r != rank},
-        "target_modules": _shortest_suffixes(shapes.keys(), stored - one_by_one),
+        "target_modules": _shortest_suffixes(shapes.keys(), stored),
         "task_type": None,
         "use_dora": False,
         "use_rslora": False,

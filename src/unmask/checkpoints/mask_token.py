@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unmask.checkpoints.tokenizer import encode, has_tokenizer, load_tokenizer, num_tokens
-from unmask.models.families.json_keys import read_json, write_json
+from unmask.models.families.json_keys import read_json, read_optional, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def write_mask_token(directory: Path, mask: MaskToken) -> None:
         ValueError: if the tokenizer then gives it another id.
     """
     assert mask.text is not None
-    settings = _read_or_empty(directory / "tokenizer_config.json")
+    settings = read_optional(directory / "tokenizer_config.json")
     settings["mask_token"] = mask.text
     if mask.is_added:
         _add(directory, mask.id, mask.text, settings)
@@ -124,10 +124,6 @@ def _add(directory: Path, mask_id: int, text: str, settings: dict[str, Any]) -> 
         listed = content.get("added_tokens") or []
         write_json(whole, content | {"added_tokens": [*listed, {"id": mask_id, **entry}]})
     if added.is_file() or not whole.is_file():
-        write_json(added, _read_or_empty(added) | {text: mask_id})
+        write_json(added, read_optional(added) | {text: mask_id})
     if "added_tokens_decoder" in settings or not whole.is_file():
         settings.setdefault("added_tokens_decoder", {})[str(mask_id)] = entry
-
-
-def _read_or_empty(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}

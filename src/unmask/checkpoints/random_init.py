@@ -8,7 +8,7 @@ large, and as the start of a model trained from nothing. The family states its t
 The tokenizer has one token per byte, so that it reads any text, or one per character of an alphabet.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from unmask.checkpoints.checkpoint import save_model
@@ -24,26 +24,18 @@ from unmask.models.families import family_named
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
 
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The dimensions of a model; families without experts do not read the last three."""
-
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    ffn_width: int
-    experts: int
-    active_experts: int
-    expert_width: int
-
-
-# About 25 and 85 million parameters; `None` is the family's own tiny model.
-SIZES: dict[str, Size | None] = {
-    "tiny": None,
-    "small": Size(8, 512, 8, 4, 1408, 8, 2, 176),
-    "medium": Size(12, 768, 12, 4, 2304, 16, 4, 144),
+# Fields of a `ModelSpec` and, for families with experts, of its `MoESpec`: about 25 and 85 million
+# parameters. The family's own tiny model changes none.
+SIZES: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "tiny": ({}, {}),
+    "small": (
+        {"num_layers": 8, "width": 512, "num_heads": 8, "num_kv_heads": 4, "ffn_width": 1408},
+        {"num_experts": 8, "num_active": 2, "width": 176},
+    ),
+    "medium": (
+        {"num_layers": 12, "width": 768, "num_heads": 12, "num_kv_heads": 4, "ffn_width": 2304},
+        {"num_experts": 16, "num_active": 4, "width": 144},
+    ),
 }
 
 
@@ -94,36 +86,19 @@ def random_spec(family: str, size: str, vocab_size: int) -> ModelSpec:
     """
     if size not in SIZES:
         raise ValueError(f"size = {size!r}: must be one of {', '.join(SIZES)}")
-    spec = replace(family_named(family).tiny, vocab_size=vocab_size, num_drawable=vocab_size)
-    shape = SIZES[size]
-    return spec if shape is None else _enlarged(spec, shape)
-
-
-def _enlarged(tiny: ModelSpec, shape: Size) -> ModelSpec:
-    """Return a tiny spec at another size, with the same shares of rotated dimensions and shared experts."""
-    head_width = shape.width // shape.heads
-    rotary, moe = tiny.rotary_width, tiny.moe
+    tiny, (shape, experts) = family_named(family).tiny, SIZES[size]
+    spec = replace(tiny, vocab_size=vocab_size, num_drawable=vocab_size, **shape)
+    if not shape:
+        return spec
+    # The shares of rotated dimensions and of shared experts stay those of the tiny model.
+    head_width, rotary, moe = spec.width // spec.num_heads, tiny.rotary_width, tiny.moe
+    if rotary is not None:
+        rotary = head_width * rotary // tiny.head_width
     if moe is not None:
         num_dense = tiny.num_layers - len(moe.layers)  # the first layers
-        moe = replace(
-            moe,
-            layers=tuple(range(num_dense, shape.layers)),
-            num_experts=shape.experts,
-            num_active=shape.active_experts,
-            width=shape.expert_width,
-            shared_width=shape.expert_width * moe.shared_width // moe.width,
-        )
-    return replace(
-        tiny,
-        num_layers=shape.layers,
-        width=shape.width,
-        num_heads=shape.heads,
-        num_kv_heads=shape.kv_heads,
-        head_width=head_width,
-        ffn_width=shape.ffn_width,
-        rotary_width=None if rotary is None else head_width * rotary // tiny.head_width,
-        moe=moe,
-    )
+        grown = replace(moe, layers=tuple(range(num_dense, spec.num_layers)), **experts)
+        moe = replace(grown, shared_width=grown.width * moe.shared_width // moe.width)
+    return replace(spec, head_width=head_width, rotary_width=rotary, moe=moe)
 
 
 def byte_tokenizer(directory: str | Path, has_mask: bool = True) -> Tokenizer:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unmask.checkpoints.checkpoint import DType, fill_from, find_checkpoint, read_spec
+from unmask.checkpoints.checkpoint import DType, find_checkpoint, load_built, read_spec
 from unmask.checkpoints.tokenizer import Tokenizer, encode, load_tokenizer, render_text
 from unmask.models.families import families
 from unmask.models.families.autoregressive import read_source_spec, source_of
@@ -78,8 +78,8 @@ class RewardModel:
         starts = lengths.cumsum(0) - lengths
         document = torch.repeat_interleave(torch.arange(len(batch)), lengths)  # (T,)
         positions = torch.arange(int(lengths.sum())) - starts[document]
-        block = torch.zeros_like(positions) if spec.is_full else positions // _block(spec)
-        nothing = torch.zeros_like(positions)
+        nothing, size = torch.zeros_like(positions), spec.require_block()
+        block = nothing if size is None else positions // size
         # Clean copies alone (0), without shared prefixes (-1).
         structure = torch.stack((document, block, nothing, nothing - 1)).to(device)
         tokens = torch.tensor([token for ids in batch for token in ids])
@@ -126,9 +126,8 @@ def load_reward_model(
     directory = find_checkpoint(path_or_hub_id)
     tokenizer = load_tokenizer(directory)
     config = read_config(directory)
-    with torch.device("meta"):
-        model = ValueModel(_read_spec(directory), stored_head=SCORE_HEAD)
-    fill_from(model, directory, device, dtype)
+    spec = _read_spec(directory)
+    model = load_built(lambda: ValueModel(spec, SCORE_HEAD), directory, device, dtype)
     return RewardModel(model, tokenizer, token_ids(config.get("pad_token_id")))
 
 
@@ -140,9 +139,3 @@ def _read_spec(directory: Path) -> ModelSpec:
         return read_spec(directory)
     kind = source_of(config, "SequenceClassification")
     return read_source_spec(directory, config, kind)
-
-
-def _block(spec: ModelSpec) -> int:
-    block = spec.require_block()
-    assert block is not None
-    return block

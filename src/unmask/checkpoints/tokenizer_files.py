@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from unmask.models.families.json_keys import Keys, TokenId, read_json
+from unmask.models.families.json_keys import Keys, TokenId, read_json, read_optional
 
 WrittenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
@@ -85,17 +85,13 @@ def read_known_ids(directory: Path) -> KnownIds:
     ids = _vocabulary(directory) | _added(directory)
     if not ids:
         raise ValueError(f"{directory}: the vocabulary of the tokenizer is empty")
-    named = _optional(directory / "special_tokens_map.json", SettingsKeys)
-    named |= _optional(directory / "tokenizer_config.json", SettingsKeys)
+    named = read_optional(directory / "special_tokens_map.json", SettingsKeys)
+    named |= read_optional(directory / "tokenizer_config.json", SettingsKeys)
     return KnownIds(
         num_tokens=max(ids.values()) + 1,
         mask_token_id=ids.get(_text(named.get("mask_token"))),
         eos_token_id=ids.get(_text(named.get("eos_token"))),
     )
-
-
-def _optional(path: Path, kind: Any) -> dict[str, Any]:
-    return read_json(path, kind) if path.is_file() else {}
 
 
 def _vocabulary(directory: Path) -> dict[str, int]:
@@ -111,10 +107,10 @@ def _vocabulary(directory: Path) -> dict[str, int]:
 
 def _added(directory: Path) -> dict[str, int]:
     """Return the tokens that were added to the vocabulary."""
-    settings = _optional(directory / "tokenizer_config.json", SettingsKeys)
+    settings = read_optional(directory / "tokenizer_config.json", SettingsKeys)
     decoder = settings.get("added_tokens_decoder") or {}
     listed = {token["content"]: int(index) for index, token in decoder.items()}
-    return _optional(directory / "added_tokens.json", dict[str, TokenId]) | listed
+    return read_optional(directory / "added_tokens.json", dict[str, TokenId]) | listed
 
 
 def _text(token: Any) -> Any:

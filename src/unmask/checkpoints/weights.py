@@ -6,7 +6,7 @@ parameter. Both follow from the family's names alone, for reading and for writin
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +43,7 @@ class Stored(NamedTuple):
     dtype: str
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One of our tensors, or one expert's slice of it.
 
     Attributes:
@@ -71,18 +70,13 @@ def held_tensors(model: Model | ValueModel) -> dict[str, Tensor]:
 def stored_parts(model: Model | ValueModel) -> dict[str, list[Part]]:
     """Return the parts of each tensor of a checkpoint, in the order of its rows."""
     family = family_named(model.spec.family)
+    own = {VALUE_HEAD: model.stored_head} if isinstance(model, ValueModel) else {}
     parts: dict[str, list[Part]] = {}
     for name, tensor in held_tensors(model).items():
-        stored = (
-            model.stored_head
-            if isinstance(model, ValueModel) and name == VALUE_HEAD
-            else family.weight_name(name)
-        )
-        if "{e}" in stored:
-            for expert in range(len(tensor)):
-                parts[stored.replace("{e}", str(expert))] = [Part(name, expert)]
-        else:
-            parts.setdefault(stored, []).append(Part(name))
+        stored = own.get(name) or family.weight_name(name)
+        for expert in range(len(tensor)) if "{e}" in stored else (None,):
+            place = stored.replace("{e}", str(expert))
+            parts.setdefault(place, []).append(Part(name, expert))
     return parts
 
 
@@ -93,8 +87,8 @@ def spare_names(model: Model | ValueModel) -> set[str]:
     return {family_named(model.spec.family).weight_name("head.projection.weight")}
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint directory, and the index if that is there.
+def _weight_files(directory: Path) -> tuple[list[Path], dict[str, str]]:
+    """Return the safetensors files of a checkpoint, and the file that its index assigns each tensor to.
 
     Raises:
         ValueError: if there are none, or the index names one that is not there, or there are both
@@ -106,8 +100,11 @@ def weight_files(directory: Path) -> list[Path]:
             raise ValueError(
                 f"{directory} has neither {WEIGHTS} nor {INDEX}; pickled weights are not read"
             )
-        return [whole]
-    names = sorted(set(_weight_map(directory).values()))
+        return [whole], {}
+    assigned: dict[str, str] | None = read_json(index, IndexKeys).get("weight_map")
+    if not assigned:
+        raise ValueError(f"{index}: weight_map is missing or empty: names no file")
+    names = sorted(set(assigned.values()))
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise ValueError(
@@ -119,17 +116,7 @@ def weight_files(directory: Path) -> list[Path]:
         raise ValueError(
             f"{directory} holds {WEIGHTS} and an {INDEX} of other files: remove the one that is stale"
         )
-    return [directory / name for name in names]
-
-
-def _weight_map(directory: Path) -> dict[str, str]:
-    """Return which file the index of a directory assigns each tensor to; nothing without an index."""
-    if not (directory / INDEX).is_file():
-        return {}
-    weight_map = read_json(directory / INDEX, IndexKeys).get("weight_map")
-    if not weight_map:
-        raise ValueError(f"{directory / INDEX}: weight_map is missing or empty: names no file")
-    return weight_map
+    return [directory / name for name in names], assigned
 
 
 def open_tensors(file: Path) -> safe_open:
@@ -151,12 +138,12 @@ def read_headers(directory: Path) -> dict[str, Stored]:
     `config.json`.
 
     Raises:
-        ValueError: as `weight_files`; or a file is broken, or it and the index disagree about which
+        ValueError: as `_weight_files`; or a file is broken, or it and the index disagree about which
             tensors it holds.
     """
-    assigned = _weight_map(directory)
+    files, assigned = _weight_files(directory)
     found: dict[str, Stored] = {}
-    for file in weight_files(directory):
+    for file in files:
         with open_tensors(file) as reader:
             for name in sorted(reader.keys()):
                 if name.endswith(ROTARY_TABLES):
@@ -196,9 +183,8 @@ def check_tensors(
             floating-point format, and their file.
     """
     moe = model.spec.moe
-    if moe is not None and len(moe.layers) * moe.num_experts > len(
-        stored
-    ):  # before they are listed
+    # Before the experts are listed: there may be billions of them.
+    if moe is not None and len(moe.layers) * moe.num_experts > len(stored):
         raise ValueError(
             f"config.json: num_experts = {moe.num_experts} in {len(moe.layers)} layers: the files hold "
             f"only {len(stored)} tensors"
@@ -211,7 +197,8 @@ def check_tensors(
         if name not in wanted:
             problems.append(f"{file}: unexpected tensor {name!r}")
             continue
-        expected = _stored_shape([part.of(held) for part in wanted[name]])
+        parts = [part.of(held) for part in wanted[name]]
+        expected = (sum(map(len, parts)), *parts[0].shape[1:])
         if shape != expected:
             problems.append(
                 f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
@@ -222,16 +209,11 @@ def check_tensors(
             )
     first, *others = {file for file, _, _ in stored.values()}
     where = first.parent if others else first
-    problems += [
-        f"{where}: missing tensor {name!r}" for name in sorted(wanted.keys() - stored.keys())
-    ]
+    missing = sorted(wanted.keys() - stored.keys())
+    problems += [f"{where}: missing tensor {name!r}" for name in missing]
     if problems:
         more = f"\n... and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError("\n".join(problems[:5]) + more)
-
-
-def _stored_shape(parts: list[Tensor]) -> tuple[int, ...]:
-    return (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
 
 
 def fill(
@@ -245,12 +227,10 @@ def fill(
     Buffers keep the number format of the file.
     """
     wanted, held = stored_parts(model), held_tensors(model)
-    names: dict[Path, list[str]] = {}
-    for name in sorted(stored_at.keys() & wanted.keys()):
-        names.setdefault(stored_at[name].file, []).append(name)
-    for file in names:
+    names = sorted(stored_at.keys() & wanted.keys(), key=lambda name: (stored_at[name].file, name))
+    for file, members in groupby(names, lambda name: stored_at[name].file):
         with open_tensors(file) as reader:
-            for name in names[file]:
+            for name in members:
                 stored = reader.get_tensor(name)
                 heights = [len(part.of(held)) for part in wanted[name]]
                 for part, piece in zip(wanted[name], stored.split(heights), strict=True):
@@ -322,13 +302,13 @@ def require_value_head(directory: Path) -> Path:
     Raises:
         ValueError: none does.
     """
-    stored = read_headers(directory).get(VALUE_HEAD)
-    if stored is not None:
-        return stored.file
-    raise ValueError(
-        f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
-        "start a new head on its backbone with advantage.head = zero"
-    )
+    stored = read_headers(directory)
+    if VALUE_HEAD not in stored:
+        raise ValueError(
+            f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
+            "start a new head on its backbone with advantage.head = zero"
+        )
+    return stored[VALUE_HEAD].file
 
 
 def write_tensors(tensors: dict[str, Tensor], directory: Path, max_shard_bytes: int) -> None:
@@ -345,10 +325,8 @@ def write_tensors(tensors: dict[str, Tensor], directory: Path, max_shard_bytes: 
         save_tensors(shard, directory / file)
     written = set(plan.filename_to_tensors)
     if plan.is_sharded:
-        write_json(
-            directory / INDEX,
-            {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename},
-        )
+        index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
+        write_json(directory / INDEX, index)
         written.add(INDEX)
     for file in directory.glob("model*.safetensors*"):
         if file.name not in written:

@@ -9,7 +9,7 @@ rather than inferred: a kernel may offer namespaces and a container may forbid t
 import importlib.metadata
 import os
 import platform
-import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -26,7 +26,6 @@ SHOWN = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym", "s
 # Widths of models whose products are tried.
 WIDTHS = (64, 192, 576, 1024, 2048, 4096)
 GIB = 2**30
-NEEDED = "needed only to run programs that a model wrote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def examine(directory: Path) -> list[Finding]:
         _threads(),
         *_exactness(),
         _isolation(),
-        *_extras(),
+        *_packages(),
         *_storage(directory),
     ]
 
@@ -94,24 +93,24 @@ def _versions() -> Iterator[Finding]:
     for name in SHOWN:
         if version := _version(name):
             yield Finding(name, version)
+
+
+def _packages() -> Iterator[Finding]:
+    """Yield a finding on the requirements of unmask and one per extra, with the command that installs them."""
+    pip = f"{sys.executable} -m pip install"
     if _version("unmask") is None:
         found = (
             "unmask runs from its source and is not installed: its requirements cannot be checked"
         )
-        yield Finding("packages", found, f"{sys.executable} -m pip install -e . beside its source")
-    elif missing := _missing(""):
-        yield Finding("packages", f"missing: {', '.join(missing)}", _pip(missing), is_required=True)
-
-
-def _extras() -> Iterator[Finding]:
-    """Yield one finding per extra: its packages, or the command that installs what is missing."""
-    if _version("unmask") is None:
+        yield Finding("packages", found, f"{pip} -e . in the directory of its source")
         return
-    for extra in importlib.metadata.metadata("unmask").get_all("Provides-Extra") or ():
+    extras = importlib.metadata.metadata("unmask").get_all("Provides-Extra") or ()
+    for extra in ("", *extras):
         missing = _missing(extra)
-        names = ", ".join(re.split(r"[^\w.-]", requirement)[0] for requirement in missing)
-        found = f"missing: {names}" if missing else "installed"
-        yield Finding(f"extra {extra}", found, _pip(missing) if missing else "")
+        found = f"missing: {', '.join(missing)}" if missing else "installed"
+        way_out = f"{pip} {shlex.join(missing)}" if missing else ""
+        subject = f"extra {extra}" if extra else "packages"
+        yield Finding(subject, found, way_out, is_required=not extra)
 
 
 def _version(package: str) -> str | None:
@@ -128,19 +127,14 @@ def _missing(extra: str) -> list[str]:
     found: list[str] = []
     for requirement in map(Requirement, importlib.metadata.requires("unmask") or ()):
         marker, version = requirement.marker, _version(requirement.name)
-        is_base = marker is None or marker.evaluate({"extra": ""})
-        is_of_extra = marker is not None and not is_base and marker.evaluate({"extra": extra})
+        # Requirements of unmask itself hold under every extra; those of an extra do not hold without it.
+        holds = [name for name in ("", extra) if not marker or marker.evaluate({"extra": name})]
         # Pre-releases count: an installed nightly build was chosen by the user.
         is_met = version and requirement.specifier.contains(version, prereleases=True)
-        if (is_of_extra if extra else is_base) and not is_met:
+        if holds[:1] == [extra] and not is_met:
             requirement.marker = None
             found.append(str(requirement))
     return found
-
-
-def _pip(requirements: list[str]) -> str:
-    quoted = " ".join(f"'{requirement}'" for requirement in requirements)
-    return f"{sys.executable} -m pip install {quoted}"
 
 
 def _devices() -> Iterator[Finding]:
@@ -160,7 +154,7 @@ def _devices() -> Iterator[Finding]:
         return
     if Path("/proc/driver/nvidia").exists():
         build = f"torch {torch.__version__} sees no GPU, but an NVIDIA driver is loaded"
-        yield Finding("gpu", build, "install a torch build for CUDA; its own page says which")
+        yield Finding("gpu", build, "install a torch build for CUDA, as its own page lists them")
     else:
         yield Finding("gpu", "none: everything runs on the CPU")
 
@@ -175,7 +169,7 @@ def _threads() -> Finding:
 
 
 def _exactness() -> Iterator[Finding]:
-    """Try which rows a product needs here, so that a response has the same bits alone and in company."""
+    """Try which rows a product needs here, so that a response has the same bits alone and in a batch."""
     try:
         import torch
 
@@ -188,23 +182,24 @@ def _exactness() -> Iterator[Finding]:
     if all(tiles.values()) and attention_holds(128, 2, torch.get_num_threads()):
         yield Finding("exactness", f"law 1 holds; {found}")
     else:
-        way_out = "none; a response's numbers differ in the last bits with what else is in a batch"
+        way_out = "none; a response's numbers differ in the last bits with the rest of its batch"
         yield Finding("exactness", f"law 1 does not hold everywhere; {found}", way_out)
 
 
 def _isolation() -> Finding:
-    """Try what programs written by a model could be locked into."""
+    """Try the kinds of isolation of programs that a model wrote."""
     trials = [try_backend(backend) for backend in BACKENDS]
     working = [trial for trial in trials if trial.works]
-    if working and isolation_of(working[0].backend) == "namespaces":
-        found = f"{describe_isolation(working[0].backend)}: no network, no other processes, no files but Python's"
+    best = working[0].backend if working else None
+    if best and isolation_of(best) == "namespaces":
+        found = f"{describe_isolation(best)}: no network, no other processes, only Python's files"
         return Finding("isolation", found)
+    found = "none: programs that a model wrote cannot be run"
+    if best:
+        found = f'{describe_isolation("limits")}, if task.sandbox.isolation = "process"'
     tried = "; ".join(f"{trial.backend}: {trial.reason}" for trial in trials if not trial.works)
-    if not working:
-        found = "none: programs that a model wrote cannot be run"
-        return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
-    found = f'{describe_isolation("limits")}, if task.sandbox.isolation = "process"'
-    return Finding("isolation", f"{found} ({tried})", f"{ALLOW}; {NEEDED}")
+    way_out = f"{ALLOW}; needed only to run programs that a model wrote"
+    return Finding("isolation", f"{found} ({tried})", way_out)
 
 
 def _storage(directory: Path) -> Iterator[Finding]:

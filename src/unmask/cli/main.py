@@ -17,7 +17,9 @@ import typer
 from unmask import __version__
 from unmask.cli import evaluate, models
 from unmask.cli.options import (
+    Device,
     FamilyName,
+    ModelPath,
     Resume,
     ShowPrompt,
     Words,
@@ -121,9 +123,7 @@ def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) ->
     epilog='Example: unmask generate runs/quickstart/rl/model "3+4+5=" --temperature 0',
 )
 def generate(  # noqa: PLR0913 - one argument per option
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
-    ],
+    model: ModelPath,
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="Texts to respond to.")],
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a response.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
@@ -145,9 +145,7 @@ def generate(  # noqa: PLR0913 - one argument per option
         str | None,
         typer.Option(metavar="DIR", help="LoRA adapters for the model, in peft's files."),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")
-    ] = "auto",
+    device: Device = "auto",
     family: FamilyName = None,
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unmask.cli.options import FamilyName
+from unmask.cli.options import Device, FamilyName, ModelPath
 
 if TYPE_CHECKING:
     from unmask.checkpoints.inspect import Inspection
@@ -26,27 +26,7 @@ CHECK_FAILED = 1
 
 app = typer.Typer()
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")]
-NumberFormat = Annotated[
-    Literal["auto", "float32", "bfloat16", "float64"],
-    typer.Option(help="Number format; auto is float32 on CPU and bfloat16 on CUDA."),
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
-Published = Annotated[
-    bool,
-    typer.Option(
-        "--published",
-        help="Compare with the modelling code in MODEL. This EXECUTES that code, which others "
-        "wrote, with your rights: only for checkpoints you trust.",
-    ),
-]
-PublishedPython = Annotated[
-    str | None,
-    typer.Option(
-        help="Python that runs the published code, if it needs another transformers; this one by "
-        "default."
-    ),
-]
 
 
 @app.command(
@@ -123,9 +103,7 @@ def init(
     "unmask inspect JetLM/SDAR-1.7B-Chat --json",
 )
 def inspect(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
-    ],
+    model: ModelPath,
     tokens: Annotated[
         int | None,
         typer.Option(
@@ -153,11 +131,12 @@ def inspect(
     "unmask verify JetLM/SDAR-1.7B-Chat --published --dtype float32 --out verify.txt",
 )
 def verify(  # noqa: PLR0913 - one argument per option
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
-    ],
+    model: ModelPath,
     device: Device = "auto",
-    dtype: NumberFormat = "auto",
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float64"],
+        typer.Option(help="Number format; auto is float32 on CPU and bfloat16 on CUDA."),
+    ] = "auto",
     max_tokens: Annotated[int, typer.Option(help="Most tokens of a compared response.")] = 32,
     preset: Annotated[
         str | None, typer.Option(help="Published sampler; the family's own by default.")
@@ -169,8 +148,21 @@ def verify(  # noqa: PLR0913 - one argument per option
         int | None, typer.Option(help="Positions of a block; found in the checkpoint by default.")
     ] = None,
     family: FamilyName = None,
-    published: Published = False,
-    published_python: PublishedPython = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            help="Compare with the modelling code in MODEL. This EXECUTES that code, which others "
+            "wrote, with your rights: only for checkpoints you trust.",
+        ),
+    ] = False,
+    published_python: Annotated[
+        str | None,
+        typer.Option(
+            help="Python that runs the published code, if it needs another transformers; this one by "
+            "default."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report to this file as well.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -26,6 +26,10 @@ Words = Annotated[
         show_default=False,
     ),
 ]
+ModelPath = Annotated[
+    str, Argument(metavar="MODEL", help="Directory in Hugging Face layout, or a hub id.")
+]
+Device = Annotated[str, Option(help="cpu, cuda, cuda:1; auto is the GPU if there is one.")]
 FamilyName = Annotated[
     str | None,
     Option(help="The model's family as module:OBJECT; found in the model by default."),

@@ -2,6 +2,8 @@
 
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator
+
 
 def check_address(name: str, address: str, example: str = "http://host:port/v1") -> None:
     """Check that an address is complete and contains no secret.
@@ -23,3 +25,13 @@ def check_address(name: str, address: str, example: str = "http://host:port/v1")
         raise ValueError(f"{name} must hold no user or password: a run records its configuration")
     if not is_complete:
         raise ValueError(f"{name} = {address!r}: write it as {example}")
+
+
+def valid_address(name: str, example: str = "http://host:port/v1") -> AfterValidator:
+    """Return the validator of a section's field; arguments as `check_address`."""
+
+    def check(address: str) -> str:
+        check_address(name, address, example)
+        return address
+
+    return AfterValidator(check)

@@ -6,7 +6,7 @@ from unmask.configs.section import Section
 
 
 class AlarmConfig(Section):
-    """Bounds whose crossing is said once on the terminal, and logged at every step."""
+    """Bounds whose crossing is printed once on the terminal, and logged at every step."""
 
     logprob_gap: float | None = Field(default=None, gt=0)
     """Most that engine and learner may differ in any log-probability before the update; when not

@@ -56,11 +56,8 @@ class EvalConfig(Section):
         stated: dict[str, Any] = {**values}
         base, variations = stated.get("sampling", {}), stated.get("variations")
         if isinstance(base, Mapping) and isinstance(variations, Mapping):
-            stated["variations"] = {name: _over(base, table) for name, table in variations.items()}
+            stated["variations"] = {
+                name: {**base, **with_preset(table)} if isinstance(table, Mapping) else table
+                for name, table in variations.items()
+            }
         return stated
-
-
-def _over(base: Mapping[str, Any], variation: Any) -> Any:
-    if not isinstance(variation, Mapping):
-        return variation
-    return {**base, **with_preset(variation)}

@@ -11,6 +11,7 @@ its tables are listed below it as `reward[].weight`. The keys of a table of name
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,9 +25,11 @@ from pydantic_core import PydanticUndefined
 
 REQUIRED = "required"
 BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+# A TOML key that needs no quotes.
+BARE = re.compile(r"[A-Za-z0-9_-]+")
 # Any name, in the keys of a table of sections.
 ANY_NAME = "NAME"
-TYPE_NAMES: dict[Any, str] = {str: "string", Path: "path", NoneType: "none", Any: "value"}
+TYPE_NAMES: dict[Any, str] = {str: "string", Path: "path", Any: "value"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,7 @@ def to_toml(value: object) -> str:
 
 
 def _bare(key: str) -> str:
-    is_bare = all(character.isalnum() or character in "-_" for character in key)
-    return key if key.isascii() and is_bare and key else json.dumps(key, ensure_ascii=False)
+    return key if BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
 def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
@@ -128,9 +130,9 @@ def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
     )
     if items := _item_sections(alternatives):
         return [own, *_variant_keys(f"{name}[]", items)]
-    named = [get_args(part)[1] for part in alternatives if _is_table_of_sections(part)]
-    if named:
-        return [own, *keys(named[0], f"{name}.{ANY_NAME}.")]
+    tables = [get_args(part)[1] for part in alternatives if get_origin(part) is dict]
+    if tables and _is_section(tables[0]):
+        return [own, *keys(tables[0], f"{name}.{ANY_NAME}.")]
     if not sections:
         return [own]
     head = [own] if is_optional else []
@@ -144,7 +146,8 @@ def _variant_keys(
     name: str, sections: list[type[BaseModel]], default: Any = PydanticUndefined
 ) -> list[Key]:
     """List the keys of a union of sections: `kind`, then each key with the kinds that have it."""
-    kinds = [" | ".join(map(to_toml, _kinds(section))) for section in sections]
+    of_kind = [section.model_fields["kind"].annotation for section in sections]  # Literal types
+    kinds = [" | ".join(map(to_toml, get_args(literal))) for literal in of_kind]
     owners: dict[Key, list[str]] = {}
     for kind, section in zip(kinds, sections, strict=True):
         for key in keys(section, f"{name}."):
@@ -157,11 +160,6 @@ def _variant_keys(
         key if having == kinds else replace(key, when=f"{name}.kind = {' | '.join(having)}")
         for key, having in owners.items()
     ]
-
-
-def _kinds(section: type[BaseModel]) -> tuple[str, ...]:
-    """Return the values of `kind` that select a section."""
-    return get_args(section.model_fields["kind"].annotation)
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -184,29 +182,29 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _is_table_of_sections(annotation: Any) -> bool:
-    return get_origin(annotation) is dict and _is_section(get_args(annotation)[1])
-
-
 def _type_text(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     """Return the type of a value as text; `bounds` holds the metadata of its annotation."""
     if get_origin(annotation) is Annotated:
-        return _type_text(get_args(annotation)[0], get_args(annotation)[1:])
-    parts = list(dict.fromkeys(_alternative_text(part) for part in _alternatives(annotation)))
+        inner, *stated = get_args(annotation)
+        # `Field(ge=1)` holds its bounds as metadata.
+        return _type_text(
+            inner, [bound for part in stated for bound in getattr(part, "metadata", [part])]
+        )
+    branches = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    parts = [_type_text(branch) for branch in branches if branch is not NoneType]
     limits = [
         f"{sign} {limit}"
         for bound in bounds
         for name, sign in BOUNDS.items()
         if (limit := getattr(bound, name, None)) is not None
     ]
-    text = " ".join(
-        [" | ".join(part for part in parts if part != "none"), ", ".join(limits)]
-    ).strip()
+    names = " | ".join(dict.fromkeys(parts)) or _alternative_text(annotation)
+    text = f"{names} {', '.join(limits)}".strip()
     if any(getattr(bound, "min_length", None) for bound in bounds):
         text = f"non-empty {text}"
     if any(getattr(bound, "zero", "") for bound in bounds):
         text = f"0 | {text}"
-    return f"{text} | none" if "none" in parts else text
+    return f"{text} | none" if NoneType in branches else text
 
 
 def _alternative_text(annotation: Any) -> str:

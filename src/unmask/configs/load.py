@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unmask.configs.keys import REQUIRED, Key, keys, to_toml
-from unmask.configs.other_names import ours
+from unmask.configs.other_names import GONE, ours
 from unmask.json_files import check_nesting, too_deep
 
 C = TypeVar("C", bound=BaseModel)
@@ -186,8 +186,7 @@ def _explain(
     origin = _origin(name, assigned)
     name_in_lists = INDEX.sub("[]", name)
     if problem == "extra_forbidden":
-        shown = "" if isinstance(value, dict) else f" = {to_toml(value)}"
-        return f"unknown key {name}{shown} ({origin}); {_way_out(name_in_lists, listed)}"
+        return f"unknown key {name} ({origin}); {_way_out(name_in_lists, listed)}"
     if problem in ("missing", "union_tag_not_found") and (origin == DEFAULT or "[" in name):
         return _missing(name, name_in_lists, listed)
     if problem == "value_error":
@@ -242,12 +241,13 @@ def _way_out(name: str, listed: Sequence[Key]) -> str:
     kinds = [key.when for key in listed if key.name == name]
     if kinds:
         return f"it exists only when {kinds[0]}"
+    if name in GONE:
+        return GONE[name]
     names = {key.name for key in listed}
     if meant := ours(name, names):
         return f"here that is {' or '.join(meant)}"
     names |= {name.rpartition(".")[0] for name in names if "." in name}
-    nearest = _nearest(name, names)
-    if nearest:
+    if nearest := _nearest(name, names):
         return f"did you mean {' or '.join(nearest)}?"
     return "`unmask config rl --keys` (or sft, eval) lists those that exist"
 

@@ -1,8 +1,8 @@
 """`[model]`: the checkpoint, its device and its dtype."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from unmask.configs.import_path import import_object
 from unmask.configs.section import Section
@@ -24,9 +24,6 @@ class ModelConfig(Section):
     """`cpu`, `cuda`, `cuda:1`; `auto` is the GPU if there is one."""
     dtype: DType = "auto"
     """Number format of the weights in memory; `auto` is float32 on CPU and bfloat16 on CUDA."""
-    matmul: Literal["default", "packed"] = "default"
-    """Float32 matrix products of the engine on CPU: `packed` keeps a second copy of the weights in
-    oneDNN's layout, 13 to 28 % less CPU time on an AMD processor."""
     mask_id: int | None = None
     """Mask token id; read from the checkpoint if not given."""
     block_size: int | None = Field(default=None, ge=1, le=2**20)
@@ -44,3 +41,15 @@ class ModelConfig(Section):
         if family and ":" in family and not hasattr(import_object(family, repr(family)), "modules"):
             raise ValueError(f"{family!r}: must be a Family (docs/add-a-family.md)")
         return family
+
+
+def _has_whole_weights(model: ModelConfig) -> ModelConfig:
+    if model.adapter is not None:
+        raise ValueError(
+            f"adapter = {model.adapter}: training starts from whole weights; give model.path = the "
+            "model/ that the run of these adapters left, in which they are merged"
+        )
+    return model
+
+
+TrainedModelConfig = Annotated[ModelConfig, AfterValidator(_has_whole_weights)]

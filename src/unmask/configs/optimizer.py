@@ -1,10 +1,12 @@
 """`[optimizer]`: AdamW, its learning rate, and the size of a forward and backward pass."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from unmask.configs.section import Section
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Section):
@@ -12,7 +14,7 @@ class OptimizerConfig(Section):
 
     lr: float = Field(default=1e-5, gt=0)
     """Learning rate after warm-up."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     """AdamW's two decay rates."""
     eps: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
@@ -30,13 +32,6 @@ class OptimizerConfig(Section):
     token_budget: int = Field(default=8192, ge=16)
     """Maximum number of tokens in one forward and backward pass; a batch is split into as many passes as
     it needs."""
-
-    @field_validator("betas")
-    @classmethod
-    def _decays(cls, betas: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas = {betas}: both must be at least 0 and below 1")
-        return betas
 
     @model_validator(mode="after")
     def _final_lr_is_reached(self) -> Self:

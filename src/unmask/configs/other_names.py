@@ -4,71 +4,51 @@ from collections.abc import Collection
 
 from unmask.types import OTHER_NAMES
 
-BATCH = ("data.batch_size", "rollout.prompts", "engine.max_sequences")
-LENGTH = ("steps", "epochs")
-MODEL = ("model.path",)
-DTYPE = ("model.dtype",)
-
-KEYS: dict[str, tuple[str, ...]] = {
-    "learning_rate": ("optimizer.lr",),
-    "lr": ("optimizer.lr", "advantage.lr"),
-    "lr_scheduler_type": ("optimizer.schedule",),
-    "lr_scheduler": ("optimizer.schedule",),
-    "warmup_ratio": ("optimizer.warmup_steps",),
-    "warmup_steps": ("optimizer.warmup_steps",),
-    "num_warmup_steps": ("optimizer.warmup_steps",),
-    "adam_beta1": ("optimizer.betas",),
-    "adam_beta2": ("optimizer.betas",),
-    "adam_epsilon": ("optimizer.eps",),
-    "max_grad_norm": ("optimizer.clip_norm",),
-    "gradient_clip_val": ("optimizer.clip_norm",),
-    "gradient_accumulation_steps": ("optimizer.token_budget",),
-    "bf16": DTYPE,
-    "fp16": DTYPE,
-    "torch_dtype": DTYPE,
-    "mixed_precision": DTYPE,
-    "precision": DTYPE,
-    "batch_size": BATCH,
-    "train_batch_size": BATCH,
-    "per_device_train_batch_size": BATCH,
-    "per_device_eval_batch_size": ("engine.max_sequences",),
-    "max_num_seqs": ("engine.max_sequences",),
-    "slots": ("engine.max_sequences",),  # its former name
-    "num_train_epochs": LENGTH,
-    "num_epochs": LENGTH,
-    "epochs": LENGTH,
-    "max_steps": ("steps",),
-    "num_train_steps": ("steps",),
-    "output_dir": ("run.dir",),
-    "save_dir": ("run.dir",),
-    "logging_dir": ("run.dir",),
-    "save_steps": ("save_every",),
-    "save_total_limit": ("run.keep_last",),
-    "eval_steps": ("eval.every",),
-    "report_to": ("run.tensorboard", "run.wandb"),
-    "model_name_or_path": MODEL,
-    "model_name": MODEL,
-    "model_path": MODEL,
-    "pretrained_model": MODEL,
-    "pretrained": MODEL,
-    "dataset": ("task.kind", "data.path"),
-    "dataset_name": ("task.kind", "data.path"),
-    "train_file": ("data.path", "task.train"),
-    "num_generations": ("rollout.responses", "samples"),
-    "beta": ("loss.kl",),
-    "kl_coef": ("loss.kl",),
-    "clip_range": ("loss.clip",),
-    "epsilon": ("loss.clip",),
-    "lora_r": ("lora.rank",),
-    "lora_alpha": ("lora.alpha",),
-    "target_modules": ("lora.targets",),
-    "lora_target_modules": ("lora.targets",),
-    "gradient_checkpointing": ("model.gradient_checkpointing",),
-    "seed": ("run.seed",),
-    **{
-        name: (f"sampling.{field}", f"eval.sampling.{field}") for name, field in OTHER_NAMES.items()
-    },
-    "num_return_sequences": ("rollout.responses", "samples"),
+# Keys here, and the names that other libraries have for them.
+ROWS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("optimizer.lr",): ("learning_rate",),
+    ("optimizer.lr", "advantage.lr"): ("lr",),
+    ("optimizer.schedule",): ("lr_scheduler_type", "lr_scheduler"),
+    ("optimizer.warmup_steps",): ("warmup_ratio", "warmup_steps", "num_warmup_steps"),
+    ("optimizer.betas",): ("adam_beta1", "adam_beta2"),
+    ("optimizer.eps",): ("adam_epsilon",),
+    ("optimizer.clip_norm",): ("max_grad_norm", "gradient_clip_val"),
+    ("optimizer.token_budget",): ("gradient_accumulation_steps",),
+    ("model.dtype",): ("bf16", "fp16", "torch_dtype", "mixed_precision", "precision"),
+    ("model.gradient_checkpointing",): ("gradient_checkpointing",),
+    ("data.batch_size", "rollout.prompts", "engine.max_sequences"): (
+        "batch_size",
+        "train_batch_size",
+        "per_device_train_batch_size",
+    ),
+    # `slots` is its former name here.
+    ("engine.max_sequences",): ("per_device_eval_batch_size", "max_num_seqs", "slots"),
+    ("steps", "epochs"): ("num_train_epochs", "num_epochs", "epochs"),
+    ("steps",): ("max_steps", "num_train_steps"),
+    ("run.dir",): ("output_dir", "save_dir", "logging_dir"),
+    ("run.seed",): ("seed",),
+    ("run.keep_last",): ("save_total_limit",),
+    ("run.tensorboard", "run.wandb"): ("report_to",),
+    ("save_every",): ("save_steps",),
+    ("eval.every",): ("eval_steps",),
+    ("model.path",): (
+        "model_name_or_path",
+        "model_name",
+        "model_path",
+        "pretrained_model",
+        "pretrained",
+    ),
+    ("task.kind", "data.path"): ("dataset", "dataset_name"),
+    ("data.path", "task.train"): ("train_file",),
+    ("rollout.responses", "samples"): ("num_generations", "num_return_sequences"),
+    ("loss.kl",): ("beta", "kl_coef"),
+    ("loss.clip",): ("clip_range", "epsilon"),
+    ("lora.rank",): ("lora_r",),
+    ("lora.alpha",): ("lora_alpha",),
+    ("lora.targets",): ("target_modules", "lora_target_modules"),
+}
+KEYS = {name: (f"sampling.{own}", f"eval.sampling.{own}") for name, own in OTHER_NAMES.items()} | {
+    name: keys for keys, names in ROWS.items() for name in names
 }
 
 # Sections and keys of version 0.1, and where their content stands now.
@@ -80,6 +60,10 @@ RENAMED = {
     "advantage.overlong_penalty": ("shaping.overlong_penalty",),
     "advantage.overlong_tokens": ("shaping.overlong_tokens",),
     "advantage.forfeit_tokens": ("shaping.forfeit_tokens",),
+}
+# Keys of version 0.1 without a successor.
+GONE = {
+    "model.matmul": "model.matmul is gone: the engine always uses torch's own products; leave it out"
 }
 
 

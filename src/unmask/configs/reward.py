@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from unmask.configs.address import check_address
+from unmask.configs.address import valid_address
 from unmask.configs.model import DType
 from unmask.configs.section import Section
 
@@ -62,7 +62,7 @@ class EndpointConfig(Section):
 
     model: str
     """Name of the model in the API."""
-    base_url: str | None = None
+    base_url: Annotated[str, valid_address("base_url")] | None = None
     """Address of the API, such as `http://127.0.0.1:8000/v1`; the environment variable
     OPENAI_BASE_URL when not given."""
     api_key_env: str | None = None
@@ -98,13 +98,6 @@ class EndpointConfig(Section):
             raise ValueError(  # without the value: it may be the key
                 "api_key_env takes the name of an environment variable, never the key itself"
             )
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_address("base_url", value)
         return value
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from unmask.configs.methods.loss.clipped import ClippedLoss
 from unmask.configs.methods.views.coupled import CoupledViews
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.methods.views.trace import TraceViews
-from unmask.configs.model import ModelConfig
+from unmask.configs.model import TrainedModelConfig
 from unmask.configs.optimizer import PolicyOptimizerConfig
 from unmask.configs.reward import OutcomeTerm, RewardTerm, check_terms
 from unmask.configs.rollout import FilterConfig, RolloutConfig, ShapingConfig
@@ -39,7 +39,7 @@ class RLConfig(Section):
     """Reinforcement learning along the trajectory (TraceRL)."""
 
     steps: int = Field(default=100, ge=1)
-    """RL steps: each draws prompts, writes responses, judges them and updates the weights."""
+    """RL steps: each draws prompts, writes responses, grades them and updates the weights."""
     save_every: int = Field(default=10, ge=0)
     """Steps between checkpoints for `--resume`; 0 saves only at the end."""
     minibatches: int = Field(default=1, ge=1)
@@ -49,15 +49,15 @@ class RLConfig(Section):
     started the step."""
     run: RunConfig = RunConfig()
     """Where the run keeps its files."""
-    model: ModelConfig
+    model: TrainedModelConfig
     """Which checkpoint is trained."""
     lora: LoRAConfig | None = None
-    """Train adapters beside the weights instead of the weights; without it every weight is trained."""
+    """Train adapters instead of the weights, which stay as they are; without it every weight is trained."""
     task: TaskConfig
-    """What is asked, and how answers are judged."""
+    """What is asked, and how answers are graded."""
     reward: tuple[RewardTerm, ...] = (OutcomeTerm(),)
     """What an answer earns: the weighted sum of these terms, in TOML one `[[reward]]` table each;
-    what the task's grader says, when none is given."""
+    the score of the task's grader, when none is given."""
     engine: EngineConfig = EngineConfig()
     """How many responses are written at the same time."""
     rollout: RolloutConfig = RolloutConfig()
@@ -94,11 +94,6 @@ class RLConfig(Section):
             raise ValueError(
                 "sampling.top_k, top_p and min_p must be off in RL: the learner's log-probabilities "
                 "are over every token, the filtered ones are not"
-            )
-        if sampling.guidance:
-            raise ValueError(
-                f"sampling.guidance = {sampling.guidance} must be 0 in RL: guided responses are not "
-                "drawn from the policy"
             )
         if sampling.revises:
             raise ValueError(

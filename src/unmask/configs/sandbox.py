@@ -1,11 +1,11 @@
 """`[task.sandbox]`: isolation and resource limits of programs that a model wrote."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from unmask.configs.address import check_address
+from unmask.configs.address import valid_address
 from unmask.configs.section import Section
 
 Isolation = Literal["best", "namespaces", "process"]
@@ -20,7 +20,7 @@ class SandboxConfig(Section):
     """Isolation of programs: `namespaces` (no network, no files except Python's, no other processes),
     `process` (the kernel's limits and filters only, listed in docs/sandbox.md), or `best`: `namespaces` by
     the best backend of this machine, which `unmask doctor` names."""
-    url: str | None = None
+    url: Annotated[str, valid_address("url", "http://host:port")] | None = None
     """Address of a service that runs the programs instead of this machine, with the interface of
     SandboxFusion (`POST url/run_code`): for machines on which programs cannot be isolated. The service
     receives every program and its tests' arguments."""
@@ -32,7 +32,7 @@ class SandboxConfig(Section):
     """Seconds of CPU time of a test, summed over all processes of its program. The effective time limit: a
     busy machine does not fail correct programs."""
     wall_s: float = Field(default=60.0, gt=0, le=86_400)
-    """Seconds of wall-clock time of a test; ends programs that sleep."""
+    """Seconds of elapsed time of a test; ends programs that sleep."""
     memory_mb: int = Field(default=1024, ge=64)
     """MiB of address space per process of a program; docs/sandbox.md lists the memory this leaves out."""
     file_mb: int = Field(default=64, ge=1)
@@ -48,13 +48,6 @@ class SandboxConfig(Section):
     float_tolerance: float = Field(default=1e-6, ge=0, lt=1)
     """Absolute or relative tolerance between a printed number and the expected one, where both have a
     decimal point or an exponent; 0 compares them exactly."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_address("url", value, "http://host:port")
-        return value
 
     @model_validator(mode="after")
     def _service_decides(self) -> "SandboxConfig":

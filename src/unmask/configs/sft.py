@@ -1,9 +1,9 @@
 """The configuration of `unmask sft`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
@@ -11,7 +11,7 @@ from unmask.configs.lora import LoRAConfig
 from unmask.configs.methods import choose
 from unmask.configs.methods.loss.likelihood import LikelihoodLoss
 from unmask.configs.methods.views.random import RandomViews
-from unmask.configs.model import ModelConfig
+from unmask.configs.model import TrainedModelConfig
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.section import Section
@@ -26,18 +26,11 @@ class SFTDataConfig(Section):
     not given."""
     batch_size: int = Field(default=32, ge=1, le=2**20)
     """Demonstrations per optimizer step."""
-    canvas_tokens: int | Literal["longest"] | None = None
-    """Under full attention, fewest positions of a canvas: what a shorter response leaves free is hidden
+    canvas_tokens: Annotated[int, Field(ge=1)] | Literal["longest"] | None = None
+    """Under full attention, fewest positions of a canvas: positions right of a shorter response are hidden
     and never scored, as when a sampler is given so many `max_tokens`. `longest` (published) is the
-    longest response of the data. Without it a canvas ends where its response does, and tells the
-    model how long the answer is."""
-
-    @field_validator("canvas_tokens")
-    @classmethod
-    def _positive(cls, value: int | str | None) -> int | str | None:
-        if isinstance(value, int) and value < 1:
-            raise ValueError(f"{value} must be at least 1")
-        return value
+    longest response of the data. Without it a canvas ends where its response does, which shows the
+    model the length of the answer."""
 
 
 if TYPE_CHECKING:
@@ -57,10 +50,10 @@ class SFTConfig(Section):
     """Steps between checkpoints for `--resume`; 0 saves only at the end."""
     run: RunConfig = RunConfig()
     """Where the run keeps its files."""
-    model: ModelConfig
+    model: TrainedModelConfig
     """Which checkpoint is trained."""
     lora: LoRAConfig | None = None
-    """Train adapters beside the weights instead of the weights; without it every weight is trained."""
+    """Train adapters instead of the weights, which stay as they are; without it every weight is trained."""
     task: TaskConfig | None = None
     """What is asked: the source of demonstrations if `data.path` is none, and what is evaluated."""
     engine: EngineConfig = EngineConfig()

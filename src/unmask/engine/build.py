@@ -22,14 +22,12 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
         ValueError: as `load_model` and `load_adapter`, or for a device that this machine does not have.
     """
     device = device_of(model.device, "model.device")
-    packs = device == "cpu" and model.matmul == "packed"
     dtype = dtype_of(model.dtype, device, "model.dtype")
     loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size, model.family)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
     if model.adapter is not None:
         load_adapter(loaded, model.adapter)
-    params = replace(engine_params(engine, loaded), packs_weights=packs)
-    return LLM(loaded, params=params)
+    return LLM(loaded, params=engine_params(engine, loaded))
 
 
 def engine_params(engine: EngineConfig, model: Model) -> EngineParams:

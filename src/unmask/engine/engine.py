@@ -29,7 +29,6 @@ from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_seque
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.conventions import conventions_of
-from unmask.models.cpu.prepacked_linear import packed_twin
 from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
@@ -69,14 +68,13 @@ class Engine:
         self._conventions = conventions_of(model)
         self._pages = PagePool(model, self.params.cache_tokens)
         planner = build_planner(self.params.attention, model.spec, model.device)
-        laid_out = self._laid_out()
-        if parts := inexact(laid_out):
+        if parts := inexact(model):
             warnings.warn(
                 "law 1 does not hold on this processor: the last bits of a response's log-probabilities "
                 f"depend on the other responses of a pass (in {', '.join(parts)})",
                 stacklevel=2,
             )
-        self._runner = Runner(laid_out, self._pages, planner, self.params, self._conventions)
+        self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
         on_cuda = model.device.type == "cuda"
         # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
         is_static = uses_kernel(self.params.attention, model.device)
@@ -225,18 +223,10 @@ class Engine:
         # Also when a tensor is refused below: some weights may have changed by then.
         self._scheduler.clear()
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        try:
-            with torch.no_grad():
-                for name, tensor in named_tensors:
-                    _fitting(parameters, name, tensor).copy_(tensor)
-        finally:
-            # First without the prepacked copy, so that the old one is freed before the new one is made.
-            self._runner.model = self.model
-            self._runner.model = self._laid_out()
+        with torch.no_grad():
+            for name, tensor in named_tensors:
+                _fitting(parameters, name, tensor).copy_(tensor)
         self.policy_version = self.policy_version + 1 if version is None else version
-
-    def _laid_out(self) -> Model:
-        return packed_twin(self.model) if self.params.packs_weights else self.model
 
     def release_memory(self) -> None:
         """Free the memory of the cache until the next request arrives.

@@ -32,9 +32,6 @@ class EngineParams(EngineFields):
     they are known; `None` does so on CUDA only. Results do not depend on it."""
     uses_graphs: bool = True
     """On CUDA, capture a step of each size once and replay it."""
-    packs_weights: bool = False
-    """On CPU in fp32, keep a second copy of the linear weights in the layout that oneDNN multiplies fastest
-    (`models/cpu/prepacked_linear.py`)."""
 
     def __post_init__(self) -> None:
         """Check the fields."""

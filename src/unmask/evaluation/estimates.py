@@ -1,4 +1,4 @@
-"""What an evaluation reports: estimates, and how far to trust them.
+"""The estimates that an evaluation reports, with their 95 % intervals.
 
 Shares come with Wilson intervals, which stay inside [0, 1] and do not collapse at 0 or 1. Everything
 else comes with percentile bootstrap intervals over problems, because answers to one problem are not

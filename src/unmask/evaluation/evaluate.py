@@ -199,7 +199,7 @@ def _read_responses(run: Path) -> dict[str, list[list[Response]]]:
 def _protocol(
     config: EvalConfig, task: Task, llm: LLM, prompts: Sequence[Prompt]
 ) -> dict[str, Any]:
-    """Return what the responses depend on beyond the configuration."""
+    """Return the inputs of the responses beyond the configuration."""
     token_ids = json.dumps([prompt.token_ids for prompt in prompts])
     shortest = min(prompts, key=lambda prompt: len(prompt.token_ids))
     return {

@@ -8,13 +8,11 @@ were asked.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import math
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from unmask.configs.load import dump, flatten, load_config
 from unmask.evaluation.responses import FAILURES
 from unmask.evaluation.summary import outcome_of
 from unmask.json_files import read_object, read_objects
-from unmask.runs.directory import CONFIG, TRAJECTORIES
+from unmask.runs.directory import CONFIG, TRAJECTORIES, package_version
 from unmask.runs.files import append_lines, atomic_directory, write_json
 from unmask.runs.gradings import GRADER, GRADINGS, KEY_NAMES, VERDICTS, gradings
 from unmask.runs.progress import Progress
@@ -54,8 +52,8 @@ def grade_run(run: Path, config: EvalConfig, task: Task, problems: Sequence[Prom
     """
     earlier = gradings(run)
     place = run / GRADINGS / str(int(earlier[-1].name) + 1 if earlier else 1)
-    installed = [name for name in GRADER_PACKAGES if find_spec(name.replace("-", "_"))]
-    versions = {name: importlib.metadata.version(name) for name in installed}
+    found = {name: package_version(name) for name in GRADER_PACKAGES}
+    versions = {name: version for name, version in found.items() if version}
     grader = {
         "task": dump(config)["task"],
         "isolation": task.isolation,

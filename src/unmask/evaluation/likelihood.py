@@ -1,17 +1,17 @@
-"""How likely a diffusion model finds a response: a lower bound, for the likelihood has no closed form.
+"""A lower bound of the log-likelihood of a response, which has no closed form in a diffusion model.
 
-For the L slots of a block, given all that stands before it,
+For the L positions of a block, given everything before it,
 
     log p(x) >= E[ L / l * sum over i in S of log p(x_i | x with S masked) ]
 
-with l uniform on 1 .. L and S uniform on the subsets of l slots (arXiv 2502.09992, equation 6). A
+with l uniform on 1 .. L and S uniform on the subsets of l positions (arXiv 2502.09992, equation 6). A
 block-causal model's bound is the sum over its blocks; under full attention the response is one block.
-What stands right of the response in its last block is masked, as the sampler finds it.
+Positions after the response in its last block are masked, as the sampler finds them.
 
 A block with few subsets is not sampled: all of them are scored, and the bound is exact. Otherwise the
 masked counts are stratified, and views n and N - 1 - n mask from opposite ends of one permutation. The
-masks follow from the seed and the prompt, so that the choices of one question are compared under alike
-masks. Numbers are bounds: they rank responses of one model, and are no perplexities.
+masks follow from the seed and the prompt, so that the choices of one question are compared under the same
+kind of masks. The results are bounds: they rank responses of one model, and are not perplexities.
 """
 
 import math
@@ -42,7 +42,7 @@ def bound_loglikelihoods(
     """Return the lower bound, in nats, of the log-probability of each response given its prompt.
 
     Args:
-        model: what judges.
+        model: gives the probabilities.
         pairs: prompts of `P` and responses of `R >= 1` token ids.
         num_views: masks per block, where its subsets are more than that.
         seed: key of the draws.
@@ -70,48 +70,53 @@ def bound_loglikelihoods(
 
 def _views(pair: Pair, block: int | None, num_views: int, seed: int) -> Views:
     prompt_ids, response_ids = pair
-    num_slots = len(response_ids)
+    length = len(response_ids)
     generator = torch.Generator().manual_seed(derive_seed(seed, *prompt_ids))
+    # The grid of blocks starts with the prompt, whose last `offset` tokens are in the response's first block.
     offset = len(prompt_ids) % block if block else 0
-    borders = [0, *range(block - offset, num_slots, block), num_slots] if block else [0, num_slots]
+    borders = [0, *range(block - offset, length, block), length] if block else [0, length]
     masks = [
         masks_of_block(last - first, num_views, generator) for first, last in pairwise(borders)
     ]
+    # Every block brings its own number of views; a block without a view in a row masks nothing there.
     most = max(len(hidden) for hidden, _ in masks)
     hidden = torch.cat([F.pad(h, (0, 0, 0, most - len(h))) for h, _ in masks], 1)
     weight = torch.cat([F.pad(w, (0, 0, 0, most - len(w))) for _, w in masks], 1)
-    size = num_slots + -(len(prompt_ids) + num_slots) % block if block else num_slots
+    # The canvas ends with the last block: `R` rounded up on the grid.
+    size = length + -(len(prompt_ids) + length) % block if block else length
     views = views_under_noise(prompt_ids, response_ids, size, block or size, hidden)
     return replace(views, weight=F.pad(weight, (0, size - weight.shape[1])))
 
 
 def masks_of_block(
-    num_slots: int, num_views: int, generator: torch.Generator
+    length: int, num_views: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return which slots of a block each view masks, and what a masked slot weighs.
+    """Return the masked positions of each view of a block, and the weight of a masked position.
 
     Returns:
-        `hidden` bool and `weight`, both `(N, num_slots)`: all subsets where there are at most
+        `hidden` bool and `weight`, both `(N, length)`: all subsets where there are at most
         `num_views`, else so many drawn ones. The weighted sum of log-probabilities is the bound.
     """
-    if 2**num_slots - 1 <= num_views:
-        return _all_masks(num_slots)
+    if 2**length - 1 <= num_views:
+        return _all_masks(length)
+    # One shared offset in [0, 1) spreads the masked counts evenly over 1 .. L.
     start = torch.rand((), generator=generator, dtype=torch.float64)
     strata = (torch.arange(num_views) + start) / num_views
-    counts = 1 + (strata * num_slots).long().clamp(max=num_slots - 1)
+    counts = 1 + (strata * length).long().clamp(max=length - 1)
     half = -(-num_views // 2)
-    ranks = torch.rand(half, num_slots, generator=generator).argsort(-1)
-    ranks = torch.cat((ranks, num_slots - 1 - ranks.flip(0)))[:num_views]
+    # ranks (N, L): view n masks the positions of the lowest ranks; the flipped half ranks from the other end.
+    ranks = torch.rand(half, length, generator=generator).argsort(-1)
+    ranks = torch.cat((ranks, length - 1 - ranks.flip(0)))[:num_views]
     hidden = ranks < counts[:, None]
-    weight = (num_slots / (counts * num_views)).float()
-    return hidden, weight[:, None].expand(-1, num_slots)
+    weight = (length / (counts * num_views)).float()
+    return hidden, weight[:, None].expand(-1, length)
 
 
-def _all_masks(num_slots: int) -> tuple[Tensor, Tensor]:
-    subsets = [s for size in range(1, num_slots + 1) for s in combinations(range(num_slots), size)]
-    hidden = torch.zeros(len(subsets), num_slots, dtype=torch.bool)
+def _all_masks(length: int) -> tuple[Tensor, Tensor]:
+    subsets = [s for size in range(1, length + 1) for s in combinations(range(length), size)]
+    hidden = torch.zeros(len(subsets), length, dtype=torch.bool)
     for view, subset in enumerate(subsets):
         hidden[view, list(subset)] = True
-    # The chance of a subset of l is 1 / (L C(L, l)), and each of its slots weighs L / l.
-    weight = torch.tensor([1 / (len(s) * math.comb(num_slots, len(s))) for s in subsets])
-    return hidden, weight[:, None].expand(-1, num_slots)
+    # The chance of a subset of l is 1 / (L C(L, l)), and each of its positions weighs L / l.
+    weight = torch.tensor([1 / (len(s) * math.comb(length, len(s))) for s in subsets])
+    return hidden, weight[:, None].expand(-1, length)

@@ -153,16 +153,16 @@ def summarize(problems: Sequence[Sequence[Response]]) -> Summary:
     right = [sum(r.is_right for r in responses) for responses in problems]
     shares = [count / samples for count in right]
     tokens, steps = _sums(problems, "num_response"), _sums(problems, "num_denoising_steps")
-    everyone = [r for responses in problems for r in responses]
-    written = [r for r in everyone if r.outcome != "failed"]
-    outcomes = Counter(r.outcome for r in everyone)
+    every = [r for responses in problems for r in responses]
+    written = [r for r in every if r.outcome != "failed"]
+    outcomes = Counter(r.outcome for r in every)
     count, sizes = len(problems), sizes_up_to(samples)
     return Summary(
         accuracy=sum(shares) / count,
         ci95=wilson_interval(sum(shares), count) if samples == 1 else share_interval(shares),
         pass_at={k: _mean([pass_at(k, of_one, samples) for of_one in right]) for k in sizes},
         majority_at={k: _mean([_majority(k, of_one) for of_one in problems]) for k in sizes},
-        reward=sum(r.reward for r in everyone) / len(everyone),
+        reward=sum(r.reward for r in every) / len(every),
         n=count,
         samples=samples,
         outcomes={outcome: outcomes[outcome] for outcome in get_args(Outcome)},
@@ -177,12 +177,12 @@ def summarize(problems: Sequence[Sequence[Response]]) -> Summary:
 def speed_of(problems: Sequence[Sequence[Response]]) -> Speed:
     """Return the speed at which the responses were written; at least one must have been."""
     tokens, forwards = _sums(problems, "num_response"), _sums(problems, "num_forwards")
-    everyone = [r for responses in problems for r in responses]
-    wall_s = sum(r.wall_s for r in everyone)
+    every = [r for responses in problems for r in responses]
+    wall_s = sum(r.wall_s for r in every)
     return Speed(
         tokens_per_forward=sum(tokens) / sum(forwards),
         tokens_per_forward_ci95=ratio_interval(tokens, forwards),
-        forwards=sum(forwards) / sum(r.outcome != "failed" for r in everyone),
+        forwards=sum(forwards) / sum(r.outcome != "failed" for r in every),
         wall_s=wall_s,
         tokens_per_s=sum(tokens) / wall_s,
     )

@@ -112,7 +112,7 @@ def translate(
     keys = {name: _resolve(name, value, flat) for name, value in flat.items()}
     source = Source(kind or kind_of_foreign(table), _model_kind(keys, base), keys, devices)
     variants = _variants(source)
-    outcomes = [_outcomes(variant) for variant in variants]
+    outcomes = [[_outcome(*pair, it) for pair in it.keys.items()] for it in variants]
     lines = [_lines(*pair) for pair in zip(variants, outcomes, strict=True)]
     merged = lines[0] if source.kind == "rl" else _variations(lines)
     reported = list(outcomes[0])
@@ -196,19 +196,14 @@ def _variants(source: Source) -> list[Source]:
     return [replace(source, keys={**source.keys, **values}) for values in chosen]
 
 
-def _outcomes(source: Source) -> list[Outcome]:
-    traits = source.traits
-    return [_outcome(name, value, source, traits) for name, value in source.keys.items()]
-
-
-def _outcome(name: str, value: Any, source: Source, traits: frozenset[str]) -> Outcome:
+def _outcome(name: str, value: Any, source: Source) -> Outcome:
     """Apply the first row of a key that fits the file."""
     rows = _rules_of(name)
     if not rows:
         is_section = any(rule.old.startswith(f"{name}.") for rule in RULES)
         fate: Fate = "idle" if is_section and value in (None, {}) else "lost"
         return Outcome(name, value, fate, "dLLM-RL has no such key")
-    rule = next((row for row in rows if traits.issuperset(row.readers.split())), None)
+    rule = next((row for row in rows if source.traits.issuperset(row.readers.split())), None)
     if rule is None:
         return Outcome(name, value, "idle", UNREAD)
     if value is None and rule.takes != "null":

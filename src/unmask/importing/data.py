@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from unmask.json_files import MAX_DEPTH, read_records
 
 Item = Mapping[str, Any]
@@ -70,15 +72,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is missing, is not YAML, or holds no table; or a key is not a name or occurs twice.
     """
-    import yaml
-
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        _check_yaml(text)
-        _check_keys(yaml.compose(text, yaml.SafeLoader))
-        table = yaml.safe_load(text)
+        table = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except (yaml.YAMLError, ValueError) as error:  # a date of the 13th month is no YAMLError
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(table, dict):
@@ -86,38 +83,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return table
 
 
-def _check_keys(root: Any) -> None:
-    """Refuse a mapping with a key that is not a name or occurs twice: the parser keeps only the last value."""
-    import yaml
-
-    nodes = [root]
-    for node in nodes:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        names = [str(key.value) for key, _ in pairs]
-        for (key, inner), name in zip(pairs, names, strict=True):
-            is_name = key.tag.endswith(":str") and KEY.fullmatch(name)
-            if not is_name or names.count(name) > 1:
-                reason = "occurs twice" if is_name else "is not a name"
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {name!r} {reason}", problem_mark=key.start_mark
-                )
-            nodes.append(inner)
-
-
-def _check_yaml(text: str) -> None:
-    """Refuse nesting that would exhaust the parser, and aliases, which expand a few lines to gigabytes."""
-    import yaml
+class _Loader(yaml.SafeLoader):
+    """Refuses nesting that would exhaust the parser, aliases, and keys that are not names or occur twice."""
 
     depth = 0
-    events: Iterator[Any] = yaml.parse(text, yaml.SafeLoader)
-    for event in events:
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
         place = f"line {event.start_mark.line + 1}"
-        if depth > MAX_DEPTH:
-            raise ValueError(f"{place}: nested deeper than {MAX_DEPTH}")
-        if isinstance(event, yaml.AliasEvent):
+        if isinstance(event, yaml.AliasEvent):  # a few lines of them expand to gigabytes
             raise ValueError(f"{place}: *{event.anchor} is an alias; write out what it stands for")
+        if isinstance(event, yaml.CollectionStartEvent) and self.depth == MAX_DEPTH:
+            raise ValueError(f"{place}: nested deeper than {MAX_DEPTH}")
+        self.depth += 1
+        node: Any = super().compose_node(parent, index)
+        self.depth -= 1
+        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        names = [str(key.value) for key in keys]
+        for key, name in zip(keys, names, strict=True):
+            is_name = key.tag.endswith(":str") and KEY.fullmatch(name)
+            if not is_name or names.count(name) > 1:  # the parser keeps only the last value
+                reason = "occurs twice" if is_name else "is not a name"
+                problem = f"key {name!r} {reason}"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        return node
 
 
 def _rollout_records(item: Item, number: int, place: str) -> Iterator[dict[str, Any]]:
@@ -134,12 +123,12 @@ def _rollout_records(item: Item, number: int, place: str) -> Iterator[dict[str, 
         )
     question = item.get("prompt", item.get("question", ""))
     for index, text in enumerate(texts):
-        judged = {name: values[index] for name, values in lists.items()}
-        reward, parts = _judgement(judged, place)
-        record = _record(question, text, judged["step_map"], number, place)
+        graded = {name: values[index] for name, values in lists.items()}
+        reward, parts = _grade(graded, place)
+        record = _record(question, text, graded["step_map"], number, place)
         record |= {"reward": reward, "parts": parts}
-        if "extracted_output" in judged:
-            record["answer"] = str(judged["extracted_output"])
+        if "extracted_output" in graded:
+            record["answer"] = str(graded["extracted_output"])
         yield record
 
 
@@ -149,19 +138,19 @@ def _example_record(item: Item, number: int, place: str) -> dict[str, Any]:
     return record | {"reward": reward}
 
 
-def _judgement(judged: Item, place: str) -> tuple[Any, dict[str, float]]:
+def _grade(graded: Item, place: str) -> tuple[Any, dict[str, float]]:
     """Return the reward (of training, else the share of right verdicts) and its parts."""
-    verdict = judged.get("correctness")
+    verdict = graded.get("correctness")
     # Code has one verdict per test.
     verdicts: list[Any] = verdict if isinstance(verdict, list) else [verdict]
-    if "correctness" not in judged:
+    if "correctness" not in graded:
         right = None
     elif all(isinstance(one, bool | int | float) for one in verdicts):
         right = sum(map(float, verdicts)) / len(verdicts) if verdicts else 0.0
     else:
         raise ValueError(f"{place}: correctness = {verdict!r}: must be verdicts")
-    names = [name for name in ("rewards", "process_reward") if name in judged]
-    reward = _reward(judged, names[0], place) if names else right
+    names = [name for name in ("rewards", "process_reward") if name in graded]
+    reward = _reward(graded, names[0], place) if names else right
     return reward, {} if right is None else {"correct": right}
 
 

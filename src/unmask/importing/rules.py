@@ -13,7 +13,7 @@ Kind = Literal["sft", "rl", "eval"]
 # `line`: a key here has the value. `idle`: it changes no result. `otherwise`: done otherwise here, by
 # design. `lost`: the run would be another one, so the import is refused.
 Fate = Literal["line", "idle", "otherwise", "lost"]
-FATES: tuple[Fate, ...] = ("idle", "otherwise", "lost")
+FATES: Mapping[str, Fate] = {"idle": "idle", "otherwise": "otherwise", "lost": "lost"}
 
 BLOCK_MODELS = ("sdar", "trado")
 MODELS = (*BLOCK_MODELS, "llada", "mmada", "dream")
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def traits(self) -> frozenset[str]:
-        """What the published scripts depend on, as rows name it in `readers`."""
+        """The traits of the file on which the published scripts depend, as `readers` names them."""
         types = (self.get("dataset.data_type"), self.get("evaluation.data_type"))
         has_critic = self.get("model.value_base_model") is not None
         judge = self.get("model.process_reward_model")
@@ -60,7 +60,7 @@ class Source:
             (self.base in BLOCK_MODELS, "block", "full"),
             (self.base in (*BLOCK_MODELS, "dream"), "filters", "unfiltered"),
             (has_critic, "critic", "plain"),
-            # With a value model they train along the trajectory, whatever the file says.
+            # With a value model they train along the trajectory, under any method of the file.
             (has_critic or not has_masks, "trace", "masks"),
             (self.base in IMAGE_MODELS or "mmu" in types, "images", "text"),
             ("code" in types[:1], "code", "math"),

@@ -1,4 +1,4 @@
-"""What becomes of each key of a dLLM-RL configuration: the rows of `table.toml`, and the presets.
+"""The fate of each key of a dLLM-RL configuration: the rows of `table.toml`, and the presets.
 
 The first row of a key that fits a file decides (`rules.py`). The published sampler of each kind of model
 is a preset here, which the file of its family names, and the keys of the file override it.
@@ -24,7 +24,8 @@ def _rules(
     readers: str, keys: str, new: str, note: str = "", how: Any = None, *options: Mapping[str, Any]
 ) -> Iterator[Rule]:
     """Yield the rule of each key of a row of `table.toml`."""
-    fate, named = next(((fate, ()) for fate in FATES if fate == new), ("line", new.split()))
+    fate = FATES.get(new, "line")
+    named = new.split() if fate == "line" else ()
     stated: dict[str, Any] = {"other": note if fate == "lost" else None, **dict(*options)}
     takes = stated.pop("takes", "")
     for old in keys.split():
@@ -42,10 +43,10 @@ def _conversion(how: Any, other: str | None, nearest: Any = NOTHING) -> Convert:
     return lambda value, *_: known.get(value, loss)
 
 
-_SAMPLED = (
+_SAMPLED: list[list[Any]] = [
     [cell.format(**names) if isinstance(cell, str) else cell for cell in row]
     for names, row in product(_TABLE["sections"], _TABLE["sampled"])
-)
+]
 RULES = tuple(rule for row in (*_TABLE["rows"], *_SAMPLED) for rule in _rules(*row))
 _SAMPLER = "what its sampler does where nothing else is written"
 IMPLIED = (

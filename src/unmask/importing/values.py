@@ -22,7 +22,7 @@ PADS = (
 )
 TASKS = {
     "mmu": "images are not there yet",
-    "code": "programs are asked for and judged otherwise here; see task.kind = 'dataset'",
+    "code": "programs are asked for and graded otherwise here; see task.kind = 'dataset'",
 }
 STATIC, DYNAMIC = "low_confidence_static", "low_confidence_dynamic"
 # What ranks the positions under a static quota.
@@ -151,7 +151,7 @@ def demonstration_pads(value: Any, source: Source, *_: object) -> Any:
 
 
 def steps_of_epochs(value: Any, source: Source, *_: object) -> Any:
-    """Return the optimizer steps of so many epochs of SFT, counted where its data stand."""
+    """Return the optimizer steps of a number of epochs of SFT; its data file is counted."""
     records = _demonstrations(source)
     if records is None:
         return Loss(f"{COUNT}; {_absent(source)}")
@@ -211,7 +211,7 @@ def are_counts(*values: Any) -> bool:
 
 
 def _demonstrations(source: Source) -> list[Any] | None:
-    """Return the demonstrations of SFT where their file stands below the working directory."""
+    """Return the demonstrations of SFT; None if their file is not below the working directory."""
     path = Path(data_file(source.get("dataset.optimization_data")))
     if not path.is_file():
         return None

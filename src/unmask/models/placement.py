@@ -4,12 +4,7 @@ from typing import Any
 
 import torch
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def device_of(device: Any, key: str = "device") -> str:
@@ -40,8 +35,9 @@ def dtype_of(dtype: Any, device: str, key: str = "dtype") -> torch.dtype:
     """
     if dtype == "auto":
         return torch.bfloat16 if device.startswith("cuda") else torch.float32
-    for name, found in DTYPES.items():
-        if dtype in (name, f"torch.{name}", found):
-            return found
-    names = ", ".join(DTYPES)
-    raise ValueError(f"{key} = {dtype!r}: must be auto, {names}, or the same of torch")
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(
+            f"{key} = {dtype!r}: must be auto, {', '.join(DTYPES)}, or the same of torch"
+        )
+    return getattr(torch, name)

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unmask.models.attention import KEY_CHUNK, QUERY_TILE, ROW_TILE, attend_chunks
-from unmask.models.cpu.prepacked_linear import PackedLinear
 from unmask.models.stacked_linear import project_groups
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ class Product(NamedTuple):
     width_out: int
     has_bias: bool = False
     dtype: torch.dtype = torch.float32
-    is_packed: bool = False
     is_stacked: bool = False
 
     def __str__(self) -> str:
@@ -53,9 +51,6 @@ def products(module: nn.Module) -> set[Product]:
     found: set[Product] = set()
     for part in module.modules():
         bias = getattr(part, "bias", None)
-        if isinstance(part, PackedLinear):
-            widths = (part.in_features, part.out_features)
-            found.add(Product(*widths, bias is not None, torch.float32, True))
         if isinstance(part, nn.Embedding):
             continue
         for name, weight in part.named_parameters(recurse=False):
@@ -110,7 +105,7 @@ def tried_tile(product: Product, threads: int) -> int | None:
 
     with torch.no_grad():
         x = draw(min(max(rows, FEWEST_ROWS), MOST_ROWS), width_in)
-        return least_tile(PackedLinear(weight, bias) if product.is_packed else multiply, x)
+        return least_tile(multiply, x)
 
 
 def least_tile(multiply: Callable[[Tensor], Tensor], x: Tensor) -> int | None:

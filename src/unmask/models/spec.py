@@ -78,8 +78,6 @@ class ModelSpec:
         max_length: largest number of positions it was trained on.
         rope_theta: base of the rotary frequencies.
         norm_eps: epsilon of every RMSNorm.
-        has_qkv_bias: whether the query, key and value projections have a bias.
-        has_qk_norm: whether queries and keys are normed per head before rotation.
         is_tied: whether the head shares the embedding's weight.
         mask_id: id of the mask token; `None` where it is unknown, and sampling and views refuse.
         block_size: `K`, positions of a diffusion block. Under full attention blocks are only the order
@@ -87,6 +85,8 @@ class ModelSpec:
         num_drawable: token ids below this (the mask id excepted) may be written; the rest of the
             `V` rows are padding that no tokenizer can decode.
         eos_ids: token ids that end a response.
+        has_qkv_bias: whether the query, key and value projections have a bias.
+        has_qk_norm: whether queries and keys are normed per head before rotation.
         attention: attention pattern.
         is_shifted: whether row i predicts token i + 1, as in models that were autoregressive once.
         rotary_width: leading dimensions of each head that are rotated; `None` is all of them.
@@ -106,13 +106,13 @@ class ModelSpec:
     max_length: int
     rope_theta: float
     norm_eps: float
-    has_qkv_bias: bool
-    has_qk_norm: bool
     is_tied: bool
     mask_id: int | None
     block_size: int | None
     num_drawable: int
     eos_ids: tuple[int, ...]
+    has_qkv_bias: bool = False
+    has_qk_norm: bool = False
     attention: AttentionPattern = "block_causal"
     is_shifted: bool = False
     rotary_width: int | None = None

@@ -81,13 +81,8 @@ class ActorCritic(nn.Module):
     def __init__(self, policy: Model) -> None:
         """Add a zero-initialised value head to the policy; the backbone is shared."""
         super().__init__()
-        self.policy = policy
+        self.policy, self.spec = policy, policy.spec
         self.value_head = ValueHead(policy.spec).to(policy.device, policy.dtype)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Spec of the policy."""
-        return self.policy.spec
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +104,7 @@ class ActorCritic(nn.Module):
         return ActorCriticScores(*scores, self.value_head(hidden))
 
 
-def critic_beside(policy: Model) -> ValueModel:
+def critic_on_frozen_policy(policy: Model) -> ValueModel:
     """Return a critic that shares the memory of a policy's frozen backbone, with a zero head.
 
     The policy's adapters are left out. Training the policy's own weights would change the critic.

@@ -15,7 +15,7 @@ push away from below it. Without a limit the pull from below grows with exp(-del
 (PPO, arXiv 1707.06347; dual clip, arXiv 1912.09729; truncated importance, arXiv 1802.01561; k1 and k3
 are Schulman's estimators of KL(pi || pi_anchor), unbiased where the tokens were drawn from pi;
 TraceRL, arXiv 2509.06949, equation 4). The anchor is the policy that starts the step, or a frozen
-reference. Everything is per target; `objectives/reduce.py` says how targets are averaged.
+reference. Everything is per target; `objectives/reduce.py` averages the targets.
 """
 
 import math

@@ -3,13 +3,19 @@
 Two reductions follow each other: over the targets of one update, and over the updates of one step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 Reduce = Literal["mean", "sum", "max"]
+# Over the updates of a step. Not `fmean`, which rounds differently.
+REDUCE: dict[Reduce, Callable[[list[float]], float]] = {
+    "mean": lambda values: sum(values) / len(values),
+    "sum": sum,
+    "max": max,
+}
 
 
 class Statistic(NamedTuple):
@@ -47,13 +53,11 @@ class StatisticSums:
         """Add the statistics of a pack of `count` targets."""
         self._count += count
         for name, statistic in statistics.items():
-            values = statistic.values.detach().double()
-            total = values.max() if statistic.reduce == "max" else values.sum()
+            values = statistic.values.detach().double()  # (S,)
+            reduce = torch.amax if statistic.reduce == "max" else torch.sum
+            total = reduce(values)
             if name in self._found:
-                before = self._found[name].values
-                total = (
-                    torch.maximum(before, total) if statistic.reduce == "max" else before + total
-                )
+                total = reduce(torch.stack((self._found[name].values, total)))
             self._found[name] = statistic._replace(values=total)
 
     def metrics(self) -> dict[str, Metric]:
@@ -68,14 +72,9 @@ class StatisticSums:
 
 def over_updates(updates: Sequence[Mapping[str, Metric]]) -> dict[str, float]:
     """Reduce the metrics of a step's updates, which all have the same names, to one number each."""
-    reduced: dict[str, float] = {}
-    for name, metric in updates[0].items():
-        values = [update[name].value for update in updates[: 1 if metric.is_of_first else None]]
-        match metric.reduce:
-            case "mean":
-                reduced[name] = sum(values) / len(values)
-            case "sum":
-                reduced[name] = sum(values)
-            case "max":
-                reduced[name] = max(values)
-    return reduced
+    return {
+        name: REDUCE[metric.reduce](
+            [update[name].value for update in updates[: 1 if metric.is_of_first else None]]
+        )
+        for name, metric in updates[0].items()
+    }

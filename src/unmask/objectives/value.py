@@ -1,6 +1,6 @@
-"""The value objective: what a denoising step was worth, token by token (TraceRL's critic).
+"""The value objective: returns, advantages and the loss of a value for each token (TraceRL's critic).
 
-The critic reads a value V_j at the slot of token j in the state from which j was about to be
+The critic reads a value V_j at the position of token j in the state from which j was about to be
 revealed. Tokens revealed together make one denoising step t = 1 .. S, counted over the whole
 response; T_t are its tokens. With step means r*_t = mean r_j and V*_t = mean V_j over T_t,
 
@@ -27,11 +27,11 @@ def number_steps(steps: Tensor) -> Tensor:
     """Number the denoising steps of each response from 0, in the order of their labels.
 
     Args:
-        steps: `(B, C)` integers; equal ones are one step, the lower is earlier; 0 where a slot is
-            not trained.
+        steps: `(B, C)` integers; equal ones are one step, the lower is earlier; 0 where a
+            position is not trained.
 
     Returns:
-        `(B, C)` integers, -1 where a slot is not trained.
+        `(B, C)` integers, -1 where a position is not trained.
     """
     ordered, order = steps.sort(-1)
     is_first = F.pad(ordered[:, 1:] != ordered[:, :-1], (1, 0), value=True) & (ordered > 0)
@@ -45,7 +45,7 @@ def step_means(tokens: Tensor, numbers: Tensor) -> Tensor:
         tokens: `(B, C)`.
         numbers: `(B, C)`, what `number_steps` returned.
     """
-    place = numbers + 1  # column 0 takes what is not trained
+    place = numbers + 1  # (B, C); column 0 takes the positions that are not trained
     sums = tokens.new_zeros(tokens.shape[0], int(place.max()) + 1)
     counts = sums.scatter_add(1, place, torch.ones_like(tokens))
     return (sums.scatter_add(1, place, tokens) / counts.clamp(min=1))[:, 1:]
@@ -72,17 +72,17 @@ def step_returns(rewards: Tensor, gamma: float) -> Tensor:
 def token_returns_and_advantages(
     values: Tensor, rewards: Tensor, steps: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Return what followed each token, and how much more that was than its value.
+    """Return the return and the advantage of each token.
 
     Args:
-        values: `(B, C)` value of each slot, read just before it was revealed.
+        values: `(B, C)` value of each position, read just before it was revealed.
         rewards: `(B, C)` reward of each token.
-        steps: `(B, C)` denoising step of each slot, 0 where it is not trained; see `number_steps`.
+        steps: `(B, C)` denoising step of each position, 0 where it is not trained; see `number_steps`.
         gamma: discount per denoising step.
         lam: how far an advantage looks before it trusts the values; 1 is to the end.
 
     Returns:
-        Returns and advantages, both `(B, C)`; 0 where a slot is not trained.
+        Returns and advantages, both `(B, C)`; 0 where a position is not trained.
     """
     numbers = number_steps(steps)
     is_trained = numbers >= 0
@@ -90,7 +90,7 @@ def token_returns_and_advantages(
     step_rewards, step_values = step_means(rewards, numbers), step_means(values, numbers)
 
     def beyond(per_step: Tensor) -> Tensor:
-        """Give each token the number of the step after its own."""
+        """Return for each token the number (B, C) of the step after its own; 0 past the last step."""
         return F.pad(per_step, (0, 1)).gather(1, numbers.clamp(min=0) + is_trained.long())
 
     errors = step_rewards - step_values + gamma * F.pad(step_values, (0, 1))[:, 1:]
@@ -106,7 +106,7 @@ def rewards_on_last_step(rewards: Tensor, steps: Tensor) -> Tensor:
 
     Args:
         rewards: `(B,)`.
-        steps: `(B, C)`, 0 where a slot is not trained.
+        steps: `(B, C)`, 0 where a position is not trained.
 
     Returns:
         `(B, C)`, 0 elsewhere.

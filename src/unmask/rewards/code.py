@@ -174,8 +174,7 @@ class CodeGrader:
             if not tests:
                 raise ValueError(f"a program without tests cannot be graded: {program[:200]!r}")
         verdicts: list[list[Verdict]] = [[] for _ in items]
-        first, others = slice(0, 1), slice(1, None)
-        for some in (first, others) if self._stops_early else (slice(None),):
+        for some in (slice(1), slice(1, None)) if self._stops_early else (slice(None),):
             self._run(items, some, verdicts)
         graded = zip(verdicts, items, strict=True)
         return [_code_verdict(found, len(tests)) for found, (_, tests) in graded]

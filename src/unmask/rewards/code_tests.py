@@ -224,10 +224,8 @@ def _is_same_line(printed: str, expected: str, tolerance: float) -> bool:
     if ours == theirs:
         return True
     if all(map(NUMBER.fullmatch, [*ours.split(), *theirs.split()])):
-        pairs = [*zip_longest(ours.split(), theirs.split())]
-        return all(
-            a and b and (Decimal(a) == Decimal(b) or _is_close(a, b, tolerance)) for a, b in pairs
-        )
+        pairs = zip_longest(ours.split(), theirs.split(), fillvalue="nan")  # equals no number
+        return all(Decimal(a) == Decimal(b) or _is_close(a, b, tolerance) for a, b in pairs)
     # Between other words, the space counts.
     pairs = zip_longest(*(re.split(r"(\s+)", line) for line in (ours, theirs)), fillvalue="")
     return all(a == b or _is_close(a, b, tolerance) for a, b in pairs)
@@ -288,8 +286,7 @@ def load_code_verifier(
                 outcome = run_test(sandbox, program, test, float_tolerance)
         except UnfitTestError as error:
             return Verdict(0.0, "unfit", str(error))
-        return Verdict(
-            float(outcome == "passed"), None if outcome in ("passed", "wrong") else outcome
-        )
+        error = None if outcome in ("passed", "wrong") else outcome
+        return Verdict(float(outcome == "passed"), error)
 
     return verify

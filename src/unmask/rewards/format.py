@@ -14,7 +14,4 @@ from unmask.types import Score
 def score_format(groups: Sequence[AnswerGroup], pattern: str) -> list[list[Score]]:
     """Return 1 for each response that has the format, else 0."""
     whole = re.compile(pattern, re.DOTALL)
-    return [
-        [Score(float(whole.fullmatch(answer.text) is not None)) for answer in group]
-        for group in groups
-    ]
+    return [[Score(float(whole.fullmatch(a.text) is not None)) for a in group] for group in groups]

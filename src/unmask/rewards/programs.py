@@ -70,10 +70,8 @@ def program_from_response(response: str, names: Collection[str] = ()) -> str:
     plain = [block for language, block in blocks if not language]
     for candidates in (marked, plain):
         for place, program in reversed([*enumerate(candidates)]):
-            is_whole = (
-                all(defines(program, n) for n in names) if names else READS_STDIN.search(program)
-            )
-            if is_whole:
+            fits = all(defines(program, n) for n in names) if names else READS_STDIN.search(program)
+            if fits:
                 return _completed(program, candidates[:place])
     candidates = marked or plain or [text]
     return "\n".join(candidates) if names else candidates[-1]

@@ -28,9 +28,7 @@ class ReplyCache:
             return None
         reply = parse_json(path.read_bytes(), str(path))
         if not isinstance(reply, str):
-            raise ValueError(
-                f"{path}: holds no reply; remove the file, and the request is sent again"
-            )
+            raise ValueError(f"{path}: holds no reply; remove it, and the request is sent again")
         return reply
 
     def put(self, asked: Any, reply: str) -> None:

@@ -160,9 +160,7 @@ def add_on_last_step(
     """
     steps = step_map[: len(per_token)]  # (R,): canvas positions after the response are not rewarded
     last = max(steps)
-    return tuple(
-        value + number * (step == last) for value, step in zip(per_token, steps, strict=True)
-    )
+    return tuple(own + number * (step == last) for own, step in zip(per_token, steps, strict=True))
 
 
 def check_reward(reward: Reward, trajectory: Trajectory, name: str = "") -> None:

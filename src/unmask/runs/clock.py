@@ -1,6 +1,6 @@
-"""Wall and CPU seconds of each stage.
+"""Elapsed and CPU seconds of each stage.
 
-Wall time is what a user waits for; CPU time is comparable on a machine with other work. CPU time counts
+Elapsed time is what a user waits for; CPU time is comparable on a machine with other work. CPU time counts
 all threads of this process and the worker processes it has waited for; a worker is counted in the stage
 in which it ends, because the system reports its time only then.
 """

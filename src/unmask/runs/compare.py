@@ -53,24 +53,17 @@ def _differences(a: Record, b: Record) -> Sequence[Sequence[str]]:
 
 def _metrics(a: RunFiles, b: RunFiles) -> Sequence[Sequence[str]]:
     left, right = a.last_metrics, b.last_metrics
+
+    def change(name: str) -> str:
+        before, after = left.get(name), right.get(name)
+        return "" if before is None or after is None else f"{after - before:+.4g}"
+
     times = format_duration(a.wall_s), format_duration(b.wall_s), f"{b.wall_s - a.wall_s:+.0f} s"
     return [
         ("steps", str(a.step), str(b.step), f"{b.step - a.step:+d}"),
         ("time in stages", *times),
-        *(
-            (
-                name,
-                _value(left, name),
-                _value(right, name),
-                _change(left.get(name), right.get(name)),
-            )
-            for name in left | right
-        ),
+        *((name, _value(left, name), _value(right, name), change(name)) for name in left | right),
     ]
-
-
-def _change(before: float | None, after: float | None) -> str:
-    return "" if before is None or after is None else f"{after - before:+.4g}"
 
 
 def _value(metrics: dict[str, float | None], name: str) -> str:

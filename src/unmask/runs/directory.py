@@ -119,7 +119,9 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     before = dict(flatten(read_object(path / CONFIG)))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and not _may_change(key):
+        is_free = key == "steps" or key.startswith(("run.", "eval."))
+        is_free = is_free and key not in ("run.seed", "run.threads")
+        if before.get(key) != now.get(key) and not is_free:
             raise ValueError(
                 f"{key} = {now.get(key)}: the run in {path} has {before.get(key)}; --resume may "
                 "change steps, eval.* and run.* only, and neither run.seed nor run.threads"
@@ -239,7 +241,7 @@ def environment(threads: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "threads": threads,
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
     }
 
 
@@ -273,17 +275,13 @@ def _check_writable(path: Path) -> None:
         raise ValueError(f"run.dir = {path}: {place} {reason}; give another run.dir=...")
 
 
-def _may_change(key: str) -> bool:
-    is_free = key == "steps" or key.startswith(("run.", "eval."))
-    return is_free and key not in ("run.seed", "run.threads")
-
-
 def _finite(value: float) -> float | None:
     number = value if isinstance(value, int) else float(value)
     return number if math.isfinite(number) else None
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

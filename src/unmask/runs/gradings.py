@@ -51,7 +51,7 @@ def verdicts_by_problem(run: Path) -> dict[str, list[list[Record]]]:
     return {variation: list(problems.values()) for variation, problems in found.items()}
 
 
-def judged(record: Record, verdicts: Mapping[Key, Record]) -> Record:
+def with_verdict(record: Record, verdicts: Mapping[Key, Record]) -> Record:
     """Return the record of a response with the reward and parts of its verdict, if it has one."""
     if "variation" not in record or key_of(record) not in verdicts:
         return record

@@ -18,7 +18,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump
@@ -34,16 +34,8 @@ WANDB_ID = "wandb_id.txt"
 Numbers = Mapping[str, float]
 
 
-class Sink(Protocol):
-    """An additional place for the metrics."""
-
-    def write(self, step: int, numbers: Numbers) -> None:
-        """Write the metrics of a step."""
-        ...
-
-    def close(self) -> None:
-        """Flush and close."""
-        ...
+# Further places for the metrics: `write(step, numbers)` and `close()`.
+Sink: TypeAlias = "_TensorBoard | _Wandb"
 
 
 class Metrics:

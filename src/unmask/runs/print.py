@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from unmask.runs.gradings import judged, read_verdicts
+from unmask.runs.gradings import read_verdicts, with_verdict
 from unmask.runs.read import read_lines
 from unmask.runs.trajectories import total_reward
 
@@ -59,7 +59,7 @@ def read_step(path: Path, step: int | None = None) -> list[Record]:
             seen.append(record["step"])
             found = [] if step is None else found
         if step is None or record["step"] == step:
-            found.append(judged(record, verdicts))
+            found.append(with_verdict(record, verdicts))
     if not found:
         steps = f"it has steps {min(seen)} to {max(seen)}" if seen else "it is empty"
         raise ValueError(f"--step {step}: {path} has no trajectory of that step; {steps}")

@@ -11,7 +11,7 @@ first.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -91,7 +91,7 @@ class RunFiles:
 
     @property
     def stages(self) -> dict[str, Seconds]:
-        """Wall and CPU seconds of each stage over all steps."""
+        """Elapsed and CPU seconds of each stage over all steps."""
         found: dict[str, Seconds] = {}
         for row in self.metrics:
             for name, wall in row.items():
@@ -204,8 +204,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def read_tail(path: Path, is_wanted: Callable[[Record], bool]) -> list[Record]:
-    """Return the wanted records of the last `TAIL_BYTES` of a JSON Lines file, oldest first."""
+def read_tail(path: Path) -> list[Record]:
+    """Return the records of the last `TAIL_BYTES` of a JSON Lines file, oldest first."""
     if not path.exists():
         return []
     with path.open("rb") as file:
@@ -213,11 +213,11 @@ def read_tail(path: Path, is_wanted: Callable[[Record], bool]) -> list[Record]:
         file.seek(start)
         lines = file.read(TAIL_BYTES).split(b"\n")
     # Unless reading began at the start of the file, the first line is the end of a longer one.
-    return list(filter(is_wanted, _records(lines[1:] if start else lines)))
+    return list(_records(lines[1:] if start else lines))
 
 
-def read_spread(path: Path, count: int, is_wanted: Callable[[Record], bool]) -> list[Record]:
-    """Return about `count` wanted records from places evenly spread over a JSON Lines file."""
+def read_spread(path: Path, count: int) -> list[Record]:
+    """Return about `count` records from places evenly spread over a JSON Lines file."""
     if not path.exists():
         return []
     lines: dict[int, bytes] = {}
@@ -231,7 +231,7 @@ def read_spread(path: Path, count: int, is_wanted: Callable[[Record], bool]) -> 
             place = file.tell()
             if place not in lines:
                 lines[place] = file.readline()
-    return list(filter(is_wanted, _records(lines.values())))
+    return list(_records(lines.values()))
 
 
 def _run_directories(directory: Path, depth: int) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """Signals that stop a run: their handlers, and the exception that ends a training run."""
 
 import signal
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -30,9 +31,13 @@ class Stopped(BaseException):
 
 @contextmanager
 def on_signal(handler: Callable[[int, FrameType | None], None]) -> Generator[None, None, None]:
-    """Handle SIGINT and SIGTERM inside the `with`; restore the previous handlers after it."""
+    """Handle SIGINT and SIGTERM inside the `with`; restore the previous handlers after it.
+
+    Python accepts handlers in the main thread only; in another thread the signals are not handled.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
     # SIGINT explicitly: a shell makes its background jobs ignore it.
-    before = {number: signal.signal(number, handler) for number in STOPPING}
+    before = {number: signal.signal(number, handler) for number in STOPPING if is_main}
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return rows as lines whose columns stand under each other.
+    """Return rows as lines with aligned columns.
 
     Args:
         rows: of equal length; the first one may be the headings.

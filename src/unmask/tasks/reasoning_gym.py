@@ -32,7 +32,7 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
 
     Raises:
         ValueError: unknown dataset, arguments it refuses, no compact wording, entries that JSON
-            cannot carry, or a verifier that pays junk.
+            cannot carry, or a verifier that gives junk a full score.
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM

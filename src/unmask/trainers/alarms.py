@@ -1,9 +1,10 @@
-"""Alarms: signs that a run is not doing what it seems to do.
+"""Alarms: warnings about a run that trains in vain.
 
-Two things ruin an RL run without stopping it. If engine and learner disagree on the log-probability of
-the same token in the same view, the policy trained is not the one that wrote. If all answers to a
-prompt earn the same, their advantages are zero and nothing is learnt. Both are logged at every step as 0
-or 1, and said once when they begin. Many steps in a row without anything to train on end the run.
+Two faults ruin an RL run without stopping it. If engine and learner disagree on the log-probability of
+the same token in the same view, the trained policy is not the one that wrote the responses. If all
+answers to a prompt earn the same, their advantages are zero and nothing is learnt. Both are logged at
+every step as 0 or 1, and printed once when they begin. Many steps in a row without anything to train on
+end the run.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ EXACT_GAP, ROUNDED_GAP = 1e-3, 0.5
 
 
 class Alarms:
-    """Watches a run's numbers."""
+    """Checks the metrics of each step against bounds."""
 
     def __init__(self, config: AlarmConfig, dtype: torch.dtype) -> None:
         """Set the bounds.
@@ -33,9 +34,9 @@ class Alarms:
         self._ringing: set[str] = set()
         self._console = Console(stderr=True)
 
-    def check(self, step: int, numbers: Mapping[str, float]) -> dict[str, float]:
-        """Return the alarms as metrics, and the bound on the gap; say what has begun to ring."""
-        gap, kept = numbers.get("logprob_gap_max", 0.0), numbers["groups_kept"]
+    def check(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return the alarms as metrics, and the bound on the gap; print the alarms that begin."""
+        gap, kept = metrics.get("logprob_gap_max", 0.0), metrics["groups_kept"]
         found = {
             "alarm_logprob_gap": f"engine and learner differ by {gap:.2g} in a log-probability, "
             f"more than {self._gap:.2g} (alarm.logprob_gap)"

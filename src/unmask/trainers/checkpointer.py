@@ -26,15 +26,12 @@ A run that ends early, by an error or by a signal, keeps the state of its last c
 one that ends inside an update cannot, and then the checkpoint before stands.
 """
 
-import json
-import signal
-import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from safetensors import SafetensorError
@@ -45,21 +42,21 @@ from unmask.checkpoints.lora_files import save_adapter
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.value_model_files import export_critic, is_whole, save_critic
 from unmask.data.shuffled import Shuffled
+from unmask.json_files import read_object
 from unmask.models.lora import adapters
 from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, write_json
 from unmask.runs.manifest import write_manifest
-from unmask.runs.signals import Stopped
+from unmask.runs.signals import Stopped, on_signal
 from unmask.trainers.learner import Learner
 from unmask.trainers.start import ADAPTER, BEST, CRITIC, MODEL, Start, checkpoints, step_of, way_out
 
 STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
-CRITIC_OPTIMIZER, CRITIC_UPDATES = "critic.safetensors", "critic_updates"
-# Where a learner's state stands, by the key that counts its updates.
-OPTIMIZERS = {"num_updates": OPTIMIZER, CRITIC_UPDATES: CRITIC_OPTIMIZER}
+CRITIC_UPDATES = "critic_updates"
+# The file of a learner's state, by the key that counts its updates.
+OPTIMIZERS = {"num_updates": OPTIMIZER, CRITIC_UPDATES: "critic.safetensors"}
 STATE_KEYS = {"step", "num_updates", "policy_version", "source", "best"}
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ class ValueTraining:
 class Checkpointer:
     """Saves a run's state when it is due, when the run ends, and when it must end.
 
-    A context: `with checkpointer:` around the loop handles signals and errors.
+    `with checkpointer.guard():` around the loop handles signals and errors.
     """
 
     def __init__(
@@ -166,34 +163,24 @@ class Checkpointer:
         for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
             remove_directory(old)
 
-    def __enter__(self) -> "Checkpointer":
-        """Take over SIGINT and SIGTERM, where Python lets us: in the main thread."""
-        is_main = threading.current_thread() is threading.main_thread()
-        taken = SIGNALS if is_main else ()
-        self._handlers = {number: signal.signal(number, self._on_signal) for number in taken}
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the signals back; save the last complete step if the run ends before its time."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if error is None:
-            return
+    @contextmanager
+    def guard(self) -> Generator[None, None, None]:
+        """Handle SIGINT and SIGTERM inside the `with`; save the last complete step after an error."""
         try:
-            if self.step > self._saved_step and not self._is_dirty:
-                self.save()
-        except OSError as failure:
-            if isinstance(error, Stopped):
-                self._add_note(failure)
-                raise
-            if str(failure) != str(error):
-                error.add_note(str(failure))
-        self._add_note(error)
+            with on_signal(self._on_signal):
+                yield
+        except BaseException as error:
+            try:
+                if self.step > self._saved_step and not self._is_dirty:
+                    self.save()
+            except OSError as failure:
+                if isinstance(error, Stopped):
+                    self._add_note(failure)
+                    raise
+                if str(failure) != str(error):
+                    error.add_note(str(failure))
+            self._add_note(error)
+            raise
 
     def _add_note(self, error: BaseException) -> None:
         if self._saved_step and not isinstance(error, Stopped):
@@ -201,7 +188,7 @@ class Checkpointer:
 
     @property
     def _has_adapters(self) -> bool:
-        """Whether the run trains adapters beside weights that stay as they are."""
+        """Whether the run trains adapters, and the weights stay as they are."""
         return bool(adapters(self._llm.model))
 
     @property
@@ -229,7 +216,12 @@ class Checkpointer:
             return
         state = _read_state(found[-1])
         for key, learner in self._learners.items():
-            _restore_optimizer(learner, found[-1] / OPTIMIZERS[key], state.get(key, 0))
+            with _reading(path := found[-1] / OPTIMIZERS[key]):
+                tensors = load_file(path)
+            try:
+                learner.restore(tensors, state.get(key, 0))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
         self._llm.engine.policy_version = state["policy_version"]
         self._source.restore(state["source"])
         if state["best"] is not None:
@@ -249,42 +241,28 @@ class Checkpointer:
         raise Stopped(number, self._saved_step if self._is_dirty else self.step)
 
 
-def _restore_optimizer(owner: Learner, path: Path, num_updates: int) -> None:
-    """Give a learner back what it had.
-
-    Raises:
-        ValueError: naming the file, if it is not there or is another model's.
-    """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
-    try:
-        owner.restore(tensors, num_updates)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
 def _read_state(checkpoint: Path) -> dict[str, Any]:
-    """Read a checkpoint's `state.json`.
+    """Return a checkpoint's `state.json`.
 
     Raises:
         ValueError: naming it, if it is not there or is not what `Checkpointer.save` writes.
     """
-    path = checkpoint / STATE
+    with _reading(path := checkpoint / STATE):
+        state = read_object(path)
+        if state.keys() - {CRITIC_UPDATES} != STATE_KEYS:
+            raise ValueError(f"its keys must be {', '.join(sorted(STATE_KEYS))}")
+        if state["step"] != step_of(checkpoint):
+            raise ValueError(f"it is of step {state['step']}, and its directory of another")
+        return state
+
+
+@contextmanager
+def _reading(path: Path) -> Generator[None, None, None]:
+    """Name the file of a checkpoint, and what to do about it, in an error of reading it."""
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(state, dict) or state.keys() - {CRITIC_UPDATES} != STATE_KEYS:
-        raise _unreadable(path, f"its keys must be {', '.join(sorted(STATE_KEYS))}")
-    if state["step"] != step_of(checkpoint):
-        raise _unreadable(path, f"it is of step {state['step']}, and its directory of another")
-    return state
-
-
-def _unreadable(path: Path, reason: object) -> ValueError:
-    return ValueError(f"{path}: cannot be read: {reason}; {way_out(path.parent)}")
+        yield
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}; {way_out(path.parent)}") from error
 
 
 @contextmanager

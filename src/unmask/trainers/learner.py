@@ -122,7 +122,7 @@ class Learner:
         return Update(float(sum(losses)), {**sums.metrics(), **own})
 
     def reset_optimizer(self) -> None:
-        """Forget the optimizer's moments; masters and the count of updates stay."""
+        """Clear the optimizer's moments; masters and the count of updates stay."""
         self._optimizer.state.clear()
 
     def state(self) -> dict[str, Tensor]:
@@ -135,10 +135,10 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], num_updates: int) -> None:
-        """Go on where a learner with the same model and config stood.
+        """Restore the state of a learner with the same model and config.
 
         Args:
-            tensors: what `state` returned there; the weights are restored with the model.
+            tensors: returned by `state` there; the weights are restored with the model.
             num_updates: optimizer steps it had taken.
 
         Raises:
@@ -163,7 +163,7 @@ class Learner:
         for key in sorted(tensors.keys() & moments):
             kind, _, name = key.partition("/")
             master = by_name[name]
-            # Fused AdamW wants its step count beside the weights as well.
+            # Fused AdamW needs its step count on the device of the weights as well.
             self._optimizer.state[master][kind] = tensors[key].to(master.device)
         self.num_updates = num_updates
 
@@ -204,7 +204,7 @@ class Learner:
 def _parameter_groups(
     named: Sequence[tuple[str, Tensor]], config: OptimizerConfig, rates: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Return what decays apart from what does not, and apart what has a learning rate of its own."""
+    """Return the optimizer's groups: parameters of one weight decay and one share of the learning rate."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in named:
         decay = config.weight_decay if weight.dim() >= 2 else 0.0

@@ -70,13 +70,14 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
         logprobs = scores.logprobs
         own = logprobs.detach()
         old = own if config.is_single_update else pack.old_logprobs.to(own.dtype)
+        is_anchored = "reference" in tables
         targets = ScoredTargets(
             logprobs=logprobs,
             entropy=scores.entropy,
             old_logprobs=old,
             behavior_logprobs=pack.behavior_logprobs.to(own.dtype),
-            reference_logprobs=_read(tables, "reference", pack).to(old)
-            if "reference" in tables
+            reference_logprobs=tables["reference"].read(pack.origin).to(old)
+            if is_anchored
             else old,
             advantages=pack.advantages.to(own.dtype),
         )
@@ -101,7 +102,7 @@ def build_value_objective(clip: float) -> StepObjective:
     """
 
     def objective(scores: Tensor, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
-        old, returns = (_read(tables, name, pack).to(scores) for name in ("values", "returns"))
+        old, returns = (tables[name].read(pack.origin).to(scores) for name in ("values", "returns"))
         loss = clipped_value_loss(scores, old, returns, clip)
         clipped = is_value_clipped(scores.detach(), old, returns, clip)
         statistics = {"value_mean": Statistic(scores), "value_clipped": Statistic(clipped)}
@@ -115,19 +116,10 @@ def build_joint_objective(policy: StepObjective, config: SharedValueAdvantage) -
     value = build_value_objective(config.clip)
 
     def objective(scores: ActorCriticScores, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
-        policy_output, value_output = (
-            policy(scores, pack, tables),
-            value(scores.values, pack, tables),
-        )
-        loss = policy_output.loss + config.weight * value_output.loss
-        return LossOutput(
-            loss,
-            {
-                **policy_output.statistics,
-                **value_output.statistics,
-                "value_loss": Statistic(value_output.loss),
-            },
-        )
+        of_policy, of_value = policy(scores, pack, tables), value(scores.values, pack, tables)
+        own = {**of_value.statistics, "value_loss": Statistic(of_value.loss)}
+        loss = of_policy.loss + config.weight * of_value.loss
+        return LossOutput(loss, {**of_policy.statistics, **own})
 
     return objective
 
@@ -156,7 +148,3 @@ def reduced_views(
     weights, denominator = reduction_weights(counts, reduction, length)
     pairs = zip(views, weights, strict=True)
     return [replace(v, weight=v.weight * w[:, None]) for v, w in pairs], denominator
-
-
-def _read(tables: Tables, name: str, pack: Pack) -> Tensor:
-    return tables[name].read(pack.origin)

@@ -1,9 +1,9 @@
-"""Master weights: what the optimizer really changes.
+"""Master weights: the fp32 weights that the optimizer changes.
 
 A module in fp32 or fp64 is its own master. A bf16 module would round most updates away (a step of
 1e-6 is below half a unit in the last place of any weight above 0.004), so the optimizer keeps an
-fp32 copy of every weight and sums the gradients of a batch in fp32 beside it, and writes the module
-in place after each step.
+fp32 copy of every weight, sums the gradients of a batch in fp32, and writes the module in place after
+each step.
 """
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 def is_wide(dtype: torch.dtype) -> bool:
-    """Say whether a number format is exact enough to need no master, and no allowance for rounding."""
+    """Return whether a number format is exact enough to need no master, and no allowance for rounding."""
     return dtype in (torch.float32, torch.float64)
 
 
 class MasterWeights:
-    """The weights the optimizer steps on, and the way to the module and back.
+    """The weights the optimizer changes, and copies between them and the module.
 
     Attributes:
         named: name and master of every trainable parameter.

@@ -6,12 +6,13 @@ view and position; epochs and minibatches only change the order in which they ar
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from torch import Tensor
 
+from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.target_table import tables_of
 from unmask.diffusion.views import Views
@@ -24,6 +25,52 @@ from unmask.trainers.reference import Scorer
 T = TypeVar("T")
 # A trajectory's views, and the columns of its targets that the objective reads, `(N, C)` by name.
 Scored = tuple[Views, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """The optimizer steps of one RL step, for a policy, a value model, or both.
+
+    Attributes:
+        learner: of the weights.
+        objective: of the learner's scores.
+        config: of the run: the loss's reduction, and whether the optimizer is reset.
+        passes: its `epochs` and `minibatches` are the numbers of optimizer steps.
+    """
+
+    learner: Learner
+    objective: StepObjective
+    config: RLConfig
+    passes: RLConfig | ValueAdvantage
+
+    def __call__(self, scored: Sequence[Scored], seed: int, rate: float) -> dict[str, float]:
+        """Update the weights and return the metrics of all updates, each reduced to one number.
+
+        Args:
+            scored: the trajectories; at least one.
+            seed: of the order of the minibatches.
+            rate: learning rate.
+        """
+        if self.config.optimizer.reset_every_step:
+            self.learner.reset_optimizer()
+        updates = [
+            self._update(part, rate)
+            for epoch in range(self.passes.epochs)
+            for part in minibatches(scored, self.passes.minibatches, order_seed(seed, epoch))
+        ]
+        return {
+            "loss": sum(update.loss for update in updates) / len(updates),
+            **over_updates([update.metrics for update in updates]),
+            "updates": len(updates),
+        }
+
+    def _update(self, part: Sequence[Scored], rate: float) -> Update:
+        views, columns = zip(*part, strict=True)
+        counts = [v.target.sum(-1) for v in views]  # (N,) targets of each view
+        reduction, length = self.config.loss.reduction, self.config.sampling.max_tokens
+        weighted, denominator = reduced_views(views, counts, reduction, length)
+        objective = partial(self.objective, tables=tables_of(columns, self.learner.model.device))
+        return self.learner.update(weighted, objective, denominator, rate)
 
 
 class PolicyUpdate:
@@ -46,8 +93,8 @@ class PolicyUpdate:
             reference: what the KL is measured from, if not from the step's own start.
             has_old_logprobs: the views come with old log-probabilities of the learner's own weights.
         """
-        self._learner, self._config = learner, config
-        self._objective, self._reference = objective, reference
+        self._learner, self._reference = learner, reference
+        self._updates = Updates(learner, objective, config, config)
         self._rescores = not has_old_logprobs and needs_rescoring(config, learner.model.dtype)
 
     def __call__(
@@ -69,19 +116,7 @@ class PolicyUpdate:
         trainable = [pair for pair in pairs if len(pair[0].target)]
         if not trainable:
             return {"updates": 0}
-        if self._config.optimizer.reset_every_step:
-            self._learner.reset_optimizer()
-        scored = self._score(trainable)
-        updates = [
-            self._update(part, rate)
-            for epoch in range(self._config.epochs)
-            for part in minibatches(scored, self._config.minibatches, order_seed(seed, epoch))
-        ]
-        return {
-            "loss": sum(update.loss for update in updates) / len(updates),
-            **over_updates([update.metrics for update in updates]),
-            "updates": len(updates),
-        }
+        return self._updates(self._score(trainable), seed, rate)
 
     def _score(self, trainable: Sequence[Scored]) -> list[Scored]:
         views, columns = [v for v, _ in trainable], [c for _, c in trainable]
@@ -92,19 +127,6 @@ class PolicyUpdate:
             anchors = self._reference.score(views)
             columns = [{**c, "reference": a} for c, a in zip(columns, anchors, strict=True)]
         return list(zip(views, columns, strict=True))
-
-    def _update(self, part: Sequence[Scored], rate: float) -> Update:
-        weighted, denominator = weighted_views([v for v, _ in part], self._config)
-        tables = tables_of([c for _, c in part], self._learner.model.device)
-        return self._learner.update(
-            weighted, partial(self._objective, tables=tables), denominator, rate
-        )
-
-
-def weighted_views(views: Sequence[Views], config: RLConfig) -> tuple[list[Views], float]:
-    """Return views weighted for the loss's reduction over their targets, and its denominator."""
-    counts = [v.target.sum(-1) for v in views]
-    return reduced_views(views, counts, config.loss.reduction, config.sampling.max_tokens)
 
 
 def order_seed(seed: int, epoch: int) -> int:

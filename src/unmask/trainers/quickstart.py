@@ -1,9 +1,8 @@
-"""The quickstart: a tiny model from nothing, SFT, TraceRL, and a fair comparison.
+"""The quickstart: a tiny model with random weights, SFT, TraceRL, and a fair comparison.
 
-Everything is real but the size: a task of the `reasoning_gym` package judged by that package's
-verifier, the trainers and the engine that a large model would use, and two configs that can be run
-on their own. It fits a laptop's CPU and four minutes. Beside RL stands its control: the same CPU
-time spent on more SFT.
+Only the size is small: the task is of the `reasoning_gym` package and graded by that package's
+verifier, trainers and engine are those of large models, and the two configs can be run on their own.
+It takes four minutes on a laptop's CPU. The control of RL is the same CPU time spent on more SFT.
 """
 
 import shutil
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from unmask.checkpoints.checkpoint import save_model
-from unmask.checkpoints.tokenizer import character_tokenizer
+from unmask.checkpoints.tokenizer import character_tokenizer, num_tokens
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import Summary, evaluate
-from unmask.models.spec import ModelSpec
+from unmask.models.families import family_named
 from unmask.models.transformer import Model, initialise
 from unmask.runs.clock import Clock, Seconds, cpu_s
 from unmask.runs.directory import move_aside
@@ -41,12 +41,10 @@ C = TypeVar("C", SFTConfig, RLConfig)
 
 # What is measured: directory, and its name in the table.
 MODELS = {"sft": "SFT", "rl": "then TraceRL", "control": "or more SFT"}
-HEAD_WIDTH = 16
-BLOCK = 4
 
 
 def run_quickstart(task: str, seed: int, directory: Path) -> None:
-    """Run the quickstart of a task, print what came of it, and write `summary.json`.
+    """Run the quickstart of a task, print its table, and write `summary.json`.
 
     Args:
         task: `chain_sum`, `mini_sudoku` or `countdown`.
@@ -84,11 +82,10 @@ def run_quickstart(task: str, seed: int, directory: Path) -> None:
 
 def _config(kind: type[C], name: str, task: str, directory: Path, seed: int) -> C:
     """Load a shipped config, with its paths moved under the quickstart's directory."""
-    source = {"sft": "base", "rl": "sft/model"}[name]
     overrides = [
         f"run.dir={directory / name}",
         f"run.seed={seed}",
-        f"model.path={directory / source}",
+        f"model.path={directory / {'sft': 'base', 'rl': 'sft/model'}[name]}",
         "eval.problems=200",  # for the report's curves; what is reported is measured at the end
         "model.device=cpu",  # the figures promised are a CPU's
     ]
@@ -103,32 +100,22 @@ def shipped_config(kind: str, name: str) -> Path:
 
 def make_base(config: SFTConfig, directory: Path, seed: int) -> None:
     """Write a checkpoint with random weights and a tokenizer of the task's characters."""
-    task = build_task(config.task)
+    task, tiny = build_task(config.task), family_named("sdar").tiny
     assert config.task is not None and task.alphabet is not None
-    width, layers, ffn_width = SHAPES[config.task.name]
+    width, num_layers, ffn_width = SHAPES[config.task.name]
+    num_heads = width // tiny.head_width
     with atomic_directory(directory) as place:
-        tokenizer = character_tokenizer(task.alphabet, place)
-        assert tokenizer.mask_token_id is not None and tokenizer.eos_token_id is not None
-        vocabulary = len(task.alphabet) + 2
-        spec = ModelSpec(
-            family="sdar",
-            num_layers=layers,
+        vocab_size = num_tokens(character_tokenizer(task.alphabet, place))
+        spec = replace(
+            tiny,
+            num_layers=num_layers,
             width=width,
-            num_heads=width // HEAD_WIDTH,
-            num_kv_heads=width // HEAD_WIDTH,
-            head_width=HEAD_WIDTH,
+            num_heads=num_heads,
+            num_kv_heads=num_heads,
             ffn_width=ffn_width,
-            vocab_size=vocabulary,
+            vocab_size=vocab_size,
+            num_drawable=vocab_size,
             max_length=512,
-            rope_theta=1e4,
-            norm_eps=1e-6,
-            has_qkv_bias=False,
-            has_qk_norm=True,
-            is_tied=False,
-            mask_id=tokenizer.mask_token_id,
-            block_size=BLOCK,
-            num_drawable=vocabulary,
-            eos_ids=(tokenizer.eos_token_id,),
         )
         model = Model(spec)
         initialise(model, seed)
@@ -136,7 +123,7 @@ def make_base(config: SFTConfig, directory: Path, seed: int) -> None:
 
 
 def measure(config: RLConfig, task: Task, model: Path) -> Summary:
-    """Return how a model does on the held-out test problems, one answer each."""
+    """Return the summary of a model on the held-out test problems, one answer each."""
     llm = build_llm(config.model.model_copy(update={"path": str(model)}), config.engine)
     prompts = llm.tokenize(task.prompts("test"))
     summary, _ = evaluate(llm, task, prompts, config.sampling.to_params(), seed=config.run.seed)
@@ -146,7 +133,7 @@ def measure(config: RLConfig, task: Task, model: Path) -> Summary:
 def train_longer(sft: SFTConfig, rl_run: Path, directory: Path) -> None:
     """Go on with a finished SFT run for as much CPU time as an RL run took: the control of the comparison.
 
-    It sees more right answers, where RL only saw its own answers judged.
+    The control sees more right answers, where RL only saw its own answers graded.
 
     Args:
         sft: config of the finished run; the run itself is left as it is.
@@ -162,9 +149,8 @@ def train_longer(sft: SFTConfig, rl_run: Path, directory: Path) -> None:
 
 def training_cpu_s(run: Path) -> float:
     """Return the CPU seconds a run spent on training: start-up, saving and evaluation left out."""
-    parts = [f"{stage}_cpu_s" for stage in ("rollout", "reward", "update")]
-    lines = read_lines(run / "metrics.jsonl")
-    return sum(line.get(part, 0.0) for line in lines for part in parts)
+    parts = ("rollout_cpu_s", "reward_cpu_s", "update_cpu_s")
+    return sum(line.get(part, 0.0) for line in read_lines(run / "metrics.jsonl") for part in parts)
 
 
 def _table(found: Mapping[str, Summary], stages: Mapping[str, Seconds]) -> Table:

@@ -26,7 +26,7 @@ from unmask.seeds import derive_seed
 from unmask.trainers.alarms import Alarms
 from unmask.trainers.rl_update import build_update
 from unmask.trainers.rollout_views import check_train_block, rollout_views
-from unmask.trainers.run import Run
+from unmask.trainers.run import open_training
 from unmask.trainers.start import prepare, saved_critic
 from unmask.types import Prompt, SamplingParams
 
@@ -52,7 +52,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     update = build_update(config, llm.model, saved_critic(config))
     alarms = Alarms(config.alarm, llm.model.dtype)
 
-    with Run(start, source, update.learner, update.value) as run:
+    with open_training(start, source, update.learner, update.value) as run:
         for step in run.steps():
             seed, clock = derive_seed(config.run.seed, step), Clock()
             batch = Batch(config.rollout.prompts, config.filter)

@@ -80,17 +80,24 @@ def check_train_block(views: ViewSection, block: int | None, spec: ModelSpec) ->
     Raises:
         ValueError: naming the block; or if attention is full, where views have no blocks.
     """
-    if not views.train_blocks:
-        return
+    check_has_blocks(views, spec)
     rollout_block = spec.require_block(block)
-    if rollout_block is None:
-        raise ValueError(
-            f"views.train_block = {views.train_blocks[0]} is for block-causal models: "
-            f"{spec.family} has full attention"
-        )
     for found in views.train_blocks:
-        if found % rollout_block:
+        if rollout_block and found % rollout_block:
             raise ValueError(
                 f"views.train_block = {found} must be a multiple of the rollouts' blocks of "
                 f"{rollout_block} (sampling.block_size)"
             )
+
+
+def check_has_blocks(views: ViewSection, spec: ModelSpec) -> None:
+    """Refuse `views.train_block` for a model with full attention.
+
+    Raises:
+        ValueError: naming the first block and the family.
+    """
+    if views.train_blocks and spec.is_full:
+        raise ValueError(
+            f"views.train_block = {views.train_blocks[0]} is for block-causal models: "
+            f"{spec.family} has full attention"
+        )

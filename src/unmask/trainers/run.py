@@ -1,24 +1,25 @@
 """A training run: directory, lock, metrics, report, checkpoints, evaluation, progress and signals.
 
-llm, task = prepare(config, resume)
-with Run(config, resume, llm, task, source, learner) as run:
-for step in run.steps():
-...
-run.end_step(step, metrics, clock)
-return run.finish()
+start = prepare(config, resume)
+with open_training(start, source, learner) as run:
+    for step in run.steps():
+        ...
+        run.end_step(step, metrics, clock)
+    return run.finish()
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
 from unmask.data.shuffled import Shuffled
 from unmask.runs.clock import Clock
-from unmask.runs.directory import open_run
-from unmask.runs.metrics import open_metrics
+from unmask.runs.directory import RunDirectory, open_run
+from unmask.runs.metrics import Metrics, open_metrics
 from unmask.runs.progress import Progress
 from unmask.trainers.checkpointer import Checkpointer, ValueTraining
 from unmask.trainers.evaluator import Evaluator
@@ -33,69 +34,31 @@ SHOWN = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class Run:
-    """A run under way; leaving the `with` saves the last complete step and draws the last report."""
+    """An open run, made by `open_training`.
 
-    def __init__(
-        self,
-        start: Start,
-        source: Shuffled[Any],
-        learner: Learner,
-        value: ValueTraining | None = None,
-    ) -> None:
-        """Read the evaluation's problems; no file is written yet.
+    Attributes:
+        config: of the run.
+        directory: its files and its lock.
+        metrics: the log of `metrics.jsonl` and its sinks.
+        report: redrawn while the run goes on.
+        evaluator: evaluates the model when it is due.
+        checkpointer: saves the state.
+        bar: the progress bar.
+    """
 
-        Args:
-            start: config, model and task.
-            source: of training items.
-            learner: of the policy.
-            value: the value model, if there is one, and the learner of its own weights.
-
-        Raises:
-            ValueError: as `Evaluator`.
-        """
-        self._start, self._config = start, start.config
-        self._source, self._learner, self._value = source, learner, value
-        self._name = "RL" if isinstance(start.config, RLConfig) else "SFT"
-        self._evaluator = Evaluator(start.llm, start.task, start.config)
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Run":
-        """Open the directory and what writes into it.
-
-        Raises:
-            ValueError: as `open_run`, and for a checkpoint that does not fit.
-        """
-        with ExitStack() as stack:
-            stack.enter_context(closing(self._start.task))
-            # Opened after everything that can fail, so that an error leaves no run directory behind.
-            directory = open_run(self._config, self._start.resume, self._start.task.isolation)
-            stack.enter_context(closing(directory))
-            self._directory = directory
-            self._metrics = stack.enter_context(open_metrics(directory, self._config))
-            self._report = stack.enter_context(LiveReport(directory.path))
-            checkpointer = Checkpointer(
-                directory, self._start, self._source, self._learner, self._value
-            )
-            self._checkpointer = stack.enter_context(checkpointer)
-            bar = Progress(self._config.steps, self._name, checkpointer.step)
-            self._bar = stack.enter_context(bar)
-            self._metrics.cut_back(checkpointer.step)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close everything, last opened first."""
-        self._stack.__exit__(kind, error, trace)
+    config: SFTConfig | RLConfig
+    directory: RunDirectory
+    metrics: Metrics
+    report: LiveReport
+    evaluator: Evaluator
+    checkpointer: Checkpointer
+    bar: Progress
 
     def steps(self) -> Iterator[int]:
         """Yield the steps that are left, counted from 1."""
-        yield from range(self._checkpointer.step + 1, self._config.steps + 1)
+        yield from range(self.checkpointer.step + 1, self.config.steps + 1)
 
     def end_step(
         self,
@@ -116,16 +79,52 @@ class Run:
             Stopped: if a signal came during the step's update.
             OSError: a file cannot be written.
         """
-        if self._evaluator.is_due(step, self._config.steps):
+        if self.evaluator.is_due(step, self.config.steps):
             with clock("eval"):
-                metrics = {**metrics, **self._evaluator.measure()}
-        self._metrics.log(step=step, **metrics, **clock.numbers())
-        self._directory.record(records)
-        shown = {name: metrics[name] for name in SHOWN[self._name] if name in metrics}
-        self._bar.advance(1, **shown)
-        self._report.refresh()
-        self._checkpointer.on_step_end(step, metrics)
+                metrics = {**metrics, **self.evaluator.measure()}
+        self.metrics.log(step=step, **metrics, **clock.numbers())
+        self.directory.record(records)
+        shown = {name: metrics[name] for name in SHOWN[label_of(self.config)] if name in metrics}
+        self.bar.advance(1, **shown)
+        self.report.refresh()
+        self.checkpointer.on_step_end(step, metrics)
 
     def finish(self) -> Path:
         """Save the model of the last step and return its directory."""
-        return self._checkpointer.finish()
+        return self.checkpointer.finish()
+
+
+@contextmanager
+def open_training(
+    start: Start, source: Shuffled[Any], learner: Learner, value: ValueTraining | None = None
+) -> Generator[Run, None, None]:
+    """Open a run's directory; leaving the `with` saves the last complete step and draws the last report.
+
+    Args:
+        start: config, model and task; the task is closed with the run.
+        source: of training items.
+        learner: of the policy.
+        value: the value model, if there is one, and the learner of its own weights.
+
+    Raises:
+        ValueError: as `Evaluator` and `open_run`, and for a checkpoint that does not fit.
+    """
+    config = start.config
+    with closing(start.task):
+        evaluator = Evaluator(start.llm, start.task, config)
+        # Opened after everything that can fail, so that an error leaves no run directory behind.
+        with (
+            closing(open_run(config, start.resume, start.task.isolation)) as directory,
+            open_metrics(directory, config) as metrics,
+            LiveReport(directory.path) as report,
+        ):
+            checkpointer = Checkpointer(directory, start, source, learner, value)
+            bar = Progress(config.steps, label_of(config), checkpointer.step)
+            with checkpointer.guard(), bar:
+                metrics.cut_back(checkpointer.step)
+                yield Run(config, directory, metrics, report, evaluator, checkpointer, bar)
+
+
+def label_of(config: SFTConfig | RLConfig) -> str:
+    """Return the name of a run's training."""
+    return "RL" if isinstance(config, RLConfig) else "SFT"

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the step, which do what their names say."""
+"""Learning-rate schedules: pure functions of the step."""
 
 import math
 
@@ -14,12 +14,7 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     remaining = max(total_steps - config.warmup_steps - 1, 1)
     progress = min(max(step - config.warmup_steps, 0) / remaining, 1.0)
-    match config.schedule:
-        case "constant":
-            share = 1.0
-        case "linear":
-            share = 1.0 - progress
-        case "cosine":
-            share = 0.5 * (1.0 + math.cos(math.pi * progress))
-    floor = config.final_lr_share if config.schedule != "constant" else 0.0
+    cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
+    share = {"constant": 1.0, "linear": 1.0 - progress, "cosine": cosine}[config.schedule]
+    floor = config.final_lr_share  # 0 for `constant`, of which the config accepts no other
     return config.lr * warmup * (floor + (1.0 - floor) * share)

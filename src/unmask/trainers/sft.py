@@ -24,7 +24,8 @@ from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective, reduced_views
-from unmask.trainers.run import Run
+from unmask.trainers.rollout_views import check_has_blocks
+from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.start import prepare
 
@@ -48,7 +49,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     learner = Learner(llm.model, config.optimizer)
     objective = build_supervised_objective(config)
 
-    with Run(start, source, learner) as run:
+    with open_training(start, source, learner) as run:
         for step in run.steps():
             clock = Clock()
             with clock("update"):
@@ -66,7 +67,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
 
 
 def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonstration]:
-    """Return the demonstrations of `data.path`, or the task's own.
+    """Return the demonstrations of `data.path`, or those of the task.
 
     Raises:
         ValueError: if there are none, or one does not fit the model.
@@ -92,11 +93,10 @@ def trained_pads(config: SFTConfig, llm: LLM) -> tuple[int, ...]:
     Raises:
         ValueError: if the tokenizer has neither a pad token nor an end-of-text token.
     """
-    tokenizer = llm.require_tokenizer()
-    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    pad_id = next((token_id for token_id in ids if token_id is not None), None)
     if config.views.post_num == 0:
         return ()
+    tokenizer = llm.require_tokenizer()
+    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if pad_id is None:
         raise ValueError(
             f"views.post_num = {config.views.post_num}: the tokenizer has no pad token and no "
@@ -117,11 +117,7 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
             f"data.canvas_tokens = {config.data.canvas_tokens} is for models with full attention: a "
             f"block of {spec.family} attends to nothing right of it"
         )
-    if config.views.train_blocks and spec.is_full:
-        raise ValueError(
-            f"views.train_block = {config.views.train_blocks[0]} is for block-causal models: "
-            f"{spec.family} has full attention"
-        )
+    check_has_blocks(config.views, spec)
     if spec.is_shifted and not all(d.prompt_ids for d in found):
         raise ValueError(
             f"a demonstration has an empty prompt: {spec.family} predicts a token from the one "

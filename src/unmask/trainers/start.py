@@ -1,4 +1,4 @@
-"""The weights that a run starts from: those of its last checkpoint, else those that its config names."""
+"""The weights that a run starts from: those of its last checkpoint, or for a new run those of its config."""
 
 import re
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ ADAPTER_DRAW = 0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a run starts from.
+    """Config, model and task at the start of a run.
 
     Attributes:
         config: of the run.
@@ -62,14 +62,8 @@ def starting_llm(config: SFTConfig | RLConfig) -> LLM:
     They are those of the run's last checkpoint, else fresh ones.
 
     Raises:
-        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`; or `model.adapter`
-            is given.
+        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`.
     """
-    if config.model.adapter is not None:
-        raise ValueError(
-            f"model.adapter = {config.model.adapter}: training starts from whole weights; give "
-            "model.path = the model/ that the run of these adapters left, in which they are merged"
-        )
     llm = build_llm(starting_model(config), config.engine)
     if config.lora is None:
         return llm
@@ -84,7 +78,7 @@ def starting_llm(config: SFTConfig | RLConfig) -> LLM:
 
 
 def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
-    """Return the weights a run starts from: its last checkpoint's, else, and beside adapters, the config's own.
+    """Return the `[model]` a run starts from: its last checkpoint, or the config's own for a new run or adapters.
 
     Raises:
         ValueError: the run is past the config's last step; or the files are not what a run saved.
@@ -114,14 +108,13 @@ def _check_start(model: Path) -> None:
     Raises:
         ValueError: naming the file.
     """
-    for problem in damage(model) if (model / MANIFEST).is_file() else ():
-        raise ValueError(
-            f"{problem}; restore it, or remove {model / MANIFEST} to take the model as it is now"
-        )
+    manifest = model / MANIFEST
+    if manifest.is_file():
+        _refuse_damage(model, f"restore it, or remove {manifest} to take the model as it is now")
 
 
 def saved_critic(config: RLConfig) -> Path | None:
-    """Return what the run's last checkpoint holds of its critic; nothing in a new run."""
+    """Return the `critic/` of the run's last checkpoint; None in a new run."""
     found = checkpoints(config.run.dir)
     return found[-1] / CRITIC if found else None
 
@@ -133,20 +126,24 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def check_whole(run: Path) -> None:
-    """Refuse to go on with a checkpoint, or beside a best model, that is not what was saved.
+    """Refuse to go on with a checkpoint or a best model that is not what was saved.
 
     Raises:
         ValueError: naming the file, and how to go on without it.
     """
     *_, last = checkpoints(run)
-    for problem in damage(last):
-        raise ValueError(f"{problem}; {way_out(last)}")
-    for problem in damage(run / BEST) if (run / BEST).exists() else ():
-        raise ValueError(f"{problem}; remove {run / BEST} to go on without it")
+    _refuse_damage(last, way_out(last))
+    if (run / BEST).exists():
+        _refuse_damage(run / BEST, f"remove {run / BEST} to go on without it")
+
+
+def _refuse_damage(directory: Path, remedy: str) -> None:
+    for problem in damage(directory):
+        raise ValueError(f"{problem}; {remedy}")
 
 
 def way_out(checkpoint: Path) -> str:
-    """Return what to do about a checkpoint that cannot be gone on with."""
+    """Return the remedy for a checkpoint that cannot be used."""
     before = [path for path in checkpoints(checkpoint.parent.parent) if path != checkpoint]
     start = before[-1].name if before else "the first step: there is no checkpoint before"
     return f"remove {checkpoint} to go on from {start}"

@@ -51,12 +51,11 @@ class ValueTargets:
 
     def columns(self) -> list[Mapping[str, Tensor]]:
         """Return `values` and `returns` of each trajectory's targets, `(N, C)` each."""
+        columns = {"values": self.values, "returns": self.returns}  # (B, C of the longest canvas)
+        shapes = [views.target.shape for views in self.views]  # (N, C) of each canvas
         return [
-            {
-                "values": values[: views.target.shape[1]].expand(views.target.shape),
-                "returns": returns[: views.target.shape[1]].expand(views.target.shape),
-            }
-            for views, values, returns in zip(self.views, self.values, self.returns, strict=True)
+            {name: rows[i, : shape[1]].expand(shape) for name, rows in columns.items()}
+            for i, shape in enumerate(shapes)
         ]
 
 

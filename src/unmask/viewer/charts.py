@@ -152,7 +152,7 @@ def _range_of_bulk(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _take_stages(left: dict[str, Curve]) -> dict[str, Curve]:
-    """Remove wall and CPU seconds of the stages; return the wall seconds that are drawn."""
+    """Remove the times of the stages; return the elapsed seconds that are drawn."""
     stages: dict[str, Curve] = {}
     for name in list(left):
         stage = name.removesuffix("_wall_s")

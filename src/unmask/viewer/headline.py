@@ -78,11 +78,12 @@ def _samplings(files: RunFiles) -> Iterator[Tile]:
             yield from _tile(f"accuracy, {name}", found, "accuracy", "ci95", format_share)
         return
     for found in files.samplings.values():
-        speed, name = subtable(found, "speed"), "tokens_per_denoising_step"
         yield from _tile("accuracy", found, "accuracy", "ci95", format_share)
-        yield from _tile("tokens per denoising step", found, name, f"{name}_ci95")
-        name = "tokens_per_forward"
-        yield from _tile("tokens per forward", speed, name, f"{name}_ci95")
+        for table, name in (
+            (found, "tokens_per_denoising_step"),
+            (subtable(found, "speed"), "tokens_per_forward"),
+        ):
+            yield from _tile(name.replace("_", " "), table, name, f"{name}_ci95")
         if is_number(problems := found.get("n")):
             samples = found.get("samples", 1)
             yield Tile("problems", f"{problems:,}", f"{samples} response{'s'[: samples != 1]} each")

@@ -12,7 +12,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-from unmask.runs.gradings import judged, read_verdicts
+from unmask.runs.gradings import read_verdicts, with_verdict
 from unmask.runs.read import Record, is_number, read_spread, read_tail
 from unmask.runs.trajectories import total_reward
 from unmask.viewer.markup import json_text
@@ -44,16 +44,16 @@ def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
     """
     verdicts = read_verdicts(path.parent)
 
-    def is_wanted(record: Record) -> bool:
-        return is_playable(judged(record, verdicts))
+    def playable(records: list[Record]) -> list[Record]:
+        return list(filter(is_playable, (with_verdict(record, verdicts) for record in records)))
 
-    recent = [judged(record, verdicts) for record in read_tail(path, is_wanted)]
-    latest = recent[-NUM_LATEST:]
+    recent, spread = playable(read_tail(path)), playable(read_spread(path, NUM_SPREAD))
     newest_first = recent[::-1]
     lowest = sorted(newest_first, key=_total)[:NUM_LOWEST]
-    spread = [judged(record, verdicts) for record in read_spread(path, NUM_SPREAD, is_wanted)]
     chosen: dict[str, tuple[Record, set[str]]] = {}
-    for why, record in _in_turns(latest=latest[::-1], lowest=lowest, spread=spread[::-1]):
+    for why, record in _in_turns(
+        latest=newest_first[:NUM_LATEST], lowest=lowest, spread=spread[::-1]
+    ):
         chosen.setdefault(_key(record), (record, set()))[1].add(why)
     islands: list[tuple[int, str]] = []
     room = max_bytes

@@ -1,4 +1,4 @@
-"""Autoregressive configs: their kinds by name, and what is refused."""
+"""Autoregressive configs: their kinds by name, and refused options."""
 
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,25 @@ CONFIG: dict[str, Any] = {
 
 
 def test_kinds_by_class_and_by_type() -> None:
-    for source in SOURCES:
+    for stem, source in SOURCES.items():
         for task in ("CausalLM", "SequenceClassification"):
-            assert source_of({"architectures": [f"{source.class_stem}For{task}"]}, task) is source
-            assert source_of({"model_type": source.model_type}, task) is source
+            assert source_of({"architectures": [f"{stem}For{task}"]}, task) is source
+            assert source_of({"model_type": stem.lower()}, task) is source
 
 
-def test_a_class_of_another_task_is_refused_with_what_is_known() -> None:
+def test_a_class_of_another_task_is_refused_with_those_supported() -> None:
     with pytest.raises(ValueError, match=r"'Qwen2ForCausalLM'.*supported: Qwen2ForSequenceClassif"):
         source_of({"architectures": ["Qwen2ForCausalLM"]}, "SequenceClassification")
 
 
-def test_what_a_config_leaves_out_is_the_first_llamas_and_blocks_are_single_tokens() -> None:
-    spec = read_source_spec(Path("x"), CONFIG, SOURCES[2], "dream")
+def test_absent_keys_have_the_values_of_the_first_llamas_and_blocks_are_single_tokens() -> None:
+    spec = read_source_spec(Path("x"), CONFIG, SOURCES["Llama"], "dream")
     assert (spec.rope_theta, spec.num_kv_heads, spec.block_size) == (10000.0, 4, 1)
     assert (spec.attention, spec.has_qkv_bias, spec.has_qk_norm) == ("block_causal", False, False)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"attention_bias": True}, "attention_bias = True"),
         ({"use_sliding_window": True}, "use_sliding_window = True"),
@@ -45,7 +45,7 @@ def test_what_a_config_leaves_out_is_the_first_llamas_and_blocks_are_single_toke
         ({"hidden_size": None}, "."),
     ],
 )
-def test_what_the_backbone_does_not_do_is_refused(change: dict[str, Any], said: str) -> None:
+def test_options_that_the_backbone_lacks_are_refused(change: dict[str, Any], message: str) -> None:
     config = {key: value for key, value in (CONFIG | change).items() if value is not None}
-    with pytest.raises(ValueError, match=said):
-        read_source_spec(Path("x"), config, SOURCES[0], "dream")
+    with pytest.raises(ValueError, match=message):
+        read_source_spec(Path("x"), config, SOURCES["Qwen2"], "dream")

@@ -72,7 +72,7 @@ def test_any_value_loads_or_is_refused(
         ({"head_dim": 7}, r"7 dimensions of a head are rotated .* even number"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_file(
+def test_a_wrong_key_is_named_with_its_file(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     directory = place("sdar", tmp_path / "model", **changes)

@@ -1,4 +1,4 @@
-"""How a Dream config reads."""
+"""Dream configs."""
 
 from typing import Any
 

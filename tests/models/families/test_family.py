@@ -1,4 +1,4 @@
-"""Which family a config belongs to, and what holds of every family: its configs read back.
+"""The family of a config, and the round trip of every family's configs.
 
 `test_NAME.py` states the refusals (`REFUSED`) and the easily confused names of tensors (`STORED_NAMES`)
 of a family, and tests what is peculiar to it.
@@ -44,7 +44,7 @@ def test_the_architecture_decides_and_the_model_type_stands_in() -> None:
         (None, "Dream", "dream"),
     ],
 )
-def test_shared_names_are_told_apart(
+def test_shared_names_are_distinguished(
     architecture: str | None, model_type: str | None, name: str
 ) -> None:
     config = {"architectures": [architecture] if architecture else None, "model_type": model_type}
@@ -80,7 +80,7 @@ def test_every_family_has_its_file_its_sampler_and_its_mask(family: Family) -> N
     ("family", "change", "message"),
     [(family, *case) for family in family_names() for case in stated(family, "REFUSED")],
 )
-def test_what_the_backbone_does_not_do_is_refused(
+def test_options_that_the_backbone_lacks_are_refused(
     family: str, change: dict[str, Any], message: str
 ) -> None:
     config = json.loads((GOLDEN / family / "config.json").read_text())
@@ -112,9 +112,9 @@ def test_a_new_config_reads_back(family: Family, eos_ids: tuple[int, ...], is_ti
     assert family.read_spec(config) == spec
 
 
-# What a spec does not hold: code, versions, and how many tokens MMaDA makes of an image.
+# Keys that a spec does not hold: code, versions, and the number of tokens of an image in MMaDA.
 NOT_IN_A_SPEC = {"auto_map", "transformers_version", "torch_dtype", "dtype", "num_vq_tokens"}
-# What released configs leave out, though a reader needs it where it is not the default.
+# Keys that released configs leave out, which a reader needs if they are not the default.
 LEFT_OUT = {"mask_token_id", "block_size", "eos_token_id", "bos_token_id"}
 
 
@@ -134,7 +134,7 @@ def test_token_ids() -> None:
     assert [id_value(ids) for ids in ((), (0,), (1, 2))] == [None, 0, [1, 2]]
 
 
-def test_what_is_required() -> None:
+def test_require_refuses_another_value() -> None:
     require({"a": 1, "b": None, "d": 0.0}, a=1, b=2, c=3, d=0)
     require({"clip": None}, clip=None)
     with pytest.raises(ValueError, match=r"config\.json: a = 1: only 2 is supported"):
@@ -148,7 +148,7 @@ def test_the_rotary_base_must_be_stated() -> None:
         rope_theta({})
 
 
-# Literals that are equal to a family's name and are none: presets, dLLM-RL's names of models, and the
+# Literals that equal a family's name by chance: presets, dLLM-RL's names of models, and the
 # spec that `unmask quickstart` trains.
 OTHER_NAMES = {
     *("presets.py", "importing/rules.py", "importing/values.py", "cli/main.py"),

@@ -1,4 +1,4 @@
-"""How a Fast-dLLM v2 config reads."""
+"""Fast-dLLM v2 configs."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def test_its_conventions(config: dict[str, Any]) -> None:
     assert spec.has_qkv_bias and not spec.has_qk_norm
 
 
-def test_what_a_config_may_leave_out(config: dict[str, Any]) -> None:
+def test_keys_that_a_config_may_leave_out(config: dict[str, Any]) -> None:
     for key in ("bd_size", "layer_types", "tie_word_embeddings"):
         del config[key]
     spec = read_spec(config)

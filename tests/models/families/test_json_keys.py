@@ -1,4 +1,4 @@
-"""JSON objects there and back, and every file that is none is one clear error."""
+"""JSON objects are read as written; every other file is one clear error."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from unmask.models.families.json_keys import Keys, Size, TokenIds, read_json, write_json
 
 
-def test_there_and_back(tmp_path: Path) -> None:
+def test_an_object_is_read_as_written(tmp_path: Path) -> None:
     content = {"b": [1, None, 2.5], "a": {"é": "漢"}, "c": True}
     write_json(tmp_path / "config.json", content)
     read = read_json(tmp_path / "config.json")
@@ -29,7 +29,9 @@ def test_there_and_back(tmp_path: Path) -> None:
         (b'{"a": ' + b"9" * 10_000 + b"}", r"config\.json: not JSON"),
     ],
 )
-def test_what_is_no_object(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_a_file_without_an_object_is_refused(
+    content: bytes | None, message: str, tmp_path: Path
+) -> None:
     if content is not None:
         (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):

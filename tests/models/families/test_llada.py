@@ -1,4 +1,4 @@
-"""How a LLaDA config reads: OLMo's names, and the traps in them."""
+"""LLaDA configs: OLMo's names, and those easily confused."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_every_spelling_of_a_number(
 
 
 @pytest.mark.parametrize("key", ["rope", "block_type", "layer_norm_type", "activation_type"])
-def test_an_absent_key_is_what_the_published_class_takes_it_for(
+def test_an_absent_key_has_the_default_of_the_published_class(
     config: dict[str, Any], key: str
 ) -> None:
     del config[key]

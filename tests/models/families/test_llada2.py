@@ -1,4 +1,4 @@
-"""How a LLaDA2 config reads: rotary half, groups of experts, fused projections."""
+"""LLaDA2 configs: rotary half, groups of experts, fused projections."""
 
 from typing import Any
 
@@ -43,11 +43,11 @@ def test_experts(config: dict[str, Any], change: dict[str, Any], field: str, val
     assert getattr(read_spec(config | change).moe, field) == value
 
 
-def test_a_window_that_is_not_used_is_no_window(config: dict[str, Any]) -> None:
+def test_an_unused_window_is_accepted(config: dict[str, Any]) -> None:
     assert config["sliding_window"] == 4096 and not config["use_sliding_window"]
 
 
-def test_an_absent_bias_is_what_the_published_class_takes_it_for(config: dict[str, Any]) -> None:
+def test_an_absent_bias_has_the_default_of_the_published_class(config: dict[str, Any]) -> None:
     del config["use_bias"]
     with pytest.raises(ValueError, match="use_bias = True"):
         read_spec(config)

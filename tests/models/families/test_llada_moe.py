@@ -1,4 +1,4 @@
-"""How a LLaDA-MoE config reads, and what of it is not read."""
+"""LLaDA-MoE configs, and the keys that are ignored."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def test_its_conventions(config: dict[str, Any]) -> None:
     assert spec.moe == MoESpec(layers=(0, 1, 2), num_experts=8, num_active=3, width=32)
 
 
-def test_what_the_published_code_does_not_read(config: dict[str, Any]) -> None:
+def test_keys_that_the_published_code_ignores_are_ignored(config: dict[str, Any]) -> None:
     ignored = {
         "norm_topk_prob": True,
         "moe_router_score_function": "sigmoid",
@@ -25,7 +25,7 @@ def test_what_the_published_code_does_not_read(config: dict[str, Any]) -> None:
     assert read_spec(config | ignored) == read_spec(config)
 
 
-def test_what_some_may_have(config: dict[str, Any]) -> None:
+def test_optional_parts_are_read(config: dict[str, Any]) -> None:
     changes = {
         "moe_layer_freq": [0, 1, 1],
         "moe_router_enable_expert_bias": True,

@@ -1,4 +1,4 @@
-"""How an MMaDA config reads: a LLaDA's, with image codes behind the text."""
+"""MMaDA configs: a LLaDA's, with image codes after the text."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the families that grew out of Qwen's code share, where no family's own test shows it."""
+"""The fields that families derived from Qwen's code share, where no family's own test covers them."""
 
 from typing import Any
 
@@ -47,6 +47,6 @@ def test_the_rotated_part_of_a_head(factor: float, width: int | None) -> None:
     assert rotary_factor(toy_spec(rotary_width=width)) == factor
 
 
-def test_a_config_cannot_say_that_some_rows_are_no_tokens() -> None:
+def test_a_config_cannot_state_rows_without_tokens() -> None:
     with pytest.raises(AssertionError):
         write_fields(toy_spec(num_drawable=39))

@@ -1,4 +1,4 @@
-"""How an SDAR config reads, in every spelling it is found in."""
+"""SDAR configs in every published spelling."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def test_older_configs_have_the_released_defaults(config: dict[str, Any]) -> Non
         ({"rope_theta": 9.0, "rope_parameters": {"rope_type": "default"}}, 9.0),
     ],
 )
-def test_the_rotary_base_has_two_homes(
+def test_the_rotary_base_is_read_from_two_places(
     config: dict[str, Any], change: dict[str, Any], theta: float
 ) -> None:
     assert read_spec(config | change).rope_theta == theta

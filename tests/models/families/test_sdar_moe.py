@@ -1,4 +1,4 @@
-"""How an SDAR-MoE config reads: which layers have experts, and how they are weighted."""
+"""SDAR-MoE configs: layers with experts, and the weights of experts."""
 
 from typing import Any
 

@@ -26,11 +26,16 @@ Source = Literal["demonstrations", "rollouts"]
 def sections(choice: Choice, source: Source) -> list[type[Section]]:
     """Return the sections of a choice that train on a source, in the order of their file names."""
     package = import_module(f"{__name__}.{choice}")
-    modules = [
-        import_module(f"{package.__name__}.{found.name}")
-        for found in iter_modules(package.__path__)
+    files = [f"{package.__name__}.{found.name}" for found in iter_modules(package.__path__)]
+    return [
+        value
+        for file in files
+        for value in vars(import_module(file)).values()
+        if isinstance(value, type)
+        and issubclass(value, Section)
+        and value.__module__ == file  # a file also imports the sections that it extends
+        and source in getattr(value, "sources", ())
     ]
-    return [section for module in modules for section in _own_sections(module, source)]
 
 
 def choose(choice: Choice, source: Source, default: str) -> Any:
@@ -55,15 +60,3 @@ def choose(choice: Choice, source: Source, default: str) -> Any:
 def partner(section: Section, package: str) -> ModuleType:
     """Return the module of a package that has the file name of a section's own."""
     return import_module(f"{package}.{type(section).__module__.rpartition('.')[2]}")
-
-
-def _own_sections(module: ModuleType, source: Source) -> list[type[Section]]:
-    """Return the sections that a module defines for a source."""
-    defined = [value for value in vars(module).values() if isinstance(value, type)]
-    return [
-        value
-        for value in defined
-        if issubclass(value, Section)
-        and value.__module__ == module.__name__
-        and source in getattr(value, "sources", ())
-    ]

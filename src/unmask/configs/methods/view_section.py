@@ -14,7 +14,7 @@ Schedule = tuple[tuple[int, int], ...]
 class ViewSection(Section):
     """Trained positions and blocks."""
 
-    sources: ClassVar[tuple[Source, ...]]
+    sources: ClassVar[tuple[Source, ...]] = ("rollouts",)
     has_noise_levels: ClassVar[bool] = False
     """Whether tokens are hidden with a known probability, as the ELBO needs."""
     post_num: int = Field(default=0, ge=0)
@@ -27,7 +27,7 @@ class ViewSection(Section):
     @field_validator("train_block")
     @classmethod
     def _rising(cls, value: int | Schedule | None) -> int | Schedule | None:
-        pairs = ((1, value),) if isinstance(value, int) else value or ()
+        pairs = _schedule_of(value)
         steps = [step for step, _ in pairs]
         if any(step < 1 or block < 1 for step, block in pairs) or steps != sorted(set(steps)):
             raise ValueError(
@@ -42,13 +42,15 @@ class ViewSection(Section):
 
     def train_block_at(self, step: int) -> int | None:
         """Return the block size of step `step`, counted from 1; None is the rollouts' or the model's."""
-        if self.train_block is None or isinstance(self.train_block, int):
-            return self.train_block
-        return next((b for start, b in reversed(self.train_block) if start <= step), None)
+        pairs = reversed(_schedule_of(self.train_block))
+        return next((block for start, block in pairs if start <= step), None)
 
     @property
     def train_blocks(self) -> tuple[int, ...]:
         """Every block size that `train_block` names."""
-        if isinstance(self.train_block, int):
-            return (self.train_block,)
-        return tuple(block for _, block in self.train_block or ())
+        return tuple(block for _, block in _schedule_of(self.train_block))
+
+
+def _schedule_of(train_block: int | Schedule | None) -> Schedule:
+    """Return the [step, block] pairs of a value of `train_block`."""
+    return ((1, train_block),) if isinstance(train_block, int) else train_block or ()

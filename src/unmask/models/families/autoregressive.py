@@ -5,9 +5,8 @@ and a reward model runs one unchanged. Causal attention is block-causal attentio
 token.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from unmask.models.families import families
 from unmask.models.families.config_file import spec_of_config
@@ -18,52 +17,39 @@ from unmask.models.spec import ModelSpec
 Task = Literal["CausalLM", "SequenceClassification"]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A kind of autoregressive checkpoint.
+class Conventions(TypedDict):
+    """Whether queries, keys and values have biases, and queries and keys norms per head."""
 
-    Attributes:
-        class_stem: the part of its class names before `For` and the task.
-        model_type: its `model_type`, which decides where no class is named.
-        has_qkv_bias: whether queries, keys and values have biases.
-        has_qk_norm: whether queries and keys are normed per head.
-    """
-
-    class_stem: str
-    model_type: str
     has_qkv_bias: bool
     has_qk_norm: bool
 
-    def architecture(self, task: Task) -> str:
-        """Return the name of its class for a task."""
-        return f"{self.class_stem}For{task}"
+
+# The stem of a kind's class names, which in lower case is its `model_type`, and its conventions.
+SOURCES: dict[str, Conventions] = {
+    "Qwen2": {"has_qkv_bias": True, "has_qk_norm": False},
+    "Qwen3": {"has_qkv_bias": False, "has_qk_norm": True},
+    "Llama": {"has_qkv_bias": False, "has_qk_norm": False},
+}
 
 
-SOURCES = (
-    Source("Qwen2", "qwen2", has_qkv_bias=True, has_qk_norm=False),
-    Source("Qwen3", "qwen3", has_qkv_bias=False, has_qk_norm=True),
-    Source("Llama", "llama", has_qkv_bias=False, has_qk_norm=False),
-)
-
-
-def source_of(config: Config, task: Task) -> Source:
-    """Return the kind of an autoregressive checkpoint.
+def source_of(config: Config, task: Task) -> Conventions:
+    """Return the conventions of an autoregressive checkpoint.
 
     Raises:
         ValueError: naming the architecture and those supported.
     """
     stated = (config.get("architectures") or [config.get("model_type")])[0]
-    for source in SOURCES:
-        if stated in (source.architecture(task), source.model_type):
-            return source
-    supported = ", ".join(source.architecture(task) for source in SOURCES)
+    for stem, conventions in SOURCES.items():
+        if stated in (f"{stem}For{task}", stem.lower()):
+            return conventions
+    supported = ", ".join(f"{stem}For{task}" for stem in SOURCES)
     raise ValueError(
         f"config.json: the architecture {stated!r} is not supported; supported: {supported}"
     )
 
 
 def read_source_spec(
-    directory: Path, config: Config, kind: Source, family: str | None = None
+    directory: Path, config: Config, kind: Conventions, family: str | None = None
 ) -> ModelSpec:
     """Read the spec of an autoregressive checkpoint: blocks of one token.
 
@@ -90,9 +76,7 @@ def read_source_spec(
         return ModelSpec(
             **read_fields(config),
             family=family,
-            ffn_width=config["intermediate_size"],
-            has_qkv_bias=kind.has_qkv_bias,
-            has_qk_norm=kind.has_qk_norm,
+            **kind,
             block_size=1,
         )
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from unmask.models.families.family import Config
 from unmask.models.families.json_keys import Keys, Size, TokenIds, read_json
-from unmask.models.spec import ModelSpec, MoESpec
+from unmask.models.spec import ModelSpec
 
 CONFIG = "config.json"
 
@@ -148,11 +148,8 @@ def _contradictions(spec: ModelSpec) -> Iterator[str]:
             f"{rotated} dimensions of a head are rotated (head_dim, or the width over the heads, times "
             "partial_rotary_factor): must be an even number"
         )
-    if spec.moe is not None:
-        yield from _contradictions_of_experts(spec.moe)
-
-
-def _contradictions_of_experts(moe: MoESpec) -> Iterator[str]:
+    if (moe := spec.moe) is None:
+        return
     groups, active_groups = moe.num_groups, moe.num_active_groups
     size, rest = divmod(moe.num_experts, groups)
     # A group's rank is the sum of its two best experts.

@@ -9,30 +9,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from unmask.models.families import qwen
 from unmask.models.families.family import Config, Conversion, Family, require, tiny_spec
-from unmask.models.families.qwen import (
-    FFN_NAMES,
-    NAMES,
-    QK_NORM_NAMES,
-    read_fields,
-    write_fields,
-    write_window,
-)
 from unmask.models.spec import ModelSpec
+
+CONVENTIONS: dict[str, Any] = {
+    "attention": "full",
+    "is_shifted": True,
+    "block_size": None,
+    "has_qkv_bias": True,
+}
 
 
 def read_spec(config: Config) -> ModelSpec:
     """Read a Dream config; see `Family.read_spec`."""
     require(config, use_mrope=False)
     return ModelSpec(
-        **read_fields(config),
+        **qwen.read_fields(config),
         family="dream",
-        ffn_width=config["intermediate_size"],
-        has_qkv_bias=True,
         has_qk_norm=config.get("qk_norm", False),
-        block_size=None,
-        attention="full",
-        is_shifted=True,
+        **CONVENTIONS,
     )
 
 
@@ -46,11 +42,10 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
         ours["head_dim"] = spec.head_width
     return {
         **ours,
-        **write_fields(spec),
-        **write_window(spec),
+        **qwen.write_fields(spec),
+        **qwen.write_window(spec),
         "architectures": ["DreamModel"],
         "bos_token_id": None,
-        "intermediate_size": spec.ffn_width,
         "model_type": "Dream",
         "pad_token_id": spec.eos_ids[0] if spec.eos_ids else None,
         "use_mrope": False,
@@ -63,7 +58,7 @@ def convert_spec(source: ModelSpec, block_size: int | None) -> ModelSpec:
         raise ValueError(
             f"block_size = {block_size}: dream has full attention and no blocks; leave it out"
         )
-    return replace(source, attention="full", is_shifted=True, block_size=None, has_qkv_bias=True)
+    return replace(source, **CONVENTIONS)
 
 
 def unpublished_parts(spec: ModelSpec) -> Iterator[str]:
@@ -79,12 +74,10 @@ FAMILY = Family(
     architectures=("DreamModel",),
     model_type="Dream",
     default_mask_id=151666,
-    block_key=None,
-    mask_key="mask_token_id",
     read_spec=read_spec,
     new_config=new_config,
-    modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES},
-    tiny=tiny_spec("dream", has_qkv_bias=True, attention="full", is_shifted=True),
+    modules=qwen.NAMES,
+    tiny=tiny_spec("dream", **CONVENTIONS),
     preset="dream_official",
     reference_arguments="full",
     dllm_rl_presets={"dream": "dream_official"},

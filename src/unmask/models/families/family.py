@@ -67,14 +67,14 @@ class Family:
     architectures: tuple[str, ...]
     model_type: str
     default_mask_id: int
-    block_key: str | None
-    mask_key: str
     read_spec: Callable[[Config], ModelSpec]
     new_config: Callable[[ModelSpec], dict[str, Any]]
     modules: Mapping[str, str]
     tiny: ModelSpec
     preset: str
     reference_arguments: ReferenceArguments
+    block_key: str | None = None
+    mask_key: str = "mask_token_id"
     dllm_rl_presets: Mapping[str, str] = field(default_factory=dict[str, str])
     conversion: Conversion | None = None
 
@@ -113,8 +113,6 @@ def tiny_spec(family: str, **fields: Any) -> ModelSpec:
         "mask_id": 1,
         "eos_ids": (0,),
         "block_size": None,
-        "has_qkv_bias": False,
-        "has_qk_norm": False,
     }
     return ModelSpec(family=family, **shape | fields)
 

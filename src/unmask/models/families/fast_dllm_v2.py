@@ -8,25 +8,21 @@ Wu et al., "Fast-dLLM v2: Efficient Block-Diffusion LLM" (2025).
 
 from typing import Any
 
+from unmask.models.families import qwen
 from unmask.models.families.family import Config, Family, require, tiny_spec
-from unmask.models.families.qwen import FFN_NAMES, NAMES, read_fields, write_fields, write_window
 from unmask.models.spec import ModelSpec
 
-SUB_BLOCK_SIZE = 8
+CONVENTIONS: dict[str, Any] = {"has_qkv_bias": True, "is_shifted": True, "sub_block_size": 8}
 
 
 def read_spec(config: Config) -> ModelSpec:
     """Read a Fast-dLLM v2 config; see `Family.read_spec`."""
     require(config, layer_types=["full_attention"] * config["num_hidden_layers"])
     return ModelSpec(
-        **read_fields(config),
+        **qwen.read_fields(config),
         family="fast_dllm_v2",
-        ffn_width=config["intermediate_size"],
-        has_qkv_bias=True,
-        has_qk_norm=False,
         block_size=config.get("bd_size") or 32,
-        is_shifted=True,
-        sub_block_size=SUB_BLOCK_SIZE,
+        **CONVENTIONS,
     )
 
 
@@ -35,13 +31,12 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     assert spec.has_qkv_bias and not spec.has_qk_norm, "as in every Fast-dLLM v2 checkpoint"
     assert spec.head_width * spec.num_heads == spec.width, "a Fast-dLLM config has no head width"
     return {
-        **write_fields(spec),
-        **write_window(spec),
+        **qwen.write_fields(spec),
+        **qwen.write_window(spec),
         "architectures": ["Fast_dLLM_QwenForCausalLM"],
         "bd_size": spec.block_size,
         "bos_token_id": None,
         "conplemenrary_mask": True,  # spelled so in the released files
-        "intermediate_size": spec.ffn_width,
         "layer_types": ["full_attention"] * spec.num_layers,
         "model_type": "Fast_dLLM_Qwen",
         "pad_token_id": spec.eos_ids[0] if spec.eos_ids else None,
@@ -54,17 +49,10 @@ FAMILY = Family(
     model_type="Fast_dLLM_Qwen",
     default_mask_id=151665,
     block_key="bd_size",
-    mask_key="mask_token_id",
     read_spec=read_spec,
     new_config=new_config,
-    modules={**NAMES, **FFN_NAMES},
-    tiny=tiny_spec(
-        "fast_dllm_v2",
-        has_qkv_bias=True,
-        block_size=32,
-        is_shifted=True,
-        sub_block_size=SUB_BLOCK_SIZE,
-    ),
+    modules=qwen.NAMES,
+    tiny=tiny_spec("fast_dllm_v2", block_size=32, **CONVENTIONS),
     preset="fastdllm_v2",
     reference_arguments="block_size",
 )

@@ -49,6 +49,11 @@ def read_json(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def read_optional(path: Path, kind: Any = dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object as `read_json` does, or an empty one if there is no such file."""
+    return read_json(path, kind) if path.is_file() else {}
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON object in the layout of the hub's files."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

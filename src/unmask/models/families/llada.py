@@ -25,6 +25,21 @@ from unmask.models.spec import ModelSpec
 LAYER = "backbone.layers.{i}"
 STORED = "model.transformer.blocks.{i}"
 
+# Parts of OLMo's config in which all LLaDAs agree; the backbone supports no other value.
+PLAIN = {
+    "activation_type": "silu",
+    "alibi": False,
+    "attention_layer_norm": False,
+    "bias_for_layer_norm": False,
+    "block_group_size": 1,
+    "block_type": "llama",
+    "include_bias": False,
+    "input_emb_norm": False,
+    "layer_norm_type": "rms",
+    "layer_norm_with_affine": True,
+    "rope": True,
+    "scale_logits": False,
+}
 # Defaults of the published class for absent keys, where the backbone supports another value only.
 CLASS_DEFAULTS = {
     "activation_type": "swiglu",
@@ -38,7 +53,7 @@ CLASS_DEFAULTS = {
 def read_spec(config: Config) -> ModelSpec:
     """Read a LLaDA config; see `Family.read_spec`."""
     config = {**CLASS_DEFAULTS, **config}
-    require_plain(config)
+    require(config, **PLAIN)
     width, num_heads = config["d_model"], config["n_heads"]
     num_kv_heads = 1 if config.get("multi_query_attention") else config.get("n_kv_heads")
     vocab_size = config.get("embedding_size") or config["vocab_size"]
@@ -55,7 +70,6 @@ def read_spec(config: Config) -> ModelSpec:
         rope_theta=rope_theta(config),
         norm_eps=config["rms_norm_eps"],
         has_qkv_bias=config.get("include_qkv_bias") or False,
-        has_qk_norm=False,
         is_tied=config["weight_tying"],
         mask_id=config.get("mask_token_id"),
         block_size=32,
@@ -65,58 +79,26 @@ def read_spec(config: Config) -> ModelSpec:
     )
 
 
-def require_plain(config: Config) -> None:
-    """Refuse the parts of OLMo's config that no LLaDA uses and the backbone does not support.
-
-    Raises:
-        ValueError: naming the key and its value.
-    """
-    require(
-        config,
-        activation_type="silu",
-        alibi=False,
-        attention_layer_norm=False,
-        bias_for_layer_norm=False,
-        block_group_size=1,
-        block_type="llama",
-        include_bias=False,
-        input_emb_norm=False,
-        layer_norm_type="rms",
-        layer_norm_with_affine=True,
-        rope=True,
-        scale_logits=False,
-    )
-
-
 def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
     assert not spec.has_qk_norm, "no LLaDA norms its queries and keys"
     assert spec.head_width * spec.num_heads == spec.width, "a LLaDA config has no head width"
     return {
-        "activation_type": "silu",
-        "alibi": False,
+        **PLAIN,
         "alibi_bias_max": 8.0,
         "architectures": ["LLaDAModelLM"],
         "attention_dropout": 0.0,
-        "attention_layer_norm": False,
         "attention_layer_norm_with_affine": True,
-        "bias_for_layer_norm": False,
-        "block_group_size": 1,
-        "block_type": "llama",
         "d_model": spec.width,
         "embedding_dropout": 0.0,
         "embedding_size": spec.vocab_size,
         "eos_token_id": id_value(spec.eos_ids),
         "flash_attention": False,
-        "include_bias": False,
         "include_qkv_bias": spec.has_qkv_bias,
         "init_cutoff_factor": None,
         "init_device": "meta",
         "init_fn": "mitchell",
         "init_std": 0.02,
-        "input_emb_norm": False,
-        "layer_norm_type": "rms",
-        "layer_norm_with_affine": True,
         "mask_token_id": spec.mask_id,
         "max_sequence_length": spec.max_length,
         "mlp_hidden_size": spec.ffn_width,
@@ -130,10 +112,8 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
         "precision": "amp_bf16",
         "residual_dropout": 0.0,
         "rms_norm_eps": spec.norm_eps,
-        "rope": True,
         "rope_full_precision": True,
         "rope_theta": spec.rope_theta,
-        "scale_logits": False,
         "use_cache": False,
         "vocab_size": spec.num_drawable,
         "weight_tying": spec.is_tied,
@@ -143,9 +123,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
 NAMES = {
     "backbone.embedding": "model.transformer.wte",
     f"{LAYER}.attention_norm": f"{STORED}.attn_norm",
-    f"{LAYER}.attention.q": f"{STORED}.q_proj",
-    f"{LAYER}.attention.k": f"{STORED}.k_proj",
-    f"{LAYER}.attention.v": f"{STORED}.v_proj",
+    **{f"{LAYER}.attention.{part}": f"{STORED}.{part}_proj" for part in "qkv"},
     f"{LAYER}.attention.out": f"{STORED}.attn_out",
     f"{LAYER}.ffn_norm": f"{STORED}.ff_norm",
     f"{LAYER}.ffn.gate": f"{STORED}.ff_proj",
@@ -160,8 +138,6 @@ FAMILY = Family(
     architectures=("LLaDAModelLM",),
     model_type="llada",
     default_mask_id=126336,
-    block_key=None,
-    mask_key="mask_token_id",
     read_spec=read_spec,
     new_config=new_config,
     modules=NAMES,

@@ -11,34 +11,36 @@ Bie et al., "LLaDA2.0: Scaling Up Diffusion Language Models to 100B" (2025).
 from dataclasses import replace
 from typing import Any
 
+from unmask.models.families import qwen
 from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
-from unmask.models.families.qwen import (
-    EXPERT_NAMES,
-    FFN_NAMES,
-    LAYER,
-    NAMES,
-    STORED,
-    read_fields,
-    rotary_factor,
-    rotary_width,
-    shared_names,
-    write_fields,
-)
 from unmask.models.spec import ModelSpec, MoESpec
+
+OURS, STORED = f"{qwen.LAYER}.attention", f"{qwen.STORED}.attention"
+# Options of the config class that no released checkpoint uses otherwise; the backbone supports no other value.
+PLAIN = {
+    "moe_router_enable_expert_bias": True,
+    "norm_head": False,
+    "norm_softmax": False,
+    "router_dtype": "fp32",
+    "score_function": "sigmoid",
+    "use_bias": False,
+    "use_qk_norm": True,
+    "use_qkv_bias": False,
+    "use_rmsnorm": True,
+    "using_split_qkv_in_self_attention": False,
+}
 
 
 def read_spec(config: Config) -> ModelSpec:
     """Read a LLaDA2 config; see `Family.read_spec`."""
-    require_plain(config)
-    fields = read_fields(config)
+    require({"use_bias": True, **config}, **PLAIN)  # the default of the published class
+    fields = qwen.read_fields(config)
     return ModelSpec(
         **fields,
         family="llada2",
-        ffn_width=config["intermediate_size"],
-        has_qkv_bias=False,
         has_qk_norm=True,
         block_size=config.get("block_size") or 32,
-        rotary_width=rotary_width(config, fields["head_width"]),
+        rotary_width=qwen.rotary_width(config, fields["head_width"]),
         moe=MoESpec(
             layers=tuple(range(config["first_k_dense_replace"], config["num_hidden_layers"])),
             num_experts=config["num_experts"],
@@ -55,27 +57,6 @@ def read_spec(config: Config) -> ModelSpec:
     )
 
 
-def require_plain(config: Config) -> None:
-    """Refuse options of the config class that no released checkpoint uses and the backbone does not support.
-
-    Raises:
-        ValueError: naming the key and its value.
-    """
-    require(
-        {"use_bias": True, **config},  # the default of the published class
-        moe_router_enable_expert_bias=True,
-        norm_head=False,
-        norm_softmax=False,
-        router_dtype="fp32",
-        score_function="sigmoid",
-        use_bias=False,
-        use_qk_norm=True,
-        use_qkv_bias=False,
-        use_rmsnorm=True,
-        using_split_qkv_in_self_attention=False,
-    )
-
-
 def new_config(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of a released config; no `auto_map`, a new model ships no code."""
     moe = spec.moe
@@ -86,20 +67,17 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     first = spec.num_layers - len(moe.layers)
     assert moe.layers == tuple(range(first, spec.num_layers)), "experts follow the dense layers"
     return {
-        **write_fields(spec),
+        **qwen.write_fields(spec),
+        **PLAIN,
         "architectures": ["LLaDA2MoeModelLM"],
         "block_size": spec.block_size,
         "embedding_dropout": 0.0,
         "first_k_dense_replace": first,
         "head_dim": spec.head_width,
-        "intermediate_size": spec.ffn_width,
         "max_window_layers": spec.num_layers,
         "model_type": "llada2_moe",
         "moe_intermediate_size": moe.width,
-        "moe_router_enable_expert_bias": True,
         "n_group": moe.num_groups,
-        "norm_head": False,
-        "norm_softmax": False,
         "norm_topk_prob": moe.renormalises,
         "num_experts": moe.num_experts,
         "num_experts_per_tok": moe.num_active,
@@ -107,20 +85,13 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
         "output_dropout": 0.0,
         "output_router_logits": False,
         "pad_token_id": spec.eos_ids[0] if spec.eos_ids else None,
-        "partial_rotary_factor": rotary_factor(spec),
+        "partial_rotary_factor": qwen.rotary_factor(spec),
         "rotary_dim": spec.rotary_width or spec.head_width,
         "routed_scaling_factor": moe.scale,
-        "router_dtype": "fp32",
-        "score_function": "sigmoid",
         "sliding_window": None,
         "topk_group": moe.num_active_groups,
-        "use_bias": False,
         "use_cache": False,
-        "use_qk_norm": True,
-        "use_qkv_bias": False,
-        "use_rmsnorm": True,
         "use_sliding_window": False,
-        "using_split_qkv_in_self_attention": False,
     }
 
 
@@ -130,21 +101,17 @@ FAMILY = Family(
     model_type="llada2_moe",
     default_mask_id=156895,
     block_key="block_size",
-    mask_key="mask_token_id",
     read_spec=read_spec,
     new_config=new_config,
     modules={
-        **NAMES,
+        **qwen.NAMES,
         "backbone.embedding": "model.word_embeddings",
-        f"{LAYER}.attention.q": f"{STORED}.attention.query_key_value",
-        f"{LAYER}.attention.k": f"{STORED}.attention.query_key_value",
-        f"{LAYER}.attention.v": f"{STORED}.attention.query_key_value",
-        f"{LAYER}.attention.out": f"{STORED}.attention.dense",
-        f"{LAYER}.attention.q_norm": f"{STORED}.attention.query_layernorm",
-        f"{LAYER}.attention.k_norm": f"{STORED}.attention.key_layernorm",
-        **FFN_NAMES,
-        **EXPERT_NAMES,
-        **shared_names(f"{STORED}.mlp.shared_experts"),
+        **{f"{OURS}.{part}": f"{STORED}.query_key_value" for part in "qkv"},
+        f"{OURS}.out": f"{STORED}.dense",
+        f"{OURS}.q_norm": f"{STORED}.query_layernorm",
+        f"{OURS}.k_norm": f"{STORED}.key_layernorm",
+        **qwen.EXPERT_NAMES,
+        **qwen.gated_names("ffn.shared", "mlp.shared_experts"),
     },
     tiny=tiny_spec(
         "llada2",

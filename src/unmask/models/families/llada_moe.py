@@ -12,36 +12,22 @@ Zhu et al., "LLaDA-MoE: A Sparse MoE Diffusion Language Model" (2025).
 
 from typing import Any
 
+from unmask.models.families import qwen
 from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
-from unmask.models.families.qwen import (
-    EXPERT_NAMES,
-    FFN_NAMES,
-    LAYER,
-    NAMES,
-    QK_NORM_NAMES,
-    STORED,
-    read_fields,
-    rotary_factor,
-    rotary_width,
-    shared_names,
-    write_fields,
-)
 from unmask.models.spec import ModelSpec, MoESpec
 
 
 def read_spec(config: Config) -> ModelSpec:
     """Read a LLaDA-MoE config; see `Family.read_spec`."""
     require(config, attention_bias=False, clip_qkv=None)
-    fields = read_fields(config)
+    fields = qwen.read_fields(config, "dense_intermediate_size")
     return ModelSpec(
         **fields,
         family="llada_moe",
-        ffn_width=config["dense_intermediate_size"],
-        has_qkv_bias=False,
         has_qk_norm=config["qk_layernorm"],
         block_size=32,
         attention="full",
-        rotary_width=rotary_width(config, fields["head_width"]),
+        rotary_width=qwen.rotary_width(config, fields["head_width"]),
         moe=MoESpec(
             layers=expert_layers(config),
             num_experts=config["num_experts"],
@@ -75,11 +61,10 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     assert not spec.has_qkv_bias, "as in every LLaDA-MoE checkpoint"
     assert spec.head_width * spec.num_heads == spec.width, "a LLaDA-MoE config has no head width"
     return {
-        **write_fields(spec),
+        **qwen.write_fields(spec, "dense_intermediate_size"),
         "architectures": ["LLaDAMoEModelLM"],
         "attention_bias": False,
         "clip_qkv": None,
-        "dense_intermediate_size": spec.ffn_width,
         "expert_intermediate_size": moe.width,
         "model_type": "llada",
         "moe_layer_freq": [int(layer in moe.layers) for layer in range(spec.num_layers)],
@@ -90,7 +75,7 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
         "num_experts_per_tok": moe.num_active,
         "output_router_logits": False,
         "pad_token_id": spec.eos_ids[0] if spec.eos_ids else None,
-        "partial_rotary_factor": rotary_factor(spec),
+        "partial_rotary_factor": qwen.rotary_factor(spec),
         "qk_layernorm": spec.has_qk_norm,
         "routed_scaling_factor": 1,
         "router_aux_loss_coef": 0.01,
@@ -106,18 +91,14 @@ FAMILY = Family(
     architectures=("LLaDAMoEModelLM", "LLaDAMoEModel"),
     model_type="llada",
     default_mask_id=156895,
-    block_key=None,
-    mask_key="mask_token_id",
     read_spec=read_spec,
     new_config=new_config,
     modules={
-        **NAMES,
-        **QK_NORM_NAMES,
-        **FFN_NAMES,
-        **EXPERT_NAMES,
+        **qwen.NAMES,
+        **qwen.EXPERT_NAMES,
         # Not inside the router, where the weight it belongs to is.
-        f"{LAYER}.ffn.router.expert_bias": f"{STORED}.mlp.expert_bias",
-        **shared_names(f"{STORED}.shared_expert"),
+        f"{qwen.LAYER}.ffn.router.expert_bias": f"{qwen.STORED}.mlp.expert_bias",
+        **qwen.gated_names("ffn.shared", "shared_expert"),
     },
     tiny=tiny_spec("llada_moe", has_qk_norm=True, attention="full", block_size=32, moe=TINY_MOE),
     preset="llada_official",

@@ -8,46 +8,39 @@ from typing import Any
 from unmask.models.families.family import Config, id_value, require, rope, rope_fields, token_ids
 from unmask.models.spec import ModelSpec
 
-LAYER = "backbone.layers.{i}"
-STORED = "model.layers.{i}"
+LAYER, STORED = "backbone.layers.{i}", "model.layers.{i}"
 
-# Everything except the feed-forward, and the per-head norms that only some have.
+
+def gated_names(ours: str, stored: str) -> dict[str, str]:
+    """Return the names of the gated feed-forward `ours` of a layer, stored at `stored`."""
+    parts = ("gate", "up", "down")
+    return {f"{LAYER}.{ours}.{part}": f"{STORED}.{stored}.{part}_proj" for part in parts}
+
+
+# Everything except experts; a model without norms of queries and keys does not look theirs up.
 NAMES = {
     "backbone.embedding": "model.embed_tokens",
     f"{LAYER}.attention_norm": f"{STORED}.input_layernorm",
-    f"{LAYER}.attention.q": f"{STORED}.self_attn.q_proj",
-    f"{LAYER}.attention.k": f"{STORED}.self_attn.k_proj",
-    f"{LAYER}.attention.v": f"{STORED}.self_attn.v_proj",
+    **{f"{LAYER}.attention.{part}": f"{STORED}.self_attn.{part}_proj" for part in "qkv"},
+    **{f"{LAYER}.attention.{part}_norm": f"{STORED}.self_attn.{part}_norm" for part in "qk"},
     f"{LAYER}.attention.out": f"{STORED}.self_attn.o_proj",
     f"{LAYER}.ffn_norm": f"{STORED}.post_attention_layernorm",
+    **gated_names("ffn", "mlp"),
     "backbone.norm": "model.norm",
     "head.projection": "lm_head",
 }
-QK_NORM_NAMES = {
-    f"{LAYER}.attention.q_norm": f"{STORED}.self_attn.q_norm",
-    f"{LAYER}.attention.k_norm": f"{STORED}.self_attn.k_norm",
-}
-FFN_NAMES = {
-    f"{LAYER}.ffn.gate": f"{STORED}.mlp.gate_proj",
-    f"{LAYER}.ffn.up": f"{STORED}.mlp.up_proj",
-    f"{LAYER}.ffn.down": f"{STORED}.mlp.down_proj",
-}
 EXPERT_NAMES = {
     f"{LAYER}.ffn.router": f"{STORED}.mlp.gate",
-    f"{LAYER}.ffn.experts.gate": f"{STORED}.mlp.experts.{{e}}.gate_proj",
-    f"{LAYER}.ffn.experts.up": f"{STORED}.mlp.experts.{{e}}.up_proj",
-    f"{LAYER}.ffn.experts.down": f"{STORED}.mlp.experts.{{e}}.down_proj",
+    **gated_names("ffn.experts", "mlp.experts.{e}"),
 }
 
 
-def shared_names(prefix: str) -> dict[str, str]:
-    """Return the names of the feed-forward that every token passes, stored at `prefix`."""
-    parts = ("gate", "up", "down")
-    return {f"{LAYER}.ffn.shared.{part}": f"{prefix}.{part}_proj" for part in parts}
-
-
-def read_fields(config: Config) -> dict[str, Any]:
+def read_fields(config: Config, ffn_key: str = "intermediate_size") -> dict[str, Any]:
     """Return the fields of a `ModelSpec` that have the same keys in all these configs.
+
+    Args:
+        config: the content of the file.
+        ffn_key: key of the width of the dense feed-forward.
 
     Raises:
         KeyError: for a key that is missing.
@@ -62,6 +55,7 @@ def read_fields(config: Config) -> dict[str, Any]:
         "num_kv_heads": config["num_key_value_heads"],
         "head_width": config.get("head_dim")
         or config["hidden_size"] // config["num_attention_heads"],
+        "ffn_width": config[ffn_key],
         "vocab_size": config["vocab_size"],
         "max_length": config["max_position_embeddings"],
         "rope_theta": theta,
@@ -74,7 +68,7 @@ def read_fields(config: Config) -> dict[str, Any]:
     }
 
 
-def write_fields(spec: ModelSpec) -> dict[str, Any]:
+def write_fields(spec: ModelSpec, ffn_key: str = "intermediate_size") -> dict[str, Any]:
     """Return the config fields that `read_fields` reads, and those that go with them."""
     assert spec.num_drawable == spec.vocab_size, "these configs cannot state which ids are text"
     return {
@@ -83,6 +77,7 @@ def write_fields(spec: ModelSpec) -> dict[str, Any]:
         "hidden_act": "silu",
         "hidden_size": spec.width,
         "initializer_range": 0.02,
+        ffn_key: spec.ffn_width,
         "mask_token_id": spec.mask_id,
         "max_position_embeddings": spec.max_length,
         "num_attention_heads": spec.num_heads,

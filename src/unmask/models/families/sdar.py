@@ -11,24 +11,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from unmask.models.families import qwen
 from unmask.models.families.family import Config, Conversion, Family, tiny_spec
-from unmask.models.families.qwen import (
-    FFN_NAMES,
-    NAMES,
-    QK_NORM_NAMES,
-    read_fields,
-    write_fields,
-    write_window,
-)
 from unmask.models.spec import ModelSpec
 
 
 def read_spec(config: Config) -> ModelSpec:
     """Read an SDAR config; see `Family.read_spec`."""
     return ModelSpec(
-        **read_fields(config),
+        **qwen.read_fields(config),
         family="sdar",
-        ffn_width=config["intermediate_size"],
         has_qkv_bias=config.get("attention_bias", False),
         has_qk_norm=config.get("qk_norm", True),
         block_size=config.get("block_size") or 4,
@@ -42,8 +34,8 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     ours = {} if spec.has_qk_norm else {"qk_norm": False}
     return {
         **ours,
-        **write_fields(spec),
-        **write_window(spec),
+        **qwen.write_fields(spec),
+        **qwen.write_window(spec),
         "architectures": ["SDARForCausalLM"],
         "attention_bias": spec.has_qkv_bias,
         "attn_implementation": "flex_attention",
@@ -53,7 +45,6 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
         "ep_size": 1,
         "fuse_cross_entropy": True,
         "head_dim": spec.head_width,
-        "intermediate_size": spec.ffn_width,
         "micro_forward": False,
         "model_type": "sdar",
         "skip_checkpoint": False,
@@ -82,10 +73,9 @@ FAMILY = Family(
     model_type="sdar",
     default_mask_id=151669,
     block_key="block_size",
-    mask_key="mask_token_id",
     read_spec=read_spec,
     new_config=new_config,
-    modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES},
+    modules=qwen.NAMES,
     tiny=tiny_spec("sdar", has_qk_norm=True, block_size=4),
     preset="sdar",
     reference_arguments="seen",

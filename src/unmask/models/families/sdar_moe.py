@@ -1,6 +1,6 @@
 """SDAR-MoE: a Qwen3-MoE backbone under a block-causal pattern.
 
-A softmax router whose chosen weights are renormalised if the config says so; layers are dense where
+A softmax router whose chosen weights are renormalised if the config asks for it; layers are dense where
 it states so, which no released config does. Released configs leave out block size and mask id.
 
 Cheng et al., "SDAR: A Synergistic Diffusion-AutoRegression Paradigm" (2025).
@@ -9,16 +9,8 @@ Cheng et al., "SDAR: A Synergistic Diffusion-AutoRegression Paradigm" (2025).
 from dataclasses import replace
 from typing import Any
 
+from unmask.models.families import qwen
 from unmask.models.families.family import TINY_MOE, Config, Family, require, tiny_spec
-from unmask.models.families.qwen import (
-    EXPERT_NAMES,
-    FFN_NAMES,
-    NAMES,
-    QK_NORM_NAMES,
-    read_fields,
-    write_fields,
-    write_window,
-)
 from unmask.models.spec import ModelSpec, MoESpec
 
 
@@ -27,10 +19,8 @@ def read_spec(config: Config) -> ModelSpec:
     # The published class gives the output projection this bias too, which the backbone lacks.
     require(config, attention_bias=False)
     return ModelSpec(
-        **read_fields(config),
+        **qwen.read_fields(config),
         family="sdar_moe",
-        ffn_width=config["intermediate_size"],
-        has_qkv_bias=False,
         has_qk_norm=True,
         block_size=config.get("block_size") or 4,
         moe=MoESpec(
@@ -56,15 +46,14 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     assert moe is not None and moe.router == "softmax", "an SDAR-MoE has experts chosen by softmax"
     assert spec.has_qk_norm and not spec.has_qkv_bias, "as in every SDAR-MoE checkpoint"
     return {
-        **write_fields(spec),
-        **write_window(spec),
+        **qwen.write_fields(spec),
+        **qwen.write_window(spec),
         "architectures": ["SDARMoeForCausalLM"],
         "attention_bias": False,
         "block_size": spec.block_size,
         "bos_token_id": None,
         "decoder_sparse_step": 1,
         "head_dim": spec.head_width,
-        "intermediate_size": spec.ffn_width,
         "mlp_only_layers": [i for i in range(spec.num_layers) if i not in moe.layers],
         "model_type": "sdar_moe",
         "moe_intermediate_size": moe.width,
@@ -82,10 +71,9 @@ FAMILY = Family(
     model_type="sdar_moe",
     default_mask_id=151669,
     block_key="block_size",
-    mask_key="mask_token_id",
     read_spec=read_spec,
     new_config=new_config,
-    modules={**NAMES, **QK_NORM_NAMES, **FFN_NAMES, **EXPERT_NAMES},
+    modules={**qwen.NAMES, **qwen.EXPERT_NAMES},
     tiny=tiny_spec(
         "sdar_moe", has_qk_norm=True, block_size=4, moe=replace(TINY_MOE, renormalises=True)
     ),

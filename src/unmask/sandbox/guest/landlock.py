@@ -60,17 +60,13 @@ def restrict(paths: Mapping[str, Sequence[str]], bounded: Bounded) -> None:
     rules = _check(libc.syscall(CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     for kind, places in paths.items():
         for place in places:
-            _allow(rules, place, rights[kind] & handled)
+            file = os.open(place, os.O_PATH | os.O_CLOEXEC)
+            mask = handled if stat.S_ISDIR(os.fstat(file).st_mode) else handled & FILE_RIGHTS
+            rule = struct.pack("=Qi", rights[kind] & mask, file)
+            _check(libc.syscall(ADD, rules, PATH_BENEATH, rule, 0))
+            os.close(file)
     _check(libc.syscall(RESTRICT, rules, 0))
     os.close(rules)
-
-
-def _allow(rules: int, path: str, rights: int) -> None:
-    file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    if not stat.S_ISDIR(os.fstat(file).st_mode):
-        rights &= FILE_RIGHTS
-    _check(libc.syscall(ADD, rules, PATH_BENEATH, struct.pack("=Qi", rights, file), 0))
-    os.close(file)
 
 
 def _check(result: int) -> int:

@@ -3,6 +3,5 @@
 from unmask.tasks.dataset import Dataset, Source, problem_and_answer
 
 # The hub calls its only split "train"; it is the test split here.
-DATASET = Dataset(
-    "HuggingFaceH4/aime_2024", {"test": Source("aime24", "train")}, problem_and_answer
-)
+SOURCE = Source("aime24", "train")
+DATASET = Dataset("HuggingFaceH4/aime_2024", {"test": SOURCE}, problem_and_answer)

@@ -18,6 +18,4 @@ def demonstration(entry: Entry) -> str:
     return entry["metadata"]["expression"].replace(" ", "")
 
 
-WORDING = Wording(
-    question, demonstration, lambda response: response, alphabet="0123456789+-*/(),=:"
-)
+WORDING = Wording(question, demonstration, lambda text: text, alphabet="0123456789+-*/(),=:")

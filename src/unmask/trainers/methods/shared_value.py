@@ -25,10 +25,12 @@ def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdat
     """Build the update of policy and value head together.
 
     Raises:
-        ValueError: as `build_reference` and `build_actor_critic`.
+        ValueError: as `build_reference`; or the checkpoint has no value head to take.
     """
     assert isinstance(config.advantage, SharedValueAdvantage)
-    both = build_actor_critic(config.advantage, policy, saved)
+    both = ActorCritic(policy)
+    if (head := saved or config.advantage.head_path) is not None:
+        load_head(both.value_head, head)
     learner = Learner(both, config.optimizer, {"value_head.weight": config.advantage.lr})
     objective = build_joint_objective(build_policy_objective(config), config.advantage)
     reference = build_reference(config, policy)
@@ -42,26 +44,6 @@ def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdat
         return metrics | targets.metrics
 
     return RLUpdate(learner, step_update, ValueTraining(both))
-
-
-def build_actor_critic(
-    advantage: SharedValueAdvantage, policy: Model, saved: Path | None = None
-) -> ActorCritic:
-    """Add a value head to the policy.
-
-    Args:
-        advantage: where the head comes from.
-        policy: its backbone is shared.
-        saved: the `critic/` of the run's last checkpoint, if there is one.
-
-    Raises:
-        ValueError: the checkpoint has no value head to take.
-    """
-    model = ActorCritic(policy)
-    path = saved or advantage.head_path
-    if path is not None:
-        load_head(model.value_head, path)
-    return model
 
 
 def estimate(

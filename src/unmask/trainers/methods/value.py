@@ -11,31 +11,26 @@ so the order of the two updates makes no difference.
     `lora` and `path`             adapters on that checkpoint's weights, frozen
 
 A resumed run takes the trained part from its last checkpoint (`checkpoints/value_model_files.py`) and
-the rest from where it came from.
+the rest as a new run does.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-
-from torch import Tensor
 
 from unmask.checkpoints.checkpoint import load_value_model
 from unmask.checkpoints.lora_files import load_adapter
 from unmask.checkpoints.value_model_files import load_head
 from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.rl import RLConfig
-from unmask.diffusion.target_table import tables_of
 from unmask.diffusion.views import Views
 from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.transformer import Model
-from unmask.models.value_model import ValueModel, critic_beside
-from unmask.objectives.statistics import over_updates
+from unmask.models.value_model import ValueModel, critic_on_frozen_policy
 from unmask.seeds import derive_seed
 from unmask.trainers.checkpointer import ValueTraining
-from unmask.trainers.learner import Learner, Update
+from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_policy_objective, build_value_objective
-from unmask.trainers.policy_update import PolicyUpdate, minibatches, order_seed, weighted_views
+from unmask.trainers.policy_update import PolicyUpdate, Updates
 from unmask.trainers.reference import build_reference
 from unmask.trainers.rl_update import RLUpdate, rate_of
 from unmask.trainers.schedule import learning_rate
@@ -45,7 +40,9 @@ from unmask.types import Group
 # Keeps the seed of the value model's fresh adapters apart from that of the policy's, and of the steps.
 ADAPTER_DRAW = (0, 1)
 # Metrics that every learner reports, under the names they have of a value model.
-RENAMED = {"gradient_norm": "value_gradient_norm", "learning_rate": "value_learning_rate"}
+RENAMED = {name: f"value_{name}" for name in ("loss", "gradient_norm", "learning_rate")}
+# Metrics that count the policy's updates only.
+OF_POLICY = ("packed_tokens", "updates")
 
 
 def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdate:
@@ -81,10 +78,11 @@ class Critic:
         """Build the optimizer: that of the policy, with the value model's learning rate."""
         assert isinstance(config.advantage, ValueAdvantage)
         self.model = model
-        self._config, self._advantage = config, config.advantage
+        self._config, self._train_every = config, config.advantage.train_every
         self._optimizer = config.optimizer.model_copy(update={"lr": config.advantage.lr})
-        self._objective = build_value_objective(config.advantage.clip)
         self.learner = Learner(model, self._optimizer)
+        objective = build_value_objective(config.advantage.clip)
+        self._updates = Updates(self.learner, objective, config, config.advantage)
 
     def estimate(self, groups: Sequence[Group], views: Sequence[Views]) -> ValueTargets:
         """Return returns and an advantage for every token, under the current weights."""
@@ -104,33 +102,16 @@ class Critic:
         """
         pairs = zip(targets.views, targets.columns(), strict=True)
         trainable = [pair for pair in pairs if len(pair[0].target)]
-        if not trainable or step % self._advantage.train_every:
+        if not trainable or step % self._train_every:
             return targets.metrics
-        if self._config.optimizer.reset_every_step:
-            self.learner.reset_optimizer()
         rate = learning_rate(self._optimizer, step - 1, self._config.steps)
-        updates = [
-            self._update(part, rate)
-            for epoch in range(self._advantage.epochs)
-            for part in minibatches(trainable, self._advantage.minibatches, order_seed(seed, epoch))
-        ]
-        found = over_updates([update.metrics for update in updates])
-        del found["packed_tokens"]  # counts the policy's tokens
-        return {
-            **targets.metrics,
-            "value_loss": sum(update.loss for update in updates) / len(updates),
-            **{RENAMED.get(name, name): value for name, value in found.items()},
-        }
-
-    def _update(self, part: Sequence[tuple[Views, Mapping[str, Tensor]]], rate: float) -> Update:
-        weighted, denominator = weighted_views([views for views, _ in part], self._config)
-        tables = tables_of([columns for _, columns in part], self.model.device)
-        objective = partial(self._objective, tables=tables)
         try:
-            return self.learner.update(weighted, objective, denominator, rate)
+            found = self._updates(trainable, seed, rate)
         except ValueError as error:
             error.add_note("this is the value model's gradient: its learning rate is advantage.lr")
             raise
+        named = {RENAMED.get(name, name): value for name, value in found.items()}
+        return targets.metrics | {name: named[name] for name in named if name not in OF_POLICY}
 
 
 def build_value_model(config: RLConfig, policy: Model, saved: Path | None = None) -> ValueModel:
@@ -158,7 +139,7 @@ def _with_adapters(
     assert advantage.lora is not None
     # A head taken from a checkpoint was trained on that checkpoint's backbone.
     is_shared = config.lora is not None and advantage.path is None and advantage.head == "zero"
-    model = critic_beside(policy) if is_shared else _load(config, advantage, policy)
+    model = critic_on_frozen_policy(policy) if is_shared else _load(config, advantage, policy)
     if saved is None:
         seed = derive_seed(config.run.seed, *ADAPTER_DRAW)
         add_lora(model, LoRAParams(**advantage.lora.model_dump()), seed)

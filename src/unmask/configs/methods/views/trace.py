@@ -1,17 +1,15 @@
 """`views.kind = "trace"`: the states the sampler was in (TraceRL, arXiv 2509.06949)."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from unmask.configs.methods import Source
 from unmask.configs.methods.view_section import ViewSection
 
 
 class TraceViews(ViewSection):
     """One view per denoising step: what was hidden then, and what was revealed."""
 
-    sources: ClassVar[tuple[Source, ...]] = ("rollouts",)
     kind: Literal["trace"] = "trace"
     """How a response becomes noisy views: `trace` trains the states the sampler was in (TraceRL);
     `random` hides random tokens; `coupled` also hides the others in a second view (dLLM-RL's;
