@@ -181,7 +181,7 @@ def run_engine(
     sampling: SamplingParams,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[list[Trajectory], float, float]:
-    """Return what was written, the CPU seconds, and those of the products of the same passes.
+    """Return the responses, the CPU seconds, and those of the products of the same passes.
 
     The products of a pass run right after it, and `meanwhile` then: what disturbs one disturbs all.
     """
@@ -229,7 +229,7 @@ def compare(
     products, few = Products(model), min(64, count)
 
     def loop(prompt: Sequence[int]) -> tuple[list[int], float]:
-        """Return what the loop writes, and how long it takes for `count` tokens."""
+        """Return the loop's responses, and its seconds for `count` tokens."""
         ids, prefill, decode = Loop(model, per_pass).write(prompt, few)
         return ids, prefill + decode * count / few
 

@@ -146,7 +146,7 @@ def _size(run: Path) -> int | None:
 
 
 def _state(run: Path) -> dict[str, Any]:
-    """Say what a kill has left."""
+    """Return the state that a kill has left."""
     metrics = run / "metrics.jsonl"
     lines = metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
     checkpoints = sorted(p.name for p in (run / "checkpoints").glob("step-*") if not p.suffix)

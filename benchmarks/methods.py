@@ -59,7 +59,7 @@ from unmask.trainers.rl import train_rl
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a variant changes in the quickstart's RL config.
+    """The changes of a variant in the quickstart's RL config.
 
     Attributes:
         overrides: `key=value` words.
@@ -92,7 +92,7 @@ MEASURED = ("accuracy", "tokens_per_denoising_step")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How long a task's runs are.
+    """The lengths of a task's runs.
 
     Attributes:
         steps: RL steps.
@@ -128,7 +128,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The name of its files."""
         return f"{self.task}-{self.seed}-{self.variant}"
 
 
@@ -190,7 +190,7 @@ def run_and_report(
 
 
 def read_units(work: Path) -> list[dict[str, Any]]:
-    """Return what the finished units found."""
+    """Return the results of the finished units."""
     return [json.loads(path.read_text()) for path in sorted(work.glob("units/*.json"))]
 
 

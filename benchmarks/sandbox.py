@@ -77,7 +77,7 @@ def measure(num_programs: int, workers: int) -> dict[str, Any]:
 
 
 def agrees(verdict: CodeVerdict, outcome: str) -> bool:
-    """Say whether the one test ended as it should."""
+    """Return whether the outcome of the one test is the expected one."""
     return verdict.outcomes == (outcome,)
 
 

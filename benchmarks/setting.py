@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine they ran on, the quickstart's configs, the JSON they leave."""
+"""Shared by the benchmarks: the machine they ran on, the quickstart's configs, the JSON they leave."""
 
 import json
 import os
@@ -21,7 +21,7 @@ C = TypeVar("C", SFTConfig, RLConfig)
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what a reader needs to judge seconds by."""
+    """Return the machine that the seconds were measured on."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),

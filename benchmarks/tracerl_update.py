@@ -160,7 +160,7 @@ def gradient_difference(work: Workload) -> float:
 
 
 class Count(NamedTuple):
-    """What an update costs on paper."""
+    """The cost of an update by counting."""
 
     tokens: int
     scored: int

@@ -1,4 +1,4 @@
-"""Which area may know which: the table of DESIGN section 3."""
+"""The imports that each area may have: the table of DESIGN section 3."""
 
 import sys
 
@@ -50,7 +50,7 @@ NOT_LAZY = {"unmask.cli.doctor", "unmask.cli.first_prompt"}
 
 
 def is_allowed(module: Module, target: str) -> bool:
-    """Say whether a module may import `target`, a dotted name below `unmask`."""
+    """Return whether a module may import `target`, a dotted name below `unmask`."""
     leaves = set() if module.area in LEAVES else LEAVES
     allowed = {module.area, *leaves, *MAY_IMPORT[module.area]}
     return any(f"{target}.".startswith(f"{name}.") for name in allowed)
@@ -98,7 +98,7 @@ def test_leaves_stand_on_the_standard_library() -> None:
     roots = {
         (leaf.area, found.target.split(".")[0]) for leaf in leaves for found in imports(leaf.tree)
     }
-    # What a leaf may know of unmask is in the table.
+    # The imports of unmask that a leaf may have are in the table.
     assert {pair for pair in roots if pair[1] not in sys.stdlib_module_names} == {
         ("presets", "unmask"),
         ("types", "unmask"),

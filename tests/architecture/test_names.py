@@ -35,14 +35,14 @@ def test_refused_names_are_recognised() -> None:
     assert not any(map(is_refused, ["baseline", "text", "renew", "fasten", "database", "__new__x"]))
 
 
-def test_no_module_says_nothing() -> None:
+def test_names_of_modules_are_specific() -> None:
     files = [
         path.relative_to(ROOT) for top in ("src", "tests") for path in (ROOT / top).rglob("*.py")
     ]
     assert not [str(p) for p in files if any(map(is_refused, {*parts(p)} - PUBLISHED))]
 
 
-def test_no_function_or_class_says_nothing() -> None:
+def test_names_of_functions_and_classes_are_specific() -> None:
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     wrong = [
         f"{module.path}:{node.lineno}: {node.name}"
