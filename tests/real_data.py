@@ -1,4 +1,4 @@
-"""Published data sets, where this machine has them: `$UNMASK_DATA`, or `shared/data` beside the checkout."""
+"""Published data sets, where this machine has them: `$UNMASK_DATA`, or `shared/data` next to the checkout."""
 
 import os
 from pathlib import Path

@@ -1,10 +1,12 @@
 """The update of one RL step: the source of advantages, and the trained parameters.
 
-advantage.kind   advantages                              trained in a step
-group_std, ...   of a response, over its group           the policy
-value            of a token, by a value model            the value model, then the policy
-shared_value     of a token, by a head on the policy's   both, in the same optimizer steps
-                 backbone
+    advantage.kind   advantages                              trained in a step
+    group_std, ...   of a response, over its group           the policy
+    value            of a token, by a value model            the value model, then the policy
+    shared_value     of a token, by a head on the policy's   both, in the same optimizer steps
+                     backbone
+
+Each is a file of `trainers/methods/`.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,11 +1,13 @@
 """A training run: directory, lock, metrics, report, checkpoints, evaluation, progress and signals.
 
-start = prepare(config, resume)
-with open_training(start, source, learner) as run:
-    for step in run.steps():
-        ...
-        run.end_step(step, metrics, clock)
-    return run.finish()
+    start = prepare(config, resume)
+    with open_training(start, source, learner) as run:
+        for step in run.steps():
+            ...
+            run.end_step(step, metrics, clock)
+        return run.finish()
+
+`trainers/sft.py` and `trainers/rl.py` are the two users.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
