@@ -172,11 +172,19 @@ def test_steps_in_which_every_group_is_filtered_lose_nothing(tmp_path: Path) -> 
     assert (train([*words, "steps=4"]) / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("word", ["value.shares_backbone=false", "advantage.kind=shared_value"])
-def test_a_checkpoint_without_the_value_head_that_is_asked_for(word: str, tmp_path: Path) -> None:
-    line = refused(tmp_path, "advantage.kind=value", "advantage.head=stored", word)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("advantage.kind=value", "advantage.head=stored"),
+        ("advantage.kind=shared_value", "advantage.head_path={place}/checkpoint"),
+    ],
+)
+def test_a_checkpoint_without_the_value_head_that_is_asked_for(
+    words: tuple[str, str], tmp_path: Path
+) -> None:
+    line = refused(tmp_path, *(word.format(place=tmp_path) for word in words))
     assert line.startswith("checkpoint has no value head (value_head.weight): it is a policy; ")
-    assert line.endswith("advantage.head = zero")
+    assert line.endswith("advantage.head = zero, or without advantage.head_path")
 
 
 def test_a_step_map_that_disagrees_with_its_response_loses_nothing(

@@ -306,7 +306,7 @@ def require_value_head(directory: Path) -> Path:
     if VALUE_HEAD not in stored:
         raise ValueError(
             f"{directory} has no value head ({VALUE_HEAD}): it is a policy; "
-            "start a new head on its backbone with advantage.head = zero"
+            "start a new head on its backbone with advantage.head = zero, or without advantage.head_path"
         )
     return stored[VALUE_HEAD].file
 
