@@ -10,7 +10,7 @@ them from the dataclass (`class SamplingConfig(Section, SamplingFields)`); pydan
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -101,7 +101,11 @@ def check_fields(record: Any) -> None:
     """
     for name, hint in _hints(type(record)).items():
         value = getattr(record, name)
-        if problem := _problem(value, hint):
+        # Requests differ in their seed alone. Items of a tuple are compared by value, so that the cache
+        # would take (True,) for (1,).
+        is_plain = value is None or value == () or isinstance(value, int | float | str)
+        problem = _field_problem(type(record), name, value) if is_plain else _problem(value, hint)
+        if problem:
             raise ValueError(f"{name} = {value!r}: {problem}")
         if isinstance(value, list):
             object.__setattr__(record, name, tuple(value))  # pyright: ignore[reportUnknownArgumentType]
@@ -110,6 +114,12 @@ def check_fields(record: Any) -> None:
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls, include_extras=True)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _field_problem(cls: type, name: str, value: Any) -> str:
+    """Return `_problem` of a field; `typed` tells 1 from True and 1.0."""
+    return _problem(value, _hints(cls)[name])
 
 
 def _problem(value: Any, hint: Any) -> str:

@@ -27,7 +27,7 @@ BUDGET = {
     "tasks": 890,
     "viewer": 680,
     "importing": 570,
-    "files": 500,
+    "files": 510,
     "acceptance": 460,
     "objectives": 250,
     "rollouts": 240,

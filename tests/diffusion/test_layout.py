@@ -245,9 +245,24 @@ def test_prompts_of_other_digests_share_nothing() -> None:
     rng = random.Random(3)
     prompt = tuple(rng.randrange(2, 20) for _ in range(22))
     one = views_of_trajectory(random_trajectory(rng, prompt_ids=prompt), 1.0)
-    same, other = replace(one, prompt_digest=b"a"), replace(one, prompt_digest=b"b")
+    same, other = replace(one, prefix_digest=b"a"), replace(one, prefix_digest=b"b")
     (shared,), (apart,) = pack([same, same]), pack([same, other])
     assert len(apart.tokens) == len(shared.tokens) + 20
+
+
+def test_prompts_of_the_same_whole_blocks_share_them() -> None:
+    rng = random.Random(3)
+    prefix = tuple(rng.randrange(2, 20) for _ in range(20))
+    one, other, apart = (
+        views_of_trajectory(random_trajectory(rng, prompt_ids=ids), 1.0)
+        for ids in ((*prefix, 3), (*prefix, 4, 5), (7, *prefix[1:], 3))
+    )
+    alone = sum(len(pack([v])[0].tokens) for v in (one, other))
+    (shared,) = pack([one, other])
+    assert len(shared.tokens) == alone - 20
+    alone = sum(len(pack([v])[0].tokens) for v in (one, apart))
+    (separate,) = pack([one, apart])
+    assert len(separate.tokens) == alone
 
 
 def test_another_grid_shares_no_prompt() -> None:

@@ -126,7 +126,7 @@ class Document:
         """The key of the prefix, equal for documents that share it; `None` without a prefix."""
         if not len(self.prefix_ids):
             return None
-        return self.source.block, self.source.prompt_digest, *self.prefix_ids.tolist()
+        return self.source.block, self.source.prefix_digest, *self.prefix_ids.tolist()
 
 
 def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: int) -> list[Pack]:

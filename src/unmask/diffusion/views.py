@@ -24,7 +24,8 @@ class Views:
 
     Attributes:
         prompt_ids: `(P,)`.
-        prompt_digest: of everything the model reads in the prompt; empty where that is `prompt_ids` alone.
+        prefix_digest: of everything the model reads in the prompt's whole blocks, which views of other
+            prompts may share; empty where that is `prompt_ids` alone.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
         hidden: `(N, C)` bool, positions that hold the mask token in each view.
         target: `(N, C)` bool, positions predicted in each view; a subset of `hidden`.
@@ -42,7 +43,7 @@ class Views:
     """
 
     prompt_ids: Tensor
-    prompt_digest: bytes = field(default=b"", kw_only=True)
+    prefix_digest: bytes = field(default=b"", kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
     target: Tensor
@@ -96,7 +97,7 @@ def views_of_trajectory(
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
     return Views(
         prompt_ids=prompt_ids,
-        prompt_digest=trajectory.prompt.digest,
+        prefix_digest=trajectory.prompt.prefix_digests((len(prompt_ids) - offset,))[0],
         canvas_ids=torch.tensor(trajectory.canvas_ids),
         hidden=hidden[kept],
         target=target[kept],
