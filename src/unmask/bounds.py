@@ -30,6 +30,7 @@ TYPE_NAMES = {
     str: "a string",
 }
 ITEM_NAMES = {int: "whole numbers", str: "strings"}
+PLAIN = (NoneType, bool, int, float, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def check_fields(record: Any) -> None:
         value = getattr(record, name)
         # Requests differ in their seed alone. Items of a tuple are compared by value, so that the cache
         # would take (True,) for (1,).
-        is_plain = value is None or value == () or isinstance(value, int | float | str)
+        is_plain = not value if isinstance(value, tuple) else type(value) in PLAIN
         problem = _field_problem(type(record), name, value) if is_plain else _problem(value, hint)
         if problem:
             raise ValueError(f"{name} = {value!r}: {problem}")
