@@ -58,7 +58,7 @@ NUMERALS = (
 BASES = {name: str(base) for base, name in enumerate(NUMERALS.split(), start=2)}
 PREFIXES = {"b": 2, "o": 8, "x": 16}
 BASE = rf"(?:in\s+)?\bbase[\s~-]*(\d+|{'|'.join(BASES)})\b"
-# Above base ten a digit may be a letter, but not the only one, so `2E_3` and `A_1` are no numbers.
+# Above base ten a digit may be a letter, but not the only one, so `2E_3` and `A_1` are not numbers.
 DIGITS = (
     r"\d[\d.]*|(?:\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+)"
     r"(?=(?:\s|\\right|[)\]}])*_\s*\{?\s*(?:1[1-6]|eleven|twelve|\w+teen)\b)"

@@ -21,11 +21,9 @@ from unmask.diffusion.views import Views
 from unmask.models.heads import Scores
 from unmask.models.value_model import ActorCriticScores
 from unmask.objectives.loss import LossOutput, ScoredTargets
-from unmask.objectives.reduce import reduction_weights
 from unmask.objectives.statistics import Statistic
 from unmask.objectives.value import clipped_value_loss, is_value_clipped
 from unmask.trainers.master_weights import is_wide
-from unmask.types import Reduction
 
 LOSSES = "unmask.objectives.methods"
 
@@ -134,17 +132,9 @@ def needs_rescoring(config: RLConfig, dtype: torch.dtype) -> bool:
     return not config.is_single_update and not is_exact
 
 
-def reduced_views(
-    views: Sequence[Views], counts: Sequence[Tensor], reduction: Reduction, length: int
-) -> tuple[list[Views], float]:
-    """Return views weighted for a reduction, and the denominator of the weighted sum.
-
-    Args:
-        views: of a batch.
-        counts: `(N,)` of each trajectory: the targets of each view.
-        reduction: see `objectives/reduce.py`.
-        length: the constant length of `constant`.
-    """
-    weights, denominator = reduction_weights(counts, reduction, length)
-    pairs = zip(views, weights, strict=True)
-    return [replace(v, weight=v.weight * w[:, None]) for v, w in pairs], denominator
+def reweighted(views: Sequence[Views], weights: Sequence[Tensor]) -> list[Views]:
+    """Return views with weights multiplied by a factor `(N,)` per view, from `reduction_weights`."""
+    return [
+        replace(v, weight=v.weight * factor[:, None])
+        for v, factor in zip(views, weights, strict=True)
+    ]

@@ -16,10 +16,11 @@ from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.target_table import tables_of
 from unmask.diffusion.views import Views
+from unmask.objectives.reduce import reduction_weights
 from unmask.objectives.statistics import over_updates
 from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner, Update
-from unmask.trainers.losses import StepObjective, needs_rescoring, reduced_views
+from unmask.trainers.losses import StepObjective, needs_rescoring, reweighted
 from unmask.trainers.reference import Scorer
 
 T = TypeVar("T")
@@ -68,9 +69,9 @@ class Updates:
         views, columns = zip(*part, strict=True)
         counts = [v.target.sum(-1) for v in views]  # (N,) targets of each view
         reduction, length = self.config.loss.reduction, self.config.sampling.max_tokens
-        weighted, denominator = reduced_views(views, counts, reduction, length)
+        weights, denominator = reduction_weights(counts, reduction, length)
         objective = partial(self.objective, tables=tables_of(columns, self.learner.model.device))
-        return self.learner.update(weighted, objective, denominator, rate)
+        return self.learner.update(reweighted(views, weights), objective, denominator, rate)
 
 
 class PolicyUpdate:

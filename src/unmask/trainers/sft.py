@@ -19,11 +19,12 @@ from unmask.diffusion.noise import elbo_weights
 from unmask.diffusion.views import Views
 from unmask.engine.llm import LLM
 from unmask.models.spec import ModelSpec
+from unmask.objectives.reduce import reduction_weights
 from unmask.runs.clock import Clock
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
 from unmask.trainers.learner import Learner
-from unmask.trainers.losses import build_supervised_objective, reduced_views
+from unmask.trainers.losses import build_supervised_objective, reweighted
 from unmask.trainers.rollout_views import check_has_blocks
 from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
@@ -82,7 +83,8 @@ def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonst
         found = demonstrations_of_answers(answers, tokenizer, drawable)
     if not found:
         raise ValueError(f"task {task.name!r} has no demonstrations: give data.path")
-    found = [replace(d, response_ids=d.response_ids + trained_pads(config, llm)) for d in found]
+    pads = trained_pads(config, llm)
+    found = [replace(d, response_ids=d.response_ids + pads) for d in found]
     check_fit(found, config, llm.model.spec)
     return found
 
@@ -174,9 +176,11 @@ def weighted_views(
         counts = [(v.weight > 0).sum(-1) for v in views]
     else:
         counts = [v.target.sum(-1) for v in views]
-    weighted, total = reduced_views(views, counts, config.loss.reduction, length)
+    weights, total = reduction_weights(counts, config.loss.reduction, length)
     # The weights of `tokens` are one: multiplying by them would only widen the loss to fp64.
-    return views if config.loss.reduction == "tokens" else weighted, max(total, 1.0)
+    if config.loss.reduction != "tokens":
+        views = reweighted(views, weights)
+    return views, max(total, 1.0)
 
 
 def _level(views: Views) -> Tensor:
