@@ -258,7 +258,9 @@ class Session:
                 f"stopped after {seconds:.0f} s" if isinstance(error, TimeoutError) else str(error)
             )
             return self._result(part, "failed", what, seconds, traceback=self.worker.tail())
-        self._needs_worker = not found.pop("is_usable")
+        if not found.pop("is_usable"):
+            self._needs_worker = True
+            self.worker.close()
         return self._outcome(part, found)
 
     def _outcome(self, part: Listed, found: dict[str, Any]) -> Result:
