@@ -174,7 +174,10 @@ def test_the_most_valuable_parts_come_first(first: Ran) -> None:
 
     last = part("last", "correctness", is_default=False)
     listed = [last, part("fourth", "learning"), part("third", "speed")]
+    listed += [part("quickstart", "learning"), part("engine_4b", "speed")]
     listed += [part("second", "correctness"), part("first", "correctness", 1.0)]
     everything = [p.name for p in chosen(listed, replace(first[0], is_all=True))]
-    assert everything == ["first", "second", "third", "fourth", "last"]
+    assert everything == [
+        *("first", "second", "engine_4b", "quickstart", "third", "fourth", "last")
+    ]
     assert chosen(listed, first[0]) == chosen(listed[1:], first[0])
