@@ -228,12 +228,12 @@ class Session:
         """Return the result of a part: the old one, or that of running it now."""
         old = None if self._plan.is_again else self._store.finished(part.name, self._code.source)
         if old is not None:
-            console.print(line(old, "kept"))
+            console.print(line(old, "kept"), soft_wrap=True)
             return old
         with waiting(console, part):
             result = self._run(part)
         self._store.write(result)
-        console.print(line(result))
+        console.print(line(result), soft_wrap=True)
         return result
 
     def _run(self, part: Listed) -> Result:
