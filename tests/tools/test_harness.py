@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,9 +32,11 @@ def run(plan: Plan) -> Ran:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     """Return the run of all fake parts; a process starts slowly, so most tests read this one."""
-    path = list(sys.path)
-    yield run(write_all(tmp_path_factory.mktemp("first")))
-    sys.path[:] = path
+    place = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(place / "path"))
+        patch.syspath_prepend(str(place / "path"))
+        yield run(write_all(place))
 
 
 @pytest.fixture

@@ -99,8 +99,8 @@ class Worker:
         plan.out.mkdir(parents=True, exist_ok=True)
         self.log = plan.out / "log.txt"
         paths = [str(ROOT), str(ROOT / "src"), str(ROOT / "benchmarks")]
-        inherited = [path for path in sys.path if path and path not in paths]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *inherited])}
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         size = "tiny" if plan.is_tiny else "full"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
