@@ -154,6 +154,8 @@ def ms_per_call(
     Raises:
         ValueError: if it is not attention within rounding.
     """
+    if shapes.spec.is_full:
+        sequences = max(1, sequences // 16)  # a canvas is many rows
     tick = typical_tick(shapes, backend, sequences)
     attend = backend.build(shapes.spec)(*tick[:-1])
     gap, most = disagreement(tick, attend(0, *tick.fed)), ROUNDINGS * torch.finfo(shapes.dtype).eps
@@ -162,14 +164,21 @@ def ms_per_call(
     return clock(lambda: attend(0, *tick.fed))
 
 
-def typical_tick(shapes: Shapes, backend: Backend, sequences: int, context: int = CONTEXT) -> Tick:
-    """Return a tick in which every sequence feeds a finished block and the next, or its whole canvas."""
+def typical_tick(
+    shapes: Shapes,
+    backend: Backend,
+    sequences: int,
+    context: int = CONTEXT,
+    count: int | None = None,
+) -> Tick:
+    """Return a tick in which every sequence feeds its last `count` positions, in whole blocks.
+
+    By default those are a finished block and the next one; under full attention its whole canvas.
+    """
     spec, dtype, device = shapes
     block = spec.block_size or KEY_CHUNK
     length = round_up(context, block)
-    count = length if spec.is_full else min(2 * block, length)
-    if spec.is_full:
-        sequences = max(1, sequences // 16)  # a canvas is many rows
+    count = length if spec.is_full else count or min(2 * block, length)
     position = torch.arange(length - count, length, device=device)
     limit = torch.full_like(position, length) if spec.is_full else (position // block + 1) * block
     sequence = torch.arange(sequences, device=device)
