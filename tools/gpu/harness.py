@@ -226,8 +226,8 @@ class Session:
 
     def take(self, part: Listed, console: Console) -> Result:
         """Return the result of a part: the old one, or that of running it now."""
-        old = None if self._plan.is_again else self._store.finished(part.name, self._code.source)
-        if old is not None:
+        old = self._store.finished(part.name, self._code.source, self.worker.machine)
+        if old is not None and not self._plan.is_again:
             console.print(line(old, "kept"), soft_wrap=True)
             return old
         with waiting(console, part):
