@@ -20,10 +20,14 @@ from unmask.types import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A prompt and the response to imitate, end-of-text token included."""
+    """A prompt and the response to imitate, end-of-text token included.
+
+    `step_map` holds the denoising step that revealed each token of the response, if it was recorded.
+    """
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
+    step_map: tuple[int, ...] | None = None
 
 
 def demonstrations_of_answers(
