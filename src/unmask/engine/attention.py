@@ -6,7 +6,7 @@ Two backends compute the same: plain PyTorch, which runs anywhere and gives the 
 CPU, and the Triton kernel (`kernels/paged_attention.py`) on CUDA.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,18 +79,25 @@ class PlainAttend:
         width = k.shape[-1]
         keys.view(-1, width).index_copy_(0, self.written, k.reshape(-1, width))
         values.view(-1, width).index_copy_(0, self.written, v.reshape(-1, width))
-        heads = q.reshape(-1, width)
-        outputs = [
-            attend_chunks(
-                gather_rows(heads, group.queries),
-                _read(keys, group.pages),
-                _read(values, group.pages),
-                group.hidden,
-            ).flatten(0, 1)
-            for group in self.groups
-        ]
-        # Padding rows read index 0, which no real row uses.
-        return torch.cat((heads[:1], *outputs)).index_select(0, self.place).view(q.shape)
+        return attend_groups(q, keys, values, self.groups, self.place)
+
+
+def attend_groups(
+    q: Tensor, keys: Tensor, values: Tensor, groups: Sequence[RowGroup], place: Tensor
+) -> Tensor:
+    """Attend with `q (T, H, E)` to one layer's pages `(M, Hk, W, E)`; groups and places are of `plan_groups`."""
+    heads = q.reshape(-1, q.shape[-1])
+    outputs = [
+        attend_chunks(
+            gather_rows(heads, group.queries),
+            _read(keys, group.pages),
+            _read(values, group.pages),
+            group.hidden,
+        ).flatten(0, 1)
+        for group in groups
+    ]
+    # Padding rows read index 0, which no real row uses.
+    return torch.cat((heads[:1], *outputs)).index_select(0, place).view(q.shape)
 
 
 def _read(cache: Tensor, pages: Tensor) -> Tensor:
@@ -156,11 +163,14 @@ def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) ->
     """
     if not uses_kernel(kind, device):
         return partial(plan_plain, num_heads=spec.num_heads)
-    # Bits depend on the tile size, so it is fixed for the engine's life, whatever a tick feeds.
-    rows = choose_rows_per_tile(
+    return partial(plan_kernel, rows_per_tile=tile_rows(spec))
+
+
+def tile_rows(spec: ModelSpec) -> int:
+    """Return the query rows of the kernel's tile; bits depend on it, so it is fixed, whatever a tick feeds."""
+    return choose_rows_per_tile(
         2 * (spec.block_size or KEY_CHUNK), spec.num_heads // spec.num_kv_heads
     )
-    return partial(plan_kernel, rows_per_tile=rows)
 
 
 def plan_kernel(
