@@ -6,8 +6,12 @@ from torch import Tensor
 
 from tests.engine.writers import Ask, by_engine
 from tests.invariants.conventions import model_of
+from tests.toy import toy_model
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import views_of_trajectory
+from unmask.engine.attention import Shapes
+from unmask.engine.engine import Engine
+from unmask.engine.options import EngineParams
 from unmask.engine.pack_attention import lay_pages, plan_pages
 from unmask.engine.scoring import score_pack
 from unmask.models.attention import KEY_CHUNK, sees
@@ -77,12 +81,20 @@ def test_it_is_the_attention_of_packs(name: str) -> None:
         found: list[tuple[Tensor, ...]] = []
         for attend in (
             plan_documents(pack.structure),
-            plan_pages(pack.structure, pack.positions, spec),
+            plan_pages(pack.structure, pack.positions, Shapes.of(model)),
         ):
             leaves = [x.clone().requires_grad_() for x in inputs]
             mixed = attend(0, *leaves)
             found.append((mixed.detach(), *torch.autograd.grad(mixed, leaves, upstream)))
         torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
+
+
+def test_another_attention_is_refused() -> None:
+    model = toy_model()
+    make_batch_invariant(model)
+    assert Engine(model, EngineParams(attention="plain")).attention == "plain"
+    with pytest.raises(ValueError, match=r"attention = 'flex': .* takes 'plain' on cpu"):
+        Engine(model, EngineParams(attention="flex"))
 
 
 @pytest.mark.parametrize("checkpoints", [False, True])

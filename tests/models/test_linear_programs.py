@@ -1,4 +1,4 @@
-"""The Triton program of products keeps its laws in the interpreter and on a GPU, and compiles for one that is not there."""
+"""The Triton program of products keeps its laws in the interpreter, and compiles for a GPU that is not there."""
 
 from importlib.metadata import version
 from importlib.util import find_spec

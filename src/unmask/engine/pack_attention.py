@@ -17,20 +17,16 @@ of memory while a layer runs.
 The backward pass differentiates `plan_documents`: the same mathematics, in other last bits.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.engine.attention import attend_groups, plan_groups, tile_rows, uses_kernel
+from unmask.engine.attention import Shapes, choose_backend
 from unmask.engine.batch_plan import Rows
-from unmask.engine.kernels.paged_attention import attend_tiles, most_tiles, plan_tiles
 from unmask.models.attention import KEY_CHUNK, Attend, gather_rows
-from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import plan_documents
 
 
@@ -90,9 +86,9 @@ def lay_pages(structure: Tensor, positions: Tensor) -> Pages:
         table = table.where(column >= first_page[:, None], table[parent])
         holder = holder.where(place >= begin[holder], parent[holder])
     source = (first[holder] + place - begin[holder]).where(place < end[owner, None], 0)
-    return Pages(
-        Rows(sequence, positions, limit, first, counts), table, F.pad(source, (0, 0, 1, 0))
-    )
+    num_rows = len(row)  # runs of rows with one limit: bounds that no attention here reads
+    rows = Rows(sequence, positions, limit, first, counts, longest_run=num_rows, most_runs=num_rows)
+    return Pages(rows, table, F.pad(source, (0, 0, 1, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +96,29 @@ class PagedAttend:
     """Attention of a pack over pages.
 
     Attributes:
-        source: `(M, Hk, W)` index of the head at every place of every page, into keys `(T * Hk, E)`.
-        read: attends with `q (T, H, E)` to one layer's keys and values `(M, Hk, W, E)`.
+        source: `(M, W)` packed index of the token at every place of every page.
+        keys: `(1, M, Hk, W, E)`, overwritten by every layer.
+        values: the same.
+        attend: the engine's attention with rows and pages of the pack.
         twin: the same mathematics, differentiable; `None` where nothing is differentiated.
     """
 
     source: Tensor
-    read: Callable[[Tensor, Tensor, Tensor], Tensor]
+    keys: Tensor
+    values: Tensor
+    attend: Attend
     twin: Attend | None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within the pack; `layer` is unused, because nothing is cached."""
         return _ForwardByPages.apply(self, q, k, v)
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Fill the pages with `k, v (T, Hk, E)`, then let `q (T, H, E)` attend."""
+        for pages, fed in ((self.keys, k), (self.values, v)):
+            pages[0].copy_(gather_rows(fed, self.source).transpose(1, 2))
+        # This writes every row once more, to the same places.
+        return self.attend(0, q, k, v)
 
 
 class _ForwardByPages(torch.autograd.Function):
@@ -121,13 +128,7 @@ class _ForwardByPages(torch.autograd.Function):
     def forward(ctx: Any, attend: PagedAttend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         ctx.attend = attend
         ctx.save_for_backward(q, k, v)
-        num_pages, num_heads, size = attend.source.shape
-        index = attend.source.view(num_pages * num_heads, size)
-        keys, values = (
-            gather_rows(x.reshape(-1, x.shape[-1]), index).unflatten(0, (num_pages, num_heads))
-            for x in (k, v)
-        )
-        return attend.read(q, keys, values)
+        return attend.read(q, k, v)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -138,24 +139,19 @@ class _ForwardByPages(torch.autograd.Function):
         return None, *torch.autograd.grad(mixed, inputs, *gradients)
 
 
-def plan_pages(structure: Tensor, positions: Tensor, spec: ModelSpec) -> PagedAttend:
+def plan_pages(structure: Tensor, positions: Tensor, shapes: Shapes) -> PagedAttend:
     """Plan attention for a pack, with the bits of the engine's.
 
     Args:
         structure: `(4, T)`; see `lay_pages`.
         positions: `(T,)`.
-        spec: of the model.
+        shapes: of the model.
     """
+    (_, backend), spec = choose_backend("auto", shapes), shapes.spec
+    assert backend.page_size == KEY_CHUNK and not backend.heads_first
     rows, table, source = lay_pages(structure, positions)
-    num_kv_heads = spec.num_kv_heads
-    head = torch.arange(num_kv_heads, device=source.device)[:, None]
+    size = (1, len(source), spec.num_kv_heads, KEY_CHUNK, spec.head_width)
+    keys, values = torch.empty(2, *size, dtype=shapes.dtype, device=shapes.device)
+    attend = backend.build(spec)(rows, table, keys, values)
     twin = plan_documents(structure) if torch.is_grad_enabled() else None
-    if uses_kernel("auto", structure.device):
-        per_tile = tile_rows(spec)
-        num_tiles = most_tiles(len(positions), len(rows.counts), per_tile)
-        tiles = plan_tiles(rows.starts, rows.counts, per_tile, num_tiles)
-        read = partial(attend_tiles, table=table, limit=rows.limit, tiles=tiles)
-    else:
-        groups, place = plan_groups(rows, table, spec.num_heads, num_kv_heads)
-        read = partial(attend_groups, groups=groups, place=place)
-    return PagedAttend(source[:, None] * num_kv_heads + head, read, twin)
+    return PagedAttend(source, keys, values, attend, twin)

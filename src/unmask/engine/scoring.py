@@ -9,6 +9,7 @@ from torch import Tensor
 from unmask.diffusion.layout import Pack
 from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
+from unmask.engine.attention import Shapes
 from unmask.engine.pack_attention import plan_pages
 from unmask.models.attention import round_up
 from unmask.models.heads import Targets
@@ -26,7 +27,7 @@ def score_pack(model: Any, pack: Pack) -> Any:
     if model.is_batch_invariant:
         # Whole tiles of rows, as in the engine: on CPU the last bits of `exp` and `cos` depend on the place.
         pack = pack.filled(round_up(len(pack.tokens), row_tile(products(model))))
-        attend = plan_pages(pack.structure, pack.positions, model.spec)
+        attend = plan_pages(pack.structure, pack.positions, Shapes.of(model))
     else:
         attend = plan_documents(pack.structure)
     return model(
