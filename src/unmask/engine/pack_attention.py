@@ -132,11 +132,12 @@ class _ForwardByPages(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
         inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
         assert ctx.attend.twin is not None
         with torch.enable_grad():
             mixed = ctx.attend.twin(0, *inputs)
-        return None, *torch.autograd.grad(mixed, inputs, *gradients)
+        return None, *torch.autograd.grad(mixed, inputs, gradient)
 
 
 def plan_pages(structure: Tensor, positions: Tensor, shapes: Shapes) -> PagedAttend:

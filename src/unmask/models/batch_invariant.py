@@ -128,15 +128,14 @@ def multiply_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     Returns:
         `(T, out)`.
     """
-    from unmask.models import linear_programs  # imports triton
-
     (num_rows, width), out = x.shape, weight.shape[0]
     assert x.dtype == weight.dtype and weight.is_contiguous(), (x.dtype, weight.dtype)
     product = x.new_empty(num_rows, out)
     shape = shape_of(out, x.dtype)
     num_tiles = -(-num_rows // shape.rows) * -(-out // shape.columns)
     if num_tiles:
-        linear_programs.multiply_tile[num_tiles,](
+        programs = _programs()
+        programs.multiply_tile[num_tiles,](
             *(x.contiguous(), weight, bias if bias is not None else weight, product, num_rows),
             WIDTH_IN=width,
             WIDTH_OUT=out,
@@ -145,11 +144,18 @@ def multiply_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
             TERMS=shape.terms,
             NEIGHBOURS=8,
             HAS_BIAS=bias is not None,
-            WIDENS=linear_programs.widens(x.dtype),
+            WIDENS=programs.widens(x.dtype),
             num_warps=shape.num_warps,
             num_stages=shape.num_stages,
         )
     return product
+
+
+def _programs() -> Any:
+    """Import the program, and triton with it."""
+    from unmask.models import linear_programs
+
+    return linear_programs
 
 
 def shape_of(width_out: int, dtype: torch.dtype) -> TileShape:

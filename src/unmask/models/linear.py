@@ -27,6 +27,6 @@ class Linear(nn.Linear):
         super().__init__(width_in, width_out, bias=bias)
         self.multiply = F.linear
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Project `x (T, in)`."""
-        return self.multiply(x, self.weight, self.bias)
+    def forward(self, input: Tensor) -> Tensor:  # the name that `nn.Linear` has for it
+        """Project `input (T, in)`."""
+        return self.multiply(input, self.weight, self.bias)
