@@ -34,12 +34,11 @@ class Shapes(NamedTuple):
     spec: ModelSpec
     dtype: torch.dtype
     device: torch.device
-    is_batch_invariant: bool = False
 
     @classmethod
     def of(cls, model: Model) -> "Shapes":
         """Return the shapes of a model."""
-        return cls(model.spec, model.dtype, model.device, model.is_batch_invariant)
+        return cls(model.spec, model.dtype, model.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +69,18 @@ def backend_of(name: AttentionKind) -> Backend:
     return found
 
 
-def choose_backend(kind: AttentionKind, shapes: Shapes) -> tuple[AttentionKind, Backend]:
-    """Return the backend that `kind` stands for, and its name.
+def row_attention(kind: AttentionKind, shapes: Shapes) -> AttentionKind:
+    """Return the backend of a batch-invariant model: one whose bits depend on the row, in engine and learner.
 
     Raises:
-        ValueError: if a backend is asked for by name where it cannot run, or is not that of a
-            batch-invariant model.
+        ValueError: if another one is asked for.
     """
     own: AttentionKind = "plain" if backend_of("kernel").obstacle(shapes) else "kernel"
-    if shapes.is_batch_invariant and kind not in ("auto", own):
+    if kind not in ("auto", own):
         raise ValueError(
             f"attention = {kind!r}: model.batch_invariant = true takes {own!r} on {shapes.device}"
         )
-    if kind == "auto":
-        kind = own
-    backend = backend_of(kind)
-    if obstacle := backend.obstacle(shapes):
-        possible = [name for name in BACKENDS if not backend_of(name).obstacle(shapes)]
-        raise ValueError(
-            f"attention = {kind!r}: needs {obstacle}; here can be used: {', '.join(possible)}"
-        )
-    return kind, backend
+    return own
 
 
 def written_places(rows: Rows, table: Tensor, page_size: int) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.sampling_tensors import Needs
-from unmask.engine.attention import Shapes, choose_backend
+from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
+from unmask.engine.attention_choice import choose_attention
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.events import Committed, Event, Finished
 from unmask.engine.host_state import HostState, Report, read_committed
@@ -60,14 +61,19 @@ class Engine:
                 are refused.
 
         Raises:
-            ValueError: if the model's mask id is unknown.
+            ValueError: if the model's mask id is unknown, or `params.attention` cannot run, or does not
+                keep the law of a batch-invariant model.
         """
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
         self._stop_texts = stop_texts
         self._conventions = conventions_of(model)
-        self.attention, backend = choose_backend(self.params.attention, Shapes.of(model))
+        kind, shapes = self.params.attention, Shapes.of(model)
+        if model.is_batch_invariant:
+            kind = row_attention(kind, shapes)
+        self.attention = choose_attention(kind, shapes, self.params.max_sequences)
+        backend = backend_of(self.attention)
         self._pages = PagePool(
             model, self.params.cache_tokens, backend.page_size, backend.heads_first
         )
@@ -79,14 +85,7 @@ class Engine:
                 stacklevel=2,
             )
         self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
-        # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
-        self._uses_graphs = (
-            model.device.type == "cuda"
-            and backend.is_static
-            and self.params.uses_graphs
-            and self.params.reads_late
-            and not waits_for_router(model)
-        )
+        self._uses_graphs = captures(self.params, backend, model, model.device)
         self._num_requests = 0
         self._reset()
 
@@ -339,6 +338,15 @@ class Engine:
                 state.active[index] = False
         ended = zip(requests, finished, strict=True)
         return [*committed, *(Finished(request.id, result) for request, result in ended)]
+
+
+def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:
+    """Return whether steps on `device` are captured as CUDA graphs: nothing in them may wait for it.
+
+    Plain attention waits for sizes from the device, as do experts without a grouped kernel.
+    """
+    may_capture = params.uses_graphs and bool(params.reads_late) and device.type == "cuda"
+    return may_capture and backend.is_static and not waits_for_router(model)
 
 
 def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Tensor:

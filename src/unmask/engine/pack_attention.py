@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.engine.attention import Shapes, choose_backend
+from unmask.engine.attention import Shapes, backend_of, row_attention
 from unmask.engine.batch_plan import Rows
 from unmask.models.attention import KEY_CHUNK, Attend, gather_rows
 from unmask.models.tiled_attention import plan_documents
@@ -148,7 +148,7 @@ def plan_pages(structure: Tensor, positions: Tensor, shapes: Shapes) -> PagedAtt
         positions: `(T,)`.
         shapes: of the model.
     """
-    (_, backend), spec = choose_backend("auto", shapes), shapes.spec
+    backend, spec = backend_of(row_attention("auto", shapes)), shapes.spec
     assert backend.page_size == KEY_CHUNK and not backend.heads_first
     rows, table, source = lay_pages(structure, positions)
     size = (1, len(source), spec.num_kv_heads, KEY_CHUNK, spec.head_width)
