@@ -15,6 +15,7 @@ from unmask.engine.options import EngineParams
 from unmask.engine.scoring import score_pack
 from unmask.models.batch_invariant import make_batch_invariant
 from unmask.models.conventions import conventions_of
+from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.transformer import Model
 from unmask.types import SamplingParams, Trajectory
 
@@ -132,6 +133,15 @@ def test_a_narrow_batch_invariant_model_has_no_gap(name: str) -> None:
     trajectories = by_engine(model, asks(model))
     assert gap(model, trajectories, 80).any()
     make_batch_invariant(model)
+    assert not gap(model, by_engine(model, asks(model)), 80).any()
+
+
+def test_adapters_of_a_batch_invariant_model_leave_no_gap() -> None:
+    model = model_of("block-causal", torch.float32)
+    make_batch_invariant(model)
+    add_lora(model, LoRAParams(rank=3))
+    for adapter in adapters(model).values():
+        torch.nn.init.normal_(adapter.lora_b, std=0.1)
     assert not gap(model, by_engine(model, asks(model)), 80).any()
 
 

@@ -33,7 +33,7 @@ def asks() -> list[Ask]:
 
 def make(name: str, dtype: torch.dtype) -> Model:
     """Return a toy whose widths the programs take."""
-    model = toy_model(1, dtype, head_width=16, **TOYS[name]).to(DEVICE)
+    model = toy_model(1, dtype, num_heads=2, num_kv_heads=1, head_width=16, **TOYS[name]).to(DEVICE)
     make_batch_invariant(model)
     assert model.head.projection.multiply is linear_by_program
     return model
