@@ -15,7 +15,7 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
-from unmask.diffusion.sampling_tensors import Needs
+from unmask.diffusion.sampling_tensors import Needs, tensor_on
 from unmask.engine.attention import build_planner, uses_kernel
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.events import Committed, Event, Finished
@@ -347,4 +347,4 @@ def _widths(state: SequenceState) -> dict[str, int]:
 
 
 def _index(indices: Sequence[int], state: SequenceState) -> Tensor:
-    return torch.tensor(indices, dtype=torch.int64, device=state.start.device)
+    return tensor_on(state.start.device, indices)

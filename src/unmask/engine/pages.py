@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.sampling_tensors import tensor_on
 from unmask.models.attention import KEY_CHUNK, round_up
 from unmask.models.transformer import Model
 
@@ -62,9 +63,9 @@ class PagePool:
         for page in pages:
             self._owners[page] = 1
         # Old values may be NaN, and a masked NaN still spoils the weighted sum of values: 0 * NaN.
-        # `pages` indexes dimension M of (layers, M, Hk, W, E).
-        self.keys[:, pages] = 0
-        self.values[:, pages] = 0
+        index = tensor_on(self.keys.device, pages)
+        for cache in (self.keys, self.values):
+            cache.index_fill_(1, index, 0)  # dimension M of (layers, M, Hk, W, E)
         return pages
 
     def num_owners(self, page: int) -> int:
