@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from tests.diffusion.requests import sampling
-from unmask.diffusion.sampling_tensors import (
-    COLUMNS,
-    SCHEDULES,
-    STRATEGIES,
-    Needs,
-    SamplingTensors,
-    tensor_on,
-)
+from unmask.diffusion.sampling_tensors import COLUMNS, SCHEDULES, STRATEGIES, Needs, SamplingTensors
 from unmask.types import SamplingParams
 
 # Every field with a value that is not its default, and the column that shows it.
@@ -117,10 +110,3 @@ def test_rules_are_put_into_rows_and_taken_with_all_their_columns() -> None:
         again = getattr(grown.take(torch.tensor([3, 1, 1])), name)
         assert torch.equal(again, column[[3, 1, 1]]), name
     assert len(first.seed) == 2, "a copy"
-
-
-def test_numbers_are_placed_as_they_are() -> None:
-    placed = tensor_on(torch.device("cpu"), [3, 1])
-    assert placed.dtype == torch.int64 and placed.tolist() == [3, 1]
-    assert tensor_on(torch.device("cpu"), [0.5], torch.float64).dtype == torch.float64
-    assert tensor_on(torch.device("cpu"), []).shape == (0,)

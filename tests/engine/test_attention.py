@@ -1,4 +1,4 @@
-"""Backends are the files of their folder; each is chosen by name, or refused with what it needs."""
+"""Backends are the files of their folder; rows are written to their places in every layout of pages."""
 
 from pathlib import Path
 
@@ -6,33 +6,13 @@ import pytest
 import torch
 
 import unmask.engine.attention_backends as folder
-from tests.toy import SPEC
-from unmask.engine.attention import (
-    BACKENDS,
-    Shapes,
-    backend_of,
-    choose_backend,
-    write_pages,
-)
-
-CPU = Shapes(SPEC, torch.float32, torch.device("cpu"))
+from unmask.engine.attention import BACKENDS, backend_of, write_pages
 
 
 def test_backends_are_the_files_of_the_folder() -> None:
     files = {path.stem for path in Path(folder.__path__[0]).glob("[a-z]*.py")}
     assert files == set(BACKENDS)
     assert all(backend_of(name).page_size >= 64 for name in BACKENDS)
-
-
-def test_auto_is_plain_on_a_cpu() -> None:
-    name, backend = choose_backend("auto", CPU)
-    assert name == "plain" and not backend.is_static
-
-
-@pytest.mark.parametrize("name", ["kernel", "varlen"])
-def test_a_backend_that_cannot_run_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"attention = '{name}': needs .*used: plain, flex"):
-        choose_backend(name, CPU)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("heads_first", [False, True])

@@ -13,6 +13,7 @@ from tools.gpu.part import Part, Setting
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Part, and figures that it must have.
 PARTS = {
+    "attention_backends": ("cells", "not_run"),
     "ceilings": ("reached", "card"),
     "engine_1_7b": ("cells", "ceilings", "sampling", "settings"),
     "engine_4b": ("cells", "ceilings", "sampling", "settings"),

@@ -19,15 +19,18 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 ENTROPY_SUMS: tuple[EntropySum, ...] = get_args(EntropySum)
 
 
-def tensor_on(
-    device: torch.device, values: Sequence[Any], dtype: torch.dtype = torch.int64
+def on_device(
+    numbers: Sequence[Any], device: torch.device, dtype: torch.dtype = torch.int64
 ) -> Tensor:
-    """Return numbers of the host as a tensor on a device, without waiting for what runs there.
+    """Return numbers of the host as a tensor on a device, without waiting for its earlier work.
 
-    A copy from pageable memory to a GPU ends only when everything queued before it has run.
+    On CUDA a copy from pageable memory first waits for everything that is queued; one from pinned memory is
+    queued behind it.
     """
-    here = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
-    return here.to(device, non_blocking=True)
+    tensor = torch.tensor(numbers, dtype=dtype)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class SamplingTensors:
         """Return the parameters of several requests; their `block_size` must be filled in."""
 
         def column(values: Sequence[float | None], dtype: torch.dtype = torch.float64) -> Tensor:
-            return tensor_on(device, values, dtype)
+            return on_device(values, device, dtype)
 
         def integers(values: Sequence[int]) -> Tensor:
             return column(values, torch.int64)

@@ -69,23 +69,6 @@ def backend_of(name: AttentionKind) -> Backend:
     return found
 
 
-def choose_backend(kind: AttentionKind, shapes: Shapes) -> tuple[AttentionKind, Backend]:
-    """Return the backend that `kind` stands for, and its name.
-
-    Raises:
-        ValueError: if a backend is asked for by name where it cannot run.
-    """
-    if kind == "auto":
-        kind = "plain" if backend_of("kernel").obstacle(shapes) else "kernel"
-    backend = backend_of(kind)
-    if obstacle := backend.obstacle(shapes):
-        possible = [name for name in BACKENDS if not backend_of(name).obstacle(shapes)]
-        raise ValueError(
-            f"attention = {kind!r}: needs {obstacle}; here can be used: {', '.join(possible)}"
-        )
-    return kind, backend
-
-
 def written_places(rows: Rows, table: Tensor, page_size: int) -> Tensor:
     """Return the index `(T,)` each row writes to, into the flat pages; padding writes to the scrap page."""
     written = flat_place(table[rows.sequence], rows.position, page_size)

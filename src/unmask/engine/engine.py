@@ -11,12 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.sampling_tensors import Needs, tensor_on
-from unmask.engine.attention import Shapes, choose_backend
+from unmask.diffusion.sampling_tensors import Needs, on_device
+from unmask.engine.attention import Backend, Shapes, backend_of
+from unmask.engine.attention_choice import choose_attention
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.events import Committed, Event, Finished
 from unmask.engine.host_state import HostState, Report, read_committed
@@ -29,6 +31,7 @@ from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.conventions import conventions_of
+from unmask.models.placement import as_current
 from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
@@ -67,7 +70,10 @@ class Engine:
         self.policy_version = 0
         self._stop_texts = stop_texts
         self._conventions = conventions_of(model)
-        self.attention, backend = choose_backend(self.params.attention, Shapes.of(model))
+        self.attention = choose_attention(
+            self.params.attention, Shapes.of(model), self.params.max_sequences
+        )
+        backend = backend_of(self.attention)
         self._pages = PagePool(
             model, self.params.cache_tokens, backend.page_size, backend.heads_first
         )
@@ -79,14 +85,7 @@ class Engine:
                 stacklevel=2,
             )
         self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
-        # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
-        self._uses_graphs = (
-            model.device.type == "cuda"
-            and backend.is_static
-            and self.params.uses_graphs
-            and self.params.reads_late
-            and not waits_for_router(model)
-        )
+        self._uses_graphs = captures(self.params, backend, model, model.device)
         self._num_requests = 0
         self._reset()
 
@@ -160,14 +159,15 @@ class Engine:
 
         A request whose logits are not finite finishes with an error; the others are not affected.
         """
-        self._admit()
-        if self._state is None or not self._scheduler.running:
-            return []
-        self._run(self._state)
-        report = self._host.send(self._state)
-        if self.params.reads_late:
-            report, self._report = self._report, report
-        return self._settle(self._state, report) if report else []
+        with as_current(self.model.device):
+            self._admit()
+            if self._state is None or not self._scheduler.running:
+                return []
+            self._run(self._state)
+            report = self._host.send(self._state)
+            if self.params.reads_late:
+                report, self._report = self._report, report
+            return self._settle(self._state, report) if report else []
 
     def _run(self, state: SequenceState) -> None:
         """Take one step on the device: in exact sizes, or in sizes chosen before it has reported."""
@@ -308,8 +308,12 @@ class Engine:
 
     def _place(self, state: SequenceState, pages: dict[int, list[int]]) -> None:
         """Write the pages of sequences, by sequence index, to the page table."""
-        for index, own in pages.items():
-            state.table[index, : len(own)] = _index(own, state)
+        written = [
+            (index, column, page) for index in pages for column, page in enumerate(pages[index])
+        ]
+        if written:
+            row, column, page = _index(written, state).T
+            state.table[row, column] = page
 
     def _settle(self, state: SequenceState, report: Report) -> list[Event]:
         """Update the scheduler from a report: finished sequences, shared prompts, pages to grow."""
@@ -341,6 +345,15 @@ class Engine:
         return [*committed, *(Finished(request.id, result) for request, result in ended)]
 
 
+def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:
+    """Return whether steps on `device` are captured as CUDA graphs: nothing in them may wait for it.
+
+    Plain attention waits for sizes from the device, as do experts without a grouped kernel.
+    """
+    may_capture = params.uses_graphs and bool(params.reads_late) and device.type == "cuda"
+    return may_capture and backend.is_static and not waits_for_router(model)
+
+
 def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Tensor:
     if name not in parameters:
         near = ", ".join(get_close_matches(name, parameters)) or "nothing"
@@ -358,5 +371,5 @@ def _widths(state: SequenceState) -> dict[str, int]:
     return {name: getattr(state, name).shape[1] for name in ("tokens", "stop_ids", "table")}
 
 
-def _index(indices: Sequence[int], state: SequenceState) -> Tensor:
-    return tensor_on(state.start.device, indices)
+def _index(indices: Sequence[Any], state: SequenceState) -> Tensor:
+    return on_device(indices, state.start.device)

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 from tests.toy import SPEC
-from unmask.engine.attention import Shapes, choose_backend
+from unmask.engine.attention import Shapes
 from unmask.engine.attention_backends.kernel import BACKEND, rows_per_tile_of
 
 CPU = torch.device("cpu")
 
 
-def test_without_a_cuda_device_it_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="attention = 'kernel': needs a CUDA device and triton"):
-        choose_backend("kernel", Shapes(SPEC, torch.float32, CPU))
+def test_without_a_cuda_device_the_obstacle_is_named() -> None:
+    assert "a CUDA device and triton, not cpu" in BACKEND.obstacle(Shapes(SPEC, torch.float32, CPU))
 
 
 def test_number_formats_without_a_kernel_are_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def by_backend(
 ) -> list[Trajectory]:
     """Write responses with an engine on a backend, whether or not it is the library's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "choose_backend", lambda kind, shapes: ("plain", backend))
+        patch.setattr(engine_module, "backend_of", lambda name: backend)
         return by_engine(model, asks, params)
 
 

@@ -115,8 +115,10 @@ def plan_varlen(
 
 def active_implementation() -> str:
     """Return the FlashAttention that `varlen_attn` calls: `FA2` unless another one has been activated."""
-    from torch.nn.attention import current_flash_attention_impl
-
+    try:
+        from torch.nn.attention import current_flash_attention_impl
+    except ImportError:  # before torch 2.13 there may be no other one
+        return "FA2"
     return current_flash_attention_impl() or "FA2"
 
 
