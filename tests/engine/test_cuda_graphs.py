@@ -1,7 +1,11 @@
 """Captured steps: what can be seen without a GPU is that a step of fixed sizes never waits for the device."""
 
+<<<<<<< HEAD
+from dataclasses import replace
+=======
 from collections.abc import Iterator
 from contextlib import contextmanager
+>>>>>>> audit
 from functools import partial
 from typing import Any
 
@@ -13,8 +17,9 @@ from tests.engine.fake_device import device_of
 from tests.engine.writers import by_engine, prompt_of, results_of, some_asks
 from tests.models.toy import SIGMOID, SOFTMAX
 from tests.toy import toy_model
+from unmask.engine.attention import backend_of
 from unmask.engine.cuda_graphs import Graphs
-from unmask.engine.engine import Engine
+from unmask.engine.engine import Engine, captures
 from unmask.engine.options import EngineParams
 from unmask.engine.runner import Sizes
 from unmask.engine.stop_texts import StopTexts
@@ -221,3 +226,30 @@ def test_stop_texts_are_found_when_reports_are_read_late() -> None:
 
 def sampling_fields(sampling: SamplingParams) -> dict[str, Any]:
     return {name: getattr(sampling, name) for name in sampling.__slots__}
+
+
+@pytest.mark.parametrize(
+    ("changes", "dtype", "major", "expected"),
+    [
+        ({}, torch.float32, 8, True),
+        ({"num_layers": 3, "moe": SOFTMAX}, torch.bfloat16, 9, True),
+        ({"num_layers": 3, "moe": SIGMOID}, torch.bfloat16, 10, True),
+        ({"num_layers": 3, "moe": SOFTMAX}, torch.bfloat16, 8, False),
+        ({"num_layers": 3, "moe": SOFTMAX}, torch.float32, 9, False),
+    ],
+)
+def test_steps_are_captured_where_nothing_waits_on_a_made_up_card(
+    changes: dict[str, Any],
+    dtype: torch.dtype,
+    major: int,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The card's compute capability is made up: this tests the decision, not a capture."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+    model, cuda = toy_model(1, dtype, **changes), torch.device("cuda")
+    params = EngineParams().on(cuda)
+    assert captures(params, backend_of("kernel"), model, cuda) == expected
+    assert not captures(params, backend_of("plain"), model, cuda), "it waits for sizes"
+    assert not captures(params, backend_of("kernel"), model, torch.device("cpu"))
+    assert not captures(replace(params, uses_graphs=False), backend_of("kernel"), model, cuda)
