@@ -1,11 +1,8 @@
 """Captured steps: what can be seen without a GPU is that a step of fixed sizes never waits for the device."""
 
-<<<<<<< HEAD
-from dataclasses import replace
-=======
 from collections.abc import Iterator
 from contextlib import contextmanager
->>>>>>> audit
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
