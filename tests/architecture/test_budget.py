@@ -13,16 +13,16 @@ from pathlib import Path
 from tests.architecture.source import modules
 
 BUDGET = {
-    "engine": 2560,
-    "models": 2000,
+    "engine": 2660,
+    "models": 2170,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
-    "trainers": 1460,
-    "configs": 1310,
+    "trainers": 1480,
+    "configs": 1370,
+    "diffusion": 1090,
     "runs": 1050,
     "cli": 980,
-    "diffusion": 940,
     "evaluation": 900,
     "tasks": 880,
     "viewer": 680,

@@ -16,7 +16,7 @@ from tests.engine.fake_device import NoWaiting
 from tests.models.heads import random_heads
 from tests.models.structures import Token, allowed_pairs, packs
 from unmask.diffusion.conventions import Conventions
-from unmask.diffusion.layout import pack_views
+from unmask.diffusion.layout import DEAD_COPY, pack_views
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import views_of_responses, views_of_trajectory
 from unmask.models import flex_attention
@@ -71,7 +71,8 @@ def real_structures(seed: int, conventions: Conventions) -> list[Tensor]:
         )
         views.append(views_of_trajectory(drawn, 1.0, is_full=conventions.is_full))
     budget = rng.choice([40, 90, 300])
-    return [pack.filled().structure for pack in pack_views(views, conventions, budget)]
+    whole = -(-budget // DEAD_COPY) * DEAD_COPY
+    return [pack.filled(whole).structure for pack in pack_views(views, conventions, budget)]
 
 
 @given(packs(), st.sampled_from([1, 2, 3, 8]))
@@ -131,7 +132,7 @@ def structure_of(budget: int) -> Tensor:
     """Return the structure of a full pack: prompts of several lengths, two views of every response."""
     pairs = [(tuple(range(2, 11 + n)), list(range(2, 2 + budget // 64))) for n in range(64)]
     views = views_of_responses(pairs, 4, (NoiseSchedule(0.2, 0.9), 2), range(64))
-    structure = pack_views(views, CONVENTIONS, budget)[0].filled().structure
+    structure = pack_views(views, CONVENTIONS, budget)[0].filled(budget).structure
     assert structure.shape[1] == budget
     return structure
 

@@ -55,7 +55,7 @@ def pack_structure(tokens: int) -> Tensor:
     ]
     views = views_of_responses(pairs, 4, (NoiseSchedule(0.2, 0.9), 2), range(len(pairs)))
     pack = pack_views(views, Conventions(1, torch.ones(8192, dtype=torch.bool)), tokens)[0]
-    return pack.filled().structure
+    return pack.filled(tokens).structure
 
 
 def compare(
