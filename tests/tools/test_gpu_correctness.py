@@ -20,7 +20,7 @@ PARTS = {
     "gradient_checkpointing": ("fp32", "bf16"),
     "grouped_experts": ("products fp32", "engine bf16"),
     "lora": ("fp32", "bf16"),
-    "paged_attention": ("lengths", "fp32 (128, 32, 8, 4)"),
+    "paged_attention": ("lengths", "fp32 (128, 32, 8, 4)", "bf16 (96, 8, 2, 32)"),
     "resume": ("checkpoint bf16", "sft fp32", "rl fp32"),
 }
 

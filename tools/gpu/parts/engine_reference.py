@@ -85,5 +85,5 @@ def same(one: list[Trajectory], other: list[Trajectory]) -> float:
     return sum(equal) / len(pairs)
 
 
-# 54 responses again by the reference, 24 passes each of about 5 ms; graphs are captured once per mode: 25 s.
+# 36 responses again by the reference, 24 passes each of about 5 ms; about 100 graphs are captured: 40 s.
 PART = Part("engine against the reference sampler, all modes", "correctness", run, limit_s=90)
