@@ -33,6 +33,10 @@ class ModelConfig(Section):
     the checkpoint if not given."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile what layers compute before and after attention (`torch.compile`): fewer passes over memory,
+    after seconds to minutes of compiling. The last bits of a row then depend on the other rows of its pass,
+    so that a response depends on its batch. Not for layers with experts."""
 
     @field_validator("family")
     @classmethod

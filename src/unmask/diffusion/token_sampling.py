@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unmask.diffusion.sampling_tensors import SamplingTensors
 
-# Logits that are worked on at a time: up to seven tensors of so many numbers are alive, 3.5 GiB in fp32.
+# Logits that are worked on at a time: five tensors of so many numbers are alive, 2.5 GiB in fp32.
 MOST_ELEMENTS = 2**27
 
 
