@@ -12,6 +12,11 @@ from tools.gpu.part import Outcome, Part
 """
 PARTS = {
     "right": ("return Outcome('1 of 1', True, {'nan': float('nan')})", ""),
+    # As a device that an illegal access broke, which cannot be had here.
+    "breaks": (
+        "import __main__; __main__.is_usable = lambda: False; return Outcome('', True, {'pid': os.getpid()})",
+        "",
+    ),
     "wrong": ("return Outcome('0 of 1', False)", ""),
     "number": ("return Outcome(f'{os.environ.get(\"LEFT\")} {torch.get_default_dtype()}')", ""),
     "leaves": (
@@ -19,7 +24,7 @@ PARTS = {
         "",
     ),
     "raises": ("raise ValueError('sizes differ')", ""),
-    "ends": ("print('last words', flush=True); os._exit(7)", ""),
+    "ends": ("print('last words of', os.getpid(), flush=True); os._exit(7)", ""),
     "hangs": (
         "child = subprocess.Popen(['sleep', '600']); print('child', child.pid, flush=True); time.sleep(600)",
         ", limit_s=0.3",

@@ -49,6 +49,7 @@ def copied(first: Ran, tmp_path: Path) -> Plan:
 def test_each_part_costs_itself_only(first: Ran) -> None:
     _, results, _ = first
     assert {name: result.status for name, result in results.items()} == {
+        "breaks": "passed",
         "broken": "failed",
         "ends": "failed",
         "hangs": "failed",
@@ -87,6 +88,10 @@ def test_a_part_over_its_limit_is_killed_with_all_it_started(first: Ran) -> None
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+def test_a_process_whose_device_is_broken_is_replaced(first: Ran) -> None:
+    assert f"last words of {first[1]['breaks'].figures['pid']}\n" not in first[1]["ends"].traceback
+
+
 def test_a_part_leaves_nothing_to_the_next(first: Ran) -> None:
     assert first[1]["number"].summary == "None torch.float32"
 
@@ -100,7 +105,7 @@ def test_every_result_is_in_its_own_file_and_in_the_merged_one(first: Ran) -> No
     plan, results, _ = first
     merged = read_results(plan.out / "gpu_check.json")
     assert merged == results
-    assert merged["right"].figures == {"nan": "nan"}, "JSON has no NaN"
+    assert merged["right"].figures["nan"] == "nan", "JSON has no NaN"
     for name in results:
         own = json.loads((plan.parts / f"{name}.json").read_text())
         assert own["summary"] == results[name].summary
@@ -151,7 +156,9 @@ def test_no_part_runs_after_the_budget(first: Ran, tmp_path: Path) -> None:
 
 
 def test_an_unknown_part_is_refused_by_name(first: Ran) -> None:
-    with pytest.raises(ValueError, match="--only nothing: no part has this name; broken, ends"):
+    with pytest.raises(
+        ValueError, match="--only nothing: no part has this name; breaks, broken, ends"
+    ):
         run(replace(first[0], only=["nothing"]))
 
 
@@ -167,7 +174,10 @@ def test_the_most_valuable_parts_come_first(first: Ran) -> None:
 
     last = part("last", "correctness", is_default=False)
     listed = [last, part("fourth", "learning"), part("third", "speed")]
+    listed += [part("quickstart", "learning"), part("engine_4b", "speed")]
     listed += [part("second", "correctness"), part("first", "correctness", 1.0)]
     everything = [p.name for p in chosen(listed, replace(first[0], is_all=True))]
-    assert everything == ["first", "second", "third", "fourth", "last"]
+    assert everything == [
+        *("first", "second", "engine_4b", "quickstart", "third", "fourth", "last")
+    ]
     assert chosen(listed, first[0]) == chosen(listed[1:], first[0])

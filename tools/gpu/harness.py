@@ -29,8 +29,9 @@ from rich.text import Text
 from tools.gpu.results import ROOT, Code, Result, Status, Store, describe_code
 
 PARTS = "tools.gpu.parts"
-# Most valuable first: is it right, how fast is it, does it learn, how does it compare.
 GROUPS = ("correctness", "speed", "learning", "published")
+# The most valuable of the parts that come after correctness.
+FIRST = ("engine_4b", "update_1_7b", "quickstart")
 START_LIMIT_S = 180.0  # importing torch and unmask from a cold disk
 CPU_FACTOR = (
     10.0  # limits are for an H200; a CPU takes its toy sizes in seconds, shared with other work
@@ -227,12 +228,12 @@ class Session:
         """Return the result of a part: the old one, or that of running it now."""
         old = None if self._plan.is_again else self._store.finished(part.name, self._code.source)
         if old is not None:
-            console.print(line(old, "kept"))
+            console.print(line(old, "kept"), soft_wrap=True)
             return old
         with waiting(console, part):
             result = self._run(part)
         self._store.write(result)
-        console.print(line(result))
+        console.print(line(result), soft_wrap=True)
         return result
 
     def _run(self, part: Listed) -> Result:
@@ -258,7 +259,9 @@ class Session:
                 f"stopped after {seconds:.0f} s" if isinstance(error, TimeoutError) else str(error)
             )
             return self._result(part, "failed", what, seconds, traceback=self.worker.tail())
-        self._needs_worker = not found.pop("is_usable")
+        if not found.pop("is_usable"):
+            self._needs_worker = True
+            self.worker.close()
         return self._outcome(part, found)
 
     def _outcome(self, part: Listed, found: dict[str, Any]) -> Result:
@@ -304,12 +307,17 @@ def chosen_names(plan: Plan) -> list[str]:
 
 
 def chosen(listed: Sequence[Listed], plan: Plan) -> list[Listed]:
-    """Return the parts to run, in this order: of a default run before all others, then by group, short ones first."""
+    """Return the parts to run, most valuable first."""
     takes_all = plan.is_all or bool(plan.only)
-    return sorted(
-        (part for part in listed if part.is_default or takes_all),
-        key=lambda p: (not p.is_default, GROUPS.index(p.group), p.limit_s, p.name),
-    )
+    return sorted((part for part in listed if part.is_default or takes_all), key=_order)
+
+
+def _order(part: Listed) -> tuple[bool, bool, int, int, float, str]:
+    """Order parts of a default run before others, correctness before `FIRST` before all groups, short ones first."""
+    place = FIRST.index(part.name) if part.name in FIRST else len(FIRST)
+    is_other = part.group != "correctness"
+    group = GROUPS.index(part.group)
+    return not part.is_default, is_other, place, group, part.limit_s, part.name
 
 
 def list_parts(package: str = PARTS) -> list[Listed]:

@@ -30,12 +30,15 @@ from packaging.version import Version
 
 from tools.gpu.part import Outcome, Part, Setting
 from tools.gpu.results import plain
+from unmask.sandbox.guest.namespaces import die_with_parent
 
 MAX_GRAPHS = 6  # compiled since the caches were last emptied
+MAX_LEFT_BYTES = 2**30  # on the device after a part: workspaces of libraries are far smaller
 
 
 def main() -> None:
     """Describe machine and parts, then run the parts that are named."""
+    die_with_parent()  # whose process group this is not part of
     commands, replies = take_streams()
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)  # the parent asks where a part stands that takes too long
@@ -54,11 +57,7 @@ def main() -> None:
     for line in commands:
         name, _, folder = line.rstrip("\n").partition(" ")
         reply = run_part(found[name], Setting(torch.device(device), size == "tiny", Path(folder)))
-        usable = device != "cuda" or is_usable()
-        send(replies, {**reply, "is_usable": usable})
-        if not usable:
-            return
-        free_memory()
+        send(replies, {**reply, "is_usable": is_usable()})
 
 
 def take_streams() -> tuple[TextIO, TextIO]:
@@ -130,23 +129,25 @@ def restored_state() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
-def free_memory() -> None:
-    """Free what a part left: tensors, graphs, and compiled kernels where they are many."""
+def collect() -> None:
+    """Free what a part left: tensors, and compiled kernels where they are many."""
     counters = sys.modules.get("torch._dynamo.utils")
     if counters is not None and counters.counters["stats"]["unique_graphs"] > MAX_GRAPHS:
         torch._dynamo.reset()
         counters.counters.clear()
     gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
 
 
 def is_usable() -> bool:
-    """Return whether the device still works; an illegal access breaks it for the whole process."""
+    """Return whether the next part may run here: an illegal access breaks a device, a reference keeps its memory."""
+    collect()
+    if not torch.cuda.is_initialized():
+        return True
     try:
-        return bool(torch.ones(2, device="cuda").sum().item() == 2)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() < MAX_LEFT_BYTES
     except Exception:
         return False
 
