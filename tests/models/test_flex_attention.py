@@ -15,7 +15,7 @@ from tests.diffusion.trajectories import CONVENTIONS, random_canvas, random_traj
 from tests.models.heads import random_heads
 from tests.models.structures import Token, allowed_pairs, packs
 from unmask.diffusion.conventions import Conventions
-from unmask.diffusion.layout import pack_views
+from unmask.diffusion.layout import DEAD_COPY, pack_views
 from unmask.diffusion.views import views_of_trajectory
 from unmask.models import flex_attention
 from unmask.models.attention import round_up, sees
@@ -69,7 +69,8 @@ def real_structures(seed: int, conventions: Conventions) -> list[Tensor]:
         )
         views.append(views_of_trajectory(drawn, 1.0, is_full=conventions.is_full))
     budget = rng.choice([40, 90, 300])
-    return [pack.filled().structure for pack in pack_views(views, conventions, budget)]
+    whole = -(-budget // DEAD_COPY) * DEAD_COPY
+    return [pack.filled(whole).structure for pack in pack_views(views, conventions, budget)]
 
 
 @given(packs(), st.sampled_from([1, 2, 3, 8]))

@@ -71,6 +71,20 @@ def backend_of(name: AttentionKind) -> Backend:
     return found
 
 
+def row_attention(kind: AttentionKind, shapes: Shapes) -> AttentionKind:
+    """Return the backend of a batch-invariant model: one whose bits depend on the row, in engine and learner.
+
+    Raises:
+        ValueError: if another one is asked for.
+    """
+    own: AttentionKind = "plain" if backend_of("kernel").obstacle(shapes) else "kernel"
+    if kind not in ("auto", own):
+        raise ValueError(
+            f"attention = {kind!r}: model.batch_invariant = true takes {own!r} on {shapes.device}"
+        )
+    return own
+
+
 def written_places(rows: Rows, table: Tensor, page_size: int) -> Tensor:
     """Return the index `(T,)` each row writes to, into the flat pages; padding writes to the scrap page."""
     written = flat_place(table[rows.sequence], rows.position, page_size)
