@@ -14,13 +14,13 @@ from tests.architecture.source import modules
 
 BUDGET = {
     "engine": 2690,
-    "models": 2170,
+    "models": 2190,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
     "trainers": 1480,
-    "configs": 1370,
-    "diffusion": 1090,
+    "configs": 1380,
+    "diffusion": 1110,
     "runs": 1050,
     "cli": 980,
     "evaluation": 900,

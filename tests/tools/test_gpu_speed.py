@@ -16,6 +16,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PARTS = {
     "attention_backends": ("cells", "not_run"),
     "ceilings": ("reached", "card"),
+    "compile": ("cells", "layers"),
     "engine_1_7b": ("cells", "ceilings", "sampling", "settings"),
     "engine_4b": ("cells", "ceilings", "sampling", "settings"),
     "memory": ("serving", "training", "settings"),
