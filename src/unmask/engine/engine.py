@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.sampling_tensors import Needs
+from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
 from unmask.engine.cuda_graphs import Graphs
@@ -30,6 +31,7 @@ from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.conventions import conventions_of
+from unmask.models.placement import as_current
 from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
@@ -159,14 +161,15 @@ class Engine:
 
         A request whose logits are not finite finishes with an error; the others are not affected.
         """
-        self._admit()
-        if self._state is None or not self._scheduler.running:
-            return []
-        self._run(self._state)
-        report = self._host.send(self._state)
-        if self.params.reads_late:
-            report, self._report = self._report, report
-        return self._settle(self._state, report) if report else []
+        with as_current(self.model.device):
+            self._admit()
+            if self._state is None or not self._scheduler.running:
+                return []
+            self._run(self._state)
+            report = self._host.send(self._state)
+            if self.params.reads_late:
+                report, self._report = self._report, report
+            return self._settle(self._state, report) if report else []
 
     def _run(self, state: SequenceState) -> None:
         """Take one step on the device: in exact sizes, or in sizes chosen before it has reported."""
@@ -307,8 +310,12 @@ class Engine:
 
     def _place(self, state: SequenceState, pages: dict[int, list[int]]) -> None:
         """Write the pages of sequences, by sequence index, to the page table."""
-        for index, own in pages.items():
-            state.table[index, : len(own)] = _index(own, state)
+        written = [
+            (index, column, page) for index in pages for column, page in enumerate(pages[index])
+        ]
+        if written:
+            row, column, page = _index(written, state).T
+            state.table[row, column] = page
 
     def _settle(self, state: SequenceState, report: Report) -> list[Event]:
         """Update the scheduler from a report: finished sequences, shared prompts, pages to grow."""
@@ -366,5 +373,5 @@ def _widths(state: SequenceState) -> dict[str, int]:
     return {name: getattr(state, name).shape[1] for name in ("tokens", "stop_ids", "table")}
 
 
-def _index(indices: Sequence[int], state: SequenceState) -> Tensor:
-    return torch.tensor(indices, dtype=torch.int64, device=state.start.device)
+def _index(indices: Sequence[Any], state: SequenceState) -> Tensor:
+    return on_device(indices, state.start.device)

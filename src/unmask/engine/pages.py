@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.sampling_tensors import on_device
 from unmask.models.attention import KEY_CHUNK, round_up
 from unmask.models.transformer import Model
 
@@ -74,9 +75,11 @@ class PagePool:
         for page in pages:
             self._owners[page] = 1
         # Old values may be NaN, and a masked NaN still spoils the weighted sum of values: 0 * NaN.
-        # `pages` indexes dimension M of (layers, M, Hk, W, E).
-        self.keys[:, pages] = 0
-        self.values[:, pages] = 0
+        if pages:
+            # Dimension M of (layers, M, Hk, W, E).
+            index = on_device(pages, self.keys.device)
+            self.keys.index_fill_(1, index, 0)
+            self.values.index_fill_(1, index, 0)
         return pages
 
     def num_owners(self, page: int) -> int:
