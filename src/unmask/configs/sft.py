@@ -57,6 +57,11 @@ class SFTConfig(Section):
     def _consistent(self) -> "SFTConfig":
         if self.eval.every > 0 and self.task is None:
             raise ValueError(f"eval.every = {self.eval.every}: there is no [task] to evaluate on")
+        if self.views.is_causal and self.data.canvas_tokens:
+            raise ValueError(
+                f"data.canvas_tokens = {self.data.canvas_tokens} has no effect: under "
+                f'views.kind = "{self.views.kind}" no token attends to the right'
+            )
         if self.loss.weight == "elbo" and not self.views.has_noise_levels:
             raise ValueError(
                 f'loss.weight = "elbo" divides by the noise level, which views.kind = '
