@@ -177,8 +177,8 @@ def _config(metadata: Mapping[str, Any], tensors: Mapping[str, "ReaderTensor"]) 
 
 def _number(found: Mapping[str, Any], kind: str, key: str) -> Any:
     """Return a number of the metadata: a float by its shortest spelling, since files hold fp32."""
-    value: Any = found.get(key)
-    if type(value) not in (int, float) or not value > 0:
+    value = found.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ValueError(f"{kind}.{key} = {shortened(value)}: must be a positive number")
     return value if isinstance(value, int) else float(str(np.float32(value)))
 

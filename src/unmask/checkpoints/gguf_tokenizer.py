@@ -139,8 +139,8 @@ def _pair(merge: str) -> tuple[str, str]:
 
 
 def _required(metadata: Mapping[str, Any], key: str, allowed: Any) -> str:
-    value: Any = metadata.get(f"{KEY}{key}")
-    if value not in allowed:
+    value = metadata.get(f"{KEY}{key}")
+    if value is None or value not in allowed:
         raise ValueError(f"{KEY}{key} = {shortened(value)}: must be one of {', '.join(allowed)}")
     return value
 

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from unmask.models.attention import Attend, plan_rows, round_up
 from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
+from unmask.models.linear import Linear
 from unmask.models.moe import MixtureOfExperts
 from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import ModelSpec, RopeScaling
@@ -81,10 +82,10 @@ class Attention(nn.Module):
         super().__init__()
         self.head_width = spec.head_width
         heads, kv_heads = spec.num_heads * spec.head_width, spec.num_kv_heads * spec.head_width
-        self.q = nn.Linear(spec.width, heads, bias=spec.has_qkv_bias)
-        self.k = nn.Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
-        self.v = nn.Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
-        self.out = nn.Linear(heads, spec.width, bias=False)
+        self.q = Linear(spec.width, heads, bias=spec.has_qkv_bias)
+        self.k = Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
+        self.v = Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
+        self.out = Linear(heads, spec.width)
         norm = spec.has_qk_norm
         self.q_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
         self.k_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
@@ -160,6 +161,7 @@ class Model(nn.Module):
         self.backbone = Backbone(spec)
         self.head = LanguageHead(spec)
         self.source: Path | None = None  # directory it was loaded from, whose files an export keeps
+        self.is_batch_invariant = False  # see `models/batch_invariant.py`
         self.tie()
 
     def tie(self) -> None:

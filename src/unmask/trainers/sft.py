@@ -1,22 +1,26 @@
 """Supervised fine-tuning by masked diffusion: the loop of `unmask sft`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
+from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs.methods import partner
+from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import (
     Demonstration,
+    Vocabulary,
     demonstrations_of_answers,
-    demonstrations_of_file,
+    demonstrations_of_source,
+    vocabulary_of,
 )
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import elbo_weights
-from unmask.diffusion.views import Views
+from unmask.diffusion.views import Canvas, Views
 from unmask.engine.llm import LLM
 from unmask.models.spec import ModelSpec
 from unmask.objectives.reduce import reduction_weights
@@ -25,7 +29,7 @@ from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective, reweighted
-from unmask.trainers.rollout_views import check_has_blocks
+from unmask.trainers.rollout_views import check_fits_model
 from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.start import prepare
@@ -68,28 +72,48 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
 
 
 def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonstration]:
-    """Return the demonstrations of `data.path`, or those of the task.
+    """Return the demonstrations of `[data]`, or those of the task.
 
     Raises:
         ValueError: if there are none, or one does not fit the model.
     """
-    tokenizer = llm.require_tokenizer()
-    drawable = llm.model.head.drawable.tolist()
-    if config.data.path:
-        found = demonstrations_of_file(config.data.path, tokenizer, drawable)
-    else:
-        prompts = task.prompts("train")
-        answers = [(p, text) for p in prompts if (text := task.demonstration(p)) is not None]
-        found = demonstrations_of_answers(answers, tokenizer, drawable)
-    if not found:
-        raise ValueError(f"task {task.name!r} has no demonstrations: give data.path")
-    pads = trained_pads(config, llm)
-    found = [replace(d, response_ids=d.response_ids + pads) for d in found]
-    check_fit(found, config, llm.model.spec)
+    tokenizer, spec = llm.require_tokenizer(), llm.model.spec
+    vocabulary = vocabulary_of(tokenizer, spec.eos_ids, llm.model.head.drawable.tolist())
+    pads = trained_pads(config, tokenizer)
+    found = [
+        replace(d, response_ids=d.response_ids + pads)
+        for d in iterate_demonstrations(config, task, vocabulary)
+    ]
+    check_fit(found, config, spec)
     return found
 
 
-def trained_pads(config: SFTConfig, llm: LLM) -> tuple[int, ...]:
+def iterate_demonstrations(
+    config: SFTConfig, task: Task, vocabulary: Vocabulary
+) -> Iterator[Demonstration]:
+    """Yield the demonstrations of `[data]`, or those of the task, as they are read.
+
+    Raises:
+        ValueError: if there are none, or as `demonstrations_of_source`.
+    """
+    if config.data.path or config.data.hub:
+        found = demonstrations_of_source(config.data, "data", vocabulary)
+        place = f"path = {config.data.path}" if config.data.path else f"hub = {config.data.hub}"
+        missing = f"data.{place}: holds no demonstrations"
+    else:
+        answers = ((p, task.demonstration(p)) for p in task.prompts("train"))
+        right = ((prompt, text) for prompt, text in answers if text is not None)
+        found = demonstrations_of_answers(right, vocabulary)
+        missing = f"task {task.name!r} has no demonstrations: give data.path"
+    is_empty = True
+    for demonstration in found:
+        is_empty = False
+        yield demonstration
+    if is_empty:
+        raise ValueError(missing)
+
+
+def trained_pads(config: SFTConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return the `views.post_num` pad tokens that are trained right of every response.
 
     Raises:
@@ -97,7 +121,6 @@ def trained_pads(config: SFTConfig, llm: LLM) -> tuple[int, ...]:
     """
     if config.views.post_num == 0:
         return ()
-    tokenizer = llm.require_tokenizer()
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if pad_id is None:
         raise ValueError(
@@ -119,7 +142,13 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
             f"data.canvas_tokens = {config.data.canvas_tokens} is for models with full attention: a "
             f"block of {spec.family} attends to nothing right of it"
         )
-    check_has_blocks(config.views, spec)
+    check_fits_model(config.views, spec)
+    missing = sum(d.step_map is None for d in found) if config.views.needs_step_map else 0
+    if missing:
+        raise ValueError(
+            f'views.kind = "{config.views.kind}" needs a step_map of every demonstration, and {missing} '
+            f"of {len(found)} have none: `unmask trace` records them"
+        )
     if spec.is_shifted and not all(d.prompt_ids for d in found):
         raise ValueError(
             f"a demonstration has an empty prompt: {spec.family} predicts a token from the one "
@@ -132,8 +161,15 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
             f"{spec.max_length} positions: shorten it or leave it out"
             + (", or lower data.canvas_tokens" if fewest else "")
         )
-    for block in (spec.require_block(), *config.views.train_blocks):
+    for block in layout_blocks(config.views, spec):
         check_budget(longest, block, config.optimizer.token_budget)
+
+
+def layout_blocks(views: ViewSection, spec: ModelSpec) -> tuple[int | None, ...]:
+    """Return the block sizes that demonstrations are laid out in; `None` is the whole sequence."""
+    if views.is_causal:
+        return (1,)
+    return (None,) if spec.is_full else (spec.require_block(), *views.train_blocks)
 
 
 def fewest_positions(config: SFTConfig, found: Sequence[Demonstration]) -> int:
@@ -150,11 +186,10 @@ def noisy_views(
     The noise of a demonstration depends on the run's seed, the step and its place in the batch.
     """
     return partner(config.views, "unmask.diffusion.methods").of_demonstrations(
-        [(demonstration.prompt_ids, demonstration.response_ids) for demonstration in batch],
+        [(d.prompt_ids, d.response_ids, d.step_map) for d in batch],
         config.views,
-        config.views.train_block_at(step) or spec.require_block(),
+        Canvas(config.views.train_block_at(step) or spec.require_block(), spec.is_full, fewest),
         [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
-        fewest,
     )
 
 
