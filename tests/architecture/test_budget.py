@@ -18,9 +18,9 @@ BUDGET = {
     "sandbox": 1740,
     "rewards": 1660,
     "checkpoints": 1520,
-    "trainers": 1470,
-    "configs": 1330,
-    "runs": 1040,
+    "trainers": 1650,
+    "configs": 1350,
+    "runs": 1045,
     "diffusion": 930,
     "cli": 970,
     "evaluation": 900,
@@ -31,7 +31,7 @@ BUDGET = {
     "acceptance": 460,
     "objectives": 250,
     "rollouts": 240,
-    "data": 430,
+    "data": 560,
 }
 NOT_CODE = {
     tokenize.COMMENT,
