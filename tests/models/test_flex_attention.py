@@ -141,6 +141,24 @@ def test_the_kernel_is_dense_attention_and_compiled_once_per_shape() -> None:
     assert counters["stats"]["unique_graphs"] == 1
 
 
+@torch.no_grad()
+def test_more_shapes_than_torchs_limit_are_compiled() -> None:
+    """One per token budget, number format and gradient mode; without the kernel, which takes seconds each."""
+    torch._dynamo.reset()
+    attend = torch.compile(
+        flex_attention.attend_flex._torchdynamo_orig_callable,  # type: ignore[attr-defined]
+        backend="eager",
+        dynamic=False,
+        fullgraph=True,
+    )
+    for number in range(1, 11):
+        structure = long_structure(1, number)
+        q, k, v = (x.float() for x in random_heads(structure.shape[1], 4, 2))
+        mask = plan_flex(structure).mask
+        expected = plan_tiles(structure)(0, q, k, v)
+        torch.testing.assert_close(attend(q, k, v, mask), expected, rtol=0, atol=1e-5)
+
+
 def gradients(structure: Tensor, repeats: int, is_flex: bool) -> list[Tensor]:
     """Return output and gradients of attention of random heads, 8 times `repeats` wide."""
     heads = [x.float().cuda().repeat(1, 1, repeats) for x in random_heads(structure.shape[1], 4, 2)]

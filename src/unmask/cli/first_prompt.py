@@ -2,7 +2,7 @@
 
 Many errors show before the first step here: a template of another model, a special token that is
 encoded as text, an unexpected system turn. The prompt is printed exactly as trainers and evaluation
-give it to the engine, and only the tokenizer is loaded. What SFT trains stands between `>>>` and `<<<`, in
+give it to the engine, and only the tokenizer is loaded. What SFT trains stands between `⟦` and `⟧`, in
 a colour where the terminal has some.
 """
 
@@ -73,7 +73,7 @@ def describe_demonstration(demonstration: Demonstration, number: str, tokenizer:
     """
     before = token_pieces(demonstration.prompt_ids, tokenizer)
     after = token_pieces(demonstration.response_ids, tokenizer)
-    mark = f">>>{style(visible(''.join(after)), fg='green', bold=True)}<<<"
+    mark = f"⟦{style(visible(''.join(after)), fg='green', bold=True)}⟧"
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
     return "\n".join(
         (

@@ -25,6 +25,10 @@ TILE = 128
 
 LEAST_WIDTH = 16  # of a head, for the kernel's matrix products
 
+# Every token budget, number format and gradient mode is compiled for itself. Torch's limit of 8 is a guard
+# against endless compilation; under `fullgraph` the ninth raises.
+torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+
 
 # One compilation per shape; a pack on a GPU is filled to its budget, so there are few. `fullgraph`,
 # because the fallback would hold the scores of all pairs.

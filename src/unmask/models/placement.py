@@ -1,5 +1,6 @@
 """Device and number format of a model from the names in a config, with errors that name the key."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -41,3 +42,11 @@ def dtype_of(dtype: Any, device: str, key: str = "dtype") -> torch.dtype:
             f"{key} = {dtype!r}: must be auto, {', '.join(DTYPES)}, or the same of torch"
         )
     return getattr(torch, name)
+
+
+def as_current(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which a GPU is the current one; for the CPU, one without effect.
+
+    Triton's kernels, CUDA graphs and events use the current device, whatever the device of their tensors.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -19,7 +19,7 @@ from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
 from unmask.models.moe import MixtureOfExperts
 from unmask.models.row_tile import products, row_tile
-from unmask.models.spec import ModelSpec
+from unmask.models.spec import ModelSpec, RopeScaling
 
 
 class RotaryTables(NamedTuple):
@@ -41,9 +41,11 @@ def rotary_frequencies(spec: ModelSpec, wide: torch.dtype, device: torch.device)
     width = spec.rotary_width or spec.head_width
     exponents = torch.arange(0, width, 2, device=device, dtype=wide)
     frequencies = 1.0 / spec.rope_theta ** (exponents / width)
-    scaling = spec.rope_scaling
-    if scaling is None:
-        return frequencies
+    return frequencies if spec.rope_scaling is None else scaled(frequencies, spec.rope_scaling)
+
+
+def scaled(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Return the frequencies of a Llama 3 model for those of an unscaled one, of any shape."""
     turns = scaling.original_length * frequencies / (2 * math.pi)
     kept = (turns - scaling.low_factor) / (scaling.high_factor - scaling.low_factor)
     kept = kept.clamp(0, 1)
