@@ -4,14 +4,14 @@ import math
 import sys
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import groupby
 
 from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs.sft import SFTConfig
-from unmask.configs.sft_data import SFTDataConfig
+from unmask.configs.sft_data import RecordsConfig, SFTDataConfig
 from unmask.data.demonstrations import (
     Demonstration,
     Vocabulary,
@@ -20,6 +20,7 @@ from unmask.data.demonstrations import (
 )
 from unmask.data.mixture import Mixture
 from unmask.data.shuffled import Shuffled
+from unmask.data.token_cache import cached_demonstrations
 from unmask.models.spec import ModelSpec
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
@@ -57,14 +58,14 @@ def read_sets(
     counts: Counter[str] = Counter()
     train: list[list[Demonstration]] = []
     validation: list[Demonstration] = []
-    for found in _read_sources(config, task, vocabulary):
+    for found in _read_sources(config, task, vocabulary, cached_demonstrations):
         kept = list(_fitted(found, data, pads, spec, counts))
         if isinstance(data.validation, float):
             kept, held = held_out(kept, data.validation)
             validation += held
         train.append(kept)
     if (section := data.validation_file) is not None:
-        found = demonstrations_of_source(section, "data.validation", vocabulary)
+        found = cached_demonstrations(section, "data.validation", vocabulary)
         validation += _fitted(found, data, pads, spec, counts)
         if not validation:
             raise ValueError(f"data.validation = {section.path}: holds no demonstrations")
@@ -76,7 +77,10 @@ def read_sets(
 
 
 def _read_sources(
-    config: SFTConfig, task: Task, vocabulary: Vocabulary
+    config: SFTConfig,
+    task: Task,
+    vocabulary: Vocabulary,
+    read: Callable[[RecordsConfig, str, Vocabulary], Iterator[Demonstration]],
 ) -> Iterator[Iterator[Demonstration]]:
     """Yield the demonstrations of each source as they are read.
 
@@ -84,7 +88,7 @@ def _read_sources(
         ValueError: a source has none, or as `demonstrations_of_source`.
     """
     for key, section in config.data.named_sources:
-        found = demonstrations_of_source(section, key, vocabulary)
+        found = read(section, key, vocabulary)
         name = f"hub = {section.hub}" if section.path is None else f"path = {section.path}"
         yield _some(found, f"{key}.{name}: holds no demonstrations")
     if not config.data.named_sources:
@@ -101,8 +105,8 @@ def first_record(config: SFTConfig, task: Task, vocabulary: Vocabulary) -> list[
         ValueError: as `read_sets`.
     """
     pads = trained_pads(config, vocabulary.tokenizer)
-    records = groupby(next(_read_sources(config, task, vocabulary)), lambda d: d.place)
-    _, first = next(records)
+    sources = _read_sources(config, task, vocabulary, demonstrations_of_source)
+    _, first = next(groupby(next(sources), lambda demonstration: demonstration.place))
     return [replace(d, response_ids=d.response_ids + pads) for d in first]
 
 
