@@ -18,7 +18,7 @@ BUDGET = {
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
-    "trainers": 1660,
+    "trainers": 1700,
     "configs": 1390,
     "runs": 1060,
     "cli": 1000,

@@ -65,6 +65,8 @@ class SFTConfig(Section):
             )
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError(f"epochs = {self.epochs}: give steps or epochs, not both")
+        if self.epochs is not None and self.data.streams:
+            raise ValueError(f"epochs = {self.epochs}: a stream has no known end: give steps")
         if self.loss.weight == "elbo" and not self.views.has_noise_levels:
             raise ValueError(
                 f'loss.weight = "elbo" divides by the noise level, which views.kind = '
