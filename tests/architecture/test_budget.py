@@ -13,16 +13,16 @@ from pathlib import Path
 from tests.architecture.source import modules
 
 BUDGET = {
-    "engine": 2560,
-    "models": 2000,
+    "engine": 2690,
+    "models": 2190,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
-    "trainers": 1700,
-    "configs": 1390,
+    "trainers": 1730,
+    "configs": 1460,
+    "diffusion": 1110,
     "runs": 1060,
     "cli": 1000,
-    "diffusion": 940,
     "evaluation": 900,
     "tasks": 880,
     "viewer": 680,

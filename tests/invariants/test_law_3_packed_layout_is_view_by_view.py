@@ -11,9 +11,13 @@ from tests.diffusion.trajectories import random_canvas, random_trajectory
 from tests.engine.writers import Ask, by_engine
 from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
 from tests.toy import toy_model
+from unmask.configs.methods import partner
+from unmask.configs.methods.views.left_to_right import LeftToRightViews
+from unmask.configs.methods.views.semi_ar import SemiARViews
+from unmask.configs.methods.views.trace import TraceViews
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
+from unmask.diffusion.views import Canvas, Views, views_of_responses, views_of_trajectory
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
@@ -191,6 +195,38 @@ def test_responses_under_noise_are_packed_as_view_by_view(name: str) -> None:
     canvas_tokens = 12 if model.spec.is_full else 0
     batch = views_of_responses(pairs, model.spec.require_block(), noise, [1, 2], canvas_tokens)
     assert_packed_is_dense(model, batch, 40)
+
+
+@pytest.mark.parametrize("name", EVERY_MODEL)
+def test_demonstrations_are_packed_as_view_by_view(name: str) -> None:
+    """Blocks in order, a recorded order and tokens from left to right, wherever the model can be trained so."""
+    model = model_of(name, torch.float64)
+    is_full, drawable = model.spec.is_full, model.head.drawable.nonzero()[:, 0].tolist()
+    given = [
+        (drawable[:num_prompt], drawable[-size:], [i * 7 % 5 for i in range(size)])
+        for num_prompt, size in ((5, 9), (8, 1))
+    ]
+    canvas = Canvas(3 if is_full else model.spec.require_block(), is_full, 12 if is_full else 0)
+    tables = [SemiARViews(train_block=3, count=2), TraceViews(shrink=2), LeftToRightViews()]
+    for table in tables if not is_full or model.spec.is_shifted else tables[:2]:
+        method = partner(table, "unmask.diffusion.methods")
+        batch = method.of_demonstrations(given, table, canvas, [1, 2])
+        if table.is_causal and is_full:
+            assert_causal_is_dense(model, batch)
+        else:
+            assert_packed_is_dense(model, weighted(batch, 1), 40)
+
+
+def assert_causal_is_dense(model: Model, batch: list[Views]) -> None:
+    """Compare next-token logits under full attention with those of the sequence under a causal mask."""
+    logits, _, _ = packed(model, batch, 40)
+    for t, views in enumerate(batch):
+        ids, start = torch.cat((views.prompt_ids, views.canvas_ids)), len(views.prompt_ids) - 1
+        causal = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()[None]
+        rows = model.logits(ids[None], torch.arange(len(ids)), causal)[0].detach()
+        found = {key: value for key, value in logits.items() if key[0] == t}
+        expected = {(t, 0, s): rows[start + s] for s in range(len(views.canvas_ids))}
+        assert largest_gap(found, expected) <= TOLERANCE[model.dtype]
 
 
 def test_two_block_sizes_in_one_pack() -> None:

@@ -17,7 +17,7 @@ from unmask.data.demonstrations import Demonstration
 from unmask.engine.llm import LLM
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
-from unmask.trainers.sft import fewest_positions, noisy_views, train_sft, weighted_views
+from unmask.trainers.sft import check_fit, fewest_positions, noisy_views, train_sft, weighted_views
 from unmask.types import Message, SamplingParams
 
 # Noise levels with which the ELBO is a bound.
@@ -75,6 +75,9 @@ def test_with_a_template_it_answers_and_stops_as_it_was_trained(tmp_path: Path) 
         ["views.level=response"],
         ["views.train_block=8"],
         ["views.post_num=2"],
+        ["views.kind=block", "views.level=token"],
+        ["views.kind=semi_ar", "loss.weight=elbo", *FILLED],
+        ["views.kind=left_to_right", "views.post_num=1"],
         ["views.low=1", "views.high=1"],
         ["loss.reduction=view", "loss.weight=elbo", *FILLED],
         ["loss.reduction=sequence", "views.count=2"],
@@ -147,6 +150,13 @@ def test_no_demonstrations_are_refused(words: list[str], said: str, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_trace_needs_step_maps(tmp_path: Path) -> None:
+    config = sft_config(tmp_path, "views.kind=trace")
+    found = [Demonstration((2,), (4,), (1,)), Demonstration((2,), (4,))]
+    with pytest.raises(ValueError, match="needs a step_map of every demonstration, and 1 of 2"):
+        check_fit(found, config, SPEC)
+
+
 def test_a_demonstration_too_long_for_the_model_is_refused(tmp_path: Path) -> None:
     sft_config(tmp_path)
     record = {"prompt": "1" * 60, "response": "2" * 68}  # and end-of-text
@@ -196,7 +206,9 @@ def test_a_batch_in_which_nothing_is_hidden_has_loss_zero(reduction: str, tmp_pa
     [
         (["loss.weight=elbo"], r"views\.low = 0\.1, views\.high = 0\.9: .* bounds the likelihood"),
         (["eval.every=2", "task=none"], r"eval\.every = 2: there is no \[task\]"),
-        (["views.kind=trace"], r'views\.kind = "trace" .*: must be "random"'),
+        (["views.kind=coupled"], r'views\.kind = "coupled" .*: must be "block" \| "left_to_right"'),
+        (["views.kind=left_to_right", "views.train_block=4"], "trains in blocks of one token"),
+        (["views.kind=left_to_right", "data.canvas_tokens=9"], r"canvas_tokens = 9 has no effect"),
         (["views.shrink=2"], r"unknown key views\.shrink"),
         (["noise.views=2"], r"unknown key noise .*here that is \[views\]"),
     ],

@@ -140,7 +140,7 @@ def _pair(merge: str) -> tuple[str, str]:
 
 def _required(metadata: Mapping[str, Any], key: str, allowed: Any) -> str:
     value = metadata.get(f"{KEY}{key}")
-    if value not in allowed:
+    if value is None or value not in allowed:
         raise ValueError(f"{KEY}{key} = {shortened(value)}: must be one of {', '.join(allowed)}")
     return value
 

@@ -89,6 +89,10 @@ def _of_toml(node: dict[str, Any]) -> dict[str, Any]:
         return {"const": "none"}
     if node.get("default", "") is None:
         node["default"] = "none"
+    if (
+        "discriminator" in node
+    ):  # the kind may stand in another file, so that several tables accept this one
+        node["anyOf"] = node.pop("oneOf")
     # A key of that name would be a table.
     return {key: value for key, value in node.items() if (key, type(value)) != ("required", list)}
 

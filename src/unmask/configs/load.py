@@ -180,7 +180,7 @@ def _explain(
 ) -> str:
     """Return an error of pydantic as one line."""
     problem = details["type"]
-    name, value = _locate(details["loc"], values)
+    name, value = _locate(details["loc"], values, problem == "missing")
     if problem.startswith("union_tag"):
         name, value = f"{name}.kind", value.get("kind")
     origin = _origin(name, assigned)
@@ -201,8 +201,8 @@ def _explain(
     return f"{name} = {to_toml(value)} ({origin}): must be {allowed}"
 
 
-def _locate(loc: Sequence[int | str], values: Any) -> tuple[str, Any]:
-    """Return the dotted key of a pydantic location, and its value.
+def _locate(loc: Sequence[int | str], values: Any, is_missing: bool) -> tuple[str, Any]:
+    """Return the dotted key of a pydantic location, and its value; the last part of a missing key is absent.
 
     A location also holds tags of unions, which are not part of the key, and indices, which are part of it
     only in a list of tables.
@@ -220,7 +220,7 @@ def _locate(loc: Sequence[int | str], values: Any) -> tuple[str, Any]:
         elif part in values:
             names.append(part)
             values = values[part]
-        elif depth == len(loc) and values.get("kind") != part:
+        elif depth == len(loc) and is_missing:
             names.append(part)
             values = None
     return ".".join(names), values

@@ -67,6 +67,11 @@ class SFTConfig(Section):
             raise ValueError(f"epochs = {self.epochs}: give steps or epochs, not both")
         if self.epochs is not None and self.data.streams:
             raise ValueError(f"epochs = {self.epochs}: a stream has no known end: give steps")
+        if self.views.is_causal and self.data.canvas_tokens:
+            raise ValueError(
+                f"data.canvas_tokens = {self.data.canvas_tokens} has no effect: under "
+                f'views.kind = "{self.views.kind}" no token attends to the right'
+            )
         if self.loss.weight == "elbo" and not self.views.has_noise_levels:
             raise ValueError(
                 f'loss.weight = "elbo" divides by the noise level, which views.kind = '

@@ -135,7 +135,7 @@ def demonstrations_of_records(
         if not isinstance(record, Mapping):
             raise ValueError(f"{place}: a record must be an object, found {type(record).__name__}")
         try:
-            values = mapped(record, config.fields)
+            values = mapped(record, {**config.fields})
             layout = layout or layout_of(values)
             if config.layout is None and not has_layout(values, layout):
                 _refuse_mixture(values, layout)

@@ -8,7 +8,8 @@ attends to them. The whole blocks of a prompt are a separate document, laid once
 responses to it.
 
 Under full attention every token depends on every other and nothing can be shared: each view that has a
-target is a separate document of prompt and canvas, `views * (P + C)` tokens.
+target is a separate document of prompt and canvas, `views * (P + C)` tokens. Causal views of such a model
+are laid out as those of a block-causal one, in blocks of one token.
 
 A shifted model predicts position i in the row before it. That row is in the same view, except for the first
 position of a block under block-causal attention: the row before it is clean in every view, so that position
@@ -71,17 +72,14 @@ class Pack:
 
     def to(self, device: torch.device) -> "Pack":
         """Return the pack on another device; on a GPU it is filled."""
-        pack = self.filled() if device.type == "cuda" else self
+        whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY  # tiles of attention
+        pack = self.filled(whole) if device.type == "cuda" else self
         names = [name for name in self.__slots__ if name != "capacity"]
         return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
 
-    def filled(self) -> "Pack":
-        """Return the pack, filled with one document that is not scored and that no other document sees.
-
-        It then has `capacity` tokens, rounded up to whole tiles of attention.
-        """
-        whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY
-        fill = torch.arange(whole - self.tokens.shape[0])
+    def filled(self, num_tokens: int) -> "Pack":
+        """Return the pack, filled to `num_tokens` with one document that is not scored and that no other sees."""
+        fill = torch.arange(num_tokens - self.tokens.shape[0], device=self.tokens.device)
         document = torch.full_like(fill, int(self.structure[0, -1]) + 1)
         # Each tile is a copy that sees only itself, so that the filler costs little attention.
         dead = torch.stack(
@@ -90,7 +88,7 @@ class Pack:
         return replace(
             self,
             tokens=torch.cat((self.tokens, torch.zeros_like(fill))),
-            positions=torch.cat((self.positions, torch.zeros_like(fill))),
+            positions=torch.cat((self.positions, fill % DEAD_COPY)),
             structure=torch.cat((self.structure, dead), 1),
         )
 
@@ -100,6 +98,7 @@ class Document:
     """One trajectory, a part of one, or one view of it, laid out but not yet in a pack.
 
     Attributes:
+        trajectory: index into the views that are laid out.
         source: the views it is of.
         prefix_ids: `(P - P mod K,)` the prompt's whole blocks, which documents may share; none under
             full attention.
@@ -107,14 +106,17 @@ class Document:
             then the noisy blocks; or one whole view. Blocks are counted from position 0 and are all 0
             under full attention; copy 0 is the clean one.
         rows: `(s,)` rows that are scored, counted from the first token; -1 is the last of the prefix.
-        origin: `(3, s)` trajectory, view and canvas position that each scored row predicts.
+        views: `(s,)` the view that each scored row is of.
+        canvas_positions: `(s,)` the position that each scored row predicts.
     """
 
+    trajectory: int
     source: Views
     prefix_ids: Tensor
     laid: Tensor
     rows: Tensor
-    origin: Tensor
+    views: Tensor
+    canvas_positions: Tensor
 
     @property
     def num_tokens(self) -> int:
@@ -141,11 +143,14 @@ def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: i
         ValueError: if the budget is smaller than a part that cannot be split: one noisy block with the
             clean tokens before it, or one view under full attention.
     """
-    lay_out = _lay_out_views if conventions.is_full else _lay_out_blocks
     documents = [
         document
         for trajectory, source in enumerate(views)
-        for document in lay_out(trajectory, source, conventions, token_budget)
+        for document in (
+            _lay_out_views(trajectory, source, conventions, token_budget)
+            if conventions.is_full and not source.is_causal
+            else _lay_out_blocks(trajectory, source, conventions, token_budget)
+        )
     ]
     documents.sort(key=lambda document: document.num_tokens)
     return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
@@ -187,11 +192,13 @@ def _lay_out_views(
         # One block of one noisy copy, which sees itself: there is no grid of blocks.
         blocks, copies = torch.zeros_like(positions), torch.ones_like(positions)
         yield Document(
+            trajectory,
             source,
             prefix_ids=source.prompt_ids[:0],
             laid=torch.stack((tokens, positions, blocks, copies)),
             rows=num_prompt + canvas_positions - shift,
-            origin=_origin(trajectory, torch.full_like(canvas_positions, view), canvas_positions),
+            views=torch.full_like(canvas_positions, view),
+            canvas_positions=canvas_positions,
         )
 
 
@@ -205,39 +212,39 @@ def _lay_out_blocks(
     assert num_prefix + offset >= shift, "no row is before the first position"
     prefix_ids, tail_ids = source.prompt_ids[:num_prefix], source.prompt_ids[num_prefix:]
     clean = torch.cat((tail_ids, source.canvas_ids)).view(-1, block)  # (blocks, K)
-    hidden = F.pad(source.hidden, (offset, 0)).unflatten(1, clean.shape)  # (N, blocks, K)
-    target = F.pad(source.target, (offset, 0)).unflatten(1, clean.shape)
+    masks = F.pad(torch.stack((source.hidden, source.target)), (offset, 0))
+    masks = masks.unflatten(2, clean.shape).transpose(1, 2)  # (2, blocks, N, K)
     # Sorted by block, so that the clean copy of each part is as short as possible.
-    wanted = target.any(-1).T.nonzero()  # (wanted, 2): block, view
+    wanted = masks[1].any(-1).nonzero()  # (wanted, 2): block, view
+    hidden, target = masks[:, wanted[:, 0], wanted[:, 1]]  # (wanted, K) each
     # A shifted model scores a block's first position in the clean row before it: no copy for that alone.
-    is_noisy = target[wanted[:, 1], wanted[:, 0], shift:].any(-1)
+    is_noisy = target[:, shift:].any(-1)
     sizes = num_prefix + wanted[:, 0] * block, is_noisy * block
     for part in _split(*sizes, block, token_budget):
         (blocks, views), copied = wanted[part].T, is_noisy[part]
         num_clean = int(blocks[-1]) * block
         # (part, K): one row per noisy block of this part.
-        noisy_ids = clean[blocks].masked_fill(hidden[views, blocks], conventions.mask_id)
+        noisy_ids = clean[blocks].masked_fill(hidden[part], conventions.mask_id)
         noisy_positions = blocks[:, None] * block + torch.arange(block)
         tokens = torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten()))
         positions = torch.cat((torch.arange(num_clean), noisy_positions[copied].flatten()))
         positions += num_prefix
         copies = torch.arange(1, int(copied.sum()) + 1).repeat_interleave(block)
         copies = F.pad(copies, (num_clean, 0))
-        pair, column = target[views, blocks].nonzero(as_tuple=True)  # (s,) into the grid (part, K)
+        pair, column = target[part].nonzero(as_tuple=True)  # (s,) into the grid (part, K)
         # The row of a target in its noisy copy; copies follow the clean tokens in order.
         rows = num_clean + (copied.cumsum(0)[pair] - 1) * block + column - shift
+        if shift:  # the row before a block is the last clean row before it
+            rows = rows.where(column >= shift, blocks[pair] * block - 1)
         yield Document(
+            trajectory,
             source,
             prefix_ids=prefix_ids,
             laid=torch.stack((tokens, positions, positions // block, copies)),
-            # The row before a block is the last clean row before it.
-            rows=rows.where(column >= shift, blocks[pair] * block - 1),
-            origin=_origin(trajectory, views[pair], noisy_positions[pair, column] - offset),
+            rows=rows,
+            views=views[pair],
+            canvas_positions=blocks[pair] * block + column - offset,
         )
-
-
-def _origin(trajectory: int, views: Tensor, canvas_positions: Tensor) -> Tensor:
-    return torch.stack((torch.full_like(views, trajectory), views, canvas_positions))
 
 
 def _split(num_clean: Tensor, num_noisy: Tensor, block: int, token_budget: int) -> Iterator[slice]:
@@ -281,19 +288,20 @@ def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Doc
 
 def assemble(documents: Sequence[Document], capacity: int) -> Pack:
     """Return documents as one pack, each distinct prefix laid before the first document that shares it."""
-    pieces: list[Tensor] = []  # (6, t) each: `laid`, the document's number, and its prefix's number
+    pieces: list[Tensor] = []  # (4, t) each: `laid`
+    members: list[tuple[int, int]] = []  # tokens of each piece, and its prefix's number
     num_tokens = 0
 
     def put(laid: Tensor, prefix: int) -> None:
         nonlocal num_tokens
-        num_tokens += laid.shape[1]
-        if laid.shape[1]:  # empty where all scored rows are in the prefix
-            numbers = torch.tensor([[len(pieces)], [prefix]])
-            pieces.append(torch.cat((laid, numbers.expand(2, laid.shape[1]))))
+        if size := laid.shape[1]:  # empty where all scored rows are in the prefix
+            num_tokens += size
+            members.append((size, prefix))
+            pieces.append(laid)
 
     # Document number and end row of each prefix.
     prefixes: dict[PrefixKey | None, tuple[int, int]] = {None: (-1, 0)}
-    rows: list[Tensor] = []
+    starts: list[tuple[int, int]] = []  # of each document: the end row of its prefix, its first row
     for document in documents:
         key, ids = document.prefix, document.prefix_ids
         if key not in prefixes:
@@ -301,25 +309,39 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
             put(torch.stack((ids, positions, positions // document.source.block, copies)), -1)
             prefixes[key] = len(pieces) - 1, num_tokens
         number, end = prefixes[key]
-        rows.append(document.rows + torch.where(document.rows < 0, end, num_tokens))
+        starts.append((end, num_tokens))
         put(document.laid, number)
+
+    rows = torch.cat([document.rows for document in documents])
+    counts = torch.tensor([document.rows.shape[0] for document in documents])
+    ends, firsts = torch.tensor(starts).T.repeat_interleave(counts, 1)  # (s,) each
+    sizes, prefix = torch.tensor(members).T
+    tokens, positions, blocks, copies = torch.cat(pieces, 1)
+    numbers = torch.arange(len(pieces)).repeat_interleave(sizes)
+    trajectories = torch.tensor([document.trajectory for document in documents])
+    temperatures = torch.tensor([d.source.temperature for d in documents], dtype=torch.float64)
 
     def gather(read: Callable[[Views, Tensor, Tensor], Tensor]) -> Tensor:
         """Read a column of every target `(s,)`, given its views, view and canvas position."""
-        return torch.cat([read(document.source, *document.origin[1:]) for document in documents])
+        return torch.cat([read(d.source, d.views, d.canvas_positions) for d in documents])
 
-    tokens, positions, blocks, copies, numbers, prefix = torch.cat(pieces, 1)
     return Pack(
         tokens=tokens,
         positions=positions,
-        structure=torch.stack((numbers, blocks, copies, prefix)),
-        rows=torch.cat(rows),
+        structure=torch.stack((numbers, blocks, copies, prefix.repeat_interleave(sizes))),
+        rows=rows + torch.where(rows < 0, ends, firsts),
         targets=gather(lambda source, _, i: source.canvas_ids[i]),
         weights=gather(lambda source, n, i: source.weight[n, i]),
         advantages=gather(lambda source, _, i: source.advantages[i]),
         behavior_logprobs=gather(lambda source, _, i: source.behavior_logprobs[i]),
         old_logprobs=gather(lambda source, n, i: source.old_logprobs[n, i]),
-        temperatures=gather(lambda source, _, i: torch.full(i.shape, source.temperature).double()),
-        origin=torch.cat([document.origin for document in documents], 1),
+        temperatures=temperatures.repeat_interleave(counts),
+        origin=torch.stack(
+            (
+                trajectories.repeat_interleave(counts),
+                gather(lambda _, n, i: n),
+                gather(lambda _, n, i: i),
+            )
+        ),
         capacity=capacity,
     )

@@ -17,6 +17,31 @@ from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.trace import trace_views
 from unmask.types import Trajectory
 
+# Prompt of `P` and response of `R` token ids, and the denoising step that revealed each response token, if
+# it was recorded.
+Demonstrated = tuple[Sequence[int], Sequence[int], Sequence[int] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The blocks and the size of the canvases that demonstrations are laid on.
+
+    Attributes:
+        block: `K`; under full attention the block of methods that take blocks in order, or `None`.
+        is_full: whether the model's attention is full.
+        fewest: fewest positions under full attention.
+    """
+
+    block: int | None
+    is_full: bool = False
+    fewest: int = 0
+
+    def size_of(self, num_prompt: int, num_response: int) -> int:
+        """Return the positions of a canvas: whole blocks, or under full attention at least `fewest`."""
+        if self.is_full or self.block is None:
+            return max(num_response, self.fewest)
+        return num_response + -(num_prompt + num_response) % self.block
+
 
 @dataclass(frozen=True, slots=True)
 class Views:
@@ -40,6 +65,7 @@ class Views:
         block: `K`; `C` under full attention.
         noise_level: `(N, C)` fp64, the probability with which a random view hides each position of the
             response; None along a trajectory.
+        is_causal: whether the views are block-causal, in blocks of `block`, under full attention too.
     """
 
     prompt_ids: Tensor
@@ -54,6 +80,7 @@ class Views:
     temperature: float
     block: int
     noise_level: Tensor | None = None
+    is_causal: bool = False
 
 
 def views_of_trajectory(
@@ -146,12 +173,19 @@ def views_of_responses(
     position = torch.arange(max(num_response for _, num_response in lengths))
     offsets = torch.tensor([num_prompt % block if block else 0 for num_prompt, _ in lengths])
     blocks = (position + offsets[:, None]) // (block or len(position))  # (responses, R)
-    # Drawn for all responses at once: the keyed hash is many small operations.
-    drawn, level = draw_noise(torch.tensor(seeds), num_views, blocks, schedule)
     sizes = [r + -(p + r) % block if block else max(r, canvas_tokens) for p, r in lengths]
+    # Drawn and padded for all responses at once: the keyed hash is many small operations.
+    drawn, level = draw_noise(torch.tensor(seeds), num_views, blocks, schedule)
+    is_response = position < torch.tensor([r for _, r in lengths])[:, None, None]
+    padding = (0, max(sizes) - len(position))
+    target = F.pad((drawn < level) & is_response, padding)  # (responses, N, C of the widest canvas)
+    level = F.pad(level * is_response, padding)
+    is_response = F.pad(is_response, padding)
+    hidden, weight = target | ~is_response, is_response.float().expand_as(level)
+    rows = zip(demonstrations, sizes, hidden, target, weight, level, strict=True)
     return [
-        views_under_noise(*pair, size, block or size, target, t)
-        for pair, size, target, t in zip(demonstrations, sizes, drawn < level, level, strict=True)
+        _views_of_response(pair, block or size, *(column[:, :size] for column in columns))
+        for pair, size, *columns in rows
     ]
 
 
@@ -161,7 +195,7 @@ def views_under_noise(
     num_positions: int,
     block: int,
     target: Tensor,
-    noise_level: Tensor | None = None,
+    hidden: Tensor | None = None,
 ) -> Views:
     """Return the views of a response that hide given positions of it.
 
@@ -170,23 +204,39 @@ def views_under_noise(
         response_ids: `R` token ids.
         num_positions: `C`, of the canvas.
         block: `K`; `C` under full attention.
-        target: `(N, >= R)` bool, hidden and predicted.
-        noise_level: `(N, >= R)`, the probability with which each position is hidden, if known.
+        target: `(N, R)` bool, hidden and predicted.
+        hidden: `(N, R)` bool, hidden, where that is more than `target`.
     """
-    num_response = len(response_ids)
-    padding = (0, num_positions - num_response)
-    target = target[:, :num_response]
-    level = noise_level if noise_level is None else F.pad(noise_level[:, :num_response], padding)
+    padding = (0, num_positions - len(response_ids))
+    hidden = F.pad(target if hidden is None else hidden, padding, value=True)
+    target = F.pad(target, padding)
+    weight = torch.ones(()).expand(target.shape)
+    return _views_of_response((prompt_ids, response_ids), block, hidden, target, weight)
+
+
+def _views_of_response(
+    demonstration: tuple[Sequence[int], Sequence[int]],
+    block: int,
+    hidden: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    noise_level: Tensor | None = None,
+) -> Views:
+    """Return views of a response, whose masks are `(N, C)`; its canvas is filled with token 0."""
+    prompt_ids, response_ids = demonstration
+    num_views, num_positions = target.shape
+    padding = [0] * (num_positions - len(response_ids))
+    zeros = torch.zeros((), dtype=torch.float64)
     return Views(
         prompt_ids=torch.tensor(prompt_ids, dtype=torch.int64),
-        canvas_ids=torch.tensor([*response_ids, *[0] * padding[1]], dtype=torch.int64),
-        hidden=F.pad(target, padding, value=True),
-        target=F.pad(target, padding),
-        weight=F.pad(torch.ones(target.shape), padding),
+        canvas_ids=torch.tensor([*response_ids, *padding], dtype=torch.int64),
+        hidden=hidden,
+        target=target,
+        weight=weight,
         advantages=torch.ones(()).expand(num_positions),
-        behavior_logprobs=torch.zeros((), dtype=torch.float64).expand(num_positions),
-        old_logprobs=torch.zeros((), dtype=torch.float64).expand(target.shape[0], num_positions),
+        behavior_logprobs=zeros.expand(num_positions),
+        old_logprobs=zeros.expand(num_views, num_positions),
         temperature=1.0,
         block=block,
-        noise_level=level,
+        noise_level=noise_level,
     )

@@ -53,6 +53,7 @@ class Backend:
         heads_first: whether the pages of a head lie in one piece (`PagePool`).
         is_static: whether shapes and plan follow from bounds that the host has, so that nothing waits for
             the device and a CUDA graph holds.
+        is_automatic: whether `auto` may choose it: not if every size of a pass costs seconds once.
     """
 
     obstacle: Callable[[Shapes], str]
@@ -61,12 +62,27 @@ class Backend:
     page_size: int = KEY_CHUNK
     heads_first: bool = False
     is_static: bool = True
+    is_automatic: bool = True
 
 
 def backend_of(name: AttentionKind) -> Backend:
     """Return the backend of a name other than `auto`."""
     found: Backend = import_module(f"unmask.engine.attention_backends.{name}").BACKEND
     return found
+
+
+def row_attention(kind: AttentionKind, shapes: Shapes) -> AttentionKind:
+    """Return the backend of a batch-invariant model: one whose bits depend on the row, in engine and learner.
+
+    Raises:
+        ValueError: if another one is asked for.
+    """
+    own: AttentionKind = "plain" if backend_of("kernel").obstacle(shapes) else "kernel"
+    if kind not in ("auto", own):
+        raise ValueError(
+            f"attention = {kind!r}: model.batch_invariant = true takes {own!r} on {shapes.device}"
+        )
+    return own
 
 
 def written_places(rows: Rows, table: Tensor, page_size: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.sampling_tensors import Needs, on_device
-from unmask.engine.attention import Backend, Shapes, backend_of
+from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.events import Committed, Event, Finished
@@ -63,16 +63,18 @@ class Engine:
                 are refused.
 
         Raises:
-            ValueError: if the model's mask id is unknown.
+            ValueError: if the model's mask id is unknown, or `params.attention` cannot run, or does not
+                keep the law of a batch-invariant model.
         """
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
         self._stop_texts = stop_texts
         self._conventions = conventions_of(model)
-        self.attention = choose_attention(
-            self.params.attention, Shapes.of(model), self.params.max_sequences
-        )
+        kind, shapes = self.params.attention, Shapes.of(model)
+        if model.is_batch_invariant:
+            kind = row_attention(kind, shapes)
+        self.attention = choose_attention(kind, shapes, self.params.max_sequences)
         backend = backend_of(self.attention)
         self._pages = PagePool(
             model, self.params.cache_tokens, backend.page_size, backend.heads_first

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unmask.models.linear import Linear
 from unmask.models.spec import ModelSpec
 
 # Logits held at a time when scoring: 64 MiB of them on CPU, where each further chunk costs a gradient of
@@ -64,7 +65,7 @@ class LanguageHead(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         """Build the projection and the set of ids the engine may draw."""
         super().__init__()
-        self.projection = nn.Linear(spec.width, spec.vocab_size, bias=False)
+        self.projection = Linear(spec.width, spec.vocab_size)
         self.register_buffer("drawable", drawable_ids(spec), persistent=False)
 
     def forward(self, hidden: Tensor, targets: Targets | None) -> Tensor | Scores:
@@ -105,7 +106,11 @@ class ValueHead(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm: normalised and weighted in fp32 or wider, cast once at the end."""
+    """Root-mean-square norm: normalised and weighted in fp32 or wider, cast once at the end.
+
+    torch's own kernel does that for a narrow format. Converting it first takes four kernels, and the backward
+    pass would keep the fp32 copies.
+    """
 
     def __init__(self, width: int, eps: float) -> None:
         """Start from weights of one."""
@@ -115,5 +120,4 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Norm the last dimension."""
-        weight = widen(self.weight)
-        return F.rms_norm(widen(x), weight.shape, weight, self.eps).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)

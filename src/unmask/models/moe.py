@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from unmask.models.attention import round_up
 from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import widen
+from unmask.models.linear import Multiply
 from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import MoESpec
 from unmask.models.stacked_linear import StackedLinear
@@ -35,19 +36,21 @@ class Router(nn.Module):
     """The choice of experts for each token, and their weights."""
 
     expert_bias: Tensor
+    multiply: Multiply
 
     def __init__(self, width: int, spec: MoESpec) -> None:
         """Build the projection to scores, and the bias where the family has one."""
         super().__init__()
         self.spec = spec
         self.weight = nn.Parameter(torch.empty(spec.num_experts, width))
+        self.multiply = F.linear
         if spec.has_bias:
             # Keeps the number format of the file: it accumulates load counts and is not a weight.
             self.register_buffer("expert_bias", torch.zeros(spec.num_experts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the chosen experts of `x (T, D)` and their weights, `(T, active)` each."""
-        logits = F.linear(widen(x), widen(self.weight))
+        logits = self.multiply(widen(x), widen(self.weight), None)
         score = grouped_sigmoid if self.spec.router == "grouped_sigmoid" else softmax
         bias = widen(self.expert_bias) if self.spec.has_bias else torch.zeros_like(logits[:1])
         chosen, weights = score(logits, bias, self.spec)

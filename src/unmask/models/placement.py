@@ -1,11 +1,19 @@
 """Device and number format of a model from the names in a config, with errors that name the key."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def has_triton(device: torch.device) -> bool:
+    """Return whether Triton programs run on `device`: a GPU, or any device in Triton's interpreter."""
+    can = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    return can and find_spec("triton") is not None
 
 
 def device_of(device: Any, key: str = "device") -> str:

@@ -80,7 +80,7 @@ def check_train_block(views: ViewSection, block: int | None, spec: ModelSpec) ->
     Raises:
         ValueError: naming the block; or if attention is full, where views have no blocks.
     """
-    check_has_blocks(views, spec)
+    check_fits_model(views, spec)
     rollout_block = spec.require_block(block)
     for found in views.train_blocks:
         if rollout_block and found % rollout_block:
@@ -90,14 +90,13 @@ def check_train_block(views: ViewSection, block: int | None, spec: ModelSpec) ->
             )
 
 
-def check_has_blocks(views: ViewSection, spec: ModelSpec) -> None:
-    """Refuse `views.train_block` for a model with full attention.
+def check_fits_model(views: ViewSection, spec: ModelSpec) -> None:
+    """Refuse views that a model's attention cannot be trained on.
 
     Raises:
-        ValueError: naming the first block and the family.
+        ValueError: naming the key and the family.
     """
-    if views.train_blocks and spec.is_full:
-        raise ValueError(
-            f"views.train_block = {views.train_blocks[0]} is for block-causal models: "
-            f"{spec.family} has full attention"
-        )
+    reason = views.refusal(spec.is_full, spec.is_shifted)
+    if reason:
+        attention = "full" if spec.is_full else "block-causal"
+        raise ValueError(f"{reason}: {spec.family} has {attention} attention")

@@ -7,18 +7,19 @@ from pathlib import Path
 from torch import Tensor
 
 from unmask.configs.methods import partner
+from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration, vocabulary_of
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import elbo_weights
-from unmask.diffusion.views import Views
+from unmask.diffusion.views import Canvas, Views
 from unmask.models.spec import ModelSpec
 from unmask.objectives.reduce import reduction_weights
 from unmask.runs.clock import Clock
 from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective, reweighted
-from unmask.trainers.rollout_views import check_has_blocks
+from unmask.trainers.rollout_views import check_fits_model
 from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.sft_data import build_source, num_steps, read_sets
@@ -104,7 +105,13 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
             f"data.canvas_tokens = {config.data.canvas_tokens} is for models with full attention: a "
             f"block of {spec.family} attends to nothing right of it"
         )
-    check_has_blocks(config.views, spec)
+    check_fits_model(config.views, spec)
+    missing = sum(d.step_map is None for d in found) if config.views.needs_step_map else 0
+    if missing:
+        raise ValueError(
+            f'views.kind = "{config.views.kind}" needs a step_map of every demonstration, and {missing} '
+            f"of {len(found)} have none: `unmask trace` records them"
+        )
     longest = max(len(d.prompt_ids) + max(len(d.response_ids), fewest) for d in found)
     if longest > spec.max_length:
         raise ValueError(
@@ -112,8 +119,15 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
             f"{spec.max_length} positions: shorten it or leave it out"
             + (", or lower data.canvas_tokens" if fewest else "")
         )
-    for block in (spec.require_block(), *config.views.train_blocks):
+    for block in layout_blocks(config.views, spec):
         check_budget(longest, block, config.optimizer.token_budget)
+
+
+def layout_blocks(views: ViewSection, spec: ModelSpec) -> tuple[int | None, ...]:
+    """Return the block sizes that demonstrations are laid out in; `None` is the whole sequence."""
+    if views.is_causal:
+        return (1,)
+    return (None,) if spec.is_full else (spec.require_block(), *views.train_blocks)
 
 
 def fewest_positions(config: SFTConfig, found: Sequence[Demonstration]) -> int:
@@ -130,11 +144,10 @@ def noisy_views(
     The noise of a demonstration depends on the run's seed, the step and its place in the batch.
     """
     return partner(config.views, "unmask.diffusion.methods").of_demonstrations(
-        [(demonstration.prompt_ids, demonstration.response_ids) for demonstration in batch],
+        [(d.prompt_ids, d.response_ids, d.step_map) for d in batch],
         config.views,
-        config.views.train_block_at(step) or spec.require_block(),
+        Canvas(config.views.train_block_at(step) or spec.require_block(), spec.is_full, fewest),
         [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
-        fewest,
     )
 
 

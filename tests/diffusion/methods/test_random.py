@@ -12,7 +12,7 @@ from unmask.configs.methods import partner
 from unmask.configs.sft import SFTConfig
 from unmask.diffusion.methods.random import of_demonstrations
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
+from unmask.diffusion.views import Canvas, Views, views_of_responses, views_of_trajectory
 from unmask.types import Trajectory
 
 
@@ -61,7 +61,7 @@ def test_seeds_are_masked_differently_and_one_seed_alike() -> None:
 def test_demonstrations_are_views_of_responses_under_noise() -> None:
     config = SFTConfig.model_validate({"model": {"path": "-"}, "views": {"count": 3}}).views
     pairs = [([9] * 5, [2] * 6), ([9] * 2, [3] * 9)]
-    found = of_demonstrations(pairs, config, 4, [1, 2])
+    found = of_demonstrations([(*pair, None) for pair in pairs], config, Canvas(4), [1, 2])
     expected = views_of_responses(pairs, 4, (NoiseSchedule(0.1, 0.9), 3), [1, 2])
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours.hidden, theirs.hidden) and len(ours.hidden) == 3

@@ -17,6 +17,10 @@ class ViewSection(Section):
     sources: ClassVar[tuple[Source, ...]] = ("rollouts",)
     has_noise_levels: ClassVar[bool] = False
     """Whether tokens are hidden with a known probability, as the ELBO needs."""
+    needs_step_map: ClassVar[bool] = False
+    """Whether a demonstration is trained in its recorded order."""
+    is_causal: ClassVar[bool] = False
+    """Whether a sequence is laid out in blocks of one token, whatever the model's attention."""
     post_num: int = Field(default=0, ge=0)
     """Positions right of the stop token, counted over the response, that are trained as well. The stop
     token always is; published runs whose stop is the pad token (LLaDA) count it among these."""
@@ -34,6 +38,17 @@ class ViewSection(Section):
                 f"{value}: blocks are at least 1, and the steps they begin at at least 1 and rising"
             )
         return value
+
+    def refusal(self, is_full: bool, is_shifted: bool) -> str | None:
+        """Return why a kind of model cannot be trained on these views; None if it can.
+
+        Args:
+            is_full: whether the model's attention is full.
+            is_shifted: whether it predicts a token in the row before it.
+        """
+        if self.train_blocks and is_full:
+            return f"views.train_block = {self.train_blocks[0]} is for block-causal models"
+        return None
 
     @property
     def is_sampler_path(self) -> bool:

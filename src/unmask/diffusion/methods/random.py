@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 
 from unmask.configs.methods.random_mask import RandomMask
-from unmask.configs.methods.views.random import RandomViews
 from unmask.diffusion.masked_views import masked_views
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
+from unmask.diffusion.views import (
+    Canvas,
+    Demonstrated,
+    Views,
+    views_of_responses,
+    views_of_trajectory,
+)
 from unmask.types import Trajectory
 
 
@@ -24,15 +29,16 @@ def of_trajectory(
 
 
 def of_demonstrations(
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-    config: RandomViews,
-    block: int | None,
+    demonstrations: Sequence[Demonstrated],
+    config: RandomMask,
+    canvas: Canvas,
     seeds: Sequence[int],
-    canvas_tokens: int = 0,
 ) -> list[Views]:
     """Return fresh noisy views of responses; see `views_of_responses`."""
+    pairs = [(prompt_ids, response_ids) for prompt_ids, response_ids, _ in demonstrations]
+    noise = schedule_of(config), config.count
     return views_of_responses(
-        pairs, block, (schedule_of(config), config.count), seeds, canvas_tokens
+        pairs, None if canvas.is_full else canvas.block, noise, seeds, canvas.fewest
     )
 
 

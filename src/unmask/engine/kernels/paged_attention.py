@@ -24,12 +24,13 @@ with a CUDA build of torch; it is imported when a kernel is first run, never wit
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import e, log2
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from unmask.models.placement import has_triton
 
 CHUNK = 512
 # Rows of a matrix product: a tensor core takes no fewer than 16; 128 is where registers end.
@@ -57,7 +58,7 @@ class Tiles:
 
 def has_kernel(device: torch.device) -> bool:
     """Return whether the kernels run on `device`; elsewhere the plain twins do."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    return has_triton(device)
 
 
 def choose_rows_per_tile(num_rows: int, ratio: int) -> int:

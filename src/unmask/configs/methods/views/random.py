@@ -1,4 +1,4 @@
-"""`views.kind = "random"`: random masks; block SFT, and the random-masking RL of dLLM-RL."""
+"""`views.kind = "random"`: random masks of the whole response, in SFT and in RL."""
 
 from typing import ClassVar, Literal
 
@@ -11,4 +11,5 @@ class RandomViews(RandomMask):
 
     sources: ClassVar[tuple[Source, ...]] = ("demonstrations", "rollouts")
     kind: Literal["random"] = "random"
-    """How a response becomes noisy views: `random` hides random tokens."""
+    """How a response becomes noisy views: `random` hides random tokens; in block-causal models that is
+    `block`."""

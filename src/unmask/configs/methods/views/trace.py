@@ -1,19 +1,22 @@
 """`views.kind = "trace"`: the states the sampler was in (TraceRL, arXiv 2509.06949)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from unmask.configs.methods import Source
 from unmask.configs.methods.view_section import ViewSection
 
 
 class TraceViews(ViewSection):
     """One view per denoising step: what was hidden then, and what was revealed."""
 
+    sources: ClassVar[tuple[Source, ...]] = ("demonstrations", "rollouts")
+    needs_step_map: ClassVar[bool] = True
     kind: Literal["trace"] = "trace"
-    """How a response becomes noisy views: `trace` trains the states the sampler was in (TraceRL);
-    `random` hides random tokens; `coupled` also hides the others in a second view (dLLM-RL's;
-    DiffuCoder's coupled objective is another)."""
+    """How a response becomes noisy views: `trace` trains the states the sampler was in (TraceRL), in SFT
+    those of the demonstrations' `step_map`; `random` hides random tokens; `coupled` also hides the
+    others in a second view (dLLM-RL's; DiffuCoder's coupled objective is another)."""
     shrink: int = Field(default=1, ge=1)
     """Neighbouring reveals merged into one view: fewer views, coarser conditionals."""
 
