@@ -1,6 +1,7 @@
 """Demonstrations of a run: several sources, those held out, those too long, and the length of an epoch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from unmask.trainers.sft_data import (
     num_steps,
     read_sets,
 )
+
+STREAM = "data.sources=[{hub='b', streaming=true}]"
 
 
 def write(path: Path, count: int, first: int = 0, **more: Any) -> Path:
@@ -164,6 +167,60 @@ def test_a_recorded_order_is_cut_with_its_response(tmp_path: Path) -> None:
     assert (found.response_ids, found.step_map) == ((7, 8), (3, 1))
 
 
+def test_a_stream_is_trained_and_resumed_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub is replaced by rows, of which one is too long."""
+    rows = [{"prompt": f"{n}+1=", "response": str(n)} for n in range(20)]
+    rows[3] = {"prompt": "1" * 200, "response": "2"}
+
+    def hub(name: str, subset: str | None, split: str, skip: int | None) -> Any:
+        assert (name, split) == ("authors/set", "train")
+        return ((f"row {n + 1}", row) for n, row in enumerate(rows) if n >= (skip or 0))
+
+    monkeypatch.setattr("unmask.data.demonstrations.has_datasets", lambda: True)
+    monkeypatch.setattr("unmask.data.demonstrations.read_hub", hub)
+    held = write(tmp_path / "held.jsonl", 3)
+    words = ["data.path=none", "data.hub=authors/set", "data.streaming=true", "data.batch_size=7"]
+    words += ["data.too_long=drop", f"data.validation={held}", "optimizer.lr=1e-2"]
+    whole = sft_config(tmp_path, *words, "steps=6", run="whole")
+    train_sft(whole)
+    for steps, resume in (("steps=4", False), ("steps=6", True)):
+        train_sft(sft_config(tmp_path, *words, steps, run="part"), resume)
+    weights = [tmp_path / run / "model" / "model.safetensors" for run in ("whole", "part")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    weighted = [
+        f"data.sources=[{{path='{held}', weight=1}}, {{hub='authors/set', streaming=true, weight=2}}]"
+    ]
+    mixed_words = [*words, "data.hub=none", "data.streaming=false", *weighted, "steps=2"]
+    train_sft(sft_config(tmp_path, *mixed_words, run="mixed"))
+    assert len(metrics(tmp_path / "mixed")) == 2
+
+
+def test_a_real_stream_of_the_datasets_package_is_trained(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "train.jsonl", 9)
+    words = ["data.path=none", f"data.hub={tmp_path / 'set'}", "steps=4"]
+    for streaming in ("true", "false"):
+        train_sft(sft_config(tmp_path, *words, f"data.streaming={streaming}", run=streaming))
+        assert len(metrics(tmp_path / streaming)) == 4
+
+
+def test_a_text_needs_a_first_token_where_the_model_predicts_from_the_one_before(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "12"}')
+    config = sft_config(tmp_path, f"data.path={path}")
+    vocabulary = vocabulary_of(load_tokenizer(config.model.path), ())
+    assert len(read_sets(config, NO_TASK, vocabulary, SPEC).trained) == 1
+    with pytest.raises(
+        ValueError, match=r"t\.jsonl, line 1: .*empty prompt: sdar predicts a token"
+    ):
+        read_sets(config, NO_TASK, vocabulary, replace(SPEC, is_shifted=True))
+
+
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 2), (3, 6), (0.1, 1), (0.5, 1), (1.1, 3)])
 def test_epochs_are_steps(epochs: float, steps: int, tmp_path: Path) -> None:
     config = mixed(tmp_path, f"epochs={epochs}")
@@ -193,6 +250,11 @@ def test_a_run_of_epochs_is_resumed_for_more_of_them(tmp_path: Path) -> None:
         (["data.fields={answer='x'}"], "data.fields"),
         (["data.validation=1.5"], "data.validation"),
         (["data.sources=[{path='a', wieght=1}]"], "wieght"),
+        (["data.sources=[{path='a', streaming=true}]"], "is for a data set on the hub"),
+        (["data.sources=[{path='a'}, {hub='b', streaming=true}]"], "mixed with others by weights"),
+        ([STREAM, "epochs=2"], "a stream has no known end: give steps"),
+        ([STREAM, "data.validation=0.1"], "no share of a stream can be held out"),
+        ([STREAM, "data.canvas_tokens=longest"], "a stream has no longest response"),
     ],
 )
 def test_what_the_config_alone_decides_is_refused(

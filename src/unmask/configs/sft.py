@@ -65,6 +65,8 @@ class SFTConfig(Section):
             )
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError(f"epochs = {self.epochs}: give steps or epochs, not both")
+        if self.epochs is not None and self.data.streams:
+            raise ValueError(f"epochs = {self.epochs}: a stream has no known end: give steps")
         if self.views.is_causal and self.data.canvas_tokens:
             raise ValueError(
                 f"data.canvas_tokens = {self.data.canvas_tokens} has no effect: under "

@@ -46,6 +46,9 @@ class RecordsConfig(Section):
     """Name of the hub set's configuration, where it has several."""
     split: str = "train"
     """Split of the hub set."""
+    streaming: bool = False
+    """Read the hub set while training, without a copy on the disk; it is then shuffled within windows of 1024
+    records."""
     layout: str | None = None
     """Layout of the records (docs/data.md lists them); follows from the keys of the first record when not
     given."""
@@ -70,6 +73,8 @@ class RecordsConfig(Section):
     def _one_place(self) -> "RecordsConfig":
         if self.path is not None and self.hub is not None:
             raise ValueError(f"hub = {self.hub}: the records come from path = {self.path}")
+        if self.streaming and self.hub is None:
+            raise ValueError("streaming = true: is for a data set on the hub")
         return self
 
 
@@ -116,6 +121,11 @@ class SFTDataConfig(RecordsConfig):
         return [(f"data.sources[{n}]", source) for n, source in enumerate(self.sources, start=1)]
 
     @property
+    def streams(self) -> bool:
+        """Whether a source is a stream, of which neither the number nor the lengths are known."""
+        return any(source.streaming for _, source in self.named_sources)
+
+    @property
     def weights(self) -> tuple[float, ...]:
         """The shares of the sources; empty where they have none."""
         return tuple(source.weight for source in self.sources if source.weight is not None)
@@ -138,5 +148,17 @@ class SFTDataConfig(RecordsConfig):
             raise ValueError(
                 f"validation = {self.validation}: is held out of path, hub or sources, of which none is "
                 "given"
+            )
+        if self.streams and isinstance(self.validation, float):
+            raise ValueError(
+                f"validation = {self.validation}: no share of a stream can be held out: name a file"
+            )
+        if self.streams and self.canvas_tokens == "longest":
+            raise ValueError(
+                'canvas_tokens = "longest": a stream has no longest response: give a number'
+            )
+        if self.streams and len(self.sources) > 1 and not self.weights:
+            raise ValueError(
+                "sources: a stream is mixed with others by weights: give every source one"
             )
         return self

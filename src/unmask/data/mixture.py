@@ -1,4 +1,4 @@
-"""Several shuffled sources, drawn in proportion to weights.
+"""Several sources, drawn in proportion to weights.
 
 Draw `n` comes from the source that is furthest behind its share, `w_i n - n_i` with `n_i` the draws it has had.
 So the mixture is exact at every point of a run, to one draw, and needs no random numbers: within a source the
@@ -8,7 +8,7 @@ order is that of its own shuffled passes. A source that is drawn more often than
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from unmask.data.shuffled import Shuffled
+from unmask.data.shuffled import Drawn
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Mixture(Generic[T]):
     """Shuffled sources with weights."""
 
-    def __init__(self, sources: Sequence[Shuffled[T]], weights: Sequence[float]) -> None:
+    def __init__(self, sources: Sequence[Drawn[T]], weights: Sequence[float]) -> None:
         """Start at the first item of every source.
 
         Args:
@@ -39,7 +39,7 @@ class Mixture(Generic[T]):
         """Restore the positions saved by `state()` of a mixture of the same sources and weights.
 
         Raises:
-            ValueError: as `Shuffled.restore`, or it had another number of sources.
+            ValueError: as its sources, or it had another number of sources.
         """
         states = state.get("sources", ())
         if len(states) != len(self._sources):

@@ -25,6 +25,14 @@ class Source(Protocol):
         ...
 
 
+class Drawn(Source, Protocol[T]):
+    """A source of items."""
+
+    def draw(self, count: int) -> list[T]:
+        """Return the next `count` items."""
+        ...
+
+
 class Shuffled(Generic[T]):
     """Items in shuffled passes."""
 

@@ -14,6 +14,7 @@ from hashlib import blake2b, file_digest
 from importlib.metadata import version
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -85,7 +86,7 @@ def _name(path: Path, config: RecordsConfig, vocabulary: Vocabulary) -> str:
 def _save(entry: Path, found: Sequence[Demonstration]) -> None:
     """Write an entry under a temporary name, and rename it."""
     words = [demonstration.place.rpartition(", ")[2].split(" ") for demonstration in found]
-    arrays = {"kind": np.array([kind for kind, _ in words[:1]])}
+    arrays: dict[str, Any] = {"kind": np.array([kind for kind, _ in words[:1]])}
     arrays["number"] = np.array([int(number) for _, number in words], dtype=np.int64)
     for name, rows in zip(COLUMNS, _columns(found), strict=True):
         # -1 stands for a demonstration without a step map.

@@ -112,11 +112,6 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
             f'views.kind = "{config.views.kind}" needs a step_map of every demonstration, and {missing} '
             f"of {len(found)} have none: `unmask trace` records them"
         )
-    if spec.is_shifted and not all(d.prompt_ids for d in found):
-        raise ValueError(
-            f"a demonstration has an empty prompt: {spec.family} predicts a token from the one "
-            "before it, so it needs at least one"
-        )
     longest = max(len(d.prompt_ids) + max(len(d.response_ids), fewest) for d in found)
     if longest > spec.max_length:
         raise ValueError(

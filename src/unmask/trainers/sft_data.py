@@ -6,6 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from itertools import groupby
 
@@ -19,11 +20,15 @@ from unmask.data.demonstrations import (
     demonstrations_of_source,
 )
 from unmask.data.mixture import Mixture
-from unmask.data.shuffled import Shuffled
+from unmask.data.shuffled import Drawn, Shuffled
+from unmask.data.streamed import Streamed
 from unmask.data.token_cache import cached_demonstrations
 from unmask.models.spec import ModelSpec
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
+
+# Yields the demonstrations of each record after so many records.
+Reader = Callable[[int], Iterator[Sequence[Demonstration]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +36,29 @@ class DemonstrationSets:
     """The demonstrations of a run.
 
     Attributes:
-        train: those of each source.
+        train: those of each source; a source that is streamed has none here.
+        streams: of each source the function that reads it from a record on; None for one that is not streamed.
         weights: shares of the sources in the draws; empty where an epoch has each demonstration once.
         validation: those that are measured and never trained.
+        limit: most tokens of a demonstration.
     """
 
     train: Sequence[Sequence[Demonstration]]
+    streams: Sequence[Reader | None]
     weights: Sequence[float]
     validation: Sequence[Demonstration]
+    limit: int
 
     @property
     def trained(self) -> list[Demonstration]:
-        """The demonstrations of all sources."""
-        return [demonstration for source in self.train for demonstration in source]
+        """The demonstrations of all sources; for a stream, one as long as any of it may be."""
+        # A prompt of one token: under block attention and full attention alike nothing takes more room.
+        longest = Demonstration((0,), (0,) * (self.limit - 1), (0,) * (self.limit - 1))
+        return [
+            demonstration
+            for found, stream in zip(self.train, self.streams, strict=True)
+            for demonstration in ([longest] if stream else found)
+        ]
 
 
 def read_sets(
@@ -56,24 +71,43 @@ def read_sets(
     """
     data, pads = config.data, trained_pads(config, vocabulary.tokenizer)
     counts: Counter[str] = Counter()
+    fitted = partial(_fitted, data=data, pads=pads, spec=spec, counts=counts)
+    streams = [
+        partial(_read_stream, section, key, vocabulary, fitted) if section.streaming else None
+        for key, section in data.named_sources
+    ] or [None]
     train: list[list[Demonstration]] = []
     validation: list[Demonstration] = []
-    for found in _read_sources(config, task, vocabulary, cached_demonstrations):
-        kept = list(_fitted(found, data, pads, spec, counts))
+    sources = _read_sources(config, task, vocabulary, cached_demonstrations)
+    for found, stream in zip(sources, streams, strict=True):
+        kept = [] if stream else list(fitted(found))
         if isinstance(data.validation, float):
             kept, held = held_out(kept, data.validation)
             validation += held
+        if not kept and not stream:
+            raise ValueError("every demonstration of a source is too long, see data.too_long")
         train.append(kept)
     if (section := data.validation_file) is not None:
         found = cached_demonstrations(section, "data.validation", vocabulary)
-        validation += _fitted(found, data, pads, spec, counts)
+        validation += fitted(found)
         if not validation:
             raise ValueError(f"data.validation = {section.path}: holds no demonstrations")
-    if not all(train):
-        raise ValueError("every demonstration of a source is too long, see data.too_long")
     for what, count in counts.items():
         sys.stderr.write(f"data: {count} demonstrations {what}\n")
-    return DemonstrationSets(train, data.weights, validation)
+    return DemonstrationSets(train, streams, data.weights, validation, _limit(data, spec))
+
+
+def _read_stream(
+    section: RecordsConfig,
+    key: str,
+    vocabulary: Vocabulary,
+    fitted: Callable[[Iterable[Demonstration]], Iterator[Demonstration]],
+    skip: int,
+) -> Iterator[Sequence[Demonstration]]:
+    """Yield the demonstrations of each record of a stream, after so many records."""
+    found = demonstrations_of_source(section, key, vocabulary, skip)
+    for _, turns in groupby(found, lambda demonstration: demonstration.place):
+        yield list(fitted(turns))
 
 
 def _read_sources(
@@ -144,8 +178,13 @@ def _fitted(
     counts: Counter[str],
 ) -> Iterator[Demonstration]:
     """Yield demonstrations with their pads, those that are too long as `data.too_long` has it."""
-    limit = min(spec.max_length, data.max_tokens or spec.max_length)
+    limit = _limit(data, spec)
     for short in found:
+        if spec.is_shifted and not short.prompt_ids:
+            raise ValueError(
+                f"{short.place}: a demonstration has an empty prompt: {spec.family} predicts a token "
+                "from the one before it, so it needs at least one"
+            )
         full = replace(short, response_ids=short.response_ids + pads)
         length = len(full.prompt_ids) + len(full.response_ids)
         room = limit - len(full.prompt_ids)
@@ -165,6 +204,10 @@ def _fitted(
                 f'or set data.too_long = "drop"'
                 + (' or "truncate"' if data.too_long == "error" else "")
             )
+
+
+def _limit(data: SFTDataConfig, spec: ModelSpec) -> int:
+    return min(spec.max_length, data.max_tokens or spec.max_length)
 
 
 def held_out(
@@ -200,20 +243,22 @@ def held_out(
     return [one for group in groups.values() for one in group], held
 
 
-def build_source(
-    sets: DemonstrationSets, seed: int
-) -> Shuffled[Demonstration] | Mixture[Demonstration]:
-    """Return the source that a run draws from; its digest is of all token ids.
+def build_source(sets: DemonstrationSets, seed: int) -> Drawn[Demonstration]:
+    """Return the source that a run draws from; the digest of one that is not streamed is of all token ids.
 
     Args:
         sets: of the run.
         seed: of the run.
     """
     if not sets.weights:
+        (stream, *_) = sets.streams  # several sources are mixed by weights if one is a stream
+        if stream is not None:
+            return Streamed(stream, seed)
         return Shuffled(sets.trained, seed, _digest(sets.trained))
+    seeds = [derive_seed(seed, number) for number in range(len(sets.train))]
     sources = [
-        Shuffled(found, derive_seed(seed, number), _digest(found))
-        for number, found in enumerate(sets.train)
+        Streamed(stream, own) if stream else Shuffled(found, own, _digest(found))
+        for found, stream, own in zip(sets.train, sets.streams, seeds, strict=True)
     ]
     return Mixture(sources, sets.weights)
 
