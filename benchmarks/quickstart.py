@@ -1,6 +1,6 @@
 """Results of the quickstart by seed: accuracy before and after RL, parallelism, seconds.
 
-    python benchmarks/quickstart.py --seeds 0 1 2
+    python benchmarks/quickstart.py --seeds 0 1 2 --at-once 1
 
 Writes `benchmarks/results/quickstart-<task>.json` and prints the table that the README shows.
 """
@@ -12,6 +12,8 @@ import platform
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,11 +27,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default="chain_sum")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--at-once", type=int, default=1, help="seeds that run at the same time")
     arguments = parser.parse_args()
-    summaries = [_run(arguments.task, seed) for seed in arguments.seeds]
+    # Threads that wait for the processes of `_run`.
+    with ThreadPoolExecutor(arguments.at_once) as pool:
+        summaries = list(pool.map(partial(_run, arguments.task), arguments.seeds))
     report = {
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
+        "at_once": arguments.at_once,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "runs": summaries,
@@ -38,7 +44,8 @@ def main() -> None:
     (RESULTS / f"quickstart-{arguments.task}.json").write_text(json.dumps(report, indent=2) + "\n")
     console = Console()
     console.print(
-        "| seed | SFT | then TraceRL | control: as long SFT | tokens / denoising step | CPU s |"
+        "| seed | SFT | then TraceRL | control: more SFT, stopped early | tokens / denoising step | "
+        "CPU s: SFT, RL, control |"
     )
     console.print("|---|---|---|---|---|---|")
     for run in summaries:
@@ -60,7 +67,8 @@ def _row(run: dict) -> str:
         for s in (run["sft"], run["rl"], run["control"])
     ]
     speeds = " -> ".join(f"{run[k]['tokens_per_denoising_step']:.2f}" for k in ("sft", "rl"))
-    return f"| {run['seed']} | {' | '.join(shares)} | {speeds} | {run['cpu_s']['total']:.0f} |"
+    seconds = ", ".join(f"{run['cpu_s'][k]:.0f}" for k in ("sft", "rl", "control"))
+    return f"| {run['seed']} | {' | '.join(shares)} | {speeds} | {seconds} |"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The parts of the quickstart; the whole takes minutes and is `make quickstart`."""
 
 import json
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from unmask.configs.sft import SFTConfig
 from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import Summary
 from unmask.runs.clock import Seconds
+from unmask.tasks.build import build_task
 from unmask.trainers.quickstart import (
+    MODELS,
     SHAPES,
     _config,  # pyright: ignore[reportPrivateUsage]
     _table,  # pyright: ignore[reportPrivateUsage]
@@ -115,7 +118,8 @@ def test_the_summary_has_the_keys_that_are_promised() -> None:
 
 
 def test_the_control_takes_as_many_more_steps_as_rl_had_time_for(tmp_path: Path) -> None:
-    sft = sft_config(tmp_path, "steps=3", "optimizer.schedule=constant")
+    evaluations = ("eval.problems=4", "eval.every=1")
+    sft = sft_config(tmp_path, "steps=3", "optimizer.schedule=constant", *evaluations)
     train_sft(sft)
     (tmp_path / "rl").mkdir()
     seconds = training_cpu_s(sft.run.dir)
@@ -125,3 +129,27 @@ def test_the_control_takes_as_many_more_steps_as_rl_had_time_for(tmp_path: Path)
     assert len(metrics(tmp_path / "control")) == 3 + 2
     assert metrics(tmp_path / "control")[:3] == metrics(sft.run.dir)
     assert (tmp_path / "control" / "model").is_dir()
+
+
+def test_the_control_is_measured_at_its_best_evaluation(tmp_path: Path) -> None:
+    evaluations = ("eval.problems=4", "eval.every=1", "save_every=1", "run.keep_last=9")
+    sft = sft_config(tmp_path, "steps=3", *evaluations)
+    train_sft(sft)
+    (tmp_path / "rl").mkdir()
+    line = {"step": 1, "update_cpu_s": training_cpu_s(sft.run.dir)}
+    (tmp_path / "rl" / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    control = tmp_path / "control"
+    train_longer(sft, tmp_path / "rl", control)
+    rewards = [line["eval_reward"] for line in metrics(control)]
+    best = 1 + rewards.index(max(rewards))
+    kept = load_model(control / "checkpoints" / f"step-{best:06d}" / "model")
+    chosen = load_model(control / MODELS["control"][1])
+    assert all(a.equal(b) for a, b in zip(kept.parameters(), chosen.parameters(), strict=True))
+
+
+def test_demonstrations_are_few_and_prompts_many(tmp_path: Path) -> None:
+    sft = _config(SFTConfig, "sft", "chain_sum", tmp_path, 0)
+    assert sft.task is not None and sft.data.examples is not None
+    with closing(build_task(sft.task)) as built:
+        prompts = built.prompts("train")
+    assert sft.data.examples < 500 < 5 * sft.data.examples < len(prompts)

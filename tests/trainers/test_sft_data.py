@@ -14,7 +14,7 @@ from unmask.configs.load import load_config
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration, vocabulary_of
 from unmask.data.mixture import Mixture
-from unmask.tasks.task import NO_TASK
+from unmask.tasks.task import NO_TASK, prompt_from_text
 from unmask.trainers.sft import train_sft
 from unmask.trainers.sft_data import (
     DemonstrationSets,
@@ -238,6 +238,24 @@ def test_a_run_of_epochs_is_resumed_for_more_of_them(tmp_path: Path) -> None:
         train_sft(mixed(tmp_path, "epochs=1"), resume=True)
 
 
+def test_the_first_demonstrations_of_the_task_are_trained(tmp_path: Path) -> None:
+    config = sft_config(tmp_path, "data.path=none", "data.examples=3")
+    vocabulary = vocabulary_of(load_tokenizer(config.model.path), ())
+    prompts = [prompt_from_text("toy", f"{n}+1=", {}) for n in range(8)]
+    # Two of the first prompts have no demonstration, and do not count.
+    task = replace(
+        NO_TASK,
+        prompts=lambda split: prompts,
+        demonstration=lambda prompt: None if prompt in prompts[:2] else "7",
+    )
+    found = [
+        read_sets(c, task, vocabulary, SPEC).trained
+        for c in (config, sft_config(tmp_path, "data.path=none"))
+    ]
+    assert found[0] == found[1][:3]
+    assert len(found[1]) == 6
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -246,6 +264,7 @@ def test_a_run_of_epochs_is_resumed_for_more_of_them(tmp_path: Path) -> None:
         (["data.sources=[{split='x'}]"], "a source has a path or a hub"),
         (["data.sources=[{path='a', weight=1}, {path='b'}]"], "every source a weight, or none"),
         (["data.sources=[]", "data.validation=0.1"], "of which none is given"),
+        (["data.examples=3"], "examples = 3: counts the task's demonstrations"),
         (["data.layout=chatml"], "there is no layout 'chatml'; there are alpaca, messages"),
         (["data.fields={answer='x'}"], "data.fields"),
         (["data.validation=1.5"], "data.validation"),

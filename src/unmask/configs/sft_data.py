@@ -97,6 +97,9 @@ class SFTDataConfig(RecordsConfig):
 
     sources: tuple[DataSource, ...] = ()
     """Several sets of records (`[[data.sources]]`), each with the keys of one, in place of `path`."""
+    examples: int | None = Field(default=None, ge=1)
+    """Most demonstrations of the task that are trained, the first ones of its training problems; all when
+    not given."""
     validation: Annotated[float, Field(gt=0, lt=1)] | Path | None = None
     """Demonstrations that are measured and not trained: a share of each source, chosen by its prompts, or a
     file with the keys of `[data]`."""
@@ -144,6 +147,11 @@ class SFTDataConfig(RecordsConfig):
             raise ValueError("sources: give path, hub or sources, only one of them")
         if 0 < len(self.weights) < len(self.sources):
             raise ValueError("sources: give every source a weight, or none")
+        if self.examples is not None and self.named_sources:
+            raise ValueError(
+                f"examples = {self.examples}: counts the task's demonstrations, but these come from path, "
+                "hub or sources: give a file of so many"
+            )
         if self.validation is not None and not self.named_sources:
             raise ValueError(
                 f"validation = {self.validation}: is held out of path, hub or sources, of which none is "

@@ -2,7 +2,10 @@
 
 Only the size is small: the task is of the `reasoning_gym` package and graded by that package's
 verifier, trainers and engine are those of large models, and the two configs can be run on their own.
-It takes four minutes on a laptop's CPU. The control of RL is the same CPU time spent on more SFT.
+For `chain_sum` demonstrations are few (`data.examples` of the SFT config) and prompts whose answers can be verified
+are many; in the other tasks every training problem has its demonstration. The control of RL goes on with SFT on the
+same demonstrations for the same CPU time, with early stopping: of its evaluations on validation prompts, those of the
+first stage included, the model of the best is measured. SFT and TraceRL are measured after their last step.
 """
 
 import shutil
@@ -34,13 +37,19 @@ from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
+from unmask.trainers.start import BEST, MODEL
 
 # Width, layers and feed-forward width that learn each task in CPU minutes.
 SHAPES = {"chain_sum": (64, 4, 192), "mini_sudoku": (96, 4, 256), "countdown": (96, 4, 256)}
 C = TypeVar("C", SFTConfig, RLConfig)
 
-# What is measured: directory, and its name in the table.
-MODELS = {"sft": "SFT", "rl": "then TraceRL", "control": "or more SFT"}
+# What is measured: directory, its name in the table, and the model: that of the last step, or for early
+# stopping that of the best evaluation on validation prompts.
+MODELS = {
+    "sft": ("SFT", MODEL),
+    "rl": ("then TraceRL", MODEL),
+    "control": ("or more SFT, stopped early", BEST),
+}
 
 
 def run_quickstart(task: str, seed: int, directory: Path) -> None:
@@ -66,7 +75,10 @@ def run_quickstart(task: str, seed: int, directory: Path) -> None:
     with clock("control"):
         train_longer(sft, rl.run.dir, directory / "control")
     with clock("eval"), closing(build_task(rl.task)) as asked:
-        found = {name: measure(rl, asked, directory / name / "model") for name in MODELS}
+        found = {
+            name: measure(rl, asked, directory / name / model)
+            for name, (_, model) in MODELS.items()
+        }
     stages = clock.stages | {"total": Seconds(time.perf_counter() - start, cpu_s())}
     summary = {
         **{name: model.to_dict() for name, model in found.items()},
@@ -86,7 +98,7 @@ def _config(kind: type[C], name: str, task: str, directory: Path, seed: int) -> 
         f"run.dir={directory / name}",
         f"run.seed={seed}",
         f"model.path={directory / {'sft': 'base', 'rl': 'sft/model'}[name]}",
-        "eval.problems=200",  # for the report's curves; what is reported is measured at the end
+        "eval.problems=200",  # validation prompts: for the curves and the control's early stopping
         "model.device=cpu",  # the figures promised are a CPU's
     ]
     return load_config(kind, [shipped_config(name, task)], overrides)[0]
@@ -133,7 +145,7 @@ def measure(config: RLConfig, task: Task, model: Path) -> Summary:
 def train_longer(sft: SFTConfig, rl_run: Path, directory: Path) -> None:
     """Go on with a finished SFT run for as much CPU time as an RL run took: the control of the comparison.
 
-    The control sees more right answers, where RL only saw its own answers graded.
+    It trains on the same demonstrations; `best/` is the model of its best evaluation, the finished run's included.
 
     Args:
         sft: config of the finished run; the run itself is left as it is.
@@ -161,7 +173,7 @@ def _table(found: Mapping[str, Summary], stages: Mapping[str, Seconds]) -> Table
     for name, summary in found.items():
         low, high = summary.ci95
         table.add_row(
-            MODELS[name],
+            MODELS[name][0],
             f"{summary.accuracy:.1%}",
             f"{low:.1%} .. {high:.1%}",
             f"{summary.tokens_per_denoising_step:.2f}",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
-from itertools import groupby
+from itertools import groupby, islice
 
 from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs.sft import SFTConfig
@@ -128,7 +128,7 @@ def _read_sources(
     if not config.data.named_sources:
         answers = ((p, task.demonstration(p)) for p in task.prompts("train"))
         right = ((prompt, text) for prompt, text in answers if text is not None)
-        found = demonstrations_of_answers(right, vocabulary)
+        found = demonstrations_of_answers(islice(right, config.data.examples), vocabulary)
         yield _some(found, f"task {task.name!r} has no demonstrations: give data.path")
 
 
