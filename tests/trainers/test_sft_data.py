@@ -117,6 +117,7 @@ def test_a_share_is_held_out_by_prompts_whatever_the_order(tmp_path: Path) -> No
     again = held_out(found[::-1], 0.25)[1]
     assert sorted(d.response_ids for d in again) == sorted(d.response_ids for d in held)
     assert len(held_out(found, 0.001)[1]) == 2  # the two of one prompt
+    assert len(held_out(found, 0.9)[1]) == 36
     # The turns of a record stay together, whatever their prompts.
     turns = [Demonstration((n % 3, n), (n,), place=str(n // 3)) for n in range(30)]
     train, held = held_out(turns, 0.2)
