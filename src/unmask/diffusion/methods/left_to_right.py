@@ -22,6 +22,9 @@ def of_demonstrations(
     """Return one view of each response, in which every token is a target; it has no noise."""
     targets = [torch.ones(1, len(ids), dtype=torch.bool) for _, ids, _ in demonstrations]
     return [
-        replace(views_under_noise(*pair, len(pair[1]), 1, target), is_causal=True)
-        for (*pair, _), target in zip(demonstrations, targets, strict=True)
+        replace(
+            views_under_noise(prompt_ids, response_ids, len(response_ids), 1, target),
+            is_causal=True,
+        )
+        for (prompt_ids, response_ids, _), target in zip(demonstrations, targets, strict=True)
     ]
