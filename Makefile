@@ -17,15 +17,18 @@ export MKL_NUM_THREADS := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint format clean
+.PHONY: help install quickstart real-model test lint format clean
 
 help: ## Show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: $(STAMP) ## Build .venv (every other target does this by itself)
 
 quickstart: $(STAMP) ## Train a small model by SFT, then TraceRL; SEED=3, TASK=countdown
 	$(BIN)/unmask quickstart --seed $(SEED) --task $(TASK)
+
+real-model: $(STAMP) ## A published model all the way on this CPU: an hour or more; SEED=1
+	cd benchmarks && ../$(BIN)/python real_model.py --seed $(SEED)
 
 test: lint ## Lint, types and the whole test suite; ARGS="-k layout" to choose tests
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
@@ -49,5 +52,5 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "unmask needs Python >= 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into .venv (about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,kernels,puzzles]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,kernels,puzzles,gguf]'
 	@touch $@

@@ -27,7 +27,6 @@ Writes `benchmarks/results/engine.json`, with the settings and the machine.
 
 import argparse
 import itertools
-import random
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,19 +34,19 @@ from statistics import median
 from typing import Any
 
 import torch
+from published_loop import Loop, make_prompts
 from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, write_result
+from shapes import BLOCK
 from torch import Tensor, nn
 
 from unmask.engine.engine import Engine
 from unmask.engine.events import Finished
-from unmask.models.attention import attend_rows
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
 from unmask.types import Prompt, SamplingParams, Trajectory
 
-BLOCK = 4
 LOOP_PROMPTS, ROUNDS = 8, 3
 FULL = {"width": 768, "num_layers": 12, "ffn_width": 2304, "vocab_size": 32000}
 SMOKE = {"width": 64, "num_layers": 2, "ffn_width": 128, "vocab_size": 128}
@@ -76,74 +75,6 @@ def build_model(sizes: dict[str, int]) -> Model:
     model = Model(spec)
     initialise(model, 0)
     return model.requires_grad_(False)
-
-
-def make_prompts(count: int, shortest: int, longest: int, vocab: int) -> list[tuple[int, ...]]:
-    """Draw prompts of ids that are not the mask."""
-    rng = random.Random(0)
-    lengths = [rng.randint(shortest, longest) for _ in range(count)]
-    return [tuple(rng.randrange(vocab - 1) for _ in range(n)) for n in lengths]
-
-
-class Loop:
-    """The published loop: one sequence, whole blocks, a commit pass after each."""
-
-    def __init__(self, model: Model, per_pass: int) -> None:
-        """Keep the model and how many tokens a pass reveals."""
-        self.model, self.per_pass = model, per_pass
-        self.cache: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, tokens: Tensor, start: int, keeps: bool) -> Tensor:
-        """Return logits of every row fed; `keeps` adds their keys and values to the cache."""
-        kept: list[tuple[Tensor, Tensor]] = []
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            if self.cache:
-                k, v = (
-                    torch.cat((old, new))
-                    for old, new in zip(self.cache[layer], (k, v), strict=True)
-                )
-            kept.append((k, v))
-            return attend_rows(q[None], k[None], v[None], mask)[0]
-
-        positions = torch.arange(start, start + len(tokens))
-        keys = torch.arange(start + len(tokens))
-        mask = (keys // BLOCK <= positions[:, None] // BLOCK)[None, None]
-        logits = self.model(tokens, positions, attend, torch.arange(len(tokens)))
-        assert isinstance(logits, Tensor)
-        if keeps:
-            self.cache = kept
-        return logits
-
-    @torch.inference_mode()
-    def write(self, prompt: Sequence[int], count: int) -> tuple[list[int], float, float]:
-        """Return the tokens after a prompt, and the seconds of prefill and of decoding."""
-        mask_id, whole = self.model.spec.require_mask_id(), len(prompt) // BLOCK * BLOCK
-        self.cache = []
-        began = time.process_time()
-        if whole:
-            self.forward(torch.tensor(prompt[:whole]), 0, keeps=True)
-        prefilled = time.process_time()
-        text = list(prompt)
-        while len(text) < len(prompt) + count:
-            start = len(text) // BLOCK * BLOCK
-            block = torch.full((BLOCK,), mask_id)
-            block[: len(text) - start] = torch.tensor(text[start:], dtype=torch.int64)
-            while (block == mask_id).any():
-                self.reveal(block, self.forward(block, start, keeps=False))
-            self.forward(block, start, keeps=True)
-            text[start:] = block.tolist()
-        return text[len(prompt) :], prefilled - began, time.process_time() - prefilled
-
-    def reveal(self, block: Tensor, logits: Tensor) -> None:
-        """Write the most confident tokens of a block."""
-        mask_id = self.model.spec.require_mask_id()
-        logits[:, mask_id] = -torch.inf
-        best = logits.softmax(-1).max(-1)
-        hidden = block == mask_id
-        count = min(self.per_pass, int(hidden.sum()))
-        chosen = best.values.masked_fill(~hidden, -torch.inf).topk(count).indices
-        block[chosen] = best.indices[chosen]
 
 
 class Products:

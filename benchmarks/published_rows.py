@@ -140,7 +140,10 @@ def lay_rows(members: Sequence[Row], shape: RowShape, work: Workload) -> Pass:
         scored["old_logprobs"][place, of_canvas] = v.old_logprobs[view]
         targets[place, of_canvas] = torch.where(target, v.canvas_ids, drawable)
         temperatures[place] = v.temperature
-    mask = row_pattern(shape) & is_token[:, None] | torch.eye(length, dtype=torch.bool)
+    # On the model's device: on the host, 17k tokens squared would take longer than a layer does.
+    device = work.model.device
+    sees_itself = torch.eye(length, dtype=torch.bool, device=device)
+    mask = row_pattern(shape, device) & is_token.to(device)[:, None] | sees_itself
     pack = Pack(
         tokens=tokens.flatten(),
         positions=positions.flatten(),
@@ -150,19 +153,19 @@ def lay_rows(members: Sequence[Row], shape: RowShape, work: Workload) -> Pass:
         temperatures=temperatures.flatten(),
         origin=torch.empty(3, 0, dtype=torch.int64),
         **{name: values.flatten() for name, values in scored.items()},
-    ).to(work.model.device)
-    attend = RowAttend(mask[:, None].to(work.model.device))
+    ).to(device)
+    attend = RowAttend(mask[:, None])
     return Pass(pack, attend, mask.numel(), batch * length, score_every_row)
 
 
 @lru_cache(maxsize=1)
-def row_pattern(shape: RowShape) -> Tensor:
+def row_pattern(shape: RowShape, device: torch.device) -> Tensor:
     """Return `(N, N)` who sees whom in a row without padding; prompts are padded by whole blocks."""
     if not shape.block:
-        return torch.ones(shape.length, shape.length, dtype=torch.bool)
-    clean = torch.arange(shape.prompt + shape.response) // shape.block
+        return torch.ones(shape.length, shape.length, dtype=torch.bool, device=device)
+    clean = torch.arange(shape.prompt + shape.response, device=device) // shape.block
     blocks = torch.cat((clean, clean[shape.prompt :]))
-    copies = (torch.arange(shape.length) >= len(clean)).long()
+    copies = (torch.arange(shape.length, device=device) >= len(clean)).long()
     nothing = torch.zeros_like(blocks)
     structure = torch.stack((nothing, blocks, copies, nothing - 1)).int()
     return sees(structure[:, :, None], structure[:, None, :])

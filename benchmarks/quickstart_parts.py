@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, quickstart_config, write_result
 
-import unmask.engine.attention
+import unmask.engine.attention_backends.plain
 import unmask.engine.runner
 import unmask.engine.scoring
 import unmask.engine.sequence_state
@@ -40,7 +40,7 @@ import unmask.trainers.rl
 import unmask.trainers.sft
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.engine.attention import PlainAttend
+from unmask.engine.attention_backends.plain import PlainAttend
 from unmask.engine.engine import Engine
 from unmask.models.attention import DenseAttend
 from unmask.models.heads import LanguageHead
@@ -82,7 +82,7 @@ POINTS = (
     Point(unmask.engine.runner, "plan_block", "engine: rows and attention plan"),
     Point(unmask.engine.runner, "lay_rows", "engine: rows and attention plan"),
     Point(unmask.engine.runner, "lay_scored", "engine: rows and attention plan"),
-    Point(unmask.engine.attention, "plan_groups", "engine: rows and attention plan"),
+    Point(unmask.engine.attention_backends.plain, "plan_groups", "engine: rows and attention plan"),
     Point(unmask.engine.runner, "advance", "engine: reveals, ends, next blocks"),
     Point(unmask.engine.sequence_state, "reveal", "sampling: reveal"),
     Point(unmask.trainers.rl, "grade_trajectories", "decoding, groups", "reward"),

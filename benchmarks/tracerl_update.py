@@ -35,35 +35,24 @@ Writes `benchmarks/results/tracerl_update.json`, with the settings and the machi
 """
 
 import argparse
-import gc
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from published_rows import rows, rows_sorted
+from chain_sum import chain_sum
+from published_rows import rows
 from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, write_result
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
-from update_workloads import (
-    MEANS,
-    Pass,
-    Workload,
-    chain_sum,
-    drawn,
-    lognormal_lengths,
-    model_spec,
-    packed,
-    random_model,
-)
+from shapes import QWEN3, SHAPES, VOCABULARY, model_spec, random_model
+from update_cost import RUNS, count_work, gradient_difference, peak_mib, seconds
+from update_workloads import MEANS, Workload, drawn, lognormal_lengths, packed
 
 from unmask.engine.engine import Engine
 from unmask.models.transformer import Model
@@ -71,32 +60,11 @@ from unmask.models.transformer import Model
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2}  # of the whole gradient
 BLOCKS = {"block 4": 4, "block 8": 8, "block 16": 16, "block 32": 32, "full": None}
 
-# Shapes of Qwen3, whose layers SDAR has; prompt and response; tokens of a pass.
-QWEN3 = {"num_kv_heads": 8, "head_width": 128, "is_tied": True}
-SHAPES = {
-    "1.7B": (2048, 28, {"num_heads": 16, "ffn_width": 6144}),
-    "4B": (2560, 36, {"num_heads": 32, "ffn_width": 9728}),
-}
+# Prompt and response; tokens of a pass.
 SIZES = {"784 + 2000": (784, 2000, 8192), "1024 + 8192": (1024, 8192, 32768)}
-ON_GPU = {f"{shape}, {size}": (shape, size) for shape in SHAPES for size in SIZES}
+ON_GPU = {f"{shape}, {size}": (shape, size) for shape in ("1.7B", "4B") for size in SIZES}
 
-Layout = Callable[[Workload], Iterator[Pass]]
-
-
-class Run(NamedTuple):
-    """What is timed: a layout; forward only, if it is the pass for the old log-probabilities."""
-
-    layout: Layout
-    is_old_pass: bool = False
-
-
-# Every workload runs the first two, the whole table is for those named below.
-RUNS = {
-    "rows": Run(rows),
-    "packed": Run(packed),
-    "rows, sorted": Run(rows_sorted),
-    "old pass": Run(rows, is_old_pass=True),
-}
+# Every workload runs the first two of `RUNS`, the whole table is for those named here.
 WHOLE = {"chain_sum", "block 4", *ON_GPU}
 
 
@@ -105,114 +73,6 @@ OF_PROGRAM = ("out", "keep", "workloads")
 
 
 # --- measuring ------------------------------------------------------------------------------------
-
-
-def clock(device: torch.device) -> float:
-    """Return CPU seconds of this process, or elapsed seconds once the GPU is done."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def seconds(work: Workload, run: Run, share: int = 1, turn: int = 0) -> float:
-    """Return the seconds of one update, whose gradient is added to the model's `grad`.
-
-    Args:
-        work: the update.
-        run: how it is laid out; the seconds that takes are counted.
-        share: run every `share`-th pass only, and scale up by tokens.
-        turn: which of them.
-    """
-    denominator = float(sum(int(v.target.sum()) for v in work.views))
-    spent, tokens, all_tokens = 0.0, 0, 0
-    mark = clock(work.model.device)
-    for index, step in enumerate(run.layout(work)):
-        all_tokens += step.pack.tokens.shape[0]
-        if index % share == turn % share:
-            tokens += step.pack.tokens.shape[0]
-            run_pass(work, step, denominator, run.is_old_pass)
-            spent += clock(work.model.device) - mark
-        mark = clock(work.model.device)
-    return spent * all_tokens / tokens
-
-
-def run_pass(work: Workload, step: Pass, denominator: float, is_old_pass: bool = False) -> None:
-    """Run one pass, backward too unless it is for the old log-probabilities."""
-    if is_old_pass:
-        with torch.no_grad():
-            step.score(work.model, step)
-        return
-    terms = work.objective(step.score(work.model, step), step.pack)
-    ((terms.loss * step.pack.weights).sum() / denominator).backward()
-
-
-def gradient_difference(work: Workload) -> float:
-    """Return `|packed - rows| / |rows|` of the whole gradient, Euclidean."""
-    found: list[Tensor] = []
-    for name in ("packed", "rows"):
-        work.model.zero_grad(set_to_none=True)
-        seconds(work, RUNS[name])
-        parts = [p.grad.flatten() for p in work.model.parameters() if p.grad is not None]
-        found.append(torch.cat(parts).float())
-    ours, expected = found
-    return float((ours - expected).norm() / expected.norm())
-
-
-class Count(NamedTuple):
-    """The cost of an update by counting."""
-
-    tokens: int
-    scored: int
-    tflop: float
-
-
-def count_work(work: Workload, layout: Layout) -> Count:
-    """Count tokens and floating-point operations, forward and backward.
-
-    A matrix product costs two operations per weight and token, three times (forward, and backward
-    to input and weight); attention four per pair and channel forward, ten backward, because scores
-    are computed again.
-    """
-    passes = [(p.pack.tokens.shape[0], p.num_scored, p.num_pairs) for p in layout(work)]
-    tokens, scored, pairs = (sum(column) for column in zip(*passes, strict=True))
-    spec, layers = work.model.spec, work.model.backbone.layers
-    weights = sum(p.numel() for p in layers.parameters() if p.dim() == 2)
-    head = spec.vocab_size * spec.width
-    channels = spec.num_heads * spec.head_width * spec.num_layers
-    flop = 6.0 * (tokens * weights + scored * head) + 14.0 * pairs * channels
-    return Count(tokens, scored, round(flop / 1e12, 5))
-
-
-def peak_mib(work: Workload, layout: Layout) -> float:
-    """Return the peak of live tensors in a layout's first pass, without weights and gradients, in MiB."""
-    step = next(layout(work))
-    backbone = work.model.backbone
-    was_on, backbone.gradient_checkpointing = backbone.gradient_checkpointing, True
-    try:
-        run_pass(work, step, 1.0)  # so that the gradients are there
-        gc.collect()
-        measured = _peak_bytes_cuda if work.model.device.type == "cuda" else _peak_bytes_cpu
-        return measured(lambda: run_pass(work, step, 1.0)) / 2**20
-    finally:
-        backbone.gradient_checkpointing = was_on
-
-
-def _peak_bytes_cuda(run: Callable[[], None]) -> int:
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    run()
-    return torch.cuda.max_memory_allocated() - before
-
-
-def _peak_bytes_cpu(run: Callable[[], None]) -> int:
-    """Add up what the allocator gave and took back, in order: resident memory would also count what it keeps."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    results = profiler.profiler.kineto_results
-    events = [event for event in results.events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return max(accumulate((event.nbytes() for event in events), initial=0))
 
 
 def sync_seconds(model: Model) -> float:
@@ -288,7 +148,7 @@ def gpu_workload(shape: str, size: str, arguments: argparse.Namespace) -> Worklo
     """Return two trajectories of one length under a model of a published shape, in bfloat16."""
     width, layers, changes = SHAPES[shape]
     num_prompt, num_response, budget = SIZES[size]
-    vocabulary, dtype = 151936, torch.bfloat16
+    vocabulary, dtype = VOCABULARY, torch.bfloat16
     if arguments.smoke:
         width, layers, changes, vocabulary = 256, 1, {"num_heads": 16, "ffn_width": 512}, 64
         num_prompt, num_response, dtype = num_prompt // 64, num_response // 64, torch.float32

@@ -1,31 +1,24 @@
-"""What `tracerl_update.py` trains: trajectories of stated lengths under models of stated shapes."""
+"""An update's work: trajectories of stated lengths under a model, and the packed layout of it."""
 
-import argparse
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
-from setting import quickstart_config, train_quickstart_model
 
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views, views_of_trajectory
-from unmask.engine.build import build_llm
-from unmask.models.attention import Attend
+from unmask.models.attention import Attend, DenseAttend
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores, Targets
 from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import plan_documents
-from unmask.models.transformer import Model, initialise
-from unmask.rollouts.collect import grade_trajectories, write_trajectories
-from unmask.rollouts.filters import is_kept
-from unmask.tasks.build import build_task
+from unmask.models.transformer import Model
 from unmask.trainers.learner import Objective
 from unmask.trainers.losses import build_policy_objective
-from unmask.trainers.rollout_views import rollout_views
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 # Denoising steps that a block took, and how often; means of prompt and response; the longest, in means.
@@ -66,7 +59,7 @@ class Pass(NamedTuple):
     Attributes:
         pack: what goes in.
         attend: who sees whom.
-        num_pairs: query-key pairs that attention computes, masked or not; 0 where they are not known.
+        num_pairs: query-key pairs that attention computes, masked or not.
         num_scored: rows the head is run on.
         score: model and pass to scores.
     """
@@ -83,8 +76,16 @@ def packed(work: Workload) -> Iterator[Pass]:
     for pack in pack_views(work.views, conventions_of(work.model), work.token_budget):
         moved = pack.to(work.model.device)
         attend = plan_documents(moved.structure)
-        pairs = sum(mask.numel() for mask in getattr(attend, "masks", ()))
-        yield Pass(moved, attend, pairs, len(moved.rows), score_targets)
+        yield Pass(moved, attend, _num_pairs(attend), len(moved.rows), score_targets)
+
+
+def _num_pairs(attend: Attend) -> int:
+    """Return the query-key pairs that attention computes: of dense masks, or of FlexAttention's tiles."""
+    if isinstance(attend, DenseAttend):
+        return sum(mask.numel() for mask in attend.masks)
+    visited: Any = attend.mask  # type: ignore[attr-defined]
+    tiles = int((visited.kv_num_blocks + visited.full_kv_num_blocks).sum())
+    return tiles * math.prod(visited.BLOCK_SIZE)
 
 
 def score_targets(model: Model, step: Pass) -> Scores:
@@ -92,30 +93,6 @@ def score_targets(model: Model, step: Pass) -> Scores:
     pack = step.pack
     targets = Targets(pack.targets, pack.temperatures)
     return model(pack.tokens, pack.positions, step.attend, pack.rows, targets)
-
-
-def chain_sum(arguments: argparse.Namespace, directory: Path) -> Workload:
-    """Return what one RL step of the quickstart trains on: the kept groups of 64 prompts, 8 answers each."""
-    path = train_quickstart_model(
-        "chain_sum", directory, [f"steps={arguments.sft_steps}", *arguments.task_size]
-    )
-    overrides = [f"rollout.prompts={arguments.prompts}", f"run.seed={arguments.seed}"]
-    overrides += arguments.task_size
-    if arguments.smoke:
-        overrides.append("filter.drop_uniform=false")
-    config = quickstart_config(RLConfig, "chain_sum", directory / "rl", path, overrides)
-    llm, task = build_llm(config.model, config.engine), build_task(config.task)
-    prompts = llm.tokenize(task.prompts("train"))[: config.rollout.prompts]
-    sampling = config.sampling.to_params(n=config.rollout.responses)
-    trajectories = write_trajectories(llm, prompts, sampling, arguments.seed)
-    groups = grade_trajectories(llm, task, trajectories, config.rollout.responses)
-    task.close()
-    kept = [group for group in groups if is_kept(group, config.filter)]
-    objective = build_policy_objective(config)
-    views = rollout_views(kept, config)
-    if arguments.smoke:  # an untrained model earns nothing, and no advantage is no gradient
-        views = [replace(v, advantages=torch.ones_like(v.advantages)) for v in views]
-    return Workload(llm.model, views, objective, config.optimizer.token_budget)
 
 
 def drawn(
@@ -138,41 +115,6 @@ def lognormal_lengths(count: int, mean: int, seed: int) -> list[int]:
         lengths = (sigma * noise).exp()
         low, high = (sigma, high) if lengths.max() < LONGEST * lengths.mean() else (low, sigma)
     return (lengths * mean / lengths.mean()).round().long().clamp(min=1).tolist()
-
-
-def random_model(spec: ModelSpec, seed: int, device: str, dtype: torch.dtype) -> Model:
-    """Return random weights."""
-    model = Model(spec)
-    initialise(model, seed)
-    return model.to(device, dtype)
-
-
-def model_spec(width: int, layers: int, vocabulary: int, block: int | None, **changes) -> ModelSpec:
-    """Return a model of usual proportions: head width 64, grouped queries, feed-forward three times as wide."""
-    usual = {
-        "num_heads": width // 64,
-        "num_kv_heads": max(1, width // 128),
-        "head_width": 64,
-        "ffn_width": 3 * width,
-        "is_tied": False,
-    }
-    return ModelSpec(
-        family="sdar" if block else "llada",
-        num_layers=layers,
-        width=width,
-        vocab_size=vocabulary,
-        max_length=32768,
-        rope_theta=1e6,
-        norm_eps=1e-6,
-        has_qkv_bias=False,
-        has_qk_norm=True,
-        mask_id=0,
-        block_size=block,
-        attention="block_causal" if block else "full",
-        num_drawable=vocabulary,
-        eos_ids=(1,),
-        **(usual | changes),
-    )
 
 
 def _draw_views(rng: random.Random, uid: int, lengths: tuple[int, int], spec: ModelSpec) -> Views:

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "engine": {"types", "configs", "models", "diffusion", "checkpoints"},
     "sandbox": {"types", "configs"},
     "rewards": {"types", "configs", "sandbox", "models", "checkpoints", "runs"},
-    "tasks": {"types", "configs", "rewards", "sandbox"},
+    "tasks": {"types", "configs", "rewards", "sandbox", "data"},
     "runs": {"types", "configs"},
     "data": {"types", "configs", "checkpoints.tokenizer"},
     "rollouts": {"types", "configs", "engine", "tasks", "rewards", "runs"},

@@ -17,7 +17,9 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 FILES = sorted(
-    path for top in ("src/unmask", "tests", "benchmarks") for path in (ROOT / top).rglob("*.py")
+    path
+    for top in ("src/unmask", "tests", "benchmarks", "tools")
+    for path in (ROOT / top).rglob("*.py")
 )
 
 

@@ -404,10 +404,18 @@ def test_show_prompt_prints_the_first_prompt_without_a_run(
     end = "tokens  '1' '+' '2' '='\nids     3 12 4 14\n"
     done = unmask("rl", *words, *task, "--show-prompt")
     assert (done.returncode, done.stdout.endswith(end)) == (0, True), done.stderr
+    assert run(monkeypatch, "eval", *words, *task, "--show-prompt") == 0
+    assert capsys.readouterr().out.endswith(end)
+    assert run(monkeypatch, "sft", *words, *task, "--show-prompt") == 2
+    assert "task 'math' has no demonstrations: give data.path" in capsys.readouterr().err
     data = f"data.path={sft_config(tmp_path).data.path}"
-    for command, more in (("eval", task), ("sft", task), ("sft", [data])):
-        assert run(monkeypatch, command, *words, *more, "--show-prompt") == 0
-        assert capsys.readouterr().out.endswith(end)
+    assert run(monkeypatch, "sft", *words, data, "views.post_num=1", "--show-prompt") == 0
+    shown = capsys.readouterr().out
+    assert (
+        "item 1, demonstration 1 of 1; no chat template; 4 tokens are read, 6 are trained" in shown
+    )
+    assert "\n1+2=>>>7;77<eos><eos><<<\n" in shown
+    assert shown.endswith("trained  '7' ';' '7' '7' '<eos>' '<eos>'\nids      9 15 9 9 0 0\n")
     assert not (tmp_path / "run").exists()
 
 

@@ -328,7 +328,8 @@ def test_a_filled_pack_scores_the_same(conventions: Conventions) -> None:
     model = toy_model(dtype=torch.float64, attention=attention, is_shifted=conventions.is_shifted)
     found: list[Tensor] = []
     (plain,) = pack(some_views(3, conventions=conventions), 500, conventions)
-    for p in (plain, plain.filled()):
+    filled = plain.filled(512)
+    for p in (plain, filled):
         model.zero_grad()
         targets = Targets(p.targets, p.temperatures)
         plan = plan_documents(p.structure)
@@ -336,12 +337,12 @@ def test_a_filled_pack_scores_the_same(conventions: Conventions) -> None:
         logprobs.square().sum().backward()
         grads = [x.grad.flatten() for x in model.parameters() if x.grad is not None]
         found += [logprobs.detach(), torch.cat(grads)]
-    assert len(plain.tokens) < plain.capacity == 500 < len(plain.filled().tokens) == 512
+    assert len(plain.tokens) < plain.capacity == 500 < len(filled.tokens) == 512
     torch.testing.assert_close(found[2:], found[:2], rtol=0, atol=1e-10)
 
 
 def test_a_full_pack_is_filled_already() -> None:
     (plain,) = pack(some_views(3), 500)
-    full = plain.filled()
-    assert torch.equal(full.filled().structure, full.structure)
-    assert torch.equal(full.filled().tokens, full.tokens)
+    full = plain.filled(512)
+    assert torch.equal(full.filled(512).structure, full.structure)
+    assert torch.equal(full.filled(512).tokens, full.tokens)

@@ -27,11 +27,17 @@ def test_a_cpu_holds_float32_by_default(directory: Path) -> None:
 
 def test_the_config_reaches_the_model(directory: Path) -> None:
     config = ModelConfig(
-        path=str(directory), device="cpu", mask_id=7, block_size=8, gradient_checkpointing=True
+        path=str(directory),
+        device="cpu",
+        mask_id=7,
+        block_size=8,
+        gradient_checkpointing=True,
+        batch_invariant=True,
     )
     model = build_llm(config, EngineConfig()).model
     assert (model.spec.mask_id, model.spec.block_size) == (7, 8)
     assert model.backbone.gradient_checkpointing
+    assert model.is_batch_invariant
 
 
 def test_the_number_of_slots_changes_no_result(directory: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.engine.states import ask, opened
 from tests.engine.writers import Ask, dense_logits
 from tests.toy import toy_model
-from unmask.engine.attention import build_planner
+from unmask.engine.attention_backends import plain
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
 from unmask.engine.runner import Runner, Sizes
@@ -23,7 +23,7 @@ def runner(params: EngineParams | None = None) -> Runner:
     pages = PagePool(model)
     pages.take(8)
     params = (params or EngineParams()).on(model.device)
-    planner = build_planner("plain", model.spec, model.device)
+    planner = plain.BACKEND.build(model.spec)
     return Runner(model, pages, planner, params, conventions_of(model))
 
 

@@ -15,7 +15,7 @@ from tests.diffusion.trajectories import CONVENTIONS, random_canvas, random_traj
 from tests.models.heads import random_heads
 from tests.models.structures import Token, allowed_pairs, packs
 from unmask.diffusion.conventions import Conventions
-from unmask.diffusion.layout import pack_views
+from unmask.diffusion.layout import DEAD_COPY, pack_views
 from unmask.diffusion.views import views_of_trajectory
 from unmask.models import flex_attention
 from unmask.models.attention import round_up, sees
@@ -69,7 +69,8 @@ def real_structures(seed: int, conventions: Conventions) -> list[Tensor]:
         )
         views.append(views_of_trajectory(drawn, 1.0, is_full=conventions.is_full))
     budget = rng.choice([40, 90, 300])
-    return [pack.filled().structure for pack in pack_views(views, conventions, budget)]
+    whole = -(-budget // DEAD_COPY) * DEAD_COPY
+    return [pack.filled(whole).structure for pack in pack_views(views, conventions, budget)]
 
 
 @given(packs(), st.sampled_from([1, 2, 3, 8]))
@@ -139,6 +140,24 @@ def test_the_kernel_is_dense_attention_and_compiled_once_per_shape() -> None:
         mixed = plan_flex(structure)(0, q, k, v)
         torch.testing.assert_close(mixed, plan_tiles(structure)(0, q, k, v), rtol=0, atol=1e-5)
     assert counters["stats"]["unique_graphs"] == 1
+
+
+@torch.no_grad()
+def test_more_shapes_than_torchs_limit_are_compiled() -> None:
+    """One per token budget, number format and gradient mode; without the kernel, which takes seconds each."""
+    torch._dynamo.reset()
+    attend = torch.compile(
+        flex_attention.attend_flex._torchdynamo_orig_callable,  # type: ignore[attr-defined]
+        backend="eager",
+        dynamic=False,
+        fullgraph=True,
+    )
+    for number in range(1, 11):
+        structure = long_structure(1, number)
+        q, k, v = (x.float() for x in random_heads(structure.shape[1], 4, 2))
+        mask = plan_flex(structure).mask
+        expected = plan_tiles(structure)(0, q, k, v)
+        torch.testing.assert_close(attend(q, k, v, mask), expected, rtol=0, atol=1e-5)
 
 
 def gradients(structure: Tensor, repeats: int, is_flex: bool) -> list[Tensor]:

@@ -173,18 +173,42 @@ def test_the_bits_of_a_row_do_not_depend_on_the_size_of_its_group(dtype: torch.d
     assert together[48:96].equal(together[:48])
 
 
+@pytest.mark.parametrize("fills_all", [False, True])
 @pytest.mark.parametrize(("num_tokens", "tile"), [(0, 8), (1, 8), (3, 16), (50, 8)])
-def test_choices_get_rows_of_their_own_in_groups_of_whole_tiles(num_tokens: int, tile: int) -> None:
+def test_choices_get_rows_of_their_own_in_groups_of_whole_tiles(
+    num_tokens: int, tile: int, fills_all: bool
+) -> None:
     generator = torch.Generator().manual_seed(num_tokens)
     chosen = torch.rand(num_tokens, 6, generator=generator).argsort(1)[:, :3]
-    row, ends, num_rows = group_rows(chosen, 6, tile)
+    row, ends, num_rows = group_rows(chosen, 6, tile, fills_all)
     starts = [0, *ends.tolist()]
     assert len(row.unique()) == 3 * num_tokens and all(end % tile == 0 for end in starts)
     for expert, place in zip(chosen.flatten().tolist(), row.tolist(), strict=True):
         assert starts[expert] <= place < starts[expert + 1]
     for expert, count in enumerate(chosen.flatten().bincount(minlength=6).tolist()):
+        count = max(count, int(fills_all))
         assert starts[expert + 1] - starts[expert] == -(-count // tile) * tile
-    assert starts[-1] <= num_rows == group_rows(torch.zeros_like(chosen), 6, tile)[2]
+    alike = group_rows(torch.zeros_like(chosen), 6, tile, fills_all)
+    assert max(starts[-1], int(alike[1][-1])) <= num_rows == alike[2]
+
+
+def test_every_expert_has_rows_in_training_and_chosen_ones_alone_in_sampling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some GPUs leave the gradient of an expert without rows unwritten."""
+    moe, x = random_moe(replace(SOFTMAX, num_active=1)), random_tokens(1)
+    ends: list[list[int]] = []
+    forward = moe.experts.forward
+
+    def listened(grouped: Tensor, stops: Tensor) -> Tensor:
+        ends.append(torch.diff(stops, prepend=stops.new_zeros(1)).tolist())
+        return forward(grouped, stops)
+
+    monkeypatch.setattr(moe.experts, "forward", listened)
+    trained = moe(x)
+    with torch.no_grad():
+        assert moe(x).equal(trained)
+    assert min(ends[0]) > 0 and sorted(ends[1])[:-1] == [0] * 5
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from unmask.models.placement import device_of, dtype_of
+from unmask.models.placement import as_current, device_of, dtype_of
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, "bfloat16", "torch.bfloat16"])
@@ -30,3 +30,10 @@ def test_devices_are_those_of_this_machine() -> None:
     for device in ("gpu", "cuda:99", torch.device("cuda", 99), None, 0, "mps"):
         with pytest.raises(ValueError, match=r"device = .*: torch finds cpu"):
             device_of(device)
+
+
+def test_a_gpu_is_made_the_current_one_by_its_index() -> None:
+    context = as_current(torch.device("cuda:1"))
+    assert isinstance(context, torch.cuda.device) and context.idx == 1
+    with as_current(torch.device("cpu")):
+        pass

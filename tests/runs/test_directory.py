@@ -240,3 +240,12 @@ def test_an_environment_that_cannot_be_read_is_named(text: str, tmp_path: Path) 
     # The error, which holds the frames, does not hold the lock.
     assert caught.value is not None
     lock(tmp_path / "run").release()
+
+
+def test_another_attention_backend_is_pointed_out_when_a_run_is_resumed(tmp_path: Path) -> None:
+    open_run(config(tmp_path), attention="kernel").close()
+    open_run(config(tmp_path), resume=True, attention="kernel").close()
+    with pytest.warns(UserWarning, match="backend 'kernel' and goes on with 'varlen'"):
+        open_run(config(tmp_path), resume=True, attention="varlen").close()
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    assert environment["attention"] == "varlen"

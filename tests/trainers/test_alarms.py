@@ -33,6 +33,13 @@ def test_rounding_of_narrow_weights_is_no_alarm() -> None:
     assert given.check(1, numbers)["alarm_logprob_gap"]
 
 
+def test_a_batch_invariant_model_has_no_rounding() -> None:
+    alarms = Alarms(AlarmConfig(), torch.bfloat16, is_batch_invariant=True)
+    for gap in (0.0, 1e-9):
+        rings = alarms.check(1, {"logprob_gap_max": gap, "groups_kept": 0.5})
+        assert (rings["alarm_logprob_gap"], rings["logprob_gap_bound"]) == (gap > 0, 0)
+
+
 def test_answers_all_alike_ring_until_they_differ_again(capsys: pytest.CaptureFixture[str]) -> None:
     alarms = Alarms(AlarmConfig(groups_kept=0.1), torch.float32)
     rings = [alarms.check(n, {"groups_kept": kept}) for n, kept in enumerate([0.0, 0.05, 0.2, 0.0])]

@@ -173,6 +173,8 @@ def test_rescoring_is_for_several_updates_of_other_views_or_inexact_numbers(
     assert not needs_rescoring(row({"shrink": shrink}, minibatches=1), dtype)
     expected = shrink > 1 or dtype == torch.bfloat16
     assert needs_rescoring(row({"shrink": shrink}), dtype) == expected
+    exact = row({"shrink": shrink}, model={"path": "toy", "batch_invariant": True})
+    assert needs_rescoring(exact, dtype) == (shrink > 1)
 
 
 def test_views_the_engine_never_saw_are_always_scored_again() -> None:

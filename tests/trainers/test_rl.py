@@ -90,6 +90,17 @@ def test_every_setting_trains(words: list[str], tmp_path: Path) -> None:
     assert not torch.equal(weights(model), weights(tmp_path / "checkpoint"))
 
 
+def test_engine_and_learner_of_a_batch_invariant_model_agree_to_the_bit(tmp_path: Path) -> None:
+    words = ("model.batch_invariant=true", "model.dtype=bfloat16", "minibatches=2", "steps=2")
+    for name, has_gap in (("plain", True), ("exact", False)):
+        train_rl(rl_config(tmp_path, *(words if name == "exact" else words[1:]), run=name))
+        lines = [line for line in metrics(tmp_path / name) if "logprob_gap_max" in line]
+        assert len(lines) == 2
+        assert all((line["logprob_gap_max"] > 0) == has_gap for line in lines)
+        assert all((line["logprob_gap_bound"] > 0) == has_gap for line in lines)
+        assert not any(line["alarm_logprob_gap"] for line in lines)
+
+
 @pytest.mark.parametrize("method", ["random", "coupled"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_random_masks_train_every_convention(method: str, family: str, tmp_path: Path) -> None:

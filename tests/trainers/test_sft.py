@@ -140,7 +140,7 @@ def test_trace_needs_step_maps(tmp_path: Path) -> None:
 
 def test_a_demonstration_too_long_for_the_model_is_refused(tmp_path: Path) -> None:
     sft_config(tmp_path)
-    record = {"prompt": "1" * 60, "response": "2" * 69}
+    record = {"prompt": "1" * 60, "response": "2" * 68}  # and end-of-text
     (tmp_path / "demonstrations.json").write_text(json.dumps([record]))
     with pytest.raises(ValueError, match="has 129 tokens, but the model has 128 positions"):
         train_sft(sft_config(tmp_path))

@@ -21,20 +21,25 @@ Which results each target's published code can load:
 *Only here* means that this package loads the result with the same numbers, and the family's published
 code would not. A head width other than `hidden_size / num_attention_heads` makes `dream` one too.
 
+A GGUF file of one of these models is unpacked first (`gguf_file.py`).
+
 Weights are copied file by file from memory maps; only one embedding and one head are held in memory.
 A tensor or a setting that the result cannot represent is refused by name.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.checkpoints.checkpoint import copy_companions, find_checkpoint, read_spec
+from unmask.checkpoints.gguf_file import SUFFIX, unpack
 from unmask.checkpoints.mask_token import MaskToken, choose_mask_token, write_mask_token
 from unmask.checkpoints.memory import meta_model
 from unmask.checkpoints.random_init import require_unused
@@ -54,6 +59,8 @@ from unmask.models.families.family import Config
 from unmask.models.families.json_keys import write_json
 from unmask.models.spec import ModelSpec
 
+# A target that is no family: a GGUF file is unpacked and stays autoregressive.
+AUTOREGRESSIVE = "autoregressive"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 QKV = ("q_proj", "k_proj", "v_proj")
 # Copied from the source's config.
@@ -85,27 +92,39 @@ def convert(
     to: str,
     block_size: int | None = None,
     mask_id: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Converted:
     """Write an autoregressive checkpoint as a diffusion checkpoint.
 
     Args:
-        source: directory or hub id.
+        source: directory, hub id, or a GGUF file (`.gguf`).
         destination: directory that does not exist yet, or is empty. It appears when it is complete.
         to: a family with a `Family.conversion`.
         block_size: positions of a diffusion block, for a family with blocks; its own default when not
             given.
         mask_id: id of the mask token. By default the tokenizer's own mask token, else the first id
             it does not use. Must be given where there is no tokenizer.
+        dtype: number format of the weights of a GGUF file, fp32 when not given; other sources keep
+            theirs.
 
     Raises:
         ValueError: naming the file, key, tensor or argument that prevents it.
     """
     destination = Path(destination)
     require_unused(destination)
+    if Path(source).suffix == SUFFIX:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".gguf.", dir=destination.parent) as unpacked:
+            unpack(Path(source), Path(unpacked), dtype or torch.float32)
+            return convert(unpacked, destination, to, block_size, mask_id)
+    if dtype is not None:
+        raise ValueError(f"dtype = {dtype}: goes with a GGUF file; other weights keep their format")
     conversion = family_named(to).conversion
     if conversion is None:
         targets = ", ".join(family.name for family in families() if family.conversion is not None)
-        raise ValueError(f"to = {to!r}: must be one of {targets}")
+        raise ValueError(
+            f"to = {to!r}: must be one of {targets}, or {AUTOREGRESSIVE} for a GGUF file"
+        )
     directory = find_checkpoint(source)
     config = read_config(directory)
     kind = source_of(config, "CausalLM")
@@ -117,21 +136,50 @@ def convert(
     widened = replace(before, vocab_size=rows, num_drawable=rows, mask_id=mask.id)
     spec = conversion.convert_spec(widened, block_size)
 
+    with _complete(destination) as partial:
+        _write_files(directory, partial, config, spec, mask)
+        _write_weights(stored, partial, before, spec, mask)
+        found = read_spec(partial)  # as `load_model` reads it
+        check_tensors(meta_model(found), read_headers(partial))
+    unpublished = tuple(conversion.unpublished_parts(spec))
+    return Converted(found, mask.text, rows - before.vocab_size, unpublished)
+
+
+def unpack_gguf(
+    source: str | Path, destination: str | Path, dtype: torch.dtype | None = None
+) -> None:
+    """Write a GGUF file as the autoregressive checkpoint that it was made from.
+
+    Args:
+        source: the file.
+        destination: as in `convert`.
+        dtype: number format of the weights; fp32 when not given.
+
+    Raises:
+        ValueError: as `convert`.
+    """
+    require_unused(Path(destination))
+    if Path(source).suffix != SUFFIX:
+        raise ValueError(
+            f"to = {AUTOREGRESSIVE!r}: unpacks a GGUF file ({SUFFIX}), and {source} is none"
+        )
+    with _complete(Path(destination)) as partial:
+        unpack(Path(source), partial, dtype or torch.float32)
+
+
+@contextmanager
+def _complete(destination: Path) -> Generator[Path, None, None]:
+    """Yield a directory that becomes the destination when its content is complete."""
     whole = destination.resolve()
     partial = whole.with_name(f".{whole.name}.converting")
     shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was interrupted
     partial.mkdir(parents=True)
     try:
-        _write_files(directory, partial, config, spec, mask)
-        _write_weights(stored, partial, before, spec, mask)
-        found = read_spec(partial)  # as `load_model` reads it
-        check_tensors(meta_model(found), read_headers(partial))
+        yield partial
     except BaseException:
         shutil.rmtree(partial)
         raise
     partial.rename(whole)
-    unpublished = tuple(conversion.unpublished_parts(spec))
-    return Converted(found, mask.text, rows - before.vocab_size, unpublished)
 
 
 def _write_files(

@@ -34,6 +34,8 @@ TEMPLATE_FILE, SETTINGS = "chat_template.jinja", "tokenizer_config.json"
 # A thought of a response; the tag that opens it may stand in the prompt before the response.
 THOUGHT = re.compile(r"<think>.*?</think>|\A(?:(?!<think>).)*?</think>", re.DOTALL)
 TAGS = re.compile("</?think>")
+# The tag with which a template marks what the assistant writes.
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 # Content that no template contains by itself.
 PROBE = Message("user", "How much is 58121 + 30719?")
 
@@ -42,6 +44,7 @@ class Tokenizer(Protocol):
     """The part of a `transformers` tokenizer that is used."""
 
     chat_template: str | None
+    special_tokens_map: dict[str, Any]
     eos_token_id: int | None
     pad_token_id: int | None
     mask_token_id: int | None
@@ -254,12 +257,13 @@ def _apply_template(
     add_generation_prompt: bool = True,
     **options: Any,
 ) -> str:
-    directory = Path(tokenizer.name_or_path)
-    file = directory / (TEMPLATE_FILE if (directory / TEMPLATE_FILE).is_file() else SETTINGS)
-    turns = [{"role": message.role, "content": message.content} for message in messages]
+    file = _template_file(tokenizer)
     try:
         text = tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=add_generation_prompt, **options
+            _turns(messages),
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            **options,
         )
     except Exception as error:  # a template may raise anything
         raise ValueError(f"{file}: chat_template fails: {_first_line(error)}") from error
@@ -286,6 +290,67 @@ def _pieces(message: Message, is_last: bool) -> list[str]:
 def render(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     """Return the token ids of a conversation up to where the assistant's turn begins."""
     return encode(render_text(messages, tokenizer), tokenizer)
+
+
+def render_turn(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[str, str, str]:
+    """Return a conversation as three texts: up to the assistant's last turn, that turn, and what follows it.
+
+    The turn is the part that the template marks with `{% generation %}`. Without that tag it is what the
+    rendering adds to the prompt of the turn, as `render_text` renders it for the sampler; the template's
+    end of turn is then part of it. Without a template it is the last content.
+
+    Args:
+        messages: the conversation; the assistant's turn is the last one.
+        tokenizer: its chat template is used.
+
+    Raises:
+        ValueError: as `render_text`; or the rendering does not begin with the prompt of the turn, so no
+            response to that prompt gives it.
+    """
+    *before, last = messages
+    if tokenizer.chat_template is None:
+        return "".join(message.content for message in before), last.content, ""
+    whole = render_text(messages, tokenizer, add_generation_prompt=False)
+    if GENERATION.search(tokenizer.chat_template):
+        return _marked(messages, tokenizer)
+    prompt = render_text(before, tokenizer)
+    if not whole.startswith(prompt):
+        opened = prompt[len(commonprefix((prompt, whole))) :]  # noqa: RUF071 - no paths
+        raise ValueError(
+            f"{_template_file(tokenizer)}: chat_template opens the assistant's turn with "
+            f"{shortened(opened)}, which its rendering of the response does not begin with: begin the "
+            "response with that, or render the texts yourself"
+        )
+    return prompt, whole[len(prompt) :], ""
+
+
+def _marked(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[str, str, str]:
+    """Return the text before, in and after the last `{% generation %}` of a conversation."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    rendered: Any = render_jinja_template(
+        [_turns(messages)],  # pyright: ignore[reportArgumentType]
+        chat_template=tokenizer.chat_template,
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    (text,), (spans,) = rendered
+    if not spans:
+        raise ValueError(
+            f"{_template_file(tokenizer)}: chat_template marks no text of the assistant's last turn "
+            "with {% generation %}"
+        )
+    start, end = spans[-1]
+    return text[:start], text[start:end], text[end:]
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _template_file(tokenizer: Tokenizer) -> Path:
+    directory = Path(tokenizer.name_or_path)
+    return directory / (TEMPLATE_FILE if (directory / TEMPLATE_FILE).is_file() else SETTINGS)
 
 
 def character_tokenizer(alphabet: str, directory: str | Path) -> Tokenizer:

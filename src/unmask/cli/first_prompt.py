@@ -1,12 +1,16 @@
-"""The model's input for `--show-prompt`: the first prompt of a run as text, tokens and ids.
+"""The model's input for `--show-prompt`: the first prompt of a run as text, tokens and ids; of SFT, with its response.
 
 Many errors show before the first step here: a template of another model, a special token that is
 encoded as text, an unexpected system turn. The prompt is printed exactly as trainers and evaluation
-give it to the engine, and only the tokenizer is loaded.
+give it to the engine, and only the tokenizer is loaded. What SFT trains stands between `>>>` and `<<<`, in
+a colour where the terminal has some.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
+
+from typer import style
 
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
@@ -18,7 +22,7 @@ from unmask.checkpoints.tokenizer import (
 from unmask.configs.eval import EvalConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.data.demonstrations import demonstrations_of_file
+from unmask.data.demonstrations import Demonstration
 from unmask.runs.print import visible
 from unmask.tasks.build import build_task
 
@@ -29,10 +33,9 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
     Raises:
         ValueError: the model has no tokenizer, or the task no prompt.
     """
+    if isinstance(config, SFTConfig):
+        return _first_demonstrations(config)
     tokenizer = tokenizer_of(config.model.path)
-    if isinstance(config, SFTConfig) and config.data.path is not None:
-        ids = demonstrations_of_file(config.data.path, tokenizer)[0].prompt_ids
-        return describe_prompt(f"{config.data.path}, first prompt", ids, tokenizer)
     split = config.split if isinstance(config, EvalConfig) else "train"
     task = build_task(config.task)
     prompts = task.prompts(split)
@@ -41,6 +44,58 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
         raise ValueError(f"task {task.name!r} has no prompt in the {split} split: set [task]")
     origin = f"task {task.name}, {split} split, first of {len(prompts)} prompts"
     return describe_prompt(origin, render(prompts[0].messages, tokenizer), tokenizer)
+
+
+def _first_demonstrations(config: SFTConfig) -> str:
+    """Return the demonstrations of the first record, or of the first problem that has one."""
+    from unmask.checkpoints.checkpoint import find_checkpoint, read_spec  # loads torch
+    from unmask.data.demonstrations import vocabulary_of
+    from unmask.trainers.sft import iterate_demonstrations, trained_pads
+
+    directory = find_checkpoint(config.model.path)
+    tokenizer = load_tokenizer(directory)
+    # The ids at which the model stops decide whether end-of-text is appended.
+    spec = read_spec(directory, config.model.mask_id, config.model.block_size)
+    task = build_task(config.task)
+    vocabulary = vocabulary_of(tokenizer, spec.eos_ids)
+    found = iterate_demonstrations(config, task, vocabulary)
+    _, first = next(groupby(found, lambda demonstration: demonstration.place))
+    turns = list(first)
+    task.close()
+    pads = trained_pads(config, tokenizer)
+    return "\n\n".join(
+        describe_demonstration(turn, pads, f"demonstration {number} of {len(turns)}", tokenizer)
+        for number, turn in enumerate(turns, start=1)
+    )
+
+
+def describe_demonstration(
+    demonstration: Demonstration, pads: Sequence[int], number: str, tokenizer: Tokenizer
+) -> str:
+    """Return a demonstration as text, tokens and ids, what is trained apart from what is read.
+
+    Args:
+        demonstration: of a record.
+        pads: ids that are trained right of it.
+        number: its number within the record, in a few words.
+        tokenizer: decodes its ids.
+    """
+    trained = (*demonstration.response_ids, *pads)
+    before = token_pieces(demonstration.prompt_ids, tokenizer)
+    after = token_pieces(trained, tokenizer)
+    mark = f">>>{style(visible(''.join(after)), fg='green', bold=True)}<<<"
+    template = "the model's chat template" if tokenizer.chat_template else "no chat template"
+    return "\n".join(
+        (
+            f"{demonstration.place}, {number}; {template}; {len(before)} tokens are read, "
+            f"{len(after)} are trained",
+            f"\n{visible(''.join(before))}{mark}\n",
+            f"tokens   {' '.join(map(repr, before))}",
+            f"ids      {' '.join(map(str, demonstration.prompt_ids))}",
+            f"trained  {' '.join(map(repr, after))}",
+            f"ids      {' '.join(map(str, trained))}",
+        )
+    )
 
 
 def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer) -> str:

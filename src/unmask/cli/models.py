@@ -31,13 +31,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print everything as JSON."
 
 @app.command(
     no_args_is_help=True,
-    epilog="Example: unmask convert Qwen/Qwen3-0.6B-Base start --to sdar --block-size 8",
+    epilog="Examples: unmask convert Qwen/Qwen3-0.6B-Base start --to sdar --block-size 8; "
+    "unmask convert SmolLM2-135M-Instruct.Q4_1.gguf start --to sdar",
 )
 def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A Qwen2, Qwen2.5, Qwen3 or Llama model: directory or hub id."
+            metavar="SOURCE",
+            help="A Qwen2, Qwen2.5, Qwen3 or Llama model: directory, hub id or GGUF file.",
         ),
     ],
     destination: Annotated[
@@ -45,7 +47,10 @@ def convert(
     ],
     to: Annotated[
         str,
-        typer.Option(help="sdar: block-causal. dream: full attention, row i predicts token i + 1."),
+        typer.Option(
+            help="sdar: block-causal. dream: full attention, row i predicts token i + 1. autoregressive: "
+            "a GGUF file as the checkpoint that it was made from."
+        ),
     ],
     block_size: Annotated[
         int | None, typer.Option(help="Positions of a diffusion block, for sdar; 4 by default.")
@@ -54,11 +59,24 @@ def convert(
         int | None,
         typer.Option(help="Token id that masks; by default the first that is not in use."),
     ] = None,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None,
+        typer.Option(
+            help="Number format of a GGUF file's weights; float32 by default, which is exact."
+        ),
+    ] = None,
 ) -> None:
     """Turn an autoregressive checkpoint into a diffusion checkpoint to train from."""
+    import torch
+
     from unmask.checkpoints import convert as conversion
 
-    done = conversion.convert(source, destination, to, block_size, mask_id)
+    wanted = None if dtype is None else getattr(torch, dtype)
+    if to == conversion.AUTOREGRESSIVE:
+        conversion.unpack_gguf(source, destination, wanted)
+        typer.echo(f"{destination}: the checkpoint that {source} was made from")
+        return
+    done = conversion.convert(source, destination, to, block_size, mask_id, wanted)
     spec = done.spec
     spelled = "" if done.mask_text is None else f" {done.mask_text!r}"
     typer.echo(f"{destination}: {spec.family}, {_pattern(spec)}")

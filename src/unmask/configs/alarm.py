@@ -10,7 +10,7 @@ class AlarmConfig(Section):
 
     logprob_gap: float | None = Field(default=None, gt=0)
     """Most that engine and learner may differ in any log-probability before the update; when not
-    given 1e-3, or 0.5 for bfloat16 weights."""
+    given 1e-3, 0.5 for bfloat16 weights, or 0 with `model.batch_invariant`."""
     groups_kept: float = Field(default=0.02, ge=0, le=1)
     """Fewest groups, as a share, with anything to learn from; fewer means the answers to a prompt
     all earn the same."""

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from unmask.bounds import Bound
 from unmask.configs.section import Section
 
+# `auto`, then the files of `engine/attention_backends/`.
+AttentionKind = Literal["auto", "plain", "kernel", "varlen", "flex"]
 # Only `exact`, which keeps nothing of a full-attention model, gives the model's own log-probabilities.
 CacheMode = Literal["exact", "prefix", "dual", "window"]
 
@@ -33,6 +35,11 @@ class EngineFields:
     `dual` keeps everything outside the open sub-block. All modes except `exact` are approximations."""
     horizon: Annotated[int, Bound(ge=0, le=2**31 - 1)] = 128
     """Positions to the right of the block that `cache = "window"` sees."""
+    attention: AttentionKind = "auto"
+    """Implementation of attention over the cache: PyTorch on any device (`plain`), the Triton kernel of this
+    package (`kernel`), torch's `varlen_attn` (`varlen`, from torch 2.13 on) or FlexAttention (`flex`).
+    `auto` is `plain` on CPU, and on CUDA the one that is fastest there when measured. The last bits of
+    results depend on it."""
 
 
 class EngineConfig(Section, EngineFields):  # pyright: ignore[reportGeneralTypeIssues] - frozen by pydantic

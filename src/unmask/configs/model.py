@@ -33,6 +33,10 @@ class ModelConfig(Section):
     the checkpoint if not given."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+    batch_invariant: bool = False
+    """Compute every row in one order of sums, whatever else is in a pass: log-probabilities of engine and
+    learner are then equal to the bit, and a response does not depend on the other responses. Slower
+    on a GPU; experts do not run there."""
 
     @field_validator("family")
     @classmethod

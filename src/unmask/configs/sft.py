@@ -1,7 +1,6 @@
 """The configuration of `unmask sft`."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
@@ -15,23 +14,8 @@ from unmask.configs.model import TrainedModelConfig
 from unmask.configs.optimizer import Optimizer, OptimizerConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.section import Section
+from unmask.configs.sft_data import SFTDataConfig
 from unmask.configs.task import TaskConfig
-
-
-class SFTDataConfig(Section):
-    """Where demonstrations come from."""
-
-    path: Path | None = None
-    """JSON or JSON Lines file of `prompt` and `response` texts; the task's own demonstrations when
-    not given."""
-    batch_size: int = Field(default=32, ge=1, le=2**20)
-    """Demonstrations per optimizer step."""
-    canvas_tokens: Annotated[int, Field(ge=1)] | Literal["longest"] | None = None
-    """Under full attention, fewest positions of a canvas: positions right of a shorter response are hidden
-    and never scored, as when a sampler is given so many `max_tokens`. `longest` (published) is the
-    longest response of the data. Without it a canvas ends where its response does, which shows the
-    model the length of the answer."""
-
 
 if TYPE_CHECKING:
     Views = RandomViews
@@ -55,7 +39,7 @@ class SFTConfig(Section):
     lora: LoRAConfig | None = None
     """Train adapters instead of the weights, which stay as they are; without it every weight is trained."""
     task: TaskConfig | None = None
-    """What is asked: the source of demonstrations if `data.path` is none, and what is evaluated."""
+    """What is asked: the source of demonstrations if `[data]` names none, and what is evaluated."""
     engine: EngineConfig = EngineConfig()
     """How many responses are written at the same time."""
     data: SFTDataConfig = SFTDataConfig()

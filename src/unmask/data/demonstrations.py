@@ -1,108 +1,241 @@
-"""Demonstrations of SFT as token ids.
+"""Demonstrations of SFT as token ids: of a task with right answers, or of people's own records.
 
-They come from a task with right answers, or from a JSON file of `prompt` and `response` strings that are
-already rendered with the model's template (the format of dLLM-RL). The end-of-text token is appended to
-a task's responses; a file's responses are used unchanged.
+Chat template and end-of-text are applied as for the sampler (`checkpoints.tokenizer`): the prompt of a
+demonstration is, token by token, what `rl`, `eval` and `generate` give to the engine for the same
+conversation, and its response ends with a token at which the engine stops. `rendered` texts are used
+unchanged.
+
+**Every turn of the assistant is a demonstration of its own**, whose prompt is the conversation before it. The
+sampler writes a turn when nothing to the right of it exists: under full attention, and inside the last block
+of a turn, a view of the whole conversation would show the model what the user replied. It also covers
+templates that drop the thoughts of earlier turns, where one rendering is not the prompt of any later turn.
 
 A token that the model may not write (mainly the mask token) has probability zero for any weights, so a
 response that contains one is refused: its loss would be infinite.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from unmask.checkpoints.tokenizer import Tokenizer, encode, render, token_pieces
-from unmask.json_files import read_records
-from unmask.types import Prompt
+from unmask.checkpoints.tokenizer import Tokenizer, encode, render_turn, token_pieces
+from unmask.configs.sft_data import RecordsConfig
+from unmask.data.examples import Example, example_of, has_layout, layout_of, mapped
+from unmask.data.record_files import has_datasets, read_file, read_hub
+from unmask.types import Message, Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A prompt and the response to imitate, end-of-text token included.
+    """A prompt and the response to imitate.
 
-    `step_map` holds the denoising step that revealed each token of the response, if it was recorded.
+    Attributes:
+        prompt_ids: `P` token ids; never hidden.
+        response_ids: `R` token ids, end-of-text included; all are trained.
+        step_map: `R`, the denoising step that wrote each, where one was recorded.
+        place: config key, file and line, or task and problem, for messages.
     """
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     step_map: tuple[int, ...] | None = None
+    place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The tokens of a model: how texts become ids, which ids end a response, which may be written.
+
+    Attributes:
+        tokenizer: of the model.
+        end_ids: ids that end a response; the first one is appended where a text has none. Empty: nothing is.
+        drawable: `V`, which ids the model may write; any, when not given.
+    """
+
+    tokenizer: Tokenizer
+    end_ids: tuple[int, ...] = ()
+    drawable: Sequence[bool] | None = None
+
+
+def vocabulary_of(
+    tokenizer: Tokenizer, eos_ids: Sequence[int], drawable: Sequence[bool] | None = None
+) -> Vocabulary:
+    """Return the vocabulary of a tokenizer and the ids at which its model stops."""
+    own = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+    return Vocabulary(tokenizer, tuple(dict.fromkeys((*own, *eos_ids))), drawable)
 
 
 def demonstrations_of_answers(
-    answers: Iterable[tuple[Prompt, str]],
-    tokenizer: Tokenizer,
-    drawable: Sequence[bool] | None = None,
-) -> list[Demonstration]:
-    """Return the demonstrations of prompts and right responses to them; end-of-text is appended.
-
-    Args:
-        answers: prompts and responses.
-        tokenizer: of the model.
-        drawable: `V`, which ids the model may write; any, when not given.
+    answers: Iterable[tuple[Prompt, str]], vocabulary: Vocabulary
+) -> Iterator[Demonstration]:
+    """Yield the demonstrations of prompts and right responses to them.
 
     Raises:
-        ValueError: naming task and problem, if a response holds a token the model may not write.
+        ValueError: naming task and problem, as `demonstrations_of_records`.
     """
-    end = (tokenizer.eos_token_id,) if tokenizer.eos_token_id is not None else ()
-    found: list[Demonstration] = []
+    config = RecordsConfig()
     for prompt, text in answers:
-        response = (*encode(text, tokenizer), *end)
-        _check_drawable(
-            response, f"task {prompt.task!r}, problem {prompt.uid}", tokenizer, drawable
-        )
-        found.append(Demonstration(tuple(render(prompt.messages, tokenizer)), response))
-    return found
+        example = Example((*prompt.messages, Message("assistant", text)), len(prompt.messages))
+        place = f"task {prompt.task!r}, problem {prompt.uid}"
+        yield from _demonstrations(example, place, config, vocabulary)
 
 
-def demonstrations_of_file(
-    path: Path, tokenizer: Tokenizer, drawable: Sequence[bool] | None = None
-) -> list[Demonstration]:
-    """Return the demonstrations of a JSON list or a JSON Lines file with `prompt` and `response`.
+def demonstrations_of_source(
+    config: RecordsConfig, key: str, vocabulary: Vocabulary
+) -> Iterator[Demonstration]:
+    """Yield the demonstrations of a file or of a data set on the hub.
 
     Args:
-        path: the file.
-        tokenizer: of the model.
-        drawable: `V`, which ids the model may write; any, when not given.
+        config: names it, and how it is read.
+        key: of the section, such as `data`.
+        vocabulary: of the model.
 
     Raises:
-        ValueError: naming file and record, if the file is missing, empty or not of this form, a
-            text is not in the tokenizer's alphabet, or a response holds a token the model may not
-            write.
+        ValueError: the records cannot be read; otherwise as `demonstrations_of_records`.
     """
-    found: list[Demonstration] = []
-    for place, record in read_records(path, "data.path"):
-        prompt = _token_ids(record, "prompt", place, tokenizer)
-        response = _token_ids(record, "response", place, tokenizer)
-        _check_drawable(response, place, tokenizer, drawable)
-        found.append(Demonstration(prompt, response))
-    if not found:
-        raise ValueError(f"data.path = {path}: holds no demonstrations")
-    return found
-
-
-def _check_drawable(
-    token_ids: Sequence[int], place: str, tokenizer: Tokenizer, drawable: Sequence[bool] | None
-) -> None:
-    if drawable is None:
-        return
-    for token_id in token_ids:
-        if token_id >= len(drawable) or not drawable[token_id]:
-            (piece,) = token_pieces([token_id], tokenizer)
+    if config.path is not None:
+        records = read_file(config.path, f"{key}.path")
+    else:
+        assert config.hub is not None
+        if not has_datasets():
             raise ValueError(
-                f"{place}: the response holds {piece!r} (token id {token_id}), which the model may "
-                "not write: remove it, or set model.mask_id if that is not the mask token"
+                f"{key}.hub = {config.hub}: `pip install 'unmask[datasets]'` loads it, or give its file "
+                f"as {key}.path"
             )
+        records = read_hub(config.hub, config.subset, config.split)
+    return demonstrations_of_records(records, config, vocabulary)
 
 
-def _token_ids(record: Any, key: str, place: str, tokenizer: Tokenizer) -> tuple[int, ...]:
-    text = record.get(key) if isinstance(record, dict) else None
-    if not isinstance(text, str):
-        raise ValueError(f"{place}: must be an object with a string under {key!r}")
-    if key == "response" and not text:
-        raise ValueError(f"{place}: {key!r} is empty: there is nothing to imitate")
+def demonstrations_of_file(path: Path, vocabulary: Vocabulary) -> list[Demonstration]:
+    """Return the demonstrations of a file as `data.path` alone reads it."""
+    return list(demonstrations_of_source(RecordsConfig(path=path), "data", vocabulary))
+
+
+def demonstrations_of_records(
+    records: Iterable[tuple[str, Any]], config: RecordsConfig, vocabulary: Vocabulary
+) -> Iterator[Demonstration]:
+    """Yield the demonstrations of records, in their order.
+
+    Args:
+        records: pairs of place and record.
+        config: layout, names of fields, which turns are trained, whether texts are final.
+        vocabulary: of the model.
+
+    Raises:
+        ValueError: naming the place: a record is no table or of an unknown layout, lacks a field, has an
+            empty response or an unknown role, the chat template fails on it, a text is not in the
+            tokenizer's alphabet, a step map has another length than its response, or a response holds a
+            token that the model may not write.
+    """
+    layout = config.layout
+    for place, record in records:
+        if not isinstance(record, Mapping):
+            raise ValueError(f"{place}: a record must be an object, found {type(record).__name__}")
+        try:
+            values = mapped(record, {**config.fields})
+            layout = layout or layout_of(values)
+            if config.layout is None and not has_layout(values, layout):
+                _refuse_mixture(values, layout)
+            example = example_of(values, layout)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        yield from _demonstrations(example, place, config, vocabulary)
+
+
+def _refuse_mixture(record: Mapping[str, Any], layout: str) -> None:
+    """Raise if a record that is not of a layout is of another one."""
     try:
-        return tuple(encode(text, tokenizer))
+        other = layout_of(record)
+    except ValueError:
+        return  # `example_of` names the missing field
+    raise ValueError(
+        f"the record has the layout {other}, the first one has {layout}: give each layout a file of "
+        "its own ([[data.sources]])"
+    )
+
+
+def _demonstrations(
+    example: Example, place: str, config: RecordsConfig, vocabulary: Vocabulary
+) -> list[Demonstration]:
+    try:
+        found = list(_of_example(example, config, vocabulary))
+        for demonstration in found:
+            _check(demonstration, vocabulary)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
+    return [replace(demonstration, place=place) for demonstration in found]
+
+
+def _of_example(
+    example: Example, config: RecordsConfig, vocabulary: Vocabulary
+) -> Iterator[Demonstration]:
+    """Yield a demonstration for each trained turn of an example."""
+    if example.kind == "ids":
+        yield Demonstration(*example.ids, example.step_map)
+        return
+    messages = example.messages
+    turns = [n for n, m in enumerate(messages) if m.role == "assistant" and n >= example.first]
+    if not turns:
+        raise ValueError("there is no turn of the assistant to train")
+    for number in turns[-1:] if config.turns == "last" else turns:
+        prompt, response = _token_ids(example, messages[: number + 1], config, vocabulary)
+        yield Demonstration(tuple(prompt), tuple(response), example.step_map)
+
+
+def _token_ids(
+    example: Example,
+    messages: Sequence[Message],
+    config: RecordsConfig,
+    vocabulary: Vocabulary,
+) -> tuple[list[int], list[int]]:
+    """Return prompt and response of a conversation that ends with the assistant's turn."""
+    tokenizer = vocabulary.tokenizer
+    before = "".join(message.content for message in messages[:-1])
+    if config.rendered:
+        if example.kind == "chat":
+            raise ValueError("turns with roles are not rendered texts: leave out data.rendered")
+        return encode(before, tokenizer), encode(messages[-1].content, tokenizer)
+    if example.kind == "text":
+        return [], _ended(messages[-1].content, "", vocabulary)
+    if len(messages) == 1:
+        raise ValueError("the conversation begins with the assistant: nothing is asked")
+    prompt, response, rest = render_turn(messages, tokenizer)
+    return encode(prompt, tokenizer), _ended(response, rest, vocabulary)
+
+
+def _ended(response: str, rest: str, vocabulary: Vocabulary) -> list[int]:
+    """Return the ids of a response up to the token that ends it, which is appended if there is none.
+
+    Args:
+        response: the text; a template may write a line break after its end of turn, which the sampler
+            never does, because it stops there.
+        rest: the text after it in the rendering.
+        vocabulary: of the model.
+    """
+    tokenizer, ends = vocabulary.tokenizer, vocabulary.end_ids
+    ids = encode(response, tokenizer)
+    num_until_end = next((n for n in range(len(ids), 0, -1) if ids[n - 1] in ends), 0)
+    if num_until_end and not "".join(token_pieces(ids[num_until_end:], tokenizer)).strip():
+        return ids[:num_until_end]
+    after = encode(rest, tokenizer)[:1] if rest else []
+    return ids + (after if after and after[0] in ends else list(ends[:1]))
+
+
+def _check(demonstration: Demonstration, vocabulary: Vocabulary) -> None:
+    response, steps = demonstration.response_ids, demonstration.step_map
+    if steps is not None and len(steps) != len(response):
+        raise ValueError(
+            f"'step_map' has {len(steps)} steps and the response {len(response)} tokens, end-of-text "
+            "included: give one step per token (data.rendered = true if the texts are final)"
+        )
+    drawable = vocabulary.drawable
+    if drawable is None:
+        return
+    for token_id in response:
+        if token_id >= len(drawable) or not drawable[token_id]:
+            (piece,) = token_pieces([token_id], vocabulary.tokenizer)
+            raise ValueError(
+                f"the response holds {piece!r} (token id {token_id}), which the model may not write: "
+                "remove it, or set model.mask_id if that is not the mask token"
+            )

@@ -72,17 +72,14 @@ class Pack:
 
     def to(self, device: torch.device) -> "Pack":
         """Return the pack on another device; on a GPU it is filled."""
-        pack = self.filled() if device.type == "cuda" else self
+        whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY  # tiles of attention
+        pack = self.filled(whole) if device.type == "cuda" else self
         names = [name for name in self.__slots__ if name != "capacity"]
         return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
 
-    def filled(self) -> "Pack":
-        """Return the pack, filled with one document that is not scored and that no other document sees.
-
-        It then has `capacity` tokens, rounded up to whole tiles of attention.
-        """
-        whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY
-        fill = torch.arange(whole - self.tokens.shape[0])
+    def filled(self, num_tokens: int) -> "Pack":
+        """Return the pack, filled to `num_tokens` with one document that is not scored and that no other sees."""
+        fill = torch.arange(num_tokens - self.tokens.shape[0], device=self.tokens.device)
         document = torch.full_like(fill, int(self.structure[0, -1]) + 1)
         # Each tile is a copy that sees only itself, so that the filler costs little attention.
         dead = torch.stack(
@@ -91,7 +88,7 @@ class Pack:
         return replace(
             self,
             tokens=torch.cat((self.tokens, torch.zeros_like(fill))),
-            positions=torch.cat((self.positions, torch.zeros_like(fill))),
+            positions=torch.cat((self.positions, fill % DEAD_COPY)),
             structure=torch.cat((self.structure, dead), 1),
         )
 

@@ -6,7 +6,7 @@ strategies that none of its requests uses.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,20 @@ from unmask.types import EntropySum, SamplingParams, Schedule, Strategy
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 ENTROPY_SUMS: tuple[EntropySum, ...] = get_args(EntropySum)
+
+
+def on_device(
+    numbers: Sequence[Any], device: torch.device, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Return numbers of the host as a tensor on a device, without waiting for its earlier work.
+
+    On CUDA a copy from pageable memory first waits for everything that is queued; one from pinned memory is
+    queued behind it.
+    """
+    tensor = torch.tensor(numbers, dtype=dtype)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +102,7 @@ class SamplingTensors:
         """Return the parameters of several requests; their `block_size` must be filled in."""
 
         def column(values: Sequence[float | None], dtype: torch.dtype = torch.float64) -> Tensor:
-            return torch.tensor(values, dtype=dtype, device=device)
+            return on_device(values, device, dtype)
 
         def integers(values: Sequence[int]) -> Tensor:
             return column(values, torch.int64)

@@ -2,248 +2,94 @@
 
 A tick writes the keys and values of all its rows before it attends, so a block's rows see the block before
 them even when both are fed at once, and sequences that share a page may read it in the pass that fills it.
-Two backends compute the same: plain PyTorch, which runs anywhere and gives the reference sampler's bits on
-CPU, and the Triton kernel (`kernels/paged_attention.py`) on CUDA.
+
+A backend is a file in `attention_backends/` that defines `BACKEND`: where it can run, the layout of pages
+that it needs, and its planner, from a tick's rows to the attention of all layers. All compute the same
+within rounding: `plain` runs anywhere and gives the reference sampler's bits on CPU.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from unmask.configs.engine import AttentionKind
 from unmask.engine.batch_plan import Rows
-from unmask.engine.kernels.paged_attention import (
-    Tiles,
-    attend_tiles,
-    choose_rows_per_tile,
-    has_kernel,
-    most_tiles,
-    plan_tiles,
-    write_rows,
-)
-from unmask.engine.options import AttentionKind
 from unmask.engine.pages import SCRAP, flat_place
-from unmask.models.attention import (
-    KEY_CHUNK,
-    QUERY_TILE,
-    Attend,
-    attend_chunks,
-    gather_rows,
-    round_up,
-)
+from unmask.models.attention import KEY_CHUNK, Attend
 from unmask.models.spec import ModelSpec
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """Sequences that feed about as many rows and read about as many pages.
-
-    Attributes:
-        queries: `(B * Hk, r * Lq)` indices of their heads into `q` viewed as `(T * H, E)`, the `r = H / Hk`
-            heads that share keys together; short sequences repeat their last row.
-        pages: `(B * Hk, pages)` indices of the pages they read, in order, into the layer's keys viewed as
-            `(M * Hk, W, E)`.
-        hidden: `(B, 1, Lq, n)` bool, which of the last `n` keys are at or past each row's limit.
-    """
-
-    queries: Tensor
-    pages: Tensor
-    hidden: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class PlainAttend:
-    """Attention of one tick over the pages, in groups of similar sequences.
-
-    Attributes:
-        keys: `(layers, M, Hk, W, E)`, written in place.
-        values: the same.
-        written: `(T * Hk,)` indices that each row's heads write to, into the layer's keys viewed as
-            `(M * Hk * W, E)`.
-        groups: the sequences.
-        place: `(T * H,)` index of each row's heads in the concatenated outputs of the groups; 0 for
-            padding.
-    """
-
-    keys: Tensor
-    values: Tensor
-    written: Tensor
-    groups: tuple[RowGroup, ...]
-    place: Tensor
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write `k, v (T, Hk, E)` to the pages of `layer`, then let `q (T, H, E)` attend."""
-        keys, values = self.keys[layer], self.values[layer]
-        width = k.shape[-1]
-        keys.view(-1, width).index_copy_(0, self.written, k.reshape(-1, width))
-        values.view(-1, width).index_copy_(0, self.written, v.reshape(-1, width))
-        heads = q.reshape(-1, width)
-        outputs = [
-            attend_chunks(
-                gather_rows(heads, group.queries),
-                _read(keys, group.pages),
-                _read(values, group.pages),
-                group.hidden,
-            ).flatten(0, 1)
-            for group in self.groups
-        ]
-        # Padding rows read index 0, which no real row uses.
-        return torch.cat((heads[:1], *outputs)).index_select(0, self.place).view(q.shape)
-
-
-def _read(cache: Tensor, pages: Tensor) -> Tensor:
-    """Return `(B * Hk, pages * W, E)` of one layer's pages `(M, Hk, W, E)`, in one gather."""
-    return gather_rows(cache.flatten(0, 1), pages).flatten(1, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class KernelAttend:
-    """Attention of one tick by the Triton kernel.
-
-    Attributes:
-        keys: `(layers, M, Hk, W, E)`, written in place.
-        values: the same.
-        written: `(T,)` index each row writes to, into the pages flattened to `(M * W,)`.
-        table: `(n, pages)` page table.
-        limit: `(T,)` each row sees the positions below it.
-        tiles: groups of rows that are computed together.
-    """
-
-    keys: Tensor
-    values: Tensor
-    written: Tensor
-    table: Tensor
-    limit: Tensor
-    tiles: Tiles
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Write `k, v (T, Hk, E)` to the pages of `layer`, then let `q (T, H, E)` attend."""
-        keys, values = self.keys[layer], self.values[layer]
-        write_rows(keys, values, k, v, self.written)
-        return attend_tiles(q, keys, values, self.table, self.limit, self.tiles)
-
+from unmask.models.transformer import Model
 
 # From a tick's rows, the page table, and the stacked keys and values to the tick's attention.
 Planner = Callable[[Rows, Tensor, Tensor, Tensor], Attend]
+BACKENDS: tuple[AttentionKind, ...] = get_args(AttentionKind)[1:]  # the first is "auto"
 
 
-def uses_kernel(kind: AttentionKind, device: torch.device) -> bool:
-    """Return whether the kernel runs: `auto` is the kernel where there is one.
+class Shapes(NamedTuple):
+    """What decides where a backend runs, and how fast: the model's shapes, number format and device."""
+
+    spec: ModelSpec
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: Model) -> "Shapes":
+        """Return the shapes of a model."""
+        return cls(model.spec, model.dtype, model.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One implementation of paged attention.
+
+    Attributes:
+        obstacle: returns what it needs and does not have; empty where it can run.
+        build: returns its planner for a model.
+        version: raised when its bits or its speed change, so that measurements are taken again.
+        page_size: tokens per page.
+        heads_first: whether the pages of a head lie in one piece (`PagePool`).
+        is_static: whether shapes and plan follow from bounds that the host has, so that nothing waits for
+            the device and a CUDA graph holds.
+    """
+
+    obstacle: Callable[[Shapes], str]
+    build: Callable[[ModelSpec], Planner]
+    version: int = 1
+    page_size: int = KEY_CHUNK
+    heads_first: bool = False
+    is_static: bool = True
+
+
+def backend_of(name: AttentionKind) -> Backend:
+    """Return the backend of a name other than `auto`."""
+    found: Backend = import_module(f"unmask.engine.attention_backends.{name}").BACKEND
+    return found
+
+
+def row_attention(kind: AttentionKind, shapes: Shapes) -> AttentionKind:
+    """Return the backend of a batch-invariant model: one whose bits depend on the row, in engine and learner.
 
     Raises:
-        ValueError: if the kernel is asked for where it cannot run.
+        ValueError: if another one is asked for.
     """
-    can = has_kernel(device)
-    if kind == "kernel" and not can:
+    own: AttentionKind = "plain" if backend_of("kernel").obstacle(shapes) else "kernel"
+    if kind not in ("auto", own):
         raise ValueError(
-            f"attention = 'kernel': needs a CUDA device and triton, not {device}; use 'plain'"
+            f"attention = {kind!r}: model.batch_invariant = true takes {own!r} on {shapes.device}"
         )
-    return can and kind != "plain"
+    return own
 
 
-def build_planner(kind: AttentionKind, spec: ModelSpec, device: torch.device) -> Planner:
-    """Return the planner of a backend.
-
-    Args:
-        kind: as `uses_kernel`.
-        spec: of the model.
-        device: of the model.
-
-    Raises:
-        ValueError: as `uses_kernel`.
-    """
-    if not uses_kernel(kind, device):
-        return partial(plan_plain, num_heads=spec.num_heads)
-    # Bits depend on the tile size, so it is fixed for the engine's life, whatever a tick feeds.
-    rows = choose_rows_per_tile(
-        2 * (spec.block_size or KEY_CHUNK), spec.num_heads // spec.num_kv_heads
-    )
-    return partial(plan_kernel, rows_per_tile=rows)
-
-
-def plan_kernel(
-    rows: Rows, table: Tensor, keys: Tensor, values: Tensor, rows_per_tile: int
-) -> KernelAttend:
-    """Return a tick's attention by the kernel; nothing waits for the device."""
-    num_tiles = most_tiles(len(rows.position), len(rows.counts), rows_per_tile)
-    tiles = plan_tiles(rows.starts, rows.counts, rows_per_tile, num_tiles)
-    return KernelAttend(keys, values, _written(rows, table), table, rows.limit, tiles)
-
-
-def _written(rows: Rows, table: Tensor) -> Tensor:
+def written_places(rows: Rows, table: Tensor, page_size: int) -> Tensor:
     """Return the index `(T,)` each row writes to, into the flat pages; padding writes to the scrap page."""
-    written = flat_place(table[rows.sequence], rows.position)
-    return written.where(rows.limit > 0, SCRAP * KEY_CHUNK)
+    written = flat_place(table[rows.sequence], rows.position, page_size)
+    return written.where(rows.limit > 0, SCRAP * page_size)
 
 
-def plan_plain(
-    rows: Rows, table: Tensor, keys: Tensor, values: Tensor, num_heads: int
-) -> PlainAttend:
-    """Return a tick's attention in plain PyTorch.
-
-    Args:
-        rows: the rows that are fed.
-        table: `(n, pages)` page table.
-        keys: `(layers, M, Hk, W, E)`.
-        values: the same.
-        num_heads: `H`, of the queries.
-    """
-    num_kv_heads = keys.shape[2]
-    groups, place = plan_groups(rows, table, num_heads, num_kv_heads)
-    written = _written(rows, table)[:, None]
-    head = torch.arange(num_kv_heads, device=table.device)
-    page, offset = written // KEY_CHUNK, written % KEY_CHUNK
-    written = (page * num_kv_heads + head) * KEY_CHUNK + offset  # (T, Hk)
-    return PlainAttend(keys, values, written.flatten(), groups, place)
-
-
-def plan_groups(
-    rows: Rows, table: Tensor, num_heads: int, num_kv_heads: int
-) -> tuple[tuple[RowGroup, ...], Tensor]:
-    """Return groups of sequences of similar size, and `(T * H,)` the place of each row's heads in their outputs.
-
-    Without groups, one sequence's long prompt would pad the few rows of all others to its length.
-    """
-    device = table.device
-    head, kv_head = (torch.arange(n, device=device)[:, None] for n in (num_heads, num_kv_heads))
-    place = torch.zeros(len(rows.sequence), num_heads, dtype=torch.int64, device=device)
-    fed = (rows.counts > 0).nonzero()[:, 0]
-    counts = rows.counts[fed]
-    last = rows.starts[fed] + counts - 1
-    # Limits are non-decreasing within a sequence, so its last row sees the most.
-    pages = _coarse((rows.limit[last] + KEY_CHUNK - 1) // KEY_CHUNK, table.shape[1])
-    size = torch.exp2(counts.double().log2().ceil()).long().clamp(min=QUERY_TILE)
-    # One integer for (rows, pages): a sequence has at most `table.shape[1]` pages.
-    kind = size * (table.shape[1] + 1) + pages
-    groups: list[RowGroup] = []
-    offset = 1  # index 0 of the outputs is for padding
-    for value in kind.unique().tolist():
-        members = fed[kind == value]
-        width, length = value // (table.shape[1] + 1), value % (table.shape[1] + 1)
-        width = min(width, round_up(int(rows.counts[members].max()), QUERY_TILE))
-        column = torch.arange(width, device=device)
-        own = rows.counts[members]
-        queries = rows.starts[members, None] + torch.minimum(column, own[:, None] - 1)
-        limit = rows.limit[queries]
-        all_see = int(limit.min()) // KEY_CHUNK * KEY_CHUNK
-        hidden = torch.arange(all_see, length * KEY_CHUNK, device=device) >= limit[..., None]
-        pages_of = table[members, :length]
-        # Past its last page a sequence reads its first page, masked: the scrap page may hold NaN.
-        pages_of = torch.where(pages_of == SCRAP, pages_of[:, :1], pages_of)
-        heads = queries[:, None] * num_heads + head  # (B, H, Lq)
-        kv_heads = pages_of[:, None] * num_kv_heads + kv_head  # (B, Hk, pages)
-        folded = heads.view(len(members) * num_kv_heads, -1)  # (B * Hk, r * Lq)
-        groups.append(RowGroup(folded, kv_heads.flatten(0, 1), hidden[:, None]))
-        is_own = column < own[:, None]
-        flat = offset + torch.arange(heads.numel(), device=device).view(heads.shape)
-        place[queries[is_own]] = flat.transpose(1, 2)[is_own]
-        offset += heads.numel()
-    return tuple(groups), place.flatten()
-
-
-def _coarse(pages: Tensor, most: int) -> Tensor:
-    """Round page counts up by at most about a quarter, so that there are few groups."""
-    octave = torch.exp2((pages.double().log2().floor() - 2).clamp(min=0)).long()
-    return (torch.div(pages + octave - 1, octave, rounding_mode="floor") * octave).clamp(max=most)
+def write_pages(cache: Tensor, fed: Tensor, written: Tensor) -> None:
+    """Write `fed (T, Hk, E)` to one layer's pages `cache (M, Hk, W, E)`, at `written (T,)`, in place."""
+    page_size = cache.shape[2]
+    cache.transpose(1, 2)[written // page_size, written % page_size] = fed  # (M, W, Hk, E)

@@ -51,6 +51,8 @@ class Rows(NamedTuple):
         limit: `(T,)` each row sees the positions below this; 0 for padding.
         starts: `(n,)` first row of each sequence.
         counts: `(n,)` number of rows of each sequence.
+        longest_run: bound on the rows of a sequence that have the same limit, which follow each other.
+        most_runs: bound on the number of such runs in the pass.
     """
 
     sequence: Tensor
@@ -58,6 +60,8 @@ class Rows(NamedTuple):
     limit: Tensor
     starts: Tensor
     counts: Tensor
+    longest_run: int
+    most_runs: int
 
 
 def plan_feed(
@@ -185,7 +189,13 @@ def plan_block(
     return block, torch.where(hidden.any(-1), next_step, state.step_in_block)
 
 
-def lay_rows(state: SequenceState, feed: Feed, num_rows: int, is_full: bool) -> Rows:
+def lay_rows(
+    state: SequenceState,
+    feed: Feed,
+    num_rows: int,
+    is_full: bool,
+    blocks: tuple[int, int] | None = None,
+) -> Rows:
     """Lay the fed positions of all sequences one after the other; rows past them are padding.
 
     Args:
@@ -193,6 +203,7 @@ def lay_rows(state: SequenceState, feed: Feed, num_rows: int, is_full: bool) -> 
         feed: the positions they feed.
         num_rows: rows of the pass, at least as many as are fed.
         is_full: whether attention is.
+        blocks: positions of the narrowest and of the widest block; without them the bounds hold for any.
     """
     ends = feed.counts.cumsum(0)
     starts = ends - feed.counts
@@ -203,7 +214,12 @@ def lay_rows(state: SequenceState, feed: Feed, num_rows: int, is_full: bool) -> 
     position = (feed.first[sequence] + row - starts[sequence]).where(is_real, 0)
     block = state.block[sequence]
     limit = feed.limit[sequence] if is_full else (position // block + 1) * block
-    return Rows(sequence, position, limit.where(is_real, 0), starts, feed.counts)
+    # Under block-causal attention a run is a block: sequences feed whole blocks from the grid on, or a
+    # part of one. Under full attention it is a sequence.
+    narrowest, widest = (num_rows, num_rows) if is_full else blocks or (1, num_rows)
+    most_runs = min(num_rows, num_rows // narrowest + len(ends))
+    limit = limit.where(is_real, 0)
+    return Rows(sequence, position, limit, starts, feed.counts, min(widest, num_rows), most_runs)
 
 
 class Scored(NamedTuple):

@@ -11,6 +11,7 @@ from unmask.configs.model import ModelConfig
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
 from unmask.models.attention import KEY_CHUNK
+from unmask.models.batch_invariant import make_batch_invariant
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 
@@ -19,12 +20,15 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
     """Return an `LLM` with the checkpoint and adapters that a config names.
 
     Raises:
-        ValueError: as `load_model` and `load_adapter`, or for a device that this machine does not have.
+        ValueError: as `load_model`, `make_batch_invariant` and `load_adapter`, or for a device that this
+            machine does not have.
     """
     device = device_of(model.device, "model.device")
     dtype = dtype_of(model.dtype, device, "model.dtype")
     loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size, model.family)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
+    if model.batch_invariant:
+        make_batch_invariant(loaded)
     if model.adapter is not None:
         load_adapter(loaded, model.adapter)
     return LLM(loaded, params=engine_params(engine, loaded))

@@ -18,6 +18,7 @@ class Graphs:
         """Start without graphs."""
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._memory: Any = None  # the pool that all graphs share
+        self._stream: torch.cuda.Stream | None = None  # captures run on it
         self._home: tuple[object, ...] = ()
 
     def clear(self) -> None:
@@ -49,8 +50,13 @@ class Graphs:
         # The first run is eager: libraries choose their kernels, which is not allowed during capture.
         step()
         graph = torch.cuda.CUDAGraph()
-        # A capture records without running, so the state does not advance a second time.
-        with torch.cuda.graph(graph, pool=self._memory):
+        # Graphs that share memory share a stream. Torch's own one belongs to the device of the first capture.
+        self._stream = self._stream or torch.cuda.Stream()
+        # A capture records without running, so the state does not advance a second time. Other threads may
+        # use the device meanwhile, for a reward model for example.
+        with torch.cuda.graph(
+            graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"
+        ):
             step()
         self._memory = self._memory or graph.pool()
         self._graphs[key] = graph

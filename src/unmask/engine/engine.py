@@ -11,12 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unmask.diffusion.sampling_tensors import Needs
-from unmask.engine.attention import build_planner, uses_kernel
+from unmask.diffusion.sampling_tensors import Needs, on_device
+from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
+from unmask.engine.attention_choice import choose_attention
 from unmask.engine.cuda_graphs import Graphs
 from unmask.engine.events import Committed, Event, Finished
 from unmask.engine.host_state import HostState, Report, read_committed
@@ -28,8 +30,8 @@ from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
-from unmask.models.attention import KEY_CHUNK
 from unmask.models.conventions import conventions_of
+from unmask.models.placement import as_current
 from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
@@ -42,6 +44,7 @@ class Engine:
     Attributes:
         model: the module it samples from; the learner may share it.
         params: its size and mode.
+        attention: name of the attention backend.
         policy_version: number of weight updates so far.
     """
 
@@ -60,15 +63,23 @@ class Engine:
                 are refused.
 
         Raises:
-            ValueError: if the model's mask id is unknown.
+            ValueError: if the model's mask id is unknown, or `params.attention` cannot run, or does not
+                keep the law of a batch-invariant model.
         """
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
         self._stop_texts = stop_texts
         self._conventions = conventions_of(model)
-        self._pages = PagePool(model, self.params.cache_tokens)
-        planner = build_planner(self.params.attention, model.spec, model.device)
+        kind, shapes = self.params.attention, Shapes.of(model)
+        if model.is_batch_invariant:
+            kind = row_attention(kind, shapes)
+        self.attention = choose_attention(kind, shapes, self.params.max_sequences)
+        backend = backend_of(self.attention)
+        self._pages = PagePool(
+            model, self.params.cache_tokens, backend.page_size, backend.heads_first
+        )
+        planner = backend.build(model.spec)
         if parts := inexact(model):
             warnings.warn(
                 "law 1 does not hold on this processor: the last bits of a response's log-probabilities "
@@ -76,13 +87,7 @@ class Engine:
                 stacklevel=2,
             )
         self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
-        # Plain attention, and experts without a grouped kernel, wait for sizes from the device.
-        self._uses_graphs = (
-            uses_kernel(self.params.attention, model.device)
-            and self.params.uses_graphs
-            and self.params.reads_late
-            and not waits_for_router(model)
-        )
+        self._uses_graphs = captures(self.params, backend, model, model.device)
         self._num_requests = 0
         self._reset()
 
@@ -108,10 +113,11 @@ class Engine:
         resolved = resolve(prompt, sampling, self.model.spec)
         length = Request(0, prompt, resolved, self._conventions.is_full).max_length
         most = self._pages.max_pages
-        if most is not None and num_pages(length) > most:
+        pages = num_pages(length, self._pages.page_size)
+        if most is not None and pages > most:
             raise ValueError(
                 f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = "
-                f"{sampling.max_tokens} take {num_pages(length)} pages of the cache, which has "
+                f"{sampling.max_tokens} take {pages} pages of the cache, which has "
                 f"{most}; lower max_tokens or raise engine.cache_tokens"
             )
         return resolved
@@ -135,7 +141,9 @@ class Engine:
         resolved, prefix = self.resolve(prompt, sampling), NO_PREFIX
         assert resolved.block_size is not None
         if self.params.shares_prefixes:
-            prefix = prefix_key_of(prompt, resolved.block_size, self.model.spec)
+            prefix = prefix_key_of(
+                prompt, resolved.block_size, self.model.spec, self._pages.page_size
+            )
         request_id = self._num_requests
         is_full = self._conventions.is_full
         self._scheduler.add(Request(request_id, prompt, resolved, is_full, prefix, streams))
@@ -153,24 +161,26 @@ class Engine:
 
         A request whose logits are not finite finishes with an error; the others are not affected.
         """
-        self._admit()
-        if self._state is None or not self._scheduler.running:
-            return []
-        self._run(self._state)
-        report = self._host.send(self._state)
-        if self.params.reads_late:
-            report, self._report = self._report, report
-        return self._settle(self._state, report) if report else []
+        with as_current(self.model.device):
+            self._admit()
+            if self._state is None or not self._scheduler.running:
+                return []
+            self._run(self._state)
+            report = self._host.send(self._state)
+            if self.params.reads_late:
+                report, self._report = self._report, report
+            return self._settle(self._state, report) if report else []
 
     def _run(self, state: SequenceState) -> None:
         """Take one step on the device: in exact sizes, or in sizes chosen before it has reported."""
         params, runs = self.params, self._scheduler.running.values()
-        sizes = Sizes(max(run.request.block for run in runs))
+        blocks = [run.request.block for run in runs]
+        sizes = Sizes(max(blocks), narrowest=min(blocks))
         if params.reads_late:
             assert params.row_budget is not None
             is_full = self._conventions.is_full
             bound = self._host.bound(params.row_budget, is_full, self._runner.row_tile)
-            sizes = Sizes(sizes.width, *bound)
+            sizes = Sizes(sizes.width, *bound, sizes.narrowest)
         if not self._uses_graphs:
             self._runner.step(state, sizes)
             return
@@ -200,7 +210,7 @@ class Engine:
         params = self.params
         self._scheduler = Scheduler(self._pages, params.max_sequences)
         self._state: SequenceState | None = None
-        self._host, self._graphs = HostState(), Graphs()
+        self._host, self._graphs = HostState(self._pages.page_size), Graphs()
         self._report: Report | None = None
 
     def update_weights(
@@ -268,7 +278,7 @@ class Engine:
         """Write the pages of sequences to the page table and activate them."""
         for start in starts:
             if start.copied is not None:
-                self._pages.copy_page(*start.copied, start.cached % KEY_CHUNK)
+                self._pages.copy_page(*start.copied, start.cached % self._pages.page_size)
         self._place(state, {start.index: start.pages for start in starts})
         index = _index([start.index for start in starts], state)
         state.cached[index] = _index([start.cached for start in starts], state)
@@ -279,7 +289,11 @@ class Engine:
         """Return the state, grown to hold more requests where it has to be."""
         longest = max(request.max_length for request in requests)
         stops = max(len(request.sampling.stop_token_ids or ()) for request in requests)
-        wanted = {"tokens": longest + 1, "stop_ids": stops, "table": num_pages(longest)}
+        wanted = {
+            "tokens": longest + 1,
+            "stop_ids": stops,
+            "table": num_pages(longest, self._pages.page_size),
+        }
         state = self._state
         if state is None:
             state = open_sequences(requests[:1], wanted, self._conventions).grown(1, {})
@@ -296,8 +310,12 @@ class Engine:
 
     def _place(self, state: SequenceState, pages: dict[int, list[int]]) -> None:
         """Write the pages of sequences, by sequence index, to the page table."""
-        for index, own in pages.items():
-            state.table[index, : len(own)] = _index(own, state)
+        written = [
+            (index, column, page) for index in pages for column, page in enumerate(pages[index])
+        ]
+        if written:
+            row, column, page = _index(written, state).T
+            state.table[row, column] = page
 
     def _settle(self, state: SequenceState, report: Report) -> list[Event]:
         """Update the scheduler from a report: finished sequences, shared prompts, pages to grow."""
@@ -329,6 +347,15 @@ class Engine:
         return [*committed, *(Finished(request.id, result) for request, result in ended)]
 
 
+def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:
+    """Return whether steps on `device` are captured as CUDA graphs: nothing in them may wait for it.
+
+    Plain attention waits for sizes from the device, as do experts without a grouped kernel.
+    """
+    may_capture = params.uses_graphs and bool(params.reads_late) and device.type == "cuda"
+    return may_capture and backend.is_static and not waits_for_router(model)
+
+
 def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Tensor:
     if name not in parameters:
         near = ", ".join(get_close_matches(name, parameters)) or "nothing"
@@ -346,5 +373,5 @@ def _widths(state: SequenceState) -> dict[str, int]:
     return {name: getattr(state, name).shape[1] for name in ("tokens", "stop_ids", "table")}
 
 
-def _index(indices: Sequence[int], state: SequenceState) -> Tensor:
-    return torch.tensor(indices, dtype=torch.int64, device=state.start.device)
+def _index(indices: Sequence[Any], state: SequenceState) -> Tensor:
+    return on_device(indices, state.start.device)

@@ -38,8 +38,9 @@ class Begun(NamedTuple):
 class HostState:
     """The last report, and the sequences that started since."""
 
-    def __init__(self) -> None:
-        """Start without a report."""
+    def __init__(self, page_size: int = KEY_CHUNK) -> None:
+        """Start without a report; `page_size` is that of the cache."""
+        self._page_size = page_size
         self._counters = torch.zeros(len(FIELDS), 0, dtype=torch.int64)
         self._begun: list[Begun] = []  # not in the last report yet
         self._sent = 0
@@ -69,7 +70,7 @@ class HostState:
     def begin(self, starts: Sequence[Start]) -> None:
         """Record sequences that start, or resume after preemption."""
         rooms = (
-            min(start.request.max_length, len(start.pages) * KEY_CHUNK) - start.cached
+            min(start.request.max_length, len(start.pages) * self._page_size) - start.cached
             for start in starts
         )
         scored = sum(start.request.block for start in starts)
@@ -108,10 +109,11 @@ class HostState:
         """
         wanted = _next_block_end(*map(self._column, ("start", "block", "canvas_end")))
         # A page boundary lies between the current block and that end.
-        crosses = (wanted - 1) // KEY_CHUNK != (self._column("start") - 1) // KEY_CHUNK
+        size = self._page_size
+        crosses = (wanted - 1) // size != (self._column("start") - 1) // size
         near = (crosses & (self._column("active") > 0)).nonzero()[:, 0].tolist()
         lengths = {index: int(wanted[index]) for index in near if self.is_current(index, running)}
-        return {i: n for i, n in lengths.items() if num_pages(n) > len(running[i].pages)}
+        return {i: n for i, n in lengths.items() if num_pages(n, size) > len(running[i].pages)}
 
     def is_current(self, index: int, running: Mapping[int, Running]) -> bool:
         """Return whether the report is of the request that runs at an index now, not of an earlier one."""

@@ -1,14 +1,11 @@
 """Engine options: everything that does not depend on a request."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
 from unmask.bounds import check_fields
 from unmask.configs.engine import EngineFields
-
-AttentionKind = Literal["auto", "plain", "kernel"]
 
 # On CPU, more rows in a pass only overflow the processor's caches.
 ROW_BUDGETS = {"cpu": 2048, "cuda": 16384}
@@ -25,8 +22,6 @@ class EngineParams(EngineFields):
     fuses_commit: bool = True
     """Write the keys and values of a finished block in the first pass of the next block. Exact in both
     cases; without it, every block takes an additional forward pass."""
-    attention: AttentionKind = "auto"
-    """`kernel` is the Triton kernel, on CUDA; `plain` runs anywhere; `auto` is the kernel if available."""
     reads_late: bool | None = None
     """Read the results of a tick on the host while the next one runs, and choose the size of a pass before
     they are known; `None` does so on CUDA only. Results do not depend on it."""

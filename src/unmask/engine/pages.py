@@ -1,6 +1,7 @@
-"""The cache of keys and values: pages of `KEY_CHUNK` tokens, one stacked tensor for all layers.
+"""The cache of keys and values: pages of `W` tokens, one stacked tensor for all layers.
 
-`(layers, M, Hk, W, E)`. A sequence owns a list of pages; a page of a shared prefix has several owners.
+`(layers, M, Hk, W, E)`; `W` is `KEY_CHUNK` unless the attention backend needs larger pages. A sequence
+owns a list of pages; a page of a shared prefix has several owners.
 Page `SCRAP` belongs to no sequence: padding rows write there. The pool hands pages out and takes them back;
 the scheduler decides which sequence gets them.
 """
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.sampling_tensors import on_device
 from unmask.models.attention import KEY_CHUNK, round_up
 from unmask.models.transformer import Model
 
@@ -18,17 +20,28 @@ SCRAP = 0
 class PagePool:
     """The stacked cache tensors, their free pages, and how many owners each page has."""
 
-    def __init__(self, model: Model, max_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        max_tokens: int | None = None,
+        page_size: int = KEY_CHUNK,
+        heads_first: bool = False,
+    ) -> None:
         """Start with the scrap page only.
 
         Args:
             model: the module whose keys and values are cached.
             max_tokens: most cached tokens; `None` for no bound.
+            page_size: tokens per page, `W`.
+            heads_first: lay all pages of one head out in one piece, in memory `(layers, Hk, M, W, E)`, and
+                take all the memory of a bounded cache at once: its size is then one shape.
         """
+        self.page_size = page_size
+        self._heads_first = heads_first
         spec = model.spec
-        shape = (spec.num_layers, 1, spec.num_kv_heads, KEY_CHUNK, spec.head_width)
+        shape = (spec.num_layers, 1, spec.num_kv_heads, page_size, spec.head_width)
         self._empty = torch.zeros(shape, dtype=model.dtype, device=model.device)
-        self.max_pages = None if max_tokens is None else max(1, max_tokens // KEY_CHUNK)
+        self.max_pages = None if max_tokens is None else max(1, max_tokens // page_size)
         self.release_memory()
 
     def release_memory(self) -> None:
@@ -62,9 +75,11 @@ class PagePool:
         for page in pages:
             self._owners[page] = 1
         # Old values may be NaN, and a masked NaN still spoils the weighted sum of values: 0 * NaN.
-        # `pages` indexes dimension M of (layers, M, Hk, W, E).
-        self.keys[:, pages] = 0
-        self.values[:, pages] = 0
+        if pages:
+            # Dimension M of (layers, M, Hk, W, E).
+            index = on_device(pages, self.keys.device)
+            self.keys.index_fill_(1, index, 0)
+            self.values.index_fill_(1, index, 0)
         return pages
 
     def num_owners(self, page: int) -> int:
@@ -92,28 +107,35 @@ class PagePool:
         # Doubling keeps the total cost of copies linear in the number of pages.
         more = max(missing, self.num_pages)
         if self.max_pages is not None:
-            more = min(more, self.max_pages - self.num_pages)
-        # Zeros, not empty memory: a masked key of NaN would still spoil the weighted sum of values.
-        padding = (0, 0, 0, 0, 0, 0, 0, more)  # pads dimension M of (layers, M, Hk, W, E)
-        keys, values = F.pad(self.keys, padding), F.pad(self.values, padding)
+            left = self.max_pages - self.num_pages
+            more = left if self._heads_first else min(more, left)
+        keys, values = self._padded(self.keys, more), self._padded(self.values, more)
         self.keys, self.values = keys, values
         first = len(self._owners)
         self._owners += [0] * more
         # Popped from the end: low page numbers first, so that a small batch touches little memory.
         self._free = [*reversed(range(first, first + more)), *self._free]
 
+    def _padded(self, cache: Tensor, more: int) -> Tensor:
+        """Return a copy of `cache (layers, M, Hk, W, E)` with `more` pages."""
+        # Zeros, not empty memory: a masked key of NaN would still spoil the weighted sum of values.
+        if self._heads_first:  # pads M of the layout in memory, (layers, Hk, M, W, E)
+            return F.pad(cache.transpose(1, 2), (0, 0, 0, 0, 0, more)).transpose(1, 2)
+        return F.pad(cache, (0, 0, 0, 0, 0, 0, 0, more))
 
-def num_pages(length: int) -> int:
+
+def num_pages(length: int, page_size: int = KEY_CHUNK) -> int:
     """Return the number of pages that hold `length` tokens."""
-    return round_up(length, KEY_CHUNK) // KEY_CHUNK
+    return round_up(length, page_size) // page_size
 
 
-def flat_place(table: Tensor, position: Tensor) -> Tensor:
+def flat_place(table: Tensor, position: Tensor, page_size: int = KEY_CHUNK) -> Tensor:
     """Return indices `(T,)` of positions `(T,)` into the pages flattened to `(M * W,)`.
 
     Args:
         table: `(T, pages)` the row of the page table of each position.
         position: `(T,)`.
+        page_size: `W`.
     """
-    page = table.gather(1, (position // KEY_CHUNK)[:, None])[:, 0]
-    return page * KEY_CHUNK + position % KEY_CHUNK
+    page = table.gather(1, (position // page_size)[:, None])[:, 0]
+    return page * page_size + position % page_size

@@ -34,9 +34,9 @@ class PrefixKey:
     pages: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, prompt: Prompt, length: int, block: int) -> "PrefixKey":
+    def of(cls, prompt: Prompt, length: int, block: int, page_size: int = KEY_CHUNK) -> "PrefixKey":
         """Return the key of the first `length` tokens of a prompt, a multiple of `block`."""
-        ends = [min(round_up(end, block), length) for end in range(KEY_CHUNK, length, KEY_CHUNK)]
+        ends = [min(round_up(end, block), length) for end in range(page_size, length, page_size)]
         digests = prompt.prefix_digests((*ends, length) if length else ())
         # Two pages may end in one block, and their digests are then equal: the key has the page's number.
         keys = (b"%d:%d:%b" % (block, number, digest) for number, digest in enumerate(digests))
@@ -76,9 +76,10 @@ class PrefixIndex:
     def find(self, prefix: PrefixKey) -> PrefixHit:
         """Return the longest cached beginning of a prefix."""
         cached = [self._pages[key] for key in takewhile(self._pages.__contains__, prefix.pages)]
-        num_whole = min(prefix.length // KEY_CHUNK, len(cached))
+        page_size = self._pool.page_size
+        num_whole = min(prefix.length // page_size, len(cached))
         tail = cached[num_whole] if len(cached) > num_whole else None
-        length = prefix.length if tail is not None else num_whole * KEY_CHUNK
+        length = prefix.length if tail is not None else num_whole * page_size
         # A page may end inside a block, which has to be fed again from its start.
         return PrefixHit(cached[:num_whole], tail, length // prefix.block * prefix.block)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
+from unmask.models.attention import KEY_CHUNK
 from unmask.models.spec import ModelSpec
 from unmask.types import Prompt, SamplingParams
 
@@ -57,7 +58,9 @@ class Request:
         return min(self.first_block + 2 * self.block, self.max_length)
 
 
-def prefix_key_of(prompt: Prompt, block: int, spec: ModelSpec) -> PrefixKey:
+def prefix_key_of(
+    prompt: Prompt, block: int, spec: ModelSpec, page_size: int = KEY_CHUNK
+) -> PrefixKey:
     """Return the key of a prompt's whole blocks; `NO_PREFIX` where there are too few to share.
 
     A shifted model reads a block's first position off the row before it, which must then be fed.
@@ -65,7 +68,7 @@ def prefix_key_of(prompt: Prompt, block: int, spec: ModelSpec) -> PrefixKey:
     length = (len(prompt.token_ids) - int(spec.is_shifted)) // block * block
     if spec.is_full or length < MIN_SHARED:
         return NO_PREFIX
-    return PrefixKey.of(prompt, length, block)
+    return PrefixKey.of(prompt, length, block, page_size)
 
 
 def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> SamplingParams:

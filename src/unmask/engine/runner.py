@@ -30,11 +30,13 @@ class Sizes(NamedTuple):
         width: positions of the widest block.
         num_rows: rows fed; `None` for as many as the plan has.
         num_scored: rows scored; `None` for as many as the plan has.
+        narrowest: positions of the narrowest block.
     """
 
     width: int
     num_rows: int | None = None
     num_scored: int | None = None
+    narrowest: int = 1
 
 
 class Runner:
@@ -66,7 +68,8 @@ class Runner:
         feed = plan_feed(state, sizes.width, self.params, conventions)
         block, next_step = plan_block(state, feed, sizes.width, conventions)
         num_rows = sizes.num_rows or round_up(int(feed.counts.sum()), self.row_tile)
-        rows = lay_rows(state, feed, num_rows, conventions.is_full)
+        blocks = sizes.narrowest, sizes.width
+        rows = lay_rows(state, feed, num_rows, conventions.is_full, blocks)
         is_scored = scored_positions(block, state.sampling)
         num_scored = int(is_scored.sum()) if sizes.num_scored is None else sizes.num_scored
         scored = lay_scored(is_scored, num_scored, state, feed, rows, conventions.is_shifted)

@@ -139,7 +139,7 @@ class Scheduler:
     def _can_take(self, request: Request, length: int) -> bool:
         num_active = sum(bool(run.pages) for run in self.running.values())
         num_cached = len(self.index.find(request.prefix).pages)
-        return self.pool.can_take(num_pages(length) - num_cached + num_active)
+        return self.pool.can_take(num_pages(length, self.pool.page_size) - num_cached + num_active)
 
     def _watch(self, run: Running) -> None:
         """Let other requests wait for the pages that a sequence is going to prefill."""
@@ -156,7 +156,7 @@ class Scheduler:
     def _start(self, index: int, request: Request, length: int, is_new: bool) -> Start:
         hit = self.index.find(request.prefix)
         self.pool.share(hit.pages)
-        fresh = self.pool.take(num_pages(length) - len(hit.pages))
+        fresh = self.pool.take(num_pages(length, self.pool.page_size) - len(hit.pages))
         copied = None if hit.tail is None else (hit.tail, fresh[0])
         return Start(index, request, hit.pages + fresh, hit.length, copied, is_new)
 
@@ -173,7 +173,7 @@ class Scheduler:
         stopped: list[int] = []
         for index in sorted(lengths, key=lambda index: self.running[index].request.id):
             run = self.running[index]
-            missing = num_pages(lengths[index]) - len(run.pages)
+            missing = num_pages(lengths[index], self.pool.page_size) - len(run.pages)
             if (
                 missing <= 0 or not run.pages
             ):  # without pages it is preempted, and grows when it resumes

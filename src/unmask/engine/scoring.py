@@ -9,7 +9,11 @@ from torch import Tensor
 from unmask.diffusion.layout import Pack
 from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
+from unmask.engine.attention import Shapes
+from unmask.engine.pack_attention import plan_pages
+from unmask.models.attention import round_up
 from unmask.models.heads import Targets
+from unmask.models.row_tile import products, row_tile
 from unmask.models.tiled_attention import plan_documents
 
 
@@ -20,10 +24,16 @@ def score_pack(model: Any, pack: Pack) -> Any:
         model: a `Model`, `ValueModel` or `ActorCritic`.
         pack: on the model's device.
     """
+    if model.is_batch_invariant:
+        # Whole tiles of rows, as in the engine: on CPU the last bits of `exp` and `cos` depend on the place.
+        pack = pack.filled(round_up(len(pack.tokens), row_tile(products(model))))
+        attend = plan_pages(pack.structure, pack.positions, Shapes.of(model))
+    else:
+        attend = plan_documents(pack.structure)
     return model(
         pack.tokens,
         pack.positions,
-        plan_documents(pack.structure),
+        attend,
         pack.rows,
         Targets(pack.targets, pack.temperatures),
     )

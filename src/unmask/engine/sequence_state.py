@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
-from unmask.diffusion.sampling_tensors import SamplingTensors
+from unmask.diffusion.sampling_tensors import SamplingTensors, on_device
 from unmask.diffusion.unmask import Block, Reveal, open_now, reveal
 from unmask.engine.pages import SCRAP
 from unmask.engine.request import Request
@@ -128,11 +128,11 @@ def open_sequences(
     device, count = conventions.drawable.device, len(requests)
 
     def column(values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=device)
+        return on_device(values, device)
 
     def rows(values: Sequence[Sequence[int]], width: int, fill: int) -> Tensor:
         padded = [[*row, *[fill] * (width - len(row))] for row in values]
-        return torch.tensor(padded, dtype=torch.int64, device=device).view(count, width)
+        return on_device(padded, device).view(count, width)
 
     num_prompt = column([len(r.prompt.token_ids) for r in requests])
     block, start = column([r.block for r in requests]), column([r.first_block for r in requests])
@@ -317,7 +317,7 @@ def read_finished(
     """
     if not indices:
         return []
-    index = torch.tensor(indices, dtype=torch.int64, device=state.start.device)
+    index = on_device(indices, state.start.device)
     columns = {name: getattr(state, name).index_select(0, index).cpu() for name in RESULTS}
     rows = ({name: columns[name][row] for name in RESULTS} for row in range(len(indices)))
     return [_trajectory(*pair, policy_version) for pair in zip(requests, rows, strict=True)]

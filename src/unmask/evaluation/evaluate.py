@@ -146,7 +146,7 @@ def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
         if config.unfit == "refuse":
             for ask in asks:
                 llm.engine.resolve(ask.prompt, ask.sampling)
-        with closing(open_run(config, resume, task.isolation)) as run:
+        with closing(open_run(config, resume, task.isolation, llm.engine.attention)) as run:
             _keep_protocol(run.path / PROTOCOL, _protocol(config, task, llm, prompts))
             write_missing(run, llm, asks)
             if not gradings(run.path):

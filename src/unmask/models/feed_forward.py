@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unmask.models.linear import Linear
+
 
 class FeedForward(nn.Module):
     """Gated feed-forward: `down(silu(gate(x)) * up(x))`."""
@@ -10,9 +12,9 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, ffn_width: int) -> None:
         """Build the three projections."""
         super().__init__()
-        self.gate = nn.Linear(width, ffn_width, bias=False)
-        self.up = nn.Linear(width, ffn_width, bias=False)
-        self.down = nn.Linear(ffn_width, width, bias=False)
+        self.gate = Linear(width, ffn_width)
+        self.up = Linear(width, ffn_width)
+        self.down = Linear(ffn_width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every token of `x (T, D)` on its own."""

@@ -17,6 +17,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import config
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from unmask.models.attention import round_up, sees
@@ -24,6 +25,10 @@ from unmask.models.attention import round_up, sees
 TILE = 128
 
 LEAST_WIDTH = 16  # of a head, for the kernel's matrix products
+
+# Every token budget, number format and gradient mode is compiled for itself. Torch's limit of 8 is a guard
+# against endless compilation; under `fullgraph` the ninth raises.
+config.recompile_limit = max(64, config.recompile_limit)
 
 
 # One compilation per shape; a pack on a GPU is filled to its budget, so there are few. `fullgraph`,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unmask.models.linear import Linear
 from unmask.models.spec import ModelSpec
 
 # Logits held at a time when scoring: 64 MiB of them on CPU, where each further chunk costs a gradient of
@@ -64,7 +65,7 @@ class LanguageHead(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         """Build the projection and the set of ids the engine may draw."""
         super().__init__()
-        self.projection = nn.Linear(spec.width, spec.vocab_size, bias=False)
+        self.projection = Linear(spec.width, spec.vocab_size)
         self.register_buffer("drawable", drawable_ids(spec), persistent=False)
 
     def forward(self, hidden: Tensor, targets: Targets | None) -> Tensor | Scores:

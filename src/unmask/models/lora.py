@@ -32,12 +32,13 @@ from torch import Tensor, nn
 from unmask.configs.lora import LoRAParams
 from unmask.models.families import family_named
 from unmask.models.heads import widen
+from unmask.models.linear import Linear, Multiply
 from unmask.models.stacked_linear import StackedLinear, project_groups
 from unmask.models.transformer import Model
 from unmask.models.value_model import ValueModel
 
 M = TypeVar("M", bound=nn.Module)
-Projection = nn.Linear | StackedLinear
+Projection = Linear | StackedLinear
 
 
 class LoRALinear(nn.Module):
@@ -46,9 +47,11 @@ class LoRALinear(nn.Module):
     Attributes:
         alpha: the adapter is scaled by `alpha / rank`.
         is_on: whether the adapter is added.
+        multiply: computes products outside experts, as the projection did.
     """
 
     bias: Tensor | None
+    multiply: Multiply
 
     def __init__(self, linear: Projection, lora_a: Tensor, lora_b: Tensor, alpha: float) -> None:
         """Wrap a projection.
@@ -66,6 +69,7 @@ class LoRALinear(nn.Module):
         self.lora_b = nn.Parameter(lora_b.to(linear.weight))
         self.alpha = alpha
         self.is_on = True
+        self.multiply = linear.multiply if isinstance(linear, Linear) else F.linear
 
     @property
     def rank(self) -> int:
@@ -81,7 +85,9 @@ class LoRALinear(nn.Module):
         """Project `x (..., in)`, or with `ends` the grouped rows of experts; see `project_groups`."""
 
         def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-            return F.linear(x, weight, bias) if ends is None else project_groups(x, weight, ends)
+            if ends is None:
+                return self.multiply(x, weight, bias)
+            return project_groups(x, weight, ends)
 
         y = project(x, self.weight, self.bias)
         if not self.is_on:
@@ -96,8 +102,10 @@ class LoRALinear(nn.Module):
             linear = (
                 StackedLinear(len(self.weight), width, out)
                 if self.weight.dim() == 3
-                else nn.Linear(width, out, bias=self.bias is not None)
+                else Linear(width, out, bias=self.bias is not None)
             )
+        if isinstance(linear, Linear):
+            linear.multiply = self.multiply
         change = self.scale * (widen(self.lora_b) @ widen(self.lora_a))
         linear.weight = nn.Parameter((widen(self.weight) + change).to(self.weight.dtype))
         if self.bias is not None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from unmask.models.attention import round_up
 from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import widen
+from unmask.models.linear import Multiply
 from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import MoESpec
 from unmask.models.stacked_linear import StackedLinear
@@ -35,19 +36,21 @@ class Router(nn.Module):
     """The choice of experts for each token, and their weights."""
 
     expert_bias: Tensor
+    multiply: Multiply
 
     def __init__(self, width: int, spec: MoESpec) -> None:
         """Build the projection to scores, and the bias where the family has one."""
         super().__init__()
         self.spec = spec
         self.weight = nn.Parameter(torch.empty(spec.num_experts, width))
+        self.multiply = F.linear
         if spec.has_bias:
             # Keeps the number format of the file: it accumulates load counts and is not a weight.
             self.register_buffer("expert_bias", torch.zeros(spec.num_experts))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the chosen experts of `x (T, D)` and their weights, `(T, active)` each."""
-        logits = F.linear(widen(x), widen(self.weight))
+        logits = self.multiply(widen(x), widen(self.weight), None)
         score = grouped_sigmoid if self.spec.router == "grouped_sigmoid" else softmax
         bias = widen(self.expert_bias) if self.spec.has_bias else torch.zeros_like(logits[:1])
         chosen, weights = score(logits, bias, self.spec)
@@ -87,13 +90,16 @@ class Experts(nn.Module):
         return self.down(F.silu(self.gate(x, ends)) * self.up(x, ends), ends)
 
 
-def group_rows(chosen: Tensor, num_experts: int, tile: int) -> tuple[Tensor, Tensor, int]:
+def group_rows(
+    chosen: Tensor, num_experts: int, tile: int, fills_all: bool = False
+) -> tuple[Tensor, Tensor, int]:
     """Assign every choice of an expert a row, grouped by expert in groups of whole tiles.
 
     Args:
         chosen: `(T, active)` experts of each token.
         num_experts: of the layer.
         tile: rows that a group is padded to a multiple of.
+        fills_all: give a tile of padding to experts that no token chose.
 
     Returns:
         The row of each choice `(T * active,)`, the row behind each group `(experts,)` int32, and how many
@@ -103,13 +109,15 @@ def group_rows(chosen: Tensor, num_experts: int, tile: int) -> tuple[Tensor, Ten
     # Not `bincount`, which on CUDA waits for the device to learn the largest value.
     counts = torch.zeros(num_experts, dtype=torch.long, device=chosen.device)
     counts = counts.scatter_add(0, expert, torch.ones_like(expert))
-    padded = (counts + tile - 1) // tile * tile
+    padded = (counts.clamp(min=int(fills_all)) + tile - 1) // tile * tile
     ends = padded.cumsum(0)
     rank = expert.argsort(stable=True).argsort()  # position of a choice among all, sorted by expert
     # A group starts later than its first choice's rank by the padding of the groups before it.
     row = rank + ((ends - padded) - (counts.cumsum(0) - counts))[expert]
-    num_filled = min(num_experts, len(expert))  # groups that can have rows, and so padding
-    return row, ends.int(), round_up(len(expert) + num_filled * (tile - 1), tile)
+    # Groups that can have rows, and so padding; a group of padding alone takes one row more.
+    num_filled = num_experts if fills_all else min(num_experts, len(expert))
+    num_rows = len(expert) + num_filled * (tile - 1) + num_experts * fills_all
+    return row, ends.int(), round_up(num_rows, tile)
 
 
 class MixtureOfExperts(nn.Module):
@@ -127,7 +135,10 @@ class MixtureOfExperts(nn.Module):
         """Transform every token of `x (T, D)` by its own experts."""
         chosen, weights = self.router(x)
         tile = row_tile(products(self.experts))
-        row, ends, num_rows = group_rows(chosen, len(self.experts.gate.weight), tile)
+        # In training no group is empty: on some GPUs (compute capability 10, torch 2.13) the gradient of an
+        # expert without rows is memory that was never written (pytorch issue 172439).
+        num_experts, is_trained = len(self.experts.gate.weight), torch.is_grad_enabled()
+        row, ends, num_rows = group_rows(chosen, num_experts, tile, fills_all=is_trained)
         copies = x[:, None].expand(-1, self.num_active, -1).flatten(0, 1)  # (T * active, D)
         grouped = x.new_zeros(num_rows, x.shape[1]).index_copy(0, row, copies)
         outputs = self.experts(grouped, ends).index_select(0, row).unflatten(0, chosen.shape)

@@ -1,10 +1,19 @@
 """Device and number format of a model from the names in a config, with errors that name the key."""
 
+import os
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def has_triton(device: torch.device) -> bool:
+    """Return whether Triton programs run on `device`: a GPU, or any device in Triton's interpreter."""
+    can = device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    return can and find_spec("triton") is not None
 
 
 def device_of(device: Any, key: str = "device") -> str:
@@ -41,3 +50,11 @@ def dtype_of(dtype: Any, device: str, key: str = "dtype") -> torch.dtype:
             f"{key} = {dtype!r}: must be auto, {', '.join(DTYPES)}, or the same of torch"
         )
     return getattr(torch, name)
+
+
+def as_current(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which a GPU is the current one; for the CPU, one without effect.
+
+    Triton's kernels, CUDA graphs and events use the current device, whatever the device of their tensors.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

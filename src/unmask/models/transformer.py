@@ -17,9 +17,10 @@ from torch.utils.checkpoint import checkpoint
 from unmask.models.attention import Attend, plan_rows, round_up
 from unmask.models.feed_forward import FeedForward
 from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
+from unmask.models.linear import Linear
 from unmask.models.moe import MixtureOfExperts
 from unmask.models.row_tile import products, row_tile
-from unmask.models.spec import ModelSpec
+from unmask.models.spec import ModelSpec, RopeScaling
 
 
 class RotaryTables(NamedTuple):
@@ -41,9 +42,11 @@ def rotary_frequencies(spec: ModelSpec, wide: torch.dtype, device: torch.device)
     width = spec.rotary_width or spec.head_width
     exponents = torch.arange(0, width, 2, device=device, dtype=wide)
     frequencies = 1.0 / spec.rope_theta ** (exponents / width)
-    scaling = spec.rope_scaling
-    if scaling is None:
-        return frequencies
+    return frequencies if spec.rope_scaling is None else scaled(frequencies, spec.rope_scaling)
+
+
+def scaled(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Return the frequencies of a Llama 3 model for those of an unscaled one, of any shape."""
     turns = scaling.original_length * frequencies / (2 * math.pi)
     kept = (turns - scaling.low_factor) / (scaling.high_factor - scaling.low_factor)
     kept = kept.clamp(0, 1)
@@ -79,10 +82,10 @@ class Attention(nn.Module):
         super().__init__()
         self.head_width = spec.head_width
         heads, kv_heads = spec.num_heads * spec.head_width, spec.num_kv_heads * spec.head_width
-        self.q = nn.Linear(spec.width, heads, bias=spec.has_qkv_bias)
-        self.k = nn.Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
-        self.v = nn.Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
-        self.out = nn.Linear(heads, spec.width, bias=False)
+        self.q = Linear(spec.width, heads, bias=spec.has_qkv_bias)
+        self.k = Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
+        self.v = Linear(spec.width, kv_heads, bias=spec.has_qkv_bias)
+        self.out = Linear(heads, spec.width)
         norm = spec.has_qk_norm
         self.q_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
         self.k_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
@@ -158,6 +161,7 @@ class Model(nn.Module):
         self.backbone = Backbone(spec)
         self.head = LanguageHead(spec)
         self.source: Path | None = None  # directory it was loaded from, whose files an export keeps
+        self.is_batch_invariant = False  # see `models/batch_invariant.py`
         self.tie()
 
     def tie(self) -> None:

@@ -27,6 +27,7 @@ class ValueModel(nn.Module):
     """A critic: the backbone of a policy and a value head; there is no language head."""
 
     stored_head: str
+    is_batch_invariant = False  # no engine computes its values
 
     def __init__(self, spec: ModelSpec, stored_head: str = VALUE_HEAD) -> None:
         """Build an uninitialised critic; `load_value_model` loads a policy's backbone into it.
@@ -93,6 +94,11 @@ class ActorCritic(nn.Module):
     def dtype(self) -> torch.dtype:
         """Number format of the weights."""
         return self.policy.dtype
+
+    @property
+    def is_batch_invariant(self) -> bool:
+        """Whether the policy is; see `models/batch_invariant.py`."""
+        return self.policy.is_batch_invariant
 
     def forward(
         self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor, targets: Targets

@@ -129,7 +129,10 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
 
 
 def open_run(
-    config: SFTConfig | RLConfig | EvalConfig, resume: bool = False, isolation: str | None = None
+    config: SFTConfig | RLConfig | EvalConfig,
+    resume: bool = False,
+    isolation: str | None = None,
+    attention: str | None = None,
 ) -> RunDirectory:
     """Create or resume the directory `config.run.dir`, lock it, and record configuration and environment.
 
@@ -139,6 +142,7 @@ def open_run(
         config: the run's.
         resume: whether an existing run continues.
         isolation: the isolation of programs that the model writes; None if none are run.
+        attention: the engine's attention backend; None if unknown.
 
     Raises:
         ValueError: as `check_run`; or another process is writing the run; or a data file changed since
@@ -161,6 +165,8 @@ def open_run(
         if isolation is not None:
             now["isolation"] = isolation
             sys.stderr.write(f"programs are locked in: {isolation}\n")
+        if attention is not None:
+            now["attention"] = attention
         _write_environment(path / ENVIRONMENT, now)
     except BaseException:
         run.close()
@@ -220,6 +226,12 @@ def _write_environment(place: Path, now: dict[str, Any]) -> None:
             warnings.warn(
                 f"{place}: the run began with other versions ({before['packages']}): it is resumed, "
                 "but the last bits may differ",
+                stacklevel=2,
+            )
+        if before.get("attention", now.get("attention")) != now.get("attention"):
+            warnings.warn(
+                f"{place}: the run began with the attention backend {before['attention']!r} and goes "
+                f"on with {now.get('attention')!r}, so the last bits may differ; engine.attention names one",
                 stacklevel=2,
             )
         times = [*before.get("resumed", []), now["start_time"]]

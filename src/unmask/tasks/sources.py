@@ -6,20 +6,17 @@ name (`Source.file`); two matching files are an error, because a score would not
 read. Nothing is downloaded where a path was given.
 """
 
-import importlib.util
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import starmap
 from pathlib import Path
-from typing import Any
 
-from unmask.json_files import read_records
+from unmask.data.record_files import ENDINGS, has_datasets, read_file, read_hub
 from unmask.tasks.dataset import Dataset, Source
 from unmask.tasks.record import Record, record_from_json
 from unmask.types import Split
 
 VARIABLE = "UNMASK_DATA"
-ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 
 
 def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Record]:
@@ -37,16 +34,27 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
     folder = os.environ.get(VARIABLE)
     local = _file_in(Path(folder), source) if folder and path is None else None
     if path is not None:
-        return _read_file(_file_at(path, dataset, split), "task.path")
+        return _records(_file_at(path, dataset, split), "task.path")
     if local is not None:
-        return _read_file(local, f"${VARIABLE}")
-    if importlib.util.find_spec("datasets") is None:
+        return _records(local, f"${VARIABLE}")
+    if not has_datasets():
         raise ValueError(
             f"the {split} problems of {dataset.hub} were not found: give task.path, or set "
             f"{VARIABLE} to a directory with {source.file}.jsonl, or `pip install 'unmask[datasets]'` "
             "to load them from the hub"
         )
-    return starmap(record_from_json, _hub_records(dataset, source))
+    try:
+        rows = read_hub(dataset.hub, dataset.subset, source.hub_split)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}: download its files and give task.path, or set {VARIABLE} to a directory with "
+            f"{source.file}.jsonl"
+        ) from error
+    return starmap(record_from_json, rows)
+
+
+def _records(path: Path, key: str) -> Iterator[Record]:
+    return starmap(record_from_json, read_file(path, key))
 
 
 def _file_at(path: Path, dataset: Dataset, split: Split) -> Path:
@@ -80,34 +88,3 @@ def _file_in(folder: Path, source: Source) -> Path | None:
 def _is_of(path: Path, source: Source) -> bool:
     rest = path.name.removeprefix(source.file)
     return rest != path.name and rest[:1] in ("-", ".") and rest.endswith(ENDINGS)
-
-
-def _read_file(path: Path, key: str) -> Iterator[Record]:
-    records = _parquet_records(path) if path.suffix == ".parquet" else read_records(path, key)
-    return starmap(record_from_json, records)
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise ValueError(
-            f"{path}: a parquet file is read by pyarrow: `pip install 'unmask[datasets]'`, or give "
-            "JSON Lines"
-        )
-    parquet: Any = importlib.import_module("pyarrow.parquet")
-    return _numbered(parquet.read_table(path).to_pylist(), str(path))
-
-
-def _hub_records(dataset: Dataset, source: Source) -> Iterator[tuple[str, Any]]:
-    datasets: Any = importlib.import_module("datasets")
-    try:
-        rows = datasets.load_dataset(dataset.hub, dataset.subset, split=source.hub_split)
-    except Exception as error:  # of that package; a RuntimeError for a set that ships as a script
-        raise ValueError(
-            f"{dataset.hub} cannot be loaded from the hub ({error}): download its files and give "
-            f"task.path, or set {VARIABLE} to a directory with {source.file}.jsonl"
-        ) from error
-    return _numbered(rows, f"{dataset.hub} {source.hub_split}")
-
-
-def _numbered(rows: Iterable[Any], place: str) -> Iterator[tuple[str, Any]]:
-    return ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))

@@ -21,14 +21,18 @@ EXACT_GAP, ROUNDED_GAP = 1e-3, 0.5
 class Alarms:
     """Checks the metrics of each step against bounds."""
 
-    def __init__(self, config: AlarmConfig, dtype: torch.dtype) -> None:
+    def __init__(
+        self, config: AlarmConfig, dtype: torch.dtype, is_batch_invariant: bool = False
+    ) -> None:
         """Set the bounds.
 
         Args:
             config: bounds.
             dtype: number format of the weights, which decides what gap is rounding.
+            is_batch_invariant: whether the model is, so that no gap is.
         """
-        self._gap = config.logprob_gap or (EXACT_GAP if is_wide(dtype) else ROUNDED_GAP)
+        rounding = EXACT_GAP if is_wide(dtype) else ROUNDED_GAP
+        self._gap = config.logprob_gap or (0.0 if is_batch_invariant else rounding)
         self._kept = config.groups_kept
         self._most_empty, self._num_empty = config.empty_steps, 0
         self._ringing: set[str] = set()

@@ -126,10 +126,10 @@ def needs_rescoring(config: RLConfig, dtype: torch.dtype) -> bool:
     """Return whether the learner must score the old policy itself.
 
     The engine's log-probabilities serve as the old ones if its views are the learner's and both
-    compute alike; in a narrow number format their rounding differs.
+    compute alike; in a narrow number format their rounding differs, unless the model is batch-invariant.
     """
-    is_exact = is_wide(dtype) and config.views.is_sampler_path
-    return not config.is_single_update and not is_exact
+    is_alike = is_wide(dtype) or config.model.batch_invariant
+    return not config.is_single_update and not (is_alike and config.views.is_sampler_path)
 
 
 def reweighted(views: Sequence[Views], weights: Sequence[Tensor]) -> list[Views]:

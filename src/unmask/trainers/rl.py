@@ -50,7 +50,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     check_fit(llm, prompts, sampling, config)
     source = Shuffled(prompts, config.run.seed)
     update = build_update(config, llm.model, saved_critic(config))
-    alarms = Alarms(config.alarm, llm.model.dtype)
+    alarms = Alarms(config.alarm, llm.model.dtype, llm.model.is_batch_invariant)
 
     with open_training(start, source, update.learner, update.value) as run:
         for step in run.steps():

@@ -114,9 +114,10 @@ def open_training(
     config = start.config
     with closing(start.task):
         evaluator = Evaluator(start.llm, start.task, config)
+        attention = start.llm.engine.attention
         # Opened after everything that can fail, so that an error leaves no run directory behind.
         with (
-            closing(open_run(config, start.resume, start.task.isolation)) as directory,
+            closing(open_run(config, start.resume, start.task.isolation, attention)) as directory,
             open_metrics(directory, config) as metrics,
             LiveReport(directory.path) as report,
         ):

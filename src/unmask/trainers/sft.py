@@ -1,18 +1,21 @@
 """Supervised fine-tuning by masked diffusion: the loop of `unmask sft`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
+from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import (
     Demonstration,
+    Vocabulary,
     demonstrations_of_answers,
-    demonstrations_of_file,
+    demonstrations_of_source,
+    vocabulary_of,
 )
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
@@ -69,28 +72,48 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
 
 
 def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonstration]:
-    """Return the demonstrations of `data.path`, or those of the task.
+    """Return the demonstrations of `[data]`, or those of the task.
 
     Raises:
         ValueError: if there are none, or one does not fit the model.
     """
-    tokenizer = llm.require_tokenizer()
-    drawable = llm.model.head.drawable.tolist()
-    if config.data.path:
-        found = demonstrations_of_file(config.data.path, tokenizer, drawable)
-    else:
-        prompts = task.prompts("train")
-        answers = [(p, text) for p in prompts if (text := task.demonstration(p)) is not None]
-        found = demonstrations_of_answers(answers, tokenizer, drawable)
-    if not found:
-        raise ValueError(f"task {task.name!r} has no demonstrations: give data.path")
-    pads = trained_pads(config, llm)
-    found = [replace(d, response_ids=d.response_ids + pads) for d in found]
-    check_fit(found, config, llm.model.spec)
+    tokenizer, spec = llm.require_tokenizer(), llm.model.spec
+    vocabulary = vocabulary_of(tokenizer, spec.eos_ids, llm.model.head.drawable.tolist())
+    pads = trained_pads(config, tokenizer)
+    found = [
+        replace(d, response_ids=d.response_ids + pads)
+        for d in iterate_demonstrations(config, task, vocabulary)
+    ]
+    check_fit(found, config, spec)
     return found
 
 
-def trained_pads(config: SFTConfig, llm: LLM) -> tuple[int, ...]:
+def iterate_demonstrations(
+    config: SFTConfig, task: Task, vocabulary: Vocabulary
+) -> Iterator[Demonstration]:
+    """Yield the demonstrations of `[data]`, or those of the task, as they are read.
+
+    Raises:
+        ValueError: if there are none, or as `demonstrations_of_source`.
+    """
+    if config.data.path or config.data.hub:
+        found = demonstrations_of_source(config.data, "data", vocabulary)
+        place = f"path = {config.data.path}" if config.data.path else f"hub = {config.data.hub}"
+        missing = f"data.{place}: holds no demonstrations"
+    else:
+        answers = ((p, task.demonstration(p)) for p in task.prompts("train"))
+        right = ((prompt, text) for prompt, text in answers if text is not None)
+        found = demonstrations_of_answers(right, vocabulary)
+        missing = f"task {task.name!r} has no demonstrations: give data.path"
+    is_empty = True
+    for demonstration in found:
+        is_empty = False
+        yield demonstration
+    if is_empty:
+        raise ValueError(missing)
+
+
+def trained_pads(config: SFTConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return the `views.post_num` pad tokens that are trained right of every response.
 
     Raises:
@@ -98,7 +121,6 @@ def trained_pads(config: SFTConfig, llm: LLM) -> tuple[int, ...]:
     """
     if config.views.post_num == 0:
         return ()
-    tokenizer = llm.require_tokenizer()
     pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if pad_id is None:
         raise ValueError(

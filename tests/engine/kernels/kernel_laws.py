@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.toy import toy_model
-from unmask.engine.attention import plan_kernel
+from unmask.engine.attention_backends.kernel import plan_kernel
 from unmask.engine.engine import Engine
 from unmask.engine.kernels.paged_attention import (
     attend_plain,

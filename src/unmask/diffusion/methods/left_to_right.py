@@ -20,11 +20,17 @@ def of_demonstrations(
     seeds: Sequence[int],
 ) -> list[Views]:
     """Return one view of each response, in which every token is a target; it has no noise."""
-    targets = [torch.ones(1, len(ids), dtype=torch.bool) for _, ids, _ in demonstrations]
     return [
         replace(
+<<<<<<< HEAD
             views_under_noise(prompt_ids, response_ids, len(response_ids), 1, target),
             is_causal=True,
         )
         for (prompt_ids, response_ids, _), target in zip(demonstrations, targets, strict=True)
+=======
+            views_under_noise(prompt, ids, len(ids), 1, torch.ones(1, len(ids), dtype=torch.bool)),
+            is_causal=True,
+        )
+        for prompt, ids, _ in demonstrations
+>>>>>>> main
     ]

@@ -24,12 +24,13 @@ with a CUDA build of torch; it is imported when a kernel is first run, never wit
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import e, log2
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from unmask.models.placement import has_triton
 
 CHUNK = 512
 # Rows of a matrix product: a tensor core takes no fewer than 16; 128 is where registers end.
@@ -57,7 +58,7 @@ class Tiles:
 
 def has_kernel(device: torch.device) -> bool:
     """Return whether the kernels run on `device`; elsewhere the plain twins do."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    return has_triton(device)
 
 
 def choose_rows_per_tile(num_rows: int, ratio: int) -> int:
@@ -109,11 +110,27 @@ def shape_of(width: int, dtype: torch.dtype, page: int) -> tuple[int, int, int]:
     way of its page number, which takes two of the stages: of five, two remain for tiles of K and V
     under way. At 256 bytes a row (128 wide in bf16) these are 64 KiB, and two programs share a
     multiprocessor's 227 KiB: 128 KiB in flight, where covering the latency of 4.8 TB/s takes about 40.
-    Wider rows (fp32, there to be compared with) take half the keys and one tile under way.
+    Wider rows, and fp32, which is there to be compared with, take half the keys and one tile under way.
     """
     padded = max(_power_of_two(width), 16)
-    is_narrow = padded * dtype.itemsize <= 256
+    is_narrow = padded * dtype.itemsize <= 256 and dtype.itemsize == 2
     return padded, min(page, 64 if is_narrow else 32), 5 if is_narrow else 3
+
+
+def folded_rows(rows_per_tile: int, ratio: int) -> int:
+    """Return the rows of a tile's matrix: query rows times query heads per KV head, padded."""
+    folded = max(_power_of_two(rows_per_tile * ratio), FEWEST_FOLDED)
+    assert folded <= MOST_FOLDED, f"{rows_per_tile} rows x {ratio} heads"
+    return folded
+
+
+def warps_of(folded: int, dtype: torch.dtype) -> int:
+    """Return the warps of a tile of `folded` rows.
+
+    Exact fp32 products run outside tensor cores and hold their operands in registers: with fewer warps the
+    compiler gives up and keeps kilobytes per thread in memory.
+    """
+    return max(4, folded // (8 if dtype == torch.float32 else 16))
 
 
 def attend_tiles(  # noqa: PLR0913 - one argument per tensor
@@ -145,8 +162,7 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
     _, kv_heads, page, _ = keys.shape
     ratio = num_heads // kv_heads
     padded_width, num_keys, num_stages = shape_of(width, q.dtype, page)
-    folded = max(_power_of_two(tiles.rows_per_tile * ratio), FEWEST_FOLDED)
-    assert folded <= MOST_FOLDED, f"{tiles.rows_per_tile} rows x {ratio} heads"
+    folded = folded_rows(tiles.rows_per_tile, ratio)
     num_tiles, longest = len(tiles.count), table.shape[1] * page
     num_chunks = -(-longest // CHUNK)
     if is_split is None:
@@ -171,7 +187,7 @@ def attend_tiles(  # noqa: PLR0913 - one argument per tensor
         FOLD=folded,
         IS_SPLIT=is_split,
         WIDENS=programs.widens(q.dtype),
-        num_warps=8 if folded == MOST_FOLDED else 4,
+        num_warps=warps_of(folded, q.dtype),
         num_stages=num_stages,
     )
     if is_split:

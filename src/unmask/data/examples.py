@@ -1,0 +1,256 @@
+"""One record of people's data as an example: a conversation, a pair of texts, a text, or token ids.
+
+The layout of a record follows from its keys (`layouts/`). What a record holds and an example has no place for,
+such as tools and images, is refused: the model would be trained on another text than the record's.
+"""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Literal
+
+from unmask.data import layouts
+from unmask.types import Message
+
+Role = Literal["system", "user", "assistant"]
+# The roles of OpenAI's and of ShareGPT's layout.
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+}
+# Fields that change what the model reads, and that no layout reads.
+UNREAD = ("tools", "functions", "images", "image", "videos", "audio", "audios", "history")
+UNREAD_OF_TURN = (
+    *("reasoning_content", "reasoning", "thinking", "tool_calls", "function_call", "tool_call_id"),
+    *("images", "audio"),
+)
+# Longest text, in characters: more than any model's positions, and what is tokenised in memory.
+MAX_CHARACTERS = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What one record teaches.
+
+    Attributes:
+        messages: the conversation; a pair of texts is a turn of the user and one of the assistant.
+        first: index of the first turn that may be trained; earlier ones are context.
+        step_map: the recorded denoising step of each token of the response, if there is one.
+        kind: `chat` has turns with roles; `pair` a prompt and a response; `text` no prompt, and no template
+            around it; `ids` token ids in place of messages.
+        ids: of prompt and response, where `kind` is `ids`.
+    """
+
+    messages: tuple[Message, ...]
+    first: int = 0
+    step_map: tuple[int, ...] | None = None
+    kind: Literal["chat", "pair", "text", "ids"] = "chat"
+    ids: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+
+
+@cache
+def all_layouts() -> dict[str, ModuleType]:
+    """Return the layouts by name: the files of `data/layouts`."""
+    names = sorted(found.name for found in pkgutil.iter_modules(layouts.__path__))
+    return {name: import_module(f"{layouts.__name__}.{name}") for name in names}
+
+
+def layout_of(record: Mapping[str, Any]) -> str:
+    """Return the name of the only layout whose keys a record has.
+
+    Raises:
+        ValueError: naming the record's keys and the layouts, if it has those of none or of several.
+    """
+    found = [name for name in all_layouts() if has_layout(record, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"the record has the keys of {' and of '.join(found)}: choose one by data.layout"
+        )
+    accepted = "; ".join(
+        f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts().items()
+    )
+    raise ValueError(
+        f"the record has the keys {', '.join(map(repr, record)) or 'of no field'}, which is no layout "
+        f'that is read ({accepted}); data.fields = {{prompt = "...", response = "..."}} maps names'
+    )
+
+
+def example_of(record: Mapping[str, Any], layout: str) -> Example:
+    """Return the example of a record of a layout.
+
+    Raises:
+        ValueError: naming the field that is missing or wrong.
+    """
+    module = all_layouts()[layout]
+    missing = [key for key in module.KEYS if record.get(key) is None]
+    if missing:
+        raise ValueError(
+            f"{missing[0]!r} is missing: a record of the layout {layout} has "
+            f"{', '.join(module.KEYS)}, this one has {', '.join(map(repr, record)) or 'nothing'}"
+        )
+    unread = [key for key in UNREAD if record.get(key)]
+    if unread:
+        raise ValueError(f"{unread[0]!r} is not read: remove the field or the record")
+    return module.read(record)
+
+
+def has_layout(record: Mapping[str, Any], layout: str) -> bool:
+    """Return whether a record has the keys of a layout."""
+    return _has(record, all_layouts()[layout].KEYS)
+
+
+def mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return a record under the names of a layout.
+
+    Args:
+        record: the record.
+        fields: names here and the names in the file; `a.b` is the field `b` of a table `a`.
+
+    Raises:
+        ValueError: naming the field that is not there, and those that are.
+    """
+    if not fields:
+        return record
+    rest = {key: value for key, value in record.items() if key not in fields.values()}
+    return {**rest, **{own: _field(record, name) for own, name in fields.items()}}
+
+
+def _field(record: Mapping[str, Any], name: str) -> Any:
+    found: Any = record
+    for part in (name,) if name in record else name.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            raise ValueError(
+                f"{name!r} (data.fields) is missing: the record has "
+                f"{', '.join(map(repr, record)) or 'nothing'}"
+            )
+        found = found[part]
+    return found
+
+
+def _has(record: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    # A row of a table has every column, null where it has no value.
+    return all(record.get(key) is not None for key in keys)
+
+
+def text_of(record: Mapping[str, Any], key: str) -> str:
+    """Return a field that holds a text.
+
+    Raises:
+        ValueError: it holds something else, or a text that no tokenizer takes.
+    """
+    value = record.get(key)
+    if not isinstance(value, str):
+        shown = repr(value)
+        shown = f"{shown[:80]} ..." if len(shown) > 80 else shown
+        raise ValueError(f"{key!r} must be a text, found {shown}")
+    if len(value) > MAX_CHARACTERS:
+        raise ValueError(
+            f"{key!r} has {len(value)} characters: more than {MAX_CHARACTERS}, the limit; remove the "
+            "record or divide it"
+        )
+    for place, character in enumerate(value) if _is_odd(value) else ():
+        if character == "\0" or "\ud800" <= character <= "\udfff":
+            what = "a NUL character" if character == "\0" else "a lone surrogate"
+            raise ValueError(f"{key!r} holds {what} at character {place + 1}: remove it")
+    return value
+
+
+def _is_odd(text: str) -> bool:
+    """Return whether a text holds a NUL character or cannot be written as UTF-8."""
+    try:
+        return b"\0" in text.encode()
+    except UnicodeEncodeError:
+        return True
+
+
+def response_of(record: Mapping[str, Any], key: str) -> str:
+    """Return a field that holds a text to imitate.
+
+    Raises:
+        ValueError: as `text_of`; or it is blank.
+    """
+    text = text_of(record, key)
+    if not text.strip():
+        raise ValueError(f"{key!r} is empty: there is nothing to imitate")
+    return text
+
+
+def pair_of(record: Mapping[str, Any], prompt: str, response: str) -> Example:
+    """Return the pair of two fields."""
+    messages = (
+        Message("user", text_of(record, prompt)),
+        Message("assistant", response_of(record, response)),
+    )
+    return Example(messages, kind="pair")
+
+
+def turns_of(value: Any, key: str, role_key: str, text_key: str) -> tuple[Message, ...]:
+    """Return the turns of a list of tables.
+
+    Args:
+        value: the list.
+        key: the field that holds it.
+        role_key: the key of a turn's role.
+        text_key: the key of a turn's text.
+
+    Raises:
+        ValueError: naming the turn: it is no table, its role is unknown, its text is none, or it has other
+            keys that the model would not read.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise ValueError(f"{key!r} must be a list of turns, found {repr(value)[:80]}")
+    return tuple(
+        _turn(turn, f"{key}[{number}]", role_key, text_key) for number, turn in enumerate(value)
+    )
+
+
+def _turn(turn: Any, place: str, role_key: str, text_key: str) -> Message:
+    if not isinstance(turn, Mapping) or not _has(turn, (role_key, text_key)):
+        raise ValueError(
+            f"{place} must have {role_key!r} and {text_key!r}, found {repr(turn)[:80]}"
+        )
+    role = turn[role_key]
+    if role not in ROLES:
+        raise ValueError(f"{place}: unknown role {role!r}; known are {', '.join(ROLES)}")
+    unread = [name for name in UNREAD_OF_TURN if turn.get(name)]
+    if ROLES[role] == "assistant" and turn.get("weight", 1) not in (None, 1):
+        unread.append("weight")
+    if unread:
+        raise ValueError(f"{place}: {unread[0]!r} is not read: remove it, or the record")
+    content = turn[text_key]
+    if isinstance(content, list):  # OpenAI's parts
+        parts = [part if isinstance(part, Mapping) else {} for part in content]
+        if any(part.get("type") != "text" for part in parts):
+            raise ValueError(f"{place}: only parts of type 'text' are read, found {content!r:.80}")
+        content = "".join(text_of(part, "text") for part in parts)
+    read = response_of if ROLES[role] == "assistant" else text_of
+    try:
+        return Message(ROLES[role], read({text_key: content}, text_key))
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def integers_of(record: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """Return a field that holds a list of whole numbers, none below 0.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    value = record.get(key)
+    if not isinstance(value, Sequence) or not all(type(n) is int and n >= 0 for n in value):
+        raise ValueError(f"{key!r} must be a list of whole numbers, found {repr(value)[:80]}")
+    return tuple(value)
+
+
+def step_map_of(record: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the recorded denoising steps, if there are some."""
+    return integers_of(record, "step_map") if record.get("step_map") is not None else None

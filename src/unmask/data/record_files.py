@@ -1,0 +1,80 @@
+"""Records of files and of the hub: JSON, JSON Lines (also compressed), Parquet, and `datasets`.
+
+Parquet and the hub need the optional `datasets` package, which brings pyarrow. Parquet is read in batches of
+rows, so a file does not have to fit into memory twice.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from unmask.json_files import read_records
+
+# Names of files that are read.
+ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
+
+
+def read_file(path: Path, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield `(place, record)` of a user's file; the place names key, file and line, item or row.
+
+    Args:
+        path: the file; one that does not end in `.parquet` is JSON or JSON Lines.
+        key: the config key that names it.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    return _parquet_records(path, key) if path.suffix == ".parquet" else read_records(path, key)
+
+
+def has_datasets() -> bool:
+    """Return whether the `datasets` package is installed."""
+    return importlib.util.find_spec("datasets") is not None
+
+
+def read_hub(
+    name: str, subset: str | None, split: str, is_streamed: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """Yield `(place, record)` of a data set on the hub; `has_datasets` must hold.
+
+    Args:
+        name: hub id.
+        subset: name of its configuration, where there are several.
+        split: name of the split.
+        is_streamed: read record by record, without a copy on the disk.
+
+    Raises:
+        ValueError: the package cannot load it, for want of a network or of the data set.
+    """
+    datasets: Any = importlib.import_module("datasets")
+    try:
+        rows = datasets.load_dataset(name, subset, split=split, streaming=is_streamed)
+    except Exception as error:  # of that package; a RuntimeError for a set that ships as a script
+        raise ValueError(
+            f"{name} cannot be loaded from the hub ({' '.join(str(error).split())})"
+        ) from error
+    return _numbered(rows, f"{name} {split}")
+
+
+def _parquet_records(path: Path, key: str) -> Iterator[tuple[str, Any]]:
+    place = f"{key} = {path}"
+    if not path.is_file():
+        raise ValueError(f"{place}: no such file")
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ValueError(
+            f"{place}: a parquet file is read by pyarrow: `pip install 'unmask[datasets]'`, or give "
+            "JSON Lines"
+        )
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    try:
+        with parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
+            yield from _numbered(rows, place)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise ValueError(f"{place}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _numbered(rows: Iterable[Any], place: str) -> Iterator[tuple[str, Any]]:
+    return ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))

@@ -1,0 +1,56 @@
+"""Files of records: JSON, Parquet, and the hub where the package is not installed."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from unmask.data.record_files import has_datasets, read_file, read_hub
+
+ROWS = [{"prompt": "a", "response": "b"}, {"prompt": "c", "response": "d"}]
+
+
+def test_lines_and_lists_are_read_with_their_places(tmp_path: Path) -> None:
+    lines, listed = tmp_path / "a.jsonl", tmp_path / "b.json"
+    lines.write_text("\ufeff" + "\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+    listed.write_text(json.dumps(ROWS))
+    assert [record for _, record in read_file(lines, "data.path")] == ROWS
+    assert next(read_file(lines, "data.path"))[0] == f"data.path = {lines}, line 1"
+    assert next(read_file(listed, "data.path"))[0] == f"data.path = {listed}, item 1"
+
+
+def test_parquet_holds_the_same_records(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    rows = [{"n": n, "turns": [{"role": "user", "content": str(n)}]} for n in range(3000)]
+    parquet.write_table(arrow.Table.from_pylist(rows), path)
+    found = list(read_file(path, "data.path"))
+    assert [record for _, record in found] == rows
+    assert found[2000][0] == f"data.path = {path}, row 2001"
+    path.write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"data\.path = .*a\.parquet: cannot be read"):
+        list(read_file(path, "data.path"))
+
+
+def test_a_missing_parquet_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.path = .*a\.parquet: no such file"):
+        list(read_file(tmp_path / "a.parquet", "data.path"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("datasets") is not None, reason="datasets is there")
+def test_the_package_is_looked_for() -> None:
+    assert not has_datasets()
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_set_of_the_hub_is_read_by_rows(is_streamed: bool, tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    found = list(read_hub(str(tmp_path), None, "train", is_streamed))
+    assert [dict(record) for _, record in found] == ROWS
+    assert found[1][0] == f"{tmp_path} train, row 2"
+    with pytest.raises(ValueError, match=r"cannot be loaded from the hub") as caught:
+        read_hub(str(tmp_path / "nowhere"), None, "train", is_streamed)
+    assert "\n" not in str(caught.value)
