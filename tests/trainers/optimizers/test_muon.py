@@ -1,9 +1,11 @@
 """Muon: which weights it changes, its update against the equation, and resuming."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.models.toy import SOFTMAX
 from tests.toy import toy_model
@@ -11,7 +13,7 @@ from tests.trainers.optimizers.resume import assert_resumes_to_the_bit, config_o
 from unmask.trainers.learner import Learner
 from unmask.trainers.optimizers import build_optimizer
 
-EXPERTS = {"num_layers": 3, "moe": SOFTMAX}
+EXPERTS: dict[str, Any] = {"num_layers": 3, "moe": SOFTMAX}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -24,7 +26,7 @@ def test_it_takes_matrices_of_the_layers_and_adamw_the_rest() -> None:
     adamw, muon = build_optimizer(named, config_of("muon"), {})
     assert isinstance(adamw.optimizer, torch.optim.AdamW)
     assert isinstance(muon.optimizer, torch.optim.Muon)
-    names = {weight: name for name, weight in named}
+    names: dict[Tensor, str] = {weight: name for name, weight in named}
     hidden = {names[weight] for weight in muon.parameters}
     rest = {names[weight] for weight in adamw.parameters}
     assert hidden | rest == dict(named).keys() and not hidden & rest

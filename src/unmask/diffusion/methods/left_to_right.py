@@ -22,15 +22,8 @@ def of_demonstrations(
     """Return one view of each response, in which every token is a target; it has no noise."""
     return [
         replace(
-<<<<<<< HEAD
-            views_under_noise(prompt_ids, response_ids, len(response_ids), 1, target),
-            is_causal=True,
-        )
-        for (prompt_ids, response_ids, _), target in zip(demonstrations, targets, strict=True)
-=======
             views_under_noise(prompt, ids, len(ids), 1, torch.ones(1, len(ids), dtype=torch.bool)),
             is_causal=True,
         )
         for prompt, ids, _ in demonstrations
->>>>>>> main
     ]
