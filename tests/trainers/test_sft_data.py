@@ -159,6 +159,20 @@ def test_a_prompt_that_leaves_no_room_cannot_be_cut(tmp_path: Path) -> None:
         sets_of(sft_config(tmp_path, *words, "data.too_long=drop"))
 
 
+def test_rendered_texts_without_an_end_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(
+        "".join(f'{{"prompt": "1", "response": "{r}"}}\n' for r in ("2<eos>", "3", "4"))
+    )
+    words = [f"data.path={path}", "data.rendered=true", "views.post_num=1"]
+    assert [d.response_ids[-1] for d in sets_of(sft_config(tmp_path, *words)).trained] == [0, 0, 0]
+    assert capsys.readouterr().err == (
+        "data: 2 demonstrations do not end with a token at which the model stops\n"
+    )
+
+
 def test_a_recorded_order_is_cut_with_its_response(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"prompt_ids": [5, 6], "response_ids": [7, 8, 9], "step_map": [3, 1, 2]}')

@@ -105,7 +105,12 @@ def demonstrations_of_source(
                 f"as {key}.path"
             )
         skip = 0 if config.streaming and skip is None else skip
-        records = read_hub(config.hub, config.subset, config.split, skip)
+        try:
+            records = read_hub(config.hub, config.subset, config.split, skip)
+        except ValueError as error:
+            raise ValueError(
+                f"{key}.hub = {error}; download a file of it and give that as {key}.path"
+            ) from error
     return demonstrations_of_records(records, config, vocabulary)
 
 

@@ -71,7 +71,8 @@ def read_sets(
     """
     data, pads = config.data, trained_pads(config, vocabulary.tokenizer)
     counts: Counter[str] = Counter()
-    fitted = partial(_fitted, data=data, pads=pads, spec=spec, counts=counts)
+    ends = vocabulary.end_ids
+    fitted = partial(_fitted, data=data, pads=pads, spec=spec, counts=counts, ends=ends)
     streams = [
         partial(_read_stream, section, key, vocabulary, fitted) if section.streaming else None
         for key, section in data.named_sources
@@ -176,10 +177,16 @@ def _fitted(
     pads: tuple[int, ...],
     spec: ModelSpec,
     counts: Counter[str],
+    ends: tuple[int, ...],
 ) -> Iterator[Demonstration]:
-    """Yield demonstrations with their pads, those that are too long as `data.too_long` has it."""
+    """Yield demonstrations with their pads, those that are too long as `data.too_long` has it.
+
+    Texts that are rendered, and token ids, may end with a token at which the model does not stop: counted.
+    """
     limit = _limit(data, spec)
     for short in found:
+        if ends and short.response_ids[-1] not in ends:
+            counts["do not end with a token at which the model stops"] += 1
         if spec.is_shifted and not short.prompt_ids:
             raise ValueError(
                 f"{short.place}: a demonstration has an empty prompt: {spec.family} predicts a token "
