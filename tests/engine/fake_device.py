@@ -6,7 +6,7 @@ device, a list as an index). Here tensors of the device are `OnDevice`, which al
 records each such operation.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -123,7 +123,7 @@ def move(engine: Engine) -> None:
 
 
 @contextmanager
-def device_of(engine: Engine) -> Iterator[Waits]:
+def device_of(engine: Engine) -> Generator[Waits]:
     """Treat an engine's tensors as a device's, with its two exits: pinned numbers in, the report out."""
     sent, send = sequence_state.on_device, HostState.send
 

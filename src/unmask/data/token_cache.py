@@ -96,7 +96,7 @@ def _save(entry: Path, found: Sequence[Demonstration]) -> None:
     temporary = entry.with_name(f"{entry.stem}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         temporary.replace(entry)
     finally:
         temporary.unlink(missing_ok=True)

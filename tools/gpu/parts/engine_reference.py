@@ -22,10 +22,10 @@ from unmask.engine.options import EngineParams
 from unmask.models.transformer import Model
 from unmask.types import Trajectory
 
-MODES: dict[str, dict[str, bool]] = {
-    "graphs": {"reads_late": True, "uses_graphs": True},
-    "no graphs": {"reads_late": True, "uses_graphs": False},
-    "read at once": {"reads_late": False, "uses_graphs": False},
+MODES = {
+    "graphs": EngineParams(reads_late=True, uses_graphs=True),
+    "no graphs": EngineParams(reads_late=True, uses_graphs=False),
+    "read at once": EngineParams(reads_late=False, uses_graphs=False),
 }
 BATCHES = (1, 2, 16)
 COMPARED = 3  # responses of a batch, which the reference sampler writes again, one pass per step
@@ -43,7 +43,7 @@ def run(setting: Setting) -> Outcome:
         params = sampling_of(count, max_tokens)
         modes: dict[str, list[Trajectory]] = {}
         for mode, batch in product(MODES, BATCHES):
-            llm = LLM(model, params=EngineParams(**MODES[mode]))
+            llm = LLM(model, params=MODES[mode])
             # Twice: where steps are captured, the second run replays them.
             written = [llm.complete(prompts[:batch], params[:batch]) for _ in range(2)]
             found = compare(model, written[1][:COMPARED])

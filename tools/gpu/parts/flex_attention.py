@@ -4,6 +4,7 @@ The pack is one of real views: shared prompts, a clean copy and noisy copies of 
 The reference is softmax attention in fp64 under the whole mask, head by head.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ def run(setting: Setting) -> Outcome:
     for formats, tokens, *shape in TINY_SHAPES if setting.is_tiny else SHAPES:
         structure = pack_structure(tokens).to(setting.device)
         for name in formats:
-            torch._dynamo.reset()  # shapes of other parts count against torch's limit
+            torch.compiler.reset()  # shapes of other parts count against torch's limit
             output, gradients = compare(structure, shape, FORMATS[name])
             figures[f"{name} {tokens} x {shape}"] = {"output": output, "gradients": gradients}
             passed &= relative(output) <= BOUND[name][0]
@@ -77,10 +78,10 @@ def compare(
     ]
     q, k, v, slope = (x.to(structure.device, dtype) for x in drawn)
     plan = plan_documents(structure)
-    found = with_gradients(lambda *x: plan(0, *x), (q, k, v), slope)
+    found = with_gradients(partial(plan, 0), (q, k, v), slope)
     mask = sees(structure[:, :, None], structure[:, None])
     expected = with_gradients(
-        lambda *x: dense(*x, mask), tuple(x.double() for x in (q, k, v)), slope
+        partial(dense, mask=mask), tuple(x.double() for x in (q, k, v)), slope
     )
     return worst(found[:1], expected[:1]), worst(found[1:], expected[1:])
 

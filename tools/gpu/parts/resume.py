@@ -6,7 +6,7 @@ the device's kernels, not the checkpoint.
 """
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -125,14 +125,14 @@ def interrupted(start: Callable[[str], Path]) -> dict[str, Any]:
 
 
 @contextmanager
-def broken_at(step: int) -> Generator[None, None, None]:
+def broken_at(broken: int) -> Generator[None, None, None]:
     """Let runs fail at the end of a step, before they save it."""
     before = Checkpointer.on_step_end
 
-    def on_step_end(self: Checkpointer, ended: int, metrics: Any) -> None:
-        if ended == step:
+    def on_step_end(self: Checkpointer, step: int, metrics: Mapping[str, float]) -> None:
+        if step == broken:
             raise BrokenError
-        before(self, ended, metrics)
+        before(self, step, metrics)
 
     Checkpointer.on_step_end = on_step_end
     try:
