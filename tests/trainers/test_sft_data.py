@@ -19,7 +19,7 @@ from unmask.trainers.sft import train_sft
 from unmask.trainers.sft_data import (
     DemonstrationSets,
     build_source,
-    first_record,
+    first_records,
     held_out,
     num_steps,
     read_sets,
@@ -281,8 +281,9 @@ def test_what_the_config_alone_decides_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_the_first_record_is_shown_with_its_pads(tmp_path: Path) -> None:
-    config = sft_config(tmp_path, "views.post_num=2")
+def test_the_first_record_of_each_source_is_shown_with_its_pads(tmp_path: Path) -> None:
+    config = mixed(tmp_path, "views.post_num=2")
     vocabulary = vocabulary_of(load_tokenizer(config.model.path), ())
-    (first,) = first_record(config, NO_TASK, vocabulary)
-    assert first.response_ids[-3:] == (0, 0, 0)
+    ((one,), (other,)) = first_records(config, NO_TASK, vocabulary)
+    assert one.response_ids[-3:] == (0, 0, 0)
+    assert (one.place[-15:], other.place[-15:]) == ("0.jsonl, line 1", "1.jsonl, line 1")

@@ -133,16 +133,20 @@ def _read_sources(
         yield _some(found, f"task {task.name!r} has no demonstrations: give data.path")
 
 
-def first_record(config: SFTConfig, task: Task, vocabulary: Vocabulary) -> list[Demonstration]:
-    """Return the demonstrations of the first record, with their trained pads.
+def first_records(
+    config: SFTConfig, task: Task, vocabulary: Vocabulary
+) -> list[list[Demonstration]]:
+    """Return the demonstrations of the first record of each source, with their trained pads.
 
     Raises:
         ValueError: as `read_sets`.
     """
     pads = trained_pads(config, vocabulary.tokenizer)
-    sources = _read_sources(config, task, vocabulary, demonstrations_of_source)
-    _, first = next(groupby(next(sources), lambda demonstration: demonstration.place))
-    return [replace(d, response_ids=d.response_ids + pads) for d in first]
+    found: list[list[Demonstration]] = []
+    for source in _read_sources(config, task, vocabulary, demonstrations_of_source):
+        _, first = next(groupby(source, lambda demonstration: demonstration.place))
+        found.append([replace(d, response_ids=d.response_ids + pads) for d in first])
+    return found
 
 
 def _some(found: Iterable[Demonstration], missing: str) -> Iterator[Demonstration]:
