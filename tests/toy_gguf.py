@@ -1,6 +1,7 @@
 """Small GGUF files, written as llama.cpp writes them: the metadata, tokenizer and tensors of a random model."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,13 @@ def random_model(kind: str, **changes: Any) -> Any:
 
 def published_tokenizer(pre: str) -> Any:
     """Return a small trained tokenizer with the published split of a name in `tokenizer.ggml.pre`."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, trainers
     from tokenizers import pre_tokenizers as parts
 
     words = (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
         r"|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
-    from tokenizers import Regex
 
     def split(digits: str) -> Any:
         to_bytes = parts.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -108,8 +108,6 @@ def published_tokenizer(pre: str) -> Any:
 
 def tokenizer_metadata(tokenizer: Any, pre: str, rows: int = ROWS) -> dict[str, Any]:
     """Return the metadata of a tokenizer; ids that it lacks are unused tokens, as llama.cpp writes them."""
-    import json
-
     texts = {index: text for text, index in tokenizer.get_vocab().items()}
     added = tokenizer.get_added_tokens_decoder()
     tokens = [texts.get(index, f"[PAD{index}]") for index in range(rows)]
@@ -172,16 +170,23 @@ def write_gguf(
     metadata: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     format_name: str = "F32",
-    kept: Sequence[str] = (),
+    blocks: Mapping[str, tuple[np.ndarray, str]] | None = None,
 ) -> Path:
-    """Write a GGUF file; matrices are quantized, except those in `kept`, as vectors always are in fp32."""
+    """Write a GGUF file; matrices are quantized, and vectors stay in fp32.
+
+    Args:
+        path: the file.
+        architecture: its `general.architecture`.
+        metadata: its other keys.
+        tensors: by name.
+        format_name: number format of the matrices that are fp32.
+        blocks: bytes of quantized tensors and their number format, in place of the tensors of these names.
+    """
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
 
     writer = GGUFWriter(path, architecture)
     for key, value in metadata.items():
-        if key == "general.architecture":
-            continue
         match value:
             case bool():
                 writer.add_bool(key, value)
@@ -194,7 +199,11 @@ def write_gguf(
             case _:
                 writer.add_array(key, value)
     for name, tensor in tensors.items():
-        if tensor.ndim == 1 or name in kept or tensor.dtype != np.float32:
+        if blocks and name in blocks:
+            data, kind_name = blocks[name]
+            writer.add_tensor(name, data, raw_dtype=GGMLQuantizationType[kind_name])
+            continue
+        if tensor.ndim == 1 or tensor.dtype != np.float32:
             writer.add_tensor(name, np.ascontiguousarray(tensor))
             continue
         kind = GGMLQuantizationType[format_name]

@@ -94,28 +94,15 @@ def test_quantized_weights_are_those_of_their_blocks(
 def test_k_quants_are_dequantized(tmp_path: Path) -> None:
     """The package writes no such blocks: these are random bytes with scales that are numbers."""
     model = random_model("Qwen3")
-    tensors = model_tensors(model)
     name, kind = "blk.1.ffn_down.weight", gguf.GGMLQuantizationType.Q4_K
     blocks = np.random.default_rng(0).integers(0, 256, (WIDTH, FFN // 256, 144), dtype=np.uint8)
     blocks[..., :4] = np.array([0.01, 0.02], np.float16).view(
         np.uint8
-    )  # the block's scale and minimum
+    )  # a block's scale and minimum
     blocks = blocks.reshape(WIDTH, -1)
     metadata = model_metadata(model) | tokenizer_metadata(published_tokenizer("qwen2"), "qwen2")
-    writer = gguf.GGUFWriter
-    original = writer.add_tensor
-
-    def add_tensor(self: Any, stored: str, tensor: Any, **options: Any) -> None:
-        if stored == name:
-            original(self, stored, blocks, raw_dtype=kind)
-        else:
-            original(self, stored, tensor, **options)
-
-    writer.add_tensor = add_tensor
-    try:
-        write_gguf(tmp_path / "toy.gguf", "qwen3", metadata, tensors, kept=(name,))
-    finally:
-        writer.add_tensor = original
+    held = {name: (blocks, "Q4_K")}
+    write_gguf(tmp_path / "toy.gguf", "qwen3", metadata, model_tensors(model), blocks=held)
     found = load_file(unpacked(tmp_path / "toy.gguf") / "model.safetensors")
     wanted = gguf.quants.dequantize(blocks, kind)
     assert wanted.std() > 0.01

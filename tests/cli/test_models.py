@@ -9,6 +9,7 @@ import torch
 from tests.checkpoints.test_checkpoint import edit
 from tests.checkpoints.test_convert import write_source
 from tests.cli.test_main import refused, unmask
+from tests.toy_gguf import toy_gguf
 from unmask.checkpoints.checkpoint import load_model
 from unmask.cli import main as cli
 from unmask.cli import models as cli_models
@@ -61,6 +62,19 @@ def test_convert(tmp_path: Path) -> None:
     assert found["loads"] and found["spec"]["has_qk_norm"] is False
     done = unmask("convert", tmp_path / "source", tmp_path / "dream", "--to", "dream")
     assert "loads here only" not in done.stdout
+
+
+def test_convert_a_gguf_file(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    toy_gguf(tmp_path / "toy.gguf", "Qwen3", format_name="Q8_0")
+    made, plain = tmp_path / "made", tmp_path / "plain"
+    done = unmask("convert", tmp_path / "toy.gguf", made, "--to", "sdar", "--dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(unmask("inspect", made, "--json").stdout)
+    assert found["loads"] and found["stated_dtype"] == "bfloat16" and found["has_chat_template"]
+    done = unmask("convert", tmp_path / "toy.gguf", plain, "--to", "autoregressive")
+    assert done.stdout == f"{plain}: the checkpoint that {tmp_path / 'toy.gguf'} was made from\n"
+    assert unmask("generate", made, "Ann has", "--max-tokens", 8).returncode == 0
 
 
 def test_inspect_of_a_checkpoint_that_does_not_load_exits_with_2(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from unmask.trainers.sft import train_sft
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRAINING = ["steps=1", "eval.problems=2", "optimizer.token_budget=2048"]
 SMALLER: Mapping[str, list[str]] = {
-    "sft": [*TRAINING, "data.batch_size=2"],
+    "sft": [*TRAINING, "data.batch_size=2", "eval.sampling.max_tokens=12"],
     "rl": [*TRAINING, "rollout.prompts=2", "rollout.responses=2", "sampling.max_tokens=12"],
     "eval": ["problems=2", "samples=2", "sampling.max_tokens=8"],
 }

@@ -11,7 +11,7 @@ that are not read here, tensors of other names, and quantizations that the packa
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from unmask.checkpoints.gguf_tokenizer import KEY as TOKENIZER
 from unmask.checkpoints.gguf_tokenizer import write_gguf_tokenizer
 from unmask.checkpoints.memory import meta_model
 from unmask.checkpoints.tensor_files import save_tensors
-from unmask.checkpoints.weights import INDEX, check_tensors, read_headers
+from unmask.checkpoints.weights import INDEX, Stored, check_tensors
 from unmask.models.families.autoregressive import read_source_spec, source_of
 from unmask.models.families.family import rope_fields
 from unmask.models.families.json_keys import shortened, write_json
@@ -88,14 +88,15 @@ def unpack(file: Path, directory: Path, dtype: torch.dtype) -> None:
     try:
         metadata = {name: field.contents() for name, field in reader.fields.items()}
         config = _config(metadata, tensors) | {"torch_dtype": str(dtype).removeprefix("torch.")}
-        _check_formats(tensors)
+        named = _named(tensors.values())
         write_gguf_tokenizer(metadata, directory)
-        write_json(directory / "config.json", config)
-        _write_weights(tensors, config, directory, dtype)
-        spec = read_source_spec(directory, config, source_of(config, "CausalLM"))
-        check_tensors(meta_model(spec), read_headers(directory))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+    spec = read_source_spec(file, config, source_of(config, "CausalLM"))
+    shapes = {name: tuple(map(int, reversed(tensor.shape))) for name, tensor in named.items()}
+    check_tensors(meta_model(spec), {n: Stored(file, s, "F32") for n, s in shapes.items()})
+    write_json(directory / "config.json", config)
+    _write_weights(named, config, directory, dtype)
 
 
 def open_gguf(file: Path) -> "GGUFReader":
@@ -167,7 +168,7 @@ def _config(metadata: Mapping[str, Any], tensors: Mapping[str, "ReaderTensor"]) 
         **config,
         "rope_scaling": _rope_scaling(found, config, tensors),
         "hidden_act": "silu",
-        "vocab_size": int(tensors[EMBEDDING].shape[1]),  # (D, V): innermost first
+        "vocab_size": int(tensors[EMBEDDING].shape[-1]),  # of (D, V): innermost first
         "tie_word_embeddings": HEAD not in tensors,
         "bos_token_id": ids["bos"],
         "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
@@ -199,43 +200,40 @@ def _rope_scaling(
     return rope_fields(scaling)
 
 
-def _check_formats(tensors: Mapping[str, "ReaderTensor"]) -> None:
-    """Refuse names that no checkpoint has and number formats that are not dequantized, before any is read."""
+def _named(tensors: Iterable["ReaderTensor"]) -> dict[str, "ReaderTensor"]:
+    """Return the tensors by their published names, except the factors of the rotary angles.
+
+    Raises:
+        ValueError: if no supported model has such a tensor, or it is in a number format that is not
+            dequantized.
+    """
     from gguf.quants import dequantize
 
-    for tensor in tensors.values():
-        _published(tensor.name)
+    named: dict[str, ReaderTensor] = {}
+    for tensor in tensors:
+        if tensor.name == ROPE_FACTORS:
+            continue
+        found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", tensor.name)
+        if found is None or found[2] not in NAMES:
+            raise ValueError(f"unexpected tensor {tensor.name!r}")
+        layer = "" if found[1] is None else f"model.layers.{found[1]}."
+        named[f"{layer}{NAMES[found[2]]}.{found[3]}"] = tensor
         try:
             dequantize(tensor.data[:1], tensor.tensor_type)
         except NotImplementedError:
             raise ValueError(
                 f"tensor {tensor.name!r}: its quantization {tensor.tensor_type.name} is not supported"
             ) from None
-
-
-def _published(name: str) -> str | None:
-    """Return the published name of a tensor; `None` for the factors of the rotary angles.
-
-    Raises:
-        ValueError: if no supported model has such a tensor.
-    """
-    if name == ROPE_FACTORS:
-        return None
-    found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
-    if found is None or found[2] not in NAMES:
-        raise ValueError(f"unexpected tensor {name!r}")
-    layer = "" if found[1] is None else f"model.layers.{found[1]}."
-    return f"{layer}{NAMES[found[2]]}.{found[3]}"
+    return named
 
 
 def _write_weights(
-    tensors: Mapping[str, "ReaderTensor"],
+    named: Mapping[str, "ReaderTensor"],
     config: Mapping[str, Any],
     directory: Path,
     dtype: torch.dtype,
 ) -> None:
     """Write the tensors in shards; one shard is in memory at a time."""
-    named = {new: tensor for name, tensor in tensors.items() if (new := _published(name))}
     plan = split_state_dict_into_shards_factory(
         {name: int(tensor.n_elements) * dtype.itemsize for name, tensor in named.items()},
         get_storage_size=lambda size: size,
@@ -243,9 +241,8 @@ def _write_weights(
         max_shard_size=SHARD_BYTES,
     )
     for file, names in plan.filename_to_tensors.items():
-        save_tensors(
-            {name: _weight(named[name], config, dtype) for name in names}, directory / file
-        )
+        shard = {name: _weight(named[name], config, dtype) for name in names}
+        save_tensors(shard, directory / file)
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         write_json(directory / INDEX, index)
