@@ -1,4 +1,4 @@
-"""The quickstart on the device: SFT on few demonstrations, then TraceRL, which must raise accuracy beyond both intervals.
+"""The quickstart on the device: SFT on few demonstrations, then TraceRL; it must raise accuracy beyond both intervals.
 
 In float32, as the committed figures of a CPU (`benchmarks/results/quickstart-chain_sum.json`). Expected on an H200: SFT
 300 steps at 0.05 s, TraceRL 60 steps at 0.4 s, and 30 s for compilation and verifiers.
