@@ -94,6 +94,7 @@ def test_the_table_compares_the_models() -> None:
     text = console.export_text()
     for word in (
         "512 problems",
+        "stopped early",
         "SFT",
         "TraceRL",
         "25.0%",

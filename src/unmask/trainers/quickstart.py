@@ -48,7 +48,7 @@ C = TypeVar("C", SFTConfig, RLConfig)
 MODELS = {
     "sft": ("SFT", MODEL),
     "rl": ("then TraceRL", MODEL),
-    "control": ("or more SFT, stopped early", BEST),
+    "control": ("or more SFT", BEST),
 }
 
 
@@ -167,7 +167,10 @@ def training_cpu_s(run: Path) -> float:
 
 def _table(found: Mapping[str, Summary], stages: Mapping[str, Seconds]) -> Table:
     count = found["sft"].n
-    table = Table(title=f"held-out accuracy over {count} problems, one answer each")
+    table = Table(
+        title=f"held-out accuracy over {count} problems, one answer each",
+        caption="more SFT: on the same demonstrations for the CPU time of RL, stopped early",
+    )
     for heading in ("model", "accuracy", "95 % interval", "tokens / denoising step", "CPU s"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for name, summary in found.items():
