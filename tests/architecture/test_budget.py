@@ -15,7 +15,7 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 2690,
     "models": 2190,
-    "trainers": 1900,
+    "trainers": 1980,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,

@@ -35,6 +35,9 @@ class SFTConfig(Section):
     as they have demonstrations."""
     save_every: int = Field(default=100, ge=0)
     """Steps between checkpoints for `--resume`; 0 saves only at the end."""
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """Peak of the device in 10^12 operations per second, in the number format of the model; with it the
+    metric `mfu` is the share of it that a step reaches."""
     run: RunConfig = RunConfig()
     """Where the run keeps its files."""
     model: TrainedModelConfig

@@ -8,13 +8,14 @@ their prompts. Records are token ids with a step map, which `data.path` reads:
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.sampling import SamplingConfig
 from unmask.configs.sft import SFTConfig
-from unmask.data.demonstrations import Demonstration
+from unmask.data.demonstrations import Demonstration, vocabulary_of
 from unmask.diffusion.forced import Pace, forced_step_maps
 from unmask.engine.llm import LLM
 from unmask.models.conventions import conventions_of
@@ -23,7 +24,8 @@ from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.reference import Scorer
-from unmask.trainers.sft import fewest_positions, read_demonstrations
+from unmask.trainers.sft import check_fit, fewest_positions
+from unmask.trainers.sft_data import read_sets
 from unmask.trainers.start import starting_llm
 from unmask.types import Prompt
 
@@ -38,15 +40,14 @@ def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
         is_free: decode the prompts without forcing the responses.
 
     Raises:
-        ValueError: for what the config asks and cannot have, or a strategy that `collect` cannot follow.
+        ValueError: for what the config asks and cannot have, or cannot be recorded.
     """
     if output.exists():
         raise ValueError(f"{output}: exists; remove it or name another file")
     # The demonstrations are read as they are, whether or not they have step maps already.
     config = config.model_copy(update={"views": RandomViews()})
-    task = build_task(config.task)
     llm = starting_llm(config)
-    found = read_demonstrations(config, task, llm)
+    found = read_trained(config, llm)
     collect = free_traces if is_free else forced_traces
     lines: list[str] = []
     with Progress(len(found), "trace") as bar:
@@ -59,6 +60,22 @@ def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
             bar.advance(len(batch))
     write_text(output, "".join(lines))
     return len(found)
+
+
+def read_trained(config: SFTConfig, llm: LLM) -> list[Demonstration]:
+    """Return the demonstrations that the run would train on; none that are held out.
+
+    Raises:
+        ValueError: as `read_sets` and `check_fit`, or if they are streamed and so have no end.
+    """
+    spec, drawable = llm.model.spec, llm.model.head.drawable.tolist()
+    vocabulary = vocabulary_of(llm.require_tokenizer(), spec.eos_ids, drawable)
+    with closing(build_task(config.task)) as task:
+        sets = read_sets(config, task, vocabulary, spec)
+    if any(sets.streams):
+        raise ValueError("data.streaming = true: traces are recorded of data that is read whole")
+    check_fit(sets.trained, config, spec)
+    return sets.trained
 
 
 def forced_traces(
