@@ -19,7 +19,7 @@ BUDGET = {
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
-    "configs": 1470,
+    "configs": 1490,
     "diffusion": 1180,
     "runs": 1060,
     "cli": 990,

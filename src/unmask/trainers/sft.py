@@ -27,7 +27,7 @@ from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.sft_data import build_source, num_steps, read_sets
 from unmask.trainers.start import check_steps, prepare
-from unmask.trainers.validation import VALIDATION, measure
+from unmask.trainers.validation import VALIDATION, has_stalled, measure
 
 
 def train_sft(config: SFTConfig, resume: bool = False) -> Path:
@@ -63,6 +63,11 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
             f"memory: {learner.memory} for weights and optimizer, activations come on top\n"
         )
         for step in run.steps():
+            # Read from the log, which a resumed run cuts back to its checkpoint: there is no other state.
+            patience = config.early_stop if is_due(config, step - 1) else None
+            if patience and has_stalled(run.directory.path, patience):
+                run.checkpointer.save()
+                break
             clock = Clock()
             with clock("update"):
                 batch = source.draw(config.data.batch_size)
