@@ -15,11 +15,11 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 2690,
     "models": 2190,
-    "trainers": 1920,
+    "trainers": 1970,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
-    "configs": 1470,
+    "configs": 1480,
     "diffusion": 1180,
     "runs": 1060,
     "cli": 990,
