@@ -36,6 +36,9 @@ class RowAttend:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend within rows; nothing is gathered, because every row has the same length."""
         shape = (self.mask.shape[0], self.mask.shape[-1])
+        # As published, keys and values are repeated for the heads that share them: under a mask torch's
+        # memory-efficient kernel takes no fewer of them, and the plain one would hold the scores of all pairs.
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
         q, k, v = (x.unflatten(0, shape) for x in (q, k, v))
         return attend_rows(q, k, v, self.mask).flatten(0, 1)
 

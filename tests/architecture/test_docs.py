@@ -54,7 +54,11 @@ def files(name: str) -> list[Path]:
 def is_key(name: str) -> bool:
     """Return whether a name is a key, a section, or an attribute shared by every kind of it."""
     return any(
-        key.names(name) or key.name.replace("[]", "").startswith(f"{name}.") or key.name == name
+        key.names(name)
+        or key.name.replace("[]", "").startswith(f"{name}.")
+        or key.name == name
+        # A table with names that a file chooses.
+        or (key.type == "table" and name.startswith(f"{key.name}."))
         for key in KEYS
     )
 

@@ -414,7 +414,7 @@ def test_show_prompt_prints_the_first_prompt_without_a_run(
     assert (
         "item 1, demonstration 1 of 1; no chat template; 4 tokens are read, 6 are trained" in shown
     )
-    assert "\n1+2=>>>7;77<eos><eos><<<\n" in shown
+    assert "\n1+2=⟦7;77<eos><eos>⟧\n" in shown
     assert shown.endswith("trained  '7' ';' '7' '7' '<eos>' '<eos>'\nids      9 15 9 9 0 0\n")
     assert not (tmp_path / "run").exists()
 

@@ -27,7 +27,7 @@ def test_every_pointer_leads_to_a_key() -> None:
         (SFTConfig, "fp16", "model.dtype"),
         (SFTConfig, "batch_size", "data.batch_size or engine.max_sequences"),
         (RLConfig, "per_device_train_batch_size", "rollout.prompts or engine.max_sequences"),
-        (SFTConfig, "num_train_epochs", "steps"),
+        (SFTConfig, "num_train_epochs", "steps or epochs"),
         (RLConfig, "num_train_epochs", "steps or epochs"),
         (RLConfig, "optimizer.Learning_Rate", "optimizer.lr"),
         (EvalConfig, "output_dir", "run.dir"),

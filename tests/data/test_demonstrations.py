@@ -293,6 +293,25 @@ def test_a_set_of_the_hub_without_the_package_is_one_error(
         list(demonstrations_of_source(config, "data", Vocabulary(tokenizer)))
 
 
+def test_a_set_that_needs_the_network_is_one_error(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object) -> None:
+        raise ValueError("authors/set cannot be loaded from the hub (no network)")
+
+    monkeypatch.setattr("unmask.data.demonstrations.has_datasets", lambda: True)
+    monkeypatch.setattr("unmask.data.demonstrations.read_hub", no_network)
+    with pytest.raises(
+        ValueError,
+        match=r"^data\.hub = authors/set cannot .*no network\); .* give that as data\.path$",
+    ):
+        list(
+            demonstrations_of_source(
+                RecordsConfig(hub="authors/set"), "data", Vocabulary(tokenizer)
+            )
+        )
+
+
 def test_a_response_that_the_model_may_not_write_is_refused(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:

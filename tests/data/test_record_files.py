@@ -44,13 +44,13 @@ def test_the_package_is_looked_for() -> None:
     assert not has_datasets()
 
 
-@pytest.mark.parametrize("is_streamed", [False, True])
-def test_a_set_of_the_hub_is_read_by_rows(is_streamed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("skip", [None, 0, 1])
+def test_a_set_of_the_hub_is_read_by_rows(skip: int | None, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
-    found = list(read_hub(str(tmp_path), None, "train", is_streamed))
-    assert [dict(record) for _, record in found] == ROWS
-    assert found[1][0] == f"{tmp_path} train, row 2"
+    found = list(read_hub(str(tmp_path), None, "train", skip))
+    assert [dict(record) for _, record in found] == ROWS[skip or 0 :]
+    assert found[-1][0] == f"{tmp_path} train, row 2"
     with pytest.raises(ValueError, match=r"cannot be loaded from the hub") as caught:
-        read_hub(str(tmp_path / "nowhere"), None, "train", is_streamed)
+        read_hub(str(tmp_path / "nowhere"), None, "train", skip)
     assert "\n" not in str(caught.value)

@@ -46,3 +46,12 @@ def test_a_source_of_other_items_is_refused() -> None:
     state = Shuffled(ITEMS, seed=1).state()
     with pytest.raises(ValueError, match="resume it with the same data"):
         Shuffled(ITEMS[1:], seed=1).restore(state)
+
+
+def test_other_content_is_refused_where_a_digest_was_recorded() -> None:
+    source = Shuffled(ITEMS, 0, "digest")
+    source.draw(3)
+    assert source.state() == {"dealt": 3, "items": 8, "digest": "digest"}
+    with pytest.raises(ValueError, match="the data or its tokens changed since the run began"):
+        Shuffled(ITEMS, 0, "other").restore(source.state())
+    Shuffled(ITEMS, 0, "other").restore({"dealt": 3, "items": 8})  # of an earlier version

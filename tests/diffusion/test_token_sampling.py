@@ -8,8 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.diffusion.requests import sampling
+from unmask.diffusion import token_sampling
 from unmask.diffusion.token_sampling import draw, filter_logits, propose
 
 LAST = 1 - 2.0**-53  # the largest number `uniform` returns
@@ -239,3 +241,51 @@ def test_company_changes_no_bit_of_a_row() -> None:
     )
     for name in set(alone._fields) - {"margin"}:
         assert torch.equal(getattr(alone, name)[0], getattr(together, name)[0]), name
+
+
+def test_rows_in_chunks_are_the_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, with a last chunk that is not full, for everything that requests may need."""
+    generator = torch.Generator().manual_seed(5)
+    logits, everything = torch.randn(7, 30, generator=generator), torch.ones(30, dtype=torch.bool)
+    uniforms, held = torch.rand(7, generator=generator), torch.arange(7)
+    asks = [{}, {"temperature": 0}, {"top_k": 3, "temperature": 0.5, "confidence": "filtered"}]
+    own = sampling(*asks, {"strategy": "margin"}, {"min_p": 0.1}, {}, {"temperature": 2.0})
+    before = logits.clone()
+    whole = propose(logits, everything, uniforms, held, own)
+    monkeypatch.setattr(token_sampling, "MOST_ELEMENTS", 3 * 30)
+    chunked = propose(logits, everything, uniforms, held, own)
+    assert all(map(torch.equal, whole, chunked))
+    assert torch.equal(logits, before), "the logits are the caller's"
+
+
+class FullSize(TorchDispatchMode):
+    """Counts the tensors of a size that operations allocate."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.found = size, []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        is_new = isinstance(out, torch.Tensor) and not func._schema.name.endswith("_")
+        if is_new and out.numel() == self.size and out.dtype == torch.float32:
+            self.found.append(func._schema.name.removeprefix("aten::"))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"temperature": 0}, ["clamp", "_log_softmax", "exp"]),
+        ({}, ["clamp", "_log_softmax", "exp", "cumsum"]),
+        (
+            {"temperature": 0.5},
+            ["clamp", "_log_softmax", "exp", "_log_softmax", "exp", "cumsum"],
+        ),
+    ],
+)
+def test_a_step_allocates_few_tensors_of_all_logits(changes: Any, expected: list[str]) -> None:
+    logits, everything = torch.randn(3, 30), torch.ones(30, dtype=torch.bool)
+    with FullSize(90) as counted:
+        propose(logits, everything, torch.rand(3), torch.arange(3), sampling(*[changes] * 3))
+    assert counted.found == expected

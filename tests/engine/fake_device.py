@@ -6,7 +6,7 @@ device, a list as an index). Here tensors of the device are `OnDevice`, which al
 records each such operation.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unmask.engine import engine as engine_module
 from unmask.engine import pages, sequence_state
@@ -25,6 +26,31 @@ READS = {
     *("nonzero", "masked_select", "bincount", "unique", "equal", "allclose", "repeat_interleave"),
 }
 MAKES = {"arange", "zeros", "ones", "full", "empty", "eye"}
+
+
+# What makes the host ask the device for a number, or a shape.
+WAITS = (
+    "aten.item",
+    "_local_scalar_dense",
+    "nonzero.default",
+    "masked_select",
+    "bincount",
+    "_unique2",
+    "unique_dim",
+)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Notes the operations that wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(name in str(func) for name in WAITS):
+            self.found.add(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 class OnDevice(Tensor):
@@ -97,7 +123,7 @@ def move(engine: Engine) -> None:
 
 
 @contextmanager
-def device_of(engine: Engine) -> Iterator[Waits]:
+def device_of(engine: Engine) -> Generator[Waits]:
     """Treat an engine's tensors as a device's, with its two exits: pinned numbers in, the report out."""
     sent, send = sequence_state.on_device, HostState.send
 

@@ -78,7 +78,8 @@ def test_a_file_that_cannot_be_read_is_pointed_out(tmp_path: Path) -> None:
 
 def test_the_key_names_versions_and_shapes() -> None:
     key = key_of(CPU, 2)
-    assert f"torch {torch.__version__}" in key and "plain 1, flex 1" in key
+    assert f"torch {torch.__version__}" in key and "plain 1; " in key
+    assert attention_choice.candidates(CPU) == ["plain"], "flex is used by name only"
     other = replace(CPU.spec, num_heads=2 * CPU.spec.num_heads)
     assert key != key_of(CPU._replace(spec=other), 2)
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.engine.fake_device import device_of
+from tests.engine.fake_device import NoWaiting, device_of
 from tests.engine.writers import by_engine, prompt_of, results_of, some_asks
 from tests.models.toy import SIGMOID, SOFTMAX
 from tests.toy import toy_model
@@ -21,30 +20,6 @@ from unmask.engine.options import EngineParams
 from unmask.engine.runner import Sizes
 from unmask.engine.stop_texts import StopTexts
 from unmask.types import SamplingParams
-
-# What makes the host ask the device for a number, or a shape.
-WAITS = (
-    "aten.item",
-    "_local_scalar_dense",
-    "nonzero.default",
-    "masked_select",
-    "bincount",
-    "_unique2",
-    "unique_dim",
-)
-
-
-class NoWaiting(TorchDispatchMode):
-    """Notes the operations that wait for the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: set[str] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(name in str(func) for name in WAITS):
-            self.found.add(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 def no_attention(*plan: Any) -> Any:

@@ -1,6 +1,7 @@
 """Counters on the host, and the bounds of a pass that it derives from them."""
 
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -8,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.states import ask, opened, request_of
-from tests.engine.writers import Ask
-from tests.toy import SPEC
-from unmask.engine.host_state import FIELDS, HostState
+from tests.engine.writers import Ask, by_engine, some_asks
+from tests.toy import SPEC, toy_model
+from unmask.diffusion.unmask import scored_positions
+from unmask.engine.batch_plan import plan_block, plan_feed
+from unmask.engine.host_state import FIELDS, HostState, most_revealed
+from unmask.engine.options import EngineParams
+from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Running, Start
 from unmask.engine.sequence_state import SequenceState
-from unmask.models.attention import ROW_TILE
+from unmask.models.attention import KEY_CHUNK, ROW_TILE
 
 
 def running(*asks: Ask) -> tuple[SequenceState, dict[int, Running]]:
@@ -78,14 +83,84 @@ def test_a_bound_is_one(phases: list[tuple[int, int, int]], budget: int) -> None
         state.start[index] += 4 * blocks
         state.cached[index] = min(4 * cached, int(state.start[index]))
     host = host_of(state)
-    for moved in (0, 4):
-        wanted = torch.minimum(state.start + 4 + moved, state.canvas_end) - state.cached
-        num_rows, num_scored = host.bound(10**6, is_full=False, row_tile=ROW_TILE)
-        assert num_rows >= int(wanted.sum()) and num_scored >= 4 * len(asks)
-        assert num_rows % ROW_TILE == num_scored % ROW_TILE == 0
+    host.bound(0, is_full=False, row_tile=ROW_TILE)  # sequences waited in the tick since
+    num_rows, num_scored = host.bound(10**6, is_full=False, row_tile=ROW_TILE)
+    waited = state.start + 4 - state.cached
+    finished = torch.minimum(state.start + 8, state.canvas_end) - state.start
+    assert num_rows >= int(torch.maximum(waited, finished).sum())
+    assert num_scored >= 4 * len(asks)
+    assert num_rows % ROW_TILE == num_scored % ROW_TILE == 0
     assert host.bound(budget, is_full=False, row_tile=ROW_TILE)[0] <= 2 * (
         budget + int(state.canvas_end.max()) + ROW_TILE
     )
+
+
+class Checked(Runner):
+    """Compares the sizes of every step with the rows that it really has."""
+
+    fed: ClassVar[list[tuple[int, int]]]
+
+    def step(self, state: SequenceState, sizes: Sizes) -> None:
+        feed = plan_feed(state, sizes.width, self.params, self.conventions)
+        block, _ = plan_block(state, feed, sizes.width, self.conventions)
+        fed = int(feed.counts.sum())
+        scored = int(scored_positions(block, state.sampling).sum())
+        assert sizes.num_rows is not None and sizes.num_scored is not None
+        assert fed <= sizes.num_rows and scored <= sizes.num_scored
+        self.fed.append((fed, sizes.num_rows))
+        super().step(state, sizes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"attention": "full", "block_size": 8}, {"is_shifted": True}],
+    ids=["blocks", "full", "shifted"],
+)
+@pytest.mark.parametrize(
+    "params",
+    [
+        EngineParams(),
+        EngineParams(row_budget=24),
+        EngineParams(max_sequences=3, fuses_commit=False),
+        EngineParams(max_sequences=9, cache_tokens=4 * KEY_CHUNK),
+        EngineParams(cache="dual"),
+    ],
+    ids=["as usual", "small budget", "separate commits", "small cache", "dual"],
+)
+def test_every_pass_fits_the_sizes_chosen_for_it(
+    changes: dict[str, Any], params: EngineParams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With every strategy and schedule, prompts that wait, and sequences that are preempted."""
+    monkeypatch.setattr("unmask.engine.engine.Runner", Checked)
+    Checked.fed = []
+    model = toy_model(2, **changes)
+    by_engine(model, some_asks(24, 5, model, longest=60), replace(params, reads_late=True))
+    assert Checked.fed
+
+
+@pytest.mark.parametrize(("per_pass", "most"), [(1, 1.25), (2, 1.4), (4, 1.05)])
+def test_a_known_number_of_tokens_per_pass_leaves_little_padding(
+    per_pass: int, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes of sequences whose blocks end at different ticks have few rows more than they feed."""
+    monkeypatch.setattr("unmask.engine.engine.Runner", Checked)
+    Checked.fed = []
+    model = toy_model(2, block_size=4)
+    fixed = {"strategy": "static", "denoising_steps": 4 // per_pass, "stop_token_ids": ()}
+    asks = [ask(20 + n % 4, max_tokens=48, **fixed) for n in range(32)]
+    by_engine(model, asks, EngineParams(reads_late=True, shares_prefixes=False))
+    settled = Checked.fed[3:-6]
+    fed, sizes = (sum(column) for column in zip(*settled, strict=True))
+    assert sizes <= most * fed
+
+
+def test_the_most_that_a_pass_reveals() -> None:
+    fixed = {"strategy": "static", "denoising_steps": 2}
+    assert most_revealed(request_of(0, ask(3, **fixed))) == 2
+    assert most_revealed(request_of(0, ask(3, **{**fixed, "denoising_steps": 3}))) == 2
+    assert most_revealed(request_of(0, ask(3, **{**fixed, "denoising_steps": 9}))) == 1
+    for unknown in ({"strategy": "dynamic"}, {"schedule": "linear"}, {"edit_threshold": 0.5}):
+        assert most_revealed(request_of(0, ask(3, **{**fixed, **unknown}))) == 4
 
 
 def test_a_new_sequence_counts_before_any_report() -> None:
@@ -99,7 +174,7 @@ def test_a_new_sequence_counts_before_any_report() -> None:
     early = host.send(state)
     host.begin([Start(1, request_of(1, ask(50)), [2], 0, None, True)])
     host.receive(early)
-    assert host.bound(10**6, is_full=False, row_tile=ROW_TILE)[0] >= 60 + 60, (
+    assert host.bound(10**6, is_full=False, row_tile=ROW_TILE)[0] >= 60 + 8, (
         "the second began after the report was sent"
     )
 

@@ -12,11 +12,13 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from tests.diffusion.trajectories import CONVENTIONS, random_canvas, random_trajectory
+from tests.engine.fake_device import NoWaiting
 from tests.models.heads import random_heads
 from tests.models.structures import Token, allowed_pairs, packs
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.layout import DEAD_COPY, pack_views
-from unmask.diffusion.views import views_of_trajectory
+from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.views import views_of_responses, views_of_trajectory
 from unmask.models import flex_attention
 from unmask.models.attention import round_up, sees
 from unmask.models.flex_attention import plan_flex
@@ -124,6 +126,39 @@ def test_dead_tokens_cost_less_than_their_square() -> None:
     dead = torch.stack((fill * 0 + 99, fill * 0, 1 + fill // 128, fill * 0 - 1))
     some, _ = flex_attention.find_tiles(torch.cat((structure, dead), 1))
     assert some.sum() < 4 * len(some)
+
+
+def structure_of(budget: int) -> Tensor:
+    """Return the structure of a full pack: prompts of several lengths, two views of every response."""
+    pairs = [(tuple(range(2, 11 + n)), list(range(2, 2 + budget // 64))) for n in range(64)]
+    views = views_of_responses(pairs, 4, (NoiseSchedule(0.2, 0.9), 2), range(64))
+    structure = pack_views(views, CONVENTIONS, budget)[0].filled(budget).structure
+    assert structure.shape[1] == budget
+    return structure
+
+
+@pytest.mark.parametrize(("budget", "stride"), [(8192, 1), (32_768, 16)])
+def test_tiles_of_a_pack_of_real_size_are_those_of_the_dense_mask(budget: int, stride: int) -> None:
+    """In the tiles that the kernel uses; of the longer pack every 16th row of tiles."""
+    structure = structure_of(budget)
+    some, every = flex_attention.find_tiles(structure)
+    needed = 0
+    for row in range(0, budget // flex_attention.TILE, stride):
+        queries = structure[:, row * flex_attention.TILE : (row + 1) * flex_attention.TILE]
+        pairs = sees(queries[:, :, None], structure[:, None]).unflatten(
+            1, (-1, flex_attention.TILE)
+        )
+        is_visible, is_whole = pairs.any(2).any(0), pairs.all(2).all(0)
+        assert not (is_visible & ~some[row]).any() and not (every[row] & ~is_whole).any()
+        needed += int(is_visible.sum())
+    assert some[::stride].sum() <= 1.05 * needed
+
+
+def test_a_plan_does_not_wait_for_the_device() -> None:
+    structure = structure_of(2048)
+    with NoWaiting() as waiting:
+        plan_flex(structure)
+    assert not waiting.found
 
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")

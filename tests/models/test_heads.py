@@ -83,7 +83,26 @@ def test_rms_norm_is_the_formula() -> None:
     x = torch.randn(4, 6, dtype=torch.float64)
     expected = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm.weight
     torch.testing.assert_close(norm(x), expected)
-    assert norm.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_rms_norm_rounds_once(dtype: torch.dtype) -> None:
+    """Forward and backward have the bits of the norm in fp32, converted at its ends."""
+    norm = RMSNorm(48, 1e-6)
+    torch.nn.init.normal_(norm.weight, 1, 0.1)
+    norm = norm.to(dtype)
+    x, out = (torch.randn(9, 4, 48).mul(3).to(dtype) for _ in range(2))
+    wide = RMSNorm(48, 1e-6)
+    wide.load_state_dict(norm.state_dict())
+    own, other = x.clone().requires_grad_(), x.float().requires_grad_()
+    y, expected = norm(own), wide(other).to(dtype)
+    y.backward(out)
+    expected.backward(out)
+    assert own.grad is not None and other.grad is not None
+    assert norm.weight.grad is not None and wide.weight.grad is not None
+    assert torch.equal(y, expected)
+    assert torch.equal(own.grad, other.grad.to(dtype))
+    assert torch.equal(norm.weight.grad, wide.weight.grad.to(dtype))
 
 
 def test_a_value_is_one_product_and_starts_at_zero() -> None:

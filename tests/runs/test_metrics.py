@@ -171,7 +171,8 @@ def documented() -> re.Pattern[str]:
 
 
 def test_every_name_that_is_logged_is_documented(tmp_path: Path) -> None:
-    train_sft(sft_config(tmp_path, "steps=1", "eval.problems=2", run="sft"))
+    words = ("steps=1", "eval.problems=2", "data.validation=0.3")
+    train_sft(sft_config(tmp_path, *words, run="sft"))
     train_rl(rl_config(tmp_path, "steps=1", "eval.problems=2", "minibatches=2", run="rl"))
     names: set[str] = set()
     for kind in ("sft", "rl"):

@@ -1,6 +1,5 @@
 """Parts whose outcome is known, as files of a package of their own."""
 
-import sys
 from pathlib import Path
 
 from tools.gpu.harness import Plan
@@ -51,7 +50,6 @@ def write_all(place: Path) -> Plan:
     (folder / "broken.py").write_text("import no_such_module\n")
     for name, (body, more) in PARTS.items():
         write(folder, name, body, more)
-    sys.path.insert(0, str(folder.parent))
     return Plan(
         device="cpu",
         is_tiny=True,

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PARTS = {
     "attention_backends": ("cells", "not_run"),
     "ceilings": ("reached", "card"),
+    "compile": ("cells", "layers"),
     "engine_1_7b": ("cells", "ceilings", "sampling", "settings"),
     "engine_4b": ("cells", "ceilings", "sampling", "settings"),
     "memory": ("serving", "training", "settings"),
@@ -160,6 +162,23 @@ def test_weights_are_drawn_with_the_sizes_of_fresh_ones() -> None:
         )
     assert torch.equal(drawn.head.drawable, fresh.head.drawable)
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_sampling_statistics_compile_as_one_graph() -> None:
+    """Traced here, and run as they are: kernels are generated on a GPU only."""
+    from tools.gpu.decode import compare_compiled, sampling_of
+    from unmask.diffusion.sampling_tensors import SamplingTensors
+
+    asked = replace(sampling_of(1, 4), block_size=4)
+    tensors = SamplingTensors.of([asked] * 3, torch.device("cpu"))
+    logits, drawable = torch.randn(3, 24), torch.arange(24) > 0
+    uniforms, held = torch.rand(3, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
+    with torch.inference_mode():
+        found = compare_compiled(
+            (logits, drawable, uniforms, held, tensors), torch.device("cpu"), backend="eager"
+        )
+    assert found["compiled_other_tokens"] == found["compiled_entropy_difference"] == 0
+    assert found["compiled_sampling_ms"] > 0
 
 
 @pytest.mark.parametrize(

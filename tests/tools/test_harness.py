@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,9 +32,11 @@ def run(plan: Plan) -> Ran:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     """Return the run of all fake parts; a process starts slowly, so most tests read this one."""
-    path = list(sys.path)
-    yield run(write_all(tmp_path_factory.mktemp("first")))
-    sys.path[:] = path
+    place = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(place / "path"))
+        patch.syspath_prepend(str(place / "path"))
+        yield run(write_all(place))
 
 
 @pytest.fixture
@@ -120,12 +121,14 @@ def test_finished_parts_are_kept_and_failed_ones_run_again(first: Ran, copied: P
     assert [file.name for file in copied.parts.iterdir()] == ["wrong.json"], "only this one was run"
 
 
-def test_a_result_of_other_code_is_not_kept(first: Ran, copied: Plan) -> None:
+def test_a_result_of_other_code_card_or_torch_is_not_kept(first: Ran, copied: Plan) -> None:
     store = Store(copied.out, copied.parts, "cpu", True)
-    source = first[1]["right"].code.source
-    assert store.finished("right", source) is not None
-    assert store.finished("right", "0" * 16) is None
-    assert store.finished("wrong", source) is None, "a failed part is run again"
+    source, machine = first[1]["right"].code.source, dict(first[1]["right"].machine)
+    assert store.finished("right", source, {**machine, "driver": "2"}) is not None
+    assert store.finished("right", "0" * 16, machine) is None
+    assert store.finished("right", source, {**machine, "torch": "9.9"}) is None
+    assert store.finished("right", source, {**machine, "card": "H100"}) is None
+    assert store.finished("wrong", source, machine) is None, "a failed part is run again"
 
 
 def test_not_run_replaces_no_earlier_result(first: Ran, copied: Plan) -> None:

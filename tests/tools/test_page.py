@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools.gpu import page
-from tools.gpu.harness import Listed, list_parts
+from tools.gpu.harness import FIRST, Listed, list_parts
 from tools.gpu.results import Code, Result, write_json
 
 MACHINE = {"card": "H200", "driver": "1", "torch": "2.11.0", "triton": "3.6.0", "cuda": "13.0"}
@@ -40,6 +40,10 @@ def test_the_page_shows_the_committed_results() -> None:
 
 def test_every_part_can_be_imported() -> None:
     assert not [part.traceback for part in listed() if part.traceback]
+
+
+def test_the_most_valuable_parts_exist() -> None:
+    assert set(FIRST) <= {part.name for part in listed()}
 
 
 def test_a_part_without_a_result_was_never_run() -> None:

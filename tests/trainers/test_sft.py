@@ -11,14 +11,14 @@ from tests.toy import SPEC, toy_checkpoint, toy_model
 from tests.trainers.toy_runs import metrics, sft_config, supervised_views
 from unmask import load_model
 from unmask.configs.optimizer import OptimizerConfig
-from unmask.configs.sft import SFTDataConfig
+from unmask.configs.sft_data import SFTDataConfig
 from unmask.configs.task import ReasoningGymConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.engine.llm import LLM
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
 from unmask.trainers.sft import check_fit, fewest_positions, noisy_views, train_sft, weighted_views
-from unmask.types import SamplingParams
+from unmask.types import Message, SamplingParams
 
 # Noise levels with which the ELBO is a bound.
 FILLED = ("views.low=0.001", "views.high=1")
@@ -46,6 +46,25 @@ def test_it_learns_its_demonstrations(tmp_path: Path) -> None:
     lines = metrics(tmp_path / "run")
     assert lines[-1]["nll"] < 0.5 < 2 < lines[0]["nll"]
     assert LLM(model).generate(["1+2="], GREEDY)[0].text == "7;77"
+
+
+def test_with_a_template_it_answers_and_stops_as_it_was_trained(tmp_path: Path) -> None:
+    """The template, which `chat` applies as well, ends a turn with `;`, where this model does not stop."""
+    config = sft_config(tmp_path, "steps=60", "optimizer.lr=1e-2", "views.count=2")
+    template = (
+        "{% for m in messages %}{{ 'a' if m.role == 'user' else 'b' }}{{ m.content }};{% endfor %}"
+        "{% if add_generation_prompt %}b{% endif %}"
+    )
+    (Path(config.model.path) / "chat_template.jinja").write_text(template)
+    turns = [{"role": "user", "content": "1+2="}, {"role": "assistant", "content": "3"}]
+    turns += [{"role": "user", "content": "4+4="}, {"role": "assistant", "content": "8"}]
+    data = tmp_path / "chat.jsonl"
+    data.write_text(json.dumps({"messages": turns}))
+    model = train_sft(config.model_copy(update={"data": SFTDataConfig(path=data, batch_size=4)}))
+    messages = [Message(turn["role"], turn["content"]) for turn in turns]  # pyright: ignore[reportArgumentType]
+    for end, answer in ((1, "3;"), (3, "8;")):
+        (response,) = LLM(model).chat([messages[:end]], GREEDY)
+        assert (response.text, response.finish) == (answer, "stop")
 
 
 @pytest.mark.parametrize(

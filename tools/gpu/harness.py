@@ -99,8 +99,8 @@ class Worker:
         plan.out.mkdir(parents=True, exist_ok=True)
         self.log = plan.out / "log.txt"
         paths = [str(ROOT), str(ROOT / "src"), str(ROOT / "benchmarks")]
-        inherited = [path for path in sys.path if path and path not in paths]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *inherited])}
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         size = "tiny" if plan.is_tiny else "full"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -226,8 +226,8 @@ class Session:
 
     def take(self, part: Listed, console: Console) -> Result:
         """Return the result of a part: the old one, or that of running it now."""
-        old = None if self._plan.is_again else self._store.finished(part.name, self._code.source)
-        if old is not None:
+        old = self._store.finished(part.name, self._code.source, self.worker.machine)
+        if old is not None and not self._plan.is_again:
             console.print(line(old, "kept"), soft_wrap=True)
             return old
         with waiting(console, part):

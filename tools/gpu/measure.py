@@ -45,6 +45,10 @@ CARDS = (
 )
 
 
+# Of one compiled function, in all parts of a process.
+MOST_SHAPES = 64
+
+
 def card_of(device_name: str) -> Card | None:
     """Return the data sheet's limits of a device, `None` if it is not in `CARDS`."""
     return next((card for card in CARDS if card.name in device_name), None)
@@ -77,10 +81,11 @@ def median_seconds(run: Callable[[], object], device: torch.device, count: int =
 
 
 def prepare(device: torch.device) -> None:
-    """Free what the part before left: its memory, and its compiled kernels, whose number torch limits."""
+    """Free the memory of the part before; kernels that it compiled serve again."""
     gc.collect()
     if device.type == "cuda":
-        torch.compiler.reset()
+        # By default the ninth shape of one compiled function is an error.
+        torch._dynamo.config.recompile_limit = MOST_SHAPES
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 

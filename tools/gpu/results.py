@@ -2,7 +2,8 @@
 
 Both are written as soon as a part ends, and replaced at once, so that a killed run loses only the part that was
 running. A result belongs to the code it was measured on (`source`, a digest of all code files, which also
-distinguishes changes that are not committed), to a kind of device and to a size; a folder holds one kind and size.
+distinguishes changes that are not committed), to a card, to a version of torch and to a size; a folder
+holds one kind of device and one size.
 """
 
 import hashlib
@@ -96,10 +97,13 @@ class Store:
         parts.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def finished(self, name: str, source: str) -> Result | None:
-        """Return the result of a part that need not be run again for this code."""
+    def finished(self, name: str, source: str, machine: Mapping[str, str]) -> Result | None:
+        """Return the result of a part that need not be run again for this code, card and version of torch."""
         found = self.results.get(name)
-        return found if found and found.is_finished and found.code.source == source else None
+        if found is None or not found.is_finished or found.code.source != source:
+            return None
+        is_same = all(found.machine[key] == machine[key] for key in ("card", "torch"))
+        return found if is_same else None
 
     def write(self, result: Result) -> None:
         """Write a result; one of a part that was not run replaces none that was measured."""

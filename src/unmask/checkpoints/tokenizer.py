@@ -257,7 +257,6 @@ def _apply_template(
     add_generation_prompt: bool = True,
     **options: Any,
 ) -> str:
-    file = _template_file(tokenizer)
     try:
         text = tokenizer.apply_chat_template(
             _turns(messages),
@@ -266,15 +265,17 @@ def _apply_template(
             **options,
         )
     except Exception as error:  # a template may raise anything
-        raise ValueError(f"{file}: chat_template fails: {_first_line(error)}") from error
+        raise ValueError(
+            f"{_template_file(tokenizer)}: chat_template fails: {_first_line(error)}"
+        ) from error
     wanted: Counter[str] = Counter()
     for number, message in enumerate(messages, start=1):
         wanted.update(_pieces(message, is_last=number == len(messages)))
     for piece, count in wanted.items():
         if text.count(piece) < count:
             raise ValueError(
-                f"{file}: chat_template loses the content of a message: {shortened(piece)} is not in "
-                "the rendered text"
+                f"{_template_file(tokenizer)}: chat_template loses the content of a message: "
+                f"{shortened(piece)} is not in the rendered text"
             )
     return text
 

@@ -2,12 +2,11 @@
 
 Many errors show before the first step here: a template of another model, a special token that is
 encoded as text, an unexpected system turn. The prompt is printed exactly as trainers and evaluation
-give it to the engine, and only the tokenizer is loaded. What SFT trains stands between `>>>` and `<<<`, in
+give it to the engine, and only the tokenizer is loaded. What SFT trains stands between `⟦` and `⟧`, in
 a colour where the terminal has some.
 """
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 
 from typer import style
@@ -50,40 +49,31 @@ def _first_demonstrations(config: SFTConfig) -> str:
     """Return the demonstrations of the first record, or of the first problem that has one."""
     from unmask.checkpoints.checkpoint import find_checkpoint, read_spec  # loads torch
     from unmask.data.demonstrations import vocabulary_of
-    from unmask.trainers.sft import iterate_demonstrations, trained_pads
+    from unmask.trainers.sft_data import first_record
 
     directory = find_checkpoint(config.model.path)
-    tokenizer = load_tokenizer(directory)
     # The ids at which the model stops decide whether end-of-text is appended.
     spec = read_spec(directory, config.model.mask_id, config.model.block_size)
-    task = build_task(config.task)
-    vocabulary = vocabulary_of(tokenizer, spec.eos_ids)
-    found = iterate_demonstrations(config, task, vocabulary)
-    _, first = next(groupby(found, lambda demonstration: demonstration.place))
-    turns = list(first)
+    tokenizer, task = load_tokenizer(directory), build_task(config.task)
+    turns = first_record(config, task, vocabulary_of(tokenizer, spec.eos_ids))
     task.close()
-    pads = trained_pads(config, tokenizer)
     return "\n\n".join(
-        describe_demonstration(turn, pads, f"demonstration {number} of {len(turns)}", tokenizer)
+        describe_demonstration(turn, f"demonstration {number} of {len(turns)}", tokenizer)
         for number, turn in enumerate(turns, start=1)
     )
 
 
-def describe_demonstration(
-    demonstration: Demonstration, pads: Sequence[int], number: str, tokenizer: Tokenizer
-) -> str:
+def describe_demonstration(demonstration: Demonstration, number: str, tokenizer: Tokenizer) -> str:
     """Return a demonstration as text, tokens and ids, what is trained apart from what is read.
 
     Args:
         demonstration: of a record.
-        pads: ids that are trained right of it.
         number: its number within the record, in a few words.
         tokenizer: decodes its ids.
     """
-    trained = (*demonstration.response_ids, *pads)
     before = token_pieces(demonstration.prompt_ids, tokenizer)
-    after = token_pieces(trained, tokenizer)
-    mark = f">>>{style(visible(''.join(after)), fg='green', bold=True)}<<<"
+    after = token_pieces(demonstration.response_ids, tokenizer)
+    mark = f"⟦{style(visible(''.join(after)), fg='green', bold=True)}⟧"
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
     return "\n".join(
         (
@@ -93,7 +83,7 @@ def describe_demonstration(
             f"tokens   {' '.join(map(repr, before))}",
             f"ids      {' '.join(map(str, demonstration.prompt_ids))}",
             f"trained  {' '.join(map(repr, after))}",
-            f"ids      {' '.join(map(str, trained))}",
+            f"ids      {' '.join(map(str, demonstration.response_ids))}",
         )
     )
 

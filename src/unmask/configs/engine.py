@@ -38,7 +38,7 @@ class EngineFields:
     attention: AttentionKind = "auto"
     """Implementation of attention over the cache: PyTorch on any device (`plain`), the Triton kernel of this
     package (`kernel`), torch's `varlen_attn` (`varlen`, from torch 2.13 on) or FlexAttention (`flex`).
-    `auto` is `plain` on CPU, and on CUDA the one that is fastest there when measured. The last bits of
+    `auto` is `plain` on CPU, and on CUDA the one that is fastest there when measured, `flex` excepted. The last bits of
     results depend on it."""
 
 

@@ -133,7 +133,9 @@ def _field_keys(name: str, field: FieldInfo, default: Any) -> list[Key]:
         is_optional,
     )
     if items := _item_sections(alternatives):
-        return [own, *_variant_keys(f"{name}[]", items)]
+        is_union = "kind" in items[0].model_fields
+        of_items = _variant_keys(f"{name}[]", items) if is_union else keys(items[0], f"{name}[].")
+        return [own, *of_items]
     tables = [get_args(part)[1] for part in alternatives if get_origin(part) is dict]
     if tables and _is_section(tables[0]):
         return [own, *keys(tables[0], f"{name}.{ANY_NAME}.")]

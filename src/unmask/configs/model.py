@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from unmask.configs.import_path import import_object
 from unmask.configs.section import Section
@@ -33,10 +33,23 @@ class ModelConfig(Section):
     the checkpoint if not given."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile what layers compute before and after attention (`torch.compile`): fewer passes over memory,
+    after seconds to minutes of compiling. The last bits of a row then depend on the other rows of its pass,
+    so that a response depends on its batch. Not for layers with experts."""
     batch_invariant: bool = False
     """Compute every row in one order of sums, whatever else is in a pass: log-probabilities of engine and
     learner are then equal to the bit, and a response does not depend on the other responses. Slower
     on a GPU; experts do not run there."""
+
+    @model_validator(mode="after")
+    def _keeps_its_bits(self) -> "ModelConfig":
+        if self.compile and self.batch_invariant:
+            raise ValueError(
+                "compile = true and batch_invariant = true: compiled kernels are chosen by shape, so their "
+                "bits depend on the batch; give one of them"
+            )
+        return self
 
     @field_validator("family")
     @classmethod

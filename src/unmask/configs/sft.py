@@ -11,7 +11,7 @@ from unmask.configs.methods import choose
 from unmask.configs.methods.loss.likelihood import LikelihoodLoss
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.model import TrainedModelConfig
-from unmask.configs.optimizer import OptimizerConfig
+from unmask.configs.optimizer import Optimizer, OptimizerConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.section import Section
 from unmask.configs.sft_data import SFTDataConfig
@@ -30,6 +30,9 @@ class SFTConfig(Section):
 
     steps: int = Field(default=1000, ge=1)
     """Optimizer steps."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the demonstrations, in place of `steps`; a pass over weighted sources has as many draws
+    as they have demonstrations."""
     save_every: int = Field(default=100, ge=0)
     """Steps between checkpoints for `--resume`; 0 saves only at the end."""
     run: RunConfig = RunConfig()
@@ -48,15 +51,22 @@ class SFTConfig(Section):
     """The noisy views of a response that are trained."""
     loss: Loss = LikelihoodLoss()
     """What is minimised."""
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: Optimizer = OptimizerConfig()
     """How the weights change."""
     eval: EvalSection = EvalSection()
     """When the model is measured."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "SFTConfig":
-        if self.eval.every > 0 and self.task is None:
-            raise ValueError(f"eval.every = {self.eval.every}: there is no [task] to evaluate on")
+        if self.eval.every > 0 and self.task is None and self.data.validation is None:
+            raise ValueError(
+                f"eval.every = {self.eval.every}: there is no [task] to evaluate on, and no "
+                "data.validation"
+            )
+        if self.epochs is not None and "steps" in self.model_fields_set:
+            raise ValueError(f"epochs = {self.epochs}: give steps or epochs, not both")
+        if self.epochs is not None and self.data.streams:
+            raise ValueError(f"epochs = {self.epochs}: a stream has no known end: give steps")
         if self.views.is_causal and self.data.canvas_tokens:
             raise ValueError(
                 f"data.canvas_tokens = {self.data.canvas_tokens} has no effect: under "

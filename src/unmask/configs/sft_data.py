@@ -46,6 +46,9 @@ class RecordsConfig(Section):
     """Name of the hub set's configuration, where it has several."""
     split: str = "train"
     """Split of the hub set."""
+    streaming: bool = False
+    """Read the hub set while training, without a copy on the disk; it is then shuffled within windows of 1024
+    records."""
     layout: str | None = None
     """Layout of the records (docs/data.md lists them); follows from the keys of the first record when not
     given."""
@@ -70,12 +73,38 @@ class RecordsConfig(Section):
     def _one_place(self) -> "RecordsConfig":
         if self.path is not None and self.hub is not None:
             raise ValueError(f"hub = {self.hub}: the records come from path = {self.path}")
+        if self.streaming and self.hub is None:
+            raise ValueError("streaming = true: is for a data set on the hub")
+        return self
+
+
+class DataSource(RecordsConfig):
+    """One of several sets of records."""
+
+    weight: float | None = Field(default=None, gt=0)
+    """Share of the draws, relative to the other sources; all sources have one, or none has. Without it an
+    epoch has every demonstration of every source once."""
+
+    @model_validator(mode="after")
+    def _has_place(self) -> "DataSource":
+        if self.path is None and self.hub is None:
+            raise ValueError("a source has a path or a hub")
         return self
 
 
 class SFTDataConfig(RecordsConfig):
-    """Where demonstrations come from: `path`, `hub`, or the task's own right answers."""
+    """Where demonstrations come from: `path`, `hub`, several `sources`, or the task's own right answers."""
 
+    sources: tuple[DataSource, ...] = ()
+    """Several sets of records (`[[data.sources]]`), each with the keys of one, in place of `path`."""
+    validation: Annotated[float, Field(gt=0, lt=1)] | Path | None = None
+    """Demonstrations that are measured and not trained: a share of each source, chosen by its prompts, or a
+    file with the keys of `[data]`."""
+    too_long: Literal["error", "drop", "truncate"] = "error"
+    """A demonstration of more tokens than the model or `max_tokens` allows: refuse it, leave it out, or cut
+    its response, which then has no end."""
+    max_tokens: int | None = Field(default=None, ge=2)
+    """Most tokens of a demonstration; the model's positions when not given."""
     batch_size: int = Field(default=32, ge=1, le=2**20)
     """Demonstrations per optimizer step."""
     canvas_tokens: Annotated[int, Field(ge=1)] | Literal["longest"] | None = None
@@ -83,3 +112,53 @@ class SFTDataConfig(RecordsConfig):
     and never scored, as when a sampler is given so many `max_tokens`. `longest` (published) is the
     longest response of the data. Without it a canvas ends where its response does, which shows the
     model the length of the answer."""
+
+    @property
+    def named_sources(self) -> list[tuple[str, RecordsConfig]]:
+        """The sets of records that are trained, each with its key; empty where the task has them."""
+        if self.path is not None or self.hub is not None:
+            return [("data", self)]
+        return [(f"data.sources[{n}]", source) for n, source in enumerate(self.sources, start=1)]
+
+    @property
+    def streams(self) -> bool:
+        """Whether a source is a stream, of which neither the number nor the lengths are known."""
+        return any(source.streaming for _, source in self.named_sources)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The shares of the sources; empty where they have none."""
+        return tuple(source.weight for source in self.sources if source.weight is not None)
+
+    @property
+    def validation_file(self) -> RecordsConfig | None:
+        """The file of demonstrations that are only measured, if there is one."""
+        if not isinstance(self.validation, Path):
+            return None
+        own = {name: getattr(self, name) for name in ("layout", "fields", "rendered", "turns")}
+        return RecordsConfig(path=self.validation, **own)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SFTDataConfig":
+        if self.sources and (self.path is not None or self.hub is not None):
+            raise ValueError("sources: give path, hub or sources, only one of them")
+        if 0 < len(self.weights) < len(self.sources):
+            raise ValueError("sources: give every source a weight, or none")
+        if self.validation is not None and not self.named_sources:
+            raise ValueError(
+                f"validation = {self.validation}: is held out of path, hub or sources, of which none is "
+                "given"
+            )
+        if self.streams and isinstance(self.validation, float):
+            raise ValueError(
+                f"validation = {self.validation}: no share of a stream can be held out: name a file"
+            )
+        if self.streams and self.canvas_tokens == "longest":
+            raise ValueError(
+                'canvas_tokens = "longest": a stream has no longest response: give a number'
+            )
+        if self.streams and len(self.sources) > 1 and not self.weights:
+            raise ValueError(
+                "sources: a stream is mixed with others by weights: give every source one"
+            )
+        return self

@@ -1,7 +1,7 @@
 """Demonstrations of SFT as token ids: of a task with right answers, or of people's own records.
 
 Chat template and end-of-text are applied as for the sampler (`checkpoints.tokenizer`): the prompt of a
-demonstration is, token by token, what `rl`, `eval` and `generate` give to the engine for the same
+demonstration is, token by token, what `rl`, `eval` and `generate --chat` give to the engine for the same
 conversation, and its response ends with a token at which the engine stops. `rendered` texts are used
 unchanged.
 
@@ -82,7 +82,7 @@ def demonstrations_of_answers(
 
 
 def demonstrations_of_source(
-    config: RecordsConfig, key: str, vocabulary: Vocabulary
+    config: RecordsConfig, key: str, vocabulary: Vocabulary, skip: int | None = None
 ) -> Iterator[Demonstration]:
     """Yield the demonstrations of a file or of a data set on the hub.
 
@@ -90,6 +90,7 @@ def demonstrations_of_source(
         config: names it, and how it is read.
         key: of the section, such as `data`.
         vocabulary: of the model.
+        skip: rows that are left out at the start of a stream; 0 by default where `config` streams.
 
     Raises:
         ValueError: the records cannot be read; otherwise as `demonstrations_of_records`.
@@ -103,7 +104,13 @@ def demonstrations_of_source(
                 f"{key}.hub = {config.hub}: `pip install 'unmask[datasets]'` loads it, or give its file "
                 f"as {key}.path"
             )
-        records = read_hub(config.hub, config.subset, config.split)
+        skip = 0 if config.streaming and skip is None else skip
+        try:
+            records = read_hub(config.hub, config.subset, config.split, skip)
+        except ValueError as error:
+            raise ValueError(
+                f"{key}.hub = {error}; download a file of it and give that as {key}.path"
+            ) from error
     return demonstrations_of_records(records, config, vocabulary)
 
 

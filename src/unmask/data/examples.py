@@ -108,7 +108,7 @@ def has_layout(record: Mapping[str, Any], layout: str) -> bool:
     return _has(record, all_layouts()[layout].KEYS)
 
 
-def mapped(record: Mapping[str, Any], fields: Mapping[str, str]) -> Mapping[str, Any]:
+def mapped(record: Mapping[str, Any], fields: Mapping[Any, str]) -> Mapping[str, Any]:
     """Return a record under the names of a layout.
 
     Args:

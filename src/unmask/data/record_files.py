@@ -6,7 +6,7 @@ rows, so a file does not have to fit into memory twice.
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +35,38 @@ def has_datasets() -> bool:
 
 
 def read_hub(
-    name: str, subset: str | None, split: str, is_streamed: bool = False
+    name: str, subset: str | None, split: str, skip: int | None = None
 ) -> Iterator[tuple[str, Any]]:
-    """Yield `(place, record)` of a data set on the hub; `has_datasets` must hold.
+    """Return an iterator over `(place, record)` of a data set on the hub; `has_datasets` must hold.
 
     Args:
         name: hub id.
         subset: name of its configuration, where there are several.
         split: name of the split.
-        is_streamed: read record by record, without a copy on the disk.
+        skip: rows that are left out at the start of a stream; without it the whole set is loaded to the disk.
 
     Raises:
         ValueError: the package cannot load it, for want of a network or of the data set.
     """
     datasets: Any = importlib.import_module("datasets")
     try:
-        rows = datasets.load_dataset(name, subset, split=split, streaming=is_streamed)
+        rows = datasets.load_dataset(name, subset, split=split, streaming=skip is not None)
+        rows = rows.skip(skip) if skip else rows
     except Exception as error:  # of that package; a RuntimeError for a set that ships as a script
-        raise ValueError(
-            f"{name} cannot be loaded from the hub ({' '.join(str(error).split())})"
-        ) from error
-    return _numbered(rows, f"{name} {split}")
+        raise _unavailable(name, error) from error
+    return _hub_rows(rows, name, split, skip or 0)
+
+
+def _hub_rows(rows: Any, name: str, split: str, skip: int) -> Iterator[tuple[str, Any]]:
+    try:
+        for number, row in enumerate(rows, start=skip + 1):
+            yield f"{name} {split}, row {number}", row
+    except Exception as error:  # a stream reads the network here
+        raise _unavailable(name, error) from error
+
+
+def _unavailable(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} cannot be loaded from the hub ({' '.join(str(error).split())})")
 
 
 def _parquet_records(path: Path, key: str) -> Iterator[tuple[str, Any]]:
@@ -71,10 +82,7 @@ def _parquet_records(path: Path, key: str) -> Iterator[tuple[str, Any]]:
     try:
         with parquet.ParquetFile(path) as file:
             rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
-            yield from _numbered(rows, place)
+            for number, row in enumerate(rows, start=1):
+                yield f"{place}, row {number}", row
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise ValueError(f"{place}: cannot be read: {' '.join(str(error).split())}") from error
-
-
-def _numbered(rows: Iterable[Any], place: str) -> Iterator[tuple[str, Any]]:
-    return ((f"{place}, row {number}", row) for number, row in enumerate(rows, start=1))

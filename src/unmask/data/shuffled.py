@@ -6,18 +6,43 @@ The state is the number of drawn items, so a restored source continues with the 
 
 import random
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from unmask.seeds import derive_seed
 
 T = TypeVar("T")
 
 
+class Source(Protocol):
+    """Items of a run, with a position that a checkpoint keeps."""
+
+    def state(self) -> dict[str, Any]:
+        """Return the position as JSON values."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore the position saved by `state()` of a source of the same items and seed."""
+        ...
+
+
+class Drawn(Source, Protocol[T]):
+    """A source of items."""
+
+    def draw(self, count: int) -> list[T]:
+        """Return the next `count` items."""
+        ...
+
+
 class Shuffled(Generic[T]):
     """Items in shuffled passes."""
 
-    def __init__(self, items: Sequence[T], seed: int) -> None:
+    def __init__(self, items: Sequence[T], seed: int, digest: str | None = None) -> None:
         """Start at the first item of the first pass.
+
+        Args:
+            items: to draw.
+            seed: of the order.
+            digest: of the items' content, which a restored source must have as well.
 
         Raises:
             ValueError: if there are no items.
@@ -25,6 +50,7 @@ class Shuffled(Generic[T]):
         if not items:
             raise ValueError("the training split is empty: nothing to train on")
         self._items = items
+        self._digest = digest
         self._seed = seed
         self._dealt = 0
         self._order: tuple[int, list[int]] = (-1, [])
@@ -35,20 +61,26 @@ class Shuffled(Generic[T]):
         self._dealt += count
         return drawn
 
-    def state(self) -> dict[str, int]:
-        """Return the number of drawn items, and of all items."""
-        return {"dealt": self._dealt, "items": len(self._items)}
+    def state(self) -> dict[str, Any]:
+        """Return the number of drawn items, and of all items, and their digest if there is one."""
+        own = {} if self._digest is None else {"digest": self._digest}
+        return {"dealt": self._dealt, "items": len(self._items), **own}
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Restore the position saved by `state()` of a source with the same items and seed.
 
         Raises:
-            ValueError: if it had another number of items, and so other passes.
+            ValueError: if it had another number of items, and so other passes, or other content.
         """
         if state["items"] != len(self._items):
             raise ValueError(
                 f"the data has {len(self._items)} items, but the resumed run had "
                 f"{state['items']}: resume it with the same data"
+            )
+        if self._digest is not None and state.get("digest", self._digest) != self._digest:
+            raise ValueError(
+                "the data or its tokens changed since the run began: resume it with the same data, "
+                "tokenizer and chat template"
             )
         self._dealt = state["dealt"]
 

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from unmask.diffusion.sampling_tensors import SamplingTensors
 
+# Logits that are worked on at a time: five tensors of so many numbers are alive, 2.5 GiB in fp32.
+MOST_ELEMENTS = 2**27
+
 
 class Proposal(NamedTuple):
     """The proposed token of each row; `(rows,)` each.
@@ -83,17 +86,34 @@ def propose(
         held: `(rows,)` the current ids of the positions.
         sampling: the rows' sampling parameters.
     """
+    count = max(1, MOST_ELEMENTS // logits.shape[1])
+    if len(logits) <= count:
+        return _propose(logits, drawable, uniforms, held, sampling)
+    rows = torch.arange(len(logits), device=logits.device)
+    split = (x.split(count) for x in (logits, uniforms, held, rows))
+    chunks = [
+        _propose(some, drawable, at, tokens, sampling.take(index))
+        for some, at, tokens, index in zip(*split, strict=True)
+    ]
+    return Proposal(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+
+def _propose(
+    logits: Tensor, drawable: Tensor, uniforms: Tensor, held: Tensor, sampling: SamplingTensors
+) -> Proposal:
+    """Return `propose` of rows that fit in memory; every row's bits are its own."""
     # The lowest finite value instead of -inf: 0 * -inf in the entropy would be NaN.
     lowest = torch.finfo(logits.dtype).min
     logits = logits.clamp(min=lowest).masked_fill_(~drawable, lowest)
     raw = logits.log_softmax(-1)
     raw_probs = raw.exp()
     proposal = _tempered(logits, sampling).log_softmax(-1) if sampling.needs.tempers else raw
-    tokens = _choose(proposal, raw_probs if proposal is raw else proposal.exp(), uniforms, sampling)
+    del logits
+    tokens = _choose(proposal, raw_probs if proposal is raw else None, uniforms, sampling)
     ranking = raw
     if sampling.needs.ranks_filtered:
         ranking = torch.where(sampling.ranks_by_filtered[:, None], proposal, raw)
-    entropy = -(raw_probs * raw).sum(-1)
+    entropy = -raw_probs.mul_(raw).sum(-1)  # in place: the probabilities have served
     margin = torch.zeros_like(entropy)
     if "margin" in sampling.needs.strategies:
         best = ranking.topk(2, dim=-1).values.exp()
@@ -117,17 +137,22 @@ def _spread(ranking: Tensor, entropy: Tensor, sampling: SamplingTensors) -> Tens
 
 
 def _tempered(logits: Tensor, sampling: SamplingTensors) -> Tensor:
-    """Return the logits of the proposal."""
+    """Return the logits of the proposal; `logits` are overwritten."""
     temperature = sampling.temperature.masked_fill(sampling.temperature == 0, 1.0).to(logits.dtype)
-    tempered = logits / temperature[:, None]
+    tempered = logits.div_(temperature[:, None])
     return filter_logits(tempered, sampling) if sampling.needs.filters else tempered
 
 
-def _choose(proposal: Tensor, probs: Tensor, uniforms: Tensor, sampling: SamplingTensors) -> Tensor:
-    """Return each row's token: the likeliest at temperature 0, otherwise drawn."""
+def _choose(
+    proposal: Tensor, probs: Tensor | None, uniforms: Tensor, sampling: SamplingTensors
+) -> Tensor:
+    """Return each row's token: the likeliest at temperature 0, otherwise drawn.
+
+    `probs` are the probabilities of `proposal`, where they are there already.
+    """
     if not sampling.needs.draws:
         return proposal.argmax(-1)
-    drawn = draw(probs, uniforms)
+    drawn = draw(proposal.exp() if probs is None else probs, uniforms)
     if not sampling.needs.is_greedy:
         return drawn
     return torch.where(sampling.temperature == 0, proposal.argmax(-1), drawn)

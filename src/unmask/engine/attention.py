@@ -53,6 +53,7 @@ class Backend:
         heads_first: whether the pages of a head lie in one piece (`PagePool`).
         is_static: whether shapes and plan follow from bounds that the host has, so that nothing waits for
             the device and a CUDA graph holds.
+        is_automatic: whether `auto` may choose it: not if every size of a pass costs seconds once.
     """
 
     obstacle: Callable[[Shapes], str]
@@ -61,6 +62,7 @@ class Backend:
     page_size: int = KEY_CHUNK
     heads_first: bool = False
     is_static: bool = True
+    is_automatic: bool = True
 
 
 def backend_of(name: AttentionKind) -> Backend:

@@ -75,6 +75,11 @@ def runnable(shapes: Shapes) -> list[AttentionKind]:
     return [name for name in BACKENDS if not backend_of(name).obstacle(shapes)]
 
 
+def candidates(shapes: Shapes) -> list[AttentionKind]:
+    """Return the backends that `auto` chooses from."""
+    return [name for name in runnable(shapes) if backend_of(name).is_automatic]
+
+
 def cache_folder() -> Path:
     """Return the user's cache folder of this package."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unmask"
@@ -91,7 +96,7 @@ def kept_choice(
         with FileLock(file.with_suffix(".lock")):
             kept = read_object(file) if file.is_file() else {}
             found = kept.get(key)
-            if not isinstance(found, dict) or found.get("choice") not in runnable(shapes):
+            if not isinstance(found, dict) or found.get("choice") not in candidates(shapes):
                 found = measure(shapes, sequences, clock)
                 _replace(file, kept | {key: found})
     except (OSError, ValueError) as error:
@@ -113,7 +118,7 @@ def key_of(shapes: Shapes, sequences: int) -> str:
         from triton import __version__ as triton
     except ImportError:
         triton = None
-    versions = ", ".join(f"{name} {backend_of(name).version}" for name in runnable(shapes))
+    versions = ", ".join(f"{name} {backend_of(name).version}" for name in candidates(shapes))
     return (
         f"{card}; torch {torch.__version__}, triton {triton}, {active_implementation()}; {versions}; "
         f"heads {spec.num_heads}/{spec.num_kv_heads} x {spec.head_width}, {shapes.dtype}, "
@@ -133,7 +138,7 @@ def measure(
     """
     ms: dict[str, float] = {}
     failed: dict[str, str] = {}
-    for name in runnable(shapes):
+    for name in candidates(shapes):
         try:
             ms[name] = round(ms_per_call(backend_of(name), shapes, sequences, clock), 4)
         except torch.OutOfMemoryError:  # no property of the backend, and it would be kept

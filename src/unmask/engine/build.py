@@ -27,6 +27,8 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
     dtype = dtype_of(model.dtype, device, "model.dtype")
     loaded = load_model(model.path, device, dtype, model.mask_id, model.block_size, model.family)
     loaded.backbone.gradient_checkpointing = model.gradient_checkpointing
+    if model.compile:
+        loaded.backbone.compile_layers()
     if model.batch_invariant:
         make_batch_invariant(loaded)
     if model.adapter is not None:

@@ -3,6 +3,10 @@
 After every tick the state sends one small tensor of counters to the host. On CUDA it is read one tick late,
 while the next pass runs, so everything derived from it also holds for a state that is one tick, and hence
 up to one block, further.
+
+The size of a pass is bounded from these counters. A bound that is too large costs as much as real rows, so it
+uses what one tick can change: a sequence that was fed whole has nothing behind its block unless it finished
+one, and it finishes one only if the tick could reveal all masks that are left.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +15,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unmask.diffusion.unmask import ALLOWANCES
 from unmask.engine.pages import num_pages
+from unmask.engine.request import Request
 from unmask.engine.scheduler import Running, Start
 from unmask.engine.sequence_state import SequenceState
 from unmask.models.attention import KEY_CHUNK
 
-FIELDS = ("request_id", "num_response", "step", "start", "cached", "block", "canvas_end", "active")
+FIELDS = (
+    "request_id",
+    "num_response",
+    "step",
+    "start",
+    "cached",
+    "block",
+    "canvas_end",
+    "active",
+    "num_masks",
+    "step_in_block",
+)
 
 
 class Report(NamedTuple):
@@ -44,6 +61,8 @@ class HostState:
         self._counters = torch.zeros(len(FIELDS), 0, dtype=torch.int64)
         self._begun: list[Begun] = []  # not in the last report yet
         self._sent = 0
+        self._most_revealed: dict[int, int] = {}  # by sequence index: in one pass of its request
+        self._all_fit = True  # in the last pass, within the row budget
 
     def send(self, state: SequenceState) -> Report:
         """Start to copy the counters to the host."""
@@ -74,10 +93,13 @@ class HostState:
             for start in starts
         )
         scored = sum(start.request.block for start in starts)
+        self._most_revealed |= {start.index: most_revealed(start.request) for start in starts}
         self._begun.append(Begun(self._sent, sum(rooms), scored))
 
     def bound(self, row_budget: int, is_full: bool, row_tile: int) -> tuple[int, int]:
         """Return upper bounds of the rows that the next pass feeds and scores, rounded up to few sizes.
+
+        Call it once before every pass: it remembers whether all sequences fit the row budget.
 
         Args:
             row_budget: of the engine.
@@ -86,12 +108,22 @@ class HostState:
         """
         active = self._column("active").bool()
         block, canvas = self._column("block"), self._column("canvas_end")
-        # One block more than reported: the sequence may be a tick further.
-        rows = canvas if is_full else self._column("start") - self._column("cached") + 2 * block
+        masks, taken = self._column("num_masks"), self._column("step_in_block")
+        most = [self._most_revealed.get(index, int(block.max())) for index in range(len(block))]
+        # The tick since the report may have revealed the last masks of these blocks.
+        may_finish = (taken + 1) * torch.tensor(most, dtype=torch.int64) >= masks
+        # A finished block is fed once more, with the next one.
+        behind = block * may_finish
+        if not self._all_fit:  # it may have waited for its turn
+            behind = torch.maximum(behind, self._column("start") - self._column("cached"))
+        rows = canvas if is_full else block + behind
+        # A pass that feeds a sequence reveals at least one position.
+        hidden = torch.where(may_finish, block, masks - taken - int(self._all_fit))
         largest = int(canvas[active].max()) if active.any() else 0
         begun = sum(one.rows for one in self._begun)
         fed = int(rows[active].sum()) + begun
-        scored = int(block[active].sum()) + sum(one.scored for one in self._begun)
+        scored = int(hidden[active].sum()) + sum(one.scored for one in self._begun)
+        self._all_fit = fed <= row_budget
         fed = min(fed, row_budget + max(largest, begun))
         return _size(fed, row_tile), _size(scored, row_tile)
 
@@ -134,6 +166,14 @@ class HostState:
         """Return the end of the committed positions of a response that starts at `first`."""
         length = int(self._column("num_response")[index])
         return first + length if length > 0 else int(self._column("start")[index])
+
+
+def most_revealed(request: Request) -> int:
+    """Return an upper bound of the masks that one pass of a request reveals, its block where none is lower."""
+    sampling, block = request.sampling, request.block
+    steps = min(sampling.denoising_steps or block, block)
+    is_fixed = sampling.strategy not in ALLOWANCES and sampling.schedule != "linear"
+    return -(-block // steps) if is_fixed and not sampling.revises else block
 
 
 def read_committed(

@@ -13,6 +13,7 @@ from unmask.engine.attention import Shapes
 from unmask.engine.pack_attention import plan_pages
 from unmask.models.attention import round_up
 from unmask.models.heads import Targets
+from unmask.models.placement import as_current
 from unmask.models.row_tile import products, row_tile
 from unmask.models.tiled_attention import plan_documents
 
@@ -30,13 +31,14 @@ def score_pack(model: Any, pack: Pack) -> Any:
         attend = plan_pages(pack.structure, pack.positions, Shapes.of(model))
     else:
         attend = plan_documents(pack.structure)
-    return model(
-        pack.tokens,
-        pack.positions,
-        attend,
-        pack.rows,
-        Targets(pack.targets, pack.temperatures),
-    )
+    with as_current(model.device):
+        return model(
+            pack.tokens,
+            pack.positions,
+            attend,
+            pack.rows,
+            Targets(pack.targets, pack.temperatures),
+        )
 
 
 @torch.no_grad()

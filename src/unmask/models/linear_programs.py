@@ -40,9 +40,8 @@ def multiply_tile(
     """
     num_row_tiles = tl.cdiv(num_rows, ROWS)
     num_column_tiles = (WIDTH_OUT + COLUMNS - 1) // COLUMNS
-    band, in_band = tl.program_id(0) // (NEIGHBOURS * num_column_tiles), tl.program_id(0) % (
-        NEIGHBOURS * num_column_tiles
-    )  # fmt: skip
+    per_band = NEIGHBOURS * num_column_tiles
+    band, in_band = tl.program_id(0) // per_band, tl.program_id(0) % per_band
     height = tl.minimum(num_row_tiles - band * NEIGHBOURS, NEIGHBOURS)
     row = (band * NEIGHBOURS + in_band % height) * ROWS + tl.arange(0, ROWS)
     column = (in_band // height) * COLUMNS + tl.arange(0, COLUMNS)

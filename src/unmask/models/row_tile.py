@@ -76,6 +76,8 @@ def inexact(model: "Model") -> list[str]:
     shared = spec.num_heads // spec.num_kv_heads
     if not attention_holds(spec.head_width, shared, torch.get_num_threads()):
         found.append(f"attention with heads of {spec.head_width}")
+    if model.backbone.is_compiled:
+        found.append("compiled layers")
     return found
 
 

@@ -6,8 +6,10 @@ sampler and the engine run this module and differ in that argument alone.
 """
 
 import math
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,14 +92,14 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
         self.k_norm = RMSNorm(spec.head_width, spec.norm_eps) if norm else nn.Identity()
 
-    def forward(self, x: Tensor, tables: RotaryTables, attend: Attend, layer: int) -> Tensor:
-        """Mix `x (T, D)` over the tokens that `attend` allows for each one."""
+    def heads(self, x: Tensor, tables: RotaryTables) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `q (T, H, E)` and `k, v (T, Hk, E)` of `x (T, D)`, normed and rotated."""
         heads = (-1, self.head_width)
         q = self.q_norm(self.q(x).unflatten(-1, heads))  # (T, H, E)
         k = self.k_norm(self.k(x).unflatten(-1, heads))  # (T, Hk, E)
         v = self.v(x).unflatten(-1, heads)
         q, k = rotate(torch.cat((q, k), 1), tables).split((q.shape[1], k.shape[1]), 1)
-        return self.out(attend(layer, q, k, v).flatten(-2))
+        return q, k, v
 
 
 def build_ffn(spec: ModelSpec, layer: int) -> nn.Module:
@@ -117,11 +119,34 @@ class Layer(nn.Module):
         self.attention = Attention(spec)
         self.ffn_norm = RMSNorm(spec.width, spec.norm_eps)
         self.ffn = build_ffn(spec, index)
+        self.before, self.after = before_attention, after_attention
 
     def forward(self, x: Tensor, tables: RotaryTables, attend: Attend, layer: int) -> Tensor:
         """Add both halves' contributions to the stream `x (T, D)`."""
-        x = x + self.attention(self.attention_norm(x), tables, attend, layer)
-        return x + self.ffn(self.ffn_norm(x))
+        q, k, v = self.before(self, x, tables)
+        return self.after(self, x, attend(layer, q, k, v))
+
+
+def before_attention(
+    layer: Layer, x: Tensor, tables: RotaryTables
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `q (T, H, E)` and `k, v (T, Hk, E)` of the stream `x (T, D)`."""
+    return layer.attention.heads(layer.attention_norm(x), tables)
+
+
+def after_attention(layer: Layer, x: Tensor, mixed: Tensor) -> Tensor:
+    """Add what attention mixed `(T, H, E)`, and the feed-forward, to the stream `x (T, D)`."""
+    x = x + layer.attention.out(mixed.flatten(-2))
+    return x + layer.ffn(layer.ffn_norm(x))
+
+
+@cache
+def compiled_halves() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return both halves of a layer compiled: all layers share one graph each, for each kind of call.
+
+    Not at import: the compiler takes a second to load.
+    """
+    return torch.compile(before_attention), torch.compile(after_attention)
 
 
 class Backbone(nn.Module):
@@ -132,12 +157,30 @@ class Backbone(nn.Module):
         super().__init__()
         self.spec = spec
         self.gradient_checkpointing = False
+        self.is_compiled = False
         # `nn.Embedding` would draw normal numbers, which on the meta device imports torch's compiler:
         # a second and 70 MiB every time a checkpoint is loaded.
         weight = torch.empty(spec.vocab_size, spec.width)
         self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
         self.layers = nn.ModuleList(Layer(spec, index) for index in range(spec.num_layers))
         self.norm = RMSNorm(spec.width, spec.norm_eps)
+
+    def compile_layers(self) -> None:
+        """Compile what every layer computes before and after attention, which stays as it is.
+
+        Kernels are chosen and fused by shape: the bits of a row may depend on how many rows there are.
+
+        Raises:
+            ValueError: if layers have experts, whose sizes a graph would fix.
+        """
+        if self.spec.moe is not None:
+            raise ValueError(
+                "model.compile = true: layers with experts cannot be compiled; give model.compile = false"
+            )
+        self.is_compiled = True
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.before, layer.after = compiled_halves()
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor) -> Tensor:
         """Return the normed hidden states `(S, D)` of rows `scored` of `tokens (T,)`."""

@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +45,7 @@ from unmask.runs.manifest import digest
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 ENVIRONMENT = "environment.json"
 # Config keys that name files of training or evaluation data.
-DATA_KEYS = ("data.path", "task.path")
+DATA_KEYS = ("data.path", "data.validation", "task.path")
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
 
 
@@ -116,10 +116,12 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
         return
     if not (path / CONFIG).is_file():
         raise ValueError(f"run.dir = {path}: has no {CONFIG}, so there is no run to resume")
+    # RL's `epochs` are passes over a step's batch.
+    lengths = ("steps", "epochs") if isinstance(config, SFTConfig) else ("steps",)
     before = dict(flatten(read_object(path / CONFIG)))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
-        is_free = key == "steps" or key.startswith(("run.", "eval."))
+        is_free = key in lengths or key.startswith(("run.", "eval."))
         is_free = is_free and key not in ("run.seed", "run.threads")
         if before.get(key) != now.get(key) and not is_free:
             raise ValueError(
@@ -177,14 +179,20 @@ def open_run(
 def _data_digests(config: SFTConfig | RLConfig | EvalConfig) -> dict[str, str]:
     """Return the digest of every data file that a config names, by key; of a directory, of its files."""
     found: dict[str, str] = {}
-    for key, value in flatten(dump(config)):
-        if key not in DATA_KEYS or value is None:
-            continue
-        place = Path(value)
+    for key, place in _data_files(config):
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if file.is_file():
                 found[f"{key} = {file}"] = digest(file)
     return found
+
+
+def _data_files(config: SFTConfig | RLConfig | EvalConfig) -> Iterator[tuple[str, Path]]:
+    for key, value in flatten(dump(config)):
+        if key in DATA_KEYS and isinstance(value, str):
+            yield key, Path(value)
+    for name, source in config.data.named_sources if isinstance(config, SFTConfig) else ():
+        if source.path is not None and name != "data":
+            yield f"{name}.path", source.path
 
 
 def _check_data(environment: Path, now: dict[str, str]) -> None:

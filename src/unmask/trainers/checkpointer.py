@@ -41,7 +41,7 @@ from unmask.checkpoints.checkpoint import save_model
 from unmask.checkpoints.lora_files import save_adapter
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.value_model_files import export_critic, is_whole, save_critic
-from unmask.data.shuffled import Shuffled
+from unmask.data.shuffled import Source
 from unmask.json_files import read_object
 from unmask.models.lora import adapters
 from unmask.models.value_model import ActorCritic, ValueModel
@@ -82,7 +82,7 @@ class Checkpointer:
         self,
         run: RunDirectory,
         start: Start,
-        source: Shuffled[Any],
+        source: Source,
         learner: Learner,
         value: ValueTraining | None = None,
     ) -> None:

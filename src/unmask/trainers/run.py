@@ -18,7 +18,7 @@ from typing import Any
 
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.data.shuffled import Shuffled
+from unmask.data.shuffled import Source
 from unmask.runs.clock import Clock
 from unmask.runs.directory import RunDirectory, open_run
 from unmask.runs.metrics import Metrics, open_metrics
@@ -31,7 +31,7 @@ from unmask.viewer.live import LiveReport
 
 # The metrics that the progress bar shows, where a step has them.
 SHOWN = {
-    "SFT": ("loss", "packed_tokens_per_s", "eval_accuracy"),
+    "SFT": ("loss", "packed_tokens_per_s", "val_nll", "val_nelbo", "eval_accuracy"),
     "RL": ("reward", "accuracy", "tokens_per_s", "eval_accuracy"),
 }
 
@@ -98,7 +98,7 @@ class Run:
 
 @contextmanager
 def open_training(
-    start: Start, source: Shuffled[Any], learner: Learner, value: ValueTraining | None = None
+    start: Start, source: Source, learner: Learner, value: ValueTraining | None = None
 ) -> Generator[Run, None, None]:
     """Open a run's directory; leaving the `with` saves the last complete step and draws the last report.
 

@@ -1,38 +1,30 @@
 """Supervised fine-tuning by masked diffusion: the loop of `unmask sft`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.sft import SFTConfig
-from unmask.data.demonstrations import (
-    Demonstration,
-    Vocabulary,
-    demonstrations_of_answers,
-    demonstrations_of_source,
-    vocabulary_of,
-)
-from unmask.data.shuffled import Shuffled
+from unmask.data.demonstrations import Demonstration, vocabulary_of
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import elbo_weights
 from unmask.diffusion.views import Canvas, Views
-from unmask.engine.llm import LLM
 from unmask.models.spec import ModelSpec
 from unmask.objectives.reduce import reduction_weights
 from unmask.runs.clock import Clock
 from unmask.seeds import derive_seed
-from unmask.tasks.task import Task
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective, reweighted
 from unmask.trainers.rollout_views import check_fits_model
 from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
-from unmask.trainers.start import prepare
+from unmask.trainers.sft_data import build_source, num_steps, read_sets
+from unmask.trainers.start import check_steps, prepare
+from unmask.trainers.validation import VALIDATION, measure
 
 
 def train_sft(config: SFTConfig, resume: bool = False) -> Path:
@@ -46,11 +38,18 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
         ValueError: for what the config asks and cannot have, naming the key.
     """
     start = prepare(config, resume)
-    llm, task = start.llm, start.task
-    demonstrations = read_demonstrations(config, task, llm)
+    llm, spec = start.llm, start.llm.model.spec
+    drawable = llm.model.head.drawable.tolist()
+    vocabulary = vocabulary_of(llm.require_tokenizer(), spec.eos_ids, drawable)
+    sets = read_sets(config, start.task, vocabulary, spec)
+    config = config.model_copy(update={"steps": num_steps(config, sets)})
+    check_steps(config)
+    start = replace(start, config=config)
+    demonstrations = sets.trained
+    check_fit([*demonstrations, *sets.validation], config, spec)
     longest = max(len(d.response_ids) for d in demonstrations)
     fewest = fewest_positions(config, demonstrations)
-    source = Shuffled(demonstrations, config.run.seed)
+    source = build_source(sets, config.run.seed)
     learner = Learner(llm.model, config.optimizer)
     objective = build_supervised_objective(config)
 
@@ -59,7 +58,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
             clock = Clock()
             with clock("update"):
                 batch = source.draw(config.data.batch_size)
-                views = noisy_views(batch, config, llm.model.spec, step, fewest)
+                views = noisy_views(batch, config, spec, step, fewest)
                 views, total = weighted_views(views, config, longest)
                 rate = learning_rate(config.optimizer, step - 1, config.steps)
                 update = learner.update(views, objective, total, rate)
@@ -67,67 +66,31 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
             metrics = {"loss": update.loss, **update.values}
             seconds = clock.stages["update"].wall
             metrics["packed_tokens_per_s"] = metrics["packed_tokens"] / seconds
+            if sets.validation and is_due(config, step):
+                with clock("eval"):
+                    metrics |= validate(learner, sets.validation, config, spec, fewest)
             run.end_step(step, metrics, clock)
         return run.finish()
 
 
-def read_demonstrations(config: SFTConfig, task: Task, llm: LLM) -> list[Demonstration]:
-    """Return the demonstrations of `[data]`, or those of the task.
-
-    Raises:
-        ValueError: if there are none, or one does not fit the model.
-    """
-    tokenizer, spec = llm.require_tokenizer(), llm.model.spec
-    vocabulary = vocabulary_of(tokenizer, spec.eos_ids, llm.model.head.drawable.tolist())
-    pads = trained_pads(config, tokenizer)
-    found = [
-        replace(d, response_ids=d.response_ids + pads)
-        for d in iterate_demonstrations(config, task, vocabulary)
-    ]
-    check_fit(found, config, spec)
-    return found
+def is_due(config: SFTConfig, step: int) -> bool:
+    """Return whether the held-out demonstrations are measured after a step."""
+    return step == config.steps or (config.eval.every > 0 and step % config.eval.every == 0)
 
 
-def iterate_demonstrations(
-    config: SFTConfig, task: Task, vocabulary: Vocabulary
-) -> Iterator[Demonstration]:
-    """Yield the demonstrations of `[data]`, or those of the task, as they are read.
+def validate(
+    learner: Learner,
+    demonstrations: Sequence[Demonstration],
+    config: SFTConfig,
+    spec: ModelSpec,
+    fewest: int,
+) -> dict[str, float]:
+    """Return the metrics of demonstrations that are never trained; see `trainers/validation.py`."""
 
-    Raises:
-        ValueError: if there are none, or as `demonstrations_of_source`.
-    """
-    if config.data.path or config.data.hub:
-        found = demonstrations_of_source(config.data, "data", vocabulary)
-        place = f"path = {config.data.path}" if config.data.path else f"hub = {config.data.hub}"
-        missing = f"data.{place}: holds no demonstrations"
-    else:
-        answers = ((p, task.demonstration(p)) for p in task.prompts("train"))
-        right = ((prompt, text) for prompt, text in answers if text is not None)
-        found = demonstrations_of_answers(right, vocabulary)
-        missing = f"task {task.name!r} has no demonstrations: give data.path"
-    is_empty = True
-    for demonstration in found:
-        is_empty = False
-        yield demonstration
-    if is_empty:
-        raise ValueError(missing)
+    def views_of(batch: Sequence[Demonstration]) -> list[Views]:
+        return noisy_views(batch, config, spec, VALIDATION, fewest)
 
-
-def trained_pads(config: SFTConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the `views.post_num` pad tokens that are trained right of every response.
-
-    Raises:
-        ValueError: if the tokenizer has neither a pad token nor an end-of-text token.
-    """
-    if config.views.post_num == 0:
-        return ()
-    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    if pad_id is None:
-        raise ValueError(
-            f"views.post_num = {config.views.post_num}: the tokenizer has no pad token and no "
-            "end-of-text token to train there"
-        )
-    return (pad_id,) * config.views.post_num
+    return measure(learner, demonstrations, config, (spec.require_block(), fewest), views_of)
 
 
 def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec) -> None:
@@ -148,11 +111,6 @@ def check_fit(found: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec
         raise ValueError(
             f'views.kind = "{config.views.kind}" needs a step_map of every demonstration, and {missing} '
             f"of {len(found)} have none: `unmask trace` records them"
-        )
-    if spec.is_shifted and not all(d.prompt_ids for d in found):
-        raise ValueError(
-            f"a demonstration has an empty prompt: {spec.family} predicts a token from the one "
-            "before it, so it needs at least one"
         )
     longest = max(len(d.prompt_ids) + max(len(d.response_ids), fewest) for d in found)
     if longest > spec.max_length:

@@ -90,16 +90,26 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
         _check_start(Path(config.model.path))
     if not found:
         return config.model
-    step = step_of(found[-1])
-    if step > config.steps:
-        raise ValueError(
-            f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "
-            f"give {step} or more"
-        )
+    if not (isinstance(config, SFTConfig) and config.epochs is not None):
+        check_steps(config)  # those of epochs are counted when the data has been read
     check_whole(config.run.dir)
     if config.lora is not None:
         return config.model
     return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
+
+
+def check_steps(config: SFTConfig | RLConfig) -> None:
+    """Refuse a run that is past the config's last step.
+
+    Raises:
+        ValueError: naming the step of its last checkpoint.
+    """
+    for step in map(step_of, checkpoints(config.run.dir)[-1:]):
+        if step > config.steps:
+            raise ValueError(
+                f"steps = {config.steps}: the run in {config.run.dir} is at step {step} already; "
+                f"give {step} or more"
+            )
 
 
 def _check_start(model: Path) -> None:

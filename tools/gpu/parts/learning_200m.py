@@ -47,7 +47,7 @@ class Size:
 FULL = Size(
     width=1024,
     num_layers=16,
-    sft=["steps=100", "data.batch_size=256", "optimizer.lr=2.5e-4", "optimizer.token_budget=16384"],
+    sft=["steps=100", "data.batch_size=256", "optimizer.lr=2.5e-4", "optimizer.token_budget=8192"],
     rl=["steps=25", "rollout.prompts=128", "optimizer.lr=2e-5", "optimizer.token_budget=16384"],
 )
 TINY = Size(

@@ -153,4 +153,4 @@ def _obstacle(shapes: Shapes) -> str:
     return "" if shapes.dtype.itemsize <= 4 else f"at most 32 bits per number, not {shapes.dtype}"
 
 
-BACKEND = Backend(_obstacle, _build, heads_first=True)
+BACKEND = Backend(_obstacle, _build, heads_first=True, is_automatic=False)

@@ -129,6 +129,8 @@ def build_value_model(config: RLConfig, policy: Model, saved: Path | None = None
     build_from = _load if config.advantage.lora is None else _with_adapters
     model = build_from(config, config.advantage, policy, saved)
     model.backbone.gradient_checkpointing = config.model.gradient_checkpointing
+    if config.model.compile:
+        model.backbone.compile_layers()
     return model
 
 

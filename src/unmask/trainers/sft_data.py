@@ -1,0 +1,286 @@
+"""The demonstrations of `unmask sft`: read, fitted to the model, held out for validation, mixed, and counted."""
+
+import math
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
+from itertools import groupby
+
+from unmask.checkpoints.tokenizer import Tokenizer
+from unmask.configs.sft import SFTConfig
+from unmask.configs.sft_data import RecordsConfig, SFTDataConfig
+from unmask.data.demonstrations import (
+    Demonstration,
+    Vocabulary,
+    demonstrations_of_answers,
+    demonstrations_of_source,
+)
+from unmask.data.mixture import Mixture
+from unmask.data.shuffled import Drawn, Shuffled
+from unmask.data.streamed import Streamed
+from unmask.data.token_cache import cached_demonstrations
+from unmask.models.spec import ModelSpec
+from unmask.seeds import derive_seed
+from unmask.tasks.task import Task
+
+# Yields the demonstrations of each record after so many records.
+Reader = Callable[[int], Iterator[Sequence[Demonstration]]]
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationSets:
+    """The demonstrations of a run.
+
+    Attributes:
+        train: those of each source; a source that is streamed has none here.
+        streams: of each source the function that reads it from a record on; None for one that is not streamed.
+        weights: shares of the sources in the draws; empty where an epoch has each demonstration once.
+        validation: those that are measured and never trained.
+        limit: most tokens of a demonstration.
+    """
+
+    train: Sequence[Sequence[Demonstration]]
+    streams: Sequence[Reader | None]
+    weights: Sequence[float]
+    validation: Sequence[Demonstration]
+    limit: int
+
+    @property
+    def trained(self) -> list[Demonstration]:
+        """The demonstrations of all sources; for a stream, one as long as any of it may be."""
+        # A prompt of one token: under block attention and full attention alike nothing takes more room.
+        longest = Demonstration((0,), (0,) * (self.limit - 1), (0,) * (self.limit - 1))
+        return [
+            demonstration
+            for found, stream in zip(self.train, self.streams, strict=True)
+            for demonstration in ([longest] if stream else found)
+        ]
+
+
+def read_sets(
+    config: SFTConfig, task: Task, vocabulary: Vocabulary, spec: ModelSpec
+) -> DemonstrationSets:
+    """Read the demonstrations of `[data]`, or those of the task; what was left out or cut is counted on stderr.
+
+    Raises:
+        ValueError: if there are none, or one cannot be read, is not a demonstration or does not fit.
+    """
+    data, pads = config.data, trained_pads(config, vocabulary.tokenizer)
+    counts: Counter[str] = Counter()
+    ends = vocabulary.end_ids
+    fitted = partial(_fitted, data=data, pads=pads, spec=spec, counts=counts, ends=ends)
+    streams = [
+        partial(_read_stream, section, key, vocabulary, fitted) if section.streaming else None
+        for key, section in data.named_sources
+    ] or [None]
+    train: list[list[Demonstration]] = []
+    validation: list[Demonstration] = []
+    sources = _read_sources(config, task, vocabulary, cached_demonstrations)
+    for found, stream in zip(sources, streams, strict=True):
+        kept = [] if stream else list(fitted(found))
+        if isinstance(data.validation, float):
+            kept, held = held_out(kept, data.validation)
+            validation += held
+        if not kept and not stream:
+            raise ValueError("every demonstration of a source is too long, see data.too_long")
+        train.append(kept)
+    if (section := data.validation_file) is not None:
+        found = cached_demonstrations(section, "data.validation", vocabulary)
+        validation += fitted(found)
+        if not validation:
+            raise ValueError(f"data.validation = {section.path}: holds no demonstrations")
+    for what, count in counts.items():
+        sys.stderr.write(f"data: {count} demonstrations {what}\n")
+    return DemonstrationSets(train, streams, data.weights, validation, _limit(data, spec))
+
+
+def _read_stream(
+    section: RecordsConfig,
+    key: str,
+    vocabulary: Vocabulary,
+    fitted: Callable[[Iterable[Demonstration]], Iterator[Demonstration]],
+    skip: int,
+) -> Iterator[Sequence[Demonstration]]:
+    """Yield the demonstrations of each record of a stream, after so many records."""
+    found = demonstrations_of_source(section, key, vocabulary, skip)
+    for _, turns in groupby(found, lambda demonstration: demonstration.place):
+        yield list(fitted(turns))
+
+
+def _read_sources(
+    config: SFTConfig,
+    task: Task,
+    vocabulary: Vocabulary,
+    read: Callable[[RecordsConfig, str, Vocabulary], Iterator[Demonstration]],
+) -> Iterator[Iterator[Demonstration]]:
+    """Yield the demonstrations of each source as they are read.
+
+    Raises:
+        ValueError: a source has none, or as `demonstrations_of_source`.
+    """
+    for key, section in config.data.named_sources:
+        found = read(section, key, vocabulary)
+        name = f"hub = {section.hub}" if section.path is None else f"path = {section.path}"
+        yield _some(found, f"{key}.{name}: holds no demonstrations")
+    if not config.data.named_sources:
+        answers = ((p, task.demonstration(p)) for p in task.prompts("train"))
+        right = ((prompt, text) for prompt, text in answers if text is not None)
+        found = demonstrations_of_answers(right, vocabulary)
+        yield _some(found, f"task {task.name!r} has no demonstrations: give data.path")
+
+
+def first_record(config: SFTConfig, task: Task, vocabulary: Vocabulary) -> list[Demonstration]:
+    """Return the demonstrations of the first record, with their trained pads.
+
+    Raises:
+        ValueError: as `read_sets`.
+    """
+    pads = trained_pads(config, vocabulary.tokenizer)
+    sources = _read_sources(config, task, vocabulary, demonstrations_of_source)
+    _, first = next(groupby(next(sources), lambda demonstration: demonstration.place))
+    return [replace(d, response_ids=d.response_ids + pads) for d in first]
+
+
+def _some(found: Iterable[Demonstration], missing: str) -> Iterator[Demonstration]:
+    is_empty = True
+    for demonstration in found:
+        is_empty = False
+        yield demonstration
+    if is_empty:
+        raise ValueError(missing)
+
+
+def trained_pads(config: SFTConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the `views.post_num` pad tokens that are trained right of every response.
+
+    Raises:
+        ValueError: if the tokenizer has neither a pad token nor an end-of-text token.
+    """
+    if config.views.post_num == 0:
+        return ()
+    pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    if pad_id is None:
+        raise ValueError(
+            f"views.post_num = {config.views.post_num}: the tokenizer has no pad token and no "
+            "end-of-text token to train there"
+        )
+    return (pad_id,) * config.views.post_num
+
+
+def _fitted(
+    found: Iterable[Demonstration],
+    data: SFTDataConfig,
+    pads: tuple[int, ...],
+    spec: ModelSpec,
+    counts: Counter[str],
+    ends: tuple[int, ...],
+) -> Iterator[Demonstration]:
+    """Yield demonstrations with their pads, those that are too long as `data.too_long` has it.
+
+    Texts that are rendered, and token ids, may end with a token at which the model does not stop: counted.
+    """
+    limit = _limit(data, spec)
+    for short in found:
+        if ends and short.response_ids[-1] not in ends:
+            counts["do not end with a token at which the model stops"] += 1
+        if spec.is_shifted and not short.prompt_ids:
+            raise ValueError(
+                f"{short.place}: a demonstration has an empty prompt: {spec.family} predicts a token "
+                "from the one before it, so it needs at least one"
+            )
+        full = replace(short, response_ids=short.response_ids + pads)
+        length = len(full.prompt_ids) + len(full.response_ids)
+        room = limit - len(full.prompt_ids)
+        if length <= limit:
+            yield full
+        elif data.too_long == "drop":
+            counts[f"of more than {limit} tokens are left out"] += 1
+        elif data.too_long == "truncate" and room > 0:
+            counts[f"of more than {limit} tokens are cut"] += 1
+            steps = full.step_map and full.step_map[:room]
+            yield replace(full, response_ids=full.response_ids[:room], step_map=steps)
+        else:
+            own = "the model has" if limit == spec.max_length else "data.max_tokens allows"
+            what = "prompt" if data.too_long == "truncate" else "demonstration"
+            raise ValueError(
+                f"{full.place}: the {what} has {length} tokens, but {own} {limit} positions: shorten it, "
+                f'or set data.too_long = "drop"'
+                + (' or "truncate"' if data.too_long == "error" else "")
+            )
+
+
+def _limit(data: SFTDataConfig, spec: ModelSpec) -> int:
+    return min(spec.max_length, data.max_tokens or spec.max_length)
+
+
+def held_out(
+    found: Sequence[Demonstration], share: float
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    """Divide demonstrations into those that are trained and a share that is measured.
+
+    The turns of one record stay together, and so do records of one first prompt. Which are held out follows
+    from a hash of that prompt: not from the seed, nor from the order of the records.
+
+    Args:
+        found: in the order of their records.
+        share: of the demonstrations; at least one is held out.
+
+    Raises:
+        ValueError: if that leaves none to train.
+    """
+    groups: dict[bytes, list[Demonstration]] = {}
+    for _, turns in groupby(found, lambda demonstration: demonstration.place):
+        first, *rest = turns
+        # A text has no prompt: it is its own.
+        ids = array("q", first.prompt_ids or first.response_ids)
+        groups.setdefault(blake2b(ids.tobytes()).digest(), []).extend((first, *rest))
+    held: list[Demonstration] = []
+    for number, key in enumerate(sorted(groups), start=1):
+        if len(held) >= max(share * len(found), 1):
+            break
+        if number == len(groups):
+            raise ValueError(
+                f"data.validation = {share}: {len(groups)} different prompts are too few to hold some out"
+            )
+        held += groups.pop(key)
+    return [one for group in groups.values() for one in group], held
+
+
+def build_source(sets: DemonstrationSets, seed: int) -> Drawn[Demonstration]:
+    """Return the source that a run draws from; the digest of one that is not streamed is of all token ids.
+
+    Args:
+        sets: of the run.
+        seed: of the run.
+    """
+    if not sets.weights:
+        (stream, *_) = sets.streams  # several sources are mixed by weights if one is a stream
+        if stream is not None:
+            return Streamed(stream, seed)
+        return Shuffled(sets.trained, seed, _digest(sets.trained))
+    seeds = [derive_seed(seed, number) for number in range(len(sets.train))]
+    sources = [
+        Streamed(stream, own) if stream else Shuffled(found, own, _digest(found))
+        for found, stream, own in zip(sets.train, sets.streams, seeds, strict=True)
+    ]
+    return Mixture(sources, sets.weights)
+
+
+def _digest(found: Sequence[Demonstration]) -> str:
+    state = blake2b(digest_size=16)
+    for demonstration in found:
+        for ids in (demonstration.prompt_ids, demonstration.response_ids):
+            state.update(array("q", (len(ids), *ids)).tobytes())
+    return state.hexdigest()
+
+
+def num_steps(config: SFTConfig, sets: DemonstrationSets) -> int:
+    """Return the optimizer steps of a run: `steps`, or as many as `epochs` take; the last batch is filled up."""
+    if config.epochs is None:
+        return config.steps
+    num_draws = config.epochs * sum(map(len, sets.train))
+    return max(1, math.ceil(round(num_draws, 6) / config.data.batch_size))
