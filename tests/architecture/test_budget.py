@@ -15,7 +15,7 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 2690,
     "models": 2190,
-    "trainers": 1900,
+    "trainers": 1920,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
@@ -26,7 +26,7 @@ BUDGET = {
     "evaluation": 900,
     "tasks": 880,
     "viewer": 680,
-    "data": 620,
+    "data": 630,
     "importing": 570,
     "files": 510,
     "acceptance": 460,

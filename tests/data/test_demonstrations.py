@@ -331,6 +331,21 @@ def test_a_response_that_the_model_may_not_write_is_refused(
         assert len(demonstrations_of_file(path, Vocabulary(tokenizer))) == 2
         with pytest.raises(ValueError, match=rf"jsonl, line 2: .*{shown}, which the model may not"):
             demonstrations_of_file(path, limited)
-        prompt = Prompt("sum", 4, (Message("user", "1+2="),))
+        prompt = Prompt("sum", 4, (Message("user", "12"),))
         with pytest.raises(ValueError, match=rf"^task 'sum', problem 4: .*{shown}"):
             list(demonstrations_of_answers([(prompt, token)], limited))
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (([900], [5]), "the prompt holds token id 900, outside the 100 ids of the model"),
+        (([5], [10**9]), "the response holds .*token id 1000000000.*may not write"),
+    ],
+)
+def test_ids_outside_the_vocabulary_are_refused(
+    ids: tuple[list[int], list[int]], message: str, tokenizer: Tokenizer
+) -> None:
+    record = {"prompt_ids": ids[0], "response_ids": ids[1]}
+    with pytest.raises(ValueError, match=rf"line 7: {message}"):
+        read(record, Vocabulary(tokenizer, (), [True] * 100))

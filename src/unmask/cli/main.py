@@ -120,8 +120,8 @@ def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) ->
 
 @app.command(
     no_args_is_help=True,
-    epilog="Example: unmask trace configs/sft/chain_sum.toml --out traces.jsonl; "
-    "then unmask sft configs/sft/chain_sum.toml data.path=traces.jsonl views.kind=trace",
+    epilog="Example: unmask trace mine.toml --out traces.jsonl; then "
+    "unmask sft mine.toml data.path=traces.jsonl views.kind=trace",
 )
 def trace(
     words: Words,

@@ -239,6 +239,12 @@ def _check(demonstration: Demonstration, vocabulary: Vocabulary) -> None:
     drawable = vocabulary.drawable
     if drawable is None:
         return
+    largest = max(demonstration.prompt_ids, default=0)
+    if largest >= len(drawable):
+        raise ValueError(
+            f"the prompt holds token id {largest}, outside the {len(drawable)} ids of the model: take "
+            "the tokenizer of the model"
+        )
     for token_id in response:
         if token_id >= len(drawable) or not drawable[token_id]:
             (piece,) = token_pieces([token_id], vocabulary.tokenizer)
