@@ -8,7 +8,7 @@ from typing import Any
 
 from unmask.configs.task import JsonTaskConfig
 from unmask.tasks.build import build_task
-from unmask.types import Prompt
+from unmask.types import Prompt, Reward
 
 
 def write(place: Path, records: Sequence[Any]) -> Path:
@@ -27,7 +27,7 @@ def prompts(place: Path, records: Sequence[Any], **keys: Any) -> Sequence[Prompt
 
 def rewards(
     place: Path, records: Sequence[Any], responses: Sequence[str], **keys: Any
-) -> list[float]:
+) -> list[Reward]:
     """Return the rewards of one response to each record."""
     with closing(build_task(JsonTaskConfig(test=write(place, records), **keys))) as task:
         scores = task.grade(list(zip(task.prompts("test"), responses, strict=True)))

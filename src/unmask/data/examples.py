@@ -12,7 +12,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
-from unmask.data import layouts
 from unmask.types import Message
 
 Role = Literal["system", "user", "assistant"]
@@ -25,6 +24,7 @@ ROLES: dict[str, Role] = {
     "gpt": "assistant",
     "chatgpt": "assistant",
 }
+LAYOUTS = "unmask.data.layouts"
 # Fields that change what the model reads, and that no layout reads.
 UNREAD = ("tools", "functions", "images", "image", "videos", "audio", "audios", "history")
 UNREAD_OF_TURN = (
@@ -56,15 +56,16 @@ class Example:
 
 
 @cache
-def all_layouts(folder: ModuleType = layouts) -> dict[str, ModuleType]:
-    """Return the layouts by name: the files of `data/layouts`, or of another folder."""
+def all_layouts(package: str = LAYOUTS) -> dict[str, ModuleType]:
+    """Return the layouts by name: the modules of `data/layouts`, or of another package."""
+    folder = import_module(package)
     names = sorted(found.name for found in pkgutil.iter_modules(folder.__path__))
-    return {name: import_module(f"{folder.__name__}.{name}") for name in names}
+    return {name: import_module(f"{package}.{name}") for name in names}
 
 
 def layout_of(
     record: Mapping[str, Any],
-    folder: ModuleType = layouts,
+    package: str = LAYOUTS,
     section: str = "data",
     example: str = 'prompt = "...", response = "..."',
     fields: Collection[str] = (),
@@ -73,7 +74,7 @@ def layout_of(
 
     Args:
         record: the record.
-        folder: the package whose files are the layouts.
+        package: its modules are the layouts.
         section: the config section with the keys `layout` and `fields`, for messages.
         example: of `fields`, for messages.
         fields: names that the user mapped, which the layout must read.
@@ -83,8 +84,8 @@ def layout_of(
     """
     keys = {
         name: {*layout.KEYS}
-        for name, layout in all_layouts(folder).items()
-        if has_layout(record, name, folder) and {*fields} <= {*layout.KEYS, *layout.OPTIONAL}
+        for name, layout in all_layouts(package).items()
+        if has_layout(record, name, package) and {*fields} <= {*layout.KEYS, *layout.OPTIONAL}
     }
     found = [name for name in keys if not any(keys[name] < other for other in keys.values())]
     if len(found) == 1:
@@ -94,7 +95,7 @@ def layout_of(
             f"the record has the keys of {' and of '.join(found)}: choose one by {section}.layout"
         )
     accepted = "; ".join(
-        f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts(folder).items()
+        f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts(package).items()
     )
     raise ValueError(
         f"the record has the keys {', '.join(map(repr, record)) or 'of no field'}, which is no layout "
@@ -121,9 +122,9 @@ def example_of(record: Mapping[str, Any], layout: str) -> Example:
     return module.read(record)
 
 
-def has_layout(record: Mapping[str, Any], layout: str, folder: ModuleType = layouts) -> bool:
+def has_layout(record: Mapping[str, Any], layout: str, package: str = LAYOUTS) -> bool:
     """Return whether a record has the keys of a layout."""
-    return _has(record, all_layouts(folder)[layout].KEYS)
+    return _has(record, all_layouts(package)[layout].KEYS)
 
 
 def mapped(

@@ -15,7 +15,6 @@ from typing import Any
 from unmask.configs.task import JsonTaskConfig
 from unmask.data.examples import UNREAD, all_layouts, has_layout, layout_of, mapped
 from unmask.data.record_files import read_file
-from unmask.tasks import layouts
 from unmask.tasks.code_problems import code_grader
 from unmask.tasks.dataset import DEMONSTRATION, Problem, fit_problems, warn_of_left_out
 from unmask.tasks.grader import Grader, math_grader, own_grader
@@ -24,6 +23,7 @@ from unmask.tasks.task import Task, prompt_from_text
 from unmask.tasks.template import check_template
 from unmask.types import Prompt, Split
 
+LAYOUTS = "unmask.tasks.layouts"
 EXAMPLE = 'question = "...", ground_truth_answer = "..."'
 
 
@@ -46,7 +46,9 @@ def build_json_task(config: JsonTaskConfig) -> Task:
         check_template(config.template)
     names: tuple[Split, ...] = ("train", "validation", "test")
     paths: dict[Split, Path] = {n: path for n in names if (path := getattr(config, n)) is not None}
-    files = {split: read_problems(config, path, f"task.{split}") for split, path in paths.items()}
+    files: dict[Split, ProblemFile] = {
+        split: read_problems(config, path, f"task.{split}") for split, path in paths.items()
+    }
     grader = own_grader(config.reward) or _grader(config, files)
     splits = {split: _prompts(config, file, split, grader) for split, file in files.items()}
 
@@ -85,11 +87,11 @@ def read_problems(config: JsonTaskConfig, path: Path, key: str) -> ProblemFile:
     name, problems = config.layout, list[tuple[str, Problem]]()
     for record in _records(config, path, key):
         try:
-            name = name or layout_of(record.values, layouts, "task", EXAMPLE, config.fields)
+            name = name or layout_of(record.values, LAYOUTS, "task", EXAMPLE, config.fields)
             _check(record, name)
         except ValueError as error:
             raise ValueError(f"{record.place}: {error}") from error
-        layout = all_layouts(layouts)[name]
+        layout = all_layouts(LAYOUTS)[name]
         problem: Problem = layout.read(record, config.reward is None)
         if layout.IS_CODE and config.reward is None:
             _check_time_limit(record, layout.time_limit(record.values), config.sandbox.cpu_s)
@@ -99,7 +101,7 @@ def read_problems(config: JsonTaskConfig, path: Path, key: str) -> ProblemFile:
         problems.append((record.name, problem))
     if not problems or name is None:
         raise ValueError(f"{key} = {path}: the file holds no problems")
-    return ProblemFile(all_layouts(layouts)[name], tuple(problems))
+    return ProblemFile(all_layouts(LAYOUTS)[name], tuple(problems))
 
 
 def _records(config: JsonTaskConfig, path: Path, key: str) -> Iterator[Record]:
@@ -113,8 +115,8 @@ def _records(config: JsonTaskConfig, path: Path, key: str) -> Iterator[Record]:
 
 def _check(record: Record, name: str) -> None:
     """Refuse a record that is not of a layout, or that holds what the model would have to read."""
-    if not has_layout(record.values, name, layouts):
-        keys = all_layouts(layouts)[name].KEYS
+    if not has_layout(record.values, name, LAYOUTS):
+        keys = all_layouts(LAYOUTS)[name].KEYS
         missing = next(key for key in keys if record.values.get(key) is None)
         raise ValueError(
             f"{missing!r} is missing: a record of the layout {name} has {', '.join(keys)}, this one has "
