@@ -29,7 +29,7 @@ def test_an_answer_without_the_mark_is_refused_with_the_key_to_set(tmp_path: Pat
 
 def test_the_published_file_has_the_prompts_of_the_data_set():
     path = real_file("gsm8k-test-400.jsonl")
-    own = build_task(JsonTaskConfig(test=path)).prompts("test")
+    own = build_task(JsonTaskConfig(name="gsm8k", test=path)).prompts("test")
     public = build_task(DatasetTaskConfig(name="gsm8k", path=path)).prompts("test")
     assert own == public
     assert len(own) == 400
