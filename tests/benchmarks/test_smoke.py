@@ -14,7 +14,16 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart_parts", "tracerl_update", "load_memory", "engine", "methods"]
+    "name",
+    [
+        "quickstart_parts",
+        "tracerl_update",
+        "load_memory",
+        "engine",
+        "methods",
+        "sft_step",
+        "sft_methods",
+    ],
 )
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"

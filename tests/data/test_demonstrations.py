@@ -293,6 +293,25 @@ def test_a_set_of_the_hub_without_the_package_is_one_error(
         list(demonstrations_of_source(config, "data", Vocabulary(tokenizer)))
 
 
+def test_a_set_that_needs_the_network_is_one_error(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object) -> None:
+        raise ValueError("authors/set cannot be loaded from the hub (no network)")
+
+    monkeypatch.setattr("unmask.data.demonstrations.has_datasets", lambda: True)
+    monkeypatch.setattr("unmask.data.demonstrations.read_hub", no_network)
+    with pytest.raises(
+        ValueError,
+        match=r"^data\.hub = authors/set cannot .*no network\); .* give that as data\.path$",
+    ):
+        list(
+            demonstrations_of_source(
+                RecordsConfig(hub="authors/set"), "data", Vocabulary(tokenizer)
+            )
+        )
+
+
 def test_a_response_that_the_model_may_not_write_is_refused(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
@@ -312,6 +331,21 @@ def test_a_response_that_the_model_may_not_write_is_refused(
         assert len(demonstrations_of_file(path, Vocabulary(tokenizer))) == 2
         with pytest.raises(ValueError, match=rf"jsonl, line 2: .*{shown}, which the model may not"):
             demonstrations_of_file(path, limited)
-        prompt = Prompt("sum", 4, (Message("user", "1+2="),))
+        prompt = Prompt("sum", 4, (Message("user", "12"),))
         with pytest.raises(ValueError, match=rf"^task 'sum', problem 4: .*{shown}"):
             list(demonstrations_of_answers([(prompt, token)], limited))
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (([900], [5]), "the prompt holds token id 900, outside the 100 ids of the model"),
+        (([5], [10**9]), "the response holds .*token id 1000000000.*may not write"),
+    ],
+)
+def test_ids_outside_the_vocabulary_are_refused(
+    ids: tuple[list[int], list[int]], message: str, tokenizer: Tokenizer
+) -> None:
+    record = {"prompt_ids": ids[0], "response_ids": ids[1]}
+    with pytest.raises(ValueError, match=rf"line 7: {message}"):
+        read(record, Vocabulary(tokenizer, (), [True] * 100))

@@ -51,6 +51,13 @@ def test_an_unknown_layout_names_its_keys_and_the_layouts() -> None:
     assert "\n" not in message
 
 
+def test_a_record_of_many_keys_is_named_by_the_first_ones() -> None:
+    with pytest.raises(ValueError, match=r"'k19', \.\.\. \(500 in all\)"):
+        layout_of({f"k{n}": n for n in range(500)})
+    with pytest.raises(ValueError, match="the record has the keys no field, which"):
+        layout_of({})
+
+
 def test_two_layouts_at_once_are_refused() -> None:
     with pytest.raises(ValueError, match=r"of messages and of text: choose one by data\.layout"):
         layout_of({"messages": TURNS, "text": "a"})

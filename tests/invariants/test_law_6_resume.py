@@ -74,9 +74,10 @@ def test_an_rl_run_that_is_preempted_is_the_run_that_is_not(
     assert [line["step"] for line in whole["metrics"]] == list(range(1, STEPS + 1))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_sft_run_that_is_preempted_is_the_run_that_is_not(dtype: str, tmp_path: Path) -> None:
-    word = f"model.dtype={dtype}"
+@pytest.mark.parametrize(
+    "word", ["model.dtype=float32", "model.dtype=bfloat16", "optimizer.kind=muon"]
+)
+def test_an_sft_run_that_is_preempted_is_the_run_that_is_not(word: str, tmp_path: Path) -> None:
     for how in ("raise:2", "SIGINT:6", "nan:2"):  # always in an evaluation, after the update
         interrupt(short_sft, tmp_path, "parts", how, word)
     whole = left_behind(short_sft(tmp_path, "whole", word))

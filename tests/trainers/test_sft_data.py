@@ -19,7 +19,7 @@ from unmask.trainers.sft import train_sft
 from unmask.trainers.sft_data import (
     DemonstrationSets,
     build_source,
-    first_record,
+    first_records,
     held_out,
     num_steps,
     read_sets,
@@ -117,6 +117,7 @@ def test_a_share_is_held_out_by_prompts_whatever_the_order(tmp_path: Path) -> No
     again = held_out(found[::-1], 0.25)[1]
     assert sorted(d.response_ids for d in again) == sorted(d.response_ids for d in held)
     assert len(held_out(found, 0.001)[1]) == 2  # the two of one prompt
+    assert len(held_out(found, 0.9)[1]) == 36
     # The turns of a record stay together, whatever their prompts.
     turns = [Demonstration((n % 3, n), (n,), place=str(n // 3)) for n in range(30)]
     train, held = held_out(turns, 0.2)
@@ -157,6 +158,20 @@ def test_a_prompt_that_leaves_no_room_cannot_be_cut(tmp_path: Path) -> None:
         sets_of(sft_config(tmp_path, *words, "data.too_long=truncate"))
     with pytest.raises(ValueError, match="every demonstration of a source is too long"):
         sets_of(sft_config(tmp_path, *words, "data.too_long=drop"))
+
+
+def test_rendered_texts_without_an_end_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(
+        "".join(f'{{"prompt": "1", "response": "{r}"}}\n' for r in ("2<eos>", "3", "4"))
+    )
+    words = [f"data.path={path}", "data.rendered=true", "views.post_num=1"]
+    assert [d.response_ids[-1] for d in sets_of(sft_config(tmp_path, *words)).trained] == [0, 0, 0]
+    assert capsys.readouterr().err == (
+        "data: 2 demonstrations do not end with a token at which the model stops\n"
+    )
 
 
 def test_a_recorded_order_is_cut_with_its_response(tmp_path: Path) -> None:
@@ -266,8 +281,9 @@ def test_what_the_config_alone_decides_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_the_first_record_is_shown_with_its_pads(tmp_path: Path) -> None:
-    config = sft_config(tmp_path, "views.post_num=2")
+def test_the_first_record_of_each_source_is_shown_with_its_pads(tmp_path: Path) -> None:
+    config = mixed(tmp_path, "views.post_num=2")
     vocabulary = vocabulary_of(load_tokenizer(config.model.path), ())
-    (first,) = first_record(config, NO_TASK, vocabulary)
-    assert first.response_ids[-3:] == (0, 0, 0)
+    ((one,), (other,)) = first_records(config, NO_TASK, vocabulary)
+    assert one.response_ids[-3:] == (0, 0, 0)
+    assert (one.place[-15:], other.place[-15:]) == ("0.jsonl, line 1", "1.jsonl, line 1")

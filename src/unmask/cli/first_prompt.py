@@ -46,19 +46,20 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
 
 
 def _first_demonstrations(config: SFTConfig) -> str:
-    """Return the demonstrations of the first record, or of the first problem that has one."""
+    """Return the demonstrations of the first record of each source, or of the first problem that has one."""
     from unmask.checkpoints.checkpoint import find_checkpoint, read_spec  # loads torch
     from unmask.data.demonstrations import vocabulary_of
-    from unmask.trainers.sft_data import first_record
+    from unmask.trainers.sft_data import first_records
 
     directory = find_checkpoint(config.model.path)
     # The ids at which the model stops decide whether end-of-text is appended.
     spec = read_spec(directory, config.model.mask_id, config.model.block_size)
     tokenizer, task = load_tokenizer(directory), build_task(config.task)
-    turns = first_record(config, task, vocabulary_of(tokenizer, spec.eos_ids))
+    found = first_records(config, task, vocabulary_of(tokenizer, spec.eos_ids))
     task.close()
     return "\n\n".join(
         describe_demonstration(turn, f"demonstration {number} of {len(turns)}", tokenizer)
+        for turns in found
         for number, turn in enumerate(turns, start=1)
     )
 

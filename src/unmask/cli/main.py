@@ -120,6 +120,28 @@ def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) ->
 
 @app.command(
     no_args_is_help=True,
+    epilog="Example: unmask trace mine.toml --out traces.jsonl; then "
+    "unmask sft mine.toml data.path=traces.jsonl views.kind=trace",
+)
+def trace(
+    words: Words,
+    out: Annotated[Path, typer.Option("--out", help="JSON Lines file to write.")],
+    free: Annotated[
+        bool, typer.Option("--free", help="The model's own responses; else the data's, forced.")
+    ] = False,
+) -> None:
+    """Record the order in which a model writes the responses of a data set, for trace SFT."""
+    from unmask.configs.sft import SFTConfig
+
+    config, _ = load(SFTConfig, words)
+    from unmask.trainers.traces import write_traces
+
+    count = write_traces(config, out, free)
+    sys.stderr.write(f"{count} trajectories in {out}\n")
+
+
+@app.command(
+    no_args_is_help=True,
     epilog='Example: unmask generate runs/quickstart/rl/model "3+4+5=" --temperature 0',
 )
 def generate(  # noqa: PLR0913 - one argument per option

@@ -1,16 +1,20 @@
-"""`[optimizer]`: AdamW, its learning rate, and the size of a forward and backward pass."""
+"""`[optimizer]`: which one, its learning rate, and the size of a forward and backward pass.
 
-from typing import Annotated, Literal, Self
+`kind` selects the section and the module of `trainers/optimizers/` that builds it. RL's sections have one
+more key.
+"""
 
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from unmask.configs.section import Section
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class OptimizerConfig(Section):
-    """AdamW and its learning rate."""
+class OptimizerSection(Section):
+    """AdamW's keys, which every optimizer has, and the learning rate."""
 
     lr: float = Field(default=1e-5, gt=0)
     """Learning rate after warm-up."""
@@ -43,8 +47,69 @@ class OptimizerConfig(Section):
         return self
 
 
-class PolicyOptimizerConfig(OptimizerConfig):
-    """The optimizer of RL, whose state is kept across RL steps."""
+class OptimizerConfig(OptimizerSection):
+    """AdamW."""
+
+    kind: Literal["adamw"] = "adamw"
+    """`adamw`; `muon` for matrices of the layers, with AdamW for the other weights; `adamw_8bit` keeps
+    AdamW's moments in 8 bits (extra `torchao`)."""
+
+
+class MuonConfig(OptimizerSection):
+    """Muon (Jordan 2024) for the matrices of the layers; AdamW for embedding, head, norms, biases and experts."""
+
+    kind: Literal["muon"] = "muon"
+    """`adamw`; `muon` for matrices of the layers, with AdamW for the other weights; `adamw_8bit` keeps
+    AdamW's moments in 8 bits (extra `torchao`)."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Muon's decay rate of the summed gradients, with Nesterov's step."""
+    iterations: int = Field(default=5, ge=1, le=99)
+    """Newton-Schulz iterations that make an update orthogonal. Its size is scaled to that of AdamW, so
+    that `lr` and `weight_decay` mean the same for both."""
+
+
+class AdamW8bitConfig(OptimizerSection):
+    """AdamW with moments in 8 bits, quantised in groups of 256 (arXiv 2110.02861)."""
+
+    kind: Literal["adamw_8bit"] = "adamw_8bit"
+    """`adamw`; `muon` for matrices of the layers, with AdamW for the other weights; `adamw_8bit` keeps
+    AdamW's moments in 8 bits (extra `torchao`)."""
+
+
+class ResetSection(Section):
+    """What RL adds: its optimizer's state is kept across RL steps."""
 
     reset_every_step: bool = False
-    """Reset AdamW's moments at the start of every RL step, as the published runs do."""
+    """Reset the optimizer's moments at the start of every RL step, as the published runs do."""
+
+
+class PolicyOptimizerConfig(ResetSection, OptimizerConfig):
+    """AdamW of RL."""
+
+
+class PolicyMuonConfig(ResetSection, MuonConfig):
+    """Muon of RL."""
+
+
+class PolicyAdamW8bitConfig(ResetSection, AdamW8bitConfig):
+    """AdamW with moments in 8 bits, of RL."""
+
+
+def _with_kind(value: Any) -> Any:
+    return {"kind": "adamw", **value} if isinstance(value, dict) else value  # pyright: ignore[reportUnknownVariableType]
+
+
+if TYPE_CHECKING:
+    Optimizer = OptimizerSection
+    PolicyOptimizer = PolicyOptimizerConfig
+else:
+    Optimizer = Annotated[
+        OptimizerConfig | MuonConfig | AdamW8bitConfig,
+        Field(discriminator="kind"),
+        BeforeValidator(_with_kind),
+    ]
+    PolicyOptimizer = Annotated[
+        PolicyOptimizerConfig | PolicyMuonConfig | PolicyAdamW8bitConfig,
+        Field(discriminator="kind"),
+        BeforeValidator(_with_kind),
+    ]

@@ -17,7 +17,7 @@ from unmask.configs.methods.views.coupled import CoupledViews
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.methods.views.trace import TraceViews
 from unmask.configs.model import TrainedModelConfig
-from unmask.configs.optimizer import PolicyOptimizerConfig
+from unmask.configs.optimizer import PolicyOptimizer, PolicyOptimizerConfig
 from unmask.configs.reward import OutcomeTerm, RewardTerm, check_terms
 from unmask.configs.rollout import FilterConfig, RolloutConfig, ShapingConfig
 from unmask.configs.run import RunConfig
@@ -74,7 +74,7 @@ class RLConfig(Section):
     """What a reward is compared with."""
     loss: Loss = ClippedLoss()
     """What is minimised."""
-    optimizer: PolicyOptimizerConfig = PolicyOptimizerConfig()
+    optimizer: PolicyOptimizer = PolicyOptimizerConfig()
     """How the weights change."""
     alarm: AlarmConfig = AlarmConfig()
     """What deserves a warning."""

@@ -11,7 +11,7 @@ from unmask.configs.methods import choose
 from unmask.configs.methods.loss.likelihood import LikelihoodLoss
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.model import TrainedModelConfig
-from unmask.configs.optimizer import OptimizerConfig
+from unmask.configs.optimizer import Optimizer, OptimizerConfig
 from unmask.configs.run import RunConfig
 from unmask.configs.section import Section
 from unmask.configs.sft_data import SFTDataConfig
@@ -51,7 +51,7 @@ class SFTConfig(Section):
     """The noisy views of a response that are trained."""
     loss: Loss = LikelihoodLoss()
     """What is minimised."""
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: Optimizer = OptimizerConfig()
     """How the weights change."""
     eval: EvalSection = EvalSection()
     """When the model is measured."""

@@ -105,7 +105,12 @@ def demonstrations_of_source(
                 f"as {key}.path"
             )
         skip = 0 if config.streaming and skip is None else skip
-        records = read_hub(config.hub, config.subset, config.split, skip)
+        try:
+            records = read_hub(config.hub, config.subset, config.split, skip)
+        except ValueError as error:
+            raise ValueError(
+                f"{key}.hub = {error}; download a file of it and give that as {key}.path"
+            ) from error
     return demonstrations_of_records(records, config, vocabulary)
 
 
@@ -234,6 +239,12 @@ def _check(demonstration: Demonstration, vocabulary: Vocabulary) -> None:
     drawable = vocabulary.drawable
     if drawable is None:
         return
+    largest = max(demonstration.prompt_ids, default=0)
+    if largest >= len(drawable):
+        raise ValueError(
+            f"the prompt holds token id {largest}, outside the {len(drawable)} ids of the model: take "
+            "the tokenizer of the model"
+        )
     for token_id in response:
         if token_id >= len(drawable) or not drawable[token_id]:
             (piece,) = token_pieces([token_id], vocabulary.tokenizer)

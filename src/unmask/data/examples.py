@@ -79,7 +79,7 @@ def layout_of(record: Mapping[str, Any]) -> str:
         f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts().items()
     )
     raise ValueError(
-        f"the record has the keys {', '.join(map(repr, record)) or 'of no field'}, which is no layout "
+        f"the record has the keys {_names(record)}, which is no layout "
         f'that is read ({accepted}); data.fields = {{prompt = "...", response = "..."}} maps names'
     )
 
@@ -95,7 +95,7 @@ def example_of(record: Mapping[str, Any], layout: str) -> Example:
     if missing:
         raise ValueError(
             f"{missing[0]!r} is missing: a record of the layout {layout} has "
-            f"{', '.join(module.KEYS)}, this one has {', '.join(map(repr, record)) or 'nothing'}"
+            f"{', '.join(module.KEYS)}, this one has {_names(record)}"
         )
     unread = [key for key in UNREAD if record.get(key)]
     if unread:
@@ -128,12 +128,15 @@ def _field(record: Mapping[str, Any], name: str) -> Any:
     found: Any = record
     for part in (name,) if name in record else name.split("."):
         if not isinstance(found, Mapping) or part not in found:
-            raise ValueError(
-                f"{name!r} (data.fields) is missing: the record has "
-                f"{', '.join(map(repr, record)) or 'nothing'}"
-            )
+            raise ValueError(f"{name!r} (data.fields) is missing: the record has {_names(record)}")
         found = found[part]
     return found
+
+
+def _names(record: Mapping[str, Any]) -> str:
+    """Return the first keys of a record, for messages."""
+    shown = ", ".join(map(repr, list(record)[:20])) or "no field"
+    return f"{shown}, ... ({len(record)} in all)" if len(record) > 20 else shown
 
 
 def _has(record: Mapping[str, Any], keys: Sequence[str]) -> bool:
@@ -219,8 +222,8 @@ def _turn(turn: Any, place: str, role_key: str, text_key: str) -> Message:
             f"{place} must have {role_key!r} and {text_key!r}, found {repr(turn)[:80]}"
         )
     role = turn[role_key]
-    if role not in ROLES:
-        raise ValueError(f"{place}: unknown role {role!r}; known are {', '.join(ROLES)}")
+    if not isinstance(role, str) or role not in ROLES:
+        raise ValueError(f"{place}: unknown role {role!r:.80}; known are {', '.join(ROLES)}")
     unread = [name for name in UNREAD_OF_TURN if turn.get(name)]
     if ROLES[role] == "assistant" and turn.get("weight", 1) not in (None, 1):
         unread.append("weight")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.configs.optimizer import OptimizerConfig
+from unmask.configs.optimizer import OptimizerSection
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
 from unmask.engine.scoring import score_pack, score_views
@@ -24,12 +24,10 @@ from unmask.models.value_model import ActorCritic, ActorCriticScores, ValueModel
 from unmask.objectives.loss import LossOutput
 from unmask.objectives.statistics import Metric, StatisticSums
 from unmask.trainers.master_weights import MasterWeights
+from unmask.trainers.optimizers import build_optimizer
 
 # Scores of a pack's targets (`Scores`, values `(S,)`, or both) and the pack, to their loss.
 Objective = Callable[[Any, Pack], LossOutput]
-
-# AdamW's state of a parameter.
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class Update(NamedTuple):
@@ -50,7 +48,7 @@ class Learner:
     def __init__(
         self,
         model: Model | ValueModel | ActorCritic,
-        config: OptimizerConfig,
+        config: OptimizerSection,
         rates: Mapping[str, float] | None = None,
     ) -> None:
         """Build the optimizer of a model that is trained in place.
@@ -69,13 +67,8 @@ class Learner:
         self._config = config
         self._conventions = conventions_of(model)
         self._masters = MasterWeights(model)
-        self._optimizer = torch.optim.AdamW(
-            _parameter_groups(self._masters.named, config, rates or {}),
-            lr=config.lr,
-            betas=config.betas,
-            eps=config.eps,
-            fused=True,
-        )
+        self._parts = build_optimizer(self._masters.named, config, rates or {})
+        self._optimizers = [part.optimizer for part in self._parts]
 
     def update(
         self,
@@ -106,12 +99,12 @@ class Learner:
             sums.add(output.statistics, len(output.loss))
         gradient_norm = self._clip()
         rate = self._config.lr if rate is None else rate
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+        self._set_rate(rate)
         # Increment before stepping: the signal handler reads this counter to detect a half-applied update.
         self.num_updates += 1
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        self._zero_grad()
         self._masters.write()
         tokens = sum(pack.tokens.shape[0] for pack in packs)
         own = {
@@ -123,14 +116,17 @@ class Learner:
 
     def reset_optimizer(self) -> None:
         """Clear the optimizer's moments; masters and the count of updates stay."""
-        self._optimizer.state.clear()
+        for optimizer in self._optimizers:
+            optimizer.state.clear()
 
     def state(self) -> dict[str, Tensor]:
         """Return masters and optimizer moments by parameter: all that the weights do not hold."""
         tensors = {f"master/{name}": master.detach() for name, master in self._masters.copies}
-        for name, master in self._masters.named:
-            for kind, value in self._optimizer.state[master].items():
-                tensors[f"{kind}/{name}"] = value
+        names = {master: name for name, master in self._masters.named}
+        for part in self._parts:
+            for master in part.parameters:
+                moments = part.tensors_of(part.optimizer.state.get(master, {}))
+                tensors |= {f"{kind}/{names[master]}": value for kind, value in moments.items()}
         return tensors
 
     @torch.no_grad()
@@ -150,22 +146,35 @@ class Learner:
                 f"model.dtype: the checkpoint was not written by a run in {self.model.dtype}; "
                 "set model.dtype and model.device as they were"
             )
-        moments = {f"{kind}/{name}" for kind in MOMENTS for name, _ in self._masters.named}
-        wrong = (tensors.keys() - copied) ^ moments
-        if wrong and tensors.keys() - copied:  # before the first update there are none
+        moments = {key: value for key, value in tensors.items() if key not in copied}
+        if moments:  # before the first update there are none
+            self._restore_moments(moments)
+        for name, master in self._masters.copies:
+            master.copy_(tensors[f"master/{name}"])
+        self.num_updates = num_updates
+
+    def _restore_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Give every parameter its moments, after a check that these are all of them."""
+        names = {master: name for name, master in self._masters.named}
+        by_name: dict[str, dict[str, Tensor]] = {}
+        for key, value in moments.items():
+            kind, _, name = key.partition("/")
+            by_name.setdefault(name, {})[kind] = value
+        expected = {
+            f"{kind}/{names[master]}"
+            for part in self._parts
+            for master in part.parameters
+            for kind in part.kinds_of(master)
+        }
+        wrong = expected ^ moments.keys()
+        if wrong:
             raise ValueError(
                 f"the optimizer state is not this model's: {min(wrong)!r} is missing or unknown, "
                 f"with {len(wrong) - 1} more"
             )
-        for name, master in self._masters.copies:
-            master.copy_(tensors[f"master/{name}"])
-        by_name = dict(self._masters.named)
-        for key in sorted(tensors.keys() & moments):
-            kind, _, name = key.partition("/")
-            master = by_name[name]
-            # Fused AdamW needs its step count on the device of the weights as well.
-            self._optimizer.state[master][kind] = tensors[key].to(master.device)
-        self.num_updates = num_updates
+        for part in self._parts:
+            for master in part.parameters:
+                part.optimizer.state[master] = part.state_of(master, by_name[names[master]])
 
     def score(self, views: Sequence[Views]) -> list[Tensor]:
         """Return the log-probability of every trajectory's targets, `(N, C)`; of a value model its values."""
@@ -188,32 +197,29 @@ class Learner:
         packs = pack_views(views, self._conventions, self._config.token_budget)
         return [pack.to(self.model.device) for pack in packs]
 
+    def _set_rate(self, rate: float) -> None:
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):  # a compiled step reads it from a tensor
+                    group["lr"].fill_(rate * group["share"])
+                else:
+                    group["lr"] = rate * group["share"]
+
+    def _zero_grad(self) -> None:
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
     def _clip(self) -> float:
         masters = [master for _, master in self._masters.named]
         limit = self._config.clip_norm or torch.inf
         norm = float(torch.nn.utils.clip_grad_norm_(masters, limit))
         if not math.isfinite(norm):
-            self._optimizer.zero_grad(set_to_none=True)
+            self._zero_grad()
             raise ValueError(
                 f"the gradient of update {self.num_updates + 1} is {norm}; the weights are untouched. "
                 "Lower optimizer.lr, or look at the rewards of this step"
             )
         return norm
-
-
-def _parameter_groups(
-    named: Sequence[tuple[str, Tensor]], config: OptimizerConfig, rates: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: parameters of one weight decay and one share of the learning rate."""
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, weight in named:
-        decay = config.weight_decay if weight.dim() >= 2 else 0.0
-        share = rates[name] / config.lr if name in rates else 1.0
-        groups.setdefault((decay, share), []).append(weight)
-    return [
-        {"params": weights, "weight_decay": decay, "share": share}
-        for (decay, share), weights in groups.items()
-    ]
 
 
 def _main_column(scores: Scores | ActorCriticScores | Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 import math
 
-from unmask.configs.optimizer import OptimizerConfig
+from unmask.configs.optimizer import OptimizerSection
 
 
-def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
+def learning_rate(config: OptimizerSection, step: int, total_steps: int) -> float:
     """Return the learning rate of step `step`, counted from 0, of a run of `total_steps`.
 
     It rises linearly over `warmup_steps`, the first step included, and then stays or falls to

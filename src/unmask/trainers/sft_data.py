@@ -71,7 +71,8 @@ def read_sets(
     """
     data, pads = config.data, trained_pads(config, vocabulary.tokenizer)
     counts: Counter[str] = Counter()
-    fitted = partial(_fitted, data=data, pads=pads, spec=spec, counts=counts)
+    ends = vocabulary.end_ids
+    fitted = partial(_fitted, data=data, pads=pads, spec=spec, counts=counts, ends=ends)
     streams = [
         partial(_read_stream, section, key, vocabulary, fitted) if section.streaming else None
         for key, section in data.named_sources
@@ -132,16 +133,20 @@ def _read_sources(
         yield _some(found, f"task {task.name!r} has no demonstrations: give data.path")
 
 
-def first_record(config: SFTConfig, task: Task, vocabulary: Vocabulary) -> list[Demonstration]:
-    """Return the demonstrations of the first record, with their trained pads.
+def first_records(
+    config: SFTConfig, task: Task, vocabulary: Vocabulary
+) -> list[list[Demonstration]]:
+    """Return the demonstrations of the first record of each source, with their trained pads.
 
     Raises:
         ValueError: as `read_sets`.
     """
     pads = trained_pads(config, vocabulary.tokenizer)
-    sources = _read_sources(config, task, vocabulary, demonstrations_of_source)
-    _, first = next(groupby(next(sources), lambda demonstration: demonstration.place))
-    return [replace(d, response_ids=d.response_ids + pads) for d in first]
+    found: list[list[Demonstration]] = []
+    for source in _read_sources(config, task, vocabulary, demonstrations_of_source):
+        _, first = next(groupby(source, lambda demonstration: demonstration.place))
+        found.append([replace(d, response_ids=d.response_ids + pads) for d in first])
+    return found
 
 
 def _some(found: Iterable[Demonstration], missing: str) -> Iterator[Demonstration]:
@@ -176,10 +181,16 @@ def _fitted(
     pads: tuple[int, ...],
     spec: ModelSpec,
     counts: Counter[str],
+    ends: tuple[int, ...],
 ) -> Iterator[Demonstration]:
-    """Yield demonstrations with their pads, those that are too long as `data.too_long` has it."""
+    """Yield demonstrations with their pads, those that are too long as `data.too_long` has it.
+
+    Texts that are rendered, and token ids, may end with a token at which the model does not stop: counted.
+    """
     limit = _limit(data, spec)
     for short in found:
+        if ends and short.response_ids[-1] not in ends:
+            counts["do not end with a token at which the model stops"] += 1
         if spec.is_shifted and not short.prompt_ids:
             raise ValueError(
                 f"{short.place}: a demonstration has an empty prompt: {spec.family} predicts a token "
@@ -232,14 +243,15 @@ def held_out(
         ids = array("q", first.prompt_ids or first.response_ids)
         groups.setdefault(blake2b(ids.tobytes()).digest(), []).extend((first, *rest))
     held: list[Demonstration] = []
-    for number, key in enumerate(sorted(groups), start=1):
+    num_groups = len(groups)
+    for key in sorted(groups):
         if len(held) >= max(share * len(found), 1):
             break
-        if number == len(groups):
-            raise ValueError(
-                f"data.validation = {share}: {len(groups)} different prompts are too few to hold some out"
-            )
         held += groups.pop(key)
+    if not groups:
+        raise ValueError(
+            f"data.validation = {share}: {num_groups} different prompts are too few to hold some out"
+        )
     return [one for group in groups.values() for one in group], held
 
 
@@ -265,8 +277,8 @@ def build_source(sets: DemonstrationSets, seed: int) -> Drawn[Demonstration]:
 
 def _digest(found: Sequence[Demonstration]) -> str:
     state = blake2b(digest_size=16)
-    for demonstration in found:
-        for ids in (demonstration.prompt_ids, demonstration.response_ids):
+    for one in found:
+        for ids in (one.prompt_ids, one.response_ids, one.step_map or ()):
             state.update(array("q", (len(ids), *ids)).tobytes())
     return state.hexdigest()
 

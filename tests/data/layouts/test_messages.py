@@ -28,6 +28,7 @@ def test_a_conversation_keeps_its_turns() -> None:
     ("turn", "message"),
     [
         ({"role": "tool", "content": "1"}, r"messages\[1\]: unknown role 'tool'; known are system"),
+        ({"role": ["user"], "content": "1"}, r"messages\[1\]: unknown role \['user'\]"),
         ({"role": "assistant", "content": " "}, r"messages\[1\]: 'content' is empty"),
         ({"role": "assistant"}, r"messages\[1\] must have 'role' and 'content'"),
         ({"role": "assistant", "content": 3}, r"messages\[1\]: 'content' must be a text, found 3"),

@@ -1,0 +1,234 @@
+"""Methods of SFT at equal forwarded tokens, for block-causal and for full attention.
+
+    python benchmarks/sft_methods.py                 # about 20 minutes on a quiet core
+    python benchmarks/sft_methods.py --seeds 0 --steps 20
+
+For each attention and seed a tiny model is trained on the quickstart's sums by `random` for `--start` steps. It then
+writes the trajectories of `--demonstrations` right answers, forced to their tokens (`unmask trace`), and every
+method goes on from it, on these same demonstrations, for as many forwarded tokens as `--steps` steps of `random`
+take. Settings are those of the quickstart's SFT; nothing was tuned for any method.
+
+    random         block-causal: one noise level per block, all blocks in one pass; full: one per response
+    semi_ar        full attention: blocks of 4 in order (under block-causal attention it is `random`)
+    trace          the states of the recorded trajectory
+    left_to_right  block-causal: blocks of one token
+
+`accuracy` is of 200 held-out problems, one answer each at temperature 1 by the default sampler; `tokens / step`
+are those that a denoising step reveals. An interval is 95 % of the mean over seeds (Student's t); `ahead` is the
+difference to `random` at the same seed, with its interval. One that holds 0 decides nothing.
+
+Writes `benchmarks/results/sft_methods.json` and `sft_methods.svg`, with the settings and the machine.
+"""
+
+import argparse
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from methods_report import mean_and_half
+from rich.console import Console
+from rich.table import Table
+from setting import RESULTS, describe_machine, write_result
+
+from unmask.checkpoints.checkpoint import save_model
+from unmask.checkpoints.tokenizer import character_tokenizer, num_tokens
+from unmask.configs.load import load_config
+from unmask.configs.sft import SFTConfig
+from unmask.engine.build import build_llm
+from unmask.evaluation.evaluate import evaluate
+from unmask.models.families import family_named
+from unmask.models.transformer import Model, initialise
+from unmask.runs.files import atomic_directory
+from unmask.runs.read import read_lines
+from unmask.tasks.build import build_task
+from unmask.trainers.quickstart import shipped_config
+from unmask.trainers.sft import train_sft
+from unmask.trainers.traces import write_traces
+from unmask.types import SamplingParams
+
+TASK = "chain_sum"
+FAMILIES = {"block": "sdar", "full": "llada"}
+METHODS: dict[str, dict[str, tuple[str, ...]]] = {
+    "block": {
+        "random": (
+            "views.kind=random",
+            "views.count=2",
+        ),
+        "trace": ("views.kind=trace",),
+        "left_to_right": ("views.kind=left_to_right",),
+    },
+    "full": {
+        "random": ("views.kind=random", "views.count=2", "data.canvas_tokens=10"),
+        "semi_ar": ("views.kind=semi_ar", "views.train_block=4", "data.canvas_tokens=10"),
+        "trace": ("views.kind=trace", "data.canvas_tokens=10"),
+    },
+}
+COLOURS = {
+    "random": "#4477aa",
+    "semi_ar": "#ee6677",
+    "trace": "#228833",
+    "left_to_right": "#aa8833",
+}
+
+
+def make_base(config: SFTConfig, family: str, directory: Path) -> None:
+    """Write random weights of a family in the quickstart's size, with a tokenizer of the task's characters."""
+    task, tiny = build_task(config.task), family_named(family).tiny
+    with atomic_directory(directory) as place, closing(task):
+        assert task.alphabet is not None
+        size = num_tokens(character_tokenizer(task.alphabet, place))
+        heads = 64 // tiny.head_width
+        spec = replace(
+            tiny, num_layers=4, width=64, num_heads=heads, num_kv_heads=heads, ffn_width=192
+        )
+        model = Model(replace(spec, vocab_size=size, num_drawable=size, max_length=512))
+        initialise(model, config.run.seed)
+        save_model(model, place)
+
+
+def config_of(
+    directory: Path, model: Path, args: argparse.Namespace, seed: int, *words: str
+) -> SFTConfig:
+    """Return the quickstart's SFT with other views, for a run of this benchmark."""
+    text = shipped_config("sft", TASK).read_text()
+    file = directory.with_suffix(".toml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Without its table of views, whose keys other kinds do not have.
+    file.write_text(re.sub(r"\[views\]\n(?:.+\n)*", "", text))
+    shared = [f"run.dir={directory}", f"model.path={model}", f"run.seed={seed}", "eval.problems=0"]
+    shared += [f"data.batch_size={args.batch}", "model.device=cpu", "save_every=0"]
+    return load_config(SFTConfig, [file], [*shared, *words])[0]
+
+
+def trained_tokens(run: Path) -> int:
+    """Return the tokens that a run has forwarded."""
+    return round(sum(line.get("packed_tokens", 0) for line in read_lines(run / "metrics.jsonl")))
+
+
+def run_seed(attention: str, seed: int, args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Train every method from one start, and measure each."""
+    place = work / f"{attention}-{seed}"
+    canvas = ("data.canvas_tokens=10",) if attention == "full" else ()
+    base = place / "base"
+    first = config_of(
+        place / "start", base, args, seed, f"steps={args.start}", "views.count=2", *canvas
+    )
+    make_base(first, FAMILIES[attention], base)
+    start = train_sft(first)
+    traces = place / "traces.jsonl"
+    assert first.task is not None
+    few = first.task.model_copy(update={"size": args.demonstrations})
+    sampling = "eval.sampling.strategy=static"
+    write_traces(
+        config_of(place / "t", start, args, seed, sampling).model_copy(update={"task": few}), traces
+    )
+    found = {"start": measure(start, first, args.problems)}
+    budget = 0
+    for method, words in METHODS[attention].items():
+        shared = [*words, f"data.path={traces}", "optimizer.warmup_steps=5"]
+        per_step = 0.0
+        if budget:  # three steps tell how many take as many tokens
+            probe = config_of(place / f"{method}-probe", start, args, seed, *shared, "steps=3")
+            train_sft(probe)
+            per_step = trained_tokens(probe.run.dir) / 3
+        steps = max(1, round(budget / per_step)) if budget else args.steps
+        config = config_of(place / method, start, args, seed, *shared, f"steps={steps}")
+        model = train_sft(config)
+        tokens = trained_tokens(config.run.dir)
+        budget = budget or tokens
+        found[method] = {**measure(model, config, args.problems), "steps": steps, "tokens": tokens}
+    return found
+
+
+def measure(model: Path, config: SFTConfig, problems: int) -> dict[str, Any]:
+    """Return accuracy and tokens per denoising step on held-out problems."""
+    llm = build_llm(config.model.model_copy(update={"path": str(model)}), config.engine)
+    with closing(build_task(config.task)) as task:
+        prompts = llm.tokenize(task.prompts("test"))[:problems]
+        summary, _ = evaluate(
+            llm, task, prompts, SamplingParams(max_tokens=10), seed=config.run.seed
+        )
+    rate = round(summary.tokens_per_denoising_step, 3)
+    return {"accuracy": summary.accuracy, "tokens_per_denoising_step": rate}
+
+
+def summarise(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return means, and half of their 95 % intervals, over seeds."""
+    found: dict[str, Any] = {}
+    for attention, seeds in runs.items():
+        for name in seeds[0]:
+            accuracies = [seed[name]["accuracy"] for seed in seeds]
+            ahead = [seed[name]["accuracy"] - seed["random"]["accuracy"] for seed in seeds]
+            rates = [seed[name]["tokens_per_denoising_step"] for seed in seeds]
+            found.setdefault(attention, {})[name] = {
+                "accuracy": mean_and_half(accuracies),
+                "ahead": mean_and_half(ahead),
+                "tokens_per_denoising_step": sum(rates) / len(rates),
+                "tokens": [seed[name].get("tokens", 0) for seed in seeds],
+            }
+    return found
+
+
+def picture(summary: Mapping[str, Any]) -> str:
+    """Return an SVG: accuracy of each method, a bar with its interval."""
+    rows = [(a, m, r) for a, of in summary.items() for m, r in of.items() if m != "start"]
+    lines = ['<svg xmlns="http://www.w3.org/2000/svg" width="560" '
+             f'height="{30 + 24 * len(rows)}" font-family="sans-serif" font-size="12">']  # fmt: skip
+    lines.append(
+        '<text x="8" y="16">accuracy at equal forwarded tokens, mean and 95 % interval</text>'
+    )
+    for place, (attention, method, row) in enumerate(rows):
+        y, (mean, half) = 30 + 24 * place, row["accuracy"]
+        low, high = (180 + 340 * min(max(mean + s * (half or 0), 0), 1) for s in (-1, 1))
+        lines += [
+            f'<text x="8" y="{y + 13}">{attention}, {method}</text>',
+            f'<rect x="180" y="{y}" width="{340 * mean:.1f}" height="16" fill="{COLOURS[method]}"/>',
+            f'<path d="M{low:.1f} {y + 8}H{high:.1f}" stroke="black" stroke-width="2"/>',
+        ]
+    return "\n".join([*lines, "</svg>"]) + "\n"
+
+
+def show(summary: Mapping[str, Any]) -> None:
+    """Print the table."""
+    columns = ("accuracy", "ahead of random", "tokens / step")
+    table = Table("attention", "method", *columns, title="SFT at equal forwarded tokens")
+    for attention, rows in summary.items():
+        for name, row in rows.items():
+            cells = [f"{m:+.1%} ± {h or 0:.1%}" for m, h in (row["accuracy"], row["ahead"])]
+            table.add_row(attention, name, *cells, f"{row['tokens_per_denoising_step']:.2f}")
+    Console().print(table)
+
+
+def main() -> None:
+    """Run every seed, print the table, write JSON and picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--start", type=int, default=60, help="steps of the model all start from")
+    parser.add_argument("--steps", type=int, default=60, help="steps of `random` after it")
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--demonstrations", type=int, default=600)
+    parser.add_argument("--problems", type=int, default=200, help="held-out problems")
+    parser.add_argument("--smoke", action="store_true", help="a toy, to see that it runs")
+    parser.add_argument("--out", type=Path, default=RESULTS / "sft_methods.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.smoke:
+        args.seeds, args.start, args.steps, args.batch, args.demonstrations = [0], 2, 2, 8, 40
+        args.problems = 8
+    with tempfile.TemporaryDirectory() as work:
+        runs = {a: [run_seed(a, seed, args, Path(work)) for seed in args.seeds] for a in METHODS}
+    summary = summarise(runs)
+    show(summary)
+    settings = {key: value for key, value in vars(args).items() if key not in ("out", "smoke")}
+    result = {"machine": describe_machine(), "settings": settings, "task": TASK}
+    write_result(args.out, {**result, "summary": summary, "runs": runs})
+    args.out.with_suffix(".svg").write_text(picture(summary))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""`unmask trace`: the order in which a model writes the responses of a data set, for trace SFT.
+
+The model decodes either with the tokens of the demonstrations forced (`diffusion/forced.py`) or freely, from
+their prompts. Records are token ids with a step map, which `data.path` reads:
+
+    {"prompt_ids": [...], "response_ids": [...], "step_map": [...]}
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from unmask.configs.methods.views.random import RandomViews
+from unmask.configs.sampling import SamplingConfig
+from unmask.configs.sft import SFTConfig
+from unmask.data.demonstrations import Demonstration
+from unmask.diffusion.forced import Pace, forced_step_maps
+from unmask.engine.llm import LLM
+from unmask.models.conventions import conventions_of
+from unmask.runs.files import write_text
+from unmask.runs.progress import Progress
+from unmask.seeds import derive_seed
+from unmask.tasks.build import build_task
+from unmask.trainers.reference import Scorer
+from unmask.trainers.sft import fewest_positions, read_demonstrations
+from unmask.trainers.start import starting_llm
+from unmask.types import Prompt
+
+
+def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
+    """Write the trajectories of a model on the demonstrations of a run, and return their number.
+
+    Args:
+        config: model, data and `eval.sampling`: `block_size`, `denoising_steps` and, under `strategy =
+            "dynamic"`, `threshold`.
+        output: JSON Lines file; written when all are there.
+        is_free: decode the prompts without forcing the responses.
+
+    Raises:
+        ValueError: for what the config asks and cannot have, or a strategy that `collect` cannot follow.
+    """
+    if output.exists():
+        raise ValueError(f"{output}: exists; remove it or name another file")
+    # The demonstrations are read as they are, whether or not they have step maps already.
+    config = config.model_copy(update={"views": RandomViews()})
+    task = build_task(config.task)
+    llm = starting_llm(config)
+    found = read_demonstrations(config, task, llm)
+    collect = free_traces if is_free else forced_traces
+    lines: list[str] = []
+    with Progress(len(found), "trace") as bar:
+        for start in range(0, len(found), config.data.batch_size):
+            batch = found[start : start + config.data.batch_size]
+            for demonstration in collect(batch, config, llm, start):
+                names = ("prompt_ids", "response_ids", "step_map")
+                record = {name: list(getattr(demonstration, name)) for name in names}
+                lines.append(json.dumps(record) + "\n")
+            bar.advance(len(batch))
+    write_text(output, "".join(lines))
+    return len(found)
+
+
+def forced_traces(
+    batch: Sequence[Demonstration], config: SFTConfig, llm: LLM, start: int
+) -> Iterator[Demonstration]:
+    """Yield demonstrations with the step maps of a decoding that is forced to their tokens.
+
+    Raises:
+        ValueError: if `eval.sampling.strategy` ranks positions by something else than confidence.
+    """
+    sampling = config.eval.sampling or SamplingConfig()
+    if sampling.strategy not in ("static", "dynamic"):
+        raise ValueError(
+            f"eval.sampling.strategy = {sampling.strategy!r}: forced decoding reveals by confidence: "
+            'set "static" or "dynamic"'
+        )
+    pairs = [(d.prompt_ids, d.response_ids) for d in batch]
+    spec, fewest = llm.model.spec, fewest_positions(config, batch)
+    longest = max(fewest, *(len(d.response_ids) for d in batch))
+    block = spec.require_block(sampling.block_size) or sampling.block_size or longest
+    count = -(-block // sampling.denoising_steps) if sampling.denoising_steps else 1
+    threshold = sampling.threshold if sampling.strategy == "dynamic" else 1.0
+    scorer = Scorer(llm.model, config.optimizer.token_budget)
+    maps = forced_step_maps(
+        pairs, scorer.score, conventions_of(llm.model), Pace(block, count, threshold), fewest
+    )
+    for demonstration, step_map in zip(batch, maps, strict=True):
+        yield replace(demonstration, step_map=step_map)
+
+
+def free_traces(
+    batch: Sequence[Demonstration], config: SFTConfig, llm: LLM, start: int
+) -> Iterator[Demonstration]:
+    """Yield the model's own responses to the prompts of demonstrations, with their step maps.
+
+    Raises:
+        ValueError: if the sampling may change a written token, which has no single step.
+    """
+    params = (config.eval.sampling or SamplingConfig()).to_params()
+    if params.revises:
+        raise ValueError("eval.sampling: it may change written tokens, which no step map describes")
+    prompts = [Prompt("trace", start + i, (), d.prompt_ids) for i, d in enumerate(batch)]
+    seeds = [derive_seed(config.run.seed, start + i) for i in range(len(batch))]
+    for written in llm.complete(prompts, [replace(params, seed=seed) for seed in seeds]):
+        count = written.num_response
+        yield Demonstration(
+            written.prompt.token_ids, written.canvas_ids[:count], written.step_map[:count]
+        )

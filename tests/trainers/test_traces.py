@@ -1,0 +1,50 @@
+"""`unmask trace`: its records are read again, and trained on in their recorded order."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.trainers.toy_runs import metrics, sft_config
+from unmask.engine.llm import LLM
+from unmask.trainers.sft import train_sft
+from unmask.trainers.traces import write_traces
+
+SAMPLING = ["eval.sampling.strategy=static", "eval.sampling.max_tokens=6"]
+
+
+def records(path: Path) -> list[dict[str, list[int]]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("is_free", [False, True])
+def test_traces_are_trained_on(is_free: bool, tmp_path: Path) -> None:
+    config, out = sft_config(tmp_path, *SAMPLING), tmp_path / "traces.jsonl"
+    assert write_traces(config, out, is_free) == 6
+    assert all(len(r["step_map"]) == len(r["response_ids"]) for r in records(out))
+    words = [f"data.path={out}", "views.kind=trace", "views.shrink=2", "views.post_num=1"]
+    train_sft(sft_config(tmp_path, *words))
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2]
+
+
+def test_free_traces_are_what_the_engine_writes(tmp_path: Path) -> None:
+    config, out = (
+        sft_config(tmp_path, *SAMPLING, "eval.sampling.temperature=0"),
+        tmp_path / "t.jsonl",
+    )
+    write_traces(config, out, is_free=True)
+    assert config.eval.sampling is not None
+    llm = LLM(config.model.path)
+    for record in records(out):
+        (found,) = llm.generate([record["prompt_ids"]], config.eval.sampling.to_params())
+        assert list(found.token_ids) == record["response_ids"]
+
+
+def test_what_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
+    config, out = sft_config(tmp_path, "eval.sampling.strategy=random"), tmp_path / "traces.jsonl"
+    with pytest.raises(ValueError, match=r"eval\.sampling\.strategy = 'random': forced decoding"):
+        write_traces(config, out)
+    assert not out.exists()
+    out.write_text("")
+    with pytest.raises(ValueError, match=r"traces\.jsonl: exists"):
+        write_traces(config, out)
