@@ -82,13 +82,13 @@ def make_prompts(count: int, shortest: int, spread: int, vocabulary: int) -> lis
     return [Prompt("speed", i, (), tuple(ids)) for i, ids in enumerate(draws)]
 
 
-def sampling_of(per_pass: int, max_tokens: int) -> SamplingParams:
-    """Return parameters that reveal `per_pass` tokens in every pass of a whole block, drawn at temperature 1."""
+def sampling_of(per_pass: int, max_tokens: int, temperature: float = 1.0) -> SamplingParams:
+    """Return parameters that reveal `per_pass` tokens in every pass of a whole block."""
     return SamplingParams(
         strategy="static",
         denoising_steps=BLOCK // per_pass,
         schedule="block",
-        temperature=1.0,
+        temperature=temperature,
         stop_token_ids=(),
         max_tokens=max_tokens,
     )

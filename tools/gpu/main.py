@@ -21,7 +21,7 @@ published code; parts of --all come after the others.
 """
 EXAMPLES = """\
 examples:
-  tools/gpu_check                            five minutes at most, on one H100 or H200; results to benchmarks/results/gpu
+  tools/gpu_check                            five minutes at most on an H100 or H200; results to benchmarks/results/gpu
   tools/gpu_check --all                      nine minutes at most; run again for the parts that found no time
   tools/gpu_check --device cpu --tiny --all  rehearsal: the same code in small; results to runs/gpu_check-cpu-tiny
   tools/gpu_check --only golden_logits       one part; with --again although it has passed
