@@ -26,7 +26,7 @@ BUDGET = {
     "evaluation": 900,
     "tasks": 880,
     "viewer": 680,
-    "data": 640,
+    "data": 630,
     "importing": 570,
     "files": 510,
     "acceptance": 460,

@@ -9,7 +9,7 @@ from torch import Tensor
 from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.sft import SFTConfig
-from unmask.data.demonstrations import Demonstration, vocabulary_of
+from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import elbo_weights
 from unmask.diffusion.views import Canvas, Views
@@ -22,7 +22,7 @@ from unmask.trainers.losses import build_supervised_objective, reweighted
 from unmask.trainers.rollout_views import check_fits_model
 from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
-from unmask.trainers.sft_data import build_source, num_steps, read_sets
+from unmask.trainers.sft_data import build_source, num_steps, read_sets, vocabulary_of_llm
 from unmask.trainers.start import check_steps, prepare
 from unmask.trainers.validation import VALIDATION, measure
 
@@ -39,9 +39,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     """
     start = prepare(config, resume)
     llm, spec = start.llm, start.llm.model.spec
-    drawable = llm.model.head.drawable.tolist()
-    vocabulary = vocabulary_of(llm.require_tokenizer(), spec.eos_ids, drawable)
-    sets = read_sets(config, start.task, vocabulary, spec)
+    sets = read_sets(config, start.task, vocabulary_of_llm(llm), spec)
     config = config.model_copy(update={"steps": num_steps(config, sets)})
     check_steps(config)
     start = replace(start, config=config)

@@ -18,11 +18,13 @@ from unmask.data.demonstrations import (
     Vocabulary,
     demonstrations_of_answers,
     demonstrations_of_source,
+    vocabulary_of,
 )
 from unmask.data.mixture import Mixture
 from unmask.data.shuffled import Drawn, Shuffled
 from unmask.data.streamed import Streamed
 from unmask.data.token_cache import cached_demonstrations
+from unmask.engine.llm import LLM
 from unmask.models.spec import ModelSpec
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
@@ -59,6 +61,16 @@ class DemonstrationSets:
             for found, stream in zip(self.train, self.streams, strict=True)
             for demonstration in ([longest] if stream else found)
         ]
+
+
+def vocabulary_of_llm(llm: LLM) -> Vocabulary:
+    """Return the vocabulary of a loaded model.
+
+    Raises:
+        ValueError: if it has no tokenizer.
+    """
+    drawable = llm.model.head.drawable.tolist()
+    return vocabulary_of(llm.require_tokenizer(), llm.model.spec.eos_ids, drawable)
 
 
 def read_sets(

@@ -23,7 +23,8 @@ from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.reference import Scorer
-from unmask.trainers.sft import fewest_positions, read_demonstrations
+from unmask.trainers.sft import check_fit, fewest_positions
+from unmask.trainers.sft_data import read_sets, vocabulary_of_llm
 from unmask.trainers.start import starting_llm
 from unmask.types import Prompt
 
@@ -42,11 +43,15 @@ def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
     """
     if output.exists():
         raise ValueError(f"{output}: exists; remove it or name another file")
-    # The demonstrations are read as they are, whether or not they have step maps already.
-    config = config.model_copy(update={"views": RandomViews()})
+    if config.data.streams:
+        raise ValueError("data.streaming = true: a stream has no end; leave it out")
+    # The demonstrations are read as they are, whether or not they have step maps already, and all of them.
+    data = config.data.model_copy(update={"validation": None})
+    config = config.model_copy(update={"views": RandomViews(), "data": data})
     task = build_task(config.task)
     llm = starting_llm(config)
-    found = read_demonstrations(config, task, llm)
+    found = read_sets(config, task, vocabulary_of_llm(llm), llm.model.spec).trained
+    check_fit(found, config, llm.model.spec)
     collect = free_traces if is_free else forced_traces
     lines: list[str] = []
     with Progress(len(found), "trace") as bar:
