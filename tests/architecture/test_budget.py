@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.architecture.source import modules
 
 BUDGET = {
-    "engine": 2695,
+    "engine": 2700,
     "models": 2190,
     "trainers": 1970,
     "checkpoints": 1840,
