@@ -70,7 +70,7 @@ def copies(dataset: Dataset, path: Path | None, split: Split | None) -> Iterator
         raise ValueError(f"{FROM} {path}: there is no such file or directory")
     wanted: list[Split] = [*dataset.sources] if split is None else [split]
     if path is not None:
-        found = [name for name in wanted if file_in(path, dataset.sources[name])]
+        found: list[Split] = [name for name in wanted if file_in(path, dataset.sources[name])]
         if not found:
             files = " or ".join(f"{dataset.sources[name].file}.jsonl" for name in wanted)
             raise ValueError(f"{FROM} {path}: it has no {files}; give the file itself")
@@ -81,9 +81,9 @@ def copies(dataset: Dataset, path: Path | None, split: Split | None) -> Iterator
 
 def _split_of(dataset: Dataset, path: Path) -> Split:
     """Return the split of a file by its name, or the only one."""
-    found = [split for split, source in dataset.sources.items() if is_of(path, source)]
+    found: list[Split] = [split for split, source in dataset.sources.items() if is_of(path, source)]
     if len(found or dataset.sources) == 1:
-        return (found or [*dataset.sources])[0]
+        return next(iter(found or dataset.sources))
     raise ValueError(
         f"{FROM} {path}: the name does not begin with that of a split; add --split "
         f"{' or --split '.join(dataset.sources)}"
