@@ -27,12 +27,11 @@ def run(code: list[str], cache: Path) -> str:
     return done.stdout
 
 
-def test_every_stage_runs_on_a_toy_and_is_not_run_again(tmp_path: Path) -> None:
+def test_every_stage_runs_on_a_toy(tmp_path: Path) -> None:
     (tmp_path / "real-model").mkdir()
     toy_gguf(tmp_path / "real-model" / GGUF, "Llama", pre="smollm")
     out = tmp_path / "result.json"
-    command = ["real_model.py", "--smoke", "--out", str(out)]
-    printed = run(command, tmp_path)
+    printed = run(["real_model.py", "--smoke", "--out", str(out)], tmp_path)
     assert [line.split()[2] for line in printed.splitlines() if line.startswith("$ ")] == [
         *("convert", "convert", "eval", "sft", "eval", "rl", "eval", "inspect", "generate")
     ]
@@ -42,8 +41,6 @@ def test_every_stage_runs_on_a_toy_and_is_not_run_again(tmp_path: Path) -> None:
     for kind in ("sft", "rl"):
         assert len(result[kind]["steps"]) == 1
         assert result[kind]["evaluation"]["samplings"]["dynamic"]["n"] == 2
-    again = run(command, tmp_path)
-    assert again.count("$ unmask") == 2  # inspect and generate
 
 
 @pytest.mark.skipif(not (CACHE / GGUF).is_file(), reason=f"{CACHE / GGUF}: run `make real-model`")

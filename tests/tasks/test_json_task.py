@@ -1,4 +1,4 @@
-"""JSON tasks: both file layouts, a template that leaves questions unchanged, and errors that name the line."""
+"""JSON tasks: lists and lines, layouts, templates that leave questions unchanged, errors that name the line."""
 
 import json
 from contextlib import closing
@@ -29,6 +29,30 @@ def test_a_list_and_lines_hold_the_same_problems(tmp_path: Path):
     assert task.demonstration(first) is None
     with pytest.raises(ValueError, match=r"task\.validation is not given"):
         task.prompts("validation")
+
+
+def test_files_of_one_task_may_differ_in_layout_but_not_in_grader(tmp_path: Path):
+    (tmp_path / "train.json").write_text(json.dumps([{"question": "q", "answer": "#### 3"}]))
+    (tmp_path / "test.json").write_text(json.dumps(PROBLEMS))
+    code = {"question": "q", "test_method": "stdio", "test_input": ["1"], "test_output": ["2"]}
+    (tmp_path / "code.json").write_text(json.dumps([code]))
+    task = build_task(JsonTaskConfig(train=tmp_path / "train.json", test=tmp_path / "test.json"))
+    assert [len(task.prompts("train")), len(task.prompts("test"))] == [1, 2]
+    config = JsonTaskConfig(train=tmp_path / "train.json", test=tmp_path / "code.json")
+    with pytest.raises(ValueError, match=r"task\.train has answers, task\.test has programs"):
+        build_task(config)
+
+
+def test_a_layout_can_be_named_and_a_mapped_field_must_exist(tmp_path: Path):
+    record = {"question": "q", "answer": "#### 1", "ground_truth_answer": 2}
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    task = build_task(JsonTaskConfig(train=tmp_path / "a.json", layout="gsm8k"))
+    assert task.prompts("train")[0].reference["answer"] == "1"
+    config = JsonTaskConfig(train=tmp_path / "a.json", fields={"question": "problem"})
+    with pytest.raises(ValueError, match=r"item 1: 'problem' \(task\.fields\) is missing"):
+        build_task(config)
+    with pytest.raises(ValueError, match=r"no layout 'gsm'; there are code, gsm8k, prompt"):
+        JsonTaskConfig(layout="gsm")
 
 
 def test_graded_by_math_verify_in_the_workers(tmp_path: Path):
@@ -71,7 +95,12 @@ def test_the_users_own_reward_takes_math_verifys_place(
         ("", "holds no problem"),
         ("[]", "holds no problem"),
         ('{"question": "q", "ground_truth_answer": "1"}\n{"question": "q"}', "line 2.*'ground_tru"),
-        ('[{"ground_truth_answer": "1"}]', "item 1.*'question'.*ground_truth_answer"),
+        ('[{"ground_truth_answer": "1"}]', "item 1.*'ground_truth_answer', which is no layout"),
+        (
+            '[{"question": ""}]',
+            r"\(code: question, test_method; gsm8k: question, answer; .*task.fie",
+        ),
+        ('[{"question": "q", "answer": "#### 1", "ground_truth_answer": 1}]', "task.layout"),
         ('{"question": "q", "ground_truth_answer": true}', "line 1.*'ground_truth_answer'.*True"),
         ('{"question": "q", "ground_truth_answer": " "}', "line 1.*'ground_truth_answer'"),
         ('\n{"question": ', "line 2: not JSON"),

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ PARTS = {
     "attention_backends": ("cells", "not_run"),
     "ceilings": ("reached", "card"),
     "compile": ("cells", "layers"),
+    "compiled_sampling": ("eager_ms", "compiled_ms", "other_tokens"),
     "engine_1_7b": ("cells", "ceilings", "sampling", "settings"),
     "engine_4b": ("cells", "ceilings", "sampling", "settings"),
     "memory": ("serving", "training", "settings"),
@@ -51,6 +51,8 @@ def test_part_runs_in_small(name: str, tmp_path: Path) -> None:
         check_cells(figures["cells"])
     if name == "published_loop":
         assert [cell["same_tokens"] for cell in figures["cells"]] == [1.0] * 4
+    if name == "compiled_sampling":
+        assert figures["other_tokens"] == figures["entropy_difference"] == 0
 
 
 def check_cells(cells: list[dict[str, Any]]) -> None:
@@ -66,10 +68,8 @@ def check_cells(cells: list[dict[str, Any]]) -> None:
 def test_long_parts_need_all() -> None:
     parts = [part(name) for name in PARTS]
     assert {p.group for p in parts} == {"speed", "published"}
-    assert [name for name in PARTS if not part(name).is_default] == [
-        "published_update",
-        "update_8b",
-    ]
+    long = ["compile", "compiled_sampling", "published_update", "update_8b"]
+    assert [name for name in PARTS if not part(name).is_default] == long
 
 
 # shape, card, sequences, context, then the printed milliseconds of bytes and of operations.
@@ -162,23 +162,6 @@ def test_weights_are_drawn_with_the_sizes_of_fresh_ones() -> None:
         )
     assert torch.equal(drawn.head.drawable, fresh.head.drawable)
     assert torch.get_default_dtype() == torch.float32
-
-
-def test_sampling_statistics_compile_as_one_graph() -> None:
-    """Traced here, and run as they are: kernels are generated on a GPU only."""
-    from tools.gpu.decode import compare_compiled, sampling_of
-    from unmask.diffusion.sampling_tensors import SamplingTensors
-
-    asked = replace(sampling_of(1, 4), block_size=4)
-    tensors = SamplingTensors.of([asked] * 3, torch.device("cpu"))
-    logits, drawable = torch.randn(3, 24), torch.arange(24) > 0
-    uniforms, held = torch.rand(3, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
-    with torch.inference_mode():
-        found = compare_compiled(
-            (logits, drawable, uniforms, held, tensors), torch.device("cpu"), backend="eager"
-        )
-    assert found["compiled_other_tokens"] == found["compiled_entropy_difference"] == 0
-    assert found["compiled_sampling_ms"] > 0
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,10 @@ def test_a_parameter_may_have_a_learning_rate_of_its_own_on_the_same_schedule() 
     for other, weight in model.named_parameters():
         most = float((weight.detach() - before[other]).abs().max())
         assert most == pytest.approx(1.5e-3 if other == name else 5e-4)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 16), (torch.bfloat16, 20)])
+def test_memory_is_the_documented_bytes_per_parameter(dtype: torch.dtype, size: int) -> None:
+    model = toy_model(0, dtype, width=512, ffn_width=2048, num_layers=4)
+    count = sum(p.numel() for p in model.parameters())
+    assert learner_of(model).memory == f"{size * count / 2**30:.2f} GiB"

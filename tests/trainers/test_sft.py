@@ -17,7 +17,15 @@ from unmask.data.demonstrations import Demonstration
 from unmask.engine.llm import LLM
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
-from unmask.trainers.sft import check_fit, fewest_positions, noisy_views, train_sft, weighted_views
+from unmask.trainers.sft import (
+    check_fit,
+    fewest_positions,
+    noisy_views,
+    operations_per_token,
+    throughput,
+    train_sft,
+    weighted_views,
+)
 from unmask.types import Message, SamplingParams
 
 # Noise levels with which the ELBO is a bound.
@@ -218,3 +226,23 @@ def test_what_the_config_alone_decides_is_refused_when_it_is_read(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         sft_config(tmp_path, *words)
+
+
+def test_throughput_counts_useful_tokens_once_and_the_peak_if_given(tmp_path: Path) -> None:
+    config = sft_config(tmp_path, "peak_tflops=0.5")
+    batch = [Demonstration((2,) * 5, (3,) * 7), Demonstration((2,), (3,) * 3)]
+    found = throughput(batch, 40.0, 2.0, 10**9, config)
+    assert found == {
+        "packed_tokens_per_s": 20.0,
+        "useful_tokens_per_s": 8.0,
+        "mfu": 1e9 * 20 / 0.5e12,
+    }
+    assert "mfu" not in throughput(batch, 40.0, 2.0, 10**9, sft_config(tmp_path))
+
+
+def test_operations_of_a_token_are_six_per_weight_and_four_if_none_is_trained() -> None:
+    model = toy_model()
+    weights = sum(p.numel() for p in model.parameters()) - model.backbone.embedding.weight.numel()
+    assert operations_per_token(model) == 6 * weights
+    model.requires_grad_(False)
+    assert operations_per_token(model) == 4 * weights

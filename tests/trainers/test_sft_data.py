@@ -306,3 +306,22 @@ def test_the_first_record_of_each_source_is_shown_with_its_pads(tmp_path: Path) 
     ((one,), (other,)) = first_records(config, NO_TASK, vocabulary)
     assert one.response_ids[-3:] == (0, 0, 0)
     assert (one.place[-15:], other.place[-15:]) == ("0.jsonl, line 1", "1.jsonl, line 1")
+
+
+def test_a_run_ends_early_where_validation_stalls_and_resumes_as_ended(tmp_path: Path) -> None:
+    """A rate of nearly nothing: the second measurement is no better than the first by rounding alone."""
+    words = ["steps=9", "eval.every=1", "data.validation=0.2", "early_stop=2", "save_every=1"]
+    config = mixed(tmp_path, *words, "optimizer.lr=1e-30")
+    model = train_sft(config)
+    run = config.run.dir
+    assert [line["step"] for line in metrics(run)] == [1, 2, 3]
+    assert (run / "checkpoints" / "step-000003").is_dir()
+    first = (model / "model.safetensors").read_bytes()
+    assert (train_sft(config, resume=True) / "model.safetensors").read_bytes() == first
+    assert len(metrics(run)) == 3
+
+
+@pytest.mark.parametrize("words", [["early_stop=2"], ["early_stop=2", "data.validation=0.2"]])
+def test_early_stop_needs_validation_and_an_interval(words: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"early_stop = 2 measures data\.validation"):
+        mixed(tmp_path, *words)

@@ -82,13 +82,13 @@ def make_prompts(count: int, shortest: int, spread: int, vocabulary: int) -> lis
     return [Prompt("speed", i, (), tuple(ids)) for i, ids in enumerate(draws)]
 
 
-def sampling_of(per_pass: int, max_tokens: int) -> SamplingParams:
-    """Return parameters that reveal `per_pass` tokens in every pass of a whole block, drawn at temperature 1."""
+def sampling_of(per_pass: int, max_tokens: int, temperature: float = 1.0) -> SamplingParams:
+    """Return parameters that reveal `per_pass` tokens in every pass of a whole block."""
     return SamplingParams(
         strategy="static",
         denoising_steps=BLOCK // per_pass,
         schedule="block",
-        temperature=1.0,
+        temperature=temperature,
         stop_token_ids=(),
         max_tokens=max_tokens,
     )
@@ -160,7 +160,8 @@ def measure_cell(
     cost = ModelCost.of(engine.model.spec)
     bounds = {name: roofline(cost, load, card) for name, card in cards.items()}
     groups, kernels = profiled
-    busy_s = sum(groups.values()) / PROFILED
+    # A container may forbid the profiler: the rate stands without it.
+    busy_s = sum(groups.values()) / PROFILED or None
     responses = served.trajectories
     return {
         "sequences": count,
@@ -173,10 +174,10 @@ def measure_cell(
         "ticks": len(ticks),
         "host_ms": 1e3 * (tick_s - mean(waits)),
         "waiting_ms": 1e3 * mean(waits),
-        "kernel_ms": 1e3 * busy_s,
-        "gap_share": 1 - busy_s / tick_s,
+        "kernel_ms": busy_s and 1e3 * busy_s,
+        "gap_share": busy_s and 1 - busy_s / tick_s,
         "kernels_per_tick": kernels / PROFILED,
-        "share_of_kernels": {name: s / PROFILED / busy_s for name, s in groups.items()},
+        "share_of_kernels": busy_s and {n: s / PROFILED / busy_s for n, s in groups.items()},
         "load": load,
         "bounds": {
             name: {"ms": 1e3 * bound.seconds, "limit": bound.limit, "share": bound.seconds / tick_s}
@@ -185,44 +186,35 @@ def measure_cell(
     }
 
 
-def measure_sampling(engine: Engine, sampling: SamplingParams, rows: int) -> dict[str, Any]:
-    """Return the milliseconds of the head, and of the sampling statistics of its logits, for `rows` rows.
-
-    Apart from the engine's tick: kernels of the layers have the same names. On a GPU the statistics are also
-    timed as one compiled function, which reads the logits fewer times; the engine runs them as they are.
-    """
+def sampling_inputs(
+    engine: Engine, sampling: SamplingParams, rows: int
+) -> tuple[Tensor, tuple[Any, ...]]:
+    """Return random hidden states of `rows` rows, and what `propose` takes for their logits."""
     model = engine.model
-    device, spec = model.device, model.spec
+    device, width = model.device, model.spec.width
     resolved = engine.resolve(Prompt("speed", 0, (), (2,) * BLOCK), sampling)
     tensors = SamplingTensors.of([resolved] * rows, device)
     held = torch.zeros(rows, dtype=torch.int64, device=device)
     uniforms = torch.rand(rows, dtype=torch.float64, device=device)
-    hidden = torch.randn(rows, spec.width, device=device, dtype=model.dtype)
-    with torch.inference_mode():
-        logits = model.head(hidden, None)
-        assert isinstance(logits, Tensor)
-        arguments = (logits, model.head.drawable, uniforms, held, tensors)
-        found = {
-            "rows": rows,
-            "logits_bytes": logits.numel() * logits.element_size(),
-            "head_ms": 1e3 * median_seconds(lambda: model.head(hidden, None), device),
-            "sampling_ms": 1e3 * median_seconds(lambda: propose(*arguments), device),
-        }
-        if device.type == "cuda":
-            found |= compare_compiled(arguments, device)
-    return found
+    hidden = torch.randn(rows, width, device=device, dtype=model.dtype)
+    logits = model.head(hidden, None)
+    assert isinstance(logits, Tensor)
+    return hidden, (logits, model.head.drawable, uniforms, held, tensors)
 
 
-def compare_compiled(
-    arguments: tuple[Any, ...], device: torch.device, backend: str = "inductor"
-) -> dict[str, float]:
-    """Return the milliseconds of compiled sampling statistics, and how far they are from those of the engine."""
-    compiled = torch.compile(propose, backend=backend, dynamic=False, fullgraph=True)
-    own, other = propose(*arguments), compiled(*arguments)
+@torch.inference_mode()
+def measure_sampling(engine: Engine, sampling: SamplingParams, rows: int) -> dict[str, Any]:
+    """Return the milliseconds of the head, and of the sampling statistics of its logits, for `rows` rows.
+
+    Apart from the engine's tick: kernels of the layers have the same names.
+    """
+    head, device = engine.model.head, engine.model.device
+    hidden, arguments = sampling_inputs(engine, sampling, rows)
     return {
-        "compiled_sampling_ms": 1e3 * median_seconds(lambda: compiled(*arguments), device),
-        "compiled_other_tokens": float((own.tokens != other.tokens).double().mean()),
-        "compiled_entropy_difference": float((own.entropy - other.entropy).abs().max()),
+        "rows": rows,
+        "logits_bytes": arguments[0].numel() * arguments[0].element_size(),
+        "head_ms": 1e3 * median_seconds(lambda: head(hidden, None), device),
+        "sampling_ms": 1e3 * median_seconds(lambda: propose(*arguments), device),
     }
 
 

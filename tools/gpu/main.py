@@ -21,10 +21,10 @@ published code; parts of --all come after the others.
 """
 EXAMPLES = """\
 examples:
-  tools/gpu_check                            about five minutes on one H100 or H200; results to benchmarks/results/gpu
-  tools/gpu_check --all                      about nine minutes
+  tools/gpu_check                            five minutes at most on an H100 or H200; results to benchmarks/results/gpu
+  tools/gpu_check --all                      nine minutes at most; run again for the parts that found no time
   tools/gpu_check --device cpu --tiny --all  rehearsal: the same code in small; results to runs/gpu_check-cpu-tiny
-  tools/gpu_check --only golden --again      one part, although it has passed
+  tools/gpu_check --only golden_logits       one part; with --again although it has passed
   tools/gpu_check --list                     names, limits and titles of the parts
   tools/gpu_check --wheels .whl              packages for a machine without a registry, and the commands to use there
   tools/gpu_check --table                    write the committed results into docs/gpu.md, print the table of the README
@@ -62,13 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--device", choices=("cuda", "cpu"), default="cuda")
+    add("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for rehearsals")
     add("--tiny", action="store_true", help="toy sizes; the figures are no measurements")
     add("--all", action="store_true", help="also the parts that take long")
     add("--only", nargs="+", default=[], metavar="NAME", help="these parts")
     add("--again", action="store_true", help="run parts that are finished, too")
     add(
-        *("--budget", "--budget-s"),
+        "--budget",
         type=float,
         metavar="SECONDS",
         help="no part runs longer than this after the start; 300, with --all 540, on a CPU 3600",
@@ -84,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="gather packages for a machine without a registry",
     )
     add(
-        *("--python", "--python-3.12"),
+        "--python",
         default="python3.12",
         metavar="PATH",
         help="for --wheels: a Python 3.12, which builds what has no wheel",

@@ -24,10 +24,11 @@ from unmask.models.transformer import Model, initialise
 from unmask.types import Prompt, SamplingParams
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-# Largest differences that rounding may cause: of log-probabilities, and of the two numbers that a
-# decision compares, in probability. Those of `unmask verify` on a GPU.
+# Differences that rounding may cause. Of log-probabilities on average, and the largest: bf16 differs from fp32 by
+# 0.03 and 0.2 in 192 tokens of the model below. Of the two numbers that a decision compares, in probability.
 LOGPROB = {"fp32": 1e-3, "bf16": 0.05}
-TIE = {"fp32": 1e-3, "bf16": 0.05}
+LARGEST = {"fp32": 1e-3, "bf16": 0.5}
+TIE = {"fp32": 1e-3, "bf16": 0.15}
 
 SPEC = ModelSpec(
     family="sdar",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import evaluate, models
+from unmask.cli import data, evaluate, models
 from unmask.cli.options import (
     Device,
     FamilyName,
@@ -343,7 +343,9 @@ def doctor(
         raise typer.Exit(2)
 
 
-app.registered_commands += [*evaluate.app.registered_commands, *models.app.registered_commands]
+app.registered_commands += [
+    *(command for part in (data, evaluate, models) for command in part.app.registered_commands)
+]
 
 
 def main() -> None:

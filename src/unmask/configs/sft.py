@@ -35,6 +35,12 @@ class SFTConfig(Section):
     as they have demonstrations."""
     save_every: int = Field(default=100, ge=0)
     """Steps between checkpoints for `--resume`; 0 saves only at the end."""
+    early_stop: int | None = Field(default=None, ge=1)
+    """The run ends after so many measurements of `data.validation` in a row without a new minimum of
+    `val_nll`, one every `eval.every` steps; its model is that of the last step."""
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """Peak of the device in 10^12 operations per second, in the number format of the model; with it the
+    metric `mfu` is the share of it that a step reaches."""
     run: RunConfig = RunConfig()
     """Where the run keeps its files."""
     model: TrainedModelConfig
@@ -62,6 +68,10 @@ class SFTConfig(Section):
             raise ValueError(
                 f"eval.every = {self.eval.every}: there is no [task] to evaluate on, and no "
                 "data.validation"
+            )
+        if self.early_stop and (self.data.validation is None or self.eval.every == 0):
+            raise ValueError(
+                f"early_stop = {self.early_stop} measures data.validation every eval.every steps: give both"
             )
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError(f"epochs = {self.epochs}: give steps or epochs, not both")

@@ -18,9 +18,30 @@ BOXED_TEMPLATE = (
 Extraction = Literal["boxed", "stated", "anywhere"]
 
 
+# Fields of the layouts of problems, which `fields` may map.
+ProblemField = Literal[
+    "question",
+    "ground_truth_answer",
+    "answer",
+    "prompt",
+    "reward_model",
+    "test_method",
+    "test_list",
+    "prefix",
+    "test_input",
+    "test_output",
+    "test_time_limit",
+]
+
+
 def dataset_names() -> tuple[str, ...]:
     """Return the names of the package's data sets: the files of `unmask.tasks.datasets`, which are not imported."""
-    folder = importlib.util.find_spec("unmask.tasks.datasets")
+    return module_names("unmask.tasks.datasets")
+
+
+def module_names(package: str) -> tuple[str, ...]:
+    """Return the names of the modules in a package, which are not imported."""
+    folder = importlib.util.find_spec(package)
     assert folder is not None
     modules = pkgutil.iter_modules(folder.submodule_search_locations)
     return tuple(sorted(module.name for module in modules))
@@ -69,7 +90,7 @@ class ReasoningGymConfig(Section):
 
 
 class JsonTaskConfig(Section):
-    """Problems from JSON or JSON Lines files with `question` and `ground_truth_answer`, graded as mathematics."""
+    """Problems from your own files: JSON, JSON Lines (also `.gz`) or Parquet (docs/data.md lists the layouts)."""
 
     kind: Literal["json"] = "json"
     """Which kind of task this is."""
@@ -81,16 +102,33 @@ class JsonTaskConfig(Section):
     """File of problems for choosing hyper-parameters."""
     test: Path | None = None
     """File of problems for the reported numbers."""
-    template: str = BOXED_TEMPLATE
-    """The prompt; `{question}` is replaced by the problem's text."""
-    extraction: Extraction = "boxed"
+    layout: str | None = None
+    """Layout of the records; follows from the keys of a file's first record when not given."""
+    fields: dict[ProblemField, str] = {}
+    """Names of fields here and in the files: `{question = "problem", ground_truth_answer = "solution"}`;
+    `a.b` is the field `b` of a table `a`."""
+    template: str | None = None
+    """The prompt; `{question}` is replaced by the problem's text, in a conversation by its last turn. By
+    default a request for a box where records hold a `question`; none where they hold a whole
+    `prompt` or ask for a program."""
+    extraction: Extraction | None = None
     """What counts in a response without a closed `\\boxed{}`: nothing (`boxed`), a `stated` answer ("The
-    answer is 18."), or the last expression `anywhere`."""
+    answer is 18.", "#### 18"), or the last expression `anywhere`. By default `boxed`, or `stated` where
+    a file holds whole prompts, which ask for the form of the answer themselves."""
     reward: str | None = None
     """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
-    place of the comparison of mathematics."""
+    place of the grader; `prompt.reference` has all fields of the record."""
     verifier: VerifierConfig = VerifierConfig()
     """How the verifier is run."""
+    sandbox: SandboxConfig = SandboxConfig()
+    """How programs are run, where the answers are programs."""
+
+    @field_validator("layout")
+    @classmethod
+    def _exists(cls, layout: str | None) -> str | None:
+        if layout is not None and layout not in (names := module_names("unmask.tasks.layouts")):
+            raise ValueError(f"there is no layout {layout!r}; there are {', '.join(names)}")
+        return layout
 
 
 class DatasetTaskConfig(Section):

@@ -5,14 +5,13 @@ such as tools and images, is refused: the model would be trained on another text
 """
 
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
-from unmask.data import layouts
 from unmask.types import Message
 
 Role = Literal["system", "user", "assistant"]
@@ -25,6 +24,7 @@ ROLES: dict[str, Role] = {
     "gpt": "assistant",
     "chatgpt": "assistant",
 }
+LAYOUTS = "unmask.data.layouts"
 # Fields that change what the model reads, and that no layout reads.
 UNREAD = ("tools", "functions", "images", "image", "videos", "audio", "audios", "history")
 UNREAD_OF_TURN = (
@@ -56,31 +56,50 @@ class Example:
 
 
 @cache
-def all_layouts() -> dict[str, ModuleType]:
-    """Return the layouts by name: the files of `data/layouts`."""
-    names = sorted(found.name for found in pkgutil.iter_modules(layouts.__path__))
-    return {name: import_module(f"{layouts.__name__}.{name}") for name in names}
+def all_layouts(package: str = LAYOUTS) -> dict[str, ModuleType]:
+    """Return the layouts by name: the modules of `data/layouts`, or of another package."""
+    folder = import_module(package)
+    names = sorted(found.name for found in pkgutil.iter_modules(folder.__path__))
+    return {name: import_module(f"{package}.{name}") for name in names}
 
 
-def layout_of(record: Mapping[str, Any]) -> str:
-    """Return the name of the only layout whose keys a record has.
+def layout_of(
+    record: Mapping[str, Any],
+    package: str = LAYOUTS,
+    section: str = "data",
+    example: str = 'prompt = "...", response = "..."',
+    fields: Collection[str] = (),
+) -> str:
+    """Return the name of the only layout whose keys a record has; of two, the one that has the other's and more.
+
+    Args:
+        record: the record.
+        package: its modules are the layouts.
+        section: the config section with the keys `layout` and `fields`, for messages.
+        example: of `fields`, for messages.
+        fields: names that the user mapped, which the layout must read.
 
     Raises:
         ValueError: naming the record's keys and the layouts, if it has those of none or of several.
     """
-    found = [name for name in all_layouts() if has_layout(record, name)]
+    keys = {
+        name: {*layout.KEYS}
+        for name, layout in all_layouts(package).items()
+        if has_layout(record, name, package) and {*fields} <= {*layout.KEYS, *layout.OPTIONAL}
+    }
+    found = [name for name in keys if not any(keys[name] < other for other in keys.values())]
     if len(found) == 1:
         return found[0]
     if found:
         raise ValueError(
-            f"the record has the keys of {' and of '.join(found)}: choose one by data.layout"
+            f"the record has the keys of {' and of '.join(found)}: choose one by {section}.layout"
         )
     accepted = "; ".join(
-        f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts().items()
+        f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts(package).items()
     )
     raise ValueError(
         f"the record has the keys {_names(record)}, which is no layout "
-        f'that is read ({accepted}); data.fields = {{prompt = "...", response = "..."}} maps names'
+        f"that is read ({accepted}); {section}.fields = {{{example}}} maps names"
     )
 
 
@@ -103,17 +122,20 @@ def example_of(record: Mapping[str, Any], layout: str) -> Example:
     return module.read(record)
 
 
-def has_layout(record: Mapping[str, Any], layout: str) -> bool:
+def has_layout(record: Mapping[str, Any], layout: str, package: str = LAYOUTS) -> bool:
     """Return whether a record has the keys of a layout."""
-    return _has(record, all_layouts()[layout].KEYS)
+    return _has(record, all_layouts(package)[layout].KEYS)
 
 
-def mapped(record: Mapping[str, Any], fields: Mapping[Any, str]) -> Mapping[str, Any]:
+def mapped(
+    record: Mapping[str, Any], fields: Mapping[Any, str], section: str = "data"
+) -> Mapping[str, Any]:
     """Return a record under the names of a layout.
 
     Args:
         record: the record.
         fields: names here and the names in the file; `a.b` is the field `b` of a table `a`.
+        section: the config section with the key `fields`, for messages.
 
     Raises:
         ValueError: naming the field that is not there, and those that are.
@@ -121,14 +143,16 @@ def mapped(record: Mapping[str, Any], fields: Mapping[Any, str]) -> Mapping[str,
     if not fields:
         return record
     rest = {key: value for key, value in record.items() if key not in fields.values()}
-    return {**rest, **{own: _field(record, name) for own, name in fields.items()}}
+    return {**rest, **{own: _field(record, name, section) for own, name in fields.items()}}
 
 
-def _field(record: Mapping[str, Any], name: str) -> Any:
+def _field(record: Mapping[str, Any], name: str, section: str) -> Any:
     found: Any = record
     for part in (name,) if name in record else name.split("."):
         if not isinstance(found, Mapping) or part not in found:
-            raise ValueError(f"{name!r} (data.fields) is missing: the record has {_names(record)}")
+            raise ValueError(
+                f"{name!r} ({section}.fields) is missing: the record has {_names(record)}"
+            )
         found = found[part]
     return found
 

@@ -45,10 +45,18 @@ class Report(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """Most rows fed and scored by sequences that started after the report `ordinal` had been sent."""
+    """Most rows fed and scored by sequences that started after the report `ordinal` had been sent.
+
+    Attributes:
+        ordinal: of the report.
+        rows: fed by all of them.
+        largest: fed by one of them.
+        scored: by all of them.
+    """
 
     ordinal: int
     rows: int
+    largest: int
     scored: int
 
 
@@ -88,13 +96,13 @@ class HostState:
 
     def begin(self, starts: Sequence[Start]) -> None:
         """Record sequences that start, or resume after preemption."""
-        rooms = (
+        rooms = [
             min(start.request.max_length, len(start.pages) * self._page_size) - start.cached
             for start in starts
-        )
+        ]
         scored = sum(start.request.block for start in starts)
         self._most_revealed |= {start.index: most_revealed(start.request) for start in starts}
-        self._begun.append(Begun(self._sent, sum(rooms), scored))
+        self._begun.append(Begun(self._sent, sum(rooms), max(rooms), scored))
 
     def bound(self, row_budget: int, is_full: bool, row_tile: int) -> tuple[int, int]:
         """Return upper bounds of the rows that the next pass feeds and scores, rounded up to few sizes.
@@ -119,12 +127,12 @@ class HostState:
         rows = canvas if is_full else block + behind
         # A pass that feeds a sequence reveals at least one position.
         hidden = torch.where(may_finish, block, masks - taken - int(self._all_fit))
-        largest = int(canvas[active].max()) if active.any() else 0
-        begun = sum(one.rows for one in self._begun)
-        fed = int(rows[active].sum()) + begun
+        fed = int(rows[active].sum()) + sum(one.rows for one in self._begun)
         scored = int(hidden[active].sum()) + sum(one.scored for one in self._begun)
         self._all_fit = fed <= row_budget
-        fed = min(fed, row_budget + max(largest, begun))
+        # Beyond the budget a pass feeds one sequence alone.
+        largest = max([0, *canvas[active].tolist(), *(one.largest for one in self._begun)])
+        fed = min(fed, max(row_budget, largest))
         return _size(fed, row_tile), _size(scored, row_tile)
 
     def lengths(self, state: SequenceState | None, preempted: Sequence[int]) -> dict[int, int]:

@@ -58,7 +58,9 @@ VALUE = re.compile(rf"(?<![\w.\\{{]){TERM}(?:{JOINT}{TERM})*+")
 # A word, or a unit after a number; letters of a formula are neither.
 WORD = re.compile(r"(?<![A-Za-z\\])(?!(?:sqrt|pi)\b)[A-Za-z]{2,}(?!\s*\{)|(?<=\d)\s+[mgshlNJWKVA]$")
 MARK = re.compile(
-    r"\banswers?\b(?:(?!\.\s)[^\n]){0,100}?(?:\b(?:is|are|be|equals)\b(?!\s+not\b):?|[:=]|\n)|\banswer\b(?=\s+[-$\d\\(])",
+    r"\banswers?\b(?:(?!\.\s)[^\n]){0,100}?(?:\b(?:is|are|be|equals)\b(?!\s+not\b):?|[:=]|\n)|\banswer\b(?=\s+[-$\d\\(])"
+    # GSM8K: a line that is `#### 42`; a heading has words.
+    r"|(?m:^####(?=[ \t]*[-+]?\$?\d[\d,]*(?:\.\d+)?%?[ \t]*\.?$))",
     re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
@@ -109,7 +111,7 @@ def joined_boxes(text: str, count: int) -> str | None:
 
 
 def stated_answer(text: str, is_words: bool = False) -> str | None:
-    """Return the formula or number after the last "answer is", "answer:" or similar.
+    """Return the formula or number after the last "answer is", "answer:", "####" or similar.
 
     Args:
         text: a response, or its end.

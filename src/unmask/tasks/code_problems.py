@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from unmask.configs.task import DatasetTaskConfig
+from unmask.configs.task import DatasetTaskConfig, JsonTaskConfig
 from unmask.rewards.code import CodeGrader, score_from_code_verdict
 from unmask.rewards.code_tests import CodeTest, read_test, record_from_test
 from unmask.rewards.programs import defines, program_from_response
@@ -41,7 +41,7 @@ def program_of(reference: Mapping[str, Any], response: str) -> str:
     return "\n".join((future + reference["prelude"], FUTURE.sub("\n", program)))
 
 
-def code_grader(config: DatasetTaskConfig) -> Grader:
+def code_grader(config: DatasetTaskConfig | JsonTaskConfig) -> Grader:
     """Build the grader that runs the tests of a problem on the program of a response."""
     grader = CodeGrader(config.sandbox)
 

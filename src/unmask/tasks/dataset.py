@@ -4,14 +4,18 @@ A data set is one file of `tasks/datasets` that exports one `Dataset` as `DATASE
 name. It holds no problems: they are read when a split is requested.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unmask.configs.task import BOXED_TEMPLATE, DatasetTaskConfig
 from unmask.tasks.grader import Grader, math_grader
 from unmask.tasks.record import Record
-from unmask.types import Split
+from unmask.types import Message, Split
+
+# Key of a prompt's reference that holds the response for SFT; the model never sees it.
+DEMONSTRATION = "demonstration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,13 @@ class Problem:
         reference: the JSON values that the grader needs; never shown to the model.
         demonstration: a right response to the data set's own template, for SFT; None where none
             was published.
+        context: the turns before the question.
     """
 
     question: str
     reference: Mapping[str, Any]
     demonstration: str | None = None
+    context: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,34 @@ def problem_and_answer(record: Record) -> Problem:
     """Read `problem` and `answer`, as most mathematics sets call them, and the `solution` if there is one."""
     solution = record.text("solution") if record.values.get("solution") else None
     return Problem(record.text("problem"), {"answer": record.text("answer")}, solution)
+
+
+def fit_problems(
+    named: Sequence[tuple[str, Problem]], grader: Grader
+) -> tuple[list[Problem], list[str]]:
+    """Return the problems that a grader can grade, and the name and reason of each of the others."""
+    # All at once, so that the grader's workers share them.
+    reasons = grader.find_unfit([(p.reference, p.demonstration) for _, p in named])
+    graded = [*zip(named, reasons, strict=True)]
+    left_out = [f"{name}: {reason}" for (name, _), reason in graded if reason]
+    return [problem for (_, problem), reason in graded if not reason], left_out
+
+
+def warn_of_left_out(what: str, left_out: Sequence[str], num_kept: int) -> None:
+    """Warn of problems that are left out, if there are some.
+
+    Args:
+        what: names them; `{}` stands for how many of how many.
+        left_out: name and reason of each.
+        num_kept: number of the others.
+    """
+    if left_out:
+        counts = f"{len(left_out)} of {len(left_out) + num_kept}"
+        warnings.warn(
+            f"{what.format(counts)} are left out, because no response to them could be graded: "
+            f"{'; '.join(left_out)}",
+            stacklevel=4,
+        )
 
 
 @dataclass(frozen=True, slots=True)

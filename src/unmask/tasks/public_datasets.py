@@ -7,22 +7,18 @@ training problems is held out by a hash of the question, so that the same proble
 the template, the seed and the file it came from.
 """
 
-import warnings
 from collections.abc import Sequence
 from functools import cache
 
 from unmask.configs.import_path import import_object
 from unmask.configs.task import DatasetTaskConfig
-from unmask.tasks.dataset import Dataset, Problem
+from unmask.tasks.dataset import DEMONSTRATION, Dataset, Problem, fit_problems, warn_of_left_out
 from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.record import UnfitProblemError
 from unmask.tasks.sources import read_split
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
 from unmask.tasks.template import check_template
 from unmask.types import Prompt, Split
-
-# Key of a prompt's reference that holds the response for SFT; the model never sees it.
-DEMONSTRATION = "demonstration"
 
 
 def dataset_by_name(name: str) -> Dataset:
@@ -60,12 +56,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         if not found:
             what = f"all are left out: {'; '.join(left_out)}" if left_out else "none was read"
             raise ValueError(f"{config.name} has no {split} problems: {what}")
-        if left_out:
-            warnings.warn(
-                f"{config.name}: {len(left_out)} of {len(left_out) + len(found)} {split} problems are "
-                f"left out, because no response to them could be graded: {'; '.join(left_out)}",
-                stacklevel=3,
-            )
+        warn_of_left_out(f"{config.name}: {{}} {split} problems", left_out, len(found))
         grader.check(f"task.name = {config.name!r}, {split} problems", found)
         return found, left_out
 
@@ -104,8 +95,5 @@ def _problems(
         share = config.validation_share
         if problem and (not is_cut or split_from_text(problem.question, share, 0.0) == split):
             problems.append((record.name, problem))
-    # All at once, so that the grader's workers share them.
-    reasons = grader.find_unfit([(p.reference, p.demonstration) for _, p in problems])
-    graded = [*zip(problems, reasons, strict=True)]
-    left_out += [f"{name}: {reason}" for (name, _), reason in graded if reason]
-    return [problem for (_, problem), reason in graded if not reason], left_out
+    kept, unfit = fit_problems(problems, grader)
+    return kept, left_out + unfit

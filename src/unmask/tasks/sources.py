@@ -32,7 +32,7 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
     """
     source = dataset.sources[split]
     folder = os.environ.get(VARIABLE)
-    local = _file_in(Path(folder), source) if folder and path is None else None
+    local = file_in(Path(folder), source) if folder and path is None else None
     if path is not None:
         return _records(_file_at(path, dataset, split), "task.path")
     if local is not None:
@@ -60,14 +60,14 @@ def _records(path: Path, key: str) -> Iterator[Record]:
 def _file_at(path: Path, dataset: Dataset, split: Split) -> Path:
     source = dataset.sources[split]
     if path.is_dir():
-        found = _file_in(path, source)
+        found = file_in(path, source)
         if found is None:
             raise ValueError(
                 f"task.path = {path}: it has no file of the {split} problems; name it {source.file}.jsonl "
                 f"({', '.join(ENDINGS)} are read)"
             )
         return found
-    if len(dataset.sources) == 1 or _is_of(path, source):
+    if len(dataset.sources) == 1 or is_of(path, source):
         return path
     raise ValueError(
         f"task.path = {path}: the name of a file of {split} problems must begin with "
@@ -75,16 +75,22 @@ def _file_at(path: Path, dataset: Dataset, split: Split) -> Path:
     )
 
 
-def _file_in(folder: Path, source: Source) -> Path | None:
+def file_in(folder: Path, source: Source) -> Path | None:
+    """Return the file of a split in a directory, if there is one.
+
+    Raises:
+        ValueError: there is no such directory, or several files hold the split.
+    """
     if not folder.is_dir():
         raise ValueError(f"{VARIABLE} = {folder}: there is no such directory")
-    found = sorted(path for path in folder.iterdir() if _is_of(path, source))
+    found = sorted(path for path in folder.iterdir() if is_of(path, source))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ValueError(f"{folder}: {names} all hold this split; give one of them as task.path")
     return found[0] if found else None
 
 
-def _is_of(path: Path, source: Source) -> bool:
+def is_of(path: Path, source: Source) -> bool:
+    """Return whether a file's name is that of a split."""
     rest = path.name.removeprefix(source.file)
     return rest != path.name and rest[:1] in ("-", ".") and rest.endswith(ENDINGS)

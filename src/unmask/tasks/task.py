@@ -47,9 +47,12 @@ class Task:
 NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade=lambda _: [])
 
 
-def prompt_from_text(task: str, text: str, reference: Mapping[str, Any]) -> Prompt:
-    """Make a prompt of one user message, numbered by a hash of its text (below 2**31)."""
-    return Prompt(task, _hash(text) % 2**31, (Message("user", text),), (), reference)
+def prompt_from_text(
+    task: str, text: str, reference: Mapping[str, Any], context: tuple[Message, ...] = ()
+) -> Prompt:
+    """Make a prompt of a user message and the turns before it, numbered by a hash of its text (below 2**31)."""
+    whole = "\0".join([*(part for turn in context for part in (turn.role, turn.content)), text])
+    return Prompt(task, _hash(whole) % 2**31, (*context, Message("user", text)), (), reference)
 
 
 def split_from_text(text: str, validation_share: float, test_share: float) -> Split:

@@ -114,6 +114,16 @@ class Learner:
         }
         return Update(float(sum(losses)), {**sums.metrics(), **own})
 
+    @property
+    def memory(self) -> str:
+        """Bytes of weights, masters, gradients and moments in a step, as text; without activations."""
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        gradients = sum(p.numel() * p.element_size() for p in trained)
+        masters = sum(8 * master.numel() for _, master in self._masters.copies)
+        moments = sum(part.bytes_of(master) for part in self._parts for master in part.parameters)
+        return f"{(weights + gradients + masters + moments) / 2**30:.2f} GiB"
+
     def reset_optimizer(self) -> None:
         """Clear the optimizer's moments; masters and the count of updates stay."""
         for optimizer in self._optimizers:

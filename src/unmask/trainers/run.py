@@ -31,7 +31,15 @@ from unmask.viewer.live import LiveReport
 
 # The metrics that the progress bar shows, where a step has them.
 SHOWN = {
-    "SFT": ("loss", "packed_tokens_per_s", "val_nll", "val_nelbo", "eval_accuracy"),
+    "SFT": (
+        "loss",
+        "packed_tokens_per_s",
+        "useful_tokens_per_s",
+        "mfu",
+        "val_nll",
+        "val_nelbo",
+        "eval_accuracy",
+    ),
     "RL": ("reward", "accuracy", "tokens_per_s", "eval_accuracy"),
 }
 

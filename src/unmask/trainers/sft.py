@@ -1,11 +1,13 @@
 """Supervised fine-tuning by masked diffusion: the loop of `unmask sft`."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
+from unmask.checkpoints.memory import count_parameters
 from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.sft import SFTConfig
@@ -14,6 +16,7 @@ from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import elbo_weights
 from unmask.diffusion.views import Canvas, Views
 from unmask.models.spec import ModelSpec
+from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
 from unmask.runs.clock import Clock
 from unmask.seeds import derive_seed
@@ -24,7 +27,7 @@ from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.sft_data import build_source, num_steps, read_sets, vocabulary_of_llm
 from unmask.trainers.start import check_steps, prepare
-from unmask.trainers.validation import VALIDATION, measure
+from unmask.trainers.validation import VALIDATION, has_stalled, measure
 
 
 def train_sft(config: SFTConfig, resume: bool = False) -> Path:
@@ -51,8 +54,18 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
     learner = Learner(llm.model, config.optimizer)
     objective = build_supervised_objective(config)
 
+    operations = operations_per_token(llm.model)
+
     with open_training(start, source, learner) as run:
+        sys.stderr.write(
+            f"memory: {learner.memory} for weights and optimizer, activations come on top\n"
+        )
         for step in run.steps():
+            # Read from the log, which a resumed run cuts back to its checkpoint: there is no other state.
+            patience = config.early_stop if is_due(config, step - 1) else None
+            if patience and has_stalled(run.directory.path, patience):
+                run.checkpointer.save()
+                break
             clock = Clock()
             with clock("update"):
                 batch = source.draw(config.data.batch_size)
@@ -63,12 +76,50 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
                 llm.engine.update_weights()
             metrics = {"loss": update.loss, **update.values}
             seconds = clock.stages["update"].wall
-            metrics["packed_tokens_per_s"] = metrics["packed_tokens"] / seconds
+            metrics |= throughput(batch, metrics["packed_tokens"], seconds, operations, config)
             if sets.validation and is_due(config, step):
                 with clock("eval"):
                     metrics |= validate(learner, sets.validation, config, spec, fewest)
             run.end_step(step, metrics, clock)
         return run.finish()
+
+
+def throughput(
+    batch: Sequence[Demonstration],
+    packed: float,
+    seconds: float,
+    operations: int,
+    config: SFTConfig,
+) -> dict[str, float]:
+    """Return the tokens per second of a step, and its share of the device's peak if that is given.
+
+    Args:
+        batch: of the step; its prompts and responses, counted once, are the useful tokens.
+        packed: tokens of the step's packs.
+        seconds: of the step.
+        operations: of one packed token.
+        config: `peak_tflops`.
+    """
+    useful = sum(len(d.prompt_ids) + len(d.response_ids) for d in batch)
+    found = {"packed_tokens_per_s": packed / seconds, "useful_tokens_per_s": useful / seconds}
+    if config.peak_tflops:
+        found["mfu"] = operations * packed / seconds / (config.peak_tflops * 1e12)
+    return found
+
+
+def operations_per_token(model: Model) -> int:
+    """Return `(4 + 2 s) A`, of the `A` weights that a token passes and the share `s` that is trained.
+
+    The forward pass takes two operations of each weight, the backward pass two for the input and two for
+    a weight that is trained. The products of attention, and the embedding's rows, are left out.
+    """
+    _, active = count_parameters(model)
+    if not model.spec.is_tied:  # a tied embedding is the head's matrix
+        active -= model.backbone.embedding.weight.numel()
+    share = sum(p.numel() for p in model.parameters() if p.requires_grad) / sum(
+        p.numel() for p in model.parameters()
+    )
+    return round(active * (4 + 2 * share))
 
 
 def is_due(config: SFTConfig, step: int) -> bool:

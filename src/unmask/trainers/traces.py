@@ -39,7 +39,7 @@ def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
         is_free: decode the prompts without forcing the responses.
 
     Raises:
-        ValueError: for what the config asks and cannot have, or a strategy that `collect` cannot follow.
+        ValueError: for what the config asks and cannot have, or cannot be recorded.
     """
     if output.exists():
         raise ValueError(f"{output}: exists; remove it or name another file")

@@ -12,6 +12,7 @@ nats; one level per view, drawn in strata, has less variance than independent on
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -19,6 +20,7 @@ from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses
+from unmask.runs.read import read_lines
 from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner
 
@@ -95,3 +97,9 @@ def _sums(learner: Learner, views: Sequence[Views]) -> torch.Tensor:
 def _mean(sums: torch.Tensor) -> float:
     # Nothing is hidden in a few short responses at a low level: NaN, which the log writes as null.
     return float(sums[0] / sums[1])
+
+
+def has_stalled(run: Path, patience: int) -> bool:
+    """Return whether the last `patience` measurements of a run have no new minimum of `val_nll`."""
+    measured = [line["val_nll"] for line in read_lines(run / "metrics.jsonl") if "val_nll" in line]
+    return len(measured) > patience and min(measured[-patience:]) >= min(measured[:-patience])

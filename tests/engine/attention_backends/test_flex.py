@@ -48,8 +48,11 @@ def test_a_plan_waits_for_nothing() -> None:
     assert not waiting.found
 
 
-def test_the_obstacle_is_named() -> None:
-    cuda = torch.device("cuda")
+def test_the_obstacle_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
     narrow = replace(SPEC, head_width=8)
     assert "at least 16, not 8" in BACKEND.obstacle(Shapes(narrow, torch.bfloat16, cuda))
-    assert "at most 32 bits" in BACKEND.obstacle(Shapes(SPEC, torch.float64, torch.device("cpu")))
+    assert "at most 32 bits" in BACKEND.obstacle(Shapes(SPEC, torch.float64, cpu))
+    monkeypatch.setattr(torch, "__version__", "2.11.0+cu130")
+    assert "torch 2.13" in BACKEND.obstacle(Shapes(SPEC, torch.float32, cpu))
+    assert not BACKEND.obstacle(Shapes(replace(SPEC, head_width=16), torch.bfloat16, cuda))

@@ -43,7 +43,6 @@ def make(name: str, dtype: torch.dtype) -> Model:
     ("name", "dtype"),
     [
         ("block-causal", torch.bfloat16),
-        ("block-causal, shifted", torch.float32),
         ("full", torch.float32),
     ],
     ids=str,

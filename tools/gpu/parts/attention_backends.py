@@ -33,17 +33,24 @@ def run(setting: Setting) -> Outcome:
         cells = [(2, 100, 2 * BLOCK)]
     obstacles = {name: backend_of(name).obstacle(shapes) for name in BACKENDS}
     results: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
     for name in (name for name in BACKENDS if not obstacles[name]):
         own = cells if setting.is_tiny else COMPILED.get(name, cells)
-        results += [measure(name, shapes, *cell) for cell in own]
+        try:
+            results += [measure(name, shapes, *cell) for cell in own]
+        except Exception as error:  # of any library: the others are still measured
+            failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         prepare(setting.device)
     decoding = [r for r in results if r["rows"] < r["context"]]
     largest = max((r["sequences"], r["context"]) for r in decoding)
     shown = [r for r in decoding if (r["sequences"], r["context"]) == largest]
     summary = ", ".join(f"{r['backend']} {r['ms']:.3f} ms" for r in shown)
     summary += f" a layer at N = {largest[0]}, context {largest[1]}"
-    figures = {"cells": results, "not_run": {n: why for n, why in obstacles.items() if why}}
-    return Outcome(summary, all(r["agrees"] for r in results), rounded(figures))
+    summary += "".join(f"; {name} failed: {why}" for name, why in failed.items())
+    not_run = {name: why for name, why in obstacles.items() if why}
+    figures = {"cells": results, "not_run": not_run, "failed": failed}
+    passed = not failed and all(r["agrees"] for r in results)
+    return Outcome(summary, passed, rounded(figures))
 
 
 @torch.inference_mode()

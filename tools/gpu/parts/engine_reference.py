@@ -10,6 +10,7 @@ from typing import Any
 from tools.gpu.part import Outcome, Part, Setting
 from tools.gpu.small_models import (
     FORMATS,
+    LARGEST,
     LOGPROB,
     TIE,
     random_prompts,
@@ -49,7 +50,8 @@ def run(setting: Setting) -> Outcome:
             found = compare(model, written[1][:COMPARED])
             found["repeats"] = same(*written)
             figures[f"{name}, {mode}, batch {batch}"] = found
-            passed &= found["largest_logprob_gap"] <= LOGPROB[name]
+            passed &= found["mean_logprob_gap"] <= LOGPROB[name]
+            passed &= found["largest_logprob_gap"] <= LARGEST[name]
             passed &= found["largest_gap_of_a_decision"] <= TIE[name]
             modes[mode] = written[1]
         figures[f"{name}: responses alike in all modes"] = {

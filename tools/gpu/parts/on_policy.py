@@ -184,4 +184,5 @@ PART = Part(
     "correctness",
     run,
     limit_s=150,
+    is_default=False,
 )

@@ -9,30 +9,17 @@ from statistics import median
 
 import torch
 from published_loop import Loop
-from shapes import BLOCK, drawn_model, sdar_spec
+from shapes import drawn_model, sdar_spec
 
-from tools.gpu.decode import make_prompts, serve
+from tools.gpu.decode import make_prompts, sampling_of, serve
 from tools.gpu.measure import prepare, rounded, seconds
 from tools.gpu.part import Outcome, Part, Setting
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
-from unmask.types import SamplingParams
 
 ROUNDS = 3
 # Shortest prompt, spread, tokens of the engine, and of the loop.
 FULL, TINY = (480, 64, 256, 32), (24, 8, 16, 8)
-
-
-def greedy(per_pass: int, max_tokens: int) -> SamplingParams:
-    """Return the parameters that both sides follow."""
-    return SamplingParams(
-        strategy="static",
-        denoising_steps=BLOCK // per_pass,
-        schedule="block",
-        temperature=0,
-        stop_token_ids=(),
-        max_tokens=max_tokens,
-    )
 
 
 def run(setting: Setting) -> Outcome:
@@ -47,7 +34,7 @@ def run(setting: Setting) -> Outcome:
     cells: list[dict[str, object]] = []
     for per_pass in (1, 2):
         for count in (1, len(prompts)):
-            sampling, group = greedy(per_pass, written), prompts[:count]
+            sampling, group = sampling_of(per_pass, written, temperature=0.0), prompts[:count]
             results = sorted(
                 serve(engine, group, sampling).trajectories, key=lambda t: t.prompt.uid
             )

@@ -5,8 +5,8 @@ weights earn none. The step runs twice, the first one compiles and captures.
 """
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,10 +23,11 @@ from unmask.engine.options import EngineParams
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_policy_objective
 from unmask.trainers.policy_update import PolicyUpdate
-from unmask.types import Trajectory
+from unmask.types import Prompt, SamplingParams, Trajectory
 
 # Prompts, responses of each, shortest prompt, spread, tokens of a response, token budget.
 FULL, TINY = (32, 8, 200, 64, 256, 8192), (2, 2, 24, 8, 8, 512)
+MINIBATCHES = 2
 
 
 def views_of_groups(trajectories: Sequence[Trajectory], responses: int) -> list[Views]:
@@ -41,58 +42,102 @@ def views_of_groups(trajectories: Sequence[Trajectory], responses: int) -> list[
     return found
 
 
-def run(setting: Setting) -> Outcome:
-    """Measure the stages of a step."""
-    device, is_tiny = setting.device, setting.is_tiny
-    prepare(device)
-    num_prompts, responses, shortest, spread, written, budget = TINY if is_tiny else FULL
-    model = drawn_model(
-        sdar_spec("0.6B", is_tiny), device, torch.float32 if is_tiny else torch.bfloat16
-    )
+@dataclass(slots=True)
+class Step:
+    """An RL step whose stages are run one by one; each leaves what the next one takes.
+
+    Attributes:
+        learner: of the model.
+        policy_update: the optimizer steps of an RL step.
+        engine: around the same model.
+        prompts: each once per response.
+        responses: of a prompt.
+        sampling: of the responses.
+        rate: learning rate.
+        trajectories: of the last rollout.
+        views: of them.
+        metrics: of the last update.
+    """
+
+    learner: Learner
+    policy_update: PolicyUpdate
+    engine: Engine
+    prompts: list[Prompt]
+    responses: int
+    sampling: SamplingParams
+    rate: float
+    trajectories: list[Trajectory] = field(default_factory=list)
+    views: list[Views] = field(default_factory=list)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def rollout(self) -> None:
+        """Write a response to every prompt."""
+        found = serve(self.engine, self.prompts, self.sampling).trajectories
+        self.trajectories = sorted(found, key=lambda t: t.sampling.seed)
+
+    def lay_views(self) -> None:
+        """Make the views of the responses."""
+        self.views = views_of_groups(self.trajectories, self.responses)
+
+    def score(self) -> None:
+        """Take the learner's log-probabilities as the old ones."""
+        old = self.learner.score(self.views)
+        pairs = zip(self.views, old, strict=True)
+        self.views = [replace(v, old_logprobs=logprobs) for v, logprobs in pairs]
+
+    def update(self) -> None:
+        """Take the optimizer steps."""
+        self.metrics = self.policy_update(self.views, 0, self.rate)
+
+    def measure(self, device: torch.device) -> dict[str, float]:
+        """Return the seconds of each stage."""
+        stages: dict[str, Callable[[], object]] = {
+            "rollout": self.rollout,
+            "views": self.lay_views,
+            "score": self.score,
+            "update": self.update,
+            "sync": self.engine.update_weights,
+        }
+        return {name: seconds(stage, device) for name, stage in stages.items()}
+
+
+def build(setting: Setting) -> Step:
+    """Return a step of a model with random weights."""
+    num_prompts, responses, shortest, spread, written, budget = TINY if setting.is_tiny else FULL
+    dtype = torch.float32 if setting.is_tiny else torch.bfloat16
+    model = drawn_model(sdar_spec("0.6B", setting.is_tiny), setting.device, dtype)
     model.backbone.gradient_checkpointing = True
     config = RLConfig.model_validate(
         {
             "model": {"path": "-"},
             "task": {"kind": "json"},
-            "minibatches": 2,
+            "minibatches": MINIBATCHES,
             "optimizer": PolicyOptimizerConfig(token_budget=budget).model_dump(),
         }
     )
     learner = Learner(model, config.optimizer)
-    policy_update = PolicyUpdate(
-        learner, config, build_policy_objective(config), has_old_logprobs=True
-    )
-    engine = Engine(model, EngineParams(max_sequences=num_prompts * responses))
+    objective = build_policy_objective(config)
     prompts = make_prompts(num_prompts, shortest, spread, model.spec.vocab_size)
-    copies = [prompt for prompt in prompts for _ in range(responses)]
-    held: dict[str, Any] = {}
+    return Step(
+        learner,
+        PolicyUpdate(learner, config, objective, has_old_logprobs=True),
+        Engine(model, EngineParams(max_sequences=num_prompts * responses)),
+        [prompt for prompt in prompts for _ in range(responses)],
+        responses,
+        sampling_of(2, written),
+        config.optimizer.lr,
+    )
 
-    def rollout() -> None:
-        found = serve(engine, copies, sampling_of(2, written)).trajectories
-        held["trajectories"] = sorted(found, key=lambda t: t.sampling.seed)
 
-    def layout() -> None:
-        held["views"] = views_of_groups(held["trajectories"], responses)
-
-    def score() -> None:
-        old = learner.score(held["views"])
-        held["views"] = [
-            replace(v, old_logprobs=o) for v, o in zip(held["views"], old, strict=True)
-        ]
-
-    def update() -> None:
-        held["metrics"] = policy_update(held["views"], 0, config.optimizer.lr)
-
-    stages: dict[str, Callable[[], object]] = {
-        "rollout": rollout,
-        "views": layout,
-        "score": score,
-        "update": update,
-        "sync": engine.update_weights,
-    }
-    for _ in range(2):  # the second one counts
-        spent = {name: seconds(stage, device) for name, stage in stages.items()}
-    tokens = sum(t.num_response for t in held["trajectories"])
+def run(setting: Setting) -> Outcome:
+    """Measure the stages of a step."""
+    prepare(setting.device)
+    step = build(setting)
+    step.measure(setting.device)  # compiles and captures
+    spent = step.measure(setting.device)
+    num_prompts, responses, shortest, spread, written, budget = TINY if setting.is_tiny else FULL
+    model = step.engine.model
+    tokens = sum(t.num_response for t in step.trajectories)
     figures = {
         "settings": {
             "shape": "0.6B",
@@ -103,15 +148,15 @@ def run(setting: Setting) -> Outcome:
             "prompt_tokens": [shortest, shortest + spread],
             "written": written,
             "tokens_per_pass": 2,
-            "minibatches": config.minibatches,
+            "minibatches": MINIBATCHES,
             "token_budget": budget,
         },
         "seconds": spent,
         "response_tokens": tokens,
-        "packed_tokens": held["metrics"]["packed_tokens"],
-        "logprob_gap": held["metrics"].get("logprob_gap"),
+        "packed_tokens": step.metrics["packed_tokens"],
+        "logprob_gap": step.metrics.get("logprob_gap"),
         "rollout_tokens_per_s": tokens / spent["rollout"],
-        "update_tokens_per_s": held["metrics"]["packed_tokens"] / spent["update"],
+        "update_tokens_per_s": step.metrics["packed_tokens"] / spent["update"],
     }
     shown = ", ".join(f"{name} {value:.2f}" for name, value in spent.items())
     summary = (

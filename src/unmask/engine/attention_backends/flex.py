@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
@@ -150,6 +151,9 @@ def _obstacle(shapes: Shapes) -> str:
     width = shapes.spec.head_width
     if shapes.device.type == "cuda" and width < LEAST_WIDTH:
         return f"a head width of at least {LEAST_WIDTH}, not {width}"
+    # In torch 2.11 the CPU kernel writes past its memory where several threads run it.
+    if shapes.device.type == "cpu" and Version(torch.__version__) < Version("2.13"):
+        return f"torch 2.13 or newer on a CPU, not {torch.__version__}"
     return "" if shapes.dtype.itemsize <= 4 else f"at most 32 bits per number, not {shapes.dtype}"
 
 

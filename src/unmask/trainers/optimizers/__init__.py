@@ -42,6 +42,13 @@ class Part:
     tensors_of: Callable[[Mapping[str, Any]], dict[str, Tensor]] = as_it_is
     state_of: Callable[[Tensor, Mapping[str, Tensor]], dict[str, Any]] = place_on
 
+    def bytes_of(self, parameter: Tensor) -> float:
+        """Return the bytes of a parameter's state, to which a step count adds four."""
+        kinds = self.kinds_of(parameter)
+        codes = sum(kind.endswith(".codes") for kind in kinds)
+        plain = len(kinds) - 2 * codes - ("step" in kinds)  # each code has a scale per 256 numbers
+        return parameter.numel() * (parameter.element_size() * plain + codes * (1 + 4 / 256))
+
     @property
     def parameters(self) -> Iterable[Tensor]:
         """The parameters, group by group."""
