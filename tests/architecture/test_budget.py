@@ -15,7 +15,7 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 2700,
     "models": 2190,
-    "trainers": 1980,
+    "trainers": 1990,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
