@@ -68,7 +68,8 @@ def check_cells(cells: list[dict[str, Any]]) -> None:
 def test_long_parts_need_all() -> None:
     parts = [part(name) for name in PARTS]
     assert {p.group for p in parts} == {"speed", "published"}
-    long = ["compile", "compiled_sampling", "published_update", "update_8b"]
+    long = ["attention_backends", "compile", "compiled_sampling", "published_loop"]
+    long += ["published_update", "rl_step", "update_8b"]
     assert [name for name in PARTS if not part(name).is_default] == long
 
 

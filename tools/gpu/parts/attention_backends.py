@@ -73,4 +73,4 @@ def measure(name: Any, shapes: Shapes, sequences: int, context: int, count: int)
     }
 
 
-PART = Part("attention backends: one layer at 4B shape", "speed", run, limit_s=45)
+PART = Part("attention backends: one layer at 4B shape", "speed", run, limit_s=45, is_default=False)

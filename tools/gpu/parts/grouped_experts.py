@@ -94,5 +94,9 @@ def serve(setting: Setting, dtype: torch.dtype) -> dict[str, Any]:
 
 
 PART = Part(
-    "grouped experts against the loop; experts in the engine", "correctness", run, limit_s=60
+    "grouped experts against the loop; experts in the engine",
+    "correctness",
+    run,
+    limit_s=60,
+    is_default=False,
 )

@@ -81,4 +81,5 @@ PART = Part(
     "published",
     run,
     limit_s=60,
+    is_default=False,
 )

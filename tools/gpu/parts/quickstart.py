@@ -53,4 +53,10 @@ def _share(summary: Summary) -> str:
     return f"{summary.accuracy:.1%} ({low:.1%} .. {high:.1%})"
 
 
-PART = Part("quickstart: SFT, then TraceRL, on sums of three numbers", "learning", run, limit_s=120)
+PART = Part(
+    "quickstart: SFT, then TraceRL, on sums of three numbers",
+    "learning",
+    run,
+    limit_s=120,
+    is_default=False,
+)

@@ -165,4 +165,10 @@ def run(setting: Setting) -> Outcome:
     return Outcome(summary, None, rounded(figures))
 
 
-PART = Part("whole RL step, 0.6B shape, 32 x 8 responses of 256 tokens", "speed", run, limit_s=75)
+PART = Part(
+    "whole RL step, 0.6B shape, 32 x 8 responses of 256 tokens",
+    "speed",
+    run,
+    limit_s=75,
+    is_default=False,
+)
