@@ -43,11 +43,11 @@ def test_an_evaluation_shows_its_split_and_a_template_its_tokens(tmp_path: Path)
     assert "tokens  '<eos>' '1' '+' '2' '=' '<mask>'\nids     0 3 12 4 14 1" in text
 
 
-def test_without_a_task_there_is_no_prompt(tmp_path: Path) -> None:
+def test_without_a_task_there_is_no_demonstration(tmp_path: Path) -> None:
     config = sft_config(tmp_path)
     no_data = config.data.model_copy(update={"path": None})
     config = config.model_copy(update={"task": None, "data": no_data})
-    with pytest.raises(ValueError, match=r"no prompt in the train split: set \[task\]"):
+    with pytest.raises(ValueError, match="no demonstrations: give data.path"):
         first_prompt(config)
 
 
