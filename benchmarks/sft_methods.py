@@ -98,8 +98,9 @@ def config_of(
     text = shipped_config("sft", TASK).read_text()
     file = directory.with_suffix(".toml")
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Without its table of views, whose keys other kinds do not have.
-    file.write_text(re.sub(r"\[views\]\n(?:.+\n)*", "", text))
+    # Without its table of views, whose keys other kinds do not have, and on all demonstrations.
+    text = re.sub(r"\[views\]\n(?:.+\n)*", "", text)
+    file.write_text(re.sub(r"(?m)^examples = .*\n", "", text))
     shared = [f"run.dir={directory}", f"model.path={model}", f"run.seed={seed}", "eval.problems=0"]
     shared += [f"data.batch_size={args.batch}", "model.device=cpu", "save_every=0"]
     return load_config(SFTConfig, [file], [*shared, *words])[0]

@@ -49,6 +49,11 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         for run in result["runs"].values():
             assert run["same_tokens"] == 1, "loop and engine reveal alike"
             assert 0 < run["of_bound"] < 1.5 and run["speed"] > 0
+    elif name == "sft_step":
+        assert set(result["attention"]) == {"block", "full"}
+        assert min(result["lowest_share"].values()) > 0
+    elif name == "sft_methods":
+        assert out.with_suffix(".svg").exists()
     elif name == "methods":
         rows = {row["variant"]: row for row in result["methods"]["chain_sum"]}
         assert set(rows) == {"sft", "value", "trace", "coupled", "random"}

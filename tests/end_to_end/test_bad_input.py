@@ -102,7 +102,7 @@ def test_a_wrong_checkpoint(make: Callable[[Path], None], said: str, tmp_path: P
         ([], "task.train = wrong.json: the file holds no problem"),
         (
             [{"question": "1+1=", "ground_truth_answer": 2}, {"question": "2+2="}],
-            "task.train = wrong.json, item 2: 'ground_truth_answer' must be a text or a number",
+            "task.train = wrong.json, item 2: 'ground_truth_answer' is missing: a record of the layout question has",
         ),
         (
             [{"question": "1" * 125, "ground_truth_answer": 2}],
