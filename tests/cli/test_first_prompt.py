@@ -47,7 +47,7 @@ def test_without_a_task_there_is_no_demonstration(tmp_path: Path) -> None:
     config = sft_config(tmp_path)
     no_data = config.data.model_copy(update={"path": None})
     config = config.model_copy(update={"task": None, "data": no_data})
-    with pytest.raises(ValueError, match="no demonstrations: give data.path"):
+    with pytest.raises(ValueError, match=r"no demonstrations: give data\.path"):
         first_prompt(config)
 
 
