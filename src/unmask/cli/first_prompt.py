@@ -7,6 +7,7 @@ a colour where the terminal has some.
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from typer import style
@@ -36,9 +37,8 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
         return _first_demonstrations(config)
     tokenizer = tokenizer_of(config.model.path)
     split = config.split if isinstance(config, EvalConfig) else "train"
-    task = build_task(config.task)
-    prompts = task.prompts(split)
-    task.close()
+    with closing(build_task(config.task)) as task:
+        prompts = task.prompts(split)
     if not prompts:
         raise ValueError(f"task {task.name!r} has no prompt in the {split} split: set [task]")
     origin = f"task {task.name}, {split} split, first of {len(prompts)} prompts"
@@ -54,9 +54,9 @@ def _first_demonstrations(config: SFTConfig) -> str:
     directory = find_checkpoint(config.model.path)
     # The ids at which the model stops decide whether end-of-text is appended.
     spec = read_spec(directory, config.model.mask_id, config.model.block_size)
-    tokenizer, task = load_tokenizer(directory), build_task(config.task)
-    found = first_records(config, task, vocabulary_of(tokenizer, spec.eos_ids))
-    task.close()
+    tokenizer = load_tokenizer(directory)
+    with closing(build_task(config.task)) as task:
+        found = first_records(config, task, vocabulary_of(tokenizer, spec.eos_ids))
     return "\n\n".join(
         describe_demonstration(turn, f"demonstration {number} of {len(turns)}", tokenizer)
         for turns in found

@@ -8,6 +8,7 @@ their prompts. Records are token ids with a step map, which `data.path` reads:
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
     # The demonstrations are read as they are, whether or not they have step maps already, and all of them.
     data = config.data.model_copy(update={"validation": None})
     config = config.model_copy(update={"views": RandomViews(), "data": data})
-    task = build_task(config.task)
     llm = starting_llm(config)
-    found = read_sets(config, task, vocabulary_of_llm(llm), llm.model.spec).trained
+    with closing(build_task(config.task)) as task:
+        found = read_sets(config, task, vocabulary_of_llm(llm), llm.model.spec).trained
     check_fit(found, config, llm.model.spec)
     collect = free_traces if is_free else forced_traces
     lines: list[str] = []
