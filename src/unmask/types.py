@@ -145,8 +145,8 @@ class SamplingFields:
     ] = 1.0
     """Softmax temperature of the drawn tokens; 0 takes the most likely token and records
     log-probabilities at temperature 1."""
-    top_k: Annotated[int, Bound(ge=0, le=MOST_COUNT)] = 0
-    """Draw from the k most likely tokens; 0 is no limit."""
+    top_k: Annotated[int, Bound(ge=-1, le=MOST_COUNT)] = 0
+    """Draw from the k most likely tokens; 0 and -1 are no limit."""
     top_p: Annotated[float, Bound(gt=0, le=1, hint="temperature = 0 is greedy")] = 1.0
     """Draw from the smallest set of tokens with this much probability."""
     min_p: Annotated[float, FRACTION] = 0.0
