@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import data, evaluate, models
+from unmask.cli import data, evaluate, models, serve
 from unmask.cli.options import (
     Device,
     FamilyName,
@@ -344,7 +344,11 @@ def doctor(
 
 
 app.registered_commands += [
-    *(command for part in (data, evaluate, models) for command in part.app.registered_commands)
+    *(
+        command
+        for part in (data, evaluate, models, serve)
+        for command in part.app.registered_commands
+    )
 ]
 
 

@@ -27,7 +27,7 @@ from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.runner import Runner, Sizes
-from unmask.engine.scheduler import Scheduler, Start
+from unmask.engine.scheduler import Load, Scheduler, Start
 from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.conventions import conventions_of
@@ -95,6 +95,11 @@ class Engine:
     def is_idle(self) -> bool:
         """Whether no request waits or runs."""
         return not self._scheduler.running and not self._scheduler.waiting
+
+    @property
+    def load(self) -> Load:
+        """How much runs and waits; may be read from another thread."""
+        return self._scheduler.load()
 
     def resolve(self, prompt: Prompt, sampling: SamplingParams) -> SamplingParams:
         """Return the parameters with the model's defaults filled in.
