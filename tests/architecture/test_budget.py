@@ -15,7 +15,7 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 2700,
     "models": 2190,
-    "trainers": 1990,
+    "trainers": 2000,
     "checkpoints": 1840,
     "sandbox": 1740,
     "rewards": 1660,
@@ -26,7 +26,7 @@ BUDGET = {
     "runs": 1060,
     "evaluation": 900,
     "viewer": 680,
-    "data": 640,
+    "data": 660,
     "importing": 570,
     "files": 510,
     "acceptance": 460,

@@ -45,7 +45,7 @@ class Work:
 
     def update(self) -> None:
         """Train on the next two of four demonstrations."""
-        views = [VIEWS[index] for index in self.source.draw(2)]
+        views = [VIEWS[draw.item] for draw in self.source.draw(2)]
         self.learner.update(views, LIKELIHOOD, 20.0)
         self.llm.engine.update_weights()
 
