@@ -142,6 +142,14 @@ def test_best_is_written_when_accuracy_rises_and_only_then(tmp_path: Path) -> No
     assert torch.equal(weights(best), weights(again.llm.model))
 
 
+def test_best_has_the_lowest_validation_loss_where_no_task_is_evaluated(tmp_path: Path) -> None:
+    work, best = begin(tmp_path, "save_every=2"), tmp_path / "run" / "best"
+    work.step(val_nll=0.5)
+    top = weights(work.llm.model)
+    work.step(val_nll=0.7)
+    assert torch.equal(weights(best), top)
+
+
 def test_the_best_of_the_very_step_that_is_saved_is_not_forgotten(tmp_path: Path) -> None:
     work = begin(tmp_path, "save_every=1")
     work.step(eval_reward=0.5)

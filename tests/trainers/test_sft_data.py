@@ -317,6 +317,7 @@ def test_a_run_ends_early_where_validation_stalls_and_resumes_as_ended(tmp_path:
     run = config.run.dir
     assert [line["step"] for line in metrics(run)] == [1, 2, 3]
     assert (run / "checkpoints" / "step-000003").is_dir()
+    assert (run / "best" / "model.safetensors").is_file()
     first = (model / "model.safetensors").read_bytes()
     assert (train_sft(config, resume=True) / "model.safetensors").read_bytes() == first
     assert len(metrics(run)) == 3
