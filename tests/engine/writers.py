@@ -9,7 +9,7 @@ from unmask.acceptance.agreement import dense_logits
 from unmask.diffusion.reference_sampler import sample
 from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIES
 from unmask.engine.engine import Engine
-from unmask.engine.events import Committed, Finished
+from unmask.engine.events import Committed, Finished, Written
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
@@ -49,7 +49,9 @@ def by(engine: Engine, asks: Sequence[Ask]) -> list[Trajectory]:
     return [trajectory_of(finished[number]) for number in numbers]
 
 
-def results_of(events: Iterable[Committed | Finished[Result]]) -> dict[int, Result | ValueError]:
+def results_of(
+    events: Iterable[Written | Committed | Finished[Result]],
+) -> dict[int, Result | ValueError]:
     """Return the finished results, by number."""
     return {event.request_id: event.result for event in events if isinstance(event, Finished)}
 

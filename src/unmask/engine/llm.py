@@ -7,7 +7,8 @@ The place to start from Python:
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from unmask.checkpoints.tokenizer import (
     token_pieces,
 )
 from unmask.engine.engine import Engine
-from unmask.engine.events import Committed, Finished
+from unmask.engine.events import Committed, Finished, Streams, Written
 from unmask.engine.llm_arguments import (
     check_model,
     conversations_of,
@@ -215,23 +216,46 @@ class LLM:
             ValueError: if it does not fit the model, `n` is not 1, the checkpoint has no tokenizer, other
                 requests still run, or the model's logits are not finite.
         """
-        self._require_idle()
         self.require_tokenizer()
-        self.add(prompt, sampling, streams=True)
         num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
         text, num_chars = TextStream(self.decode, num_held), 0
+        with closing(self._events(prompt, sampling, "text")) as events:
+            for event in events:
+                piece = (
+                    event.text[num_chars:]
+                    if isinstance(event, Generation)
+                    else text.add(event.token_ids)
+                )
+                num_chars += len(piece)
+                if piece:
+                    yield piece
+
+    def stream_canvas(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None = None
+    ) -> Generator[Written | Generation]:
+        """Yield what each denoising step of one response writes, and last the response.
+
+        Close it to drop the response before its end.
+
+        Raises:
+            ValueError: as `stream`; token ids need no tokenizer.
+        """
+        with closing(self._events(prompt, sampling, "canvas")) as events:
+            yield from (event for event in events if not isinstance(event, Committed))
+
+    def _events(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None, streams: Streams
+    ) -> Generator[Written | Committed | Generation]:
+        """Yield the events of one response, and last the response, while no other request runs."""
+        self._require_idle()
+        self.add(prompt, sampling, streams)
         try:
             while not self.engine.is_idle:
                 for event in self.tick():
-                    if isinstance(event, Committed):
-                        piece = text.add(event.token_ids)
-                    elif isinstance(event.result, ValueError):
-                        raise event.result
-                    else:
-                        piece = event.result.text[num_chars:]
-                    num_chars += len(piece)
-                    if piece:
-                        yield piece
+                    result = event.result if isinstance(event, Finished) else event
+                    if isinstance(result, ValueError):
+                        raise result
+                    yield result
         except BaseException:  # the reader may have stopped early
             self.engine.abort()
             raise
@@ -240,25 +264,26 @@ class LLM:
         self,
         prompt: str | Sequence[int],
         sampling: SamplingParams | None = None,
-        streams: bool = False,
+        streams: Streams | bool | None = None,
     ) -> int:
         """Queue one response to a text or token ids and return its request id; `tick` runs it.
 
-        It is the response that `generate` returns. With `streams`, ticks also return its tokens as its
-        blocks are finished; `TextStream` decodes them.
+        It is the response that `generate` returns. With `streams = "text"` (or `True`), ticks also return its
+        tokens as its blocks are finished (`TextStream` decodes them), with `"canvas"` the writes of every
+        denoising step too.
 
         Raises:
-            ValueError: if it does not fit the model, or `n` is not 1.
+            ValueError: if it does not fit the model, or `n` is not 1, or `streams` is something else.
         """
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
         return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked, streams)
 
-    def tick(self) -> list[Committed | Finished[Generation]]:
+    def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""
         return [
             event
-            if isinstance(event, Committed)
+            if not isinstance(event, Finished)
             else Finished(
                 event.request_id,
                 event.result

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from unmask.engine.events import Streams
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.spec import ModelSpec
@@ -22,7 +23,7 @@ class Request:
         sampling: with `block_size` and `stop_token_ids` filled in.
         is_full: whether attention is full.
         prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
-        streams: whether ticks return its tokens as its blocks are finished.
+        streams: the events that ticks return of it while it runs.
     """
 
     id: int
@@ -30,7 +31,7 @@ class Request:
     sampling: SamplingParams
     is_full: bool
     prefix: PrefixKey = NO_PREFIX
-    streams: bool = False
+    streams: Streams | None = None
 
     @property
     def block(self) -> int:

@@ -9,7 +9,7 @@ from unmask.types import SamplingParams
 
 TYPES = {429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "timeout_error"}
 # How the messages of `SamplingParams` and of the engine begin.
-NAMED = re.compile(r"(\w+) = ")
+NAMED = re.compile(r"(\w+)\b")
 
 
 @dataclass
