@@ -26,7 +26,7 @@ BUDGET = {
     "runs": 1060,
     "evaluation": 900,
     "viewer": 680,
-    "server": 1020,
+    "server": 1080,
     "data": 660,
     "importing": 570,
     "files": 510,

@@ -155,6 +155,39 @@ def test_a_chat_is_streamed(server: Served, client: OpenAI) -> None:
     assert chunks[-1].choices[0].finish_reason == expected.finish
 
 
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_the_canvas_is_streamed(is_chat: bool, server: Served, client: OpenAI) -> None:
+    """Laid over masks, the writes are the response; its text still comes in pieces."""
+    extra = {"stream_canvas": True, "stop_token_ids": [], "block_size": 8}
+    if is_chat:
+        messages: Any = [{"role": "user", "content": "1+2="}]
+        made: Any = client.chat.completions.create(
+            messages=messages, n=2, stream=True, extra_body=extra, **BODY
+        )
+    else:
+        made = client.completions.create(prompt="1+2=", n=2, stream=True, extra_body=extra, **BODY)
+    chunks: list[Any] = list(made)
+    expected = offline(server, "1+2=", n=2, stop_token_ids=(), block_size=8)
+    for index, one in enumerate(expected):
+        mine = [chunk for chunk in chunks if chunk.choices[0].index == index]
+        first, *steps = [chunk.canvas for chunk in mine if getattr(chunk, "canvas", None)]
+        assert first == {"step": 0, "length": 44, "block_size": 8, "writes": []}
+        tokens: dict[int, int] = {}
+        for canvas in steps:
+            for write in canvas["writes"]:
+                position = write["position"]
+                tokens[position] = write["token_id"]
+                if position < 40:
+                    assert one.step_map[position] == canvas["step"]
+                    assert one.logprobs[position] == write["logprob"]
+                    assert one.confidences[position] == pytest.approx(write["confidence"])
+                    assert write["text"] == server.offline.pieces([write["token_id"]])[0]
+        assert [tokens[position] for position in range(40)] == list(one.token_ids)
+        texts = [c.choices[0].delta.content if is_chat else c.choices[0].text for c in mine]
+        assert "".join(text or "" for text in texts) == one.text
+        assert sum(bool(text) for text in texts) > 3
+
+
 def test_without_a_seed_one_is_drawn_and_returned(server: Served, client: OpenAI) -> None:
     found: list[Any] = [
         client.completions.create(model=NAME, prompt="1", max_tokens=30, **OPEN).choices[0]
@@ -228,6 +261,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"echo": True}, "echo", "prompt"),
     ({"stream": 1}, "stream", "True or False"),
     ({"stream": True, "stream_options": 4}, "stream_options", "include_usage"),
+    ({"stream_canvas": True}, "stream_canvas", "goes with stream"),
     ({"response_format": {"type": "json_object"}}, "response_format", "not implemented"),
     ({"return_step_maps": "yes"}, "return_step_maps", "True or False"),
 ]

@@ -13,7 +13,7 @@ import torch
 
 from tests.server.served import NAME, Served, served
 from tests.toy import toy_checkpoint
-from unmask.engine.events import Finished
+from unmask.engine.events import Finished, Streams
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
 from unmask.server.engine_thread import EngineThread
@@ -39,7 +39,7 @@ def toy_thread(directory: Path, max_waiting: int = 8) -> EngineThread:
     return EngineThread(llm, max_waiting, Metrics(llm.engine))
 
 
-def job_of(count: int = 1, streams: bool = True, max_pending: int = 100) -> Job:
+def job_of(count: int = 1, streams: Streams | None = "text", max_pending: int = 100) -> Job:
     sampling = SamplingParams(max_tokens=40, stop_token_ids=())
     return Job([Ask((5,), sampling)] * count, streams, max_pending)
 
@@ -163,7 +163,7 @@ def test_a_job_that_is_closed_frees_its_pages_and_its_place(tmp_path: Path) -> N
             thread.submit(job_of())
         thread.close(job)
         thread.close(job)  # a second time does nothing
-        again = job_of(streams=False)
+        again = job_of(streams=None)
         thread.submit(again)
         ((_, event),) = await again.take()
         assert isinstance(event, Finished)

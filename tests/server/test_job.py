@@ -15,7 +15,7 @@ ERROR = Finished(0, ValueError("broken"))
 
 def test_all_events_are_taken_at_once_in_order() -> None:
     async def run() -> None:
-        job = Job([ASK] * 2, True, 10)
+        job = Job([ASK] * 2, "text", 10)
         events = [(0, Committed(4, (1,))), (1, Committed(5, (2,))), (0, ERROR)]
         assert all(job.put(*event) for event in events)
         assert job.has_events and job.num_open == 1
@@ -32,7 +32,7 @@ def test_all_events_are_taken_at_once_in_order() -> None:
 
 def test_the_bound_counts_the_events_of_all_responses() -> None:
     async def run() -> None:
-        job = Job([ASK] * 2, True, 1)
+        job = Job([ASK] * 2, "text", 1)
         assert [job.put(0, Committed(0, (1,))) for _ in range(3)] == [True, True, False]
 
     asyncio.run(run())
@@ -40,7 +40,7 @@ def test_the_bound_counts_the_events_of_all_responses() -> None:
 
 def test_a_failed_job_has_its_error_only() -> None:
     async def run() -> None:
-        job = Job([ASK], True, 1)
+        job = Job([ASK], "text", 1)
         job.put(0, ERROR)
         job.fail(ApiError(503, "later"))
         with pytest.raises(ApiError, match="later"):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from unmask.engine.events import Committed
+from unmask.engine.events import Committed, Finished, Written
 from unmask.engine.llm import LLM, Generation
 from unmask.server.engine_thread import EngineThread
 from unmask.server.errors import ApiError
 from unmask.server.guard import Guard, answer
-from unmask.server.job import Job
+from unmask.server.job import Batch, Job
 from unmask.server.metrics import Metrics
 from unmask.server.objects import CHAT, TEXT, Answer, Form, Json
 from unmask.server.params import ServerParams
@@ -100,7 +100,7 @@ async def _create(
     body = await request.body()
     read = partial(read_request, body, engine.llm, params, field, prompts, engine.max_open)
     asked: Asked = await run_sync(read, limiter=server.readers)
-    job = Job(asked.asks, asked.options.stream, params.max_pending)
+    job = Job(asked.asks, asked.options.streams, params.max_pending)
     engine.submit(job)
     writing = Answer(form, asked, engine.llm, params.model_name)
     if asked.options.stream:
@@ -134,8 +134,8 @@ async def _collect(server: Server, job: Job) -> list[Generation]:
         async with asyncio.timeout(server.params.request_seconds):
             while len(found) < len(job.asks):
                 for index, event in await job.take():
-                    if not isinstance(event, Committed):
-                        found[index] = _written(event.result)
+                    if isinstance(event, Finished):
+                        found[index] = _response(event.result)
     except TimeoutError:
         raise _too_late(server) from None
     return [found[index] for index in range(len(job.asks))]
@@ -176,17 +176,11 @@ async def _events(server: Server, job: Job, writing: Answer) -> AsyncIterator[by
     try:
         for chunk in writing.openings():
             yield _event(chunk)
-        async for taken in _batches(server, job):
-            if not taken:
+        async for events in _batches(server, job):
+            if not events:
                 yield KEEPALIVE_COMMENT
-            for index, token_ids, generation in taken:
-                chunks = [writing.committed(index, token_ids)] if token_ids else []
-                if generation:
-                    seconds = time.monotonic() - job.started
-                    chunks += writing.finished(index, generation, seconds)
-                for chunk in chunks:
-                    if chunk:
-                        yield _event(chunk)
+            for chunk in _chunks(job, writing, events):
+                yield _event(chunk)
         for chunk in writing.last():
             yield _event(chunk)
     except ApiError as error:
@@ -194,39 +188,50 @@ async def _events(server: Server, job: Job, writing: Answer) -> AsyncIterator[by
     yield format_sse_event(data_str="[DONE]")
 
 
-async def _batches(
-    server: Server, job: Job
-) -> AsyncIterator[list[tuple[int, list[int], Generation | None]]]:
-    """Yield what responses have new: their index, tokens, and the response if it has ended.
+def _chunks(job: Job, writing: Answer, events: Batch) -> Iterator[Json]:
+    """Yield the chunks of events: tokens of a response that came together are one piece of text.
 
-    Nothing for `KEEPALIVE_SECONDS` is an empty batch.
+    Raises:
+        ApiError: a response could not be written.
+    """
+    fresh: dict[int, list[int]] = {}
+    for index, event in events:
+        if isinstance(event, Written):
+            yield writing.written(index, event)
+        elif isinstance(event, Committed):
+            fresh.setdefault(index, []).extend(event.token_ids)
+    for index, token_ids in fresh.items():
+        if chunk := writing.committed(index, token_ids):
+            yield chunk
+    seconds = time.monotonic() - job.started
+    for index, event in events:
+        if isinstance(event, Finished):
+            yield from writing.finished(index, _response(event.result), seconds)
+
+
+async def _batches(server: Server, job: Job) -> AsyncIterator[Batch]:
+    """Yield the events of a job as they come; nothing for `KEEPALIVE_SECONDS` is an empty batch.
+
+    Raises:
+        ApiError: the job has failed, or the time of its request is over.
     """
     end = job.started + server.params.request_seconds
     while job.num_open or job.has_events:
-        seconds = min(KEEPALIVE_SECONDS, end - time.monotonic())
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(KEEPALIVE_SECONDS, end - time.monotonic())):
                 events = await job.take()
         except TimeoutError:
             if time.monotonic() >= end:
                 raise _too_late(server) from None
-            yield []
-            continue
-        fresh: dict[int, list[int]] = {index: [] for index, _ in events}
-        ended: dict[int, Generation] = {}
-        for index, event in events:
-            if isinstance(event, Committed):
-                fresh[index] += event.token_ids
-            else:
-                ended[index] = _written(event.result)
-        yield [(index, tokens, ended.get(index)) for index, tokens in fresh.items()]
+            events = []
+        yield events
 
 
 def _event(chunk: Json) -> bytes:
     return format_sse_event(data_str=to_json(chunk).decode())
 
 
-def _written(result: Generation | ValueError) -> Generation:
+def _response(result: Generation | ValueError) -> Generation:
     """Return a response.
 
     Raises:

@@ -9,15 +9,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from unmask.engine.events import Committed, Finished
+from unmask.engine.events import Committed, Finished, Streams, Written
 from unmask.engine.llm import Generation
 from unmask.server.errors import ApiError
 from unmask.types import SamplingParams
 
-Event = Committed | Finished[Generation]
-T = TypeVar("T")
+Event = Written | Committed | Finished[Generation]
+Batch = list[tuple[int, Event]]  # each with the index of its response
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +39,14 @@ class Job:
 
     Attributes:
         asks: the responses; events carry the index of theirs.
-        streams: whether text is sent as blocks are finished.
+        streams: the events that the reader gets before the end.
         started: time of arrival, in seconds of the monotonic clock.
         num_open: responses that have not ended.
         begun: indices of responses that have sent an event.
         is_closed: whether nothing more is read: it ended, or its reader left.
     """
 
-    def __init__(self, asks: Sequence[Ask], streams: bool, max_pending: int) -> None:
+    def __init__(self, asks: Sequence[Ask], streams: Streams | None, max_pending: int) -> None:
         """Start without events.
 
         Args:
@@ -55,13 +54,14 @@ class Job:
             streams: as the attribute.
             max_pending: events per response that may wait for the reader.
         """
-        self.asks, self.streams = tuple(asks), streams
+        self.asks = tuple(asks)
+        self.streams: Streams | None = streams
         self.started = time.monotonic()
         self.num_open = len(self.asks)
         self.begun: set[int] = set()
         self.is_closed = False
         self._max_pending = max_pending * len(self.asks)
-        self._events: list[tuple[int, Event]] = []
+        self._events: Batch = []
         self._error: ApiError | None = None
         self._wakes = asyncio.Event()
 
@@ -83,8 +83,8 @@ class Job:
         """Whether `take` returns or raises at once."""
         return bool(self._events) or self._error is not None
 
-    async def take(self) -> list[tuple[int, Event]]:
-        """Wait for events and return all there are, each with the index of its response.
+    async def take(self) -> Batch:
+        """Wait for events and return all there are.
 
         Raises:
             ApiError: the job has failed.

@@ -9,7 +9,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from unmask.engine.engine import Engine
-from unmask.engine.events import Committed
+from unmask.engine.events import Committed, Written
 from unmask.engine.llm import Generation
 from unmask.server.job import Event, Job
 
@@ -73,8 +73,9 @@ class Metrics:
     def observe(self, job: Job, index: int, event: Event) -> None:
         """Count an event of a response."""
         seconds = time.monotonic() - job.started
-        is_first = index not in job.begun
-        if job.streams and is_first:
+        if isinstance(event, Written):
+            return
+        if job.streams and index not in job.begun:
             job.begun.add(index)
             self._first_block.observe(seconds)
         if isinstance(event, Committed):

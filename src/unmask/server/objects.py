@@ -10,9 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 from unmask.checkpoints.tokenizer import text_ends
+from unmask.engine.events import Written
 from unmask.engine.llm import LLM, Generation
+from unmask.engine.request import Request
 from unmask.engine.text_stream import TextStream
 from unmask.server.request import AnswerOptions, Asked
+from unmask.types import Prompt
 
 Json = dict[str, Any]
 
@@ -121,10 +124,28 @@ class Answer:
         return {**self._head, "object": self.form.whole, "choices": choices, "usage": self.usage()}
 
     def openings(self) -> list[Json]:
-        """Return the chunks before the first text, one for each response."""
-        if not self.form.opening:
-            return []
-        return [self._chunk(index, self.form.opening) for index in range(len(self._texts))]
+        """Return the chunks before the first text: of each response its role, and the size of its canvas."""
+        indices, chunks = range(len(self._texts)), list[Json]()
+        if self.form.opening:
+            chunks += [self._chunk(index, self.form.opening) for index in indices]
+        if self.asked.options.stream_canvas:
+            chunks += [self._canvas_chunk(index, self._canvas_size(index)) for index in indices]
+        return chunks
+
+    def written(self, index: int, event: Written) -> Json:
+        """Return the chunk of what a denoising step of a response wrote."""
+        columns = (event.positions, event.token_ids, event.logprobs, event.confidences)
+        writes = [
+            {
+                "position": position,
+                "token_id": token_id,
+                "text": self._llm.pieces((token_id,))[0],
+                "logprob": logprob,
+                "confidence": confidence,
+            }
+            for position, token_id, logprob, confidence in zip(*columns, strict=True)
+        ]
+        return self._canvas_chunk(index, {"step": event.step, "writes": writes})
 
     def committed(self, index: int, token_ids: Sequence[int]) -> Json | None:
         """Return the chunk of new tokens of a response, if they make text that is certain."""
@@ -160,6 +181,18 @@ class Answer:
     def _chunk(self, index: int, fields: Json) -> Json:
         choice = {"index": index, "finish_reason": None, "logprobs": None, **fields}
         return {**self._head, "object": self.form.chunk, "choices": [choice]}
+
+    def _canvas_chunk(self, index: int, canvas: Json) -> Json:
+        return {**self._chunk(index, self.form.piece("")), "canvas": canvas}
+
+    def _canvas_size(self, index: int) -> Json:
+        """Return the canvas before the first denoising step."""
+        prompt = self.asked.prompts[index // self.asked.sampling.n]
+        as_prompt = Prompt("serve", 0, (), prompt)
+        resolved = self._llm.engine.resolve(as_prompt, self.asked.sampling)
+        of_request = Request(0, as_prompt, resolved, self._llm.model.spec.is_full)
+        length = of_request.max_length - len(prompt)
+        return {"step": 0, "length": length, "block_size": resolved.block_size, "writes": []}
 
     def _end(self, index: int, generation: Generation, seconds: float) -> Json:
         """Return the fields of a choice that has ended."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from unmask.bounds import check_fields
 from unmask.checkpoints.tokenizer import encode, render
+from unmask.engine.events import Streams
 from unmask.engine.llm import LLM
 from unmask.engine.llm_arguments import conversations_of, token_ids_of
 from unmask.json_files import parse_object
@@ -51,7 +52,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "regex": (),
     "template": (),
     "pinned": ([],),
-    "stream_canvas": (False,),
 }
 INSTEAD = {
     "top_logprobs": "only the written tokens have log-probabilities; give 0",
@@ -70,11 +70,13 @@ class AnswerOptions:
     """What is sent of a response, and how.
 
     Raises:
-        ValueError: a field is no bool.
+        ValueError: a field is no bool, or a canvas is asked for without a stream.
     """
 
     stream: bool = False
     """Send text as blocks are finished."""
+    stream_canvas: bool = False
+    """In a stream, send what each denoising step wrote, too."""
     include_usage: bool = False
     """Send the counts of tokens in a last chunk."""
     logprobs: bool = False
@@ -87,6 +89,15 @@ class AnswerOptions:
     def __post_init__(self) -> None:
         """Check the fields."""
         check_fields(self)
+        if self.stream_canvas and not self.stream:
+            raise ValueError("stream_canvas = True: goes with stream = true")
+
+    @property
+    def streams(self) -> Streams | None:
+        """The events that the engine returns before the end."""
+        if not self.stream:
+            return None
+        return "canvas" if self.stream_canvas else "text"
 
 
 FLAGS = [name for name in AnswerOptions.__dataclass_fields__ if name != "include_usage"]
