@@ -25,7 +25,7 @@ BUDGET = {
     "cli": 1100,
     "runs": 1060,
     "evaluation": 900,
-    "viewer": 680,
+    "viewer": 760,
     "data": 640,
     "importing": 570,
     "files": 510,
