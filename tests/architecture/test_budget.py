@@ -25,7 +25,7 @@ BUDGET = {
     "diffusion": 1180,
     "runs": 1060,
     "evaluation": 910,
-    "viewer": 680,
+    "viewer": 760,
     "data": 660,
     "importing": 570,
     "files": 510,
