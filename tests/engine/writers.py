@@ -117,6 +117,22 @@ def some_asks(
     ]
 
 
+def pinned_asks(asks: Sequence[Ask], seed: int, vocabulary: int = 20) -> list[Ask]:
+    """Return requests with tokens pinned: few, many, whole blocks, or all but one position."""
+    rng = random.Random(seed)
+
+    def pinned(count: int) -> tuple[tuple[int, int], ...]:
+        share = rng.choice([0.2, 0.5, 0.9])
+        places = [p for p in range(count) if rng.random() < share]
+        first = rng.randrange(count)
+        places += range(first, min(count, first + rng.choice([0, 0, 9])))
+        free = rng.randrange(count)  # something is left to write
+        tokens = [t for t in range(vocabulary) if t != 1]  # 1 is the mask
+        return tuple((p, rng.choice(tokens)) for p in sorted({*places} - {free}))
+
+    return [(ids, replace(one, pinned=pinned(one.max_tokens))) for ids, one in asks]
+
+
 def sharing_asks(count: int, seed: int, model: Model, longest: int = 100) -> list[Ask]:
     """Draw requests of which most begin alike, on prompts that fill a page and more.
 

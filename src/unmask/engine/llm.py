@@ -29,6 +29,7 @@ from unmask.checkpoints.tokenizer import (
 )
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished, Streams, Written
+from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
     conversations_of,
@@ -53,8 +54,8 @@ class Generation:
     Attributes:
         text: without special tokens; empty if the checkpoint has no tokenizer.
         token_ids: `R` ids, stop token included.
-        step_map: `R` denoising steps, counted from 1, that revealed them.
-        logprobs: `R` log-probabilities under the distribution they were drawn from.
+        step_map: `R` denoising steps, counted from 1, that revealed them; 0 for pinned tokens.
+        logprobs: `R` log-probabilities under the distribution they were drawn from; 0 for pinned tokens.
         finish: `stop` or `length`.
         num_forwards: forward passes it took part in.
         raw_logprobs: `R` log-probabilities under the model's own distribution.
@@ -296,6 +297,21 @@ class LLM:
     def abort(self, request_id: int | None = None) -> None:
         """Drop one added response, or all of them."""
         self.engine.abort(request_id)
+
+    def template(self, text: str, sampling: SamplingParams | None = None) -> SamplingParams:
+        """Return sampling parameters under which a response is a template with its gaps filled.
+
+        Args:
+            text: the template; `Name: [[8]] Age: [[4]]` leaves 8 and 4 tokens to be written.
+            sampling: the other parameters; the template decides `pinned` and `max_tokens`.
+
+        Raises:
+            ValueError: if it has no gap, or the checkpoint has no tokenizer.
+        """
+        tokenizer = self.require_tokenizer()
+        return with_template(
+            text, lambda part: encode(part, tokenizer), sampling or SamplingParams()
+        )
 
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
