@@ -1,24 +1,17 @@
 """The player shows recorded trajectories and such that are being written, by mouse, keys and script."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.viewer.browser import chromium, needs_chromium, opened
+from tests.viewer.browser import needs_chromium, opened
 from tests.viewer.toy_run import HOSTILE, hostile_record, record, write_run
 from unmask.viewer.player import player_html, player_script
 from unmask.viewer.report import write_report
 from unmask.viewer.traces import shown
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
@@ -206,14 +199,14 @@ def test_search_and_keys_choose_responses(browser: Browser, tmp_path: Path) -> N
 
 
 @needs_chromium
-@pytest.mark.parametrize("format", ["json", "svg", "png"])
+@pytest.mark.parametrize("format", ["jsonl", "svg", "png"])
 def test_what_is_shown_can_be_saved(browser: Browser, element: Path, format: str) -> None:
     with opened(browser, element, accept_downloads=True) as page:
         with page.expect_download() as download:
             page.locator("unmask-player select.export").select_option(format)
         assert download.value.suggested_filename == f"trajectory-1.11-step-3.{format}"
         content = Path(download.value.path()).read_bytes()
-    if format == "json":
+    if format == "jsonl":
         assert json.loads(content)["ids"] == [14, 18, 15, 14, 20, 0]
     elif format == "svg":
         assert content.startswith(b"<svg") and content.count(b"<text") == 7

@@ -93,6 +93,20 @@ def is_playable(record: Record) -> bool:
     )
 
 
+def is_shown(record: Record) -> bool:
+    """Return whether a record is one that the player has saved: the result of `shown`."""
+    ids, steps, texts = record.get("ids"), record.get("steps"), ("key", "text", "prompt")
+    return (
+        _is_numbers(ids)
+        and _is_numbers(steps)
+        and len(ids) == len(steps) > 0
+        and all(isinstance(record.get(name), str) for name in texts)
+        and all(isinstance(record.get(name), list) for name in ("why", "messages", "tail"))
+        and all(isinstance(record.get(name), dict) for name in ("parts", "sampling"))
+        and is_number(record.get("num_response"))
+    )
+
+
 def _is_numbers(value: object) -> TypeGuard[list[float]]:
     return isinstance(value, list) and all(map(is_number, cast(list[object], value)))
 
