@@ -1,6 +1,7 @@
 """`LLM`: prompts in, generations out in their order, each with a seed of its own."""
 
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import toy_checkpoint, toy_model
 from unmask.checkpoints.random_init import init
+from unmask.engine.events import Written
 from unmask.engine.llm import LLM, BrokenResponses, Generation
 from unmask.seeds import derive_seed
 from unmask.types import Message, SamplingParams, Trajectory
@@ -81,6 +83,15 @@ def test_responses_say_which_weights_wrote_them(tmp_path: Path) -> None:
     llm = LLM(toy_checkpoint(tmp_path))
     llm.engine.update_weights(version=4)
     assert llm.generate([[5]], PARAMS)[0].policy_version == 4
+
+
+def test_a_notebook_shows_a_response_as_a_player(llm: LLM) -> None:
+    (generation,) = llm.generate(["1+1="], SamplingParams(max_tokens=8, seed=3))
+    html = generation._repr_html_()
+    assert html.startswith("<unmask-player trajectory=") and "customElements.define" in html
+    assert f"{list(generation.token_ids)}"[1:-1].replace(" ", "") in html
+    again = pickle.loads(pickle.dumps(generation))
+    assert again == generation and again._repr_html_() == html
 
 
 def test_text_is_the_response_without_special_tokens(llm: LLM) -> None:
@@ -243,6 +254,29 @@ def test_pieces_come_while_the_response_is_written(llm: LLM) -> None:
     pieces.close()
     assert llm.engine.is_idle, "a reader that stops early leaves nothing behind"
     assert len(llm.generate([[5]], PARAMS)) == 1
+
+
+def test_the_canvas_of_one_response_is_streamed_and_last_the_response(llm: LLM) -> None:
+    (expected,) = llm.generate([[5, 6]], PARAMS)
+    *writes, response = llm.stream_canvas([5, 6], PARAMS)
+    assert response == expected
+    canvas: dict[int, tuple[int, int, float, float]] = {}
+    for event in writes:
+        assert isinstance(event, Written)
+        written = zip(event.token_ids, event.logprobs, event.confidences, strict=True)
+        for position, values in zip(event.positions, written, strict=True):
+            canvas[position] = (event.step, *values)
+    measured = expected.token_ids, expected.logprobs, expected.confidences
+    columns = zip(expected.step_map, *measured, strict=True)
+    assert [canvas[position] for position in range(len(expected.token_ids))] == list(columns)
+
+
+def test_a_reader_of_the_canvas_may_stop_early(llm: LLM) -> None:
+    events = llm.stream_canvas([5, 6, 7], PARAMS)
+    assert isinstance(next(events), Written) and not llm.engine.is_idle
+    events.close()
+    assert llm.engine.is_idle
+    assert isinstance([*LLM(toy_model()).stream_canvas([5], PARAMS)][-1], Generation)
 
 
 def test_a_stream_has_one_response_and_a_tokenizer(llm: LLM) -> None:

@@ -21,6 +21,8 @@ from unmask.diffusion.token_sampling import Proposal, propose
 
 # Dream's time runs from 1 to this.
 TIME_END = 1e-3
+# The denoising step of a pinned token while a response is written: not 0, which means hidden.
+PINNED = -1
 
 
 class Block(NamedTuple):

@@ -19,9 +19,10 @@ from torch import Tensor
 from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
+from unmask.engine.canvas_stream import last_writes, take_snapshot
 from unmask.engine.cuda_graphs import Graphs
-from unmask.engine.events import Committed, Event, Finished
-from unmask.engine.host_state import HostState, Report, read_committed
+from unmask.engine.events import Committed, Event, Finished, Streams, streams_of
+from unmask.engine.host_state import HostState, Report, read_committed, read_written
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
@@ -122,17 +123,21 @@ class Engine:
             )
         return resolved
 
-    def submit(self, prompt: Prompt, sampling: SamplingParams, streams: bool = False) -> int:
+    def submit(
+        self, prompt: Prompt, sampling: SamplingParams, streams: Streams | bool | None = None
+    ) -> int:
         """Queue one response and return its request id.
 
         Args:
             prompt: with `token_ids` filled in.
             sampling: `n` must be 1: several responses are several requests with seeds of their own.
-            streams: return its tokens as its blocks are finished (`Committed`).
+            streams: `text` (or `True`) returns its tokens as its blocks are finished (`Committed`),
+                `canvas` also the writes of every denoising step (`Written`).
 
         Raises:
-            ValueError: as `resolve`, or `n` is not 1.
+            ValueError: as `resolve`, or `n` is not 1, or `streams` is something else.
         """
+        events = streams_of(streams)
         if sampling.n != 1:
             raise ValueError(
                 f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
@@ -146,7 +151,7 @@ class Engine:
             )
         request_id = self._num_requests
         is_full = self._conventions.is_full
-        self._scheduler.add(Request(request_id, prompt, resolved, is_full, prefix, streams))
+        self._scheduler.add(Request(request_id, prompt, resolved, is_full, prefix, events))
         self._num_requests += 1
         return request_id
 
@@ -166,7 +171,8 @@ class Engine:
             if self._state is None or not self._scheduler.running:
                 return []
             self._run(self._state)
-            report = self._host.send(self._state)
+            snapshot = take_snapshot(self._state, self._scheduler.running)
+            report = self._host.send(self._state, snapshot)
             if self.params.reads_late:
                 report, self._report = self._report, report
             return self._settle(self._state, report) if report else []
@@ -321,11 +327,14 @@ class Engine:
         """Update the scheduler from a report: finished sequences, shared prompts, pages to grow."""
         scheduler = self._scheduler
         self._host.receive(report)
+        written = read_written(report.snapshot, self._host, scheduler.running)
         fresh = read_committed(state, self._host, scheduler.running)
         stopped = find_stop_texts(state, scheduler.running, fresh, self._stop_texts)
         done = list(dict.fromkeys((*self._host.done(scheduler.running), *stopped)))
-        requests = [scheduler.running[index].request for index in done]
+        runs = [scheduler.running[index] for index in done]
+        requests = [run.request for run in runs]
         finished = read_finished(state, done, requests, self.policy_version)
+        written += map(last_writes, runs, finished)
         scheduler.finish(done)
         committed = [
             Committed(run.request.id, tuple(run.committed[fresh[index] :]))
@@ -344,7 +353,11 @@ class Engine:
                 state.is_fresh[index] = True
                 state.active[index] = False
         ended = zip(requests, finished, strict=True)
-        return [*committed, *(Finished(request.id, result) for request, result in ended)]
+        return [
+            *(event for event in written if event),
+            *committed,
+            *(Finished(request.id, result) for request, result in ended),
+        ]
 
 
 def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:

@@ -7,8 +7,9 @@ The place to start from Python:
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from unmask.checkpoints.tokenizer import (
     token_pieces,
 )
 from unmask.engine.engine import Engine
-from unmask.engine.events import Committed, Finished
+from unmask.engine.events import Committed, Finished, Streams, Written
+from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
     conversations_of,
@@ -52,13 +54,14 @@ class Generation:
     Attributes:
         text: without special tokens; empty if the checkpoint has no tokenizer.
         token_ids: `R` ids, stop token included.
-        step_map: `R` denoising steps, counted from 1, that revealed them.
-        logprobs: `R` log-probabilities under the distribution they were drawn from.
+        step_map: `R` denoising steps, counted from 1, that revealed them; 0 for pinned tokens.
+        logprobs: `R` log-probabilities under the distribution they were drawn from; 0 for pinned tokens.
         finish: `stop` or `length`.
         num_forwards: forward passes it took part in.
         raw_logprobs: `R` log-probabilities under the model's own distribution.
         entropies: `R` entropies of that distribution, in nats.
         policy_version: number of weight updates before it was written.
+        html: makes the HTML that plays its writing.
     """
 
     text: str
@@ -70,6 +73,11 @@ class Generation:
     raw_logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
     policy_version: int
+    html: Callable[[], str] = field(repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a player of the denoising steps."""
+        return self.html()
 
     @property
     def confidences(self) -> tuple[float, ...]:
@@ -215,23 +223,46 @@ class LLM:
             ValueError: if it does not fit the model, `n` is not 1, the checkpoint has no tokenizer, other
                 requests still run, or the model's logits are not finite.
         """
-        self._require_idle()
         self.require_tokenizer()
-        self.add(prompt, sampling, streams=True)
         num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
         text, num_chars = TextStream(self.decode, num_held), 0
+        with closing(self._events(prompt, sampling, "text")) as events:
+            for event in events:
+                piece = (
+                    event.text[num_chars:]
+                    if isinstance(event, Generation)
+                    else text.add(event.token_ids)
+                )
+                num_chars += len(piece)
+                if piece:
+                    yield piece
+
+    def stream_canvas(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None = None
+    ) -> Generator[Written | Generation]:
+        """Yield what each denoising step of one response writes, and last the response.
+
+        Close it to drop the response before its end.
+
+        Raises:
+            ValueError: as `stream`; token ids need no tokenizer.
+        """
+        with closing(self._events(prompt, sampling, "canvas")) as events:
+            yield from (event for event in events if not isinstance(event, Committed))
+
+    def _events(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None, streams: Streams
+    ) -> Generator[Written | Committed | Generation]:
+        """Yield the events of one response, and last the response, while no other request runs."""
+        self._require_idle()
+        self.add(prompt, sampling, streams)
         try:
             while not self.engine.is_idle:
                 for event in self.tick():
-                    if isinstance(event, Committed):
-                        piece = text.add(event.token_ids)
-                    elif isinstance(event.result, ValueError):
-                        raise event.result
-                    else:
-                        piece = event.result.text[num_chars:]
-                    num_chars += len(piece)
-                    if piece:
-                        yield piece
+                    result = event.result if isinstance(event, Finished) else event
+                    if isinstance(result, ValueError):
+                        raise result
+                    yield result
         except BaseException:  # the reader may have stopped early
             self.engine.abort()
             raise
@@ -240,25 +271,26 @@ class LLM:
         self,
         prompt: str | Sequence[int],
         sampling: SamplingParams | None = None,
-        streams: bool = False,
+        streams: Streams | bool | None = None,
     ) -> int:
         """Queue one response to a text or token ids and return its request id; `tick` runs it.
 
-        It is the response that `generate` returns. With `streams`, ticks also return its tokens as its
-        blocks are finished; `TextStream` decodes them.
+        It is the response that `generate` returns. With `streams = "text"` (or `True`), ticks also return its
+        tokens as its blocks are finished (`TextStream` decodes them), with `"canvas"` the writes of every
+        denoising step too.
 
         Raises:
-            ValueError: if it does not fit the model, or `n` is not 1.
+            ValueError: if it does not fit the model, or `n` is not 1, or `streams` is something else.
         """
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
         return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked, streams)
 
-    def tick(self) -> list[Committed | Finished[Generation]]:
+    def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""
         return [
             event
-            if isinstance(event, Committed)
+            if not isinstance(event, Finished)
             else Finished(
                 event.request_id,
                 event.result
@@ -271,6 +303,21 @@ class LLM:
     def abort(self, request_id: int | None = None) -> None:
         """Drop one added response, or all of them."""
         self.engine.abort(request_id)
+
+    def template(self, text: str, sampling: SamplingParams | None = None) -> SamplingParams:
+        """Return sampling parameters under which a response is a template with its gaps filled.
+
+        Args:
+            text: the template; `Name: [[8]] Age: [[4]]` leaves 8 and 4 tokens to be written.
+            sampling: the other parameters; the template decides `pinned` and `max_tokens`.
+
+        Raises:
+            ValueError: if it has no gap, or the checkpoint has no tokenizer.
+        """
+        tokenizer = self.require_tokenizer()
+        return with_template(
+            text, lambda part: encode(part, tokenizer), sampling or SamplingParams()
+        )
 
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
@@ -363,8 +410,9 @@ class LLM:
 
     def _generation(self, trajectory: Trajectory) -> Generation:
         length = trajectory.num_response
+        text = self.text(trajectory)
         return Generation(
-            text=self.text(trajectory),
+            text=text,
             token_ids=trajectory.response_ids,
             step_map=trajectory.step_map[:length],
             logprobs=trajectory.behavior_logprobs[:length],
@@ -373,6 +421,7 @@ class LLM:
             raw_logprobs=trajectory.raw_logprobs[:length],
             entropies=trajectory.entropies[:length],
             policy_version=trajectory.policy_version,
+            html=partial(_html, trajectory, text, self.tokenizer),
         )
 
     def text(self, trajectory: Trajectory) -> str:
@@ -404,3 +453,12 @@ def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopText
     special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
     # Cached, because many requests have the same stop texts.
     return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))
+
+
+def _html(trajectory: Trajectory, text: str, tokenizer: Tokenizer | None) -> str:
+    # Only a notebook needs the pages.
+    from unmask.runs.trajectories import grid_ids
+    from unmask.viewer.notebook import trajectory_html
+
+    pieces = token_pieces(grid_ids(trajectory), tokenizer) if tokenizer else None
+    return trajectory_html(trajectory, text, pieces)

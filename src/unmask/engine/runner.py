@@ -83,7 +83,8 @@ class Runner:
             is_fresh=state.is_fresh & (fed <= state.start),
             step_in_block=next_step,
         )
-        advance(state, logits, block, (scored.sequence, scored.column), conventions)
+        places = (scored.sequence, scored.column)
+        advance(state, logits, block, feed.denoises, places, conventions)
 
     def forward(self, state: SequenceState, rows: Rows, scored: Tensor) -> Tensor:
         """Return logits `(>= S, V)` of the packed rows `scored (S,)`, then padding.

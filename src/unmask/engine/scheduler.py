@@ -24,12 +24,15 @@ class Running:
         pages: its pages, in order; none while it is preempted.
         feeds: the prefix that it computes for other requests too, until that is in the index.
         committed: response tokens of its finished blocks, if it streams or has stop texts.
+        sent: response position to the denoising step of its last write in an event, if it streams its
+            canvas.
     """
 
     request: Request
     pages: list[int] = field(default_factory=list)
     feeds: PrefixKey | None = None
     committed: list[int] = field(default_factory=list)
+    sent: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
