@@ -1,4 +1,4 @@
-"""The entry point: `unmask quickstart | sft | rl | trace | config | runs | show | doctor`, and other modules' commands.
+"""The entry point: `unmask quickstart | sft | rl | trace | config | runs | show | doctor`, and all other commands.
 
 A command parses its words, calls one function and prints the result, so that a program can do all that
 the command line does. Heavy packages are imported inside the commands, so that `--help` is fast.
