@@ -1,8 +1,9 @@
 """A request: the prompt, its sampling parameters, and how many positions it takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from unmask.diffusion.constrained import Constraint
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.spec import ModelSpec
@@ -23,6 +24,7 @@ class Request:
         is_full: whether attention is full.
         prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
         streams: whether ticks return its tokens as its blocks are finished.
+        constraint: of structured output.
     """
 
     id: int
@@ -31,6 +33,7 @@ class Request:
     is_full: bool
     prefix: PrefixKey = NO_PREFIX
     streams: bool = False
+    constraint: Constraint | None = field(default=None, compare=False)
 
     @property
     def block(self) -> int:
