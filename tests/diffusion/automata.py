@@ -14,7 +14,8 @@ def automaton_of(pattern: str, letters: str, num_tokens: int | None = None) -> A
     is_final = torch.zeros(len(rows), dtype=torch.bool)
     is_final[torch.tensor(finals)] = True
     texts = [b"", b"", *(letter.encode() for letter in letters)]
-    drawable = torch.arange(num_tokens or len(texts)) != 1
+    ids = torch.arange(num_tokens or len(texts))
+    drawable = (ids != 1) & (ids < len(texts))
     return build_automaton(torch.tensor(rows), is_final, texts, (0,), drawable)
 
 

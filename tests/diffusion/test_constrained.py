@@ -238,7 +238,7 @@ def test_a_response_that_cannot_fit_is_refused() -> None:
     automaton = automaton_of("a{5}", LETTERS)
     with pytest.raises(ValueError, match="needs at least 5 tokens, and max_tokens = 4; raise"):
         Constraint.of(automaton, 4)
-    with pytest.raises(ValueError, match="no response of 6 tokens .* holds the pinned tokens"):
+    with pytest.raises(ValueError, match=r"no response of 6 tokens .* holds the pinned tokens"):
         Constraint.of(automaton, 6, ((3, 3),))
     assert Constraint.of(automaton, 6, ((3, 2),)).until_pinned.shape[0] == 4
 

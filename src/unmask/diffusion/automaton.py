@@ -82,7 +82,7 @@ def build_automaton(
             "model can write none of these"
         )
     # Ids past the tokenizer's, ids that may not be written and stop tokens have no text.
-    has_text = {*drawable.nonzero()[:, 0].tolist()} - {*stop_ids}
+    has_text = {*drawable[: len(token_bytes)].nonzero()[:, 0].tolist()} - {*stop_ids}
     texts = [token_bytes[i] if i in has_text else b"" for i in range(len(drawable))]
     classes, table = _classes(next_state, texts)
     classes[torch.tensor(stops)] = table.shape[1]
@@ -113,7 +113,7 @@ def _classes(next_state: Tensor, texts: Sequence[bytes]) -> tuple[Tensor, Tensor
     """Return the class `(V,)` of each text, and the next state `(S', C)` by state and class."""
     num_states = len(next_state)
     lengths = torch.tensor([len(text) for text in texts])
-    width = int(lengths.max())
+    width = max(1, int(lengths.max()))
     joined = bytearray(b"".join(text.ljust(width, b"\0") for text in texts))
     letters = torch.frombuffer(joined, dtype=torch.uint8).view(len(texts), width).long()
     # A text's next states, as two random 64-bit sums: those of two that differ agree once in 2**128.
