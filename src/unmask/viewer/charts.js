@@ -120,16 +120,18 @@ const Charts = (() => {
     const data = [points.map((point) => point.x), ...points.map((point, own) => points.map((_, i) => (i === own ? point.y : null)))];
     const ups = points.flatMap((point) => [point.y, ...point.up]);
     const options = base(chart, formatNumber);
+    // A single result has the colour of held-out results; several have one each.
+    const hue = (index) => colour(points.length === 1 ? 1 : index);
     options.scales.x.range = [0, 1.1 * Math.max(...points.flatMap((point) => [point.x, ...point.across])) || 1];
     options.scales.y.range = shareRange(Math.min(...ups), Math.max(...ups));
-    options.legend.markers.fill = (u, index) => colour(index - 1);
+    options.legend.markers.fill = (u, index) => hue(index - 1);
     options.series = [{ ...HIDDEN }, ...points.map((point, index) => ({
       label: point.label,
-      stroke: colour(index),
-      points: { show: true, size: 9, fill: colour(index) },
+      stroke: hue(index),
+      points: { show: true, size: 9, fill: hue(index) },
       value: () => `${formatShare(point.y)} at ${formatNumber(point.x)}`,
     }))];
-    options.hooks = { draw: [(u) => points.forEach((point, index) => drawWhiskers(u, point, colour(index)))] };
+    options.hooks = { draw: [(u) => points.forEach((point, index) => drawWhiskers(u, point, hue(index)))] };
     return [options, data];
   }
 
