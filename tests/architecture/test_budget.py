@@ -23,7 +23,7 @@ BUDGET = {
     "cli": 1340,
     "tasks": 1210,
     "diffusion": 1190,
-    "runs": 1060,
+    "runs": 1090,
     "evaluation": 910,
     "viewer": 1100,
     "data": 660,

@@ -5,7 +5,7 @@ from typing import Any
 from tests.viewer.page import Page
 from tests.viewer.toy_run import HOSTILE, metrics
 from unmask.viewer.charts import (
-    HELD_OUT_COLOUR,
+    COLOURS,
     MORE,
     OUTCOME,
     TIME,
@@ -42,7 +42,11 @@ def test_held_out_accuracy_has_its_interval() -> None:
         "held out",
         True,
     )
-    assert (line["low"], line["high"], line["colour"]) == ([0.45, 0.9], [0.5, 1.0], HELD_OUT_COLOUR)
+    assert (line["low"], line["high"], line["colour"]) == (
+        [0.45, 0.9],
+        [0.5, 1.0],
+        COLOURS["held out"],
+    )
     assert "95 % interval" in accuracy.note
 
 

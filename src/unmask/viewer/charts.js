@@ -87,7 +87,9 @@ const Charts = (() => {
 
   function linesPlot(chart) {
     const range = chart.range || [-Infinity, Infinity];
-    const series = [{ label: "at step", value: (u, step) => formatStep(step ?? steps[steps.length - 1]) }];
+    // Without a pointer the legend has the last value of each curve: of one step, if all end there.
+    const isEven = chart.lines.every((line) => !line.at || line.at.at(-1) === steps.length - 1);
+    const series = [{ label: "at", value: (u, step) => (step == null && !isEven ? "each end" : `step ${formatStep(step ?? steps[steps.length - 1])}`) }];
     const data = [steps], bands = [];
     const add = (line, values, options) => { data.push(spread(line, values)); series.push(options); };
     chart.lines.forEach((line, place) => {

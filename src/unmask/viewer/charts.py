@@ -19,7 +19,7 @@ from unmask.viewer.markup import escape
 LEFT_OUT_STAGE = "eval"
 NUM_COLOURS = 6
 # Held-out results have this colour on every page.
-HELD_OUT, HELD_OUT_COLOUR = "held out", 1
+COLOURS = {"held out": 1}
 # The axis leaves out values further from the bulk than this many times the bulk's height.
 FAR = 3.0
 MIN_BULK = 60
@@ -100,12 +100,13 @@ def charts_from_curves(curves: Curves) -> dict[str, list[Chart]]:
     return {section: charts for section, charts in found.items() if charts}
 
 
-def line_chart(row: Row, lines: Mapping[str, Curve]) -> Chart:
+def line_chart(row: Row, lines: Mapping[str, Curve], colours: Mapping[str, int] = COLOURS) -> Chart:
     """Return the chart of a row.
 
     Args:
         row: title, note and kind of axis.
         lines: curves by their label in the legend.
+        colours: number of the colour by label; that of the line's place for the others.
     """
     finite = [value for curve in lines.values() for value in curve.finite]
     # A logarithmic axis has no place for 0, which an exact engine reaches.
@@ -123,7 +124,7 @@ def line_chart(row: Row, lines: Mapping[str, Curve]) -> Chart:
         "kind": "lines",
         "lines": [
             {"label": label, **curve.data}
-            | ({"colour": HELD_OUT_COLOUR} if label == HELD_OUT else {})
+            | ({"colour": colours[label]} if label in colours else {})
             for label, curve in lines.items()
         ],
         "is_share": row.is_share,
