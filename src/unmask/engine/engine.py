@@ -16,18 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unmask.diffusion.automaton import Automaton
+from unmask.diffusion.constrained import Constraint
 from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
+from unmask.engine.canvas_stream import last_writes, take_snapshot
 from unmask.engine.cuda_graphs import Graphs
-from unmask.engine.events import Committed, Event, Finished
-from unmask.engine.host_state import HostState, Report, read_committed
+from unmask.engine.events import Committed, Event, Finished, Streams, streams_of
+from unmask.engine.host_state import HostState, Report, read_committed, read_written
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.runner import Runner, Sizes
-from unmask.engine.scheduler import Scheduler, Start
+from unmask.engine.scheduler import Load, Scheduler, Start
 from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.conventions import conventions_of
@@ -53,6 +56,7 @@ class Engine:
         model: Model,
         params: EngineParams | None = None,
         stop_texts: Callable[[tuple[str, ...]], StopTexts] | None = None,
+        automata: Callable[[SamplingParams], Automaton] | None = None,
     ) -> None:
         """Build an empty engine around a model.
 
@@ -61,6 +65,8 @@ class Engine:
             params: size and mode.
             stop_texts: builds the pattern of a request's stop texts; without it requests with stop texts
                 are refused.
+            automata: builds the automaton of a request's structured output; without it such requests are
+                refused.
 
         Raises:
             ValueError: if the model's mask id is unknown, or `params.attention` cannot run, or does not
@@ -69,7 +75,7 @@ class Engine:
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
-        self._stop_texts = stop_texts
+        self._stop_texts, self._automata = stop_texts, automata
         self._conventions = conventions_of(model)
         kind, shapes = self.params.attention, Shapes.of(model)
         if model.is_batch_invariant:
@@ -96,6 +102,11 @@ class Engine:
         """Whether no request waits or runs."""
         return not self._scheduler.running and not self._scheduler.waiting
 
+    @property
+    def load(self) -> Load:
+        """How much runs and waits; may be read from another thread."""
+        return self._scheduler.load()
+
     def resolve(self, prompt: Prompt, sampling: SamplingParams) -> SamplingParams:
         """Return the parameters with the model's defaults filled in.
 
@@ -110,6 +121,10 @@ class Engine:
             )
         if sampling.stop and self._stop_texts is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
+        if sampling.is_structured and self._automata is None:
+            raise ValueError(
+                "regex or json_schema: without a tokenizer there are no texts that could match"
+            )
         resolved = resolve(prompt, sampling, self.model.spec)
         length = Request(0, prompt, resolved, self._conventions.is_full).max_length
         most = self._pages.max_pages
@@ -122,17 +137,21 @@ class Engine:
             )
         return resolved
 
-    def submit(self, prompt: Prompt, sampling: SamplingParams, streams: bool = False) -> int:
+    def submit(
+        self, prompt: Prompt, sampling: SamplingParams, streams: Streams | bool | None = None
+    ) -> int:
         """Queue one response and return its request id.
 
         Args:
             prompt: with `token_ids` filled in.
             sampling: `n` must be 1: several responses are several requests with seeds of their own.
-            streams: return its tokens as its blocks are finished (`Committed`).
+            streams: `text` (or `True`) returns its tokens as its blocks are finished (`Committed`),
+                `canvas` also the writes of every denoising step (`Written`).
 
         Raises:
-            ValueError: as `resolve`, or `n` is not 1.
+            ValueError: as `resolve`, or `n` is not 1, or `streams` is something else.
         """
+        events = streams_of(streams)
         if sampling.n != 1:
             raise ValueError(
                 f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
@@ -145,10 +164,31 @@ class Engine:
                 prompt, resolved.block_size, self.model.spec, self._pages.page_size
             )
         request_id = self._num_requests
-        is_full = self._conventions.is_full
-        self._scheduler.add(Request(request_id, prompt, resolved, is_full, prefix, streams))
+        is_full, constraint = self._conventions.is_full, self.constraint(resolved)
+        self._scheduler.add(
+            Request(request_id, prompt, resolved, is_full, prefix, events, constraint)
+        )
         self._num_requests += 1
         return request_id
+
+    def constraint(self, resolved: SamplingParams) -> Constraint | None:
+        """Return the constraint of structured output; `None` where there is none.
+
+        Args:
+            resolved: from `resolve`.
+
+        Raises:
+            ValueError: if the pattern cannot be used, or no response fits `max_tokens` and `pinned`.
+        """
+        if not resolved.is_structured:
+            return None
+        assert self._automata is not None
+        automaton = self._automata(resolved)
+        key = "regex" if resolved.regex is not None else "json_schema"
+        try:
+            return Constraint.of(automaton, resolved.max_tokens, resolved.pinned)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
 
     def collect(self) -> Iterator[Finished[Trajectory]]:
         """Run until idle, yielding requests as they finish; for committed tokens call `tick`."""
@@ -166,7 +206,8 @@ class Engine:
             if self._state is None or not self._scheduler.running:
                 return []
             self._run(self._state)
-            report = self._host.send(self._state)
+            snapshot = take_snapshot(self._state, self._scheduler.running)
+            report = self._host.send(self._state, snapshot)
             if self.params.reads_late:
                 report, self._report = self._report, report
             return self._settle(self._state, report) if report else []
@@ -181,6 +222,12 @@ class Engine:
             is_full = self._conventions.is_full
             bound = self._host.bound(params.row_budget, is_full, self._runner.row_tile)
             sizes = Sizes(sizes.width, *bound, sizes.narrowest)
+        running = self._scheduler.running.items()
+        constraints = {i: run.request.constraint for i, run in running if run.request.constraint}
+        # The draws of structured output run on the host, so they cannot be captured.
+        if constraints:
+            self._runner.step(state, sizes, constraints)
+            return
         if not self._uses_graphs:
             self._runner.step(state, sizes)
             return
@@ -321,11 +368,14 @@ class Engine:
         """Update the scheduler from a report: finished sequences, shared prompts, pages to grow."""
         scheduler = self._scheduler
         self._host.receive(report)
+        written = read_written(report.snapshot, self._host, scheduler.running)
         fresh = read_committed(state, self._host, scheduler.running)
         stopped = find_stop_texts(state, scheduler.running, fresh, self._stop_texts)
         done = list(dict.fromkeys((*self._host.done(scheduler.running), *stopped)))
-        requests = [scheduler.running[index].request for index in done]
+        runs = [scheduler.running[index] for index in done]
+        requests = [run.request for run in runs]
         finished = read_finished(state, done, requests, self.policy_version)
+        written += map(last_writes, runs, finished)
         scheduler.finish(done)
         committed = [
             Committed(run.request.id, tuple(run.committed[fresh[index] :]))
@@ -344,7 +394,11 @@ class Engine:
                 state.is_fresh[index] = True
                 state.active[index] = False
         ended = zip(requests, finished, strict=True)
-        return [*committed, *(Finished(request.id, result) for request, result in ended)]
+        return [
+            *(event for event in written if event),
+            *committed,
+            *(Finished(request.id, result) for request, result in ended),
+        ]
 
 
 def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:
