@@ -18,7 +18,7 @@ from unmask.types import Message, Prompt, SamplingParams, Trajectory
         ("block_size", 0),
         ("max_tokens", 0),
         ("n", 0),
-        ("top_k", -1),
+        ("top_k", -2),
         ("temperature", -0.1),
         ("top_p", 1.01),
         ("top_p", 0.0),
@@ -104,6 +104,7 @@ def test_stop_is_a_tuple_of_texts(value: Any, message: str) -> None:
 def test_filters_are_seen() -> None:
     assert not SamplingParams().is_filtered
     assert SamplingParams(top_k=1).is_filtered
+    assert not SamplingParams(top_k=-1).is_filtered
     assert SamplingParams(top_p=0.9).is_filtered
     assert SamplingParams(min_p=0.1).is_filtered
     assert not SamplingParams(temperature=0.5).is_filtered
@@ -153,3 +154,33 @@ def test_a_temperature_that_no_logit_survives_is_refused(value: float) -> None:
         ValueError, match=r"^temperature = .*: must be 0 \(greedy\), or at least 1e-06"
     ):
         SamplingParams(temperature=value)
+
+
+def test_pinned_tokens_are_sorted_pairs() -> None:
+    params = SamplingParams(pinned=[[7, 3], (2, 9)])  # pyright: ignore[reportArgumentType]
+    assert params.pinned == ((2, 9), (7, 3)) and params.first_end == 7
+    assert SamplingParams().first_end == 0
+
+
+@pytest.mark.parametrize(
+    ("pinned", "message"),
+    [
+        (5, "must be pairs of a position of the response and a token id"),
+        ((3, 4), "pinned holds 3: must be pairs"),
+        (((1, 2, 3),), "must be pairs"),
+        (((1, 2.0),), "must be pairs"),
+        (((True, 2),), "must be pairs"),
+        (((-1, 2),), "must be pairs"),
+        (((1, 2**40),), "must be pairs"),
+        (((1, 2), (1, 3)), "pinned holds position 1 twice"),
+        (((256, 2),), "position 256, but max_tokens = 256 .* raise max_tokens to 257"),
+    ],
+)
+def test_pinned_tokens_that_cannot_stand_are_refused(pinned: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplingParams(pinned=pinned)
+
+
+def test_stop_strings_with_pinned_tokens_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"stop = .* with pinned tokens"):
+        SamplingParams(pinned=((0, 1),), stop="\n")

@@ -145,8 +145,8 @@ class SamplingFields:
     ] = 1.0
     """Softmax temperature of the drawn tokens; 0 takes the most likely token and records
     log-probabilities at temperature 1."""
-    top_k: Annotated[int, Bound(ge=0, le=MOST_COUNT)] = 0
-    """Draw from the k most likely tokens; 0 is no limit."""
+    top_k: Annotated[int, Bound(ge=-1, le=MOST_COUNT)] = 0
+    """Draw from the k most likely tokens; 0 and -1 are no limit."""
     top_p: Annotated[float, Bound(gt=0, le=1, hint="temperature = 0 is greedy")] = 1.0
     """Draw from the smallest set of tokens with this much probability."""
     min_p: Annotated[float, FRACTION] = 0.0
@@ -175,6 +175,12 @@ class SamplingFields:
     or spells it with others."""
     max_tokens: Annotated[int, Bound(ge=1, le=2**20)] = 256
     """Maximum number of response tokens; under full attention, the positions of the canvas."""
+    regex: str | None = None
+    """Regular expression (syntax of Rust's `regex`) that the whole response matches, by construction.
+    Needs the extra `serve` and a tokenizer."""
+    json_schema: str | None = None
+    """JSON schema, as JSON text, that the response is valid under, by construction. Keywords that cannot
+    be guaranteed are refused. Needs the extra `serve` and a tokenizer."""
 
     @property
     def is_filtered(self) -> bool:
@@ -185,6 +191,33 @@ class SamplingFields:
     def revises(self) -> bool:
         """Whether written tokens may be overwritten or masked again."""
         return self.edit_threshold is not None or self.remask_threshold is not None
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether the response must match a pattern."""
+        return self.regex is not None or self.json_schema is not None
+
+    def check_structure(self) -> None:
+        """Refuse fields that contradict structured output.
+
+        Raises:
+            ValueError: naming the fields.
+        """
+        if not self.is_structured:
+            return
+        key = "json_schema" if self.regex is None else "regex"
+        if self.regex is not None and self.json_schema is not None:
+            raise ValueError("regex and json_schema: a response matches one of them; leave one out")
+        if self.stop:
+            raise ValueError(
+                f"{key} with stop = {self.stop!r}: a string could cut the response short of a match; "
+                "leave stop out"
+            )
+        if self.revises:
+            raise ValueError(
+                f"{key} with edit_threshold or remask_threshold: tokens that are overwritten one by one "
+                "could leave no match; leave both out"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +236,10 @@ class SamplingParams(SamplingFields):
     n: Annotated[int, COUNT] = 1
     """Responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`. The engine itself
     draws one response, with the seed as given."""
+    pinned: tuple[tuple[int, int], ...] = ()
+    """Positions of the response and the token ids that stand there, written before the first denoising
+    step and never drawn, changed or scored. A stop token ends a response only from the last of them
+    on. A block-causal model sees them from their own block on, a full-attention model at once."""
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
         """Refuse fields that do not exist, naming the nearest one."""
@@ -214,10 +251,52 @@ class SamplingParams(SamplingFields):
         return object.__new__(cls)
 
     def __post_init__(self) -> None:
-        """Check the fields; `stop` may also be one string."""
+        """Check the fields; `stop` may also be one string, and `pinned` is sorted by position."""
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
+        if self.pinned != ():
+            object.__setattr__(self, "pinned", _pinned_of(self.pinned))
         check_fields(self)
+        self.check_structure()
+        if not self.pinned:
+            return
+        last, _ = self.pinned[-1]
+        if last >= self.max_tokens:
+            raise ValueError(
+                f"pinned holds position {last}, but max_tokens = {self.max_tokens} ends the response "
+                f"before it: raise max_tokens to {last + 1} or more"
+            )
+        if self.stop:
+            raise ValueError(
+                f"stop = {self.stop!r} with pinned tokens: a string could end the response before "
+                "them; leave stop out, or end it with stop_token_ids"
+            )
+
+    @property
+    def first_end(self) -> int:
+        """First position of the response at which a stop token ends it: the last pinned one."""
+        return self.pinned[-1][0] if self.pinned else 0
+
+
+def _pinned_of(given: Any) -> tuple[tuple[int, int], ...]:
+    """Return pairs of position and token id, sorted by position.
+
+    Raises:
+        ValueError: if they are not such pairs, or a position comes twice.
+    """
+    pairs: list[Any] = list(given) if isinstance(given, list | tuple) else [given]  # pyright: ignore[reportUnknownArgumentType]
+    for pair in pairs:
+        is_pair = isinstance(pair, list | tuple) and len(pair) == 2  # pyright: ignore[reportUnknownArgumentType]
+        if not is_pair or any(type(n) is not int or not 0 <= n <= MOST_COUNT for n in pair):  # pyright: ignore[reportUnknownVariableType]
+            raise ValueError(
+                f"pinned holds {pair!r}: must be pairs of a position of the response and a token id, "
+                "both whole numbers from 0, ((12, 345), ...)"
+            )
+    positions = [position for position, _ in pairs]
+    for position in positions:
+        if positions.count(position) > 1:
+            raise ValueError(f"pinned holds position {position} twice: one token stands there")
+    return tuple(sorted((position, token) for position, token in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +311,9 @@ class Trajectory:
         prompt: the question answered.
         canvas_ids: `(C,)` token ids; the mask id where no token was revealed.
         step_map: `(C,)` the denoising step, counted from 1 over the whole response, that revealed
-            each position; 0 where none did.
+            each position; 0 where none did: where the mask id stands, and at pinned positions
+            (`sampling.pinned`), which hold their token. Trajectories with pinned tokens cannot be
+            trained on.
         behavior_logprobs: `(C,)` log-probability of each token under the distribution it was drawn
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.

@@ -1,7 +1,6 @@
 """The real command: help at once, one clear line per mistake, exit codes that mean something."""
 
 import json
-import os
 import re
 import resource
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.architecture.source import ROOT
+from tests.forked_python import run_python
 from tests.runs.past_runs import past_run, trajectory, write_lines
 from tests.trainers.toy_runs import rl_config, sft_config
 from unmask import __version__
@@ -24,9 +24,7 @@ from unmask.runs.lock import lock
 
 def unmask(*words: object) -> subprocess.CompletedProcess[str]:
     """Run the real command in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "unmask", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return run_python(["-m", "unmask", *words])
 
 
 def refused(*words: object) -> str:
@@ -49,7 +47,8 @@ def test_help_is_there_at_once() -> None:
     times = []
     for _ in range(3):  # processor seconds, the best of three: the machine is shared
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        done = unmask("--help")
+        command = [sys.executable, "-m", "unmask", "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         times.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
         assert done.returncode == 0
     assert "quickstart" in done.stdout

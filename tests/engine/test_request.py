@@ -180,3 +180,10 @@ def test_a_prefix_key_is_its_tokens_and_block_size() -> None:
     others = [([5] * 63 + [6], 4), ([5] * 64, 8), ([5] * 68, 4), ([55] * 64, 4)]
     keys = [prefix_key_of(prompt_of(ids), block, SPEC) for ids, block in others]
     assert prefix_key_of(*same, SPEC) not in keys
+
+
+def test_pinned_tokens_are_of_the_vocabulary_and_not_masks() -> None:
+    with pytest.raises(ValueError, match=r"token id 24 of pinned is outside 0..23"):
+        resolve(prompt_of([5]), SamplingParams(max_tokens=4, pinned=((1, 24),)), SPEC)
+    with pytest.raises(ValueError, match="pinned holds the mask token 1: leave out"):
+        resolve(prompt_of([5]), SamplingParams(max_tokens=4, pinned=((1, 1),)), SPEC)

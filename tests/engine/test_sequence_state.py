@@ -46,7 +46,7 @@ def tick(
     block, next_step = plan_block(state, feed, width, conventions)
     logits, rows = writes(block, token, broken)
     state.set(step_in_block=next_step)
-    advance(state, logits, block, rows, conventions)
+    advance(state, logits, block, feed.denoises, rows, conventions)
 
 
 def test_new_sequences_hold_their_prompt_and_a_first_block_of_masks() -> None:
@@ -202,7 +202,7 @@ def test_every_column_has_a_row_per_sequence_index() -> None:
 def test_only_some_sequences_move_on() -> None:
     state = opened(ask(0), ask(5))
     state.set(step_in_block=torch.tensor([3, 2]))
-    next_block(state, torch.tensor([True, False]))
+    next_block(state, torch.tensor([True, False]), 4)
     assert state.start.tolist() == [4, 4]
     assert state.num_masks.tolist() == [4, 3]
     assert state.step_in_block.tolist() == [0, 2]

@@ -75,7 +75,7 @@ def draw_params(rng: random.Random, **stated: Any) -> SamplingParams:
         "factor": rng.choice([0.5, 1.0, 2.0]),
         "entropy_bound": rng.choice([0.1, 1.0, 4.0]),
         "temperature": rng.choice([0.0, 0.7, 1.0, 1.5]),
-        "top_k": rng.choice([0, 0, 6]),
+        "top_k": rng.choice([0, -1, 6]),
         "top_p": rng.choice([1.0, 0.8]),
         "min_p": rng.choice([0.0, 0.05]),
         "confidence": rng.choice(["raw", "filtered"]),
@@ -115,6 +115,22 @@ def some_asks(
         )
         for turn in turns
     ]
+
+
+def pinned_asks(asks: Sequence[Ask], seed: int, vocabulary: int = 20) -> list[Ask]:
+    """Return requests with tokens pinned: few, many, whole blocks, or all but one position."""
+    rng = random.Random(seed)
+
+    def pinned(count: int) -> tuple[tuple[int, int], ...]:
+        share = rng.choice([0.2, 0.5, 0.9])
+        places = [p for p in range(count) if rng.random() < share]
+        first = rng.randrange(count)
+        places += range(first, min(count, first + rng.choice([0, 0, 9])))
+        free = rng.randrange(count)  # something is left to write
+        tokens = [t for t in range(vocabulary) if t != 1]  # 1 is the mask
+        return tuple((p, rng.choice(tokens)) for p in sorted({*places} - {free}))
+
+    return [(ids, replace(one, pinned=pinned(one.max_tokens))) for ids, one in asks]
 
 
 def sharing_asks(count: int, seed: int, model: Model, longest: int = 100) -> list[Ask]:

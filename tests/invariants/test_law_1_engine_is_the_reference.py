@@ -19,6 +19,7 @@ from tests.engine.writers import (
     by_engine,
     by_reference,
     dense_logits,
+    pinned_asks,
     prompt_of,
     sharing_asks,
     some_asks,
@@ -83,6 +84,28 @@ def test_trajectories_at_batch_1_2_and_16(kind: str) -> None:
     for size in (1, 2, 16):
         batches = [asks[i : i + size] for i in range(0, len(asks), size)]
         assert_same([t for batch in batches for t in by_engine(model, batch)], expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trajectories_with_pinned_tokens(kind: str) -> None:
+    """Few and many, whole blocks of them, in company with requests that pin none."""
+    model = toy(kind)
+    plain = some_asks(16, 6, model, 40)
+    asks = [*pinned_asks(plain, 1), *plain[:4]]
+    expected = [by_reference(model, ask) for ask in asks]
+    blocks = [t.step_map[i : i + 4] for t in expected for i in range(0, len(t.step_map), 4)]
+    assert any(not any(block) for block in blocks), "a block of pinned tokens"
+    for (_, params), written in zip(asks, expected, strict=True):
+        for position, token in params.pinned:
+            assert written.canvas_ids[position] == token and not written.step_map[position]
+            assert not written.behavior_logprobs[position] and not written.entropies[position]
+        ends = written.num_response - 1
+        assert written.finish == "length" or ends >= params.first_end
+    for size in (1, 2, 20):
+        batches = [asks[i : i + size] for i in range(0, len(asks), size)]
+        assert_same([t for batch in batches for t in by_engine(model, batch)], expected)
+    for name in ("few of all", "read late", "commits apart"):
+        assert_same(unpriced(by_engine(model, asks, SIZES[name])), unpriced(expected))
 
 
 # Under full attention nothing is shared or interrupted; experts are a matter of the batch.

@@ -6,7 +6,8 @@ generated block may begin with the tail of the prompt. Under full attention the 
 start, and blocks, counted from the response's start, are only the order of sequence.
 
 A response ends at the first stop token with everything left of it decided, or when `max_tokens` positions
-are decided. Where written tokens may still change, the block is finished first.
+are decided. Where written tokens may still change, the block is finished first. Stop tokens left of a pinned
+token do not end it. A block of pinned tokens takes no denoising step; the engine feeds it in a pass of its own.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.constrained import Constraint, Span
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors
-from unmask.diffusion.unmask import Block, Reveal, open_now, quota, reveal
+from unmask.diffusion.unmask import PINNED, Block, Reveal, open_now, quota, reveal
 from unmask.types import Finish, Prompt, SamplingParams, Trajectory
 
 LogitsFn = Callable[[Tensor], Tensor]
@@ -36,14 +38,18 @@ def find_end(
     for position, token in enumerate(tokens[: params.max_tokens]):
         if not is_decided[position]:
             return None
-        if token in (params.stop_token_ids or ()):
+        if token in (params.stop_token_ids or ()) and position >= params.first_end:
             return position + 1, "stop"
     return (params.max_tokens, "length") if len(tokens) >= params.max_tokens else None
 
 
 @torch.no_grad()
 def sample(
-    prompt: Prompt, params: SamplingParams, logits_fn: LogitsFn, conventions: Conventions
+    prompt: Prompt,
+    params: SamplingParams,
+    logits_fn: LogitsFn,
+    conventions: Conventions,
+    constraint: Constraint | None = None,
 ) -> Trajectory:
     """Return one response.
 
@@ -53,11 +59,13 @@ def sample(
         logits_fn: `(1, L)` token ids to `(1, L, V)` logits under the model's attention pattern,
             never shifted.
         conventions: the model's.
+        constraint: of structured output.
     """
-    sequence = ReferenceSequence(prompt, params, logits_fn, conventions)
+    sequence = ReferenceSequence(prompt, params, logits_fn, conventions, constraint)
     end = None
     while end is None:
         sequence.open_block()
+        sequence.num_passes += not sequence.hidden().any()
         while end is None and sequence.is_open():
             sequence.step()
             end = None if params.revises else sequence.find_end()
@@ -70,8 +78,9 @@ class ReferenceSequence:
 
     Attributes:
         tokens: `(1, L)` prompt and canvas so far.
-        step_map: `(1, L)` the denoising step that wrote each; 0 for prompt and mask.
+        step_map: `(1, L)` the denoising step that wrote each; 0 for prompt and mask, `PINNED` for pinned.
         measured: `(3, L)` float64, `behavior_logprobs`, `raw_logprobs` and `entropies` of a `Trajectory`.
+        num_passes: forward passes taken.
     """
 
     def __init__(
@@ -80,17 +89,18 @@ class ReferenceSequence:
         params: SamplingParams,
         logits_fn: LogitsFn,
         conventions: Conventions,
+        constraint: Constraint | None = None,
     ) -> None:
         """Lay out the prompt and, under full attention, the canvas."""
         assert params.block_size is not None
         self.prompt, self.params = prompt, params
-        self.logits_fn, self.conventions = logits_fn, conventions
+        self.logits_fn, self.conventions, self.constraint = logits_fn, conventions, constraint
         self.sampling = SamplingTensors.of([params], conventions.drawable.device)
         self.num_prompt, self.block_size = len(prompt.token_ids), params.block_size
         self.tokens = self._integers(prompt.token_ids)
         self.step_map = torch.zeros_like(self.tokens)
         self.measured = torch.zeros_like(self.tokens, dtype=torch.float64).repeat(3, 1)
-        self.taken, self.revised = 0, False
+        self.taken, self.num_passes, self.revised = 0, 0, False
         self.start = self.stop = self.num_prompt
         if conventions.is_full:
             self._extend(self.num_prompt + params.max_tokens)
@@ -105,6 +115,10 @@ class ReferenceSequence:
         more = (0, length - self.tokens.shape[1])
         self.tokens = F.pad(self.tokens, more, value=self.conventions.mask_id)
         self.step_map = F.pad(self.step_map, more)
+        for position, token in self.params.pinned:
+            place = self.num_prompt + position
+            if place < length:
+                self.tokens[0, place], self.step_map[0, place] = token, PINNED
         self.measured = F.pad(self.measured, more)
 
     def open_block(self) -> None:
@@ -130,9 +144,10 @@ class ReferenceSequence:
 
         A position predicted by the block before is excluded: nothing written since changes its prediction.
         """
+        is_free = self._is_response() & (self.step_map[:, self.start : self.stop] != PINNED)
         if self.conventions.first_is_alone:
-            return self._is_response() & (self._positions() > self.start)
-        return self._is_response()
+            return is_free & (self._positions() > self.start)
+        return is_free
 
     def _positions(self) -> Tensor:
         return torch.arange(self.start, self.stop, device=self.tokens.device)[None]
@@ -161,8 +176,18 @@ class ReferenceSequence:
         scored = block.hidden | (block.written & self.params.revises)
         logits = self._logits()[0, self.start : self.stop][scored[0]]
         row, column = scored.nonzero(as_tuple=True)
+        span = self._span(block)
+        block = block if span is None else block._replace(spans={0: span})
         result = reveal(logits, block, (row, column), self.sampling, self.conventions.drawable)
         self._write(result, block)
+
+    def _span(self, block: Block) -> Span | None:
+        if self.constraint is None:
+            return None
+        opened = (block.positions[block.hidden] - self.num_prompt).tolist()
+        response = slice(self.num_prompt, self.stop)
+        tokens, steps = self.tokens[0, response].tolist(), self.step_map[0, response].tolist()
+        return self.constraint.span(tokens, steps, opened)
 
     def _open_now(self, hidden: Tensor) -> Tensor:
         if self.conventions.first_is_alone and hidden[0, 0]:
@@ -184,6 +209,7 @@ class ReferenceSequence:
     def _write(self, result: Reveal, block: Block) -> None:
         """Write a step's reveals, edits and new masks."""
         self.taken += 1
+        self.num_passes += 1
         here = slice(self.start, self.stop)
         measured = torch.cat((result.logprobs, result.raw_logprobs, result.entropy)).double()
         for column, values, empty in (
@@ -200,12 +226,12 @@ class ReferenceSequence:
 
     def find_end(self) -> tuple[int, Finish] | None:
         """Return the response's length and finish reason, or `None` while it goes on."""
-        decided = (self.step_map[0, self.num_prompt : self.stop] > 0).tolist()
+        decided = (self.step_map[0, self.num_prompt : self.stop] != 0).tolist()
         return find_end(self.tokens[0, self.num_prompt : self.stop].tolist(), decided, self.params)
 
     def trajectory(self, num_response: int, finish: Finish) -> Trajectory:
         """Return the trajectory of a finished response."""
-        columns = (*self.tokens, *self.step_map, *self.measured)
+        columns = (*self.tokens, *self.step_map.clamp(min=0), *self.measured)
         canvas = (tuple(column[self.num_prompt :].tolist()) for column in columns)
         canvas_ids, step_map, logprobs, raw_logprobs, entropies = canvas
         return Trajectory(
@@ -217,7 +243,7 @@ class ReferenceSequence:
             finish=finish,
             policy_version=0,
             sampling=self.params,
-            num_forwards=self.taken * (2 if self.params.guidance else 1),
+            num_forwards=self.num_passes * (2 if self.params.guidance else 1),
             revised=self.revised,
             raw_logprobs=raw_logprobs,
             entropies=entropies,

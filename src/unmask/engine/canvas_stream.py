@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.sampling_tensors import on_device
+from unmask.diffusion.unmask import PINNED
 from unmask.engine.events import Written
 from unmask.engine.scheduler import Running
 from unmask.engine.sequence_state import SequenceState
@@ -52,7 +53,7 @@ def take_snapshot(state: SequenceState, running: Mapping[int, Running]) -> Snaps
 
 
 def new_writes(run: Running, first: int, columns: Sequence[Sequence[float]]) -> Written | None:
-    """Return the writes of one tick, or `None` without any, and record them as sent.
+    """Return the writes of one tick, or `None` without any, and record them as sent; pinned tokens are none.
 
     Args:
         run: the request; `sent` of it is extended.
@@ -62,7 +63,7 @@ def new_writes(run: Running, first: int, columns: Sequence[Sequence[float]]) -> 
     new = [
         (position, *values)
         for position, values in enumerate(zip(*columns, strict=True), first)
-        if values[1] != run.sent.get(position, 0)
+        if values[1] not in (PINNED, run.sent.get(position, 0))
     ]
     if not new:
         return None

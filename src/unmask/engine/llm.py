@@ -6,10 +6,9 @@ The place to start from Python:
     llm.generate(["1 + 1 ="], SamplingParams(max_tokens=32))[0].text
 """
 
-import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ from unmask.checkpoints.tokenizer import (
 )
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished, Streams, Written
+from unmask.engine.generation import BrokenResponses, Generation
+from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
     conversations_of,
@@ -39,71 +40,13 @@ from unmask.engine.llm_arguments import (
 )
 from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import StopTexts
+from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
+from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
-from unmask.types import Finish, Message, Prompt, SamplingParams, Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One response.
-
-    Attributes:
-        text: without special tokens; empty if the checkpoint has no tokenizer.
-        token_ids: `R` ids, stop token included.
-        step_map: `R` denoising steps, counted from 1, that revealed them.
-        logprobs: `R` log-probabilities under the distribution they were drawn from.
-        finish: `stop` or `length`.
-        num_forwards: forward passes it took part in.
-        raw_logprobs: `R` log-probabilities under the model's own distribution.
-        entropies: `R` entropies of that distribution, in nats.
-        policy_version: number of weight updates before it was written.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    step_map: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish: Finish
-    num_forwards: int
-    raw_logprobs: tuple[float, ...]
-    entropies: tuple[float, ...]
-    policy_version: int
-
-    @property
-    def confidences(self) -> tuple[float, ...]:
-        """The model's own probability of each token when it was revealed."""
-        return tuple(math.exp(logprob) for logprob in self.raw_logprobs)
-
-    @property
-    def tokens_per_forward(self) -> float:
-        """Response tokens per forward pass."""
-        return len(self.token_ids) / self.num_forwards
-
-
-class BrokenResponses(ValueError):
-    """Some responses of a batch could not be written; the error carries the others.
-
-    Attributes:
-        errors: index in the batch to the error of that response.
-        trajectories: in the order of the batch, `None` where there is an error.
-        generations: the same, as `generate` returns them.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        errors: Mapping[int, ValueError],
-        trajectories: Sequence[Trajectory | None],
-        generations: Sequence[Generation | None],
-    ) -> None:
-        """Store the errors and the other responses."""
-        super().__init__(message)
-        self.errors = errors
-        self.trajectories = trajectories
-        self.generations = generations
+from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 
 class LLM:
@@ -150,7 +93,10 @@ class LLM:
         if model.source is not None and has_tokenizer(model.source):
             self.tokenizer = load_tokenizer(model.source)
             self._stop_texts = _stop_texts_of(self.tokenizer)
-        self.engine = Engine(self.model, params, self._stop_texts)
+        automata = None
+        if self.tokenizer is not None:
+            automata = automata_of(self.tokenizer, conventions_of(model).drawable)
+        self.engine = Engine(self.model, params, self._stop_texts, automata)
 
     def generate(
         self,
@@ -316,6 +262,21 @@ class LLM:
         """Drop one added response, or all of them."""
         self.engine.abort(request_id)
 
+    def template(self, text: str, sampling: SamplingParams | None = None) -> SamplingParams:
+        """Return sampling parameters under which a response is a template with its gaps filled.
+
+        Args:
+            text: the template; `Name: [[8]] Age: [[4]]` leaves 8 and 4 tokens to be written.
+            sampling: the other parameters; the template decides `pinned` and `max_tokens`.
+
+        Raises:
+            ValueError: if it has no gap, or the checkpoint has no tokenizer.
+        """
+        tokenizer = self.require_tokenizer()
+        return with_template(
+            text, lambda part: encode(part, tokenizer), sampling or SamplingParams()
+        )
+
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
         tokenizer = self.require_tokenizer()
@@ -407,8 +368,9 @@ class LLM:
 
     def _generation(self, trajectory: Trajectory) -> Generation:
         length = trajectory.num_response
+        text = self.text(trajectory)
         return Generation(
-            text=self.text(trajectory),
+            text=text,
             token_ids=trajectory.response_ids,
             step_map=trajectory.step_map[:length],
             logprobs=trajectory.behavior_logprobs[:length],
@@ -417,6 +379,7 @@ class LLM:
             raw_logprobs=trajectory.raw_logprobs[:length],
             entropies=trajectory.entropies[:length],
             policy_version=trajectory.policy_version,
+            html=partial(_html, trajectory, text, self.tokenizer),
         )
 
     def text(self, trajectory: Trajectory) -> str:
@@ -448,3 +411,12 @@ def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopText
     special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
     # Cached, because many requests have the same stop texts.
     return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))
+
+
+def _html(trajectory: Trajectory, text: str, tokenizer: Tokenizer | None) -> str:
+    # Only a notebook needs the pages.
+    from unmask.runs.trajectories import grid_ids
+    from unmask.viewer.notebook import trajectory_html
+
+    pieces = token_pieces(grid_ids(trajectory), tokenizer) if tokenizer else None
+    return trajectory_html(trajectory, text, pieces)

@@ -1,8 +1,9 @@
 """A request: the prompt, its sampling parameters, and how many positions it takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from unmask.diffusion.constrained import Constraint
 from unmask.engine.events import Streams
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
@@ -24,6 +25,7 @@ class Request:
         is_full: whether attention is full.
         prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
         streams: the events that ticks return of it while it runs.
+        constraint: of structured output.
     """
 
     id: int
@@ -32,6 +34,7 @@ class Request:
     is_full: bool
     prefix: PrefixKey = NO_PREFIX
     streams: Streams | None = None
+    constraint: Constraint | None = field(default=None, compare=False)
 
     @property
     def block(self) -> int:
@@ -85,7 +88,12 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = {sampling.max_tokens} "
             f"take {length} positions, but the model has {spec.max_length}; lower max_tokens"
         )
-    _check_ids(prompt.token_ids, spec.vocab_size)
+    _check_ids(prompt.token_ids, spec.vocab_size, "the prompt")
+    _check_ids([token for _, token in sampling.pinned], spec.vocab_size, "pinned")
+    if any(token == spec.mask_id for _, token in sampling.pinned):
+        raise ValueError(
+            f"pinned holds the mask token {spec.mask_id}: leave out the positions that are to be written"
+        )
     if spec.is_shifted and not prompt.token_ids:
         raise ValueError(
             f"the prompt is empty: {spec.family} predicts a token from the one before it, so it "
@@ -113,12 +121,12 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
     )
 
 
-def _check_ids(token_ids: Sequence[int], vocab_size: int) -> None:
+def _check_ids(token_ids: Sequence[int], vocab_size: int, key: str) -> None:
     for token in token_ids:
         if type(token) is not int:  # 5.7 would become 5
             raise ValueError(
-                f"token id {token!r} of the prompt is a {type(token).__name__}: ids are ints; "
+                f"token id {token!r} of {key} is a {type(token).__name__}: ids are ints; "
                 "those of an array come from its tolist()"
             )
         if not 0 <= token < vocab_size:
-            raise ValueError(f"token id {token} of the prompt is outside 0..{vocab_size - 1}")
+            raise ValueError(f"token id {token} of {key} is outside 0..{vocab_size - 1}")

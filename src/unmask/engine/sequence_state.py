@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.constrained import Constraint, Span
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors, on_device
-from unmask.diffusion.unmask import Block, Reveal, open_now, reveal
+from unmask.diffusion.unmask import PINNED, Block, Reveal, open_now, reveal
 from unmask.engine.pages import SCRAP
 from unmask.engine.request import Request
 from unmask.types import Trajectory
@@ -30,7 +31,7 @@ class SequenceState:
 
     Attributes:
         tokens: `(n, L)` token ids, the mask id where nothing is revealed.
-        step_map: `(n, L)` denoising step that revealed each; 0 for prompt and mask.
+        step_map: `(n, L)` denoising step that revealed each; 0 for prompt and mask, `PINNED` for pinned.
         logprobs: `(n, L)` log-probability under the proposal when revealed.
         raw_logprobs: `(n, L)` log-probability under the model's own distribution when revealed.
         entropies: `(n, L)` entropy of that distribution.
@@ -39,6 +40,7 @@ class SequenceState:
         request_id: `(n,)` id of its request, ascending in the order of submission.
         num_prompt: `(n,)` `P`.
         max_tokens: `(n,)` most response tokens.
+        first_end: `(n,)` first absolute position at which a stop token ends the response.
         canvas_end: `(n,)` end of the longest canvas it may have.
         stop_ids: `(n, stops)`, padded with -1.
         block: `(n,)`, `K` of each sequence.
@@ -66,6 +68,7 @@ class SequenceState:
     request_id: Tensor
     num_prompt: Tensor
     max_tokens: Tensor
+    first_end: Tensor
     canvas_end: Tensor
     stop_ids: Tensor
     block: Tensor
@@ -118,7 +121,7 @@ FILL = {"block": 1, "stop_ids": -1}
 def open_sequences(
     requests: Sequence[Request], widths: Mapping[str, int], conventions: Conventions
 ) -> SequenceState:
-    """Return the state of new requests: prompt in place, first block masked, nothing cached, no pages.
+    """Return the state of new requests: prompt and pinned tokens in place, nothing cached, no pages.
 
     Args:
         requests: one per row.
@@ -140,13 +143,26 @@ def open_sequences(
     no = torch.zeros_like(start, dtype=torch.bool)
     counters = ("cached", "step", "step_in_block", "forwards", "num_response")
     tokens = rows([r.prompt.token_ids for r in requests], widths["tokens"], conventions.mask_id)
+    step_map = torch.zeros_like(tokens)
+    pinned = [
+        (row, len(r.prompt.token_ids) + position, token)
+        for row, r in enumerate(requests)
+        for position, token in r.sampling.pinned
+    ]
+    if pinned:
+        row, position, token = on_device(pinned, device).T
+        tokens[row, position], step_map[row, position] = token, PINNED
+    num_pinned = [
+        sum(len(r.prompt.token_ids) + p < r.first_block + r.block for p, _ in r.sampling.pinned)
+        for r in requests
+    ]
     sampling = SamplingTensors.of([r.sampling for r in requests], device)
     # fp64 holds the log-probabilities of a model of any number format; the memory is small.
     unwritten = torch.zeros(tokens.shape, dtype=torch.float64, device=device)
     measured = ("logprobs", "raw_logprobs", "entropies")
     return SequenceState(
         tokens=tokens,
-        step_map=torch.zeros_like(tokens),
+        step_map=step_map,
         **dict.fromkeys(measured, unwritten),
         **dict.fromkeys(counters, torch.zeros_like(start)),
         table=torch.full((count, widths["table"]), SCRAP, dtype=torch.int64, device=device),
@@ -154,11 +170,12 @@ def open_sequences(
         request_id=column([r.id for r in requests]),
         num_prompt=num_prompt,
         max_tokens=column([r.sampling.max_tokens for r in requests]),
+        first_end=num_prompt + column([r.sampling.first_end for r in requests]),
         canvas_end=canvas_end,
         stop_ids=rows([r.sampling.stop_token_ids or () for r in requests], widths["stop_ids"], -1),
         block=block,
         start=start,
-        num_masks=torch.minimum(start + block, canvas_end) - num_prompt,
+        num_masks=torch.minimum(start + block, canvas_end) - num_prompt - column(num_pinned),
         is_fresh=~no,
         edits_left=sampling.max_edit_steps,
         revised=no,
@@ -181,7 +198,7 @@ def block_positions(state: SequenceState, width: int) -> tuple[Tensor, Tensor]:
 def hidden_positions(state: SequenceState, width: int) -> Tensor:
     """Return `(n, K)` bool: the positions of the current blocks that are still masked."""
     positions, in_block = block_positions(state, width)
-    is_written = state.step_map.gather(1, positions) > 0
+    is_written = state.step_map.gather(1, positions) != 0
     is_response = positions >= state.num_prompt[:, None]
     return in_block & ~is_written & is_response & state.active[:, None]
 
@@ -193,25 +210,52 @@ def may_change(
 
     A position predicted by the block before is excluded: nothing written since changes its prediction.
     """
-    is_response = in_block & (positions >= state.num_prompt[:, None])
+    is_pinned = state.step_map.gather(1, positions) == PINNED
+    is_free = in_block & (positions >= state.num_prompt[:, None]) & ~is_pinned
     if conventions.first_is_alone:
-        return is_response & (positions > state.start[:, None])
-    return is_response
+        return is_free & (positions > state.start[:, None])
+    return is_free
+
+
+def open_spans(
+    state: SequenceState, block: Block, constraints: Mapping[int, Constraint]
+) -> dict[int, Span]:
+    """Return the spans that this tick draws, by sequence index; waits for the device.
+
+    Args:
+        state: the running sequences.
+        block: their current blocks.
+        constraints: of the sequences whose output is structured.
+    """
+    spans: dict[int, Span] = {}
+    for index, constraint in constraints.items():
+        num_prompt = int(state.num_prompt[index])
+        opened = (block.positions[index, block.hidden[index]] - num_prompt).tolist()
+        end = torch.minimum(state.start[index] + state.block[index], state.canvas_end[index])
+        tokens, steps = (x[index, num_prompt:end].tolist() for x in (state.tokens, state.step_map))
+        span = constraint.span(tokens, steps, opened)
+        if span is not None:
+            spans[index] = span
+    return spans
 
 
 def advance(
     state: SequenceState,
     logits: Tensor,
     block: Block,
+    is_fed: Tensor,
     rows: tuple[Tensor, Tensor],
     conventions: Conventions,
 ) -> None:
     """Take one denoising step: reveal tokens, find responses that ended, go on from finished blocks.
 
+    A block of pinned tokens is finished by the pass that feeds it, which is no denoising step.
+
     Args:
         state: the running sequences, changed in place.
         logits: `(>= S, V)`, one row per scored position, then padding.
         block: the current blocks, from `batch_plan.plan_block`.
+        is_fed: `(n,)` bool, the sequences whose current block is fed.
         rows: sequence index and column `(S,)` of each scored position.
         conventions: the model's.
     """
@@ -227,8 +271,8 @@ def advance(
     is_settled = state.edits_left == 0
     if state.sampling.needs.revises:
         is_settled |= ~may_change(state, positions, in_block, conventions).any(-1)
-    is_finished = denoises & ~remaining.any(-1) & is_settled
-    may_end = torch.where(state.sampling.revises, is_finished, denoises)
+    is_finished = is_fed & ~remaining.any(-1) & is_settled
+    may_end = torch.where(state.sampling.revises, is_finished, is_fed)
     num_response, is_stop = find_ends(state, remaining | ~in_block, may_end)
     is_broken = (result.chosen & ~result.raw_logprobs.isfinite()).any(-1)
     num_response = torch.where(is_broken, -1, num_response)
@@ -238,7 +282,7 @@ def advance(
         is_stop=state.is_stop | is_stop,
     )
     state.set(active=state.active & (state.num_response == 0))
-    next_block(state, is_finished & state.active)
+    next_block(state, is_finished & state.active, width)
 
 
 def write(state: SequenceState, result: Reveal, block: Block, mask_id: int) -> None:
@@ -277,7 +321,7 @@ def find_ends(state: SequenceState, is_open: Tensor, may_end: Tensor) -> tuple[T
     positions, _ = block_positions(state, is_open.shape[1])
     tokens = state.tokens.gather(1, positions)
     is_stop = (tokens[..., None] == state.stop_ids[:, None]).any(-1)  # (n, K, stops) -> (n, K)
-    is_stop &= ~is_open & (positions >= state.num_prompt[:, None])
+    is_stop &= ~is_open & (positions >= state.first_end[:, None])
     first_open, first_stop = _leading_false(is_open), _leading_false(is_stop)
     room = state.num_prompt + state.max_tokens - state.start
     stops = may_end & (first_stop < first_open) & (first_stop < room)
@@ -291,12 +335,11 @@ def _leading_false(mask: Tensor) -> Tensor:
     return (~mask).long().cumprod(-1).sum(-1)
 
 
-def next_block(state: SequenceState, moves: Tensor) -> None:
-    """Advance the sequences `moves (n,)` bool to their next block, all masks."""
-    start = state.start + state.block * moves
-    num_masks = torch.minimum(state.block, state.canvas_end - start)
+def next_block(state: SequenceState, moves: Tensor, width: int) -> None:
+    """Advance the sequences `moves (n,)` bool to their next block, all masks except pinned tokens."""
+    state.set(start=state.start + state.block * moves)
+    num_masks = hidden_positions(state, width).sum(-1)
     state.set(
-        start=start,
         num_masks=torch.where(moves, num_masks, state.num_masks),
         step_in_block=state.step_in_block.masked_fill(moves, 0),
         is_fresh=state.is_fresh | moves,
@@ -335,6 +378,7 @@ def _trajectory(
     end = request.max_length if request.is_full else int(row["start"]) + request.block
     canvas = slice(len(request.prompt.token_ids), end)
     values = {name: tuple(row[name][canvas].tolist()) for name in PER_POSITION}
+    values["step_map"] = tuple(max(step, 0) for step in values["step_map"])
     return Trajectory(
         prompt=request.prompt,
         canvas_ids=values["tokens"],

@@ -19,6 +19,11 @@ def check_trajectory(trajectory: Trajectory) -> None:
         ValueError: naming the prompt and the fields.
     """
     subject = f"the trajectory of prompt {trajectory.prompt.uid} of task {trajectory.prompt.task!r}"
+    if trajectory.sampling.pinned:
+        raise ValueError(
+            f"{subject}: it holds pinned tokens, which the model did not write; train on responses "
+            "without pinned"
+        )
     num_positions, num_response = len(trajectory.canvas_ids), trajectory.num_response
     for name in ("step_map", "behavior_logprobs"):
         found = len(getattr(trajectory, name))

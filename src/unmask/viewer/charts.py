@@ -2,7 +2,7 @@
 
 A chart appears when one of its metrics was logged. A metric that no row of the table names gets a
 chart of its own under "More", so that every logged number is shown. Python chooses the numbers;
-`report.js` draws them with uPlot.
+`charts.js` draws them with uPlot.
 """
 
 import tomllib
@@ -30,7 +30,7 @@ class Chart:
     Attributes:
         title: a word or two.
         note: the meaning of the numbers, in a sentence or two.
-        data: the numbers, as `report.js` reads them; `kind` is `lines`, `points` or `bars`.
+        data: the numbers, as `charts.js` reads them; `kind` is `lines`, `points` or `bars`.
     """
 
     title: str
@@ -122,7 +122,7 @@ def line_chart(row: Row, lines: Mapping[str, Curve]) -> Chart:
 
 
 def figure(chart: Chart, number: int) -> str:
-    """Return a chart as HTML; `report.js` draws item `number` of the page's charts into it."""
+    """Return a chart as HTML; `charts.js` draws item `number` of the page's charts into it."""
     title = escape(chart.title)
     return (
         f'<figure class="card chart" data-chart="{number}"><figcaption><h3>{title}</h3>'
