@@ -51,16 +51,17 @@ def run(
 
 
 def assert_replayed(written: Iterable[Written], result: Trajectory | ValueError, mask: int) -> None:
-    """Assert that the writes, laid over masks and pinned tokens in order, are the trajectory's columns."""
+    """Assert that the writes, laid over a canvas of masks in order, are the trajectory's columns."""
     assert isinstance(result, Trajectory)
     length, last = len(result.canvas_ids), 0
     tokens, steps = [mask] * length, [0] * length
     logprobs, confidences = [0.0] * length, [0.0] * length
-    for position, token in result.sampling.pinned:
+    pinned = dict(result.sampling.pinned)
+    for position, token in pinned.items():
         tokens[position] = token
     for event in written:
         assert event.step > last and event.positions
-        assert list(event.positions) == sorted(set(event.positions))
+        assert list(event.positions) == sorted(set(event.positions) - pinned.keys())
         last = event.step
         for position, token, logprob, confidence in zip(
             event.positions, event.token_ids, event.logprobs, event.confidences, strict=True
@@ -73,6 +74,17 @@ def assert_replayed(written: Iterable[Written], result: Trajectory | ValueError,
     expected = zip(result.raw_logprobs, result.step_map, strict=True)
     assert confidences == [exp(x) if step else 0 for x, step in expected]
     assert last == result.num_denoising_steps
+
+
+@pytest.mark.parametrize("kind", ["blocks", "canvas", "canvas, shifted"])
+def test_pinned_tokens_are_no_writes(kind: str) -> None:
+    model = model_of(kind, torch.float32)
+    pins = [((0, 5), (1, 6)), tuple((place, 7) for place in range(4, 14)), ((19, 8),)]
+    asks = [([5] * 6, SamplingParams(max_tokens=20, pinned=pinned)) for pinned in pins]
+    for size in SIZES.values():
+        written, finished = run(Engine(model, size), asks)
+        for number, events in written.items():
+            assert_replayed(events, finished[number], model.spec.mask_id or 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,18 +113,6 @@ def test_edits_and_new_masks_are_writes_too(size: str, strategy: str) -> None:
     assert any(1 in event.token_ids for event in events), "a position was masked again"
     for number in written:
         assert_replayed(written[number], finished[number], 1)
-
-
-@pytest.mark.parametrize("kind", ["blocks", "canvas"])
-@pytest.mark.parametrize("size", ["default", "late, few pages"])
-def test_pinned_tokens_are_no_writes(kind: str, size: str) -> None:
-    model = model_of(kind, torch.float32)
-    pinned = tuple((position, 7) for position in (0, 3, *range(8, 18)))
-    asks = some_asks(8, 3, model, max_tokens=20, stop_token_ids=(), pinned=pinned)
-    written, finished = run(Engine(model, SIZES[size]), asks)
-    for number, events in written.items():
-        assert_replayed(events, finished[number], model.spec.mask_id or 0)
-        assert not any({0, 3, 9} & set(event.positions) for event in events)
 
 
 def test_a_preempted_request_sends_no_write_twice(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.sampling_tensors import on_device
-from unmask.diffusion.unmask import PINNED
 from unmask.engine.events import Written
 from unmask.engine.scheduler import Running
 from unmask.engine.sequence_state import SequenceState
@@ -53,17 +52,18 @@ def take_snapshot(state: SequenceState, running: Mapping[int, Running]) -> Snaps
 
 
 def new_writes(run: Running, first: int, columns: Sequence[Sequence[float]]) -> Written | None:
-    """Return the writes of one tick, or `None` without any, and record them as sent; pinned tokens are none.
+    """Return the writes of one tick, or `None` without any, and record them as sent.
 
     Args:
         run: the request; `sent` of it is extended.
         first: position of the columns' first entries, relative to the first response token.
         columns: `COLUMNS`, one entry per position.
     """
+    pinned = dict(run.request.sampling.pinned)
     new = [
         (position, *values)
         for position, values in enumerate(zip(*columns, strict=True), first)
-        if values[1] not in (PINNED, run.sent.get(position, 0))
+        if values[1] != run.sent.get(position, 0) and position not in pinned
     ]
     if not new:
         return None

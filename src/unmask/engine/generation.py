@@ -1,9 +1,10 @@
-"""`Generation`: one response as `LLM` returns it; and the error of a batch of which some are broken."""
+"""`Generation`: one response as `LLM` returns it, which a notebook shows as a player."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from unmask.checkpoints.tokenizer import Tokenizer, token_pieces
 from unmask.types import Finish, Trajectory
 
 
@@ -50,24 +51,11 @@ class Generation:
         return len(self.token_ids) / self.num_forwards
 
 
-class BrokenResponses(ValueError):
-    """Some responses of a batch could not be written; the error carries the others.
+def player_html(trajectory: Trajectory, text: str, tokenizer: Tokenizer | None) -> str:
+    """Return the HTML of a player with a trajectory, its tokens as text if there is a tokenizer."""
+    # Only a notebook needs the pages.
+    from unmask.runs.trajectories import grid_ids
+    from unmask.viewer.notebook import trajectory_html
 
-    Attributes:
-        errors: index in the batch to the error of that response.
-        trajectories: in the order of the batch, `None` where there is an error.
-        generations: the same, as `generate` returns them.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        errors: Mapping[int, ValueError],
-        trajectories: Sequence[Trajectory | None],
-        generations: Sequence[Generation | None],
-    ) -> None:
-        """Store the errors and the other responses."""
-        super().__init__(message)
-        self.errors = errors
-        self.trajectories = trajectories
-        self.generations = generations
+    pieces = token_pieces(grid_ids(trajectory), tokenizer) if tokenizer else None
+    return trajectory_html(trajectory, text, pieces)

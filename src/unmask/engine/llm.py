@@ -28,7 +28,7 @@ from unmask.checkpoints.tokenizer import (
 )
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished, Streams, Written
-from unmask.engine.generation import BrokenResponses, Generation
+from unmask.engine.generation import Generation, player_html
 from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
@@ -47,6 +47,29 @@ from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
+
+
+class BrokenResponses(ValueError):
+    """Some responses of a batch could not be written; the error carries the others.
+
+    Attributes:
+        errors: index in the batch to the error of that response.
+        trajectories: in the order of the batch, `None` where there is an error.
+        generations: the same, as `generate` returns them.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        errors: Mapping[int, ValueError],
+        trajectories: Sequence[Trajectory | None],
+        generations: Sequence[Generation | None],
+    ) -> None:
+        """Store the errors and the other responses."""
+        super().__init__(message)
+        self.errors = errors
+        self.trajectories = trajectories
+        self.generations = generations
 
 
 class LLM:
@@ -379,7 +402,7 @@ class LLM:
             raw_logprobs=trajectory.raw_logprobs[:length],
             entropies=trajectory.entropies[:length],
             policy_version=trajectory.policy_version,
-            html=partial(_html, trajectory, text, self.tokenizer),
+            html=partial(player_html, trajectory, text, self.tokenizer),
         )
 
     def text(self, trajectory: Trajectory) -> str:
@@ -411,12 +434,3 @@ def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopText
     special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
     # Cached, because many requests have the same stop texts.
     return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))
-
-
-def _html(trajectory: Trajectory, text: str, tokenizer: Tokenizer | None) -> str:
-    # Only a notebook needs the pages.
-    from unmask.runs.trajectories import grid_ids
-    from unmask.viewer.notebook import trajectory_html
-
-    pieces = token_pieces(grid_ids(trajectory), tokenizer) if tokenizer else None
-    return trajectory_html(trajectory, text, pieces)
