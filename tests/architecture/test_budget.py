@@ -24,7 +24,7 @@ BUDGET = {
     "cli": 1410,
     "tasks": 1210,
     "runs": 1060,
-    "server": 1040,
+    "server": 1080,
     "evaluation": 910,
     "viewer": 850,
     "data": 660,
