@@ -24,6 +24,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         "methods",
         "sft_step",
         "sft_methods",
+        "constrained",
     ],
 )
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
@@ -50,6 +51,9 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         for run in result["runs"].values():
             assert run["same_tokens"] == 1, "loop and engine reveal alike"
             assert 0 < run["of_bound"] < 1.5 and run["speed"] > 0
+    elif name == "constrained":
+        assert result["schemas"]["count"] == 12 and not result["schemas"]["invalid"]
+        assert result["cost"]["states"] == 380 and result["cost"]["schema_ms"] > 0
     elif name.startswith("sft_"):
         check_sft(name, result, out)
     elif name == "methods":
