@@ -92,6 +92,6 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         answer = main(json.load(sys.stdin))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # TypeError: the library's word for broken JSON
         answer = {"error": str(error)}
     json.dump(answer, sys.stdout)
