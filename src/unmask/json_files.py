@@ -130,13 +130,21 @@ def read_records(path: Path, key: str) -> Iterator[tuple[str, Any]]:
         raise ValueError(f"{place}: no such file")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from _records(file, place)
+            yield from records_of(file, place)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{place}: cannot be read: {error}") from error
 
 
-def _records(file: BufferedIOBase, place: str) -> Iterator[tuple[str, Any]]:
-    """Yield the records of an open file: a list if its first line that is not empty begins with `[`."""
+def records_of(file: BufferedIOBase, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield `(place, record)` of an open file: a list if its first line that is not empty begins with `[`.
+
+    Args:
+        file: one that can seek.
+        place: names it in errors.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
     number, is_first = 0, True
     # Not splitlines, which also cuts at characters that JSON allows inside a string.
     while line := file.readline(MAX_BYTES + 1):

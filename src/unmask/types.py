@@ -15,6 +15,7 @@ Legend of dimensions, the same everywhere:
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -145,8 +146,8 @@ class SamplingFields:
     ] = 1.0
     """Softmax temperature of the drawn tokens; 0 takes the most likely token and records
     log-probabilities at temperature 1."""
-    top_k: Annotated[int, Bound(ge=0, le=MOST_COUNT)] = 0
-    """Draw from the k most likely tokens; 0 is no limit."""
+    top_k: Annotated[int, Bound(ge=-1, le=MOST_COUNT)] = 0
+    """Draw from the k most likely tokens; 0 and -1 are no limit."""
     top_p: Annotated[float, Bound(gt=0, le=1, hint="temperature = 0 is greedy")] = 1.0
     """Draw from the smallest set of tokens with this much probability."""
     min_p: Annotated[float, FRACTION] = 0.0
@@ -292,9 +293,8 @@ def _pinned_of(given: Any) -> tuple[tuple[int, int], ...]:
                 f"pinned holds {pair!r}: must be pairs of a position of the response and a token id, "
                 "both whole numbers from 0, ((12, 345), ...)"
             )
-    positions = [position for position, _ in pairs]
-    for position in positions:
-        if positions.count(position) > 1:
+    for position, count in Counter(position for position, _ in pairs).items():
+        if count > 1:
             raise ValueError(f"pinned holds position {position} twice: one token stands there")
     return tuple(sorted((position, token) for position, token in pairs))
 

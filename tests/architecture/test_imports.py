@@ -18,7 +18,11 @@ MAY_IMPORT = {
     # A function of a method takes the section of its name.
     "diffusion": {"types", "configs.methods"},
     "objectives": {"types", "configs.methods"},
-    "engine": {"types", "configs", "models", "diffusion", "checkpoints"},
+    # A notebook shows a `Generation` as a page's player does.
+    "engine": {
+        *("types", "configs", "models", "diffusion", "checkpoints"),
+        *("runs.trajectories", "viewer.notebook"),
+    },
     "sandbox": {"types", "configs"},
     "rewards": {"types", "configs", "sandbox", "models", "checkpoints", "runs"},
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},
@@ -46,7 +50,10 @@ LEAVES = {"bounds", "types", "seeds", "json_files", "moved", "presets", "__versi
 # Their other imports of unmask must wait until something is asked for.
 LAZY = {"cli", "__init__"}
 # Imported by a subcommand only.
-NOT_LAZY = {"unmask.cli.doctor", "unmask.cli.first_prompt"}
+NOT_LAZY = {
+    *("unmask.cli.doctor", "unmask.cli.first_prompt", "unmask.cli.prompts"),
+    *("unmask.cli.canvas_text", "unmask.cli.chat_session"),
+}
 
 
 def is_allowed(module: Module, target: str) -> bool:

@@ -1,14 +1,13 @@
 """The benchmarks still run, and the layouts they compare still have one gradient."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.forked_python import run_python
 from tests.real_data import real_file
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -28,10 +27,10 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 )
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--smoke", "--out", str(out)]
+    command = [BENCHMARKS / f"{name}.py", "--smoke", "--out", out]
     chosen = {"methods": ["--variants", "sft", "trace", "value", "coupled", "random"]}
     command += chosen.get(name, [])
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_python(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     assert result["machine"]["threads"] == 1
@@ -75,9 +74,8 @@ def check_sft(name: str, result: dict[str, Any], out: Path) -> None:
 
 def test_graders_are_right_on_sixty_problems(tmp_path: Path) -> None:
     data, out = real_file("gsm8k-test-400.jsonl").parent, tmp_path / "result.json"
-    command = [sys.executable, str(BENCHMARKS / "graders.py"), "--smoke"]
-    command += ["--data", str(data), "--out", str(out)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = [BENCHMARKS / "graders.py", "--smoke", "--data", data, "--out", out]
+    done = run_python(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     math = json.loads(out.read_text())["math"]
     assert math["problems"] == 60
@@ -88,8 +86,8 @@ def test_graders_are_right_on_sixty_problems(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="measures where there is a GPU")
 def test_a_benchmark_of_the_gpu_reports_that_there_is_none(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    command = [sys.executable, str(BENCHMARKS / "paged_attention.py"), "--smoke", "--out", str(out)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = [BENCHMARKS / "paged_attention.py", "--smoke", "--out", out]
+    done = run_python(command, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr == "paged_attention needs a CUDA device and triton; none is here\n"
     assert not out.exists()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.forked_python import run_python
 from unmask import grade
 
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -19,10 +20,7 @@ SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 def unmask(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `unmask` in a process of its own and return what it printed."""
-    command = [sys.executable, "-m", "unmask", *map(str, words)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, **options
-    )
+    return run_python(["-m", "unmask", *words], timeout=300, **options)
 
 
 def tiny_model(folder: Path, family: str = "sdar") -> Path:

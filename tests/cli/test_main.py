@@ -1,7 +1,6 @@
 """The real command: help at once, one clear line per mistake, exit codes that mean something."""
 
 import json
-import os
 import re
 import resource
 import subprocess
@@ -14,23 +13,18 @@ from typing import Any
 import pytest
 
 from tests.architecture.source import ROOT
+from tests.forked_python import run_python
 from tests.runs.past_runs import past_run, trajectory, write_lines
 from tests.trainers.toy_runs import rl_config, sft_config
 from unmask import __version__
 from unmask.cli import main as cli
-from unmask.configs.engine import EngineConfig
-from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
-from unmask.presets import preset
 from unmask.runs.lock import lock
-from unmask.types import Message, SamplingParams
 
 
 def unmask(*words: object) -> subprocess.CompletedProcess[str]:
     """Run the real command in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", "unmask", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return run_python(["-m", "unmask", *words])
 
 
 def refused(*words: object) -> str:
@@ -53,7 +47,8 @@ def test_help_is_there_at_once() -> None:
     times = []
     for _ in range(3):  # processor seconds, the best of three: the machine is shared
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-        done = unmask("--help")
+        command = [sys.executable, "-m", "unmask", "--help"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         times.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
         assert done.returncode == 0
     assert "quickstart" in done.stdout
@@ -225,56 +220,6 @@ def test_commands_hand_over_their_words(rl_file: Path, monkeypatch: pytest.Monke
     assert not is_resumed
     assert config.steps == 7
     assert quickstart == ("chain_sum", 3, Path("x"))
-
-
-def test_generate_has_the_defaults_of_sampling(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Echo:
-        """Answers with the prompt, and keeps what it was asked."""
-
-        asked: SamplingParams
-
-        def generate(self, prompts: list[str], sampling: SamplingParams) -> list[SimpleNamespace]:
-            Echo.asked = sampling
-            return [SimpleNamespace(text=prompt) for prompt in prompts]
-
-        def chat(
-            self, conversations: list[list[Message]], sampling: SamplingParams
-        ) -> list[SimpleNamespace]:
-            Echo.asked = sampling
-            return [SimpleNamespace(text=f"{m.role}: {m.content}") for (m,) in conversations]
-
-    asked: list[tuple[ModelConfig, EngineConfig]] = []
-
-    def build_llm(*sections: Any) -> Echo:
-        asked.append(sections)
-        return Echo()
-
-    stand_in(monkeypatch, "unmask.engine.build", build_llm=build_llm)
-    assert run(monkeypatch, "generate", "m", "a", "b", "--no-chat") == 0
-    assert capsys.readouterr().out == "a\nb\n"
-    assert Echo.asked == SamplingParams()
-    assert asked == [(ModelConfig(path="m"), EngineConfig())]
-    assert run(monkeypatch, "generate", "m", "a", "--adapter", "there") == 0
-    assert asked[-1][0] == ModelConfig(path="m", adapter="there")
-    capsys.readouterr()
-    assert run(monkeypatch, "generate", "m", "a", "--strategy", "random", "--seed", "4") == 0
-    assert capsys.readouterr().out == "user: a\n"
-    assert Echo.asked == SamplingParams(strategy="random", seed=4)
-    assert run(monkeypatch, "generate", "m", "a", "--preset", "sdar_static") == 0
-    assert Echo.asked == preset("sdar_static")
-    words = ("--preset", "llada2_1", "--threshold", "0.9", "--temperature", "1.0")
-    assert run(monkeypatch, "generate", "m", "a", *words) == 0
-    assert Echo.asked == preset("llada2_1", threshold=0.9, temperature=1.0)
-    capsys.readouterr()
-    assert run(monkeypatch, "generate", "m", "a", "--preset", "sdra") == 2
-    assert capsys.readouterr().err.startswith("error: preset = 'sdra': must be one of sdar, ")
-    assert run(monkeypatch, "generate", "m", "a", "--threshold", "7") == 2
-    assert (
-        capsys.readouterr().err
-        == "error: threshold = 7.0: must be above 0 and at most 1: denoising_steps = 1 reveals a block at once\n"
-    )
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,15 @@ def test_none_takes_the_place_of_a_table_and_back() -> None:
     assert config.eval.sampling.top_k == 3
 
 
+def test_none_empties_a_table_that_must_be_there(tmp_path: Path) -> None:
+    file = write(tmp_path, '[views]\nkind = "random"\ncount = 3\n[model]\npath = "m"\n')
+    with pytest.raises(ValueError, match=r"views.count .*; views=none empties views first"):
+        load_config(SFTConfig, [file], ["views.kind=trace"])
+    config, origins = load_config(SFTConfig, [file], ["views=none", "views.kind=trace"])
+    assert config.views.kind == "trace"
+    assert origins["views.kind"] == "command line"
+
+
 def test_empty_table_takes_nothing_away() -> None:
     config, _ = load_config(RLConfig, [], [*NEEDED, "optimizer.lr=0.5", "optimizer={}"])
     assert config.optimizer.lr == 0.5

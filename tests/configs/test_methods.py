@@ -1,15 +1,13 @@
 """A method is a pair of files of one name, found by listing their folders; docs/add-a-method.md, followed literally."""
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.architecture.source import ROOT
+from tests.forked_python import run_python
 from unmask.configs.load import flatten
 from unmask.configs.methods import sections
 
@@ -53,14 +51,7 @@ def write_files(place: Path) -> list[str]:
 
 def test_a_method_is_added_by_its_page(tmp_path: Path) -> None:
     settings = write_files(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path), *settings],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(["-c", RUN, tmp_path, *settings], cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 

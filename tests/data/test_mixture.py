@@ -18,19 +18,21 @@ def mixture(weights: list[float], seed: int = 0, size: int = 5) -> Mixture[str]:
 
 @given(st.lists(st.floats(0.1, 9), min_size=1, max_size=4), st.integers(1, 60))
 def test_shares_are_exact_to_one_draw_per_source(weights: list[float], count: int) -> None:
-    drawn = Counter(item[0] for item in mixture(weights).draw(count))
+    drawn = Counter(draw.item[0] for draw in mixture(weights).draw(count))
     for n, weight in enumerate(weights):
         share = weight / sum(weights) * count
         assert abs(drawn[chr(97 + n)] - share) < len(weights)
 
 
 def test_each_source_has_shuffled_passes_of_its_own() -> None:
-    drawn = mixture([1, 3]).draw(40)
-    small, large = ([item for item in drawn if item[0] == name] for name in "ab")
+    draws = mixture([1, 3]).draw(40)
+    assert len({draw.key for draw in draws}) == 40
+    small, large = ([d.item for d in draws if d.item[0] == name] for name in "ab")
     assert (len(small), len(large)) == (10, 30)
     assert sorted(small[:5]) == sorted(small[5:]) == [f"a{n}" for n in range(5)]
     assert small[:5] != small[5:]
-    assert small == Shuffled([f"a{n}" for n in range(5)], 0).draw(10)
+    alone = Shuffled([f"a{n}" for n in range(5)], 0).draw(10)
+    assert small == [draw.item for draw in alone]
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 23])

@@ -14,16 +14,20 @@ def test_every_pass_is_a_permutation_whatever_the_size_of_the_draws(
     sizes: list[int], seed: int
 ) -> None:
     source = Shuffled(ITEMS, seed)
-    dealt = [item for size in sizes for item in source.draw(size)]
-    dealt += source.draw(-len(dealt) % len(ITEMS))
+    draws = [draw for size in sizes for draw in source.draw(size)]
+    draws += source.draw(-len(draws) % len(ITEMS))
+    dealt = [draw.item for draw in draws]
     for start in range(0, len(dealt), len(ITEMS)):
         assert sorted(dealt[start : start + len(ITEMS)]) == ITEMS
+    assert [draw.key for draw in draws] == [
+        (number // len(ITEMS) + 1, ITEMS.index(item)) for number, item in enumerate(dealt)
+    ]
 
 
 def test_passes_and_seeds_differ_in_their_order() -> None:
     source = Shuffled(ITEMS, 0)
     first, second = source.draw(8), source.draw(8)
-    assert first != second
+    assert [draw.item for draw in first] != [draw.item for draw in second]
     assert first != Shuffled(ITEMS, 1).draw(8)
     assert first == Shuffled(ITEMS, 0).draw(8)
 

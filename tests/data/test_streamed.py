@@ -17,11 +17,15 @@ def read(skip: int) -> Iterator[list[str]]:
 
 def test_every_pass_has_each_item_once_in_another_order() -> None:
     source = Streamed(read, seed=3, window=5)
-    passes = [source.draw(len(ITEMS)) for _ in range(3)]
+    draws = [source.draw(len(ITEMS)) for _ in range(3)]
+    passes = [[draw.item for draw in drawn] for drawn in draws]
+    for number, drawn in enumerate(draws, start=1):
+        assert all(d.key[0] == number and d.item == RECORDS[d.key[1]][d.key[2]] for d in drawn)
     for drawn in passes:
         assert sorted(drawn) == sorted(ITEMS)
     assert len({tuple(drawn) for drawn in passes}) == 3
-    assert passes[0] != Streamed(read, seed=4, window=5).draw(len(ITEMS))
+    other = Streamed(read, seed=4, window=5).draw(len(ITEMS))
+    assert passes[0] != [draw.item for draw in other]
     # An item stays within its window.
     first = {int(item.partition(".")[0]) for item in passes[0][:6]}
     assert first <= set(range(5))

@@ -1,11 +1,11 @@
 """The real command in a process of its own, on a toy checkpoint and six questions."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.architecture.source import ROOT
+from tests.forked_python import ForkedPython
 from tests.trainers.breaking import REWARD
 from tests.trainers.toy_runs import rl_config
 from unmask.configs.load import load_config
@@ -30,20 +30,14 @@ def rl_words(place: Path, *words: str, run: str = "run") -> list[str]:
     return ["rl", *RL, *paths, *words]
 
 
-def start(words: list[str], **variables: str) -> subprocess.Popen[str]:
+def start(words: list[str], **variables: str) -> ForkedPython:
     """Start `unmask` with these words."""
     paths = [str(ROOT), *(path for path in sys.path if path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **variables}
-    return subprocess.Popen(
-        [sys.executable, "-m", "unmask", *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return ForkedPython(["-m", "unmask", *words], env=environment)
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+def end(process: ForkedPython) -> tuple[int, str]:
     """Wait for its end; return exit code and stderr. Nothing may have gone to stdout."""
     out, error = process.communicate(timeout=120)
     assert out == ""

@@ -1,10 +1,9 @@
 """docs/add-a-family.md, followed literally: its example works as a file of the folder, and outside the package."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.forked_python import run_python
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-family.md"
 # In a process of its own: the folder of families is longer there.
@@ -44,14 +43,7 @@ def example() -> str:
 
 def run(*words: str, folder: Path) -> str:
     """Run this Python in a folder and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(words, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -82,21 +74,11 @@ def test_a_module_outside_the_package_is_a_family(tmp_path: Path) -> None:
 def test_a_family_outside_the_package_must_be_named(tmp_path: Path) -> None:
     (tmp_path / "my_family.py").write_text(example().replace('"example"', '"my_family:FAMILY"'))
     run("-m", "unmask", "init", "start", "--family", "my_family:FAMILY", folder=tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "unmask", "inspect", tmp_path / "start"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(["-m", "unmask", "inspect", tmp_path / "start"])
     assert done.returncode == 2
     assert "no family has the architecture 'ExampleForCausalLM'" in done.stdout
     assert "model.family = module:OBJECT" in done.stdout
     config = ("config", "eval", "model.path=start", "run.dir=r")
-    done = subprocess.run(
-        [sys.executable, "-m", "unmask", *config, "model.family=no_module:FAMILY"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(["-m", "unmask", *config, "model.family=no_module:FAMILY"])
     assert done.returncode == 2
     assert "there is no module 'no_module'" in done.stderr

@@ -1,13 +1,13 @@
 """docs/add-a-task.md, followed literally: its example works as a file of the folder, and outside the package."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+
+from tests.forked_python import run_python
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-task.md"
 # In a process of its own: the folder of data sets is longer there.
@@ -40,16 +40,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(*words: str, folder: Path) -> CompletedProcess[str]:
     """Run this Python in a folder."""
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_python(words, cwd=folder)
 
 
 def test_a_file_in_the_folder_is_a_task(folder: Path) -> None:

@@ -3,12 +3,12 @@
 import random
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.end_to_end.real_command import end, errors, rl_words, start, train
+from tests.forked_python import ForkedPython
 from tests.invariants.test_law_6_resume import left_behind
 
 SETTINGS = ["steps=60", "save_every=2", "minibatches=2", "eval.problems=3", "eval.every=5"]
@@ -20,7 +20,7 @@ def num_lines(run: Path) -> int:
     return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 
 
-def wait(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+def wait(process: ForkedPython, happened: Callable[[], bool]) -> None:
     """Wait for something to happen in a process that must not end before."""
     until = time.monotonic() + 60
     while not happened():

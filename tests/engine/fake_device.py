@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from unmask.engine import canvas_stream, pages, sequence_state
 from unmask.engine import engine as engine_module
-from unmask.engine import pages, sequence_state
+from unmask.engine.canvas_stream import Snapshot
 from unmask.engine.engine import Engine
 from unmask.engine.host_state import HostState, Report
 
@@ -130,13 +131,16 @@ def device_of(engine: Engine) -> Generator[Waits]:
     def on_device(*args: Any) -> Tensor:
         return sent(*args).as_subclass(OnDevice)
 
-    def report(self: HostState, state: Any) -> Report:
-        found = send(self, state)
+    def report(self: HostState, state: Any, snapshot: Snapshot | None) -> Report:
+        found = send(self, state, snapshot)
+        if found.snapshot:
+            columns = found.snapshot.columns.as_subclass(Tensor)
+            found = found._replace(snapshot=found.snapshot._replace(columns=columns))
         return found._replace(counters=found.counters.as_subclass(Tensor))
 
     move(engine)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (engine_module, pages, sequence_state):
+        for module in (canvas_stream, engine_module, pages, sequence_state):
             patch.setattr(module, "on_device", on_device)
         patch.setattr(HostState, "send", report)
         with Waits(engine.model.parameters()) as waits:

@@ -10,6 +10,7 @@ import torch
 from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import toy_checkpoint, toy_model
 from unmask.checkpoints.random_init import init
+from unmask.engine.events import Written
 from unmask.engine.llm import LLM, BrokenResponses, Generation
 from unmask.seeds import derive_seed
 from unmask.types import Message, SamplingParams, Trajectory
@@ -243,6 +244,29 @@ def test_pieces_come_while_the_response_is_written(llm: LLM) -> None:
     pieces.close()
     assert llm.engine.is_idle, "a reader that stops early leaves nothing behind"
     assert len(llm.generate([[5]], PARAMS)) == 1
+
+
+def test_the_canvas_of_one_response_is_streamed_and_last_the_response(llm: LLM) -> None:
+    (expected,) = llm.generate([[5, 6]], PARAMS)
+    *writes, response = llm.stream_canvas([5, 6], PARAMS)
+    assert response == expected
+    canvas: dict[int, tuple[int, int, float, float]] = {}
+    for event in writes:
+        assert isinstance(event, Written)
+        written = zip(event.token_ids, event.logprobs, event.confidences, strict=True)
+        for position, values in zip(event.positions, written, strict=True):
+            canvas[position] = (event.step, *values)
+    measured = expected.token_ids, expected.logprobs, expected.confidences
+    columns = zip(expected.step_map, *measured, strict=True)
+    assert [canvas[position] for position in range(len(expected.token_ids))] == list(columns)
+
+
+def test_a_reader_of_the_canvas_may_stop_early(llm: LLM) -> None:
+    events = llm.stream_canvas([5, 6, 7], PARAMS)
+    assert isinstance(next(events), Written) and not llm.engine.is_idle
+    events.close()
+    assert llm.engine.is_idle
+    assert isinstance([*LLM(toy_model()).stream_canvas([5], PARAMS)][-1], Generation)
 
 
 def test_a_stream_has_one_response_and_a_tokenizer(llm: LLM) -> None:

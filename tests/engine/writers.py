@@ -9,7 +9,7 @@ from unmask.acceptance.agreement import dense_logits
 from unmask.diffusion.reference_sampler import sample
 from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, SCHEDULES, STRATEGIES
 from unmask.engine.engine import Engine
-from unmask.engine.events import Committed, Finished
+from unmask.engine.events import Committed, Finished, Written
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
@@ -49,7 +49,9 @@ def by(engine: Engine, asks: Sequence[Ask]) -> list[Trajectory]:
     return [trajectory_of(finished[number]) for number in numbers]
 
 
-def results_of(events: Iterable[Committed | Finished[Result]]) -> dict[int, Result | ValueError]:
+def results_of(
+    events: Iterable[Written | Committed | Finished[Result]],
+) -> dict[int, Result | ValueError]:
     """Return the finished results, by number."""
     return {event.request_id: event.result for event in events if isinstance(event, Finished)}
 
@@ -73,7 +75,7 @@ def draw_params(rng: random.Random, **stated: Any) -> SamplingParams:
         "factor": rng.choice([0.5, 1.0, 2.0]),
         "entropy_bound": rng.choice([0.1, 1.0, 4.0]),
         "temperature": rng.choice([0.0, 0.7, 1.0, 1.5]),
-        "top_k": rng.choice([0, 0, 6]),
+        "top_k": rng.choice([0, -1, 6]),
         "top_p": rng.choice([1.0, 0.8]),
         "min_p": rng.choice([0.0, 0.05]),
         "confidence": rng.choice(["raw", "filtered"]),

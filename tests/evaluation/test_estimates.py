@@ -35,8 +35,9 @@ def test_wilson_gives_the_published_values(
 
 
 def test_wilson_stays_in_the_unit_interval_and_has_width_at_its_ends() -> None:
-    assert wilson_interval(0, 5)[0] == 0 < wilson_interval(0, 5)[1]
-    assert wilson_interval(5, 5)[0] < 1 == wilson_interval(5, 5)[1]
+    for count in (5, 110, 200):
+        assert wilson_interval(0, count)[0] == 0 < wilson_interval(0, count)[1]
+        assert wilson_interval(count, count)[0] < 1 == wilson_interval(count, count)[1]
 
 
 def test_bootstrap_intervals_contain_the_truth_about_as_often_as_they_say() -> None:

@@ -45,7 +45,7 @@ class Work:
 
     def update(self) -> None:
         """Train on the next two of four demonstrations."""
-        views = [VIEWS[index] for index in self.source.draw(2)]
+        views = [VIEWS[draw.item] for draw in self.source.draw(2)]
         self.learner.update(views, LIKELIHOOD, 20.0)
         self.llm.engine.update_weights()
 
@@ -140,6 +140,14 @@ def test_best_is_written_when_accuracy_rises_and_only_then(tmp_path: Path) -> No
     assert torch.equal(weights(best), top)
     again.step(eval_reward=0.75)
     assert torch.equal(weights(best), weights(again.llm.model))
+
+
+def test_best_has_the_lowest_validation_loss_where_no_task_is_evaluated(tmp_path: Path) -> None:
+    work, best = begin(tmp_path, "save_every=2"), tmp_path / "run" / "best"
+    work.step(val_nll=0.5)
+    top = weights(work.llm.model)
+    work.step(val_nll=0.7)
+    assert torch.equal(weights(best), top)
 
 
 def test_the_best_of_the_very_step_that_is_saved_is_not_forgotten(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """`unmask sft` from config to checkpoint, on a random model and on six demonstrations."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.sft_data import SFTDataConfig
 from unmask.configs.task import ReasoningGymConfig
 from unmask.data.demonstrations import Demonstration
+from unmask.diffusion.views import Views
 from unmask.engine.llm import LLM
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
@@ -49,7 +52,7 @@ def test_a_run_leaves_every_file_and_a_model_that_loads(tmp_path: Path) -> None:
 
 
 def test_it_learns_its_demonstrations(tmp_path: Path) -> None:
-    words = ["steps=40", "optimizer.lr=1e-2", "views.count=2", "data.batch_size=6"]
+    words = ["steps=60", "optimizer.lr=1e-2", "views.count=2", "data.batch_size=6"]
     model = train_sft(sft_config(tmp_path, *words))
     lines = metrics(tmp_path / "run")
     assert lines[-1]["nll"] < 0.5 < 2 < lines[0]["nll"]
@@ -97,17 +100,41 @@ def test_every_noise_and_reduction_runs(words: list[str], tmp_path: Path) -> Non
     assert all(line["loss"] > 0 for line in metrics(tmp_path / "run"))
 
 
-def test_the_noise_depends_on_seed_step_and_place_and_on_nothing_else(tmp_path: Path) -> None:
-    def hidden(seed: int, step: int, size: int = 3) -> list[list[bool]]:
-        config = sft_config(tmp_path, f"run.seed={seed}", "views.count=4")
-        batch = [Demonstration((2, 3), tuple(range(4, 16)))] * size
-        return [v.hidden.flatten().tolist() for v in noisy_views(batch, config, SPEC, step, 0)]
+def test_the_noise_depends_on_its_seed_and_on_nothing_else(tmp_path: Path) -> None:
+    config = sft_config(tmp_path, "views.count=4")
 
-    sft_config(tmp_path)
-    first = hidden(0, 1)
+    def hidden(*seeds: int, step: int = 1) -> list[list[bool]]:
+        batch = [Demonstration((2, 3), tuple(range(4, 16)))] * len(seeds)
+        views = noisy_views(batch, seeds, config, SPEC, step, 0)
+        return [v.hidden.flatten().tolist() for v in views]
+
+    first = hidden(5, 6, 7)
     assert len({tuple(places) for places in first}) == 3
-    assert hidden(0, 1, size=2) == first[:2]
-    assert hidden(0, 2) != first != hidden(1, 1)
+    assert hidden(6) == hidden(6, step=9) == first[1:2]
+
+
+def test_noise_is_fresh_in_every_pass_and_follows_seed_pass_and_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[tuple[int, ...], int]] = []
+
+    def watched(batch: Any, seeds: Sequence[int], *rest: Any) -> list[Views]:
+        drawn.extend(zip([d.response_ids for d in batch], seeds, strict=True))
+        return noisy_views(batch, seeds, *rest)
+
+    monkeypatch.setattr("unmask.trainers.sft.noisy_views", watched)
+
+    def seeds_of(run: str, *words: str) -> dict[tuple[int, ...], list[int]]:
+        drawn.clear()
+        train_sft(sft_config(tmp_path, *words, run=run))
+        found: dict[tuple[int, ...], list[int]] = {}
+        for ids, seed in drawn:
+            found.setdefault(ids, []).append(seed)
+        return found
+
+    pairs = seeds_of("pairs", "data.batch_size=2", "steps=6")
+    assert len({seed for seeds in pairs.values() for seed in seeds}) == len(drawn)
+    assert pairs == seeds_of("singles", "data.batch_size=1", "steps=12")
 
 
 @pytest.mark.parametrize(("word", "fewest"), [("null", 0), ("3", 3), ("9", 9), ("longest", 5)])

@@ -64,7 +64,7 @@ def test_sources_without_weights_are_one_pass_over_all(tmp_path: Path) -> None:
     sets = sets_of(mixed(tmp_path))
     assert [len(source) for source in sets.train] == [6, 4]
     source = build_source(sets, 0)
-    drawn = source.draw(10)
+    drawn = [draw.item for draw in source.draw(10)]
     assert sorted(d.place for d in drawn) == sorted(d.place for d in sets.trained)
     assert "data.sources[2].path = " in sets.trained[-1].place
     assert sets.trained[-1].place.endswith("1.jsonl, line 4")
@@ -73,7 +73,7 @@ def test_sources_without_weights_are_one_pass_over_all(tmp_path: Path) -> None:
 def test_sources_with_weights_are_drawn_by_them(tmp_path: Path) -> None:
     source = build_source(sets_of(mixed(tmp_path, weights=(1, 4))), 0)
     assert isinstance(source, Mixture)
-    drawn = [("0.jsonl" in d.place) for d in source.draw(50)]
+    drawn = [("0.jsonl" in draw.item.place) for draw in source.draw(50)]
     assert sum(drawn) == 10
 
 
@@ -183,7 +183,7 @@ def test_a_recorded_order_is_cut_with_its_response(tmp_path: Path) -> None:
 
 
 def test_a_stream_is_trained_and_resumed_to_the_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The hub is replaced by rows, of which one is too long."""
     rows = [{"prompt": f"{n}+1=", "response": str(n)} for n in range(20)]
@@ -200,6 +200,7 @@ def test_a_stream_is_trained_and_resumed_to_the_bit(
     words += ["data.too_long=drop", f"data.validation={held}", "optimizer.lr=1e-2"]
     whole = sft_config(tmp_path, *words, "steps=6", run="whole")
     train_sft(whole)
+    assert "tokens are left out" in capsys.readouterr().err
     for steps, resume in (("steps=4", False), ("steps=6", True)):
         train_sft(sft_config(tmp_path, *words, steps, run="part"), resume)
     weights = [tmp_path / run / "model" / "model.safetensors" for run in ("whole", "part")]
@@ -316,6 +317,7 @@ def test_a_run_ends_early_where_validation_stalls_and_resumes_as_ended(tmp_path:
     run = config.run.dir
     assert [line["step"] for line in metrics(run)] == [1, 2, 3]
     assert (run / "checkpoints" / "step-000003").is_dir()
+    assert (run / "best" / "model.safetensors").is_file()
     first = (model / "model.safetensors").read_bytes()
     assert (train_sft(config, resume=True) / "model.safetensors").read_bytes() == first
     assert len(metrics(run)) == 3

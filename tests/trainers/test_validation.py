@@ -48,7 +48,7 @@ def test_the_bound_is_the_one_that_all_masks_of_a_response_give(
             exact -= float(learner.score([view])[0][view.target].sum()) / count / comb(size, count)
     config = sft_config(tmp_path, *FILLED)
     found = [FOUND[1]] * 1000
-    value = measure(learner, found, config, (block, 0), lambda batch: [])["val_nelbo"]
+    value = measure(learner, found, config, (block, 0), lambda *_: [])["val_nelbo"]
     assert value == pytest.approx(exact / size, rel=0.06)
 
 

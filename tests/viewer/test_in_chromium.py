@@ -1,86 +1,83 @@
-"""In a real browser the charts are drawn, the player works, and hostile text is shown as text."""
+"""In a real browser the charts are drawn, trajectories play, and hostile text is shown as text."""
 
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
+from tests.viewer.browser import needs_chromium, opened
 from tests.viewer.toy_run import HOSTILE, hostile_record, record, write_lines, write_run
+from unmask.viewer.comparison import write_comparison
 from unmask.viewer.report import write_report
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+pytestmark = needs_chromium
 
 
-def document(report: Path, profile: Path, place: str = "") -> str:
-    """Return the document of a page after its script has run in a browser."""
-    assert CHROMIUM is not None
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    options += ["--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}"]
-    command = [CHROMIUM, *options, "--dump-dom", f"{report.as_uri()}{place}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
+def classes(page: Page) -> list[set[str]]:
+    """Return the classes of each token of the canvas."""
+    found = page.locator("unmask-player .token[data-position]")
+    return [set(text.split()) for text in found.evaluate_all("all => all.map(e => e.className)")]
 
 
-def boxes(page: str) -> list[tuple[str, set[str]]]:
-    """Return position and classes of each token of the canvas."""
-    found = re.findall(r'<span class="(token[^"]*)" data-position="(\d+)"', page)
-    return [(position, set(classes.split())) for classes, position in found]
+def with_class(page: Page, name: str) -> list[int]:
+    return [position for position, found in enumerate(classes(page)) if name in found]
 
 
 @pytest.mark.parametrize("kind", ["rl", "eval"])
-def test_every_chart_is_drawn_with_its_last_values(tmp_path: Path, kind: str) -> None:
-    page = document(write_report(write_run(tmp_path / "run", num_steps=60, kind=kind)), tmp_path)
-    assert 'data-report="ready"' in page
-    figures = [part.split("</figure>")[0] for part in page.split("<figure")[1:]]
-    charts = [figure for figure in figures if "data-chart" in figure]
-    assert charts and all("<canvas" in chart and "u-legend" in chart for chart in charts)
-    legend = [re.sub(r"<[^>]+>", " ", chart.split('class="plot"')[0]) for chart in charts]
-    words = " ".join(" ".join(legend).split())
-    if kind == "rl":
-        assert "step 60" in words and "held out 100 %" in words and "rollouts 1 " in words
-        assert 'id="smoothing"' in page
-    else:
-        assert "dynamic 75 % at 1.4" in words and "tokens all others 314 right 954" in words
+def test_every_chart_is_drawn_with_its_last_values(
+    browser: Browser, tmp_path: Path, kind: str
+) -> None:
+    run = write_run(tmp_path / "run", num_steps=60, kind=kind)
+    with opened(browser, write_report(run)) as page:
+        assert page.locator("html[data-report=ready]").count() == 1
+        figures = page.locator("figure.chart")
+        assert figures.count() > 1
+        assert page.locator("figure.chart .u-over").count() == figures.count()
+        words = " ".join(page.locator("figure.chart .u-legend").all_inner_texts()).split()
+        text = " ".join(words)
+        if kind == "rl":
+            assert "at step 60" in text and "held out 100 %" in text and "rollouts 1 " in text
+            assert page.locator("#smoothing").is_checked()
+        else:
+            assert "dynamic 75 % at 1.4" in text and "others 314 right 954" in text
 
 
-def test_trajectory_is_shown_at_the_step_of_the_address(tmp_path: Path) -> None:
+def test_charts_of_several_runs_are_drawn(browser: Browser, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, num_steps=n) for name, n in (("a", 60), ("b", 20))]
+    with opened(browser, write_comparison(runs, tmp_path / "page.html")) as page:
+        figures = page.locator("section figure.chart")
+        assert page.locator("section .u-over").count() == figures.count() > 3
+        legend = " ".join(figures.first.locator(".u-legend").inner_text().split())
+        assert legend == "at each end a 100 % b 100 %"
+
+
+def test_trajectory_is_shown_at_the_step_of_the_address(browser: Browser, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", trajectories=[record(1, seed=1), record(2, seed=2)])
-    page = document(write_report(run), tmp_path, "#trajectory=1.1&denoising-step=2")
-    assert 'data-report="ready"' in page
-    assert "denoising step 2 of 3 · 3 of 6 revealed · 1 now" in page
-    tokens = boxes(page)
-    assert [position for position, _ in tokens] == ["0", "1", "2", "3", "4", "5"]
-    assert [position for position, classes in tokens if "veiled" in classes] == ["3", "4", "5"]
-    assert [position for position, classes in tokens if "fresh" in classes] == ["1"]
-    assert [position for position, classes in tokens if "beyond" in classes] == ["4", "5"]
-    # The first block holds the prompt's last two tokens and the first two of the response.
-    canvas = page.split('id="canvas"')[1].split('id="counter"')[0]
-    blocks = canvas.split('<span class="block">')[1:]
-    assert [len(re.findall('class="token', block)) for block in blocks] == [4, 4]
-    assert len(re.findall("data-prompt", blocks[0])) == 2
+    place = "#trajectory=1.1&denoising-step=2"
+    with opened(browser, write_report(run), place, moves=True) as page:
+        counter = page.locator("unmask-player .counter")
+        expect(counter).to_have_text("denoising step 2 of 3 · 3 of 6 revealed · 1 now")
+        assert with_class(page, "veiled") == [3, 4, 5]
+        assert with_class(page, "fresh") == [1]
+        assert with_class(page, "beyond") == [4, 5]
+        # The first block holds the prompt's last two tokens and the first two of the response.
+        blocks = page.locator("unmask-player .canvas .block")
+        assert [block.locator(".token").count() for block in blocks.all()] == [4, 4]
+        assert blocks.nth(0).locator("[data-prompt]").count() == 2
+        names = [block.get_attribute("class") for block in page.locator(".canvas .block").all()]
+        assert names == ["block done", "block open"]
 
 
-def test_hostile_text_is_shown_and_not_run(tmp_path: Path) -> None:
+def test_hostile_text_is_shown_and_not_run(browser: Browser, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", num_steps=2, trajectories=[hostile_record()])
     names = {f"reward_{text}": 1.0 for text in HOSTILE[:2]}
     write_lines(run / "metrics.jsonl", [{"step": 1, **names}])
-    report = write_report(run)
-    page = document(report, tmp_path)
-    assert 'data-report="ready"' in page
-    assert "<title>Reinforcement learning on chain_sum</title>" in page
-    assert "owned'" in page and "<img" not in page
-    assert page.count("<script") == report.read_text().count("<script")
-    labels = re.findall('<div class="u-label">(.*?)</div>', page)
-    assert labels[1:] == [
-        text.replace("<", "&lt;").replace(">", "&gt;") for text in sorted(HOSTILE[:2])
-    ]
-    canvas = page.split('id="canvas"')[1].split('id="counter"')[0]
-    assert "&lt;/script&gt;&lt;script&gt;document.title='owned'&lt;/script&gt;" in canvas
-    assert "U+2028" in canvas and "U+202E" in canvas and "w" * 400 in canvas
-    assert "\u202e" not in canvas
+    with opened(browser, write_report(run)) as page:
+        assert page.title() == "Reinforcement learning on chain_sum"
+        assert page.locator("img").count() == 0
+        labels = page.locator("figure .u-label").all_inner_texts()
+        assert labels[1:] == sorted(HOSTILE[:2])
+        text = page.locator("unmask-player .canvas").inner_text()
+        assert "</script><script>document.title='owned'</script>" in text
+        assert "U+2028" in text and "U+202E" in text and "w" * 400 in text
+        assert "\u202e" not in text

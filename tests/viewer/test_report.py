@@ -38,30 +38,21 @@ def test_configuration_and_environment_are_listed(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     cells = {cell.text for cell in page.all("td")}
     assert {"chain_sum", "a/model", "40", "unmask 'a b'"} <= cells
+    assert page.one("configuration").name == "details"  # closed
+    assert "open" not in page.one("configuration").attributes
+    assert "keys differ from the defaults" in page.text
+    assert len(page.all("tr", "changed")) == 5
 
 
 def test_page_makes_no_request(tmp_path: Path) -> None:
     source = report_html(write_run(tmp_path, trajectories=[record()]))
     page = Page(source)
     source = source.replace("https://github.com/leeoniya/uPlot (v1.6.32)", "")  # a comment
+    source = source.replace('"http://www.w3.org/2000/svg"', "")  # the name of SVG's elements
     assert not re.search(r"(?:https?:)?//\w[\w-]*\.\w|url\(|@import|fetch\(|XMLHttp", source)
     assert not page.all("img") and not page.all("iframe")
     links = [e for e in page.elements if {"src", "href", "srcset", "action"} & set(e.attributes)]
     assert [link.attributes["href"][:11] for link in links] == ["data:image/"]
-
-
-def test_policy_admits_only_the_scripts_and_styles_of_the_page(tmp_path: Path) -> None:
-    page = page_of(write_run(tmp_path))
-    (policy,) = (
-        e.attributes["content"]
-        for e in page.all("meta")
-        if e.attributes.get("http-equiv") == "Content-Security-Policy"
-    )
-    assert policy.startswith("default-src 'none'")
-    assert "unsafe" not in policy
-    assert policy.count("sha256-") == 5
-    assert not [e for e in page.elements if "style" in e.attributes]
-    assert not [e for e in page.elements if any(name.startswith("on") for name in e.attributes)]
 
 
 def test_hostile_text_is_text(tmp_path: Path) -> None:
@@ -91,11 +82,6 @@ def test_running_page_reloads_itself(tmp_path: Path) -> None:
     assert not refreshes(ended) and "data-running" not in ended.all("body")[0].attributes
     assert "running, step 40 of 40" in running.text
     assert running.one("drawn").text.endswith("UTC") and "at step 40 from" in running.text
-
-
-def test_page_holds_the_licence_of_uplot(tmp_path: Path) -> None:
-    uplot = page_of(write_run(tmp_path)).all("script")[2].text
-    assert uplot.startswith("/*\nThe MIT License") and "Copyright (c) 2022 Leon Sorokin" in uplot
 
 
 def test_empty_directory_has_a_page(tmp_path: Path) -> None:

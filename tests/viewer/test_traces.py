@@ -94,7 +94,7 @@ def test_hostile_text_is_complete_and_harmless(path: Path) -> None:
         {"canvas_ids": []},
         {"step_map": [1]},
         {"behavior_logprobs": [None] * 6},
-        {"reward": None},
+        {"reward": "1"},
         {"reward": float("nan")},
         {"prompt": None},
         {"prompt": {"token_ids": "x", "messages": []}},
@@ -115,7 +115,7 @@ def test_records_that_cannot_be_played_are_left_out(change: dict[str, Any]) -> N
 def test_responses_of_an_evaluation_get_their_gradings(path: Path) -> None:
     asked = [{"variation": name, "problem": 0, "sample": 0} for name in ("static", "dynamic")]
     write_lines(path, [{**record(step=0), **name, "reward": None, "parts": {}} for name in asked])
-    assert read_traces(path).islands == ()  # not graded yet
+    assert [trace["reward"] for trace in shown(path)] == [None, None]  # not graded yet
     grading = path.parent / "gradings" / "1"
     grading.mkdir(parents=True)
     verdicts = [{**name, "reward": 0.5 + i, "parts": {"p": 1.0}} for i, name in enumerate(asked)]

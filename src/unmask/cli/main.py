@@ -1,4 +1,4 @@
-"""The entry point: `unmask quickstart | sft | rl | generate | config | runs | show | report | doctor`.
+"""The entry point: `unmask quickstart | sft | rl | trace | config | runs | show | doctor`, and all other commands.
 
 A command parses its words, calls one function and prints the result, so that a program can do all that
 the command line does. Heavy packages are imported inside the commands, so that `--help` is fast.
@@ -10,26 +10,22 @@ by Ctrl-C and SIGTERM. Anything else is a traceback and a bug of unmask. See `do
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from unmask import __version__
-from unmask.cli import data, evaluate, models
+from unmask.cli import chat, data, evaluate, generate, models, pages, serve
 from unmask.cli.options import (
-    Device,
-    FamilyName,
-    ModelPath,
     Resume,
     ShowPrompt,
     Words,
     begin,
+    error_lines,
     load,
     print_finished,
     resume_command,
 )
-from unmask.presets import preset as published_sampler
-from unmask.types import Message, SamplingParams, Strategy
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -142,64 +138,6 @@ def trace(
 
 @app.command(
     no_args_is_help=True,
-    epilog='Example: unmask generate runs/quickstart/rl/model "3+4+5=" --temperature 0',
-)
-def generate(  # noqa: PLR0913 - one argument per option
-    model: ModelPath,
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="Texts to respond to.")],
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of a response.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    strategy: Annotated[
-        Strategy | None, typer.Option(help="Rule for the positions that a denoising step reveals.")
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Least confidence of a revealed token under `dynamic`.")
-    ] = None,
-    denoising_steps: Annotated[
-        int | None, typer.Option(help="Denoising steps of a block; one per position by default.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same response.")] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="A published sampler (llada_official); other options override it."),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="LoRA adapters for the model, in peft's files."),
-    ] = None,
-    device: Device = "auto",
-    family: FamilyName = None,
-    chat: Annotated[
-        bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")
-    ] = True,
-) -> None:
-    """Answer prompts and print the responses, one after the other."""
-    options: dict[str, Any] = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "strategy": strategy,
-        "threshold": threshold,
-        "denoising_steps": denoising_steps,
-        "seed": seed,
-    }
-    stated = {name: value for name, value in options.items() if value is not None}
-    sampling = published_sampler(preset, **stated) if preset else SamplingParams(**stated)
-    from unmask.configs.engine import EngineConfig
-    from unmask.configs.model import ModelConfig
-    from unmask.engine.build import build_llm
-
-    config = ModelConfig(path=model, adapter=adapter, device=device, family=family)
-    llm = build_llm(config, EngineConfig())
-    if chat:
-        results = llm.chat([[Message("user", prompt)] for prompt in prompts], sampling)
-    else:
-        results = llm.generate(prompts, sampling)
-    for result in results:
-        typer.echo(result.text)
-
-
-@app.command(
-    no_args_is_help=True,
     epilog="Examples: unmask config rl --keys; unmask config configs/rl/chain_sum.toml steps=9; "
     "unmask config import rl_sdar.yaml > mine.toml",
 )
@@ -284,7 +222,10 @@ def runs(
 )
 def show(
     place: Annotated[
-        Path, typer.Argument(metavar="RUN|FILE", help="A run, or a JSON file of dLLM-RL.")
+        Path,
+        typer.Argument(
+            metavar="RUN|FILE", help="A run, a file of generate or chat, or one of dLLM-RL."
+        ),
     ],
     step: Annotated[int | None, typer.Option(help="Optimizer step; the last by default.")] = None,
     worst: Annotated[int | None, typer.Option(min=1, help="Number with least reward.")] = None,
@@ -296,38 +237,24 @@ def show(
     given: list[tuple[Order, int]] = [(k, count) for k, count in asked.items() if count is not None]
     if len(given) > 1:
         raise ValueError(f"--{given[0][0]} and --{given[1][0]}: give one of them")
-    from unmask.runs.print import choose, print_trajectories, read_step
+    from unmask.runs.print import choose, print_trajectories, read_step, read_trajectories
 
     pieces = None
     if place.is_dir():
         records = read_step(place / "trajectories.jsonl", step)
         if not all("pieces" in record for record in records):
             pieces = _pieces(place)
+    elif step is not None:
+        raise ValueError(f"--step {step}: {place} has no steps; give a run's directory")
+    elif place.is_file() and (found := read_trajectories(place)):
+        records = found
     else:
         from unmask.importing.data import records_of_file
 
-        if step is not None:
-            raise ValueError(f"--step {step}: {place} has no steps; give a run's directory")
         records, unread = records_of_file(place)
         if unread:
             typer.echo(f"not shown: {', '.join(unread)}", err=True)
     print_trajectories(choose(records, *(given or [DRAWN])[0]), pieces)
-
-
-@app.command(no_args_is_help=True, epilog="Example: unmask report runs/quickstart/rl")
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")]) -> None:
-    """Draw a run's report.html from the files in its directory."""
-    from unmask.runs.lock import lock
-    from unmask.runs.read import check_run
-    from unmask.viewer.report import write_report
-
-    check_run(run)
-    try:
-        with lock(run):
-            is_running = False
-    except ValueError:  # the run's own process holds the lock
-        is_running = True
-    typer.echo(write_report(run, is_running))
 
 
 @app.command(epilog="Example: unmask doctor --dir /data/runs")
@@ -343,9 +270,8 @@ def doctor(
         raise typer.Exit(2)
 
 
-app.registered_commands += [
-    *(command for part in (data, evaluate, models) for command in part.app.registered_commands)
-]
+for part in (chat, data, evaluate, generate, models, pages, serve):
+    app.registered_commands += part.app.registered_commands
 
 
 def main() -> None:
@@ -357,7 +283,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if is_debug:
             raise
-        sys.stderr.write("".join(f"error: {line}\n" for line in _sentences(error)))
+        sys.stderr.write("".join(f"error: {line}\n" for line in error_lines(error)))
         sys.exit(2)
 
 
@@ -370,13 +296,6 @@ def _train(run: Callable[[], object], how_to_continue: str = "") -> None:
     except Stopped as stopped:
         sys.stderr.write(f"{stopped}; {how_to_continue or f'resume with: {resume_command()}'}\n")
         raise typer.Exit(128 + stopped.signal_number) from None
-
-
-def _sentences(error: ValueError | OSError) -> list[str]:
-    lines = str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, OSError) and error.strerror:
-        lines = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
-    return [*lines, *getattr(error, "__notes__", ())]
 
 
 def _pieces(run: Path) -> "Pieces | None":

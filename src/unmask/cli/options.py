@@ -4,9 +4,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from typer import Argument, Exit, Option, echo
+
+from unmask.presets import preset as published_sampler
+from unmask.types import SamplingParams, Strategy
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,6 +37,27 @@ FamilyName = Annotated[
     str | None,
     Option(help="The model's family as module:OBJECT; found in the model by default."),
 ]
+MaxTokens = Annotated[int | None, Option(help="Most tokens of a response.")]
+Temperature = Annotated[float | None, Option(help="0 is greedy.")]
+StrategyName = Annotated[
+    Strategy | None, Option(help="Rule for the positions that a denoising step reveals.")
+]
+Threshold = Annotated[
+    float | None, Option(help="Least confidence of a revealed token under `dynamic`.")
+]
+BlockSize = Annotated[
+    int | None, Option(help="Positions per diffusion block; the model's own by default.")
+]
+DenoisingSteps = Annotated[
+    int | None, Option(help="Denoising steps of a block; one per position by default.")
+]
+Seed = Annotated[int | None, Option(help="Same seed, same response.")]
+PresetName = Annotated[
+    str | None, Option(help="A published sampler (llada_official); other options override it.")
+]
+Adapter = Annotated[
+    str | None, Option(metavar="DIR", help="LoRA adapters for the model, in peft's files.")
+]
 ShowPrompt = Annotated[
     bool, Option("--show-prompt", help="Only print the first prompt as the model reads it.")
 ]
@@ -60,6 +84,20 @@ def begin(cls: "type[R]", words: Sequence[str], show_prompt: bool, resume: bool)
         raise Exit
     check_run(config, resume)  # before torch is loaded, which takes seconds
     return config
+
+
+def sampling_of(preset: str | None, **options: Any) -> SamplingParams:
+    """Return the sampling parameters of a preset, or the defaults, overridden by the options that are given."""
+    stated = {name: value for name, value in options.items() if value is not None}
+    return published_sampler(preset, **stated) if preset else SamplingParams(**stated)
+
+
+def error_lines(error: ValueError | OSError) -> list[str]:
+    """Return the sentences of an error that the user can correct."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, OSError) and error.strerror:
+        lines = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+    return [*lines, *getattr(error, "__notes__", ())]
 
 
 def resume_command() -> str:

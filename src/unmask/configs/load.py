@@ -2,7 +2,8 @@
 
 *Defaults < files, left to right < `key=value`.* All sources are first flattened to dotted keys, so
 that a later source replaces exactly the keys it names; a table is never replaced as a whole. The word
-`none` sets an optional key to None, because TOML has no null.
+`none` sets an optional key to None, because TOML has no null; any other table it empties, so that the words
+`views=none views.kind=trace` leave no key of another kind.
 
 An error is one line that names the key, the value, its origin and the accepted values. Unknown keys are
 errors.
@@ -69,6 +70,13 @@ def config_from(
     for source, table in sources:
         for name, value in flatten(table):
             is_none = value == "none" and any(key.names(name) for key in optional)
+            if (
+                value == "none"
+                and not is_none
+                and any(k.name.startswith(f"{name}.") for k in listed)
+            ):
+                assigned = {k: v for k, v in assigned.items() if not k.startswith(f"{name}.")}
+                continue
             _assign(assigned, name, None if is_none else value, source)
     values = _nest(assigned)
     check_nesting(values, "the configuration")
@@ -186,7 +194,12 @@ def _explain(
     origin = _origin(name, assigned)
     name_in_lists = INDEX.sub("[]", name)
     if problem == "extra_forbidden":
-        return f"unknown key {name} ({origin}); {_way_out(name_in_lists, listed)}"
+        table = name.partition(".")[0]
+        cure = (
+            "" if origin == COMMAND_LINE or "[" in name else f"; {table}=none empties {table} first"
+        )
+        is_other = any(key.name == name_in_lists for key in listed)
+        return f"unknown key {name} ({origin}); {_way_out(name_in_lists, listed)}{cure * is_other}"
     if problem in ("missing", "union_tag_not_found") and (origin == DEFAULT or "[" in name):
         return _missing(name, name_in_lists, listed)
     if problem == "value_error":

@@ -8,7 +8,7 @@ order is that of its own shuffled passes. A source that is drawn more often than
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from unmask.data.shuffled import Drawn
+from unmask.data.shuffled import Draw, ItemSource
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Mixture(Generic[T]):
     """Shuffled sources with weights."""
 
-    def __init__(self, sources: Sequence[Drawn[T]], weights: Sequence[float]) -> None:
+    def __init__(self, sources: Sequence[ItemSource[T]], weights: Sequence[float]) -> None:
         """Start at the first item of every source.
 
         Args:
@@ -27,9 +27,14 @@ class Mixture(Generic[T]):
         self._shares = [weight / sum(weights) for weight in weights]
         self._drawn = [0] * len(sources)
 
-    def draw(self, count: int) -> list[T]:
-        """Return the next `count` items."""
-        return [item for _ in range(count) for item in self._sources[self._next()].draw(1)]
+    def draw(self, count: int) -> list[Draw[T]]:
+        """Return the next `count` draws; their keys begin with the source's number, from 1."""
+        places = [self._next() for _ in range(count)]
+        return [
+            Draw(drawn.item, (place + 1, *drawn.key))
+            for place in places
+            for drawn in self._sources[place].draw(1)
+        ]
 
     def state(self) -> dict[str, Any]:
         """Return the positions of all sources."""

@@ -6,11 +6,26 @@ The state is the number of drawn items, so a restored source continues with the 
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from unmask.seeds import derive_seed
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Draw(Generic[T]):
+    """An item that was drawn.
+
+    Attributes:
+        item: that was drawn.
+        key: of this draw, the same in every run of the seed and the items: the pass, from 1, and the item's
+            number. Noise is derived from it, so it is fresh in every pass and depends on nothing else.
+    """
+
+    item: T
+    key: tuple[int, ...]
 
 
 class Source(Protocol):
@@ -25,11 +40,11 @@ class Source(Protocol):
         ...
 
 
-class Drawn(Source, Protocol[T]):
+class ItemSource(Source, Protocol[T]):
     """A source of items."""
 
-    def draw(self, count: int) -> list[T]:
-        """Return the next `count` items."""
+    def draw(self, count: int) -> list[Draw[T]]:
+        """Return the next `count` draws."""
         ...
 
 
@@ -55,9 +70,9 @@ class Shuffled(Generic[T]):
         self._dealt = 0
         self._order: tuple[int, list[int]] = (-1, [])
 
-    def draw(self, count: int) -> list[T]:
-        """Return the next `count` items."""
-        drawn = [self._items[self._index(self._dealt + i)] for i in range(count)]
+    def draw(self, count: int) -> list[Draw[T]]:
+        """Return the next `count` draws."""
+        drawn = [self._draw(self._dealt + i) for i in range(count)]
         self._dealt += count
         return drawn
 
@@ -84,10 +99,11 @@ class Shuffled(Generic[T]):
             )
         self._dealt = state["dealt"]
 
-    def _index(self, number: int) -> int:
+    def _draw(self, number: int) -> Draw[T]:
         turn, place = divmod(number, len(self._items))
         if self._order[0] != turn:
             order = list(range(len(self._items)))
             random.Random(derive_seed(self._seed, turn)).shuffle(order)
             self._order = (turn, order)
-        return self._order[1][place]
+        index = self._order[1][place]
+        return Draw(self._items[index], (turn + 1, index))

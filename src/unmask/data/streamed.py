@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from unmask.data.shuffled import Draw
 from unmask.seeds import derive_seed
 
 T = TypeVar("T")
@@ -33,8 +34,8 @@ class Streamed(Generic[T]):
         self._dealt = self._pass = 0
         self._move_to(0, 0)
 
-    def draw(self, count: int) -> list[T]:
-        """Return the next `count` items.
+    def draw(self, count: int) -> list[Draw[T]]:
+        """Return the next `count` draws; an item's number is its record's, and its place within the record.
 
         Raises:
             ValueError: a record cannot be read, or a pass has no items.
@@ -64,7 +65,7 @@ class Streamed(Generic[T]):
     def _move_to(self, records: int, place: int) -> None:
         self._records, self._place = records, 0
         self._stream = self._read(records)
-        self._window: list[T] = []
+        self._window: list[Draw[T]] = []
         self._num_read = 0  # records of the window
         if place:
             self._fill()
@@ -72,7 +73,7 @@ class Streamed(Generic[T]):
                 raise ValueError("the stream has fewer items than when the run began")
             self._place = place
 
-    def _next(self) -> T:
+    def _next(self) -> Draw[T]:
         passes = self._pass
         while self._place == len(self._window):
             if self._pass > passes + 1:
@@ -86,7 +87,11 @@ class Streamed(Generic[T]):
         """Read the next window, or begin the next pass."""
         self._records += self._num_read
         records = list(islice(self._stream, self._size))
-        self._window = [item for items in records for item in items]
+        self._window = [
+            Draw(item, (self._pass + 1, record, place))
+            for record, items in enumerate(records, start=self._records)
+            for place, item in enumerate(items)
+        ]
         self._place, self._num_read = 0, len(records)
         random.Random(derive_seed(self._seed, self._pass, self._records)).shuffle(self._window)
         if not records:

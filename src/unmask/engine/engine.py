@@ -21,15 +21,16 @@ from unmask.diffusion.constrained import Constraint
 from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
+from unmask.engine.canvas_stream import last_writes, take_snapshot
 from unmask.engine.cuda_graphs import Graphs
-from unmask.engine.events import Committed, Event, Finished
-from unmask.engine.host_state import HostState, Report, read_committed
+from unmask.engine.events import Committed, Event, Finished, Streams, streams_of
+from unmask.engine.host_state import HostState, Report, read_committed, read_written
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.runner import Runner, Sizes
-from unmask.engine.scheduler import Scheduler, Start
+from unmask.engine.scheduler import Load, Scheduler, Start
 from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.conventions import conventions_of
@@ -101,6 +102,11 @@ class Engine:
         """Whether no request waits or runs."""
         return not self._scheduler.running and not self._scheduler.waiting
 
+    @property
+    def load(self) -> Load:
+        """How much runs and waits; may be read from another thread."""
+        return self._scheduler.load()
+
     def resolve(self, prompt: Prompt, sampling: SamplingParams) -> SamplingParams:
         """Return the parameters with the model's defaults filled in.
 
@@ -131,17 +137,21 @@ class Engine:
             )
         return resolved
 
-    def submit(self, prompt: Prompt, sampling: SamplingParams, streams: bool = False) -> int:
+    def submit(
+        self, prompt: Prompt, sampling: SamplingParams, streams: Streams | bool | None = None
+    ) -> int:
         """Queue one response and return its request id.
 
         Args:
             prompt: with `token_ids` filled in.
             sampling: `n` must be 1: several responses are several requests with seeds of their own.
-            streams: return its tokens as its blocks are finished (`Committed`).
+            streams: `text` (or `True`) returns its tokens as its blocks are finished (`Committed`),
+                `canvas` also the writes of every denoising step (`Written`).
 
         Raises:
-            ValueError: as `resolve`, or `n` is not 1.
+            ValueError: as `resolve`, or `n` is not 1, or `streams` is something else.
         """
+        events = streams_of(streams)
         if sampling.n != 1:
             raise ValueError(
                 f"n = {sampling.n}: a request here is one response; ask {sampling.n} times, each time "
@@ -156,7 +166,7 @@ class Engine:
         request_id = self._num_requests
         is_full, constraint = self._conventions.is_full, self.constraint(resolved)
         self._scheduler.add(
-            Request(request_id, prompt, resolved, is_full, prefix, streams, constraint)
+            Request(request_id, prompt, resolved, is_full, prefix, events, constraint)
         )
         self._num_requests += 1
         return request_id
@@ -196,7 +206,8 @@ class Engine:
             if self._state is None or not self._scheduler.running:
                 return []
             self._run(self._state)
-            report = self._host.send(self._state)
+            snapshot = take_snapshot(self._state, self._scheduler.running)
+            report = self._host.send(self._state, snapshot)
             if self.params.reads_late:
                 report, self._report = self._report, report
             return self._settle(self._state, report) if report else []
@@ -357,11 +368,14 @@ class Engine:
         """Update the scheduler from a report: finished sequences, shared prompts, pages to grow."""
         scheduler = self._scheduler
         self._host.receive(report)
+        written = read_written(report.snapshot, self._host, scheduler.running)
         fresh = read_committed(state, self._host, scheduler.running)
         stopped = find_stop_texts(state, scheduler.running, fresh, self._stop_texts)
         done = list(dict.fromkeys((*self._host.done(scheduler.running), *stopped)))
-        requests = [scheduler.running[index].request for index in done]
+        runs = [scheduler.running[index] for index in done]
+        requests = [run.request for run in runs]
         finished = read_finished(state, done, requests, self.policy_version)
+        written += map(last_writes, runs, finished)
         scheduler.finish(done)
         committed = [
             Committed(run.request.id, tuple(run.committed[fresh[index] :]))
@@ -380,7 +394,11 @@ class Engine:
                 state.is_fresh[index] = True
                 state.active[index] = False
         ended = zip(requests, finished, strict=True)
-        return [*committed, *(Finished(request.id, result) for request, result in ended)]
+        return [
+            *(event for event in written if event),
+            *committed,
+            *(Finished(request.id, result) for request, result in ended),
+        ]
 
 
 def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:

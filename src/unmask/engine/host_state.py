@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.unmask import ALLOWANCES
+from unmask.engine.canvas_stream import Snapshot, new_writes
+from unmask.engine.events import Written
 from unmask.engine.pages import num_pages
 from unmask.engine.request import Request
 from unmask.engine.scheduler import Running, Start
@@ -37,11 +39,15 @@ FIELDS = (
 
 
 class Report(NamedTuple):
-    """The counters `(fields, n)`, the event that marks their arrival, and the number of the report."""
+    """The counters `(fields, n)`, the event that marks their arrival, and the number of the report.
+
+    `snapshot` holds what streams after the same tick.
+    """
 
     counters: Tensor
     arrival: "torch.cuda.Event | None"
     ordinal: int
+    snapshot: Snapshot | None = None
 
 
 class Begun(NamedTuple):
@@ -72,17 +78,17 @@ class HostState:
         self._most_revealed: dict[int, int] = {}  # by sequence index: in one pass of its request
         self._all_fit = True  # in the last pass, within the row budget
 
-    def send(self, state: SequenceState) -> Report:
-        """Start to copy the counters to the host."""
+    def send(self, state: SequenceState, snapshot: Snapshot | None = None) -> Report:
+        """Start to copy the counters, and a snapshot if there is one, to the host."""
         self._sent += 1
-        counters = torch.stack([getattr(state, name).long() for name in FIELDS])
-        if counters.device.type != "cuda":
-            return Report(counters, None, self._sent)
-        here = torch.empty(counters.shape, dtype=counters.dtype, pin_memory=True)
-        here.copy_(counters, non_blocking=True)
+        counters = _on_host(torch.stack([getattr(state, name).long() for name in FIELDS]))
+        if snapshot:
+            snapshot = snapshot._replace(columns=_on_host(snapshot.columns))
+        if state.start.device.type != "cuda":
+            return Report(counters, None, self._sent, snapshot)
         arrival = torch.cuda.Event()
         arrival.record()
-        return Report(here, arrival, self._sent)
+        return Report(counters, arrival, self._sent, snapshot)
 
     def receive(self, report: Report) -> None:
         """Wait for a report to arrive and keep it."""
@@ -170,10 +176,18 @@ class HostState:
         """Return whether a sequence has fed its prompt."""
         return self.is_current(index, running) and bool(self._column("step")[index])
 
+    def is_broken(self, index: int) -> bool:
+        """Return whether the logits of a sequence were not finite."""
+        return int(self._column("num_response")[index]) < 0
+
+    def start_of(self, index: int) -> int:
+        """Return the first position of a sequence's current block."""
+        return int(self._column("start")[index])
+
     def end_of(self, index: int, first: int) -> int:
         """Return the end of the committed positions of a response that starts at `first`."""
         length = int(self._column("num_response")[index])
-        return first + length if length > 0 else int(self._column("start")[index])
+        return first + length if length > 0 else self.start_of(index)
 
 
 def most_revealed(request: Request) -> int:
@@ -208,6 +222,41 @@ def read_committed(
             run.committed += state.tokens[index, first + num_read : end].tolist()
             fresh[index] = num_read
     return fresh
+
+
+def read_written(
+    snapshot: Snapshot | None, host: HostState, running: Mapping[int, Running]
+) -> list[Written | None]:
+    """Return the writes of a tick, for requests that stream their canvas; `None` where there are none.
+
+    Args:
+        snapshot: of the report that the host has received last, if any request streamed then.
+        host: the counters.
+        running: sequence index to request; `sent` of each is extended.
+    """
+    written: list[Written | None] = []
+    if snapshot is None:
+        return written
+    for row, index in enumerate(snapshot.indices):
+        if not host.is_current(index, running) or host.is_broken(index):
+            continue
+        request, start = running[index].request, host.start_of(index)
+        num_prompt, before = len(request.prompt.token_ids), start - request.block
+        first = max(before, num_prompt)
+        end = min(start + request.block, request.max_length)
+        # The snapshot begins with the block before the current one.
+        columns = snapshot.columns[:, row, first - before : end - before].tolist()
+        written.append(new_writes(running[index], first - num_prompt, columns))
+    return written
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """Return a tensor of the device on the host; on CUDA, the copy is queued and not waited for."""
+    if tensor.device.type != "cuda":
+        return tensor
+    here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    here.copy_(tensor, non_blocking=True)
+    return here
 
 
 def _next_block_end(start: Tensor, block: Tensor, canvas_end: Tensor) -> Tensor:

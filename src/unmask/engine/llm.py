@@ -6,9 +6,9 @@ The place to start from Python:
     llm.generate(["1 + 1 ="], SamplingParams(max_tokens=32))[0].text
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from unmask.checkpoints.tokenizer import (
     token_pieces,
 )
 from unmask.engine.engine import Engine
-from unmask.engine.events import Committed, Finished
+from unmask.engine.events import Committed, Finished, Streams, Written
+from unmask.engine.generation import Generation, player_html
 from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
@@ -45,44 +46,7 @@ from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
-from unmask.types import Finish, Message, Prompt, SamplingParams, Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One response.
-
-    Attributes:
-        text: without special tokens; empty if the checkpoint has no tokenizer.
-        token_ids: `R` ids, stop token included.
-        step_map: `R` denoising steps, counted from 1, that revealed them; 0 for pinned tokens.
-        logprobs: `R` log-probabilities under the distribution they were drawn from; 0 for pinned tokens.
-        finish: `stop` or `length`.
-        num_forwards: forward passes it took part in.
-        raw_logprobs: `R` log-probabilities under the model's own distribution.
-        entropies: `R` entropies of that distribution, in nats.
-        policy_version: number of weight updates before it was written.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    step_map: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish: Finish
-    num_forwards: int
-    raw_logprobs: tuple[float, ...]
-    entropies: tuple[float, ...]
-    policy_version: int
-
-    @property
-    def confidences(self) -> tuple[float, ...]:
-        """The model's own probability of each token when it was revealed."""
-        return tuple(math.exp(logprob) for logprob in self.raw_logprobs)
-
-    @property
-    def tokens_per_forward(self) -> float:
-        """Response tokens per forward pass."""
-        return len(self.token_ids) / self.num_forwards
+from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 
 class BrokenResponses(ValueError):
@@ -221,23 +185,59 @@ class LLM:
             ValueError: if it does not fit the model, `n` is not 1, the checkpoint has no tokenizer, other
                 requests still run, or the model's logits are not finite.
         """
-        self._require_idle()
         self.require_tokenizer()
-        self.add(prompt, sampling, streams=True)
         num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
         text, num_chars = TextStream(self.decode, num_held), 0
+        with closing(self.events(*self._request(prompt, sampling), "text")) as events:
+            for event in events:
+                piece = (
+                    self.text(event)[num_chars:]
+                    if isinstance(event, Trajectory)
+                    else text.add(event.token_ids)
+                )
+                num_chars += len(piece)
+                if piece:
+                    yield piece
+
+    def stream_canvas(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None = None
+    ) -> Generator[Written | Generation]:
+        """Yield what each denoising step of one response writes, and last the response.
+
+        Close it to drop the response before its end.
+
+        Raises:
+            ValueError: as `stream`; token ids need no tokenizer.
+        """
+        with closing(self.events(*self._request(prompt, sampling), "canvas")) as events:
+            for event in events:
+                if isinstance(event, Trajectory):
+                    yield self._generation(event)
+                elif isinstance(event, Written):
+                    yield event
+
+    def events(
+        self, prompt: Prompt, sampling: SamplingParams, streams: Streams
+    ) -> Generator[Written | Committed | Trajectory]:
+        """Yield the events of one response, and last its trajectory; close it to drop the response.
+
+        Args:
+            prompt: with `token_ids` filled in.
+            sampling: with `n` = 1.
+            streams: the events that come before the trajectory.
+
+        Raises:
+            ValueError: as `complete`, or the model's logits are not finite.
+        """
+        self._require_idle()
+        self.engine.submit(prompt, sampling, streams)
         try:
             while not self.engine.is_idle:
-                for event in self.tick():
-                    if isinstance(event, Committed):
-                        piece = text.add(event.token_ids)
-                    elif isinstance(event.result, ValueError):
-                        raise event.result
-                    else:
-                        piece = event.result.text[num_chars:]
-                    num_chars += len(piece)
-                    if piece:
-                        yield piece
+                for event in self.engine.tick():
+                    result = event.result if isinstance(event, Finished) else event
+                    if isinstance(result, ValueError):
+                        raise result
+                    yield result
         except BaseException:  # the reader may have stopped early
             self.engine.abort()
             raise
@@ -246,25 +246,32 @@ class LLM:
         self,
         prompt: str | Sequence[int],
         sampling: SamplingParams | None = None,
-        streams: bool = False,
+        streams: Streams | bool | None = None,
     ) -> int:
         """Queue one response to a text or token ids and return its request id; `tick` runs it.
 
-        It is the response that `generate` returns. With `streams`, ticks also return its tokens as its
-        blocks are finished; `TextStream` decodes them.
+        It is the response that `generate` returns. With `streams = "text"` (or `True`), ticks also return its
+        tokens as its blocks are finished (`TextStream` decodes them), with `"canvas"` the writes of every
+        denoising step too.
 
         Raises:
-            ValueError: if it does not fit the model, or `n` is not 1.
+            ValueError: if it does not fit the model, or `n` is not 1, or `streams` is something else.
         """
+        return self.engine.submit(*self._request(prompt, sampling), streams)
+
+    def _request(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None
+    ) -> tuple[Prompt, SamplingParams]:
+        """Return a prompt with its token ids, and the parameters of the first response to it."""
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
-        return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked, streams)
+        return Prompt("add", 0, (), self._token_ids(prompt)), asked
 
-    def tick(self) -> list[Committed | Finished[Generation]]:
+    def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""
         return [
             event
-            if isinstance(event, Committed)
+            if not isinstance(event, Finished)
             else Finished(
                 event.request_id,
                 event.result
@@ -384,8 +391,9 @@ class LLM:
 
     def _generation(self, trajectory: Trajectory) -> Generation:
         length = trajectory.num_response
+        text = self.text(trajectory)
         return Generation(
-            text=self.text(trajectory),
+            text=text,
             token_ids=trajectory.response_ids,
             step_map=trajectory.step_map[:length],
             logprobs=trajectory.behavior_logprobs[:length],
@@ -394,6 +402,7 @@ class LLM:
             raw_logprobs=trajectory.raw_logprobs[:length],
             entropies=trajectory.entropies[:length],
             policy_version=trajectory.policy_version,
+            html=partial(player_html, trajectory, text, self.tokenizer),
         )
 
     def text(self, trajectory: Trajectory) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from unmask.diffusion.constrained import Constraint
+from unmask.engine.events import Streams
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.spec import ModelSpec
@@ -23,7 +24,7 @@ class Request:
         sampling: with `block_size` and `stop_token_ids` filled in.
         is_full: whether attention is full.
         prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
-        streams: whether ticks return its tokens as its blocks are finished.
+        streams: the events that ticks return of it while it runs.
         constraint: of structured output.
     """
 
@@ -32,7 +33,7 @@ class Request:
     sampling: SamplingParams
     is_full: bool
     prefix: PrefixKey = NO_PREFIX
-    streams: bool = False
+    streams: Streams | None = None
     constraint: Constraint | None = field(default=None, compare=False)
 
     @property

@@ -24,12 +24,15 @@ class Running:
         pages: its pages, in order; none while it is preempted.
         feeds: the prefix that it computes for other requests too, until that is in the index.
         committed: response tokens of its finished blocks, if it streams or has stop texts.
+        sent: response position to the denoising step of its last write in an event, if it streams its
+            canvas.
     """
 
     request: Request
     pages: list[int] = field(default_factory=list)
     feeds: PrefixKey | None = None
     committed: list[int] = field(default_factory=list)
+    sent: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,21 @@ class Start:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much of an engine is in use.
+
+    Attributes:
+        running: requests with a sequence index.
+        waiting: requests without one.
+        pages: pages of the cache that have an owner.
+    """
+
+    running: int
+    waiting: int
+    pages: int
+
+
 class Scheduler:
     """Waiting and running requests, and their pages.
 
@@ -73,6 +91,10 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a request."""
         self.waiting.append(request)
+
+    def load(self) -> Load:
+        """Return how much is in use."""
+        return Load(len(self.running), len(self.waiting), self.pool.num_used)
 
     def preempted(self) -> list[int]:
         """Return the indices of preempted sequences, the oldest first."""

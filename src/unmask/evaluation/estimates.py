@@ -31,7 +31,10 @@ def wilson_interval(successes: float, count: int) -> Interval:
     center = share + Z95**2 / (2 * count)
     spread = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
     scale = 1 + Z95**2 / count
-    return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
+    # The ends are exact where nothing succeeded or failed; the formula would round.
+    low = (center - spread) / scale if successes else 0.0
+    high = (center + spread) / scale if successes < count else 1.0
+    return low, high
 
 
 def ratio_interval(

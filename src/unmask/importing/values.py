@@ -22,7 +22,7 @@ PADS = (
 )
 TASKS = {
     "mmu": "images are not there yet",
-    "code": "programs are asked for and graded otherwise here; see task.kind = 'dataset'",
+    "code": "its records are read by task.kind = 'json', but programs are asked for and graded otherwise here",
 }
 STATIC, DYNAMIC = "low_confidence_static", "low_confidence_dynamic"
 # What ranks the positions under a static quota.

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from unmask.json_files import MAX_BYTES, read_objects
 from unmask.runs.gradings import read_verdicts, with_verdict
 from unmask.runs.read import read_lines
 from unmask.runs.trajectories import total_reward
@@ -64,6 +65,22 @@ def read_step(path: Path, step: int | None = None) -> list[Record]:
         steps = f"it has steps {min(seen)} to {max(seen)}" if seen else "it is empty"
         raise ValueError(f"--step {step}: {path} has no trajectory of that step; {steps}")
     return found
+
+
+def read_trajectories(path: Path) -> list[Record] | None:
+    """Return the records of a JSON Lines file that `unmask generate` or `unmask chat` wrote.
+
+    Returns:
+        `None` if its first line is no such record.
+
+    Raises:
+        ValueError: a later line is not a JSON object; names file and line.
+    """
+    with path.open("rb") as file:
+        first = file.readline(MAX_BYTES)
+    if not (first.startswith(b"{") and b'"canvas_ids"' in first):
+        return None
+    return [*read_objects(path)]
 
 
 def choose(records: Sequence[Record], order: Order, count: int) -> list[Record]:

@@ -39,7 +39,7 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
         return _records(local, f"${VARIABLE}")
     if not has_datasets():
         raise ValueError(
-            f"the {split} problems of {dataset.hub} were not found: give task.path, or set "
+            f"the {split} problems of {dataset.hub} were not found: give task.path (or --from), or set "
             f"{VARIABLE} to a directory with {source.file}.jsonl, or `pip install 'unmask[datasets]'` "
             "to load them from the hub"
         )
@@ -47,7 +47,7 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
         rows = read_hub(dataset.hub, dataset.subset, source.hub_split)
     except ValueError as error:
         raise ValueError(
-            f"{error}: download its files and give task.path, or set {VARIABLE} to a directory with "
+            f"{error}: download its files and give task.path (or --from), or set {VARIABLE} to a directory with "
             f"{source.file}.jsonl"
         ) from error
     return starmap(record_from_json, rows)

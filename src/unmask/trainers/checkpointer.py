@@ -7,7 +7,7 @@ renamed, so a checkpoint under its own name is whole. Each directory holds the d
 (`runs/manifest.py`), and nothing is gone on with that differs from them.
 
     checkpoints/step-000040/   model/  optimizer.safetensors  state.json  manifest.json
-    best/                      the model of the best evaluation so far
+    best/                      the model of the best evaluation, or lowest `val_nll`, so far
     model/                     the model of the last step
 
 A run that trains adapters (`[lora]`) keeps those in place of the weights, which stay as they are in
@@ -116,10 +116,11 @@ class Checkpointer:
             Stopped: if a signal came during the step's update.
             OSError: the disk is full; the checkpoint before stands.
         """
-        reward = metrics.get("eval_reward", -inf)
-        if reward > self._best:
+        # Without evaluation of a task, held-out demonstrations decide.
+        score = metrics.get("eval_reward", -metrics.get("val_nll", inf))
+        if score > self._best:
             self._save_model(BEST)
-            self._best = reward
+            self._best = score
         # Not before: a run that ends while `best/` is written does this step again.
         self._remember(step)
         every = self._config.save_every

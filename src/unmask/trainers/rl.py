@@ -59,7 +59,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
             alarms.stop_if_stuck()
             while batch.is_open:
                 with clock("rollout"):
-                    drawn = source.draw(batch.missing)
+                    drawn = [draw.item for draw in source.draw(batch.missing)]
                     trajectories = write_trajectories(llm, drawn, sampling, batch.seed(seed))
                 with clock("reward"):
                     graded = grade_trajectories(llm, task, trajectories, count, rewards)

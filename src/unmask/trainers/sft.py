@@ -68,8 +68,10 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
                 break
             clock = Clock()
             with clock("update"):
-                batch = source.draw(config.data.batch_size)
-                views = noisy_views(batch, config, spec, step, fewest)
+                drawn = source.draw(config.data.batch_size)
+                batch = [draw.item for draw in drawn]
+                seeds = [derive_seed(config.run.seed, *draw.key) for draw in drawn]
+                views = noisy_views(batch, seeds, config, spec, step, fewest)
                 views, total = weighted_views(views, config, longest)
                 rate = learning_rate(config.optimizer, step - 1, config.steps)
                 update = learner.update(views, objective, total, rate)
@@ -81,6 +83,7 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
                 with clock("eval"):
                     metrics |= validate(learner, sets.validation, config, spec, fewest)
             run.end_step(step, metrics, clock)
+        sets.show_counts()
         return run.finish()
 
 
@@ -136,8 +139,8 @@ def validate(
 ) -> dict[str, float]:
     """Return the metrics of demonstrations that are never trained; see `trainers/validation.py`."""
 
-    def views_of(batch: Sequence[Demonstration]) -> list[Views]:
-        return noisy_views(batch, config, spec, VALIDATION, fewest)
+    def views_of(batch: Sequence[Demonstration], seeds: Sequence[int]) -> list[Views]:
+        return noisy_views(batch, seeds, config, spec, VALIDATION, fewest)
 
     return measure(learner, demonstrations, config, (spec.require_block(), fewest), views_of)
 
@@ -186,17 +189,29 @@ def fewest_positions(config: SFTConfig, found: Sequence[Demonstration]) -> int:
 
 
 def noisy_views(
-    batch: Sequence[Demonstration], config: SFTConfig, spec: ModelSpec, step: int, fewest: int
+    batch: Sequence[Demonstration],
+    seeds: Sequence[int],
+    config: SFTConfig,
+    spec: ModelSpec,
+    step: int,
+    fewest: int,
 ) -> list[Views]:
-    """Return fresh noisy views of a batch, on canvases of at least `fewest` positions.
+    """Return noisy views of a batch, on canvases of at least `fewest` positions.
 
-    The noise of a demonstration depends on the run's seed, the step and its place in the batch.
+    Args:
+        batch: demonstrations.
+        seeds: of the noise of each; the run's come from its seed, the pass over the data and the
+            demonstration's number in it.
+        config: of the run.
+        spec: of the model.
+        step: of the run, which the training block may depend on.
+        fewest: positions of a canvas under full attention.
     """
     return partner(config.views, "unmask.diffusion.methods").of_demonstrations(
         [(d.prompt_ids, d.response_ids, d.step_map) for d in batch],
         config.views,
         Canvas(config.views.train_block_at(step) or spec.require_block(), spec.is_full, fewest),
-        [derive_seed(config.run.seed, step, place) for place in range(len(batch))],
+        seeds,
     )
 
 

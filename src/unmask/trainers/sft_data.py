@@ -5,7 +5,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from itertools import groupby, islice
@@ -21,7 +21,7 @@ from unmask.data.demonstrations import (
     vocabulary_of,
 )
 from unmask.data.mixture import Mixture
-from unmask.data.shuffled import Drawn, Shuffled
+from unmask.data.shuffled import ItemSource, Shuffled
 from unmask.data.streamed import Streamed
 from unmask.data.token_cache import cached_demonstrations
 from unmask.engine.llm import LLM
@@ -43,6 +43,8 @@ class DemonstrationSets:
         weights: shares of the sources in the draws; empty where an epoch has each demonstration once.
         validation: those that are measured and never trained.
         limit: most tokens of a demonstration.
+        counts: of the demonstrations that were left out or cut, and are not shown yet; streams add to them
+            as they are read.
     """
 
     train: Sequence[Sequence[Demonstration]]
@@ -50,6 +52,13 @@ class DemonstrationSets:
     weights: Sequence[float]
     validation: Sequence[Demonstration]
     limit: int
+    counts: Counter[str] = field(default_factory=Counter[str])
+
+    def show_counts(self) -> None:
+        """Write to stderr how many demonstrations were left out or cut since the last call."""
+        for what, count in self.counts.items():
+            sys.stderr.write(f"data: {count} demonstrations {what}\n")
+        self.counts.clear()
 
     @property
     def trained(self) -> list[Demonstration]:
@@ -105,9 +114,9 @@ def read_sets(
         validation += fitted(found)
         if not validation:
             raise ValueError(f"data.validation = {section.path}: holds no demonstrations")
-    for what, count in counts.items():
-        sys.stderr.write(f"data: {count} demonstrations {what}\n")
-    return DemonstrationSets(train, streams, data.weights, validation, _limit(data, spec))
+    sets = DemonstrationSets(train, streams, data.weights, validation, _limit(data, spec), counts)
+    sets.show_counts()
+    return sets
 
 
 def _read_stream(
@@ -267,7 +276,7 @@ def held_out(
     return [one for group in groups.values() for one in group], held
 
 
-def build_source(sets: DemonstrationSets, seed: int) -> Drawn[Demonstration]:
+def build_source(sets: DemonstrationSets, seed: int) -> ItemSource[Demonstration]:
     """Return the source that a run draws from; the digest of one that is not streamed is of all token ids.
 
     Args:

@@ -25,7 +25,7 @@ from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner
 
 LEVELS = 5
-# Keeps the noise of validation apart from that of the steps, which begin at 1.
+# Keeps the noise of validation apart from that of training, whose keys begin with 1 or more.
 VALIDATION = 0
 
 
@@ -34,7 +34,7 @@ def measure(
     demonstrations: Sequence[Demonstration],
     config: SFTConfig,
     canvas: tuple[int | None, int],
-    views_of: Callable[[Sequence[Demonstration]], Sequence[Views]],
+    views_of: Callable[[Sequence[Demonstration], Sequence[int]], Sequence[Views]],
 ) -> dict[str, float]:
     """Return the metrics of demonstrations that are never trained.
 
@@ -43,19 +43,17 @@ def measure(
         demonstrations: that are measured, in batches of `data.batch_size`.
         config: of the run.
         canvas: block of the model, `None` under full attention, and the fewest positions of a canvas there.
-        views_of: makes the views that the training method scores.
+        views_of: makes the views that the training method scores, from a batch and seeds of the noise.
     """
     own = torch.zeros(3, dtype=torch.float64)  # sums of -log p, of targets, of -log p / t
     levels = torch.zeros(LEVELS, 3, dtype=torch.float64)
     parts = range(LEVELS if config.views.has_noise_levels else 0)
     for start in range(0, len(demonstrations), config.data.batch_size):
         batch = demonstrations[start : start + config.data.batch_size]
-        own += _sums(learner, views_of(batch))
+        keys = [(config.run.seed, VALIDATION, start + place) for place in range(len(batch))]
+        own += _sums(learner, views_of(batch, [derive_seed(*key) for key in keys]))
         for part in parts:
-            seeds = [
-                derive_seed(config.run.seed, VALIDATION, start + place, part)
-                for place in range(len(batch))
-            ]
+            seeds = [derive_seed(*key, part) for key in keys]
             levels[part] += _sums(learner, level_views(batch, part, seeds, canvas))
     found = {"val_nll": _mean(own)}
     if parts:

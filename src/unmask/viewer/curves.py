@@ -48,7 +48,7 @@ class Curve:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The numbers that `report.js` draws, with four significant digits."""
+        """The numbers that `charts.js` draws, with four significant digits."""
         data: dict[str, Any] = {"values": _rounded(self.values)}
         if list(self.at) != list(range(len(self.at))):
             data["at"] = self.at

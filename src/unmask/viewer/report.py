@@ -1,23 +1,18 @@
 """`report.html`: one page per run, drawn from the files of its directory alone.
 
-The page is one self-contained file that makes no request: style, scripts (uPlot included) and data
-stand in it. Everything that a run wrote (prompts, responses, names, paths) may be hostile. It enters
-the page as escaped text or as a data block that the script turns into text nodes, and a Content
-Security Policy admits exactly our scripts and styles, by hash.
-
 Drawing reads a bounded part of the trajectories and replaces the file at once, so that a running
 run can redraw its page.
 """
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.resources import files as package_files
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
 
+from unmask.runs.defaults import changed_keys
 from unmask.runs.files import write_text
 from unmask.runs.format import format_duration, format_share
 from unmask.runs.read import RunFiles, read_run
@@ -25,37 +20,30 @@ from unmask.viewer import headline
 from unmask.viewer.charts import MORE, OUTCOME, TIME, Chart, charts_from_curves, figure
 from unmask.viewer.curves import Curves, curves_from_metrics
 from unmask.viewer.evaluation import evaluation_charts, evaluation_table
-from unmask.viewer.markup import csp_hash, escape, html_table, json_island, json_text
+from unmask.viewer.markup import escape, html_table, json_text
+from unmask.viewer.page import Page, page_html, section
+from unmask.viewer.player import source
 from unmask.viewer.traces import Traces, read_traces
 
 NAME = "report.html"
 SAMPLINGS = "Samplings"
-REFRESH_S = 30
-SCRIPTS = ("colours.js", "player.js", "report.js")
-UPLOT = ("vendor/uPlot.LICENSE", "vendor/uPlot.iife.min.js")
-STYLES = ("vendor/uPlot.min.css", "report.css")
-# A yellow square on blue: a revealed token among hidden ones.
-ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http:%2F%2Fwww.w3.org%2F2000%2Fsvg' viewBox='0 0 16 16'%3E"
-    "%3Crect width='16' height='16' rx='3' fill='%23255da8'/%3E"
-    "%3Crect x='4' y='4' width='8' height='8' rx='1' fill='%23fff7c9'/%3E%3C/svg%3E"
-)
 
 
-def write_report(run_directory: Path, is_running: bool = False) -> Path:
-    """Draw the report of a run into its directory, replacing an older one at once.
+def write_report(run_directory: Path, is_running: bool = False, path: Path | None = None) -> Path:
+    """Draw the report of a run, replacing an older one at once.
 
     Args:
         run_directory: of an SFT, RL or evaluation run; any of its files may be missing.
         is_running: whether the run goes on, so that the page reloads itself.
+        path: of the page; `report.html` in the directory by default.
 
     Returns:
-        The path of `report.html`.
+        The path of the page.
 
     Raises:
         OSError: a file cannot be read, or the report cannot be written.
     """
-    path = run_directory / NAME
+    path = path or run_directory / NAME
     write_text(path, report_html(run_directory, is_running))
     return path
 
@@ -65,55 +53,26 @@ def report_html(run_directory: Path, is_running: bool = False) -> str:
     files, traces = read_run(run_directory), read_traces(run_directory / "trajectories.jsonl")
     curves = curves_from_metrics(files.metrics)
     charts, sections = _chart_sections(files, curves)
-    styles = "".join(map(_source, STYLES))
-    uplot_license, uplot = map(_source, UPLOT)
-    # The licence asks for its text in every copy of the library, and each page is one.
-    scripts = [f"/*\n{uplot_license}\n*/\n{uplot}", *map(_source, SCRIPTS)]
+    has_trajectories = files.kind != "sft" or bool(traces.islands)
     body = [
         _header(files, is_running),
+        _trajectories(traces) if has_trajectories else "",
         sections.pop(OUTCOME, ""),
-        sections.pop(SAMPLINGS, ""),
-        "" if files.kind == "sft" and not traces.islands else _trajectories(traces),
         *sections.values(),
-        _table("Configuration", files.config),
+        _table("Configuration", files.config, changed_keys(files.config, files.kind)),
         _table("Environment", files.environment),
         _footer(files, curves),
-        json_island(
-            "charts-data",
-            json_text({"steps": curves.steps, "charts": [chart.data for chart in charts]}),
-        ),
-        json_island("traces-data", f"[{','.join(traces.islands)}]"),
-        *(f"<script>{script}</script>" for script in scripts),
     ]
-    running = f' data-running="{REFRESH_S}"' if is_running else ""
-    head = _head(headline.title(files), styles, scripts, is_running)
-    return f"<!doctype html>\n{head}\n<body{running}>\n{''.join(body)}\n</body>\n</html>\n"
-
-
-def _source(name: str) -> str:
-    return package_files("unmask.viewer").joinpath(name).read_text(encoding="utf-8")
-
-
-def _head(title: str, style: str, scripts: Iterable[str], is_running: bool) -> str:
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src {' '.join(map(csp_hash, scripts))}",
-            f"style-src {csp_hash(style)}",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
+    steps = {"steps": curves.steps, "charts": [chart.data for chart in charts]}
+    islands = {"charts-data": json_text(steps), "traces-data": f"[{','.join(traces.islands)}]"}
+    return page_html(
+        Page(
+            headline.title(files),
+            "".join(body),
+            islands,
+            has_player=bool(traces.islands),
+            is_running=is_running,
         )
-    )
-    # With scripts, the page reloads itself only while no trajectory is being played.
-    refresh = f'<noscript><meta http-equiv="refresh" content="{REFRESH_S}"></noscript>'
-    return (
-        '<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{escape(title)}</title>{refresh if is_running else ''}"
-        f'<link rel="icon" href="{ICON}"><style>{style}</style></head>'
     )
 
 
@@ -143,27 +102,20 @@ def _chart_sections(files: RunFiles, curves: Curves) -> tuple[list[Chart], dict[
     found = charts_from_curves(curves)
     if files.samplings:
         found[SAMPLINGS] = list(evaluation_charts(files.samplings))
-    charts = [chart for section in found.values() for chart in section]
+    charts = [chart for group in found.values() for chart in group]
     figures = map(figure, charts, count())
     sections: dict[str, str] = {}
-    for title, section in found.items():
-        content = "".join(islice(figures, len(section)))
-        content = f'<div class="charts">{content}{_stages(files) if title == TIME else ""}</div>'
-        if title == SAMPLINGS:
-            content = evaluation_table(files.samplings) + content
+    for title, group in found.items():
+        content = "".join(islice(figures, len(group)))
+        before = evaluation_table(files.samplings) if title == SAMPLINGS else ""
+        after = _stages(files) if title == TIME else ""
+        content = f'<div class="charts">{before}{content}{after}</div>'
         sections[title] = (
             f"<details><summary><h2>{title}</h2></summary>{content}</details>\n"
             if title == MORE
-            else _section(title, content)
+            else section(title, content)
         )
     return charts, sections
-
-
-def _section(title: str, content: str) -> str:
-    return (
-        f'<section id="{title.lower()}"><div class="section-head"><h2>{title}</h2></div>'
-        f"{content}</section>\n"
-    )
 
 
 def _stages(files: RunFiles) -> str:
@@ -183,31 +135,37 @@ def _stages(files: RunFiles) -> str:
 def _trajectories(traces: Traces) -> str:
     if not traces.islands:
         content = '<p class="note">No trajectory has been recorded.</p>'
-    else:
-        left_out = f"; {traces.num_left_out:,} more did not fit" if traces.num_left_out else ""
-        content = (
-            f'<p class="note">{len(traces.islands):,} of the recorded responses{left_out}. Each box'
-            " is a token in reading order, coloured by the step that revealed it. Keys: space plays,"
-            f" left and right step.</p>{_source('player.html')}"
-        )
-    return _section("Trajectories", content)
+        return section("Trajectories", content)
+    left_out = f"; {traces.num_left_out:,} more did not fit" if traces.num_left_out else ""
+    note = (
+        f'<p class="note">{len(traces.islands):,} of the recorded responses{left_out}'
+        '<span class="keys">. Keys: space plays, left and right step</span></p>'
+    )
+    return section("Trajectories", source("trajectories.html"), note)
 
 
-def _table(title: str, values: Mapping[str, Any]) -> str:
-    """Return a section with every value by its dotted name, in groups."""
+def _table(title: str, values: Mapping[str, Any], changed: Collection[str] = ()) -> str:
+    """Return a closed section with every value by its dotted name, in groups; `changed` are marked."""
     if not values:
         return ""
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for name, value in _flat(values):
+    groups: dict[str, list[str]] = {}
+    flat = dict(_flat(values))
+    for name, value in flat.items():
         group = name.split(".")[0] if isinstance(values[name.split(".")[0]], dict) else ""
-        groups.setdefault(group, []).append((name.removeprefix(f"{group}.") or name, value))
+        mark = ' class="changed"' if name in changed else ""
+        label = name.removeprefix(f"{group}.") or name
+        cells = f"<th>{escape(label)}</th><td>{escape(value)}</td>"
+        groups.setdefault(group, []).append(f"<tr{mark}>{cells}</tr>")
     tables = "".join(
-        f"<table><caption>{escape(group)}</caption>"
-        + "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in rows)
-        + "</table>"
+        f"<table><caption>{escape(group)}</caption>{''.join(rows)}</table>"
         for group, rows in groups.items()
     )
-    return _section(title, f'<div class="tables card">{tables}</div>')
+    count = sum(name in changed for name in flat)
+    note = f'<span class="note"> {count} of {len(flat)} keys differ from the defaults</span>'
+    return (
+        f'<details id="{title.lower()}"><summary><h2>{title}</h2>{note if changed else ""}'
+        f'</summary><div class="tables card">{tables}</div></details>\n'
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

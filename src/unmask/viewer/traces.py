@@ -8,7 +8,9 @@ a few places are read. Long prompts and responses are cut, and the cut is marked
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import chain, zip_longest
+from math import exp
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
@@ -49,7 +51,8 @@ def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
 
     recent, spread = playable(read_tail(path)), playable(read_spread(path, NUM_SPREAD))
     newest_first = recent[::-1]
-    lowest = sorted(newest_first, key=_total)[:NUM_LOWEST]
+    graded = [record for record in newest_first if record["reward"] is not None]
+    lowest = sorted(graded, key=_total)[:NUM_LOWEST]
     chosen: dict[str, tuple[Record, set[str]]] = {}
     for why, record in _in_turns(
         latest=newest_first[:NUM_LATEST], lowest=lowest, spread=spread[::-1]
@@ -58,7 +61,7 @@ def read_traces(path: Path, max_bytes: int = MAX_BYTES) -> Traces:
     islands: list[tuple[int, str]] = []
     room = max_bytes
     for record, why in chosen.values():
-        island = json_text(_shown(record, sorted(why)))
+        island = json_text(shown(record, sorted(why)))
         if len(island) <= room or not islands:
             islands.append((record.get("step") or 0, island))
             room -= len(island)
@@ -78,7 +81,7 @@ def is_playable(record: Record) -> bool:
         and _is_numbers(steps)
         and _is_numbers(logprobs)
         and len(canvas) == len(steps) == len(logprobs) > 0
-        and (_is_numbers([reward]) or _is_numbers(reward))
+        and (reward is None or _is_numbers([reward]) or _is_numbers(reward))
         and (record.get("step") is None or isinstance(record.get("step"), int))
         and is_number(record.get("num_response"))
         and isinstance(record.get("text"), str)
@@ -87,6 +90,20 @@ def is_playable(record: Record) -> bool:
         and _is_numbers(prompt.get("token_ids"))
         and isinstance(prompt.get("messages"), list)
         and isinstance(record.get("sampling"), dict)
+    )
+
+
+def is_shown(record: Record) -> bool:
+    """Return whether a record is one that the player has saved: the result of `shown`."""
+    ids, steps, texts = record.get("ids"), record.get("steps"), ("key", "text", "prompt")
+    return (
+        _is_numbers(ids)
+        and _is_numbers(steps)
+        and len(ids) == len(steps) > 0
+        and all(isinstance(record.get(name), str) for name in texts)
+        and all(isinstance(record.get(name), list) for name in ("why", "messages", "tail"))
+        and all(isinstance(record.get(name), dict) for name in ("parts", "sampling"))
+        and is_number(record.get("num_response"))
     )
 
 
@@ -109,32 +126,39 @@ def _key(record: Record) -> str:
     A request's seed is derived from run, step, prompt and sample; the samplings of an evaluation
     share their seeds, so their name is part of the key.
     """
-    return f"{record.get('variation', record.get('step'))}.{record['sampling'].get('seed')}"
+    step = record.get("step")
+    name = record.get("variation", "response" if step is None else step)
+    return f"{name}.{record['sampling'].get('seed')}"
 
 
-def _shown(record: Record, why: list[str]) -> dict[str, Any]:
-    """Return the fields of a trajectory that the page holds."""
+def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the fields of a trajectory that a page holds: the `trajectory` of `<unmask-player>`.
+
+    Args:
+        record: a playable trajectory.
+        why: the reasons for which it was chosen.
+    """
     prompt, sampling = record["prompt"], record["sampling"]
     canvas = record["canvas_ids"]
     block = sampling.get("block_size")
     block = block if isinstance(block, int) and block > 0 else None
     tail = len(prompt["token_ids"]) % block if block else 0
-    pieces = _pieces(record.get("pieces"), tail + len(canvas))
     reward = record["reward"]
     return {
         "key": _key(record),
-        "why": why,
+        "why": list(why),
         "step": record.get("step"),
         "variation": str(record.get("variation", "")),
         "task": str(prompt.get("task", "")),
         "uid": str(prompt.get("uid", "")),
+        "prompt": _prompt_key(prompt),
         "messages": [
             {name: _cut(str(message.get(name, ""))) for name in ("role", "content")}
             for message in prompt["messages"]
             if isinstance(message, dict)
         ],
         "text": _cut(record["text"]),
-        "reward": _total(record),
+        "reward": None if reward is None else _total(record),
         "token_rewards": reward if isinstance(reward, list) else None,
         "parts": {
             str(name): value
@@ -146,12 +170,31 @@ def _shown(record: Record, why: list[str]) -> dict[str, Any]:
         "policy_version": version if is_number(version := record.get("policy_version")) else None,
         "sampling": {name: value for name, value in sampling.items() if _is_scalar(value)},
         "block": block,
+        "pinned": _pinned(sampling.get("pinned"), len(canvas)),
         "tail": prompt["token_ids"][len(prompt["token_ids"]) - tail :],
         "ids": canvas,
         "steps": record["step_map"],
-        "logprobs": [round(logprob, 4) for logprob in record["behavior_logprobs"]],
-        "pieces": pieces,
+        "logprobs": _rounded(record["behavior_logprobs"]),
+        "pieces": _pieces(record.get("pieces"), tail + len(canvas)),
+        **_measured(record, len(canvas)),
     }
+
+
+def _measured(record: Record, count: int) -> dict[str, Any]:
+    """Return what was measured at each of `count` positions, as far as it was recorded."""
+    found: dict[str, Any] = {}
+    raw, advantages = record.get("raw_logprobs"), record.get("advantages")
+    if _is_numbers(raw) and len(raw) == count:
+        # Without a temperature or a filter a token is drawn from the model's own distribution.
+        is_drawn = raw == record["behavior_logprobs"]
+        confidences = "logprobs" if is_drawn else _rounded([exp(min(0.0, one)) for one in raw])
+        found["confidences"] = confidences
+    for name in ("entropies", "values", "advantages"):
+        if _is_numbers(measured := record.get(name)) and 0 < len(measured) <= count:
+            found[name] = _rounded(measured)
+    if is_number(advantages):
+        found["advantage"] = advantages
+    return found
 
 
 def _pieces(pieces: object, count: int) -> list[str] | None:
@@ -159,6 +202,23 @@ def _pieces(pieces: object, count: int) -> list[str] | None:
     if not isinstance(pieces, list) or len(pieces) != count:
         return None
     return [str(piece) for piece in cast(list[object], pieces)]
+
+
+def _pinned(pinned: object, count: int) -> list[int]:
+    """Return the positions that were given: pairs of position and token."""
+    pairs = pinned if isinstance(pinned, list) else []
+    places = [pair[0] for pair in cast(list[object], pairs) if isinstance(pair, list) and pair]
+    return [place for place in places if isinstance(place, int) and 0 <= place < count]
+
+
+def _prompt_key(prompt: Record) -> str:
+    """Return a name that responses to one prompt share."""
+    asked = [prompt.get(name) for name in ("task", "uid", "messages", "token_ids")]
+    return blake2b(json_text(asked).encode(), digest_size=6).hexdigest()
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 4) for value in values]
 
 
 def _is_scalar(value: object) -> bool:

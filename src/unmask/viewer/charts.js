@@ -1,9 +1,8 @@
-// Draws the charts with uPlot, starts the player, and reloads the page while the run goes on.
+// Draws the charts of a page with uPlot.
 "use strict";
 
-(() => {
-  const byId = (id) => document.getElementById(id);
-  const { steps, charts } = JSON.parse(byId("charts-data").textContent);
+const Charts = (() => {
+  let steps = [], charts = [];
   const NUM_COLOURS = 6, HEIGHT = 176, FONT = "11px system-ui, sans-serif";
   const DOTS = 40; // a curve of at most this many points is drawn with dots and not smoothed
   const SMOOTHING = 0.03; // half the width of the smoothing window, as a share of the points
@@ -57,7 +56,7 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colour = (index) => css(`--c${index % NUM_COLOURS}`);
   const faint = (index, alpha) => `color-mix(in srgb, ${colour(index)} ${100 * alpha}%, transparent)`;
-  const isSmooth = () => byId("smoothing")?.checked ?? false;
+  const isSmooth = () => document.getElementById("smoothing")?.checked ?? false;
   const HIDDEN = { class: "unlisted", points: { show: false } };
 
   function axis(values, size) {
@@ -88,10 +87,13 @@
 
   function linesPlot(chart) {
     const range = chart.range || [-Infinity, Infinity];
-    const series = [{ label: "step", value: (u, step) => formatStep(step ?? steps[steps.length - 1]) }];
+    // Without a pointer the legend has the last value of each curve: of one step, if all end there.
+    const isEven = chart.lines.every((line) => !line.at || line.at.at(-1) === steps.length - 1);
+    const series = [{ label: "at", value: (u, step) => (step == null && !isEven ? "each end" : `step ${formatStep(step ?? steps[steps.length - 1])}`) }];
     const data = [steps], bands = [];
     const add = (line, values, options) => { data.push(spread(line, values)); series.push(options); };
-    chart.lines.forEach((line, index) => {
+    chart.lines.forEach((line, place) => {
+      const index = line.colour ?? place;
       const isSmoothed = isSmooth() && chart.is_noisy && !line.at && line.values.length > DOTS;
       if (line.high) {
         bands.push({ series: [series.length, series.length + 1], fill: faint(index, 0.16) });
@@ -120,16 +122,18 @@
     const data = [points.map((point) => point.x), ...points.map((point, own) => points.map((_, i) => (i === own ? point.y : null)))];
     const ups = points.flatMap((point) => [point.y, ...point.up]);
     const options = base(chart, formatNumber);
+    // A single result has the colour of held-out results; several have one each.
+    const hue = (index) => colour(points.length === 1 ? 1 : index);
     options.scales.x.range = [0, 1.1 * Math.max(...points.flatMap((point) => [point.x, ...point.across])) || 1];
     options.scales.y.range = shareRange(Math.min(...ups), Math.max(...ups));
-    options.legend.markers.fill = (u, index) => colour(index - 1);
+    options.legend.markers.fill = (u, index) => hue(index - 1);
     options.series = [{ ...HIDDEN }, ...points.map((point, index) => ({
       label: point.label,
-      stroke: colour(index),
-      points: { show: true, size: 9, fill: colour(index) },
+      stroke: hue(index),
+      points: { show: true, size: 9, fill: hue(index) },
       value: () => `${formatShare(point.y)} at ${formatNumber(point.x)}`,
     }))];
-    options.hooks = { draw: [(u) => points.forEach((point, index) => drawWhiskers(u, point, colour(index)))] };
+    options.hooks = { draw: [(u) => points.forEach((point, index) => drawWhiskers(u, point, hue(index)))] };
     return [options, data];
   }
 
@@ -190,10 +194,10 @@
     plots.set(figure, new uPlot(options, data, plot));
   }
 
-  const figures = [...document.querySelectorAll("figure.chart")];
-  const drawAll = () => figures.forEach(draw);
-
-  function drawCharts() {
+  // `keepChoice` restores a control's value and keeps it over reloads.
+  function start(data, keepChoice) {
+    ({ steps, charts } = data);
+    const figures = [...document.querySelectorAll("figure.chart")], drawAll = () => figures.forEach(draw);
     const isLong = charts.some((chart) => chart.is_noisy && chart.lines.some((line) => !line.at && line.values.length > DOTS));
     const head = figures[0]?.closest("section")?.querySelector(".section-head");
     if (isLong && head) {
@@ -214,46 +218,5 @@
     figures.forEach((figure) => resized.observe(figure.querySelector(".plot")));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   }
-
-  // ---- the page
-
-  // Without a script the page has a meta refresh; with one it reloads only while the reader is idle.
-  function keepFresh(seconds) {
-    let quietSince = Date.now();
-    for (const kind of ["pointermove", "pointerdown", "keydown", "wheel", "touchmove"]) {
-      addEventListener(kind, () => { quietSince = Date.now(); }, { passive: true });
-    }
-    const start = Date.now();
-    setInterval(() => {
-      const isDue = Date.now() - start > 1000 * seconds && Date.now() - quietSince > 5000;
-      if (isDue && !document.hidden && !Player.isBusy()) location.reload();
-    }, 1000);
-  }
-
-  function showAge() {
-    const age = (Date.now() - Date.parse(byId("drawn").dateTime)) / 60000;
-    if (document.body.dataset.running && age > 10) {
-      const span = age < 120 ? `${Math.round(age)} minutes` : `${Math.round(age / 60)} hours`;
-      byId("age").textContent = ` That is ${span} ago: the run may have been killed.`;
-    }
-  }
-
-  // A choice of the reader survives a reload.
-  function keepChoice(id) {
-    const control = byId(id);
-    if (!control) return;
-    const field = control.type === "checkbox" ? "checked" : "value";
-    try {
-      const kept = sessionStorage.getItem(`unmask-${id}`);
-      if (kept !== null) control[field] = JSON.parse(kept);
-      control.addEventListener("change", () => sessionStorage.setItem(`unmask-${id}`, JSON.stringify(control[field])));
-    } catch { /* a sandboxed frame has no storage */ }
-  }
-
-  drawCharts();
-  ["filter", "speed", "colour"].forEach(keepChoice);
-  Player.start(JSON.parse(byId("traces-data").textContent));
-  if (document.body.dataset.running) keepFresh(Number(document.body.dataset.running));
-  showAge();
-  document.documentElement.dataset.report = "ready";
+  return { start };
 })();
