@@ -18,7 +18,7 @@ from unmask.types import Message, Prompt, SamplingParams, Trajectory
         ("block_size", 0),
         ("max_tokens", 0),
         ("n", 0),
-        ("top_k", -1),
+        ("top_k", -2),
         ("temperature", -0.1),
         ("top_p", 1.01),
         ("top_p", 0.0),
@@ -104,6 +104,7 @@ def test_stop_is_a_tuple_of_texts(value: Any, message: str) -> None:
 def test_filters_are_seen() -> None:
     assert not SamplingParams().is_filtered
     assert SamplingParams(top_k=1).is_filtered
+    assert not SamplingParams(top_k=-1).is_filtered
     assert SamplingParams(top_p=0.9).is_filtered
     assert SamplingParams(min_p=0.1).is_filtered
     assert not SamplingParams(temperature=0.5).is_filtered

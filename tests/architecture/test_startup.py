@@ -52,7 +52,17 @@ def test_help_starts_at_once(command: tuple[str, ...]) -> None:
     "name",
     [
         *("quickstart", "sft", "rl", "eval", "generate", "config", "runs", "show", "doctor"),
-        *("grade", "rescore", "compare", "lm-eval", "convert", "init", "inspect", "verify"),
+        *(
+            "grade",
+            "rescore",
+            "compare",
+            "lm-eval",
+            "convert",
+            "init",
+            "inspect",
+            "verify",
+            "serve",
+        ),
     ],
 )
 def test_help_of_a_command_loads_no_tensors(name: str) -> None:

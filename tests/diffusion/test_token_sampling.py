@@ -24,7 +24,7 @@ def kept(logits: Tensor) -> list[set[int]]:
 def naive_filter(row: list[float], top_k: int, top_p: float, min_p: float) -> set[int]:
     """Return the tokens that top-k, then top-p, then min-p leave, by a naive loop."""
     order = sorted(range(len(row)), key=lambda i: (-row[i], i))
-    if top_k:
+    if top_k > 0:
         kth = row[order[min(top_k, len(row)) - 1]]
         order = [i for i in order if row[i] >= kth]
     weights = {i: math.exp(row[i] - row[order[0]]) for i in order}
@@ -42,7 +42,7 @@ LOGIT = st.one_of(st.integers(-6, 6).map(float), st.just(-math.inf))
 ROW = st.lists(LOGIT, min_size=6, max_size=6).map(lambda row: [*row, 1.0])  # one at least is finite
 FILTER = st.fixed_dictionaries(
     {
-        "top_k": st.integers(0, 9),
+        "top_k": st.integers(-1, 9),
         "top_p": st.sampled_from([0.05, 0.31, 0.62, 0.93, 1.0]),
         "min_p": st.sampled_from([0.0, 0.02, 0.3, 1.0]),
     }

@@ -75,7 +75,7 @@ def draw_params(rng: random.Random, **stated: Any) -> SamplingParams:
         "factor": rng.choice([0.5, 1.0, 2.0]),
         "entropy_bound": rng.choice([0.1, 1.0, 4.0]),
         "temperature": rng.choice([0.0, 0.7, 1.0, 1.5]),
-        "top_k": rng.choice([0, 0, 6]),
+        "top_k": rng.choice([0, -1, 6]),
         "top_p": rng.choice([1.0, 0.8]),
         "min_p": rng.choice([0.0, 0.05]),
         "confidence": rng.choice(["raw", "filtered"]),

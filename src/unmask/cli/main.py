@@ -1,4 +1,4 @@
-"""The entry point: `unmask quickstart | sft | rl | trace | config | runs | show | report | view | doctor`.
+"""The entry point: `unmask quickstart | sft | rl | trace | config | runs | show | doctor`, and all other commands.
 
 A command parses its words, calls one function and prints the result, so that a program can do all that
 the command line does. Heavy packages are imported inside the commands, so that `--help` is fast.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import data, evaluate, generate, models, pages
+from unmask.cli import data, evaluate, generate, models, pages, serve
 from unmask.cli.options import (
     Resume,
     ShowPrompt,
@@ -272,7 +272,7 @@ def doctor(
 app.registered_commands += [
     *(
         command
-        for part in (data, evaluate, generate, models, pages)
+        for part in (data, evaluate, generate, models, pages, serve)
         for command in part.app.registered_commands
     )
 ]

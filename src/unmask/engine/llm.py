@@ -40,7 +40,9 @@ from unmask.engine.llm_arguments import (
 )
 from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import StopTexts
+from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
+from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
@@ -114,7 +116,10 @@ class LLM:
         if model.source is not None and has_tokenizer(model.source):
             self.tokenizer = load_tokenizer(model.source)
             self._stop_texts = _stop_texts_of(self.tokenizer)
-        self.engine = Engine(self.model, params, self._stop_texts)
+        automata = None
+        if self.tokenizer is not None:
+            automata = automata_of(self.tokenizer, conventions_of(model).drawable)
+        self.engine = Engine(self.model, params, self._stop_texts, automata)
 
     def generate(
         self,

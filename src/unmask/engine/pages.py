@@ -55,6 +55,11 @@ class PagePool:
         """Number of allocated pages, without the scrap page."""
         return len(self._owners) - 1
 
+    @property
+    def num_used(self) -> int:
+        """Number of pages that have an owner."""
+        return self.num_pages - len(self._free)
+
     def num_available(self) -> int | None:
         """Return the number of pages that can be handed out; `None` for no bound."""
         if self.max_pages is None:

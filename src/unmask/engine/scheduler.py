@@ -56,6 +56,21 @@ class Start:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much of an engine is in use.
+
+    Attributes:
+        running: requests with a sequence index.
+        waiting: requests without one.
+        pages: pages of the cache that have an owner.
+    """
+
+    running: int
+    waiting: int
+    pages: int
+
+
 class Scheduler:
     """Waiting and running requests, and their pages.
 
@@ -76,6 +91,10 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a request."""
         self.waiting.append(request)
+
+    def load(self) -> Load:
+        """Return how much is in use."""
+        return Load(len(self.running), len(self.waiting), self.pool.num_used)
 
     def preempted(self) -> list[int]:
         """Return the indices of preempted sequences, the oldest first."""

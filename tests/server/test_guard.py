@@ -1,0 +1,72 @@
+"""What requests pass first: key, content type, size."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from tests.server.served import NAME, Served, served
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    directory = tmp_path_factory.mktemp("toy")
+    with served(directory, api_key="secret", max_body_bytes=2**20) as running:
+        yield running
+
+
+@pytest.mark.parametrize("key", ["wrong", "secret2", "s\u00e9cret", "Bearer"])
+def test_a_wrong_key_is_refused(key: str, server: Served) -> None:
+    for path, post in (("/v1/models", False), ("/v1/completions", True)):
+        headers = {**JSON, "authorization": f"Bearer {key}".encode()}
+        content = b"{}" if post else None
+        found = httpx2.request(
+            "POST" if post else "GET", server.url + path, content=content, headers=headers
+        )
+        assert found.status_code == 401
+        assert found.json()["error"]["code"] == "invalid_api_key"
+
+
+def test_the_key_lets_requests_in(server: Served) -> None:
+    assert [model.id for model in server.client().models.list()] == [NAME]
+    with pytest.raises(openai.AuthenticationError):
+        server.client(default_headers={"authorization": "Bearer no"}).models.list()
+
+
+def test_health_and_metrics_need_no_key(server: Served) -> None:
+    assert httpx2.get(f"{server.url}/health").status_code == 200
+    assert httpx2.get(f"{server.url}/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/x-www-form-urlencoded"])
+def test_a_body_of_another_type_is_refused(kind: str, server: Served) -> None:
+    """Browsers send these to other origins without asking."""
+    headers = {"authorization": "Bearer secret", "content-type": kind}
+    found = httpx2.post(f"{server.url}/v1/completions", content=b"{}", headers=headers)
+    assert found.status_code == 415 and found.json()["error"]["code"] == "not_json"
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("size", [2**20 + 1, 100 * 2**20])
+def test_a_large_body_is_refused_and_not_kept(size: int, is_chunked: bool, server: Served) -> None:
+    headers = {**JSON, "authorization": "Bearer secret"}
+    pieces = (b" " * min(2**20, size - start) for start in range(0, size, 2**20))
+    content: Any = pieces if is_chunked else b" " * size
+    try:
+        found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
+    except httpx2.TransportError:
+        assert size > 32 * 2**20  # beyond what is read to the end, the connection may close first
+    else:
+        assert found.status_code == 413 and found.json()["error"]["code"] == "body_too_large"
+    assert server.client().models.list().data
+
+
+def test_a_body_within_the_limit_is_read(server: Served) -> None:
+    headers = {**JSON, "authorization": "Bearer secret"}
+    content = b'{"prompt": "1", "max_tokens": 2' + b" " * (2**20 - 40) + b"}"
+    found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
+    assert found.status_code == 200
