@@ -14,7 +14,7 @@ from tests.architecture.source import modules
 
 BUDGET = {
     "engine": 2700,
-    "models": 2190,
+    "models": 2250,
     "trainers": 1990,
     "checkpoints": 1840,
     "sandbox": 1740,
