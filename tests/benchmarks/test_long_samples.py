@@ -14,7 +14,7 @@ TINY = ("--width=64", "--layers=1", "--vocabulary=4096", f"--chunk={2**20}")
 
 @pytest.mark.parametrize("kind", ["block", "random"])
 def test_twice_the_tokens_take_twice_the_memory(kind: str) -> None:
-    """Masks of all pairs took 3.7 times as much."""
+    """A mask of all pairs would take four times as much."""
     peaks = []
     for length in ("8192", "16384"):
         command = [sys.executable, str(PROGRAM), *TINY, "--child", kind, length]
