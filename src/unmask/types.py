@@ -15,6 +15,7 @@ Legend of dimensions, the same everywhere:
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -175,6 +176,12 @@ class SamplingFields:
     or spells it with others."""
     max_tokens: Annotated[int, Bound(ge=1, le=2**20)] = 256
     """Maximum number of response tokens; under full attention, the positions of the canvas."""
+    regex: str | None = None
+    """Regular expression (syntax of Rust's `regex`) that the whole response matches, by construction.
+    Needs the extra `serve` and a tokenizer."""
+    json_schema: str | None = None
+    """JSON schema, as JSON text, that the response is valid under, by construction. Keywords that cannot
+    be guaranteed are refused. Needs the extra `serve` and a tokenizer."""
 
     @property
     def is_filtered(self) -> bool:
@@ -185,6 +192,33 @@ class SamplingFields:
     def revises(self) -> bool:
         """Whether written tokens may be overwritten or masked again."""
         return self.edit_threshold is not None or self.remask_threshold is not None
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether the response must match a pattern."""
+        return self.regex is not None or self.json_schema is not None
+
+    def check_structure(self) -> None:
+        """Refuse fields that contradict structured output.
+
+        Raises:
+            ValueError: naming the fields.
+        """
+        if not self.is_structured:
+            return
+        key = "json_schema" if self.regex is None else "regex"
+        if self.regex is not None and self.json_schema is not None:
+            raise ValueError("regex and json_schema: a response matches one of them; leave one out")
+        if self.stop:
+            raise ValueError(
+                f"{key} with stop = {self.stop!r}: a string could cut the response short of a match; "
+                "leave stop out"
+            )
+        if self.revises:
+            raise ValueError(
+                f"{key} with edit_threshold or remask_threshold: tokens that are overwritten one by one "
+                "could leave no match; leave both out"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +258,7 @@ class SamplingParams(SamplingFields):
         if self.pinned != ():
             object.__setattr__(self, "pinned", _pinned_of(self.pinned))
         check_fields(self)
+        self.check_structure()
         if not self.pinned:
             return
         last, _ = self.pinned[-1]
@@ -258,9 +293,8 @@ def _pinned_of(given: Any) -> tuple[tuple[int, int], ...]:
                 f"pinned holds {pair!r}: must be pairs of a position of the response and a token id, "
                 "both whole numbers from 0, ((12, 345), ...)"
             )
-    positions = [position for position, _ in pairs]
-    for position in positions:
-        if positions.count(position) > 1:
+    for position, count in Counter(position for position, _ in pairs).items():
+        if count > 1:
             raise ValueError(f"pinned holds position {position} twice: one token stands there")
     return tuple(sorted((position, token) for position, token in pairs))
 

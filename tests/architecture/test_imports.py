@@ -18,7 +18,11 @@ MAY_IMPORT = {
     # A function of a method takes the section of its name.
     "diffusion": {"types", "configs.methods"},
     "objectives": {"types", "configs.methods"},
-    "engine": {"types", "configs", "models", "diffusion", "checkpoints"},
+    # A notebook shows a `Generation` as a page's player does.
+    "engine": {
+        *("types", "configs", "models", "diffusion", "checkpoints"),
+        *("runs.trajectories", "viewer.notebook"),
+    },
     "sandbox": {"types", "configs"},
     "rewards": {"types", "configs", "sandbox", "models", "checkpoints", "runs"},
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},

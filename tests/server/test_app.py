@@ -188,6 +188,28 @@ def test_the_canvas_is_streamed(is_chat: bool, server: Served, client: OpenAI) -
         assert sum(bool(text) for text in texts) > 3
 
 
+def test_gaps_of_a_template_are_filled(server: Served, client: OpenAI) -> None:
+    template = "a=[[3]]; b=[[9]];"
+    sampling = SamplingParams(seed=3, stop_token_ids=())
+    (expected,) = server.offline.generate(["1"], server.offline.template(template, sampling))
+    body: dict[str, Any] = {"model": NAME, "seed": 3, "prompt": "1"}
+    extra = {"template": template, "stop_token_ids": [], "return_token_ids": True}
+    found: Any = client.completions.create(extra_body=extra, **body).choices[0]
+    assert found.text == expected.text and found.token_ids == list(expected.token_ids)
+    pinned = [[0, 19], [1, 14]]
+    short = {**body, "max_tokens": 6}
+    extra = {"pinned": pinned, "stop_token_ids": []}
+    one = client.completions.create(extra_body=extra, **short).choices[0]
+    (expected,) = offline(server, "1", max_tokens=6, pinned=pinned, stop_token_ids=())
+    assert one.text == expected.text
+    made: Any = client.completions.create(
+        stream=True, extra_body={**extra, "stream_canvas": True}, **short
+    )
+    first, *steps = [chunk.canvas for chunk in made if getattr(chunk, "canvas", None)]
+    assert [[w["position"], w["token_id"]] for w in first["writes"]] == pinned
+    assert not {w["position"] for canvas in steps for w in canvas["writes"]} & {0, 1}
+
+
 def test_without_a_seed_one_is_drawn_and_returned(server: Served, client: OpenAI) -> None:
     found: list[Any] = [
         client.completions.create(model=NAME, prompt="1", max_tokens=30, **OPEN).choices[0]
@@ -261,6 +283,13 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"echo": True}, "echo", "prompt"),
     ({"stream": 1}, "stream", "True or False"),
     ({"stream": True, "stream_options": 4}, "stream_options", "include_usage"),
+    ({"template": 3, "max_tokens": None}, "template", "text with gaps"),
+    ({"template": "none", "max_tokens": None}, "template", "[[8]]"),
+    ({"template": "[[3]]"}, "max_tokens", "goes without template"),
+    ({"pinned": [[50, 3]]}, "pinned", "raise max_tokens"),
+    ({"pinned": [[1, 99]]}, "pinned", "outside"),
+    ({"pinned": [[1, 3], [1, 4]]}, "pinned", "twice"),
+    ({"pinned": 4}, "pinned", "pairs"),
     ({"stream_canvas": True}, "stream_canvas", "goes with stream"),
     ({"response_format": {"type": "json_object"}}, "response_format", "not implemented"),
     ({"return_step_maps": "yes"}, "return_step_maps", "True or False"),
@@ -276,7 +305,7 @@ def test_a_field_that_is_not_accepted_is_named(
     # In ASCII: other encoders refuse half a character.
     content = json.dumps(body)
     found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
-    assert found.status_code == 400
+    assert found.status_code == 400, found.text
     error = found.json()["error"]
     assert error["param"] == param and message in error["message"]
     assert error["type"] == "invalid_request_error"

@@ -1,7 +1,7 @@
 """One headless Chromium for the tests of pages; Debian's, since the wheel of Playwright brings none."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium() -> Generator[Browser]:
     """Yield a browser; close it at the end."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def opened(
     browser: Browser, path: Path, place: str = "", moves: bool = False, **options: Any
-) -> Iterator[Page]:
+) -> Generator[Page]:
     """Yield a page of a file, and check at the end that nothing failed in it.
 
     Args:

@@ -1,22 +1,15 @@
 """In a real browser the charts are drawn, trajectories play, and hostile text is shown as text."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.viewer.browser import chromium, needs_chromium, opened
+from tests.viewer.browser import needs_chromium, opened
 from tests.viewer.toy_run import HOSTILE, hostile_record, record, write_lines, write_run
 from unmask.viewer.report import write_report
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 def classes(page: Page) -> list[set[str]]:

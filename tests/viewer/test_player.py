@@ -1,32 +1,27 @@
 """The player shows recorded trajectories and such that are being written, by mouse, keys and script."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.viewer.browser import chromium, needs_chromium, opened
-from tests.viewer.toy_run import HOSTILE, hostile_record, record, write_run
-from unmask.viewer.player import player_html, player_script
+from tests.viewer.browser import needs_chromium, opened
+from tests.viewer.toy_run import TRAJECTORY, record, write_run
+from unmask.runs.trajectories import grid_ids
+from unmask.viewer.notebook import trajectory_html
+from unmask.viewer.player import player_script
 from unmask.viewer.report import write_report
-from unmask.viewer.traces import shown
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
 def element(tmp_path: Path) -> Path:
     """A page of the element alone, as a notebook has it."""
     path = tmp_path / "element.html"
-    trace = shown(json.loads(json.dumps(record())))
-    path.write_text(f"<!doctype html><meta charset=utf-8>{player_html(trace)}")
+    pieces = [f"[{token}]" for token in grid_ids(TRAJECTORY)]
+    html = trajectory_html(TRAJECTORY, "text", pieces)
+    path.write_text(f"<!doctype html><meta charset=utf-8>{html}")
     return path
 
 
@@ -46,13 +41,6 @@ def call(page: Page, code: str, argument: object = None) -> Any:
     """Run JavaScript in which `player` is the element and `given` the argument."""
     find = "const player = document.querySelector('unmask-player');"
     return page.evaluate(f"given => {{ {find} {code} }}", argument)
-
-
-def test_html_holds_hostile_text_as_an_attribute() -> None:
-    trace = shown(json.loads(json.dumps(hostile_record())))
-    html = player_html(trace)
-    assert html.count("<script") == 1 and "<img" not in html
-    assert HOSTILE[0].replace("<", "&lt;").replace(">", "&gt;")[:20] in html
 
 
 def test_script_makes_no_request_and_writes_no_html() -> None:
@@ -119,7 +107,7 @@ def test_colours_are_offered_where_they_were_recorded(browser: Browser, element:
         offered = page.locator("option[id]:not([disabled])")
         values = "all => all.map(one => one.value)"
         names = [name for name in offered.evaluate_all(values) if not name[0].isdigit()]
-        assert names == ["step", "block", "logprob", "reward", "plain"]
+        assert names == ["step", "block", "logprob", "plain"]
         boxes = page.locator(".token[data-position]")
         fills = "all => all.map(one => one.style.getPropertyValue('--fill'))"
         by_step = boxes.evaluate_all(fills)
@@ -127,9 +115,14 @@ def test_colours_are_offered_where_they_were_recorded(browser: Browser, element:
         assert by_step[4:] == ["", ""]  # past the stop
         call(page, "player.colour = 'plain';")
         assert set(boxes.evaluate_all(fills)) == {""}
-        measured = {"confidences": [0.1] * 6, "entropies": [0.5] * 6, "advantage": -1.5}
+        measured = {
+            "confidences": [0.1] * 6,
+            "entropies": [0.5] * 6,
+            "advantage": -1.5,
+            "reward": 0,
+        }
         call(page, "player.trajectory = {...player.trajectory, ...given};", measured)
-        assert {"confidence", "entropy", "advantage"} <= set(offered.evaluate_all(values))
+        assert {"confidence", "entropy", "advantage", "reward"} <= set(offered.evaluate_all(values))
 
 
 @needs_chromium
@@ -206,14 +199,14 @@ def test_search_and_keys_choose_responses(browser: Browser, tmp_path: Path) -> N
 
 
 @needs_chromium
-@pytest.mark.parametrize("format", ["json", "svg", "png"])
+@pytest.mark.parametrize("format", ["jsonl", "svg", "png"])
 def test_what_is_shown_can_be_saved(browser: Browser, element: Path, format: str) -> None:
     with opened(browser, element, accept_downloads=True) as page:
         with page.expect_download() as download:
             page.locator("unmask-player select.export").select_option(format)
-        assert download.value.suggested_filename == f"trajectory-1.11-step-3.{format}"
+        assert download.value.suggested_filename == f"trajectory-response.11-step-3.{format}"
         content = Path(download.value.path()).read_bytes()
-    if format == "json":
+    if format == "jsonl":
         assert json.loads(content)["ids"] == [14, 18, 15, 14, 20, 0]
     elif format == "svg":
         assert content.startswith(b"<svg") and content.count(b"<text") == 7

@@ -172,6 +172,38 @@ def special_tokens(tokenizer: Tokenizer) -> dict[int, str]:
     return {index: token.content for index, token in added if token.special}
 
 
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """Return the bytes that each token id adds to a text, by id; none for special tokens and gaps.
+
+    Raises:
+        ValueError: if the text of a token depends on the tokens before it.
+    """
+    backend: Any = tokenizer
+    kind = (json.loads(backend.backend_tokenizer.to_str())["decoder"] or {}).get("type")
+    if kind not in ("ByteLevel", "Fuse"):
+        raise ValueError(
+            f"{tokenizer.name_or_path}: structured output needs the texts of single tokens, which a "
+            f"decoder of type {kind} does not have; ByteLevel does"
+        )
+    letters = _byte_letters()
+    special = special_tokens(tokenizer)
+    added = tokenizer.added_tokens_decoder
+    texts = [b""] * num_tokens(tokenizer)
+    for token, index in tokenizer.get_vocab().items():
+        if index in special:
+            continue
+        is_plain = kind == "Fuse" or index in added
+        texts[index] = token.encode() if is_plain else bytes(letters[letter] for letter in token)
+    return texts
+
+
+def _byte_letters() -> dict[str, int]:
+    """Return the byte that each letter of a byte-level vocabulary stands for (GPT-2)."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # printable, as themselves
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
 def token_pieces(
     token_ids: Sequence[int], tokenizer: Tokenizer, has_special: bool = True
 ) -> list[str]:

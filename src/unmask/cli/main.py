@@ -1,4 +1,4 @@
-"""The entry point: `unmask quickstart | sft | rl | trace | config | runs | show | report | doctor`.
+"""The entry point: `unmask quickstart | sft | rl | trace | config | runs | show | doctor`, and all other commands.
 
 A command parses its words, calls one function and prints the result, so that a program can do all that
 the command line does. Heavy packages are imported inside the commands, so that `--help` is fast.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import data, evaluate, generate, models, serve
+from unmask.cli import data, evaluate, generate, models, pages, serve
 from unmask.cli.options import (
     Resume,
     ShowPrompt,
@@ -256,22 +256,6 @@ def show(
     print_trajectories(choose(records, *(given or [DRAWN])[0]), pieces)
 
 
-@app.command(no_args_is_help=True, epilog="Example: unmask report runs/quickstart/rl")
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")]) -> None:
-    """Draw a run's report.html from the files in its directory."""
-    from unmask.runs.lock import lock
-    from unmask.runs.read import check_run
-    from unmask.viewer.report import write_report
-
-    check_run(run)
-    try:
-        with lock(run):
-            is_running = False
-    except ValueError:  # the run's own process holds the lock
-        is_running = True
-    typer.echo(write_report(run, is_running))
-
-
 @app.command(epilog="Example: unmask doctor --dir /data/runs")
 def doctor(
     directory: Annotated[Path, typer.Option("--dir", help="Directory for runs.")] = Path("runs"),
@@ -288,7 +272,7 @@ def doctor(
 app.registered_commands += [
     *(
         command
-        for part in (data, evaluate, generate, models, serve)
+        for part in (data, evaluate, generate, models, pages, serve)
         for command in part.app.registered_commands
     )
 ]

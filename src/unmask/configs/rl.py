@@ -95,6 +95,11 @@ class RLConfig(Section):
                 "sampling.top_k, top_p and min_p must be off in RL: the learner's log-probabilities "
                 "are over every token, the filtered ones are not"
             )
+        if sampling.is_structured:
+            raise ValueError(
+                "sampling.regex and json_schema must be off in RL: the learner's log-probabilities "
+                "are the model's own, those of structured output are conditioned on a match"
+            )
         if sampling.revises:
             raise ValueError(
                 "sampling.edit_threshold and remask_threshold must be off in RL: no single denoising "

@@ -51,6 +51,11 @@ class SamplingConfig(Section, SamplingFields):  # pyright: ignore[reportGeneralT
             )
         return guidance
 
+    @model_validator(mode="after")
+    def _can_be_structured(self) -> "SamplingConfig":
+        self.check_structure()
+        return self
+
     def to_params(self, **changes: Any) -> SamplingParams:
         """Return the engine's record of these settings, with `changes` (such as seed and n)."""
         return SamplingParams(**{**self.model_dump(exclude={"preset"}), **changes})

@@ -15,6 +15,7 @@ TOKEN = 0
 ORDER = 1
 NOISE_LEVEL = 2
 NOISE = 3
+CLASS = 4
 
 
 def _signed(number: int) -> int:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.constrained import Constraint, Span
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.unmask import PINNED, Block, Reveal, open_now, quota, reveal
@@ -44,7 +45,11 @@ def find_end(
 
 @torch.no_grad()
 def sample(
-    prompt: Prompt, params: SamplingParams, logits_fn: LogitsFn, conventions: Conventions
+    prompt: Prompt,
+    params: SamplingParams,
+    logits_fn: LogitsFn,
+    conventions: Conventions,
+    constraint: Constraint | None = None,
 ) -> Trajectory:
     """Return one response.
 
@@ -54,8 +59,9 @@ def sample(
         logits_fn: `(1, L)` token ids to `(1, L, V)` logits under the model's attention pattern,
             never shifted.
         conventions: the model's.
+        constraint: of structured output.
     """
-    sequence = ReferenceSequence(prompt, params, logits_fn, conventions)
+    sequence = ReferenceSequence(prompt, params, logits_fn, conventions, constraint)
     end = None
     while end is None:
         sequence.open_block()
@@ -83,11 +89,12 @@ class ReferenceSequence:
         params: SamplingParams,
         logits_fn: LogitsFn,
         conventions: Conventions,
+        constraint: Constraint | None = None,
     ) -> None:
         """Lay out the prompt and, under full attention, the canvas."""
         assert params.block_size is not None
         self.prompt, self.params = prompt, params
-        self.logits_fn, self.conventions = logits_fn, conventions
+        self.logits_fn, self.conventions, self.constraint = logits_fn, conventions, constraint
         self.sampling = SamplingTensors.of([params], conventions.drawable.device)
         self.num_prompt, self.block_size = len(prompt.token_ids), params.block_size
         self.tokens = self._integers(prompt.token_ids)
@@ -169,8 +176,18 @@ class ReferenceSequence:
         scored = block.hidden | (block.written & self.params.revises)
         logits = self._logits()[0, self.start : self.stop][scored[0]]
         row, column = scored.nonzero(as_tuple=True)
+        span = self._span(block)
+        block = block if span is None else block._replace(spans={0: span})
         result = reveal(logits, block, (row, column), self.sampling, self.conventions.drawable)
         self._write(result, block)
+
+    def _span(self, block: Block) -> Span | None:
+        if self.constraint is None:
+            return None
+        opened = (block.positions[block.hidden] - self.num_prompt).tolist()
+        response = slice(self.num_prompt, self.stop)
+        tokens, steps = self.tokens[0, response].tolist(), self.step_map[0, response].tolist()
+        return self.constraint.span(tokens, steps, opened)
 
     def _open_now(self, hidden: Tensor) -> Tensor:
         if self.conventions.first_is_alone and hidden[0, 0]:

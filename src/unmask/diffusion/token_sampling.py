@@ -107,7 +107,12 @@ def _propose(
     logits = logits.clamp(min=lowest).masked_fill_(~drawable, lowest)
     raw = logits.log_softmax(-1)
     raw_probs = raw.exp()
-    proposal = _tempered(logits, sampling).log_softmax(-1) if sampling.needs.tempers else raw
+    proposal = raw
+    if sampling.needs.tempers:
+        tempered = temper(logits, sampling)
+        filtered = filter_logits(tempered, sampling) if sampling.needs.filters else tempered
+        proposal = filtered.log_softmax(-1)
+        del tempered, filtered
     del logits
     tokens = _choose(proposal, raw_probs if proposal is raw else None, uniforms, sampling)
     ranking = raw
@@ -136,11 +141,10 @@ def _spread(ranking: Tensor, entropy: Tensor, sampling: SamplingTensors) -> Tens
     return torch.where(sampling.ranks_by_filtered, filtered, entropy)
 
 
-def _tempered(logits: Tensor, sampling: SamplingTensors) -> Tensor:
-    """Return the logits of the proposal; `logits` are overwritten."""
+def temper(logits: Tensor, sampling: SamplingTensors) -> Tensor:
+    """Return the logits over the temperature, in place; a temperature of 0 leaves them as they are."""
     temperature = sampling.temperature.masked_fill(sampling.temperature == 0, 1.0).to(logits.dtype)
-    tempered = logits.div_(temperature[:, None])
-    return filter_logits(tempered, sampling) if sampling.needs.filters else tempered
+    return logits.div_(temperature[:, None])
 
 
 def _choose(

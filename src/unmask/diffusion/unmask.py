@@ -8,14 +8,16 @@ written token changes only where a request asks for edits or remasking.
 Published behaviours this departs from, and why, are in `docs/methods.md`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.diffusion.keyed_random import ORDER, TOKEN, uniform
+from unmask.diffusion.constrained import Span, propose_in_spans, runs_of
+from unmask.diffusion.keyed_random import CLASS, ORDER, TOKEN, uniform
 from unmask.diffusion.sampling_tensors import SCHEDULES, STRATEGIES, SamplingTensors
 from unmask.diffusion.token_sampling import Proposal, propose
 
@@ -35,6 +37,7 @@ class Block(NamedTuple):
         positions: `(B, K)` absolute positions.
         taken: `(B,)` denoising steps each sequence has taken.
         quotas: `(B,)` fewest positions to reveal.
+        spans: by index, of the blocks whose output is structured.
     """
 
     tokens: Tensor
@@ -43,6 +46,7 @@ class Block(NamedTuple):
     positions: Tensor
     taken: Tensor
     quotas: Tensor
+    spans: Mapping[int, Span] = MappingProxyType({})
 
 
 class Reveal(NamedTuple):
@@ -230,8 +234,16 @@ def reveal(
     row_sampling = sampling.take(request)
     inside = column.clamp(max=block.hidden.shape[1] - 1)
     held, positions = block.tokens[request, inside], block.positions[request, inside]
-    uniforms = uniform(row_sampling.seed, positions, block.taken[request], TOKEN)
-    proposal = propose(logits[: request.shape[0]], drawable, uniforms, held, row_sampling)
+    taken = block.taken[request]
+    uniforms = uniform(row_sampling.seed, positions, taken, TOKEN)
+    scored = logits[: request.shape[0]]
+    if block.spans:
+        of_class = uniform(row_sampling.seed, positions, taken, CLASS)
+        runs = runs_of(block.spans, request.tolist(), block.hidden.shape[1], column.tolist())
+        uniforms = torch.stack((of_class, uniforms))
+        proposal = propose_in_spans(scored, drawable, uniforms, held, row_sampling, runs)
+    else:
+        proposal = propose(scored, drawable, uniforms, held, row_sampling)
     grid = Proposal(*(_on_grid(values, block.hidden, request, column) for values in proposal))
 
     remasked = torch.zeros_like(block.hidden)

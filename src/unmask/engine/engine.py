@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unmask.diffusion.automaton import Automaton
+from unmask.diffusion.constrained import Constraint
 from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
@@ -54,6 +56,7 @@ class Engine:
         model: Model,
         params: EngineParams | None = None,
         stop_texts: Callable[[tuple[str, ...]], StopTexts] | None = None,
+        automata: Callable[[SamplingParams], Automaton] | None = None,
     ) -> None:
         """Build an empty engine around a model.
 
@@ -62,6 +65,8 @@ class Engine:
             params: size and mode.
             stop_texts: builds the pattern of a request's stop texts; without it requests with stop texts
                 are refused.
+            automata: builds the automaton of a request's structured output; without it such requests are
+                refused.
 
         Raises:
             ValueError: if the model's mask id is unknown, or `params.attention` cannot run, or does not
@@ -70,7 +75,7 @@ class Engine:
         self.model = model
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
-        self._stop_texts = stop_texts
+        self._stop_texts, self._automata = stop_texts, automata
         self._conventions = conventions_of(model)
         kind, shapes = self.params.attention, Shapes.of(model)
         if model.is_batch_invariant:
@@ -116,6 +121,10 @@ class Engine:
             )
         if sampling.stop and self._stop_texts is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
+        if sampling.is_structured and self._automata is None:
+            raise ValueError(
+                "regex or json_schema: without a tokenizer there are no texts that could match"
+            )
         resolved = resolve(prompt, sampling, self.model.spec)
         length = Request(0, prompt, resolved, self._conventions.is_full).max_length
         most = self._pages.max_pages
@@ -155,10 +164,31 @@ class Engine:
                 prompt, resolved.block_size, self.model.spec, self._pages.page_size
             )
         request_id = self._num_requests
-        is_full = self._conventions.is_full
-        self._scheduler.add(Request(request_id, prompt, resolved, is_full, prefix, events))
+        is_full, constraint = self._conventions.is_full, self.constraint(resolved)
+        self._scheduler.add(
+            Request(request_id, prompt, resolved, is_full, prefix, events, constraint)
+        )
         self._num_requests += 1
         return request_id
+
+    def constraint(self, resolved: SamplingParams) -> Constraint | None:
+        """Return the constraint of structured output; `None` where there is none.
+
+        Args:
+            resolved: from `resolve`.
+
+        Raises:
+            ValueError: if the pattern cannot be used, or no response fits `max_tokens` and `pinned`.
+        """
+        if not resolved.is_structured:
+            return None
+        assert self._automata is not None
+        automaton = self._automata(resolved)
+        key = "regex" if resolved.regex is not None else "json_schema"
+        try:
+            return Constraint.of(automaton, resolved.max_tokens, resolved.pinned)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
 
     def collect(self) -> Iterator[Finished[Trajectory]]:
         """Run until idle, yielding requests as they finish; for committed tokens call `tick`."""
@@ -192,6 +222,12 @@ class Engine:
             is_full = self._conventions.is_full
             bound = self._host.bound(params.row_budget, is_full, self._runner.row_tile)
             sizes = Sizes(sizes.width, *bound, sizes.narrowest)
+        running = self._scheduler.running.items()
+        constraints = {i: run.request.constraint for i, run in running if run.request.constraint}
+        # The draws of structured output run on the host, so they cannot be captured.
+        if constraints:
+            self._runner.step(state, sizes, constraints)
+            return
         if not self._uses_graphs:
             self._runner.step(state, sizes)
             return

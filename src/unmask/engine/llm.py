@@ -9,7 +9,7 @@ The place to start from Python:
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ from unmask.engine.llm_arguments import (
 )
 from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import StopTexts
+from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
+from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
@@ -61,6 +63,7 @@ class Generation:
         raw_logprobs: `R` log-probabilities under the model's own distribution.
         entropies: `R` entropies of that distribution, in nats.
         policy_version: number of weight updates before it was written.
+        html: makes the HTML that plays its writing.
     """
 
     text: str
@@ -72,6 +75,11 @@ class Generation:
     raw_logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
     policy_version: int
+    html: Callable[[], str] = field(repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: a player of the denoising steps."""
+        return self.html()
 
     @property
     def confidences(self) -> tuple[float, ...]:
@@ -151,7 +159,10 @@ class LLM:
         if model.source is not None and has_tokenizer(model.source):
             self.tokenizer = load_tokenizer(model.source)
             self._stop_texts = _stop_texts_of(self.tokenizer)
-        self.engine = Engine(self.model, params, self._stop_texts)
+        automata = None
+        if self.tokenizer is not None:
+            automata = automata_of(self.tokenizer, conventions_of(model).drawable)
+        self.engine = Engine(self.model, params, self._stop_texts, automata)
 
     def generate(
         self,
@@ -404,8 +415,9 @@ class LLM:
 
     def _generation(self, trajectory: Trajectory) -> Generation:
         length = trajectory.num_response
+        text = self.text(trajectory)
         return Generation(
-            text=self.text(trajectory),
+            text=text,
             token_ids=trajectory.response_ids,
             step_map=trajectory.step_map[:length],
             logprobs=trajectory.behavior_logprobs[:length],
@@ -414,6 +426,7 @@ class LLM:
             raw_logprobs=trajectory.raw_logprobs[:length],
             entropies=trajectory.entropies[:length],
             policy_version=trajectory.policy_version,
+            html=partial(_html, trajectory, text, self.tokenizer),
         )
 
     def text(self, trajectory: Trajectory) -> str:
@@ -445,3 +458,12 @@ def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopText
     special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
     # Cached, because many requests have the same stop texts.
     return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))
+
+
+def _html(trajectory: Trajectory, text: str, tokenizer: Tokenizer | None) -> str:
+    # Only a notebook needs the pages.
+    from unmask.runs.trajectories import grid_ids
+    from unmask.viewer.notebook import trajectory_html
+
+    pieces = token_pieces(grid_ids(trajectory), tokenizer) if tokenizer else None
+    return trajectory_html(trajectory, text, pieces)

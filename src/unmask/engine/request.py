@@ -1,8 +1,9 @@
 """A request: the prompt, its sampling parameters, and how many positions it takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from unmask.diffusion.constrained import Constraint
 from unmask.engine.events import Streams
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
@@ -24,6 +25,7 @@ class Request:
         is_full: whether attention is full.
         prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
         streams: the events that ticks return of it while it runs.
+        constraint: of structured output.
     """
 
     id: int
@@ -32,6 +34,7 @@ class Request:
     is_full: bool
     prefix: PrefixKey = NO_PREFIX
     streams: Streams | None = None
+    constraint: Constraint | None = field(default=None, compare=False)
 
     @property
     def block(self) -> int:

@@ -5,19 +5,21 @@ reported, so nothing in a step waits for the device, and a step of one size can 
 replayed (`engine/cuda_graphs.py`).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.constrained import Constraint
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.unmask import scored_positions
 from unmask.engine.attention import Planner
 from unmask.engine.batch_plan import Rows, lay_rows, lay_scored, plan_block, plan_feed
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
-from unmask.engine.sequence_state import SequenceState, advance
+from unmask.engine.sequence_state import SequenceState, advance, open_spans
 from unmask.models.attention import round_up
 from unmask.models.row_tile import products, row_tile
 from unmask.models.transformer import Model
@@ -62,8 +64,21 @@ class Runner:
         self.params = params
         self.conventions = conventions
 
-    def step(self, state: SequenceState, sizes: Sizes) -> None:
-        """Take one forward pass and advance the state; with given sizes, nothing waits for the device."""
+    def step(
+        self,
+        state: SequenceState,
+        sizes: Sizes,
+        constraints: Mapping[int, Constraint] | None = None,
+    ) -> None:
+        """Take one forward pass and advance the state.
+
+        With given sizes, and without constraints, nothing waits for the device.
+
+        Args:
+            state: the running sequences, changed in place.
+            sizes: of the pass.
+            constraints: by sequence index, where output is structured.
+        """
         conventions = self.conventions
         feed = plan_feed(state, sizes.width, self.params, conventions)
         block, next_step = plan_block(state, feed, sizes.width, conventions)
@@ -84,6 +99,8 @@ class Runner:
             step_in_block=next_step,
         )
         places = (scored.sequence, scored.column)
+        if constraints:
+            block = block._replace(spans=open_spans(state, block, constraints))
         advance(state, logits, block, feed.denoises, places, conventions)
 
     def forward(self, state: SequenceState, rows: Rows, scored: Tensor) -> Tensor:

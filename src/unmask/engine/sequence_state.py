@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.constrained import Constraint, Span
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors, on_device
 from unmask.diffusion.unmask import PINNED, Block, Reveal, open_now, reveal
@@ -214,6 +215,28 @@ def may_change(
     if conventions.first_is_alone:
         return is_free & (positions > state.start[:, None])
     return is_free
+
+
+def open_spans(
+    state: SequenceState, block: Block, constraints: Mapping[int, Constraint]
+) -> dict[int, Span]:
+    """Return the spans that this tick draws, by sequence index; waits for the device.
+
+    Args:
+        state: the running sequences.
+        block: their current blocks.
+        constraints: of the sequences whose output is structured.
+    """
+    spans: dict[int, Span] = {}
+    for index, constraint in constraints.items():
+        num_prompt = int(state.num_prompt[index])
+        opened = (block.positions[index, block.hidden[index]] - num_prompt).tolist()
+        end = torch.minimum(state.start[index] + state.block[index], state.canvas_end[index])
+        tokens, steps = (x[index, num_prompt:end].tolist() for x in (state.tokens, state.step_map))
+        span = constraint.span(tokens, steps, opened)
+        if span is not None:
+            spans[index] = span
+    return spans
 
 
 def advance(

@@ -50,8 +50,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "suffix": ("",),
     "regex": (),
-    "template": (),
-    "pinned": ([],),
 }
 INSTEAD = {
     "top_logprobs": "only the written tokens have log-probabilities; give 0",
@@ -61,6 +59,7 @@ INSTEAD = {
     "frequency_penalty": "penalties are not implemented; give 0",
     "tools": "calls of tools are not implemented; describe them in a message",
     "echo": "the prompt is not repeated or scored",
+    "suffix": "give a template: text with gaps",
 }
 ROLES = ("system", "developer", "user", "assistant")
 
@@ -159,7 +158,7 @@ def read_request(
         token_ids = prompts(llm, body.pop(field))
     except (ValueError, TypeError) as error:
         raise ApiError(400, str(error), field, "invalid_value") from None
-    sampling = _sampling(body, params.sampling, llm.model.spec.max_length, token_ids)
+    sampling = _sampling(body, params.sampling, llm, token_ids)
     if sampling.n * len(token_ids) > max_open:
         raise ApiError(
             400,
@@ -260,13 +259,12 @@ def _options(body: dict[str, Any]) -> AnswerOptions:
 
 
 def _sampling(
-    body: Mapping[str, Any],
-    default: SamplingParams,
-    max_length: int,
-    prompts: Sequence[Sequence[int]],
+    body: Mapping[str, Any], default: SamplingParams, llm: LLM, prompts: Sequence[Sequence[int]]
 ) -> SamplingParams:
     """Return the sampling parameters of what is left of a body."""
     fields = dict(body)
+    template = fields.pop("template", None)
+    _check_template(template, fields)
     if "max_completion_tokens" in fields:
         most = fields.pop("max_completion_tokens")
         if fields.setdefault("max_tokens", most) != most:
@@ -279,23 +277,38 @@ def _sampling(
             )
     for name in fields:
         if name not in SamplingParams.__dataclass_fields__:
-            names = [*SamplingParams.__dataclass_fields__, *NEUTRAL, *FLAGS]
+            names = [*SamplingParams.__dataclass_fields__, *NEUTRAL, *FLAGS, "template"]
             near = get_close_matches(OTHER_NAMES.get(name, name), names, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise ApiError(400, f"{name:.80}: no such field{meant}", name, "unknown_parameter")
     if "max_tokens" not in fields:  # at least 1, so that a prompt without room is refused below
-        room = max_length - max(map(len, prompts))
+        room = llm.model.spec.max_length - max(map(len, prompts))
         fields["max_tokens"] = max(1, min(default.max_tokens, room))
     fields.setdefault("seed", secrets.randbits(63))
     try:
         sampling = replace(default, **fields)
+        sampling = sampling if template is None else llm.template(template, sampling)
     except ValueError as error:
-        raise refusal(error) from None
+        raise refusal(error, "template" if template else None) from None
     if not -(2**63) <= sampling.seed < 2**63:
         raise ApiError(400, "seed: must have 64 bits", "seed", "invalid_value")
     if any("\ud800" <= character <= "\udfff" for stop in sampling.stop for character in stop):
         raise ApiError(400, "stop: a half of a surrogate pair is no text", "stop", "invalid_value")
     return sampling
+
+
+def _check_template(template: Any, fields: Mapping[str, Any]) -> None:
+    if template is None:
+        return
+    if not isinstance(template, str):
+        raise ApiError(
+            400, "template: must be a text with gaps, [[8]]", "template", "invalid_value"
+        )
+    for name in ("max_tokens", "pinned"):
+        if name in fields:
+            raise ApiError(
+                400, f"{name}: goes without template, which decides it", name, "invalid_value"
+            )
 
 
 def _check_fit(
@@ -315,5 +328,4 @@ def _check_fit(
         try:
             llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
         except ValueError as error:
-            is_length = "max_tokens" in str(error)
-            raise refusal(error, "max_tokens" if is_length else field) from None
+            raise refusal(error, field) from None

@@ -19,6 +19,7 @@
   }
 
   function showAge() {
+    if (!byId("drawn")) return;
     const age = (Date.now() - Date.parse(byId("drawn").dateTime)) / 60000;
     if (document.body.dataset.running && age > 10) {
       const span = age < 120 ? `${Math.round(age)} minutes` : `${Math.round(age / 60)} hours`;

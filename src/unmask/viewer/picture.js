@@ -1,4 +1,4 @@
-// The canvas as it is shown, as SVG or PNG, and a trajectory as a JSON file.
+// The canvas as it is shown, as SVG or PNG, and a trajectory as a line of JSON.
 
 const SVG = "http://www.w3.org/2000/svg";
 const PADDING = 16;
@@ -58,11 +58,11 @@ async function pngOf(picture) {
   return new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); });
 }
 
-// Writes what is shown to a file: `json` the records, `svg` or `png` the picture.
+// Writes what is shown to a file: `jsonl` the records, one a line (`unmask view` reads them), `svg` or `png` the picture.
 async function exportAs(format, name, roots, records) {
-  if (format === "json") {
-    const text = JSON.stringify(records.length === 1 ? records[0] : records, null, 1);
-    save(`${name}.json`, new Blob([text], { type: "application/json" }));
+  if (format === "jsonl") {
+    const text = records.map((record) => `${JSON.stringify(record)}\n`).join("");
+    save(`${name}.jsonl`, new Blob([text], { type: "application/jsonl" }));
     return;
   }
   const picture = pictureOf(roots);

@@ -1,17 +1,14 @@
-"""`<unmask-player>`: the script of the custom element, and a trajectory as HTML that plays itself.
+"""The script of the custom element `<unmask-player>`.
 
 The element is defined by one script without dependencies, which the report, `unmask view`, the
 playground and notebooks share. Its style is in its shadow tree, so that it neither reads nor changes
 that of the page around it. The script may be run several times in a document.
 """
 
-import json
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
-from unmask.viewer.markup import escape, json_text
+from unmask.viewer.markup import json_text
 
 SOURCES = ("colours.js", "writes.js", "token_canvas.js", "picture.js", "player_element.js")
 STYLES = ("theme.css", "player.css")
@@ -30,20 +27,4 @@ def player_script() -> str:
     return (
         'if (!customElements.get("unmask-player")) (() => {\n"use strict";\n'
         f"const PLAYER_STYLE = {style};\n{body}\n}})();\n"
-    )
-
-
-def player_html(record: Mapping[str, Any]) -> str:
-    """Return HTML that shows a trajectory, for a notebook: the element, its record and its script.
-
-    Without scripts the text of the response is shown.
-
-    Args:
-        record: of the trajectory, as `traces.shown` makes it.
-    """
-    data = json.dumps(record, separators=(",", ":"), allow_nan=False)
-    text = f"<pre>{escape(record['text'])}</pre>"
-    return (
-        f'<unmask-player trajectory="{escape(data)}">{text}</unmask-player>'
-        f"<script>{player_script()}</script>"
     )

@@ -153,16 +153,17 @@ class UnmaskPlayer extends HTMLElement {
 
   #goTo(step) {
     this.#step = step;
-    for (const canvas of this.#canvases) {
-      canvas.goTo(Math.min(step, canvas.writes.last));
-      if (canvas.newest && step <= canvas.writes.last && (this.isPlaying || this.#isLive || step < this.#last)) canvas.keepInSight(canvas.newest);
-    }
+    for (const canvas of this.#canvases) canvas.goTo(Math.min(step, canvas.writes.last));
     const { slider, ahead, counter } = this.#parts;
     slider.value = step;
     slider.setAttribute("aria-valuetext", `denoising step ${step} of ${this.#last}`);
     ahead.style.left = `${this.#last ? (100 * step) / this.#last : 0}%`;
     counter.textContent = `denoising step ${step} of ${this.#last}${this.#canvases.length === 1 ? this.#progress() : ""}`;
-    this.#inspect(this.#inspected);
+    // Measured last, when nothing else changes the layout any more.
+    for (const canvas of this.#canvases) {
+      if (canvas.newest && step <= canvas.writes.last && (this.#isLive || step < this.#last)) canvas.keepInSight(canvas.newest);
+    }
+    if (this.#inspected) this.#inspect(this.#inspected);
     this.dispatchEvent(new CustomEvent("unmask-step", { bubbles: true, composed: true, detail: step }));
   }
 
@@ -257,7 +258,7 @@ class UnmaskPlayer extends HTMLElement {
   }
 
   #exports() {
-    const menu = element("select", "export", new Option("Export", ""), ...["JSON", "SVG", "PNG"].map((name) => new Option(name, name.toLowerCase())));
+    const menu = element("select", "export", new Option("Export", ""), ...["jsonl", "svg", "png"].map((name) => new Option(name.slice(0, 4).toUpperCase(), name)));
     menu.setAttribute("aria-label", "Export what is shown");
     menu.addEventListener("change", () => {
       const format = menu.value;

@@ -28,20 +28,21 @@ NAME = "report.html"
 SAMPLINGS = "Samplings"
 
 
-def write_report(run_directory: Path, is_running: bool = False) -> Path:
-    """Draw the report of a run into its directory, replacing an older one at once.
+def write_report(run_directory: Path, is_running: bool = False, path: Path | None = None) -> Path:
+    """Draw the report of a run, replacing an older one at once.
 
     Args:
         run_directory: of an SFT, RL or evaluation run; any of its files may be missing.
         is_running: whether the run goes on, so that the page reloads itself.
+        path: of the page; `report.html` in the directory by default.
 
     Returns:
-        The path of `report.html`.
+        The path of the page.
 
     Raises:
         OSError: a file cannot be read, or the report cannot be written.
     """
-    path = run_directory / NAME
+    path = path or run_directory / NAME
     write_text(path, report_html(run_directory, is_running))
     return path
 

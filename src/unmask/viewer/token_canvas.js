@@ -2,6 +2,9 @@
 //
 // All text of a run may be hostile: it enters the document only through textContent and text nodes.
 
+// Blocks stand in chunks, of which the browser draws those in sight. A chunk ends a line: at a token that ends
+// one itself, if one comes early enough.
+const CHUNK = 150, MOST_CHUNK = 300;
 const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]|[^\S ]/gu, BLANK = /[\p{C}\p{Zl}\p{Zp}\s]/gu;
 const MARKS = { " ": "·", "\n": "↵", "\t": "⇥" };
 
@@ -27,7 +30,7 @@ function pieceNodes(piece, id) {
 
 class TokenCanvas {
   constructor(writes, choice, context) {
-    Object.assign(this, { writes, choice, context, step: 0, boxes: [], blocks: [] });
+    Object.assign(this, { writes, choice, context, step: 0, boxes: [], blocks: [], chunk: null, inChunk: 0 });
     this.root = element("div", "canvas");
   }
 
@@ -79,7 +82,7 @@ class TokenCanvas {
 
   // Scrolls the canvas, never the page.
   keepInSight(box) {
-    const { root } = this, top = box.offsetTop;
+    const { root } = this, top = box.offsetTop + box.closest(".chunk").offsetTop;
     if (top < root.scrollTop || top + box.offsetHeight > root.scrollTop + root.clientHeight) root.scrollTop = top - root.clientHeight / 3;
   }
 
@@ -106,12 +109,21 @@ class TokenCanvas {
     return pairs;
   }
 
+  // The part of a block that takes the next token; a block longer than a chunk has several.
   #block(number) {
-    if (!this.blocks[number]) {
-      this.blocks[number] = element("span", "block");
-      this.root.append(this.blocks[number], " ");
+    const parts = (this.blocks[number] ??= []), isLineEnd = this.boxes.at(-2)?.nextSibling?.nodeName === "BR";
+    const isFull = this.inChunk >= MOST_CHUNK || (!parts.length && isLineEnd && this.inChunk >= CHUNK);
+    if (!this.chunk || isFull) {
+      this.chunk = element("div", "chunk");
+      this.inChunk = 0;
+      this.root.append(this.chunk);
     }
-    return this.blocks[number];
+    if (!parts.length || !this.inChunk) {
+      parts.push(element("span", ""));
+      this.chunk.append(parts.at(-1), " ");
+    }
+    this.inChunk += 1;
+    return parts.at(-1);
   }
 
   #drawPrompt() {
@@ -143,7 +155,8 @@ class TokenCanvas {
     if (shown && writes.history[position][0] !== shown) names.push("edited");
     if (position >= writes.numResponse) names.push("beyond");
     if (box.classList.contains("inspected")) names.push("inspected");
-    box.className = names.join(" ");
+    const className = names.join(" ");
+    if (box.className !== className) box.className = className;
   }
 
   #paint(position) {
@@ -155,6 +168,6 @@ class TokenCanvas {
   #updateBlock(number) {
     const { writes, step } = this, begun = (writes.stepsOf[number]?.[0] ?? Infinity) <= step;
     const isDone = begun && writes.isComplete(number, step);
-    this.blocks[number].className = `block${isDone ? " done" : begun ? " open" : ""}`;
+    for (const part of this.blocks[number]) part.className = `block${isDone ? " done" : begun ? " open" : ""}`;
   }
 }

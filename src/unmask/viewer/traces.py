@@ -93,6 +93,20 @@ def is_playable(record: Record) -> bool:
     )
 
 
+def is_shown(record: Record) -> bool:
+    """Return whether a record is one that the player has saved: the result of `shown`."""
+    ids, steps, texts = record.get("ids"), record.get("steps"), ("key", "text", "prompt")
+    return (
+        _is_numbers(ids)
+        and _is_numbers(steps)
+        and len(ids) == len(steps) > 0
+        and all(isinstance(record.get(name), str) for name in texts)
+        and all(isinstance(record.get(name), list) for name in ("why", "messages", "tail"))
+        and all(isinstance(record.get(name), dict) for name in ("parts", "sampling"))
+        and is_number(record.get("num_response"))
+    )
+
+
 def _is_numbers(value: object) -> TypeGuard[list[float]]:
     return isinstance(value, list) and all(map(is_number, cast(list[object], value)))
 
@@ -112,7 +126,9 @@ def _key(record: Record) -> str:
     A request's seed is derived from run, step, prompt and sample; the samplings of an evaluation
     share their seeds, so their name is part of the key.
     """
-    return f"{record.get('variation', record.get('step'))}.{record['sampling'].get('seed')}"
+    step = record.get("step")
+    name = record.get("variation", "response" if step is None else step)
+    return f"{name}.{record['sampling'].get('seed')}"
 
 
 def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
@@ -154,6 +170,7 @@ def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
         "policy_version": version if is_number(version := record.get("policy_version")) else None,
         "sampling": {name: value for name, value in sampling.items() if _is_scalar(value)},
         "block": block,
+        "pinned": _pinned(sampling.get("pinned"), len(canvas)),
         "tail": prompt["token_ids"][len(prompt["token_ids"]) - tail :],
         "ids": canvas,
         "steps": record["step_map"],
@@ -185,6 +202,13 @@ def _pieces(pieces: object, count: int) -> list[str] | None:
     if not isinstance(pieces, list) or len(pieces) != count:
         return None
     return [str(piece) for piece in cast(list[object], pieces)]
+
+
+def _pinned(pinned: object, count: int) -> list[int]:
+    """Return the positions that were given: pairs of position and token."""
+    pairs = pinned if isinstance(pinned, list) else []
+    places = [pair[0] for pair in cast(list[object], pairs) if isinstance(pair, list) and pair]
+    return [place for place in places if isinstance(place, int) and 0 <= place < count]
 
 
 def _prompt_key(prompt: Record) -> str:

@@ -168,6 +168,7 @@ const Trajectories = (() => {
       const most = (name, each) => all.reduce((found, trace) => Math.max(found, Math.abs(trace[name] ?? 0), ...(trace[each] ?? []).map(Math.abs)), 0);
       byId("player").ranges = { advantage: most("advantage", "advantages"), value: most("value", "values"), reward: most("reward", "token_rewards") };
       for (const option of byId("filter").options) option.disabled = Boolean(option.value) && !all.some((trace) => trace.why.includes(option.value));
+      byId("filter").hidden = !all.some((trace) => trace.why.length);
       drawList();
       if (!listed.length) { byId("filter").value = ""; drawList(); } // the kept choice has no trajectory here
       listen();

@@ -32,11 +32,12 @@ class Writes {
       value: each("values"),
       reward: each("token_rewards", "reward"),
     };
-    const byStep = record.ids.map((_, position) => position).filter((position) => record.steps[position]);
+    const given = new Set(record.pinned ?? []), positions = record.ids.map((_, position) => position);
+    const byStep = positions.filter((position) => record.steps[position] || given.has(position));
     byStep.sort((a, b) => record.steps[a] - record.steps[b]);
     for (const position of byStep) {
       const write = { position, id: record.ids[position], piece: record.pieces ? record.pieces[record.tail.length + position] : null };
-      for (const [name, at] of Object.entries(fields)) write[name] = at(position);
+      if (record.steps[position]) for (const [name, at] of Object.entries(fields)) write[name] = at(position);
       made.add(record.steps[position], write);
     }
     return made;
