@@ -20,7 +20,7 @@ async function ask(path, options) {
   throw new Problem(`${sentence(error.message)}${wait ? ` Try again in ${wait} s.` : ""}`, error.param);
 }
 
-const sentence = (message) => `The server refused this: ${message}${/[.!?]$/.test(message) ? "" : "."}`;
+const sentence = (message) => `The server answered: ${message}${/[.!?]$/.test(message) ? "" : "."}`;
 
 // Yields the objects of a stream of server-sent events.
 async function* chunksOf(response) {

@@ -19,8 +19,10 @@ from unmask.viewer.markup import csp_hash, json_island, json_text
 from unmask.viewer.page import ICON
 
 # Fields of `SamplingParams` that have a control.
-SHOWN = ("strategy", "threshold", "factor", "entropy_bound", "temperature")
-SHOWN += ("block_size", "denoising_steps", "max_tokens")
+SHOWN = (
+    *("strategy", "threshold", "factor", "entropy_bound"),
+    *("temperature", "block_size", "denoising_steps", "max_tokens"),
+)
 
 
 def playground(llm: LLM, params: ServerParams) -> Callable[[], Awaitable[Response]]:
@@ -75,6 +77,7 @@ def _page(llm: LLM, params: ServerParams) -> tuple[str, str]:
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",  # no text is ever parsed as HTML
     )
     return page, "; ".join(policy)
 

@@ -13,7 +13,7 @@ const SETTINGS = [
   { name: "entropy_bound", label: "Entropy bound", strategy: "entropy_bounded", range: [0, 3, 0.01] },
   { name: "temperature", label: "Temperature", range: [0, 2, 0.05] },
   { name: "block_size", label: "Block size", least: 1, hint: defaults.block_size },
-  { name: "denoising_steps", label: "Steps per block", least: 1, hint: defaults.denoising_steps ?? "block size" },
+  { name: "denoising_steps", label: "Steps per block", least: 1, hint: defaults.denoising_steps ?? "auto" },
 ];
 const SHARED = [
   { name: "max_tokens", label: "Maximum tokens", least: 1, hint: defaults.max_tokens },
