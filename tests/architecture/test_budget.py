@@ -24,7 +24,7 @@ BUDGET = {
     "configs": 1530,
     "tasks": 1210,
     "runs": 1090,
-    "server": 1060,
+    "server": 1140,
     "viewer": 1000,
     "evaluation": 910,
     "data": 660,

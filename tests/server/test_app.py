@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -210,6 +211,20 @@ def test_gaps_of_a_template_are_filled(server: Served, client: OpenAI) -> None:
     assert not {w["position"] for canvas in steps for w in canvas["writes"]} & {0, 1}
 
 
+def test_structured_output_matches(server: Served, client: OpenAI) -> None:
+    regex = "[0-9]{3}=(ab|cd)+"
+    (expected,) = offline(server, "1", regex=regex)
+    extra = {"regex": regex}
+    made = list(client.completions.create(prompt="1", stream=True, extra_body=extra, **BODY))
+    text = "".join(chunk.choices[0].text for chunk in made)
+    assert text == expected.text and re.fullmatch(regex, text)
+    schema = {"enum": [125, 3478, -9]}
+    messages: Any = [{"role": "user", "content": "1"}]
+    form: Any = {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}}
+    chat = client.chat.completions.create(messages=messages, n=3, response_format=form, **BODY)
+    assert {int(choice.message.content or "") for choice in chat.choices} <= {125, 3478, -9}
+
+
 def test_without_a_seed_one_is_drawn_and_returned(server: Served, client: OpenAI) -> None:
     found: list[Any] = [
         client.completions.create(model=NAME, prompt="1", max_tokens=30, **OPEN).choices[0]
@@ -291,7 +306,14 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"pinned": [[1, 3], [1, 4]]}, "pinned", "twice"),
     ({"pinned": 4}, "pinned", "pairs"),
     ({"stream_canvas": True}, "stream_canvas", "goes with stream"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "not implemented"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "json_schema.schema"),
+    ({"response_format": 4}, "response_format", "json_schema.schema"),
+    ({"json_schema": '{"type": "integer", "minimum": 3}'}, "json_schema", "minimum"),
+    ({"json_schema": '{"enum": ["not in the vocabulary"]}'}, "json_schema", ""),
+    ({"regex": "(" * 50}, "regex", ""),
+    ({"regex": "[0-9]{30}", "max_tokens": 9}, "regex", "max_tokens"),
+    ({"regex": "1", "stop": "2"}, "regex", "stop"),
+    ({"regex": "1", "json_schema": "{}"}, "regex", "leave one out"),
     ({"return_step_maps": "yes"}, "return_step_maps", "True or False"),
 ]
 

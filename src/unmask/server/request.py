@@ -4,6 +4,7 @@ Every field is used, or has no effect here and is listed as such, or is refused 
 as not given.
 """
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,12 +45,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
     "verbosity": (),
     "web_search_options": (),
-    "response_format": ({"type": "text"},),
     "top_logprobs": (0,),
     "echo": (False,),
     "best_of": (1,),
     "suffix": ("",),
-    "regex": (),
 }
 INSTEAD = {
     "top_logprobs": "only the written tokens have log-probabilities; give 0",
@@ -151,6 +150,7 @@ def read_request(
     body = {name: value for name, value in given.items() if value is not None}
     _check_model(body.pop("model", params.model_name), params.model_name)
     _drop_neutral(body)
+    _take_response_format(body)
     options = _options(body)
     if field not in body:
         raise ApiError(400, f"{field}: must be given", field, "missing")
@@ -226,6 +226,26 @@ def _drop_neutral(body: dict[str, Any]) -> None:
             raise ApiError(400, f"{name} = {value!r:.80}: {reason}", name, "unsupported_value")
 
 
+def _take_response_format(body: dict[str, Any]) -> None:
+    """Replace OpenAI's `response_format` by the sampler's `json_schema`."""
+    value = body.pop("response_format", {"type": "text"})
+    if value == {"type": "text"}:
+        return
+    stated = value.get("json_schema") if isinstance(value, dict) else None
+    schema = stated.get("schema") if isinstance(stated, dict) else None
+    if not isinstance(schema, dict) or value.get("type") != "json_schema":
+        raise ApiError(
+            400,
+            f"response_format = {value!r:.80}: must have the type text, or json_schema with the schema in "
+            "json_schema.schema",
+            "response_format",
+            "invalid_value",
+        )
+    if "json_schema" in body:
+        raise ApiError(400, "json_schema: goes without response_format", "json_schema")
+    body["json_schema"] = json.dumps(schema)
+
+
 def _options(body: dict[str, Any]) -> AnswerOptions:
     """Remove the fields of `AnswerOptions` from a body and return them."""
     found = {name: body.pop(name) for name in FLAGS if name in body}
@@ -277,7 +297,8 @@ def _sampling(
             )
     for name in fields:
         if name not in SamplingParams.__dataclass_fields__:
-            names = [*SamplingParams.__dataclass_fields__, *NEUTRAL, *FLAGS, "template"]
+            others = (*NEUTRAL, *FLAGS, "template", "response_format")
+            names = [*SamplingParams.__dataclass_fields__, *others]
             near = get_close_matches(OTHER_NAMES.get(name, name), names, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise ApiError(400, f"{name:.80}: no such field{meant}", name, "unknown_parameter")
@@ -326,6 +347,7 @@ def _check_fit(
         )
     for prompt in prompts:
         try:
-            llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
+            resolved = llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
+            llm.engine.constraint(resolved)  # builds the automaton here, not in the engine's thread
         except ValueError as error:
             raise refusal(error, field) from None
