@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from threading import Semaphore
 from typing import Any
@@ -20,8 +20,17 @@ from unmask.types import SamplingParams
 from unmask.viewer.markup import csp_hash
 
 KEY = "key-9f2c"
-QUESTION = "1+2="
+QUESTION = "1+2+3="  # 6 tokens: the first block of 4 has room for 2
 MANY = 10_000
+# The position and the text of the tokens that the player shows after each step.
+SHOWN = """() => {
+  const player = document.querySelector("unmask-player");
+  const tokens = () => [...player.shadowRoot.querySelectorAll(".canvas .token:not(.veiled)")];
+  return Array.from({ length: player.last + 1 }, (_, step) => {
+    player.step = step;
+    return tokens().map((token) => [token.dataset.position, token.textContent]);
+  });
+}"""
 NONE = "\N{EN DASH}"
 
 
@@ -139,15 +148,24 @@ def test_the_page_is_self_contained_and_its_policy_admits_its_scripts(server: Se
 
 
 @needs_chromium
-def test_a_server_without_a_key_shows_its_model_at_once(tmp_path: Path, browser: Browser) -> None:
-    with served(tmp_path) as running:
+def test_a_server_without_a_key_shows_its_model_and_its_defaults(
+    tmp_path: Path, browser: Browser
+) -> None:
+    sampling = SamplingParams(threshold=0.6, remask_threshold=0.4, max_tokens=24)
+    with served(tmp_path, sampling=sampling) as running:
         page = browser.new_page()
         page.goto(running.url)
         expect(page.locator("#model")).to_have_text(NAME)
         assert page.locator("#key-field").is_hidden()
+        assert page.get_by_label("Threshold").first.input_value() == "0.6"
         page.get_by_role("button", name="3+4+5=").click()
         expect(page.locator(".answer.done")).to_be_visible()
+        shown: list[list[list[str]]] = page.evaluate(SHOWN)
         page.context.close()
+    # Tokens that are masked again are hidden again, and no mask token is shown.
+    positions = [{position for position, _ in tokens} for tokens in shown]
+    assert any(before - after for before, after in pairwise(positions))
+    assert not any("mask" in piece for tokens in shown for _, piece in tokens)
 
 
 @needs_chromium
@@ -159,12 +177,12 @@ def test_a_chat_fills_the_canvas_while_it_is_written(
     with visited(browser, server) as page:
         ask(page, max_tokens=40, seed=seed)
         player, answer = page.locator("unmask-player").first, page.locator(".answer")
-        expect(player.locator(".counter")).to_contain_text("0 of 4 revealed")
+        expect(player.locator(".counter")).to_contain_text("0 of 2 revealed")
         gate.release(12)
-        expect(player.locator(".block")).not_to_have_count(1)
+        shown = player.locator(".canvas .token:not(.veiled)")
+        expect(shown.nth(4)).to_be_visible()
         expect(answer.locator(".text")).not_to_be_empty()  # the text of the first blocks
-        written = player.locator(".canvas .token:not(.veiled)").count()
-        assert 4 < written < 40 and page.locator("#stop").is_visible()
+        assert shown.count() < 40 and page.locator("#stop").is_visible()
         assert number(page, "forward passes") == NONE  # known at the end
         gate.release(MANY)
         expect(page.locator(".answer.done")).to_be_visible()
