@@ -51,7 +51,18 @@ def test_help_starts_at_once(command: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("quickstart", "sft", "rl", "eval", "generate", "config", "runs", "show", "doctor"),
+        *(
+            "quickstart",
+            "sft",
+            "rl",
+            "eval",
+            "generate",
+            "chat",
+            "config",
+            "runs",
+            "show",
+            "doctor",
+        ),
         *(
             "grade",
             "rescore",

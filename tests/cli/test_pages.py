@@ -31,6 +31,16 @@ def test_report_is_drawn_into_the_run_or_elsewhere(
     assert (tmp_path / "mine.html").read_text() != ""
 
 
+def test_reports_of_several_runs_are_one_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = [write_run(tmp_path / name) for name in "ab"]
+    assert run(monkeypatch, "report", *runs) == 0
+    assert capsys.readouterr().out == "comparison.html\n"
+    assert "Comparison of 2 runs" in (tmp_path / "comparison.html").read_text()
+
+
 def test_view_writes_a_page_next_to_its_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,6 @@
 """`LLM`: prompts in, generations out in their order, each with a seed of its own."""
 
 import math
-import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,15 +82,6 @@ def test_responses_say_which_weights_wrote_them(tmp_path: Path) -> None:
     llm = LLM(toy_checkpoint(tmp_path))
     llm.engine.update_weights(version=4)
     assert llm.generate([[5]], PARAMS)[0].policy_version == 4
-
-
-def test_a_notebook_shows_a_response_as_a_player(llm: LLM) -> None:
-    (generation,) = llm.generate(["1+1="], SamplingParams(max_tokens=8, seed=3))
-    html = generation._repr_html_()
-    assert html.startswith("<unmask-player trajectory=") and "customElements.define" in html
-    assert f"{list(generation.token_ids)}"[1:-1].replace(" ", "") in html
-    again = pickle.loads(pickle.dumps(generation))
-    assert again == generation and again._repr_html_() == html
 
 
 def test_text_is_the_response_without_special_tokens(llm: LLM) -> None:

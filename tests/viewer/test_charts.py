@@ -4,7 +4,16 @@ from typing import Any
 
 from tests.viewer.page import Page
 from tests.viewer.toy_run import HOSTILE, metrics
-from unmask.viewer.charts import MORE, OUTCOME, TIME, UPDATE, Chart, charts_from_curves, figure
+from unmask.viewer.charts import (
+    COLOURS,
+    MORE,
+    OUTCOME,
+    TIME,
+    UPDATE,
+    Chart,
+    charts_from_curves,
+    figure,
+)
 from unmask.viewer.curves import curves_from_metrics
 
 
@@ -33,7 +42,11 @@ def test_held_out_accuracy_has_its_interval() -> None:
         "held out",
         True,
     )
-    assert (line["low"], line["high"]) == ([0.45, 0.9], [0.5, 1.0])
+    assert (line["low"], line["high"], line["colour"]) == (
+        [0.45, 0.9],
+        [0.5, 1.0],
+        COLOURS["held out"],
+    )
     assert "95 % interval" in accuracy.note
 
 
@@ -56,6 +69,22 @@ def test_reward_parts_share_charts_of_six() -> None:
     found = drawn([row])
     assert [len(labels(chart)) for chart in found[OUTCOME]] == [6, 2]
     assert labels(found[TIME][0]) == ["reward"]
+
+
+def test_one_curve_under_several_names_is_drawn_once() -> None:
+    both = {"accuracy": 0.25, "reward": 0.25, "reward_outcome": 0.25, "reward_crash": 0.0}
+    rows = [{"step": s, **both, "reward_graded": s / 9} for s in range(1, 4)]
+    rows[-1] |= {"eval_accuracy": 0.5, "eval_reward": 0.5}
+    found = drawn(rows)
+    assert [(c.title, labels(c)) for c in found[OUTCOME]] == [
+        ("Accuracy", ["rollouts", "held out"])
+    ]
+    note = found[OUTCOME][0].note
+    assert "The same numbers: reward, reward_outcome, eval_reward." in note
+    assert "Always 0: reward_crash." in note
+    assert [labels(chart) for chart in found[MORE]] == [["graded"]]
+    other = drawn([{**row, "reward": 0.5} for row in rows])[OUTCOME]
+    assert [chart.title for chart in other] == ["Accuracy", "Reward", "Reward parts"]
 
 
 def test_metrics_outside_the_table_are_shown() -> None:

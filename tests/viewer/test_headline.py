@@ -50,9 +50,9 @@ def test_tiles_of_training(tmp_path: Path) -> None:
     files = read_run(write_run(tmp_path))
     shown = {tile.name: tile for tile in tiles(files, is_running=False)}
     assert shown["held-out accuracy"].value == "100 %"
-    assert shown["held-out accuracy"].note == "95 %: 90 % to 100 %; 25 % at step 10"
+    assert shown["held-out accuracy"].note == "step 40; 95 %: 90 % to 100 %; 25 % at step 10"
     assert shown["reward"].value == "0.8875"
-    assert shown["reward"].note == "from 0.1375; means of 10 steps"
+    assert shown["reward"].note == "mean of the last 10 steps; 0.1375 of the first"
     assert shown["time in steps"].value == "32 s"
     assert "loss" not in shown
 

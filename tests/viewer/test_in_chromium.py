@@ -7,6 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.viewer.browser import needs_chromium, opened
 from tests.viewer.toy_run import HOSTILE, hostile_record, record, write_lines, write_run
+from unmask.viewer.comparison import write_comparison
 from unmask.viewer.report import write_report
 
 pytestmark = needs_chromium
@@ -39,6 +40,15 @@ def test_every_chart_is_drawn_with_its_last_values(
             assert page.locator("#smoothing").is_checked()
         else:
             assert "dynamic 75 % at 1.4" in text and "others 314 right 954" in text
+
+
+def test_charts_of_several_runs_are_drawn(browser: Browser, tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, num_steps=n) for name, n in (("a", 60), ("b", 20))]
+    with opened(browser, write_comparison(runs, tmp_path / "page.html")) as page:
+        figures = page.locator("section figure.chart")
+        assert page.locator("section .u-over").count() == figures.count() > 3
+        legend = " ".join(figures.first.locator(".u-legend").inner_text().split())
+        assert legend == "at each end a 100 % b 100 %"
 
 
 def test_trajectory_is_shown_at_the_step_of_the_address(browser: Browser, tmp_path: Path) -> None:

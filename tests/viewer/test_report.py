@@ -38,6 +38,10 @@ def test_configuration_and_environment_are_listed(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path))
     cells = {cell.text for cell in page.all("td")}
     assert {"chain_sum", "a/model", "40", "unmask 'a b'"} <= cells
+    assert page.one("configuration").name == "details"  # closed
+    assert "open" not in page.one("configuration").attributes
+    assert "keys differ from the defaults" in page.text
+    assert len(page.all("tr", "changed")) == 5
 
 
 def test_page_makes_no_request(tmp_path: Path) -> None:

@@ -25,10 +25,14 @@ def report(
     """Draw a run's report.html from the files in its directory, or one page that compares runs."""
     from unmask.runs.lock import lock
     from unmask.runs.read import check_run
+    from unmask.viewer.comparison import write_comparison
     from unmask.viewer.report import write_report
 
     for run in runs:
         check_run(run)
+    if len(runs) > 1:
+        _print(write_comparison(runs, out or Path("comparison.html")), open_page)
+        return
     try:
         with lock(runs[0]):
             is_running = False

@@ -6,10 +6,9 @@ The place to start from Python:
     llm.generate(["1 + 1 ="], SamplingParams(max_tokens=32))[0].text
 """
 
-import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from unmask.checkpoints.tokenizer import (
 )
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished, Streams, Written
+from unmask.engine.generation import Generation, player_html
 from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
@@ -46,50 +46,7 @@ from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.seeds import derive_seed
-from unmask.types import Finish, Message, Prompt, SamplingParams, Trajectory
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One response.
-
-    Attributes:
-        text: without special tokens; empty if the checkpoint has no tokenizer.
-        token_ids: `R` ids, stop token included.
-        step_map: `R` denoising steps, counted from 1, that revealed them; 0 for pinned tokens.
-        logprobs: `R` log-probabilities under the distribution they were drawn from; 0 for pinned tokens.
-        finish: `stop` or `length`.
-        num_forwards: forward passes it took part in.
-        raw_logprobs: `R` log-probabilities under the model's own distribution.
-        entropies: `R` entropies of that distribution, in nats.
-        policy_version: number of weight updates before it was written.
-        html: makes the HTML that plays its writing.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    step_map: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish: Finish
-    num_forwards: int
-    raw_logprobs: tuple[float, ...]
-    entropies: tuple[float, ...]
-    policy_version: int
-    html: Callable[[], str] = field(repr=False, compare=False)
-
-    def _repr_html_(self) -> str:
-        """Return what a notebook shows: a player of the denoising steps."""
-        return self.html()
-
-    @property
-    def confidences(self) -> tuple[float, ...]:
-        """The model's own probability of each token when it was revealed."""
-        return tuple(math.exp(logprob) for logprob in self.raw_logprobs)
-
-    @property
-    def tokens_per_forward(self) -> float:
-        """Response tokens per forward pass."""
-        return len(self.token_ids) / self.num_forwards
+from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 
 class BrokenResponses(ValueError):
@@ -231,11 +188,11 @@ class LLM:
         self.require_tokenizer()
         num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
         text, num_chars = TextStream(self.decode, num_held), 0
-        with closing(self._events(prompt, sampling, "text")) as events:
+        with closing(self.events(*self._request(prompt, sampling), "text")) as events:
             for event in events:
                 piece = (
-                    event.text[num_chars:]
-                    if isinstance(event, Generation)
+                    self.text(event)[num_chars:]
+                    if isinstance(event, Trajectory)
                     else text.add(event.token_ids)
                 )
                 num_chars += len(piece)
@@ -252,18 +209,31 @@ class LLM:
         Raises:
             ValueError: as `stream`; token ids need no tokenizer.
         """
-        with closing(self._events(prompt, sampling, "canvas")) as events:
-            yield from (event for event in events if not isinstance(event, Committed))
+        with closing(self.events(*self._request(prompt, sampling), "canvas")) as events:
+            for event in events:
+                if isinstance(event, Trajectory):
+                    yield self._generation(event)
+                elif isinstance(event, Written):
+                    yield event
 
-    def _events(
-        self, prompt: str | Sequence[int], sampling: SamplingParams | None, streams: Streams
-    ) -> Generator[Written | Committed | Generation]:
-        """Yield the events of one response, and last the response, while no other request runs."""
+    def events(
+        self, prompt: Prompt, sampling: SamplingParams, streams: Streams
+    ) -> Generator[Written | Committed | Trajectory]:
+        """Yield the events of one response, and last its trajectory; close it to drop the response.
+
+        Args:
+            prompt: with `token_ids` filled in.
+            sampling: with `n` = 1.
+            streams: the events that come before the trajectory.
+
+        Raises:
+            ValueError: as `complete`, or the model's logits are not finite.
+        """
         self._require_idle()
-        self.add(prompt, sampling, streams)
+        self.engine.submit(prompt, sampling, streams)
         try:
             while not self.engine.is_idle:
-                for event in self.tick():
+                for event in self.engine.tick():
                     result = event.result if isinstance(event, Finished) else event
                     if isinstance(result, ValueError):
                         raise result
@@ -287,9 +257,15 @@ class LLM:
         Raises:
             ValueError: if it does not fit the model, or `n` is not 1, or `streams` is something else.
         """
+        return self.engine.submit(*self._request(prompt, sampling), streams)
+
+    def _request(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None
+    ) -> tuple[Prompt, SamplingParams]:
+        """Return a prompt with its token ids, and the parameters of the first response to it."""
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
-        return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked, streams)
+        return Prompt("add", 0, (), self._token_ids(prompt)), asked
 
     def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""
@@ -426,7 +402,7 @@ class LLM:
             raw_logprobs=trajectory.raw_logprobs[:length],
             entropies=trajectory.entropies[:length],
             policy_version=trajectory.policy_version,
-            html=partial(_html, trajectory, text, self.tokenizer),
+            html=partial(player_html, trajectory, text, self.tokenizer),
         )
 
     def text(self, trajectory: Trajectory) -> str:
@@ -458,12 +434,3 @@ def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopText
     special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
     # Cached, because many requests have the same stop texts.
     return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))
-
-
-def _html(trajectory: Trajectory, text: str, tokenizer: Tokenizer | None) -> str:
-    # Only a notebook needs the pages.
-    from unmask.runs.trajectories import grid_ids
-    from unmask.viewer.notebook import trajectory_html
-
-    pieces = token_pieces(grid_ids(trajectory), tokenizer) if tokenizer else None
-    return trajectory_html(trajectory, text, pieces)

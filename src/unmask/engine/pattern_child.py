@@ -64,9 +64,9 @@ def main(asked: dict[str, Any]) -> dict[str, Any]:
                 "a JSON string holds only escaped: exclude them"
             )
     if pattern is None:
-        from outlines_core.json_schema import build_regex_from_schema
+        from outlines_core import json_schema
 
-        pattern = build_regex_from_schema(asked["json_schema"], None, asked["depth"])
+        pattern = json_schema.build_regex_from_schema(asked["json_schema"], None, asked["depth"])
     return byte_automaton(pattern, most)
 
 

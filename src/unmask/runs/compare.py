@@ -29,8 +29,8 @@ def compare_runs(first: Path, second: Path) -> str:
     a, b = read_run(first), read_run(second)
     headings = ("", str(first), str(second))
     tables = {
-        "config": [headings, *_differences(a.config, b.config)],
-        "environment": [headings, *_differences(a.environment, b.environment)],
+        "config": [headings, *differences(a.config, b.config)],
+        "environment": [headings, *differences(a.environment, b.environment)],
         "last metrics": [(*headings, "difference"), *_metrics(a, b)],
     }
     parts = [
@@ -41,13 +41,18 @@ def compare_runs(first: Path, second: Path) -> str:
     return "\n\n".join([*parts, "\n".join(problems)] if problems else parts)
 
 
-def _differences(a: Record, b: Record) -> Sequence[Sequence[str]]:
-    left, right = dict(flatten(a)), dict(flatten(b))
+def differences(*tables: Record) -> list[tuple[str, ...]]:
+    """Return the dotted keys whose values differ between tables, each with its value in every table."""
+    flat = [dict(flatten(table)) for table in tables]
+    rows = {
+        name: tuple(to_toml(values[name]) if name in values else "-" for values in flat)
+        for values in flat
+        for name in values
+    }
     return [
-        (name, *(to_toml(values[name]) if name in values else "-" for values in (left, right)))
-        for name in left | right
-        if name not in ALWAYS_DIFFERENT
-        and (left.get(name), name in left) != (right.get(name), name in right)
+        (name, *cells)
+        for name, cells in rows.items()
+        if name not in ALWAYS_DIFFERENT and len(set(cells)) > 1
     ]
 
 

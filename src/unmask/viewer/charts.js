@@ -87,7 +87,9 @@ const Charts = (() => {
 
   function linesPlot(chart) {
     const range = chart.range || [-Infinity, Infinity];
-    const series = [{ label: "at step", value: (u, step) => formatStep(step ?? steps[steps.length - 1]) }];
+    // Without a pointer the legend has the last value of each curve: of one step, if all end there.
+    const isEven = chart.lines.every((line) => !line.at || line.at.at(-1) === steps.length - 1);
+    const series = [{ label: "at", value: (u, step) => (step == null && !isEven ? "each end" : `step ${formatStep(step ?? steps[steps.length - 1])}`) }];
     const data = [steps], bands = [];
     const add = (line, values, options) => { data.push(spread(line, values)); series.push(options); };
     chart.lines.forEach((line, place) => {
@@ -120,16 +122,18 @@ const Charts = (() => {
     const data = [points.map((point) => point.x), ...points.map((point, own) => points.map((_, i) => (i === own ? point.y : null)))];
     const ups = points.flatMap((point) => [point.y, ...point.up]);
     const options = base(chart, formatNumber);
+    // A single result has the colour of held-out results; several have one each.
+    const hue = (index) => colour(points.length === 1 ? 1 : index);
     options.scales.x.range = [0, 1.1 * Math.max(...points.flatMap((point) => [point.x, ...point.across])) || 1];
     options.scales.y.range = shareRange(Math.min(...ups), Math.max(...ups));
-    options.legend.markers.fill = (u, index) => colour(index - 1);
+    options.legend.markers.fill = (u, index) => hue(index - 1);
     options.series = [{ ...HIDDEN }, ...points.map((point, index) => ({
       label: point.label,
-      stroke: colour(index),
-      points: { show: true, size: 9, fill: colour(index) },
+      stroke: hue(index),
+      points: { show: true, size: 9, fill: hue(index) },
       value: () => `${formatShare(point.y)} at ${formatNumber(point.x)}`,
     }))];
-    options.hooks = { draw: [(u) => points.forEach((point, index) => drawWhiskers(u, point, colour(index)))] };
+    options.hooks = { draw: [(u) => points.forEach((point, index) => drawWhiskers(u, point, hue(index)))] };
     return [options, data];
   }
 

@@ -25,7 +25,8 @@ def evaluation_table(samplings: Mapping[str, Record]) -> str:
     columns = [_column(result) for result in samplings.values()]
     lines = dict.fromkeys(line for column in columns for line in column)
     rows = [(line, *(column.get(line, "-") for column in columns)) for line in lines]
-    return f'<div class="measured card">{html_table(("", *samplings), rows)}</div>'
+    wide = " wide" if len(columns) > 2 else ""
+    return f'<figure class="measured card{wide}">{html_table(("", *samplings), rows)}</figure>'
 
 
 def evaluation_charts(samplings: Mapping[str, Record]) -> Iterator[Chart]:

@@ -65,7 +65,7 @@ def _held_out(files: RunFiles) -> Iterator[Tile]:
         return
     first, last = measured[0], measured[-1]
     interval = [last.get("eval_accuracy_low"), last.get("eval_accuracy_high")]
-    note = _interval(interval, format_share) or f"at step {last['step']:,}"
+    note = "; ".join(filter(None, (f"step {last['step']:,}", _interval(interval, format_share))))
     if len(measured) > 1:
         note += f"; {format_share(first['eval_accuracy'])} at step {first['step']:,}"
     yield Tile("held-out accuracy", format_share(last["eval_accuracy"]), note)
@@ -126,7 +126,7 @@ def _training(files: RunFiles) -> Iterator[Tile]:
         if values:
             first, last = values[:NUM_AVERAGED], values[-NUM_AVERAGED:]
             mean, before = sum(last) / len(last), format_number(sum(first) / len(first))
-            note = f"from {before}; means of {len(last)} steps"
+            note = f"mean of the last {len(last)} steps; {before} of the first"
             is_long = len(files.metrics) > NUM_AVERAGED
             yield Tile(label, format_number(mean), note if is_long else "")
 

@@ -6,12 +6,13 @@ run can redraw its page.
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, cast
 
+from unmask.runs.defaults import changed_keys
 from unmask.runs.files import write_text
 from unmask.runs.format import format_duration, format_share
 from unmask.runs.read import RunFiles, read_run
@@ -58,7 +59,7 @@ def report_html(run_directory: Path, is_running: bool = False) -> str:
         _trajectories(traces) if has_trajectories else "",
         sections.pop(OUTCOME, ""),
         *sections.values(),
-        _table("Configuration", files.config),
+        _table("Configuration", files.config, changed_keys(files.config, files.kind)),
         _table("Environment", files.environment),
         _footer(files, curves),
     ]
@@ -106,9 +107,9 @@ def _chart_sections(files: RunFiles, curves: Curves) -> tuple[list[Chart], dict[
     sections: dict[str, str] = {}
     for title, group in found.items():
         content = "".join(islice(figures, len(group)))
-        content = f'<div class="charts">{content}{_stages(files) if title == TIME else ""}</div>'
-        if title == SAMPLINGS:
-            content = evaluation_table(files.samplings) + content
+        before = evaluation_table(files.samplings) if title == SAMPLINGS else ""
+        after = _stages(files) if title == TIME else ""
+        content = f'<div class="charts">{before}{content}{after}</div>'
         sections[title] = (
             f"<details><summary><h2>{title}</h2></summary>{content}</details>\n"
             if title == MORE
@@ -143,21 +144,28 @@ def _trajectories(traces: Traces) -> str:
     return section("Trajectories", source("trajectories.html"), note)
 
 
-def _table(title: str, values: Mapping[str, Any]) -> str:
-    """Return a section with every value by its dotted name, in groups."""
+def _table(title: str, values: Mapping[str, Any], changed: Collection[str] = ()) -> str:
+    """Return a closed section with every value by its dotted name, in groups; `changed` are marked."""
     if not values:
         return ""
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for name, value in _flat(values):
+    groups: dict[str, list[str]] = {}
+    flat = dict(_flat(values))
+    for name, value in flat.items():
         group = name.split(".")[0] if isinstance(values[name.split(".")[0]], dict) else ""
-        groups.setdefault(group, []).append((name.removeprefix(f"{group}.") or name, value))
+        mark = ' class="changed"' if name in changed else ""
+        label = name.removeprefix(f"{group}.") or name
+        cells = f"<th>{escape(label)}</th><td>{escape(value)}</td>"
+        groups.setdefault(group, []).append(f"<tr{mark}>{cells}</tr>")
     tables = "".join(
-        f"<table><caption>{escape(group)}</caption>"
-        + "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in rows)
-        + "</table>"
+        f"<table><caption>{escape(group)}</caption>{''.join(rows)}</table>"
         for group, rows in groups.items()
     )
-    return section(title, f'<div class="tables card">{tables}</div>')
+    count = sum(name in changed for name in flat)
+    note = f'<span class="note"> {count} of {len(flat)} keys differ from the defaults</span>'
+    return (
+        f'<details id="{title.lower()}"><summary><h2>{title}</h2>{note if changed else ""}'
+        f'</summary><div class="tables card">{tables}</div></details>\n'
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

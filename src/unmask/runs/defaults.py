@@ -1,0 +1,39 @@
+"""The keys of a run's configuration that differ from their defaults."""
+
+from unmask.configs.eval import EvalConfig
+from unmask.configs.keys import keys, to_toml
+from unmask.configs.load import flatten
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.runs.read import Record
+
+CONFIGS = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+
+
+def changed_keys(config: Record, kind: str | None) -> set[str]:
+    """Return the dotted names of the keys whose values are not the defaults.
+
+    Keys without a default, and keys that this version does not have, count as changed.
+
+    Args:
+        config: the resolved configuration of a run.
+        kind: `sft`, `rl` or `eval`; None is a kind without defaults.
+    """
+    values = {name: to_toml(value) for name, value in flatten(config)}
+    listed = keys(CONFIGS[kind]) if kind in CONFIGS else []
+    return {
+        name
+        for name, value in values.items()
+        if not any(
+            key.default == value
+            for key in listed
+            # Sections of a union may have a key of one name each: `when` names the kinds of this one.
+            if key.names(name) and (not key.when or _has_kind(key.when, values))
+        )
+    }
+
+
+def _has_kind(when: str, values: dict[str, str]) -> bool:
+    """Return whether `task.kind = "a" | "b"` holds."""
+    name, kinds = when.split(" = ", 1)
+    return values.get(name) in kinds.split(" | ")
