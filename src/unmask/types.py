@@ -15,6 +15,7 @@ Legend of dimensions, the same everywhere:
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -292,9 +293,8 @@ def _pinned_of(given: Any) -> tuple[tuple[int, int], ...]:
                 f"pinned holds {pair!r}: must be pairs of a position of the response and a token id, "
                 "both whole numbers from 0, ((12, 345), ...)"
             )
-    positions = [position for position, _ in pairs]
-    for position in positions:
-        if positions.count(position) > 1:
+    for position, count in Counter(position for position, _ in pairs).items():
+        if count > 1:
             raise ValueError(f"pinned holds position {position} twice: one token stands there")
     return tuple(sorted((position, token) for position, token in pairs))
 

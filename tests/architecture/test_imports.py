@@ -50,7 +50,10 @@ LEAVES = {"bounds", "types", "seeds", "json_files", "moved", "presets", "__versi
 # Their other imports of unmask must wait until something is asked for.
 LAZY = {"cli", "__init__"}
 # Imported by a subcommand only.
-NOT_LAZY = {"unmask.cli.doctor", "unmask.cli.first_prompt", "unmask.cli.prompts"}
+NOT_LAZY = {
+    *("unmask.cli.doctor", "unmask.cli.first_prompt", "unmask.cli.prompts"),
+    *("unmask.cli.canvas_text", "unmask.cli.chat_session"),
+}
 
 
 def is_allowed(module: Module, target: str) -> bool:

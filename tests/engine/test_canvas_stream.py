@@ -56,9 +56,12 @@ def assert_replayed(written: Iterable[Written], result: Trajectory | ValueError,
     length, last = len(result.canvas_ids), 0
     tokens, steps = [mask] * length, [0] * length
     logprobs, confidences = [0.0] * length, [0.0] * length
+    pinned = dict(result.sampling.pinned)
+    for position, token in pinned.items():
+        tokens[position] = token
     for event in written:
         assert event.step > last and event.positions
-        assert list(event.positions) == sorted(set(event.positions))
+        assert list(event.positions) == sorted(set(event.positions) - pinned.keys())
         last = event.step
         for position, token, logprob, confidence in zip(
             event.positions, event.token_ids, event.logprobs, event.confidences, strict=True
@@ -71,6 +74,17 @@ def assert_replayed(written: Iterable[Written], result: Trajectory | ValueError,
     expected = zip(result.raw_logprobs, result.step_map, strict=True)
     assert confidences == [exp(x) if step else 0 for x, step in expected]
     assert last == result.num_denoising_steps
+
+
+@pytest.mark.parametrize("kind", ["blocks", "canvas", "canvas, shifted"])
+def test_pinned_tokens_are_no_writes(kind: str) -> None:
+    model = model_of(kind, torch.float32)
+    pins = [((0, 5), (1, 6)), tuple((place, 7) for place in range(4, 14)), ((19, 8),)]
+    asks = [([5] * 6, SamplingParams(max_tokens=20, pinned=pinned)) for pinned in pins]
+    for size in SIZES.values():
+        written, finished = run(Engine(model, size), asks)
+        for number, events in written.items():
+            assert_replayed(events, finished[number], model.spec.mask_id or 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +189,42 @@ def test_the_canvas_is_streamed(is_chat: bool, server: Served, client: OpenAI) -
         assert sum(bool(text) for text in texts) > 3
 
 
+def test_gaps_of_a_template_are_filled(server: Served, client: OpenAI) -> None:
+    template = "a=[[3]]; b=[[9]];"
+    sampling = SamplingParams(seed=3, stop_token_ids=())
+    (expected,) = server.offline.generate(["1"], server.offline.template(template, sampling))
+    body: dict[str, Any] = {"model": NAME, "seed": 3, "prompt": "1"}
+    extra = {"template": template, "stop_token_ids": [], "return_token_ids": True}
+    found: Any = client.completions.create(extra_body=extra, **body).choices[0]
+    assert found.text == expected.text and found.token_ids == list(expected.token_ids)
+    pinned = [[0, 19], [1, 14]]
+    short = {**body, "max_tokens": 6}
+    extra = {"pinned": pinned, "stop_token_ids": []}
+    one = client.completions.create(extra_body=extra, **short).choices[0]
+    (expected,) = offline(server, "1", max_tokens=6, pinned=pinned, stop_token_ids=())
+    assert one.text == expected.text
+    made: Any = client.completions.create(
+        stream=True, extra_body={**extra, "stream_canvas": True}, **short
+    )
+    first, *steps = [chunk.canvas for chunk in made if getattr(chunk, "canvas", None)]
+    assert [[w["position"], w["token_id"]] for w in first["writes"]] == pinned
+    assert not {w["position"] for canvas in steps for w in canvas["writes"]} & {0, 1}
+
+
+def test_structured_output_matches(server: Served, client: OpenAI) -> None:
+    regex = "[0-9]{3}=(ab|cd)+"
+    (expected,) = offline(server, "1", regex=regex)
+    extra = {"regex": regex}
+    made = list(client.completions.create(prompt="1", stream=True, extra_body=extra, **BODY))
+    text = "".join(chunk.choices[0].text for chunk in made)
+    assert text == expected.text and re.fullmatch(regex, text)
+    schema = {"enum": [125, 3478, -9]}
+    messages: Any = [{"role": "user", "content": "1"}]
+    form: Any = {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}}
+    chat = client.chat.completions.create(messages=messages, n=3, response_format=form, **BODY)
+    assert {int(choice.message.content or "") for choice in chat.choices} <= {125, 3478, -9}
+
+
 def test_without_a_seed_one_is_drawn_and_returned(server: Served, client: OpenAI) -> None:
     found: list[Any] = [
         client.completions.create(model=NAME, prompt="1", max_tokens=30, **OPEN).choices[0]
@@ -261,8 +298,22 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"echo": True}, "echo", "prompt"),
     ({"stream": 1}, "stream", "True or False"),
     ({"stream": True, "stream_options": 4}, "stream_options", "include_usage"),
+    ({"template": 3, "max_tokens": None}, "template", "text with gaps"),
+    ({"template": "none", "max_tokens": None}, "template", "[[8]]"),
+    ({"template": "[[3]]"}, "max_tokens", "goes without template"),
+    ({"pinned": [[50, 3]]}, "pinned", "raise max_tokens"),
+    ({"pinned": [[1, 99]]}, "pinned", "outside"),
+    ({"pinned": [[1, 3], [1, 4]]}, "pinned", "twice"),
+    ({"pinned": 4}, "pinned", "pairs"),
     ({"stream_canvas": True}, "stream_canvas", "goes with stream"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "not implemented"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "json_schema.schema"),
+    ({"response_format": 4}, "response_format", "json_schema.schema"),
+    ({"json_schema": '{"type": "integer", "minimum": 3}'}, "json_schema", "minimum"),
+    ({"json_schema": '{"enum": ["not in the vocabulary"]}'}, "json_schema", ""),
+    ({"regex": "(" * 50}, "regex", ""),
+    ({"regex": "[0-9]{30}", "max_tokens": 9}, "regex", "max_tokens"),
+    ({"regex": "1", "stop": "2"}, "regex", "stop"),
+    ({"regex": "1", "json_schema": "{}"}, "regex", "leave one out"),
     ({"return_step_maps": "yes"}, "return_step_maps", "True or False"),
 ]
 
@@ -276,7 +327,7 @@ def test_a_field_that_is_not_accepted_is_named(
     # In ASCII: other encoders refuse half a character.
     content = json.dumps(body)
     found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
-    assert found.status_code == 400
+    assert found.status_code == 400, found.text
     error = found.json()["error"]
     assert error["param"] == param and message in error["message"]
     assert error["type"] == "invalid_request_error"

@@ -18,4 +18,5 @@ def test_the_field_at_fault_is_read_from_the_message() -> None:
         SamplingParams(top_p=2.0)
     assert refusal(caught.value, "prompt").param == "top_p"
     assert refusal(ValueError("token id 9 is outside"), "prompt").param == "prompt"
-    assert refusal(ValueError("other = 3: no"), "prompt").param == "prompt"
+    assert refusal(ValueError("token id 9 of pinned is outside"), "prompt").param == "pinned"
+    assert refusal(ValueError("8 tokens and max_tokens = 9 do not fit")).param == "max_tokens"

@@ -10,7 +10,9 @@ from unmask.server.job import Ask, Job
 from unmask.server.metrics import Metrics
 from unmask.types import Prompt, SamplingParams
 
-GENERATION = Generation("ab", (3, 4), (1, 1), (-1.0, -1.0), "stop", 1, (-1.0, -1.0), (0.0, 0.0), 0)
+GENERATION = Generation(
+    "ab", (3, 4), (1, 1), (-1.0, -1.0), "stop", 1, (-1.0, -1.0), (0.0, 0.0), 0, lambda: ""
+)
 
 
 def values(metrics: Metrics) -> dict[str, float]:

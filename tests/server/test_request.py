@@ -25,7 +25,15 @@ from unmask.server.request import (
 from unmask.types import SamplingParams
 
 USED = {*SamplingParams.__dataclass_fields__, *FLAGS}
-USED |= {"model", "messages", "prompt", "max_completion_tokens", "stream_options"}
+USED |= {
+    "template",
+    "response_format",
+    "model",
+    "messages",
+    "prompt",
+    "max_completion_tokens",
+    "stream_options",
+}
 
 
 @pytest.fixture(scope="module")

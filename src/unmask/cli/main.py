@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import data, evaluate, generate, models, pages, serve
+from unmask.cli import chat, data, evaluate, generate, models, pages, serve
 from unmask.cli.options import (
     Resume,
     ShowPrompt,
     Words,
     begin,
+    error_lines,
     load,
     print_finished,
     resume_command,
@@ -269,13 +270,8 @@ def doctor(
         raise typer.Exit(2)
 
 
-app.registered_commands += [
-    *(
-        command
-        for part in (data, evaluate, generate, models, pages, serve)
-        for command in part.app.registered_commands
-    )
-]
+for part in (chat, data, evaluate, generate, models, pages, serve):
+    app.registered_commands += part.app.registered_commands
 
 
 def main() -> None:
@@ -287,7 +283,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if is_debug:
             raise
-        sys.stderr.write("".join(f"error: {line}\n" for line in _sentences(error)))
+        sys.stderr.write("".join(f"error: {line}\n" for line in error_lines(error)))
         sys.exit(2)
 
 
@@ -300,13 +296,6 @@ def _train(run: Callable[[], object], how_to_continue: str = "") -> None:
     except Stopped as stopped:
         sys.stderr.write(f"{stopped}; {how_to_continue or f'resume with: {resume_command()}'}\n")
         raise typer.Exit(128 + stopped.signal_number) from None
-
-
-def _sentences(error: ValueError | OSError) -> list[str]:
-    lines = str(error).splitlines() or [type(error).__name__]
-    if isinstance(error, OSError) and error.strerror:
-        lines = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
-    return [*lines, *getattr(error, "__notes__", ())]
 
 
 def _pieces(run: Path) -> "Pieces | None":

@@ -92,6 +92,14 @@ def sampling_of(preset: str | None, **options: Any) -> SamplingParams:
     return published_sampler(preset, **stated) if preset else SamplingParams(**stated)
 
 
+def error_lines(error: ValueError | OSError) -> list[str]:
+    """Return the sentences of an error that the user can correct."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    if isinstance(error, OSError) and error.strerror:
+        lines = [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+    return [*lines, *getattr(error, "__notes__", ())]
+
+
 def resume_command() -> str:
     """Return the command line that resumes the run of this process."""
     words = [word for word in sys.argv[1:] if word != "--resume"]

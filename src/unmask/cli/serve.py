@@ -5,9 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli.options import Device, FamilyName, ModelPath
-from unmask.presets import preset as published_sampler
-from unmask.types import SamplingParams
+from unmask.cli.options import Adapter, Device, FamilyName, ModelPath, PresetName, sampling_of
 
 if TYPE_CHECKING:
     from uvicorn import Server
@@ -31,13 +29,8 @@ def serve(  # noqa: PLR0913 - one argument per option
     name: Annotated[
         str | None, typer.Option(help="The model's name in requests; MODEL by default.")
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="A published sampler, for what requests do not give.")
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="LoRA adapters for the model, in peft's files."),
-    ] = None,
+    preset: PresetName = None,
+    adapter: Adapter = None,
     device: Device = "auto",
     family: FamilyName = None,
     max_sequences: Annotated[int, typer.Option(help="Responses written at the same time.")] = 256,
@@ -70,7 +63,7 @@ def serve(  # noqa: PLR0913 - one argument per option
 
     params = ServerParams(
         name or model,
-        published_sampler(preset) if preset else SamplingParams(),
+        sampling_of(preset),
         max_waiting,
         request_seconds,
         shutdown_seconds,

@@ -59,10 +59,11 @@ def new_writes(run: Running, first: int, columns: Sequence[Sequence[float]]) -> 
         first: position of the columns' first entries, relative to the first response token.
         columns: `COLUMNS`, one entry per position.
     """
+    pinned = dict(run.request.sampling.pinned)
     new = [
         (position, *values)
         for position, values in enumerate(zip(*columns, strict=True), first)
-        if values[1] != run.sent.get(position, 0)
+        if values[1] != run.sent.get(position, 0) and position not in pinned
     ]
     if not new:
         return None

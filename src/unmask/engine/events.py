@@ -27,10 +27,10 @@ class Committed:
 class Written:
     """What one denoising step wrote, for a request that was submitted with `streams = "canvas"`.
 
-    Laid over a canvas of masks in order, the writes of a request give `canvas_ids`, `step_map` and
-    `behavior_logprobs` of its trajectory. A position is written again where an edit replaces its token. A
-    position that is masked again is a write of the mask id with log-probability and confidence 0, and
-    denoising step 0 in the step map. A denoising step that wrote nothing has no event.
+    Laid in order over a canvas of masks and pinned tokens, the writes of a request give `canvas_ids`,
+    `step_map` and `behavior_logprobs` of its trajectory. A position is written again where an edit replaces
+    its token. A position that is masked again is a write of the mask id with log-probability and
+    confidence 0, and denoising step 0 in the step map. A denoising step that wrote nothing has no event.
 
     Attributes:
         request_id: the number that `submit` returned.

@@ -188,11 +188,11 @@ class LLM:
         self.require_tokenizer()
         num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
         text, num_chars = TextStream(self.decode, num_held), 0
-        with closing(self._events(prompt, sampling, "text")) as events:
+        with closing(self.events(*self._request(prompt, sampling), "text")) as events:
             for event in events:
                 piece = (
-                    event.text[num_chars:]
-                    if isinstance(event, Generation)
+                    self.text(event)[num_chars:]
+                    if isinstance(event, Trajectory)
                     else text.add(event.token_ids)
                 )
                 num_chars += len(piece)
@@ -209,18 +209,31 @@ class LLM:
         Raises:
             ValueError: as `stream`; token ids need no tokenizer.
         """
-        with closing(self._events(prompt, sampling, "canvas")) as events:
-            yield from (event for event in events if not isinstance(event, Committed))
+        with closing(self.events(*self._request(prompt, sampling), "canvas")) as events:
+            for event in events:
+                if isinstance(event, Trajectory):
+                    yield self._generation(event)
+                elif isinstance(event, Written):
+                    yield event
 
-    def _events(
-        self, prompt: str | Sequence[int], sampling: SamplingParams | None, streams: Streams
-    ) -> Generator[Written | Committed | Generation]:
-        """Yield the events of one response, and last the response, while no other request runs."""
+    def events(
+        self, prompt: Prompt, sampling: SamplingParams, streams: Streams
+    ) -> Generator[Written | Committed | Trajectory]:
+        """Yield the events of one response, and last its trajectory; close it to drop the response.
+
+        Args:
+            prompt: with `token_ids` filled in.
+            sampling: with `n` = 1.
+            streams: the events that come before the trajectory.
+
+        Raises:
+            ValueError: as `complete`, or the model's logits are not finite.
+        """
         self._require_idle()
-        self.add(prompt, sampling, streams)
+        self.engine.submit(prompt, sampling, streams)
         try:
             while not self.engine.is_idle:
-                for event in self.tick():
+                for event in self.engine.tick():
                     result = event.result if isinstance(event, Finished) else event
                     if isinstance(result, ValueError):
                         raise result
@@ -244,9 +257,15 @@ class LLM:
         Raises:
             ValueError: if it does not fit the model, or `n` is not 1, or `streams` is something else.
         """
+        return self.engine.submit(*self._request(prompt, sampling), streams)
+
+    def _request(
+        self, prompt: str | Sequence[int], sampling: SamplingParams | None
+    ) -> tuple[Prompt, SamplingParams]:
+        """Return a prompt with its token ids, and the parameters of the first response to it."""
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
-        return self.engine.submit(Prompt("add", 0, (), self._token_ids(prompt)), asked, streams)
+        return Prompt("add", 0, (), self._token_ids(prompt)), asked
 
     def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""

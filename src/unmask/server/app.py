@@ -33,6 +33,8 @@ KEEPALIVE_SECONDS = 15.0
 # Beyond the time limit of a request, for a reader that takes nothing of the last chunks.
 SEND_SECONDS = 10.0
 CLIENT_LEFT = 499
+# More than one, because the automaton of a schema takes seconds.
+NUM_READERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Server:
     Attributes:
         engine: writes the responses.
         params: limits and defaults.
-        readers: one body is read, rendered and encoded at a time, outside the event loop.
+        readers: number of bodies that are read and encoded at a time, outside the event loop.
         created: time of the start, in seconds of the epoch.
     """
 
@@ -61,7 +63,7 @@ def build_app(llm: LLM, params: ServerParams) -> FastAPI:
     """
     metrics = Metrics(llm.engine)
     engine = EngineThread(llm, params.max_waiting, metrics)
-    server = Server(engine, params, CapacityLimiter(1), int(time.time()))
+    server = Server(engine, params, CapacityLimiter(NUM_READERS), int(time.time()))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

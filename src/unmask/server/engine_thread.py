@@ -182,8 +182,12 @@ class EngineThread:
         elif not job.is_closed:
             for index, ask in enumerate(job.asks):
                 prompt = Prompt("serve", index, (), ask.token_ids)
-                request_id = self.llm.engine.submit(prompt, ask.sampling, job.streams)
-                self._running[request_id] = (job, index)
+                try:
+                    request_id = self.llm.engine.submit(prompt, ask.sampling, job.streams)
+                except ValueError as error:  # the time limit of an automaton that is built again
+                    self._hand_over([(job, index, Finished(-1, error))])
+                else:
+                    self._running[request_id] = (job, index)
 
     def _drop(self, job: Job) -> None:
         for request_id in [number for number, (of, _) in self._running.items() if of is job]:

@@ -8,8 +8,6 @@ from typing import Any
 from unmask.types import SamplingParams
 
 TYPES = {429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "timeout_error"}
-# How the messages of `SamplingParams` and of the engine begin.
-NAMED = re.compile(r"(\w+)\b")
 
 
 @dataclass
@@ -45,10 +43,9 @@ def refusal(error: ValueError, param: str | None = None) -> ApiError:
     """Return the answer to a value that is not accepted.
 
     Args:
-        error: where its message begins with a field of `SamplingParams`, that field is at fault.
-        param: the field at fault otherwise.
+        error: of `SamplingParams` or the engine; the first of its fields in the message is at fault.
+        param: the field at fault where the message has none.
     """
-    found = NAMED.match(str(error))
-    if found and found[1] in SamplingParams.__dataclass_fields__:
-        param = found[1]
-    return ApiError(400, str(error), param, "invalid_value")
+    fields = SamplingParams.__dataclass_fields__
+    named = (word for word in re.findall(r"\w+", str(error)) if word in fields)
+    return ApiError(400, str(error), next(named, param), "invalid_value")

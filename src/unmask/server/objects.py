@@ -129,22 +129,13 @@ class Answer:
         if self.form.opening:
             chunks += [self._chunk(index, self.form.opening) for index in indices]
         if self.asked.options.stream_canvas:
-            chunks += [self._canvas_chunk(index, self._canvas_size(index)) for index in indices]
+            chunks += [self._canvas_chunk(index, self._first_canvas(index)) for index in indices]
         return chunks
 
     def written(self, index: int, event: Written) -> Json:
         """Return the chunk of what a denoising step of a response wrote."""
         columns = (event.positions, event.token_ids, event.logprobs, event.confidences)
-        writes = [
-            {
-                "position": position,
-                "token_id": token_id,
-                "text": self._llm.pieces((token_id,))[0],
-                "logprob": logprob,
-                "confidence": confidence,
-            }
-            for position, token_id, logprob, confidence in zip(*columns, strict=True)
-        ]
+        writes = [self._write(*row) for row in zip(*columns, strict=True)]
         return self._canvas_chunk(index, {"step": event.step, "writes": writes})
 
     def committed(self, index: int, token_ids: Sequence[int]) -> Json | None:
@@ -182,17 +173,31 @@ class Answer:
         choice = {"index": index, "finish_reason": None, "logprobs": None, **fields}
         return {**self._head, "object": self.form.chunk, "choices": [choice]}
 
+    def _write(self, position: int, token_id: int, logprob: float, confidence: float) -> Json:
+        return {
+            "position": position,
+            "token_id": token_id,
+            "text": self._llm.pieces((token_id,))[0],
+            "logprob": logprob,
+            "confidence": confidence,
+        }
+
     def _canvas_chunk(self, index: int, canvas: Json) -> Json:
         return {**self._chunk(index, self.form.piece("")), "canvas": canvas}
 
-    def _canvas_size(self, index: int) -> Json:
-        """Return the canvas before the first denoising step."""
+    def _first_canvas(self, index: int) -> Json:
+        """Return the canvas before the first denoising step: its size, and the pinned tokens."""
         prompt = self.asked.prompts[index // self.asked.sampling.n]
         as_prompt = Prompt("serve", 0, (), prompt)
         resolved = self._llm.engine.resolve(as_prompt, self.asked.sampling)
         of_request = Request(0, as_prompt, resolved, self._llm.model.spec.is_full)
         length = of_request.max_length - len(prompt)
-        return {"step": 0, "length": length, "block_size": resolved.block_size, "writes": []}
+        return {
+            "step": 0,
+            "length": length,
+            "block_size": resolved.block_size,
+            "writes": [self._write(*pair, 0.0, 1.0) for pair in resolved.pinned],
+        }
 
     def _end(self, index: int, generation: Generation, seconds: float) -> Json:
         """Return the fields of a choice that has ended."""

@@ -4,6 +4,7 @@ Every field is used, or has no effect here and is listed as such, or is refused 
 as not given.
 """
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,14 +45,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
     "verbosity": (),
     "web_search_options": (),
-    "response_format": ({"type": "text"},),
     "top_logprobs": (0,),
     "echo": (False,),
     "best_of": (1,),
     "suffix": ("",),
-    "regex": (),
-    "template": (),
-    "pinned": ([],),
 }
 INSTEAD = {
     "top_logprobs": "only the written tokens have log-probabilities; give 0",
@@ -61,6 +58,7 @@ INSTEAD = {
     "frequency_penalty": "penalties are not implemented; give 0",
     "tools": "calls of tools are not implemented; describe them in a message",
     "echo": "the prompt is not repeated or scored",
+    "suffix": "give a template: text with gaps",
 }
 ROLES = ("system", "developer", "user", "assistant")
 
@@ -152,6 +150,7 @@ def read_request(
     body = {name: value for name, value in given.items() if value is not None}
     _check_model(body.pop("model", params.model_name), params.model_name)
     _drop_neutral(body)
+    _take_response_format(body)
     options = _options(body)
     if field not in body:
         raise ApiError(400, f"{field}: must be given", field, "missing")
@@ -159,7 +158,7 @@ def read_request(
         token_ids = prompts(llm, body.pop(field))
     except (ValueError, TypeError) as error:
         raise ApiError(400, str(error), field, "invalid_value") from None
-    sampling = _sampling(body, params.sampling, llm.model.spec.max_length, token_ids)
+    sampling = _sampling(body, params.sampling, llm, token_ids)
     if sampling.n * len(token_ids) > max_open:
         raise ApiError(
             400,
@@ -227,6 +226,26 @@ def _drop_neutral(body: dict[str, Any]) -> None:
             raise ApiError(400, f"{name} = {value!r:.80}: {reason}", name, "unsupported_value")
 
 
+def _take_response_format(body: dict[str, Any]) -> None:
+    """Replace OpenAI's `response_format` by the sampler's `json_schema`."""
+    value = body.pop("response_format", {"type": "text"})
+    if value == {"type": "text"}:
+        return
+    stated = value.get("json_schema") if isinstance(value, dict) else None
+    schema = stated.get("schema") if isinstance(stated, dict) else None
+    if not isinstance(schema, dict) or value.get("type") != "json_schema":
+        raise ApiError(
+            400,
+            f"response_format = {value!r:.80}: must have the type text, or json_schema with the schema in "
+            "json_schema.schema",
+            "response_format",
+            "invalid_value",
+        )
+    if "json_schema" in body:
+        raise ApiError(400, "json_schema: goes without response_format", "json_schema")
+    body["json_schema"] = json.dumps(schema)
+
+
 def _options(body: dict[str, Any]) -> AnswerOptions:
     """Remove the fields of `AnswerOptions` from a body and return them."""
     found = {name: body.pop(name) for name in FLAGS if name in body}
@@ -260,13 +279,12 @@ def _options(body: dict[str, Any]) -> AnswerOptions:
 
 
 def _sampling(
-    body: Mapping[str, Any],
-    default: SamplingParams,
-    max_length: int,
-    prompts: Sequence[Sequence[int]],
+    body: Mapping[str, Any], default: SamplingParams, llm: LLM, prompts: Sequence[Sequence[int]]
 ) -> SamplingParams:
     """Return the sampling parameters of what is left of a body."""
     fields = dict(body)
+    template = fields.pop("template", None)
+    _check_template(template, fields)
     if "max_completion_tokens" in fields:
         most = fields.pop("max_completion_tokens")
         if fields.setdefault("max_tokens", most) != most:
@@ -279,23 +297,39 @@ def _sampling(
             )
     for name in fields:
         if name not in SamplingParams.__dataclass_fields__:
-            names = [*SamplingParams.__dataclass_fields__, *NEUTRAL, *FLAGS]
+            others = (*NEUTRAL, *FLAGS, "template", "response_format")
+            names = [*SamplingParams.__dataclass_fields__, *others]
             near = get_close_matches(OTHER_NAMES.get(name, name), names, 1)
             meant = f"; did you mean {near[0]}?" if near else ""
             raise ApiError(400, f"{name:.80}: no such field{meant}", name, "unknown_parameter")
     if "max_tokens" not in fields:  # at least 1, so that a prompt without room is refused below
-        room = max_length - max(map(len, prompts))
+        room = llm.model.spec.max_length - max(map(len, prompts))
         fields["max_tokens"] = max(1, min(default.max_tokens, room))
     fields.setdefault("seed", secrets.randbits(63))
     try:
         sampling = replace(default, **fields)
+        sampling = sampling if template is None else llm.template(template, sampling)
     except ValueError as error:
-        raise refusal(error) from None
+        raise refusal(error, "template" if template else None) from None
     if not -(2**63) <= sampling.seed < 2**63:
         raise ApiError(400, "seed: must have 64 bits", "seed", "invalid_value")
     if any("\ud800" <= character <= "\udfff" for stop in sampling.stop for character in stop):
         raise ApiError(400, "stop: a half of a surrogate pair is no text", "stop", "invalid_value")
     return sampling
+
+
+def _check_template(template: Any, fields: Mapping[str, Any]) -> None:
+    if template is None:
+        return
+    if not isinstance(template, str):
+        raise ApiError(
+            400, "template: must be a text with gaps, [[8]]", "template", "invalid_value"
+        )
+    for name in ("max_tokens", "pinned"):
+        if name in fields:
+            raise ApiError(
+                400, f"{name}: goes without template, which decides it", name, "invalid_value"
+            )
 
 
 def _check_fit(
@@ -313,7 +347,7 @@ def _check_fit(
         )
     for prompt in prompts:
         try:
-            llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
+            resolved = llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
+            llm.engine.constraint(resolved)  # builds the automaton here, not in the engine's thread
         except ValueError as error:
-            is_length = "max_tokens" in str(error)
-            raise refusal(error, "max_tokens" if is_length else field) from None
+            raise refusal(error, field) from None

@@ -1,0 +1,103 @@
+"""`unmask chat`: a conversation in the terminal, in which tokens appear where they are revealed.
+
+Without a terminal on both sides it reads plain lines and writes plain text, and an error ends it.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unmask.cli.options import (
+    Adapter,
+    BlockSize,
+    DenoisingSteps,
+    Device,
+    FamilyName,
+    MaxTokens,
+    ModelPath,
+    PresetName,
+    Seed,
+    StrategyName,
+    Temperature,
+    Threshold,
+    error_lines,
+    sampling_of,
+)
+
+if TYPE_CHECKING:
+    from unmask.cli.chat_session import Session
+
+app = typer.Typer()
+
+
+@app.command(
+    no_args_is_help=True,
+    epilog='Example: unmask chat MODEL --system "Answer in one sentence." --threshold 0.8',
+)
+def chat(  # noqa: PLR0913 - one argument per option
+    model: ModelPath,
+    system: Annotated[str | None, typer.Option(help="Text of a system message.")] = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    strategy: StrategyName = None,
+    threshold: Threshold = None,
+    block_size: BlockSize = None,
+    denoising_steps: DenoisingSteps = None,
+    seed: Seed = None,
+    preset: PresetName = None,
+    adapter: Adapter = None,
+    device: Device = "auto",
+    family: FamilyName = None,
+) -> None:
+    """Talk to a model and watch it write; /help lists the commands of a conversation."""
+    sampling = sampling_of(
+        preset,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        strategy=strategy,
+        threshold=threshold,
+        block_size=block_size,
+        denoising_steps=denoising_steps,
+        seed=seed,
+    )
+    from rich.console import Console
+
+    from unmask.cli.chat_session import Session
+    from unmask.configs.engine import EngineConfig
+    from unmask.configs.model import ModelConfig
+    from unmask.engine.build import build_llm
+
+    config = ModelConfig(path=model, adapter=adapter, device=device, family=family)
+    llm = build_llm(config, EngineConfig())
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    console = Console(highlight=False, force_terminal=None if is_terminal else False)
+    session = Session(llm, sampling, console, system)
+    if llm.require_tokenizer().chat_template is None:
+        session.note("the model has no chat template: it reads the messages as one text")
+    if not is_terminal:
+        for line in sys.stdin:
+            if not session.take(line.rstrip("\r\n")):
+                return
+        return
+    session.note(f"{model}; /help lists the commands, Ctrl-D leaves")
+    converse(session)
+
+
+def converse(session: "Session") -> None:
+    """Read lines of a terminal until the user leaves; Ctrl-C stops an answer, errors are printed."""
+    import readline  # noqa: F401  # pyright: ignore[reportUnusedImport] - gives `input` editing and history
+
+    while True:
+        try:
+            if not session.take(input("> ")):
+                return
+        except EOFError:
+            session.console.print()
+            return
+        except KeyboardInterrupt:
+            session.console.print()
+            session.note("stopped; /quit or Ctrl-D leaves")
+        except (ValueError, OSError) as error:
+            for line in error_lines(error):
+                session.note(f"error: {line}")
