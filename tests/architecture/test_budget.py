@@ -25,7 +25,7 @@ BUDGET = {
     "tasks": 1210,
     "runs": 1090,
     "server": 1080,
-    "viewer": 1000,
+    "viewer": 1030,
     "evaluation": 910,
     "data": 660,
     "importing": 570,
