@@ -278,6 +278,13 @@ def test_errors_are_sentences_at_the_field_at_fault(browser: Browser, server: Se
         expect(page.locator(".question").nth(1)).to_have_text(hostile)
         assert page.locator("main img").count() == 0
 
+        control = page.locator("#controls .temperature [type=number]:visible")
+        control.press("e")
+        ask(page)
+        expect(page.locator("#problem")).to_have_text("Temperature: this is not a number.")
+        expect(control).to_be_focused()
+        control.fill("1")
+
         page.context.set_offline(True)
         ask(page)
         expect(problem.nth(2)).to_contain_text("The server cannot be reached")

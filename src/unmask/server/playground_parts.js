@@ -31,7 +31,7 @@ function make(name, properties = {}, ...content) {
 
 // ---- controls
 
-// A sentence for the reader, and the field at fault if it is one.
+// A sentence for the reader, and what is at fault: a control, or the name of a field.
 class Problem extends Error {
   constructor(message, field = null) {
     super(message);
@@ -61,11 +61,11 @@ class Control {
   }
 
   get value() {
-    const { input, label, name } = this;
-    if (input.validity.badInput) throw new Problem(`${label}: this is not a number.`, name);
+    const { input, label } = this;
+    if (input.validity.badInput) throw new Problem(`${label}: this is not a number.`, this);
     if (input.type !== "number") return input.value || null;
     const value = input.value === "" ? null : Number(input.value);
-    if (Math.abs(value) > Number.MAX_SAFE_INTEGER) throw new Problem(`${label}: this number is too large.`, name);
+    if (Math.abs(value) > Number.MAX_SAFE_INTEGER) throw new Problem(`${label}: this number is too large.`, this);
     return value;
   }
 
