@@ -104,7 +104,7 @@ def ask(page: Page, question: str = QUESTION, **fields: object) -> None:
     """Fill fields of both settings and send a question, by the keyboard."""
     for name, value in fields.items():
         for control in page.locator(
-            f"#controls .{name}:visible > :is(select, [type=number])"
+            f"#controls .{name}:visible > :is(select, [type=number], [type=text])"
         ).all():
             if name == "strategy":
                 control.select_option(str(value))
@@ -227,6 +227,23 @@ def test_two_settings_are_compared_with_one_seed(browser: Browser, server: Serve
 
 
 @needs_chromium
+def test_gaps_of_a_template_are_filled(browser: Browser, server: Served) -> None:
+    template = "a=[[3]]; b=[[5]];"
+    sampling = server.offline.template(template, SamplingParams(seed=3))
+    (expected,) = server.offline.chat([{"role": "user", "content": QUESTION}], sampling)
+    with visited(browser, server, is_refused=True) as page:
+        ask(page, template=template, seed=3)
+        expect(page.locator(".answer.done")).to_be_visible()
+        text = page.locator(".answer .text").evaluate("e => e.textContent")
+        assert text == expected.text
+        given = page.locator("unmask-player .canvas .given")
+        assert given.count() == len(sampling.pinned)
+        ask(page, max_tokens=9)
+        problem = page.locator(".answer .problem:visible")
+        expect(problem).to_contain_text("max_tokens: goes without template")
+
+
+@needs_chromium
 def test_stop_ends_the_request_and_keeps_what_was_written(
     browser: Browser, server: Served, gate: Semaphore
 ) -> None:
@@ -260,6 +277,13 @@ def test_errors_are_sentences_at_the_field_at_fault(browser: Browser, server: Se
         ask(page, hostile, threshold=0.5)
         expect(page.locator(".question").nth(1)).to_have_text(hostile)
         assert page.locator("main img").count() == 0
+
+        control = page.locator("#controls .temperature [type=number]:visible")
+        control.press("e")
+        ask(page)
+        expect(page.locator("#problem")).to_have_text("Temperature: this is not a number.")
+        expect(control).to_be_focused()
+        control.fill("1")
 
         page.context.set_offline(True)
         ask(page)

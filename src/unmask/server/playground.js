@@ -26,7 +26,10 @@ const sentence = (message) => `The server answered: ${message}${/[.!?]$/.test(me
 async function* chunksOf(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch((error) => {
+      if (error.name === "AbortError") throw error;
+      return { done: true };
+    });
     if (done) throw new Problem("The connection ended before the answer did.");
     const events = (rest + value).split("\n\n");
     rest = events.pop();
@@ -76,14 +79,16 @@ function follow() {
   if (isFollowing) byId("log").scrollTop = byId("log").scrollHeight;
 }
 
-function complain(message, field, side = sides[0]) {
+function complain(message, field = null) {
   byId("problem").textContent = message;
   byId("problem").hidden = !message;
-  if (field) mark(field, side);
+  if (field) mark(field, sides[0]);
 }
 
+// Marks a control, the key, or the control of a side that has the name.
 function mark(field, side) {
-  if (field === "key") byId("key").focus();
+  if (field instanceof Control) field.mark();
+  else if (field === "key") byId("key").focus();
   else [...side.controls, ...shared].find(({ name, root }) => name === field && !root.hidden)?.mark();
 }
 
@@ -94,7 +99,10 @@ function show(answer) {
 }
 
 function markShown() {
-  for (const { answers } of turns) for (const answer of answers) answer.again.hidden = answer.state === "running" || !answer.canvas.length || sides.some((side) => side.answer === answer);
+  const shown = sides.filter(({ root }) => !root.hidden).map(({ answer }) => answer);
+  for (const answer of turns.flatMap(({ answers }) => answers)) {
+    answer.again.hidden = answer.state === "running" || !answer.canvas.length || shown.includes(answer);
+  }
 }
 
 // Requests of all sides, or a complaint about a value that is none.
@@ -185,6 +193,7 @@ function toggleCompare(isOn) {
   sides[1].root.hidden = sides[1].fieldset.hidden = !isOn;
   for (const { player } of sides) player.toggleAttribute("compact", isOn);
   summarise();
+  markShown();
 }
 
 function summarise() {

@@ -18,6 +18,7 @@ const SETTINGS = [
 const SHARED = [
   { name: "max_tokens", label: "Maximum tokens", least: 1, hint: defaults.max_tokens },
   { name: "seed", label: "Seed", hint: "random" },
+  { name: "template", label: "Template", isText: true, hint: "Answer: [[8]]", title: "The answer with gaps: [[8]] stands for 8 tokens to be written" },
 ];
 const BOTH = "Both settings get the same conversation and the same seed, and run at the same time in one batch.";
 const EXAMPLES = ["3+4+5=", "Write a haiku about rain.", "Why is the sky blue? Answer in two sentences."];
@@ -30,7 +31,7 @@ function make(name, properties = {}, ...content) {
 
 // ---- controls
 
-// A sentence for the reader, and the field at fault if it is one.
+// A sentence for the reader, and what is at fault: a control, or the name of a field.
 class Problem extends Error {
   constructor(message, field = null) {
     super(message);
@@ -39,13 +40,13 @@ class Problem extends Error {
 }
 
 class Control {
-  constructor({ name, label, options, strategy, range, least, hint }) {
+  constructor({ name, label, options, strategy, range, least, hint, title = "", isText = false }) {
     Object.assign(this, { name, label, strategy });
     if (options) {
       this.input = make("select", {}, ...options.map((value) => new Option(value.replaceAll("_", " "), value)));
     } else {
       const [min, max, step] = range ?? [least ?? "", "", 1];
-      this.input = make("input", { type: "number", min, max, step, placeholder: hint ?? "" });
+      this.input = make("input", { type: isText ? "text" : "number", min, max, step, title, placeholder: hint ?? "" });
     }
     this.root = make("label", { className: `control ${name}` }, make("span", {}, label), this.input);
     // The number is exact; the slider is a shortcut for a pointer.
@@ -60,11 +61,11 @@ class Control {
   }
 
   get value() {
-    const { input, label, name } = this;
-    if (input.validity.badInput) throw new Problem(`${label}: this is not a number.`, name);
-    if (input.type !== "number") return input.value;
+    const { input, label } = this;
+    if (input.validity.badInput) throw new Problem(`${label}: this is not a number.`, this);
+    if (input.type !== "number") return input.value || null;
     const value = input.value === "" ? null : Number(input.value);
-    if (Math.abs(value) > Number.MAX_SAFE_INTEGER) throw new Problem(`${label}: this number is too large.`, name);
+    if (Math.abs(value) > Number.MAX_SAFE_INTEGER) throw new Problem(`${label}: this number is too large.`, this);
     return value;
   }
 
