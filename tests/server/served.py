@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx2
 from openai import OpenAI
 
 from tests.toy import toy_checkpoint
@@ -19,6 +20,7 @@ from unmask.server.params import ServerParams
 from unmask.server.serve import uvicorn_server
 
 NAME = "toy"
+HTTP = httpx2.Client(timeout=None)  # a busy machine may take long
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Served:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, **options)
 
     def wait_until_idle(self) -> None:
-        """Wait until no response runs; fails after half a minute."""
-        end = time.monotonic() + 30
+        """Wait until no response runs; fails after minutes."""
+        end = time.monotonic() + 300
         while not self.engine.llm.engine.is_idle or self.engine.num_open:
             assert time.monotonic() < end
             time.sleep(0.005)

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from openai import OpenAI
 
-from tests.server.served import NAME, Served, served
-from unmask.engine.llm import Generation
+from tests.server.served import HTTP, NAME, Served, served
+from tests.toy import toy_model
+from unmask.engine.llm import LLM, Generation
 from unmask.engine.options import EngineParams
+from unmask.server.app import build_app
+from unmask.server.params import ServerParams
 from unmask.types import SamplingParams
 
 BODY: dict[str, Any] = {"model": NAME, "max_tokens": 40, "seed": 3}
@@ -144,7 +146,7 @@ def test_streams_are_the_whole_answers_in_pieces(server: Served, client: OpenAI)
             assert "".join(choice.text for choice in mine) == one.text
             assert [choice.finish_reason for choice in mine[-1:]] == [one.finish]
             assert not any(choice.finish_reason for choice in mine[:-1])
-            assert len(mine) > 3 or stop
+            assert len(mine) > 1
 
 
 def test_a_chat_is_streamed(server: Served, client: OpenAI) -> None:
@@ -187,7 +189,7 @@ def test_the_canvas_is_streamed(is_chat: bool, server: Served, client: OpenAI) -
         assert [tokens[position] for position in range(40)] == list(one.token_ids)
         texts = [c.choices[0].delta.content if is_chat else c.choices[0].text for c in mine]
         assert "".join(text or "" for text in texts) == one.text
-        assert sum(bool(text) for text in texts) > 3
+        assert any(texts)  # how many depends on how fast they are read
 
 
 def test_gaps_of_a_template_are_filled(server: Served, client: OpenAI) -> None:
@@ -327,7 +329,7 @@ def test_a_field_that_is_not_accepted_is_named(
     headers = {"content-type": "application/json"}
     # In ASCII: other encoders refuse half a character.
     content = json.dumps(body)
-    found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
+    found = HTTP.post(f"{server.url}/v1/completions", content=content, headers=headers)
     assert found.status_code == 400, found.text
     error = found.json()["error"]
     assert error["param"] == param and message in error["message"]
@@ -344,6 +346,7 @@ def test_a_field_that_is_not_accepted_is_named(
         ([{"role": "user"}], "must have a role and a content"),
         ([{"role": "tool", "content": "x"}], "must be one of"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "type text"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "and a text"),
         ([{"role": "user", "content": "1", "tool_calls": [1]}], "nothing else"),
     ],
 )
@@ -384,22 +387,22 @@ def test_tools_are_refused_by_name(client: OpenAI) -> None:
 )
 def test_a_body_that_is_not_json_is_refused(content: bytes, message: str, server: Served) -> None:
     headers = {"content-type": "application/json"}
-    found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
+    found = HTTP.post(f"{server.url}/v1/completions", content=content, headers=headers)
     assert found.status_code == 400
     assert message in found.json()["error"]["message"]
 
 
 def test_paths_and_methods_that_do_not_exist_have_the_error_shape(server: Served) -> None:
-    assert httpx2.get(f"{server.url}/v1/nothing").json()["error"]["message"] == "Not Found"
-    found = httpx2.get(f"{server.url}/v1/completions")
+    assert HTTP.get(f"{server.url}/v1/nothing").json()["error"]["message"] == "Not Found"
+    found = HTTP.get(f"{server.url}/v1/completions")
     assert found.status_code == 405 and found.json()["error"]["type"] == "invalid_request_error"
-    assert httpx2.post(f"{server.url}/admin/update_weights", json={}).status_code == 404
+    assert HTTP.post(f"{server.url}/admin/update_weights", json={}).status_code == 404
 
 
 def test_health_and_metrics_are_there(server: Served, client: OpenAI) -> None:
     client.completions.create(prompt="1+2=", **BODY)
-    assert httpx2.get(f"{server.url}/health").json()["status"] == "ok"
-    text = httpx2.get(f"{server.url}/metrics").text
+    assert HTTP.get(f"{server.url}/health").json()["status"] == "ok"
+    text = HTTP.get(f"{server.url}/metrics").text
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert float(values["unmask_response_tokens_total"]) > 0
     assert float(values["unmask_forward_passes_total"]) > 0
@@ -451,3 +454,8 @@ def leave(server: Served, body: dict[str, Any], num_bytes: int) -> None:
         if body["stream"]:
             while num_bytes > 0:
                 num_bytes -= len(connection.recv(num_bytes))
+
+
+def test_a_model_without_tokenizer_is_refused() -> None:
+    with pytest.raises(ValueError, match="no tokenizer"):
+        build_app(LLM(toy_model()), ServerParams("m"))

@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 import torch
 
-from tests.server.served import NAME, Served, served
+from tests.server.served import HTTP, NAME, Served, served
 from tests.toy import toy_checkpoint
 from unmask.engine.events import Finished, Streams
 from unmask.engine.llm import LLM
@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("toy")
     params = EngineParams(max_sequences=2)
     options = {"max_waiting": 1, "api_key": "secret", "updates_weights": True}
-    with served(directory, params, request_seconds=20.0, **options) as running:
+    with served(directory, params, **options) as running:
         yield running
 
 
@@ -40,17 +40,24 @@ def toy_thread(directory: Path, max_waiting: int = 8) -> EngineThread:
 
 
 def job_of(count: int = 1, streams: Streams | None = "text", max_pending: int = 100) -> Job:
-    sampling = SamplingParams(max_tokens=40, stop_token_ids=())
+    sampling = SamplingParams(max_tokens=100, stop_token_ids=())
     return Job([Ask((5,), sampling)] * count, streams, max_pending)
 
 
-def test_a_full_queue_is_answered_with_429(server: Served) -> None:
-    client = server.client()
-    body = {**BODY, "max_tokens": 200, "extra_body": {"stop_token_ids": []}}
-    with client.completions.create(n=3, stream=True, **body) as stream:
-        next(iter(stream))
+def test_a_full_queue_is_answered_with_429(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, released = server.client(), Event()
+    tick = server.engine.llm.tick
+
+    def held() -> Any:
+        released.wait()
+        return tick()
+
+    monkeypatch.setattr(server.engine.llm, "tick", held)
+    with client.completions.create(n=3, stream=True, **BODY) as stream:
         with pytest.raises(openai.RateLimitError, match="the queue is full") as caught:
-            client.completions.create(**body)
+            client.completions.create(**BODY)
+        released.set()
+        assert list(stream)
     assert caught.value.response.headers["retry-after"] == "1"
     assert caught.value.code == "queue_full"
     server.wait_until_idle()
@@ -116,7 +123,7 @@ def test_weights_are_updated_between_responses(server: Served, tmp_path: Path) -
         stream=True, **{**BODY, "max_tokens": 100}, extra_body={"stop_token_ids": []}
     ) as stream:
         next(iter(stream))
-        found = httpx2.post(address, json={"path": str(other), "version": 7}, headers=headers)
+        found = HTTP.post(address, json={"path": str(other), "version": 7}, headers=headers)
         assert found.json() == {"policy_version": 7}
         last: Any = list(stream)[-1].choices[0]
     assert last.meta_info["policy_version"] == 0
@@ -125,10 +132,10 @@ def test_weights_are_updated_between_responses(server: Served, tmp_path: Path) -
     assert after.text == expected.text != before
     assert after.meta_info["policy_version"] == 7
     back = {"path": str(server.offline.model.source), "version": 0}
-    assert httpx2.post(address, json=back, headers=headers).status_code == 200
+    assert HTTP.post(address, json=back, headers=headers).status_code == 200
     assert client.completions.create(**BODY).choices[0].text == before
     smaller = toy_checkpoint(tmp_path / "smaller", width=16)
-    found = httpx2.post(address, json={"path": str(smaller)}, headers=headers)
+    found = HTTP.post(address, json={"path": str(smaller)}, headers=headers)
     assert found.status_code == 400 and "another architecture" in found.text
 
 

@@ -7,7 +7,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.server.served import NAME, Served, served
+from tests.server.served import HTTP, NAME, Served, served
 
 JSON = {"content-type": "application/json"}
 
@@ -24,7 +24,7 @@ def test_a_wrong_key_is_refused(key: str, server: Served) -> None:
     for path, post in (("/v1/models", False), ("/v1/completions", True)):
         headers = {**JSON, "authorization": f"Bearer {key}".encode()}
         content = b"{}" if post else None
-        found = httpx2.request(
+        found = HTTP.request(
             "POST" if post else "GET", server.url + path, content=content, headers=headers
         )
         assert found.status_code == 401
@@ -38,15 +38,15 @@ def test_the_key_lets_requests_in(server: Served) -> None:
 
 
 def test_health_and_metrics_need_no_key(server: Served) -> None:
-    assert httpx2.get(f"{server.url}/health").status_code == 200
-    assert httpx2.get(f"{server.url}/metrics").status_code == 200
+    assert HTTP.get(f"{server.url}/health").status_code == 200
+    assert HTTP.get(f"{server.url}/metrics").status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "", "application/x-www-form-urlencoded"])
 def test_a_body_of_another_type_is_refused(kind: str, server: Served) -> None:
     """Browsers send these to other origins without asking."""
     headers = {"authorization": "Bearer secret", "content-type": kind}
-    found = httpx2.post(f"{server.url}/v1/completions", content=b"{}", headers=headers)
+    found = HTTP.post(f"{server.url}/v1/completions", content=b"{}", headers=headers)
     assert found.status_code == 415 and found.json()["error"]["code"] == "not_json"
 
 
@@ -57,7 +57,7 @@ def test_a_large_body_is_refused_and_not_kept(size: int, is_chunked: bool, serve
     pieces = (b" " * min(2**20, size - start) for start in range(0, size, 2**20))
     content: Any = pieces if is_chunked else b" " * size
     try:
-        found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
+        found = HTTP.post(f"{server.url}/v1/completions", content=content, headers=headers)
     except httpx2.TransportError:
         assert size > 32 * 2**20  # beyond what is read to the end, the connection may close first
     else:
@@ -68,5 +68,5 @@ def test_a_large_body_is_refused_and_not_kept(size: int, is_chunked: bool, serve
 def test_a_body_within_the_limit_is_read(server: Served) -> None:
     headers = {**JSON, "authorization": "Bearer secret"}
     content = b'{"prompt": "1", "max_tokens": 2' + b" " * (2**20 - 40) + b"}"
-    found = httpx2.post(f"{server.url}/v1/completions", content=content, headers=headers)
+    found = HTTP.post(f"{server.url}/v1/completions", content=content, headers=headers)
     assert found.status_code == 200

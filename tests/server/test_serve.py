@@ -4,10 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.server.served import NAME, served
+from tests.server.served import HTTP, NAME, served
 
 
 def test_a_shutdown_takes_no_longer_than_its_limit(
@@ -24,7 +23,7 @@ def test_a_shutdown_takes_no_longer_than_its_limit(
 
         monkeypatch.setattr(llm, "tick", slowly)
         address = f"{running.url}/v1/completions"
-        with httpx2.stream("POST", address, json={**body, "stop_token_ids": []}) as stream:
+        with HTTP.stream("POST", address, json={**body, "stop_token_ids": []}) as stream:
             next(stream.iter_raw())
             running.stop()
             assert not running.engine.is_alive

@@ -61,7 +61,11 @@ def build_app(llm: LLM, params: ServerParams) -> FastAPI:
     Args:
         llm: with an idle engine, which belongs to the server from now on.
         params: limits and defaults.
+
+    Raises:
+        ValueError: the model has no tokenizer.
     """
+    llm.require_tokenizer()
     metrics = Metrics(llm.engine)
     engine = EngineThread(llm, params.max_waiting, metrics)
     server = Server(engine, params, CapacityLimiter(NUM_READERS), int(time.time()))
@@ -105,8 +109,8 @@ async def _create(
     read = partial(read_request, body, engine.llm, params, field, prompts, engine.max_open)
     asked: Asked = await run_sync(read, limiter=server.readers)
     job = Job(asked.asks, asked.options.streams, params.max_pending)
-    engine.submit(job)
     writing = Answer(form, asked, engine.llm, params.model_name)
+    engine.submit(job)
     if asked.options.stream:
         return JobStream(server, job, writing)
     try:

@@ -198,10 +198,13 @@ def _message(message: Any) -> dict[str, Any]:
     if role not in ROLES:
         raise ValueError(f"messages: role = {role!r:.80} must be one of {', '.join(ROLES)}")
     if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        if len(parts) < len(content):
-            raise ValueError("messages: the parts of a content must have the type text")
-        content = "".join(str(part.get("text", "")) for part in parts)
+        texts = [
+            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+            for part in content
+        ]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("messages: the parts of a content must have the type text, and a text")
+        content = "".join(map(str, texts))
     return {**stated, "role": "system" if role == "developer" else role, "content": content}
 
 
