@@ -23,7 +23,7 @@ BUDGET = {
     "diffusion": 1600,
     "configs": 1530,
     "tasks": 1210,
-    "server": 1140,
+    "server": 1150,
     "runs": 1090,
     "viewer": 1030,
     "evaluation": 910,
