@@ -24,7 +24,12 @@ def test_a_wheel_builds_and_is_complete(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("unmask-*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     package = ROOT / "src" / "unmask"
-    read = [*package.glob("viewer/**/*.*"), *package.glob("**/*.toml"), package / "py.typed"]
+    read = [
+        *package.glob("viewer/**/*.*"),
+        *package.glob("server/*.*"),
+        *package.glob("**/*.toml"),
+        package / "py.typed",
+    ]
     wanted = {f"unmask/{path.relative_to(package)}" for path in read}
     assert len(wanted) > 10
     assert wanted <= held, wanted - held

@@ -95,8 +95,7 @@ def test_a_benchmark_of_the_gpu_reports_that_there_is_none(tmp_path: Path) -> No
 
 def test_structured_output_is_measured(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    command = [sys.executable, str(BENCHMARKS / "constrained.py"), "--smoke", "--out", str(out)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_python([BENCHMARKS / "constrained.py", "--smoke", "--out", out], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     assert result["schemas"]["count"] == 12 and result["schemas"]["invalid"] == 0

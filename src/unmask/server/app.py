@@ -26,6 +26,7 @@ from unmask.server.job import Batch, Job
 from unmask.server.metrics import Metrics
 from unmask.server.objects import CHAT, TEXT, Answer, Form, Json
 from unmask.server.params import ServerParams
+from unmask.server.playground import playground
 from unmask.server.request import Asked, Prompts, chat_prompts, read_request, text_prompts
 from unmask.server.weights import read_weights
 
@@ -79,6 +80,7 @@ def build_app(llm: LLM, params: ServerParams) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(Exception, _on_bug)
     add = app.add_api_route
+    add("/", playground(llm, params), methods=["GET"])
     add(
         "/v1/chat/completions",
         partial(_create, server, CHAT, "messages", chat_prompts),

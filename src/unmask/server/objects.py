@@ -196,6 +196,7 @@ class Answer:
             "step": 0,
             "length": length,
             "block_size": resolved.block_size,
+            "offset": len(prompt) - of_request.first_block,  # prompt tokens in the first block
             "writes": [self._write(*pair, 0.0, 1.0) for pair in resolved.pinned],
         }
 
