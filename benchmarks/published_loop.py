@@ -4,11 +4,11 @@ import random
 from collections.abc import Sequence
 
 import torch
+from published_rows import attend_rows
 from shapes import BLOCK
 from torch import Tensor
 from update_cost import clock
 
-from unmask.models.attention import attend_rows
 from unmask.models.transformer import Model
 
 

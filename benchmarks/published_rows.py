@@ -22,9 +22,21 @@ from update_workloads import Pass, Workload
 
 from unmask.diffusion.layout import Pack
 from unmask.diffusion.views import Views
-from unmask.models.attention import attend_rows, sees
+from unmask.models.attention import sees
 from unmask.models.heads import Scores
 from unmask.models.transformer import Model
+
+
+def attend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Softmax attention of `q (B, Lq, H, E)` over `k, v (B, Lk, Hk, E)` under a bool mask `(B, 1, Lq, Lk)`."""
+    mixed = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return mixed.transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True)

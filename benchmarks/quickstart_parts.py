@@ -42,8 +42,8 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.engine.attention_backends.plain import PlainAttend
 from unmask.engine.engine import Engine
-from unmask.models.attention import DenseAttend
 from unmask.models.heads import LanguageHead
+from unmask.models.tiled_attention import TiledAttend
 from unmask.models.transformer import Model
 from unmask.runs.directory import RunDirectory
 from unmask.runs.metrics import Metrics
@@ -97,7 +97,7 @@ POINTS = (
     Point(Model, "forward", "forward: layers without attention"),
     Point(LanguageHead, "forward", "forward: head"),
     Point(PlainAttend, "__call__", "forward: attention"),
-    Point(DenseAttend, "__call__", "forward: attention"),
+    Point(TiledAttend, "__call__", "forward: attention"),
     Point(torch.Tensor, "backward", "backward"),
     Point(Learner, "_clip", "optimizer"),
     Point(torch.optim.AdamW, "step", "optimizer"),

@@ -11,11 +11,11 @@ import torch
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views, views_of_trajectory
-from unmask.models.attention import Attend, DenseAttend
+from unmask.models.attention import Attend
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores, Targets
 from unmask.models.spec import ModelSpec
-from unmask.models.tiled_attention import plan_documents
+from unmask.models.tiled_attention import TiledAttend, plan_documents
 from unmask.models.transformer import Model
 from unmask.trainers.learner import Objective
 from unmask.trainers.losses import build_policy_objective
@@ -80,9 +80,9 @@ def packed(work: Workload) -> Iterator[Pass]:
 
 
 def _num_pairs(attend: Attend) -> int:
-    """Return the query-key pairs that attention computes: of dense masks, or of FlexAttention's tiles."""
-    if isinstance(attend, DenseAttend):
-        return sum(mask.numel() for mask in attend.masks)
+    """Return the query-key pairs that attention computes: of batches of rows, or of FlexAttention's tiles."""
+    if isinstance(attend, TiledAttend):
+        return sum(b.queries.numel() * b.keys.shape[1] for b in attend.batches)
     visited: Any = attend.mask  # type: ignore[attr-defined]
     tiles = int((visited.kv_num_blocks + visited.full_kv_num_blocks).sum())
     return tiles * math.prod(visited.BLOCK_SIZE)

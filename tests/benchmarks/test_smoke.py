@@ -91,3 +91,12 @@ def test_a_benchmark_of_the_gpu_reports_that_there_is_none(tmp_path: Path) -> No
     assert done.returncode == 2, done.stderr
     assert done.stderr == "paged_attention needs a CUDA device and triton; none is here\n"
     assert not out.exists()
+
+
+def test_structured_output_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    done = run_python([BENCHMARKS / "constrained.py", "--smoke", "--out", out], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["schemas"]["count"] == 12 and result["schemas"]["invalid"] == 0
+    assert result["cost"]["states"] > 300 and result["cost"]["schema_ms"] > 0

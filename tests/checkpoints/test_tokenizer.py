@@ -1,11 +1,13 @@
 """Chat templates as published, round trips of characters, no added tokens."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.engine.decoders import KINDS, build_decoders
 from tests.models.toy import GOLDEN
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
@@ -16,7 +18,9 @@ from unmask.checkpoints.tokenizer import (
     num_tokens,
     render,
     render_text,
+    special_tokens,
     text_ends,
+    token_bytes,
     token_pieces,
 )
 from unmask.models.families import families
@@ -320,3 +324,21 @@ def test_a_file_that_cannot_be_read_is_named(
     with pytest.raises(ValueError, match=name) as caught:
         load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bytes_of_tokens_joined_are_the_text(kind: str, tmp_path: Path) -> None:
+    ids, decode_ids = build_decoders(tmp_path)[kind]
+    tokenizer = load_tokenizer(tmp_path / kind)
+    if kind in ("words", "pieces"):
+        with pytest.raises(ValueError, match="structured output needs the texts of single tokens"):
+            token_bytes(tokenizer)
+        return
+    texts = token_bytes(tokenizer)
+    rng = random.Random(0)
+    for _ in range(200):
+        some = rng.choices(ids, k=rng.randrange(1, 12))
+        joined = b"".join(texts[i] for i in some)
+        assert joined.decode(errors="replace") == decode_ids(some)
+    assert len(texts) == num_tokens(tokenizer)
+    assert all(texts[i] == b"" for i in special_tokens(tokenizer))

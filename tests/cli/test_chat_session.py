@@ -16,6 +16,7 @@ from unmask.engine.llm import LLM
 from unmask.runs.print import read_trajectories
 from unmask.seeds import derive_seed
 from unmask.types import Message, SamplingParams
+from unmask.viewer.view import write_view
 
 SHORT = SamplingParams(max_tokens=9, seed=3)
 
@@ -50,7 +51,11 @@ def test_answers_are_those_of_the_engine_and_stay_in_the_conversation(
     count = session.answers[1].num_response
     assert statistics[1].startswith(f"{count} tokens, ") and "tokens/s, " in statistics[1]
     per_forward = count / session.answers[1].num_forwards
-    assert statistics[1].endswith(f"{per_forward:.2f} tokens per forward")
+    assert f"{per_forward:.2f} tokens per forward" in statistics[1]
+    finishes = [trajectory.finish for trajectory in session.answers]
+    assert [line.endswith(", cut at max_tokens") for line in statistics] == [
+        finish == "length" for finish in finishes
+    ]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +139,9 @@ def test_saved_answers_are_records_of_trajectories(llm: LLM, tmp_path: Path) -> 
     ]
     assert records[0]["canvas_ids"] == [*session.answers[0].canvas_ids]
     assert json.dumps(records[0]["sampling"])
+    page = tmp_path / "page.html"
+    found = write_view(path, page)
+    assert len(found.islands) == 2 and page.is_file(), "unmask view plays them"
     with pytest.raises(FileExistsError):
         session.take(f"/save {path}")
 

@@ -1,52 +1,61 @@
 """`unmask serve` as a process: it serves, ends running requests after SIGTERM, and refuses in one line."""
 
 import os
-import re
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 from openai import OpenAI
 
+from tests.forked_python import ForkedPython
 from tests.toy import toy_checkpoint
 from unmask.cli.serve import serve
 from unmask.engine.llm import LLM
+from unmask.server.listen import address_of, listen
 from unmask.types import SamplingParams
-
-
-def start(*words: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "unmask", "serve", *words]
-    # Its own environment: a key of the machine's user must not reach the test.
-    environment = {**os.environ, "UNMASK_API_KEY": ""}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def test_running_requests_end_after_sigterm(tmp_path: Path) -> None:
     directory = toy_checkpoint(tmp_path / "toy", max_length=256)
-    with start(str(directory), "--port", "0", "--name", "toy", "--device", "cpu") as process:
-        assert process.stderr is not None
-        found = re.fullmatch(r"toy at (http://127.0.0.1:\d+/v1)\n", process.stderr.readline())
-        assert found
-        client = OpenAI(base_url=found[1], api_key="none", max_retries=0)
-        chunks = client.completions.create(
-            model="toy",
-            prompt="1+2=",
-            max_tokens=200,
-            seed=3,
-            stream=True,
-            extra_body={"stop_token_ids": []},
-        )
-        text = next(chunks).choices[0].text
-        process.send_signal(signal.SIGTERM)
-        text += "".join(chunk.choices[0].text for chunk in chunks)
-        assert process.wait(30) == -signal.SIGTERM
-        assert process.stderr.read() == ""
+    with listen("127.0.0.1", 0, False) as listener:
+        url, port = address_of(listener), listener.getsockname()[1]
+    words = ["serve", directory, "--port", port, "--name", "toy", "--device", "cpu"]
+    # A key of the machine's user must not reach the test.
+    process = ForkedPython(["-m", "unmask", *words], env={**os.environ, "UNMASK_API_KEY": ""})
+    wait_for(url, process)
+    client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    chunks = client.completions.create(
+        model="toy",
+        prompt="1+2=",
+        max_tokens=200,
+        seed=3,
+        stream=True,
+        extra_body={"stop_token_ids": []},
+    )
+    text = next(chunks).choices[0].text
+    process.send_signal(signal.SIGTERM)
+    text += "".join(chunk.choices[0].text for chunk in chunks)
+    assert process.communicate(60) == ("", f"toy at {url}/v1\n")
+    assert process.returncode == -signal.SIGTERM
     sampling = SamplingParams(max_tokens=200, seed=3, stop_token_ids=())
     assert text == LLM(directory).generate(["1+2="], sampling)[0].text
+
+
+def wait_for(url: str, process: ForkedPython) -> None:
+    """Wait until a server answers."""
+    while process.poll() is None:
+        try:
+            httpx2.get(f"{url}/health")
+        except httpx2.TransportError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(process.communicate())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def load(tmp_path: Path, text: str = "", *words: str) -> SamplingConfig:
 
 
 def test_every_field_is_a_key_with_the_same_default() -> None:
-    names = {field.name for field in fields(SamplingParams)} - {"seed", "n"}
+    names = {field.name for field in fields(SamplingParams)} - {"seed", "n", "pinned"}
     assert SamplingConfig.model_fields.keys() == names | {"preset"}
     assert SamplingConfig().to_params() == SamplingParams()
     assert SamplingConfig().to_params(seed=3, n=2) == SamplingParams(seed=3, n=2)
@@ -124,3 +124,13 @@ def test_a_temperature_below_the_least_is_refused_by_its_key(tmp_path: Path) -> 
         ValueError, match=r"^sampling\.temperature \(command line\): 1e-09 must be 0"
     ):
         load(tmp_path, "", "sampling.temperature=1e-9")
+
+
+def test_structured_output_is_a_key_and_contradictions_are_refused(tmp_path: Path) -> None:
+    assert load(tmp_path, "", "sampling.regex=[0-9]+").to_params().regex == "[0-9]+"
+    with pytest.raises(ValueError, match="regex and json_schema: a response matches one of them"):
+        load(tmp_path, 'sampling = { regex = "a", json_schema = "{}" }\n')
+    with pytest.raises(ValueError, match="json_schema with edit_threshold or remask_threshold"):
+        load(tmp_path, 'sampling = { json_schema = "{}", edit_threshold = 0.5 }\n')
+    with pytest.raises(ValueError, match="regex with stop = "):
+        load(tmp_path, 'sampling = { regex = "a", stop = ["x"] }\n')

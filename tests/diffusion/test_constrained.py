@@ -228,7 +228,8 @@ def test_broken_logits_are_left_to_the_caller() -> None:
     automaton = automaton_of("a*", LETTERS)
     span = Constraint.of(automaton, 3).span([1, 1, 1], [0, 0, 0], [0, 1, 2])
     assert span is not None
-    logits = torch.full((3, 5), torch.nan)
+    logits = torch.zeros(3, 5)
+    logits[1, 3] = torch.nan  # one is enough: what the others draw could not be completed
     rows = sampling({}).take(torch.zeros(3, dtype=torch.int64))
     held, uniforms = torch.ones(3, dtype=torch.int64), torch.full((2, 3), 0.5)
     assert propose_jointly(logits, DRAWABLE, uniforms, held, rows, span).raw_logprobs.isnan().all()

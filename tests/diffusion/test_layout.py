@@ -185,7 +185,7 @@ def test_a_view_above_the_budget_is_refused(conventions: Conventions) -> None:
     look = max(some_views(10, conventions=conventions), key=lambda look: len(look.canvas_ids))
     need = len(look.prompt_ids) + len(look.canvas_ids)
     assert pack([look], need, conventions)
-    message = rf"optimizer.token_budget = {need - 1} is too small: one view takes {need}$"
+    message = rf"optimizer.token_budget = {need - 1} is too small: one view takes {need}; raise it"
     with pytest.raises(ValueError, match=message):
         pack([look], need - 1, conventions)
     with pytest.raises(ValueError, match=message):

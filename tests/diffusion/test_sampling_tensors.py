@@ -32,7 +32,9 @@ STATED: dict[str, Any] = {
     "seed": 11,
 }
 # Decided elsewhere: by the loop, the engine or the caller.
-ELSEWHERE = {"guidance", "stop", "stop_token_ids", "max_tokens", "n"}
+ELSEWHERE = {"guidance", "stop", "stop_token_ids", "max_tokens", "n"} | {
+    *("pinned", "regex", "json_schema"),  # of the canvas, and of `Span`
+}
 
 
 def test_every_field_has_its_column() -> None:

@@ -11,8 +11,8 @@ from unmask.types import SamplingParams
 def test_a_notebook_shows_a_response_as_a_player(tmp_path: Path) -> None:
     llm = LLM(toy_checkpoint(tmp_path / "model"))
     (generation,) = llm.generate(["1+1="], SamplingParams(max_tokens=8, seed=3))
-    html = generation._repr_html_()
+    html = generation._repr_html_()  # pyright: ignore[reportPrivateUsage]
     assert html.startswith("<unmask-player trajectory=") and "customElements.define" in html
     assert f"{list(generation.token_ids)}"[1:-1].replace(" ", "") in html
     again = pickle.loads(pickle.dumps(generation))
-    assert again == generation and again._repr_html_() == html
+    assert again == generation and again.html() == html

@@ -6,11 +6,12 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+import torch
 
 from tests.diffusion.automata import automaton_of, random_pattern
 from tests.engine.bits import assert_same, exact_dtype, unpriced
 from tests.engine.models import KINDS, model_of
-from tests.engine.writers import Ask, by, by_engine, prompt_of, some_asks
+from tests.engine.writers import Ask, by, by_engine, prompt_of, results_of, some_asks
 from unmask.acceptance.agreement import dense_logits
 from unmask.diffusion.automaton import Automaton
 from unmask.diffusion.constrained import Constraint
@@ -100,3 +101,22 @@ def test_structured_requests_without_a_tokenizer_are_refused() -> None:
     engine = Engine(toy("blocks"))
     with pytest.raises(ValueError, match="regex or json_schema: without a tokenizer"):
         engine.submit(prompt_of([5]), SamplingParams(regex="a"))
+
+
+def test_the_reference_sampler_needs_the_constraint() -> None:
+    model, params = toy("blocks"), SamplingParams(regex="a", block_size=4)
+    with pytest.raises(ValueError, match="regex or json_schema: give the constraint"):
+        sample(prompt_of([5]), params, dense_logits(model, 4), conventions_of(model))
+
+
+def test_logits_that_are_no_numbers_end_a_response_and_no_other() -> None:
+    model = model_of("blocks", exact_dtype())
+    with torch.no_grad():
+        model.head.projection.weight[7] = torch.nan
+    engine = Engine(model, automata=lambda p: automaton(str(p.regex)))
+    for ids in ([5], [5, 6]):
+        engine.submit(prompt_of(ids), SamplingParams(regex="[a-c]{6}", max_tokens=8))
+    results = results_of(engine.collect())
+    assert len(results) == 2
+    for result in results.values():
+        assert isinstance(result, ValueError) and "are not numbers" in str(result)

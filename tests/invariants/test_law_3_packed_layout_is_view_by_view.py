@@ -18,6 +18,7 @@ from unmask.configs.methods.views.trace import TraceViews
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Canvas, Views, views_of_responses, views_of_trajectory
+from unmask.models import tiled_attention
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
@@ -239,3 +240,17 @@ def test_two_block_sizes_in_one_pack() -> None:
     ]
     for name in ("block-causal", "block-causal, shifted"):
         assert assert_packed_is_dense(model_of(name, torch.float64), batch, 10_000) == 1
+
+
+@pytest.mark.parametrize("name", ["block-causal", "full"])
+def test_a_view_of_two_thousand_tokens_is_its_dense_forward(name: str) -> None:
+    """Long enough for tiles that share no keys, masks that are not kept, and several batches."""
+    changes = TOYS[name] | {"num_layers": 1, "num_heads": 2, "num_kv_heads": 1}
+    model = toy_model(2, torch.float32, **changes)
+    prompt, response = [2 + i % 17 for i in range(303)], [2 + i * i % 17 for i in range(1745)]
+    block = None if model.spec.is_full else 4
+    noise = NoiseSchedule(0.3, 0.9), 1
+    batch = weighted(views_of_responses([(prompt, response)], block, noise, [0]), 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiled_attention, "KEPT_PAIRS", 0)
+        assert assert_packed_is_dense(model, batch, 10_000) == 1

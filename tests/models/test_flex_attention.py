@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -199,8 +200,14 @@ def gradients(structure: Tensor, repeats: int, is_flex: bool) -> list[Tensor]:
     """Return output and gradients of attention of random heads, 8 times `repeats` wide."""
     heads = [x.float().cuda().repeat(1, 1, repeats) for x in random_heads(structure.shape[1], 4, 2)]
     heads = [x.requires_grad_() for x in heads]
-    plan = (plan_flex if is_flex else plan_tiles)(structure.cuda())
-    mixed = plan(0, *heads)
+    structure = structure.cuda()
+    if is_flex:
+        mixed = plan_flex(structure)(0, *heads)
+    else:
+        q, k, v = (x.transpose(0, 1)[None] for x in heads)  # (1, H, T, E)
+        mask = sees(structure[:, :, None], structure[:, None])
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)[0]
+        mixed = mixed.transpose(0, 1)
     mixed.backward(torch.linspace(-1, 1, mixed.numel(), device="cuda").view(mixed.shape))
     found = [x.grad for x in heads]
     return [mixed.detach(), *(x for x in found if x is not None)]

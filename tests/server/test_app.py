@@ -122,7 +122,7 @@ def test_stop_texts_end_a_response(server: Served, client: OpenAI) -> None:
 
 def test_streams_are_the_whole_answers_in_pieces(server: Served, client: OpenAI) -> None:
     (whole,) = offline(server, "1+2=", stop_token_ids=())
-    for stop in ([], [whole.text[13:15]], ["not in it"]):
+    for stop in ([], [whole.text[13:15]]):
         expected = offline(server, "1+2=", n=2, stop_token_ids=(), stop=tuple(stop))
         chunks = list(
             client.completions.create(
@@ -144,7 +144,7 @@ def test_streams_are_the_whole_answers_in_pieces(server: Served, client: OpenAI)
             assert "".join(choice.text for choice in mine) == one.text
             assert [choice.finish_reason for choice in mine[-1:]] == [one.finish]
             assert not any(choice.finish_reason for choice in mine[:-1])
-            assert len(mine) > 3 or stop == [whole.text[13:15]]
+            assert len(mine) > 3 or stop
 
 
 def test_a_chat_is_streamed(server: Served, client: OpenAI) -> None:
@@ -239,7 +239,7 @@ def test_without_a_seed_one_is_drawn_and_returned(server: Served, client: OpenAI
 
 
 def test_max_tokens_is_as_many_as_fit_if_not_given(client: OpenAI) -> None:
-    found = client.completions.create(model=NAME, prompt="1" * 100, seed=1, **OPEN)
+    found = client.completions.create(model=NAME, prompt="1" * 220, seed=1, **OPEN)
     assert found.usage is not None and found.usage.total_tokens == 256
 
 
@@ -407,33 +407,32 @@ def test_health_and_metrics_are_there(server: Served, client: OpenAI) -> None:
     assert values['unmask_http_answers_total{path="/v1/completions",status="200"}']
 
 
-def test_concurrent_requests_with_disconnects_leak_nothing(server: Served) -> None:
+def test_concurrent_requests_with_disconnects_leak_nothing(server: Served, client: OpenAI) -> None:
     """Every third reader leaves early; the others get the offline responses."""
     rng = random.Random(0)
     asks = [
         ("".join(rng.choices("0123456789+-", k=rng.randint(1, 60))), rng.randrange(1000))
-        for _ in range(48)
+        for _ in range(30)
     ]
 
     def one(number: int) -> str | None:
         prompt, seed = asks[number]
-        body = {"prompt": prompt, "seed": seed, "max_tokens": 60, "stream": number % 2 == 0}
+        body = {"prompt": prompt, "seed": seed, "max_tokens": 40, "stream": number % 2 == 0}
         if number % 3:
-            with server.client() as client:
-                found: Any = client.completions.create(model=NAME, **body)
-                if body["stream"]:
-                    return "".join(chunk.choices[0].text for chunk in found)
-                return found.choices[0].text
-        leave(server, {**body, "stop_token_ids": [], "max_tokens": 150}, number % 4 * 200)
+            found: Any = client.completions.create(model=NAME, **body)
+            if body["stream"]:
+                return "".join(chunk.choices[0].text for chunk in found)
+            return found.choices[0].text
+        leave(server, {**body, "stop_token_ids": [], "max_tokens": 99}, number % 4 * 200)
         return None
 
     with ThreadPoolExecutor(16) as pool:
         texts = list(pool.map(one, range(len(asks))))
     stayed = [number for number, text in enumerate(texts) if text is not None]
-    assert len(stayed) == 32
+    assert len(stayed) == 20
     expected = server.offline.generate(
         [asks[number][0] for number in stayed],
-        [SamplingParams(max_tokens=60, seed=asks[number][1]) for number in stayed],
+        [SamplingParams(max_tokens=40, seed=asks[number][1]) for number in stayed],
     )
     assert [texts[number] for number in stayed] == [one.text for one in expected]
     assert server.num_leaked_pages() == 0

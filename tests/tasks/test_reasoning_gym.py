@@ -154,6 +154,13 @@ def test_what_cannot_be_built_is_named(keys: dict[str, Any], message: str):
         build_task(ReasoningGymConfig(**keys))
 
 
+def test_a_data_set_that_pays_junk_is_refused_after_another_passed_and_again():
+    build_task(config("gcd")).close()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="allow_lenient"):
+            build_task(config("coin_flip"))
+
+
 @pytest.mark.parametrize("keys", [{"allow_lenient": True}, {"reward": "operator:eq"}])
 def test_a_data_set_that_pays_junk_is_used_if_asked_for_or_judged_otherwise(keys: dict[str, Any]):
     with closing(build_task(config("coin_flip", **keys))) as task:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.sft import SFTConfig
+from unmask.data.demonstrations import Demonstration
 from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
@@ -28,7 +30,7 @@ from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
 from unmask.trainers.reference import build_reference
 from unmask.trainers.rl import train_rl
-from unmask.trainers.sft import train_sft
+from unmask.trainers.sft import check_fit, noisy_views, train_sft, weighted_views
 from unmask.trainers.start import starting_llm
 from unmask.types import SamplingParams
 
@@ -159,6 +161,43 @@ def test_a_learner_trains_the_adapters_and_nothing_else(dtype: torch.dtype) -> N
     assert all(torch.equal(now[name], weight) for name, weight in before.items())
     assert all(adapter.lora_b.any() for adapter in adapters(model).values())
     assert {name.partition("/")[2] for name in learner.state()} == now.keys() - before.keys()
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_full"),
+    [
+        ("block", False),
+        *product(("random", "semi_ar", "trace", "left_to_right"), (False, True)),
+    ],
+)
+def test_every_kind_of_view_trains_adapters_alone_and_merges_to_their_model(
+    kind: str, is_full: bool
+) -> None:
+    changes: dict[str, Any] = {"attention": "full", "block_size": None} if is_full else {}
+    model = toy_model(is_shifted=kind == "left_to_right", **changes)
+    views: dict[str, Any] = {"kind": kind}
+    if kind == "semi_ar" and is_full:
+        views["train_block"] = 4
+    config = SFTConfig.model_validate({"model": {"path": "-"}, "views": views})
+    demonstrations = [
+        Demonstration((2, 3, 4 + n), tuple(range(2, 12 + n)), tuple(i % 4 for i in range(10 + n)))
+        for n in range(3)
+    ]
+    check_fit(demonstrations, config, model.spec)
+    batch, total = weighted_views(noisy_views(demonstrations, config, model.spec, 1, 0), config, 12)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    add_lora(model, LoRAParams(4, 8))
+    learner = Learner(model, OptimizerConfig(lr=1e-2))
+    started = learner.score(batch)
+    learner.update(batch, build_supervised_objective(config), total)
+    now = dict(model.named_parameters())
+    assert all(torch.equal(now[name], weight) for name, weight in before.items())
+    assert all(adapter.lora_b.any() for adapter in adapters(model).values())
+    adapted = learner.score(batch)
+    merged = Learner(merge_lora(model), OptimizerConfig()).score(batch)
+    for first, found, expected in zip(started, merged, adapted, strict=True):
+        assert not torch.equal(first, expected)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_the_reference_of_adapters_is_the_policy_without_them(tmp_path: Path) -> None:

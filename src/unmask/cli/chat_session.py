@@ -135,9 +135,10 @@ class Session:
         self.answers.append(trajectory)
         self._print(text)
         count = trajectory.num_response
+        cut = ", cut at max_tokens" if trajectory.finish == "length" else ""
         self.note(
             f"{count} tokens, {count / seconds:.1f} tokens/s, "
-            f"{count / trajectory.num_forwards:.2f} tokens per forward"
+            f"{count / trajectory.num_forwards:.2f} tokens per forward{cut}"
         )
 
     def _written(self, prompt: Prompt, sampling: SamplingParams) -> Trajectory:

@@ -322,8 +322,10 @@ def propose_jointly(
     if found is None and proposal is not unfiltered:
         masses = class_masses(unfiltered, automaton)
         found = run_filter(on_span(masses.log, span), span)
-    if found is None:  # the logits are not numbers: `advance` reports them
-        return propose(logits, drawable, uniforms[1], held, sampling)
+    if found is None:
+        # Some logits are not numbers. `advance` ends a response whose log-probabilities are not.
+        broken = propose(logits, drawable, uniforms[1], held, sampling)
+        return broken._replace(raw_logprobs=torch.full_like(broken.raw_logprobs, torch.nan))
     is_greedy = bool(sampling.temperature[0] == 0)
     tokens = likeliest(masses, span) if is_greedy else draw_jointly(masses, found, span, uniforms)
     shift = _shift(masses, found, span)

@@ -173,7 +173,8 @@ def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
     what = f"block of {block} tokens and the clean text before it take" if block else "view takes"
     if needed > token_budget:
         raise ValueError(
-            f"optimizer.token_budget = {token_budget} is too small: one {what} {needed}"
+            f"optimizer.token_budget = {token_budget} is too small: one {what} {needed}; "
+            "raise it, or shorten the sequence (in SFT by data.max_tokens with data.too_long)"
         )
 
 

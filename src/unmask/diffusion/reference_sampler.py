@@ -60,7 +60,12 @@ def sample(
             never shifted.
         conventions: the model's.
         constraint: of structured output.
+
+    Raises:
+        ValueError: if `params` ask for structured output without a constraint.
     """
+    if params.is_structured and constraint is None:
+        raise ValueError("regex or json_schema: give the constraint, Constraint.of(automaton, ...)")
     sequence = ReferenceSequence(prompt, params, logits_fn, conventions, constraint)
     end = None
     while end is None:

@@ -111,8 +111,8 @@ class Engine:
         """Return the parameters with the model's defaults filled in.
 
         Raises:
-            ValueError: if the request does not fit the model or the cache, or needs guidance or stop texts
-                that the engine does not have.
+            ValueError: if the request does not fit the model or the cache, needs guidance or stop texts
+                that the engine does not have, or has a pattern that no response can match.
         """
         if sampling.guidance:
             raise ValueError(
@@ -135,6 +135,7 @@ class Engine:
                 f"{sampling.max_tokens} take {pages} pages of the cache, which has "
                 f"{most}; lower max_tokens or raise engine.cache_tokens"
             )
+        self.constraint(resolved)  # refuses here what no response could match
         return resolved
 
     def submit(

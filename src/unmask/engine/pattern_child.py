@@ -15,10 +15,32 @@ from typing import Any
 
 MEMORY, SECONDS = 2**30, 5
 # No text holds this byte. It stands behind every text, so that a match that could go on does not hide longer ones:
-# the library's automata prefer the first alternative that matches.
+# the library's automata prefer the first alternative that matches. It stands before every text too: they also
+# search for a match that begins later, which without it takes exponential time for a loop that may begin anywhere.
 END = 0
 # A JSON string cannot hold these bytes as they are.
 UNQUOTED = {*range(0x20), ord('"'), ord("\\")}
+
+
+def build_index(pattern: str) -> Any:
+    """Return the library's automaton of a pattern between two `END` bytes.
+
+    Raises:
+        ValueError: if it is no pattern, or nothing matches it.
+    """
+    from outlines_core import Index, Vocabulary
+
+    # The stop token of the library's automata is not used: any id that is no byte.
+    letters = Vocabulary(256, {bytes([letter]): [letter] for letter in range(256)})
+    try:
+        return Index(rf"\x00(?:{pattern})\x00", letters)
+    except ValueError as error:
+        if "building NFA" in str(error):
+            raise ValueError(
+                "not a regular expression of Rust's syntax, which has no look-around or references"
+            ) from error
+        is_empty = "Index failed" in str(error) or "Found no transitions" in str(error)
+        raise ValueError("no text matches" if is_empty else str(error)) from error
 
 
 def byte_automaton(pattern: str, most_states: int) -> dict[str, Any]:
@@ -27,16 +49,11 @@ def byte_automaton(pattern: str, most_states: int) -> dict[str, Any]:
     Raises:
         ValueError: if it is none, or has more states.
     """
-    from outlines_core import Index, Vocabulary
-
-    # The stop token of the library's automata is not used: any id that is no byte.
-    letters = Vocabulary(256, {bytes([letter]): [letter] for letter in range(256)})
-    index = Index(f"(?:{pattern}){chr(92)}x00", letters)
-    edges = index.get_transitions()
+    index = build_index(pattern)
+    edges, ended = index.get_transitions(), index.get_final_states()
+    first = edges.pop(index.get_initial_state())[END]
     if len(edges) > most_states:
         raise ValueError(f"its automaton has {len(edges):,} states, more than {most_states:,}")
-    ended = index.get_final_states()
-    first = index.get_initial_state()
     numbers = {first: 0}
     for state in edges:
         numbers.setdefault(state, len(numbers))
@@ -44,10 +61,9 @@ def byte_automaton(pattern: str, most_states: int) -> dict[str, Any]:
     finals = []
     for state, targets in edges.items():
         for letter, target in targets.items():
-            if letter == END:
-                if target in ended:
-                    finals.append(numbers[state])
-            elif letter < 256:
+            if letter == END and target in ended:
+                finals.append(numbers[state])
+            elif END < letter < 256:
                 rows[numbers[state]][letter] = numbers[target]
     return {"states": rows, "finals": finals}
 
@@ -76,6 +92,6 @@ if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         answer = main(json.load(sys.stdin))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # TypeError: the library's word for broken JSON
         answer = {"error": str(error)}
     json.dump(answer, sys.stdout)

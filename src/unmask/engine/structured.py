@@ -81,10 +81,9 @@ def byte_automaton(key: str, pattern: str) -> tuple[list[list[int]], list[int]]:
     command = [sys.executable, "-I", pattern_child.__file__]
     ran = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
     if ran.returncode:
-        raise ValueError(
-            f"building its automaton takes more than {pattern_child.SECONDS} s or "
-            f"{pattern_child.MEMORY >> 20:,} MiB: simplify it"
-        )
+        limits = f"{pattern_child.SECONDS} s or {pattern_child.MEMORY >> 20:,} MiB"
+        reason = "".join(ran.stderr.splitlines()[-1:])  # empty where a limit ended it
+        raise ValueError(reason or f"building its automaton takes more than {limits}: simplify it")
     answer = json.loads(ran.stdout)
     if "error" in answer:
         raise ValueError(answer["error"])

@@ -61,57 +61,9 @@ def sees(query: Tensor | Sequence[Tensor], key: Tensor | Sequence[Tensor]) -> Te
     return (is_clean & (k_block < q_block)) | (is_own_copy & (k_block == q_block))
 
 
-@dataclass(frozen=True, slots=True)
-class DenseAttend:
-    """Attention in batches of padded rows under dense masks; rows of similar size are one group.
-
-    Attributes:
-        queries: packed index of every group's queries `(B, Lq)`, flattened and joined.
-        keys: packed index of every group's keys `(B, Lk)`, likewise.
-        masks: `(B, 1, Lq, Lk)` bool of each group, True where a query attends to a key; every query
-            attends to at least one.
-        place: `(T,)` index of each packed token in `queries`.
-    """
-
-    queries: Tensor
-    keys: Tensor
-    masks: tuple[Tensor, ...]
-    place: Tensor
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend within rows; `layer` is unused, because nothing is cached."""
-        # One gather for all groups: the backward pass of each gather sums over all tokens.
-        queries = q.index_select(0, self.queries).split([m[..., 0].numel() for m in self.masks])
-        num_keys = [m[:, :, 0].numel() for m in self.masks]
-        keys = k.index_select(0, self.keys).split(num_keys)
-        values = v.index_select(0, self.keys).split(num_keys)
-        mixed = [
-            attend_rows(_rows(q, mask), _rows(k, mask), _rows(v, mask), mask).flatten(0, 1)
-            for q, k, v, mask in zip(queries, keys, values, self.masks, strict=True)
-        ]
-        return torch.cat(mixed).index_select(0, self.place)
-
-
-def _rows(packed: Tensor, mask: Tensor) -> Tensor:
-    """Return one group's packed `(B * L, ...)` as the `B` rows of its mask, `(B, L, ...)`."""
-    return packed.unflatten(0, (mask.shape[0], -1))
-
-
 def gather_rows(packed: Tensor, index: Tensor) -> Tensor:
     """Return rows `index (B, L)` of a packed `(T, ...)` tensor: `(B, L, ...)`."""
     return packed.index_select(0, index.flatten()).unflatten(0, index.shape)
-
-
-def attend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Softmax attention of `q (B, Lq, H, E)` over `k, v (B, Lk, Hk, E)` under a bool mask `(B, 1, Lq, Lk)`."""
-    mixed = F.scaled_dot_product_attention(
-        q.transpose(1, 2),
-        k.transpose(1, 2),
-        v.transpose(1, 2),
-        attn_mask=mask,
-        enable_gqa=q.shape[2] != k.shape[2],
-    )
-    return mixed.transpose(1, 2)
 
 
 def attend_chunks(q: Tensor, keys: Tensor, values: Tensor, hidden: Tensor) -> Tensor:

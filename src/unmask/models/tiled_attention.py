@@ -6,16 +6,147 @@ queries, each with only its own keys, and tiles of similar size run as one batch
 of the dense mask: within a tile, `sees` decides.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.models.attention import KEY_TILE, Attend, DenseAttend, round_up, sees
+from unmask.models.attention import KEY_TILE, Attend, gather_rows, round_up, sees
+from unmask.models.heads import widen
 
 # Queries of a document that share one set of keys: a smaller tile masks fewer keys, a larger one gathers fewer.
 QUERY_ROWS = 256
+# Query-key pairs of a batch, unless one tile has more: what a batch gathers and masks is in memory at a time.
+BATCH_PAIRS = 2**22
+# Pairs of a pack whose batches are laid out once, and not for every layer and pass: at most 64 MiB of masks.
+KEPT_PAIRS = 2**24
+# torch's fused kernel, which holds no scores of all pairs, and its backward pass.
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class Batch(NamedTuple):
+    """Tiles of similar size as padded rows.
+
+    Attributes:
+        queries: `(B, Lq)` packed index of the queries.
+        keys: `(B, Lk)` packed index of the keys.
+        bias: what is added to scores, `(B, 1, Lq, Lk)`: 0 where a query attends to a key, else -inf. Every
+            query attends to at least one. `(B, 1, 1, Lk)` where it is the same for all queries of a tile.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    bias: Tensor
+
+    def lay(self) -> "Batch":
+        """Return the batch."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class CompactBatch:
+    """A batch that takes memory for its queries, and not for its pairs of queries and keys.
+
+    Attributes:
+        queries: `(B, Lq)` packed index of the queries.
+        order: `(T,)` packed index of each token, sorted.
+        shifts: `(4 B,)` of each range of keys, from its place among the batch's keys to that in `order`:
+            three ranges of every tile and its padding.
+        counts: `(4 B,)` number of keys in each range.
+        num_leading: number of leading keys that every query attends to.
+        hidden: `(B, 1, Lq or 1, n)` bool, True where a query does not attend to one of the next `n` keys; later
+            ones are padding.
+    """
+
+    queries: Tensor
+    order: Tensor
+    shifts: Tensor
+    counts: Tensor
+    num_leading: int
+    hidden: Tensor
+
+    @property
+    def keys(self) -> Tensor:
+        """Packed index of the keys, `(B, Lk)`."""
+        shifts = self.shifts.repeat_interleave(self.counts)
+        place = torch.arange(len(shifts), device=shifts.device) + shifts
+        # Padding may be longer than the pack.
+        return self.order[place.clamp(max=len(self.order) - 1)].view(len(self.queries), -1)
+
+    def lay(self) -> Batch:
+        """Return the batch with its index of keys and its mask."""
+        keys = self.keys
+        bias = torch.zeros(*self.hidden.shape[:3], keys.shape[1])
+        some, padding = bias[..., self.num_leading :].tensor_split((self.hidden.shape[3],), -1)
+        some.masked_fill_(self.hidden, -torch.inf)
+        padding.fill_(-torch.inf)
+        return Batch(self.queries, keys, bias)
+
+
+@dataclass(frozen=True, slots=True)
+class TiledAttend:
+    """Attention on CPU in batches of padded rows. What grows with tokens x keys is in memory for one batch at a time.
+
+    Attributes:
+        batches: in the order in which their gradients are summed.
+        place: `(T,)` index of each packed token in the batches' queries, flattened and joined.
+    """
+
+    batches: Sequence[Batch | CompactBatch]
+    place: Tensor
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend within rows; `layer` is unused, because nothing is cached."""
+        return _InBatches.apply(self, q, k, v)
+
+
+class _InBatches(torch.autograd.Function):
+    """`TiledAttend`; gathered keys and masks are made once more for the backward pass, and not kept."""
+
+    @staticmethod
+    def forward(ctx: Any, attend: TiledAttend, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mixed: list[Tensor] = []  # (B, H, Lq, E) each
+        sums: list[Tensor] = []  # (B, H, Lq) each: logarithms of the softmax's denominators
+        for batch in attend.batches:
+            queries, keys, bias = batch.lay()
+            heads = _heads((q, k, v), (queries, keys, keys))
+            found = _forward(*heads, attn_mask=bias.to(q.dtype))
+            mixed.append(found[0])
+            sums.append(found[1])
+        ctx.attend = attend
+        ctx.save_for_backward(q, k, v, *mixed, *sums)
+        rows = [tile.transpose(1, 2).flatten(0, 1) for tile in mixed]
+        return torch.cat(rows).index_select(0, attend.place)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        attend, (gradient,) = ctx.attend, gradients
+        q, k, v, *kept = ctx.saved_tensors
+        counts = [batch.queries.numel() for batch in attend.batches]
+        # Rows that repeat a tile's last query have no gradient.
+        rows = gradient.new_zeros(sum(counts), *gradient.shape[1:])
+        parts = rows.index_add_(0, attend.place, gradient).split(counts)
+        mixed, sums = kept[: len(counts)], kept[len(counts) :]
+        # Summed in fp32 or wider: a key has a gradient from every tile that reads it.
+        totals = [torch.zeros_like(widen(x)) for x in (q, k, v)]
+        for batch, part, *of_forward in zip(attend.batches, parts, mixed, sums, strict=True):
+            queries, keys, bias = batch.lay()
+            above = part.unflatten(0, queries.shape).transpose(1, 2)
+            indices = queries, keys, keys
+            heads = _heads((q, k, v), indices)
+            found = _backward(above, *heads, *of_forward, 0.0, False, attn_mask=bias.to(q.dtype))
+            for total, index, of_heads in zip(totals, indices, found, strict=True):
+                total.index_add_(0, index.flatten(), widen(of_heads.transpose(1, 2).flatten(0, 1)))
+        return None, *(total.to(q.dtype) for total in totals)
+
+
+def _heads(packed: Sequence[Tensor], indices: Sequence[Tensor]) -> list[Tensor]:
+    """Return rows `(B, H, L, E)` of queries, keys and values."""
+    return [gather_rows(x, i).transpose(1, 2) for x, i in zip(packed, indices, strict=True)]
 
 
 def plan_documents(structure: Tensor) -> Attend:
@@ -31,7 +162,7 @@ def plan_documents(structure: Tensor) -> Attend:
     return plan_flex(structure)
 
 
-def plan_tiles(structure: Tensor) -> DenseAttend:
+def plan_tiles(structure: Tensor) -> TiledAttend:
     """Plan attention for a pack in tiles of queries, each with only the keys it may attend to.
 
     A tile of the clean copy has the clean blocks up to its last one for keys; a tile of noisy copies
@@ -42,14 +173,12 @@ def plan_tiles(structure: Tensor) -> DenseAttend:
         structure: `(4, T)`, in any order.
     """
     tiles = _cut_tiles(structure)
-    groups = _group_sizes(tiles.size, tiles.counts.sum(-1))
-    queries: list[Tensor] = []
-    keys: list[Tensor] = []
-    masks: list[Tensor] = []
+    is_kept = int((tiles.size * tiles.counts.sum(-1)).sum()) <= KEPT_PAIRS
+    batches: list[CompactBatch] = []
     place = torch.empty_like(tiles.order)
     start = 0
-    for members in groups:
-        size, first, counts = tiles.size[members], tiles.first[members], tiles.counts[members]
+    for members in _group_sizes(tiles.size, tiles.counts.sum(-1)):
+        size, first = tiles.size[members], tiles.first[members]
         column = torch.arange(int(size.max()), device=structure.device)
         # (B, Lq) packed index of the queries; a short tile repeats its last one.
         row = tiles.order[first[:, None] + torch.minimum(column, size[:, None] - 1)]
@@ -57,22 +186,46 @@ def plan_tiles(structure: Tensor) -> DenseAttend:
         flat = start + torch.arange(row.numel(), device=structure.device).view(row.shape)
         place[row[is_own]] = flat[is_own]
         start += row.numel()
+        batches += _cut_batches(structure, row, tiles, members, is_kept)
+    return TiledAttend([b.lay() for b in batches] if is_kept else batches, place)
 
-        # The keys of a tile are its three ranges of `order`, joined and padded to Lk.
-        num_keys = round_up(int(counts.sum(-1).max()), KEY_TILE)
-        place_k = torch.arange(num_keys, device=structure.device)  # (Lk,)
-        ends = counts.cumsum(-1)  # (B, 3)
-        span = (place_k[:, None] >= ends[:, None]).sum(-1)  # (B, Lk) range of a key; 3: padding
-        is_key = span < counts.shape[1]
-        span = span.clamp(max=counts.shape[1] - 1)
-        # Shift from a place among the joined keys to the place in `order`.
-        shift = (tiles.starts[members] - (ends - counts)).gather(1, span)
-        key = tiles.order[(shift + place_k).where(is_key, 0)]
-        mask = sees(structure[:, row][..., None], structure[:, key][..., None, :])
-        queries.append(row.flatten())
-        keys.append(key.flatten())
-        masks.append((mask & is_key[:, None])[:, None])
-    return DenseAttend(torch.cat(queries), torch.cat(keys), tuple(masks), place)
+
+def _cut_batches(
+    structure: Tensor, row: Tensor, tiles: "_Tiles", members: Tensor, is_kept: bool
+) -> Iterator[CompactBatch]:
+    """Yield batches of at most `BATCH_PAIRS` pairs, or of one tile.
+
+    Args:
+        structure: `(4, T)`.
+        row: `(tiles, Lq)` packed index of the queries.
+        tiles: of the whole pack.
+        members: `(tiles,)` those that are cut into batches.
+        is_kept: whether their masks are kept, so that it does not pay to find what all queries attend to.
+    """
+    counts = tiles.counts[members]
+    num_keys = round_up(int(counts.sum(-1).max()), KEY_TILE)
+    starts = F.pad(tiles.starts[members], (0, 1))
+    counts = torch.cat((counts, num_keys - counts.sum(-1, keepdim=True)), 1)  # (tiles, 4)
+    size = max(1, BATCH_PAIRS // (row.shape[1] * num_keys))
+    place = torch.arange(num_keys, device=row.device)
+    for queries, begin, count in zip(*(x.split(size) for x in (row, starts, counts)), strict=True):
+        flat = count.flatten()
+        shifts = begin.flatten() - (flat.cumsum(0) - flat)
+        batch = CompactBatch(queries, tiles.order, shifts, flat, 0, row)
+        num_real = num_keys - count[:, -1:]
+        keys, is_key = batch.keys, place < num_real  # (B, Lk)
+        seers, first = queries, 0
+        if not is_kept:
+            # Queries are sorted by block and copy: what the first and the last attend to, all attend to.
+            ends = queries[:, [0, -1]]
+            of_ends = sees(structure[:, ends][..., None], structure[:, keys][..., None, :])
+            first = int((of_ends.all(1) & is_key).long().cumprod(-1).sum(-1).min())
+            if (structure[:, ends[:, 0]] == structure[:, ends[:, 1]]).all():
+                seers = ends[:, :1]
+        some = slice(first, int(num_real.max()))
+        seen = sees(structure[:, seers][..., None], structure[:, keys[:, some]][..., None, :])
+        hidden = ~(seen & is_key[:, None, some])
+        yield replace(batch, num_leading=first, hidden=hidden[:, None])
 
 
 class _Tiles(NamedTuple):

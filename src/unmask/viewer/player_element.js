@@ -231,9 +231,12 @@ class UnmaskPlayer extends HTMLElement {
     const pulse = shape("svg", { preserveAspectRatio: "none", "aria-hidden": "true" });
     const ahead = element("div", "ahead"), timeline = element("div", "timeline", pulse, ahead, slider);
     const counter = element("output", "counter");
+    // The names of the controls are hidden on a phone.
     const speed = select(SPEEDS.map((value) => [value, `${value}×`]), (value) => { this.speed = value; this.#announce(); });
     speed.value = 1;
+    speed.setAttribute("aria-label", "Speed");
     const colour = select(Object.entries(CHOICES).map(([name, { label }]) => [name, label]), (value) => { this.colour = value; this.#announce(); });
+    colour.setAttribute("aria-label", "Colour");
     const toggle = button("play", "Play or pause (space)", () => this.toggle());
     toggle.append(shape("svg", { viewBox: "0 0 16 16", class: "to-pause" }, shape("path", { d: ICONS.pause })));
     const controls = element("div", "controls",
@@ -243,7 +246,7 @@ class UnmaskPlayer extends HTMLElement {
         toggle,
         button("forward", "One step on (right)", () => { this.step = this.#step + 1; }),
         button("last", "All steps (End)", () => { this.step = this.#last; })),
-      element("label", "", "Speed ", speed), element("label", "", "Colour ", colour), this.#exports());
+      element("label", "", element("span", "label", "Speed "), speed), element("label", "", element("span", "label", "Colour "), colour), this.#exports());
     const scale = element("span", "scale");
     const sample = (className, label) => element("span", "sample", element("i", className), ` ${label}`);
     const key = element("div", "key", scale, sample("token veiled", "hidden"), sample("token fresh", "revealed now"), sample("token beyond", "past the stop"),

@@ -70,7 +70,8 @@ const Trajectories = (() => {
   function show(traces, at) {
     chosen = traces;
     drawFacts();
-    for (const trace of traces) trace.caption ??= captionOf(trace);
+    const isOnePrompt = traces.every((trace) => trace.prompt === traces[0].prompt);
+    for (const trace of traces) trace.caption = isOnePrompt ? captionOf(trace) : `${snippet(question(trace))} · ${captionOf(trace)}`;
     const player = byId("player");
     player.trajectories = traces;
     if (at !== undefined) player.step = at;

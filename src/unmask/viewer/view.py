@@ -98,7 +98,10 @@ def view_html(name: str, found: Chosen) -> str:
         notes.append(f"{found.num_left_out:,} earlier ones did not fit")
     if found.num_unplayable:
         notes.append(f"{found.num_unplayable:,} records cannot be played")
-    head = f'<dl class="facts"><div><dt>from</dt><dd>{escape(name)}</dd></div></dl>'
+    head = (
+        f"<h1>{escape(Path(name).name)}</h1>"
+        f'<dl class="facts"><div><dt>from</dt><dd>{escape(name)}</dd></div></dl>'
+    )
     note = (
         f'<p class="note">{"; ".join(notes)}'
         '<span class="keys">. Keys: space plays, left and right step</span></p>'
