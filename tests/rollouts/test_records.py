@@ -31,3 +31,12 @@ def test_the_first_answer_to_every_prompt_is_recorded_then_the_second(
         assert json.loads(json.dumps(record))["text"] == "3333"
         assert record["step"] == 3
     assert [r["parts"] for r in records[:3]] == [{"format": 0.25}, {}, {"format": 0.75}][:limit]
+
+
+def test_advantages_are_recorded_where_they_are_given(tmp_path: Path) -> None:
+    llm = LLM(toy_checkpoint(tmp_path))
+    both = group([1.0, 0.5, 0.0], uid=7)
+    first, second, _ = both.trajectories
+    advantages = {id(first): [0.5] * 4, id(second): [0.25, 0.0, 0.25, 0.0]}
+    records = rollout_records([both], llm, 3, 1, advantages)
+    assert [record.get("advantages") for record in records] == [0.5, [0.25, 0.0, 0.25, 0.0], None]

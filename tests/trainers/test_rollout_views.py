@@ -14,7 +14,12 @@ from tests.trainers.toy_methods import row
 from tests.trainers.toy_runs import rl_config, toy_trajectories
 from unmask.configs.methods.view_section import ViewSection
 from unmask.diffusion.views import views_of_trajectory
-from unmask.trainers.rollout_views import check_train_block, enlarge_blocks, rollout_views
+from unmask.trainers.rollout_views import (
+    check_train_block,
+    enlarge_blocks,
+    recorded_advantages,
+    rollout_views,
+)
 from unmask.types import Group
 
 
@@ -97,6 +102,14 @@ def test_views_carry_the_advantage_over_their_group_and_the_slots_asked_for(
     found = [float(v.advantages.unique()) for v in views]
     assert found == pytest.approx([2 / 3, -1 / 3, -1 / 3, -2 / 3, 1 / 3, 1 / 3])
     assert [int(v.target.sum()) for v in views] == [t.num_response for t in written]
+
+    kept = recorded_advantages(groups, views, rl_config(tmp_path))
+    assert [kept[id(t)] for t in written] == [
+        pytest.approx([advantage] * len(t.canvas_ids))
+        for t, advantage in zip(written, found, strict=True)
+    ]
+    valued = rl_config(tmp_path, "advantage.kind=value")
+    assert recorded_advantages(groups, views, valued) == {}
 
     views = rollout_views(groups, rl_config(tmp_path, "views.post_num=2"))
     after = [min(2, sum(step > 0 for step in t.step_map[t.num_response :])) for t in written]

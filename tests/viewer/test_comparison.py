@@ -29,6 +29,19 @@ def test_curves_of_a_metric_share_a_chart(tmp_path: Path) -> None:
     assert loss[1]["values"] == [float(f"{1 / step:.4g}") for step in range(10, 31)]
 
 
+def test_a_reward_that_is_the_accuracy_in_every_run_is_drawn_once(tmp_path: Path) -> None:
+    a, b = (write_run(tmp_path / name, num_steps=3) for name in "ab")
+    rows = [{"step": s, "accuracy": s / 4, "reward": s / 4} for s in range(1, 4)]
+    for run in (a, b):
+        write_lines(run / "metrics.jsonl", rows)
+    page = compared(tmp_path, a, b)
+    assert [e.text for e in page.all("h3")] == ["Accuracy, rollouts"]
+    assert "The same numbers: reward." in page.text
+    write_lines(b / "metrics.jsonl", [{**row, "reward": 1.0} for row in rows])
+    titles = [e.text for e in compared(tmp_path, a, b).all("h3")]
+    assert titles == ["Accuracy, rollouts", "Reward, rollouts"]
+
+
 def test_headlines_stand_in_one_table(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, num_steps=n) for name, n in (("a", 40), ("x/b", 20))]
     page = compared(tmp_path, *runs)

@@ -81,3 +81,22 @@ def test_hostile_text_is_shown_and_not_run(browser: Browser, tmp_path: Path) -> 
         assert "</script><script>document.title='owned'</script>" in text
         assert "U+2028" in text and "U+202E" in text and "w" * 400 in text
         assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("kind", ["rl", "eval"])
+def test_report_fits_the_screen_with_its_player_above_the_fold(
+    browser: Browser, tmp_path: Path, kind: str, width: int, scheme: str
+) -> None:
+    run = write_run(tmp_path / "run", kind=kind, trajectories=[record()])
+    size = {"width": width, "height": 900}
+    with opened(browser, write_report(run), viewport=size, color_scheme=scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        expect(page.locator("unmask-player .canvas")).to_be_in_viewport()
+        tops = page.locator(".tile dd:nth-of-type(1)").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect().top)"
+        )
+        columns = 2 if width == 390 else len(tops)  # numbers of a row stand at one height
+        rows = [tops[at : at + columns] for at in range(0, len(tops), columns)]
+        assert tops and all(max(row) - min(row) < 1 for row in rows)

@@ -1,6 +1,7 @@
 """The page of `unmask view` plays what a file holds, and states what it leaves out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.viewer.browser import needs_chromium, opened
 from tests.viewer.page import Page
-from tests.viewer.toy_run import HOSTILE, hostile_record, record, write_lines, write_run
+from tests.viewer.toy_run import HOSTILE, TRAJECTORY, hostile_record, record, write_lines, write_run
 from unmask.viewer.traces import shown
 from unmask.viewer.view import choose_last, view_html, write_view
 
@@ -80,3 +81,25 @@ def test_page_fits_the_screen(browser: Browser, tmp_path: Path, scheme: str, wid
         assert page.evaluate("document.documentElement.scrollWidth") == width
         page.locator("#list .item").last.click()
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@needs_chromium
+def test_only_the_chosen_trajectory_is_drawn_in_chunks(browser: Browser, tmp_path: Path) -> None:
+    count, size = 50, 1000
+    long = replace(
+        TRAJECTORY,
+        canvas_ids=(5,) * size,
+        step_map=tuple(1 + place // 2 for place in range(size)),
+        behavior_logprobs=(-0.5,) * size,
+        num_response=size,
+    )
+    write_lines(tmp_path / "a.jsonl", [record(trajectory=long, seed=s) for s in range(count)])
+    write_view(tmp_path / "a.jsonl", tmp_path / "a.html")
+    with opened(browser, tmp_path / "a.html") as page:
+        assert page.locator("#list .item").count() == count
+        assert page.locator("unmask-player .token[data-position]").count() == size
+        # A chunk ends with the block that fills it, here one of four tokens.
+        chunks = page.locator("unmask-player .chunk")
+        assert 1 < chunks.count() <= size / 150
+        sizes = chunks.evaluate_all("all => all.map(one => one.querySelectorAll('.token').length)")
+        assert sum(sizes) == size + 2 and max(sizes) <= 304

@@ -1,7 +1,8 @@
 """A sample of a step's trajectories, as lines of `trajectories.jsonl`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from unmask.engine.llm import LLM
@@ -10,13 +11,25 @@ from unmask.types import Group
 
 
 def rollout_records(
-    groups: Sequence[Group], llm: LLM, limit: int, step: int
+    groups: Sequence[Group],
+    llm: LLM,
+    limit: int,
+    step: int,
+    advantages: Mapping[int, Sequence[float]] = MappingProxyType({}),
 ) -> Iterator[dict[str, Any]]:
-    """Yield at most `limit` trajectories as JSON objects: the first of every prompt, then the second ones."""
+    """Yield at most `limit` trajectories as JSON objects: the first of every prompt, then the second ones.
+
+    Args:
+        groups: of the step.
+        llm: that wrote them.
+        limit: most records.
+        step: optimizer step.
+        advantages: by `id` of a trajectory, one per position; those that are not trained on have none.
+    """
     numbered = ((group, index) for index in range(len(groups[0].trajectories)) for group in groups)
     for group, index in islice(numbered, limit):
         trajectory = group.trajectories[index]
-        yield trajectory_record(
+        record = trajectory_record(
             trajectory,
             llm.text(trajectory),
             group.rewards[index],
@@ -24,3 +37,7 @@ def rollout_records(
             step,
             llm.pieces(grid_ids(trajectory)),
         )
+        if found := advantages.get(id(trajectory)):
+            # One number where all positions share it.
+            record["advantages"] = found[0] if len(set(found)) == 1 else list(found)
+        yield record

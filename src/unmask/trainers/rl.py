@@ -25,7 +25,7 @@ from unmask.runs.clock import Clock
 from unmask.seeds import derive_seed
 from unmask.trainers.alarms import Alarms
 from unmask.trainers.rl_update import build_update
-from unmask.trainers.rollout_views import check_train_block, rollout_views
+from unmask.trainers.rollout_views import check_train_block, recorded_advantages, rollout_views
 from unmask.trainers.run import open_training
 from unmask.trainers.start import prepare, saved_critic
 from unmask.types import Prompt, SamplingParams
@@ -71,7 +71,8 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
             metrics |= rollout_metrics(batch.groups, batch.kept, clock.stages["rollout"].wall)
             metrics |= batch.numbers() | shaping_metrics(batch.groups, config.shaping)
             metrics |= alarms.check(step, metrics)
-            records = rollout_records(batch.groups, llm, config.run.trajectories, step)
+            advantages = recorded_advantages(batch.kept, views, config)
+            records = rollout_records(batch.groups, llm, config.run.trajectories, step, advantages)
             run.end_step(step, metrics, clock, records)
         return run.finish()
 

@@ -49,6 +49,28 @@ def rollout_views(
     ]
 
 
+def recorded_advantages(
+    groups: Sequence[Group], views: Sequence[Views], config: RLConfig
+) -> dict[int, list[float]]:
+    """Return the advantages of each position, by `id` of a trajectory, for the record of the step.
+
+    Those of a value model are not part of the views; none are returned then.
+
+    Args:
+        groups: that are trained on.
+        views: of `rollout_views`.
+        config: of the run.
+    """
+    if config.advantage.has_value_model:
+        return {}
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+    return {
+        # Larger blocks of training may have more positions.
+        id(trajectory): of_one.advantages[: len(trajectory.canvas_ids)].tolist()
+        for trajectory, of_one in zip(trajectories, views, strict=True)
+    }
+
+
 def enlarge_blocks(trajectory: Trajectory, block: int) -> Trajectory:
     """Return a block-causal trajectory as if it had been written in larger blocks.
 

@@ -88,7 +88,7 @@ const Charts = (() => {
   function linesPlot(chart) {
     const range = chart.range || [-Infinity, Infinity];
     // Without a pointer the legend has the last value of each curve: of one step, if all end there.
-    const isEven = chart.lines.every((line) => !line.at || line.at.at(-1) === steps.length - 1);
+    const isEven = chart.lines.every((line) => (line.at?.at(-1) ?? line.values.length - 1) === steps.length - 1);
     const series = [{ label: "at", value: (u, step) => (step == null && !isEven ? "each end" : `step ${formatStep(step ?? steps[steps.length - 1])}`) }];
     const data = [steps], bands = [];
     const add = (line, values, options) => { data.push(spread(line, values)); series.push(options); };

@@ -73,7 +73,7 @@ ROWS = tuple(Row(**row) for row in tomllib.loads(_TABLE)["chart"])
 def charts_from_curves(curves: Curves) -> dict[str, list[Chart]]:
     """Return the charts of a run by section, in the order of the page; empty sections are left out."""
     left = dict(curves.by_name)
-    stages, (same, zero) = _take_stages(left), _take_equal_rewards(left)
+    stages, (same, zero) = _take_stages(left), take_equal_rewards(left)
     # Where the reward is the accuracy, its parts are details.
     section = OUTCOME if "reward" in left or "reward" not in curves.by_name else MORE
     found: dict[str, list[Chart]] = {section: [] for section in SECTIONS}
@@ -165,7 +165,7 @@ def _range_of_bulk(values: Sequence[float]) -> tuple[float, float] | None:
     )
 
 
-def _take_equal_rewards(left: dict[str, Curve]) -> tuple[dict[str, list[str]], list[str]]:
+def take_equal_rewards(left: dict[str, Curve]) -> tuple[dict[str, list[str]], list[str]]:
     """Remove rewards and parts of them that are drawn like the accuracy or the reward, or always 0.
 
     Returns:

@@ -14,7 +14,17 @@ from unmask.runs.compare import differences
 from unmask.runs.files import write_text
 from unmask.runs.read import RunFiles, read_run
 from unmask.viewer import headline
-from unmask.viewer.charts import MORE, NUM_COLOURS, ROWS, SECTIONS, Chart, Row, figure, line_chart
+from unmask.viewer.charts import (
+    MORE,
+    NUM_COLOURS,
+    ROWS,
+    SECTIONS,
+    Chart,
+    Row,
+    figure,
+    line_chart,
+    take_equal_rewards,
+)
 from unmask.viewer.curves import Curve, Curves, curves_from_metrics
 from unmask.viewer.evaluation import evaluation_charts, evaluation_table
 from unmask.viewer.markup import escape, html_table, json_text
@@ -133,14 +143,32 @@ def _charts(curves: Mapping[str, Curves], steps: Sequence[int]) -> dict[str, lis
             if (curve := one.by_name.get(metric))
         }
 
+    equal = _equal_everywhere(curves)
+    dropped = {name for names in equal.values() for name in names}
     rows = [(row, metric, label) for row in ROWS for metric, label in row.metrics.items()]
     rows += [(Row(MORE, name, "", {}), name, "") for name in rest if not _is_listed(name)]
     for row, metric, label in rows:
-        if drawn := lines(metric):
+        if names := equal.get(metric):
+            row = replace(row, note=f"{row.note} The same numbers: {', '.join(names)}.")
+        if metric not in dropped and (drawn := lines(metric)):
             is_own = len(row.metrics) == 1 or label == row.title.lower()
             title = row.title if is_own else f"{row.title}, {label}"
             found[row.section].append(line_chart(replace(row, title=title), drawn, colours))
     return {title: charts for title, charts in found.items() if charts}
+
+
+def _equal_everywhere(curves: Mapping[str, Curves]) -> dict[str, list[str]]:
+    """Return the rewards that every run draws like another metric, by that metric."""
+    folds = [take_equal_rewards(dict(one.by_name))[0] for one in curves.values()]
+    metrics = dict.fromkeys(metric for fold in folds for metric in fold)
+    return {
+        metric: [
+            name
+            for name in folds[0].get(metric, ())
+            if all(name in f.get(metric, ()) for f in folds)
+        ]
+        for metric in metrics
+    }
 
 
 def _is_listed(metric: str) -> bool:

@@ -57,10 +57,10 @@ def page_html(page: Page) -> str:
     )
 
 
-def section(title: str, content: str, beside: str = "") -> str:
-    """Return a section of a page with its heading, and what stands to the right of the heading."""
+def section(title: str, content: str, note: str = "") -> str:
+    """Return a section of a page with its heading; `note` is HTML to the right of it."""
     return (
-        f'<section id="{title.lower()}"><div class="section-head"><h2>{title}</h2>{beside}</div>'
+        f'<section id="{title.lower()}"><div class="section-head"><h2>{title}</h2>{note}</div>'
         f"{content}</section>\n"
     )
 

@@ -2,6 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const PADDING = 16;
+const MOST_PIXELS = 16000; // of a side: browsers draw no larger canvas
 
 function shape(name, attributes, ...content) {
   const made = document.createElementNS(SVG, name);
@@ -48,9 +49,10 @@ function save(name, blob) {
 }
 
 async function pngOf(picture) {
-  const image = new Image(), scale = 2;
+  const image = new Image();
   image.src = `data:image/svg+xml,${encodeURIComponent(new XMLSerializer().serializeToString(picture))}`;
   await image.decode();
+  const scale = Math.min(2, MOST_PIXELS / image.width, MOST_PIXELS / image.height);
   const canvas = element("canvas");
   canvas.width = scale * image.width;
   canvas.height = scale * image.height;

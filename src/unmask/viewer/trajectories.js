@@ -91,7 +91,7 @@ const Trajectories = (() => {
   // ---- the list
 
   function itemOf(trace) {
-    const reward = element("span", `mark-of ${kind(trace.reward)}`, trace.reward == null ? "–" : number(trace.reward));
+    const reward = trace.reward == null ? element("span") : element("span", `mark-of ${kind(trace.reward)}`, number(trace.reward));
     const words = element("span", "words", element("span", "prompt-text", snippet(question(trace))), element("span", "response-text", snippet(trace.text)));
     const button = element("button", "item", reward, words, element("span", "when", trace.step ? `step ${trace.step}` : trace.variation));
     const add = element("button", "add", "+");
