@@ -82,7 +82,7 @@ def update(args: argparse.Namespace, kind: str, length: int) -> dict[str, Any]:
 
     def step(tokens: int) -> float:
         batch = [demonstration(tokens, args.vocabulary)]
-        noisy = noisy_views(batch, config, spec, 1, 0)
+        noisy = noisy_views(batch, [1] * len(batch), config, spec, 1, 0)
         noisy, total = weighted_views(noisy, config, tokens)
         return learner.update(noisy, objective, total).values["packed_tokens"]
 
