@@ -184,7 +184,8 @@ def test_every_kind_of_view_trains_adapters_alone_and_merges_to_their_model(
         for n in range(3)
     ]
     check_fit(demonstrations, config, model.spec)
-    batch, total = weighted_views(noisy_views(demonstrations, config, model.spec, 1, 0), config, 12)
+    noisy = noisy_views(demonstrations, range(3), config, model.spec, 1, 0)
+    batch, total = weighted_views(noisy, config, 12)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     add_lora(model, LoRAParams(4, 8))
     learner = Learner(model, OptimizerConfig(lr=1e-2))

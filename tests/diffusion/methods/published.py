@@ -45,7 +45,7 @@ def our_loss(
     config = SFTConfig.model_validate(
         {"model": {"path": "-"}, "views": views, "loss": {"reduction": reduction}}
     )
-    found = noisy_views(batch, config, model.spec, 1, 0)
+    found = noisy_views(batch, range(len(batch)), config, model.spec, 1, 0)
     weighted, total = weighted_views(found, config, R)
     objective = build_supervised_objective(config)
     packs = pack_views(weighted, conventions_of(model), 64)
