@@ -40,7 +40,7 @@ def test_running_requests_end_after_sigterm(tmp_path: Path) -> None:
     text = next(chunks).choices[0].text
     process.send_signal(signal.SIGTERM)
     text += "".join(chunk.choices[0].text for chunk in chunks)
-    assert process.communicate(300) == ("", f"toy at {url}/v1\n")
+    assert process.communicate(300) == ("", f"toy at {url}/v1, playground at {url}/\n")
     assert process.returncode == -signal.SIGTERM
     sampling = SamplingParams(max_tokens=200, seed=3, stop_token_ids=())
     assert text == LLM(directory).generate(["1+2="], sampling)[0].text

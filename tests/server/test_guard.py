@@ -1,6 +1,7 @@
 """What requests pass first: key, content type, size."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -8,6 +9,7 @@ import openai
 import pytest
 
 from tests.server.served import HTTP, NAME, Served, served
+from unmask.server.guard import is_local
 
 JSON = {"content-type": "application/json"}
 
@@ -70,3 +72,25 @@ def test_a_body_within_the_limit_is_read(server: Served) -> None:
     content = b'{"prompt": "1", "max_tokens": 2' + b" " * (2**20 - 40) + b"}"
     found = HTTP.post(f"{server.url}/v1/completions", content=content, headers=headers)
     assert found.status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:80", "[::1]:8000"])
+def test_own_names_of_the_machine(host: str) -> None:
+    assert is_local(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "evil.example", "evil.example:8000", "localhost.evil.example", "10.0.0.1", "[::1", "a:b"],
+)
+def test_other_names_are_foreign(host: str) -> None:
+    assert not is_local(host)
+
+
+def test_without_a_key_a_foreign_name_of_the_machine_is_refused(tmp_path: Path) -> None:
+    with served(tmp_path) as running:
+        for path in ("/", "/v1/models"):
+            found = HTTP.get(running.url + path, headers={"host": "evil.example:8000"})
+            assert found.status_code == 403
+            assert found.json()["error"]["code"] == "foreign_host"
+        assert HTTP.get(f"{running.url}/v1/models").status_code == 200

@@ -96,7 +96,7 @@ def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -
 
     _train(lambda: train_sft(config, resume))
     model = str(config.run.dir / "model")
-    print_finished(model, config.run.dir, "generate", model, "3+4+5=")
+    print_finished(model, config.run.dir, "chat", model)
 
 
 @app.command(

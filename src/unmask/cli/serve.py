@@ -76,7 +76,8 @@ def serve(  # noqa: PLR0913 - one argument per option
     server = _server(
         config, EngineConfig(max_sequences=max_sequences, cache_tokens=cache_tokens), params
     )
-    sys.stderr.write(f"{params.model_name} at {address_of(listener)}/v1\n")
+    address = address_of(listener)
+    sys.stderr.write(f"{params.model_name} at {address}/v1, playground at {address}/\n")
     server.run(sockets=[listener])
 
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unmask.diffusion.automaton import Automaton
+from unmask.diffusion.automaton import NEVER, Automaton
 from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.token_sampling import Proposal, draw, filter_logits, propose, temper
 
@@ -93,6 +93,8 @@ class Constraint:
             empty = torch.zeros(0, automaton.num_states, dtype=torch.bool)
             return cls(automaton, max_tokens, torch.stack(rows[::-1]) if rows else empty)
         least = int(automaton.distance[0])
+        if least >= NEVER:
+            raise ValueError("no text of the model's vocabulary is accepted")
         if least > max_tokens:
             raise ValueError(
                 f"needs at least {least} tokens, and max_tokens = {max_tokens}; raise max_tokens"

@@ -1,7 +1,9 @@
 """What every request passes before its body is read: the key, the content type, the size of the body."""
 
 import hmac
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -58,6 +60,14 @@ class Guard:
             given = headers.get("authorization", "").removeprefix("Bearer ")
             if not hmac.compare_digest(given.encode(), key.encode()):
                 raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+        # Pages of other origins may let a name of theirs mean this machine, and then read the answers.
+        if not key and not is_local(headers.get("host", "")):
+            raise ApiError(
+                403,
+                f"Host: {headers.get('host', '')!r:.200} is not this machine's own name; use localhost, "
+                "127.0.0.1 or an API key",
+                code="foreign_host",
+            )
         is_json = headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         # Pages of other origins may post plain text to a local server without being asked.
         if scope["method"] == "POST" and not is_json:
@@ -90,6 +100,15 @@ class Guard:
             return message
 
         return limited
+
+
+def is_local(host: str) -> bool:
+    """Return whether a `Host` header names this machine's own address; no name of a network does."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def answer(error: ApiError) -> JSONResponse:

@@ -263,6 +263,9 @@ class UnmaskPlayer extends HTMLElement {
   #exports() {
     const menu = element("select", "export", new Option("Export", ""), ...["jsonl", "svg", "png"].map((name) => new Option(name.slice(0, 4).toUpperCase(), name)));
     menu.setAttribute("aria-label", "Export what is shown");
+    menu.addEventListener("focus", () => { // what is written live has no record
+      menu.querySelector('[value="jsonl"]').disabled = !this.#records.length;
+    });
     menu.addEventListener("change", () => {
       const format = menu.value;
       menu.value = "";
