@@ -28,11 +28,11 @@ def test_a_model_that_can_write_boxes_learns_what_to_write_in_them(tmp_path: Pat
     task += ["task.template={question}", "eval.split=test", "eval.problems=12"]
     # A machine that stands still for seconds must not change a verdict.
     task += ["task.verifier.time_limit_s=100"]
-    words = [f"run.dir={tmp_path / 'sft'}", f"model.path={tmp_path / 'toy'}", "steps=50"]
+    words = [f"run.dir={tmp_path / 'sft'}", f"model.path={tmp_path / 'toy'}", "steps=90"]
     words += ["data.batch_size=12", "optimizer.lr=1e-2", "eval.sampling.max_tokens=32"]
     sft = train_sft(load_config(SFTConfig, [], [*task, *words])[0])
 
-    words = [f"run.dir={tmp_path / 'rl'}", f"model.path={sft}", "steps=8", "minibatches=2"]
+    words = [f"run.dir={tmp_path / 'rl'}", f"model.path={sft}", "steps=12", "minibatches=2"]
     words += ["rollout.prompts=10", "rollout.responses=8", "optimizer.lr=2e-3"]
     words += ["sampling.max_tokens=32"]
     train_rl(load_config(RLConfig, [], [*task, *words])[0])
