@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from unmask.engine.json_schemas import checked_schema, unanchored
+from unmask.engine.json_schemas import DEPTH, checked_schema, unanchored
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,52 @@ def test_patterns_and_formats_are_collected() -> None:
 def test_descriptions_limit_nothing() -> None:
     schema = {"title": "T", "description": "D", "default": 3, "type": "integer", "$comment": "c"}
     assert json.loads(checked_schema(json.dumps(schema))[0]) == schema
+
+
+LEAF = {"type": "null"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "unrolled"),
+    [
+        # A property that is needed has no value left: neither has its object.
+        ({"a": {"$ref": "#"}, "b": LEAF}, None),
+        ({"a": {"anyOf": [{"$ref": "#"}, LEAF]}}, {"a": {"anyOf": [LEAF]}}),
+        (
+            {"a": {"type": "array", "items": {"$ref": "#"}}},
+            {"a": {"type": "array", "items": {"type": "null"}, "maxItems": 0}},
+        ),
+        ({"a": {"type": "array", "items": {"$ref": "#"}, "minItems": 1}}, None),
+        (
+            {"a": {"type": "object", "additionalProperties": {"$ref": "#"}}},
+            {"a": {"type": "object", "maxProperties": 0}},
+        ),
+    ],
+)
+def test_recursion_ends_in_what_still_has_a_value(schema: Any, unrolled: Any) -> None:
+    whole = {"type": "object", "properties": schema, "required": ["a"]}
+    if unrolled is None:
+        with pytest.raises(ValueError, match="no value of it ends within 3 levels of recursion"):
+            checked_schema(json.dumps(whole))
+        return
+    found = checked_schema(json.dumps(whole))[0]
+    assert found.count('"properties"') == 1 + DEPTH and "$ref" not in found
+    innermost = json.dumps({"type": "object", "properties": unrolled, "required": ["a"]})
+    assert innermost in found
+
+
+def test_a_property_that_may_be_missing_is_left_out_where_it_has_no_value() -> None:
+    whole = {"type": "object", "properties": {"a": {"$ref": "#"}, "b": LEAF}, "required": ["b"]}
+    found = json.loads(checked_schema(json.dumps(whole))[0])
+    for _ in range(DEPTH):
+        found = found["properties"]["a"]
+    assert found["properties"] == {"b": LEAF}
+
+
+def test_a_schema_that_unrolls_without_end_is_refused() -> None:
+    wide = {name: {"$ref": "#"} for name in map(str, range(60))}
+    with pytest.raises(ValueError, match="unroll to more than 10,000 schemas"):
+        checked_schema(json.dumps({"type": "object", "properties": wide}))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,16 @@ unrolled to a depth of `DEPTH`.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 DEPTH = 3
+MOST_SCHEMAS = 10_000
+DEFINITIONS = ("$defs", "definitions")
+# What is left of an array or an object whose entries have no value.
+EMPTY_ARRAY = {"type": "array", "items": {"type": "null"}, "maxItems": 0}
+EMPTY_OBJECT = {"type": "object", "maxProperties": 0}
 # They describe a value and limit nothing.
 ANNOTATIONS = {
     *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"),
@@ -59,12 +65,14 @@ def checked_schema(text: str) -> tuple[str, list[str]]:
     try:
         schema = json.loads(text)
         prepared = _prepared(schema, "#", patterns)
+        unrolled = _unrolled(prepared, prepared, (), count())
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
-    _check_references(prepared, prepared, "#")
-    return json.dumps(prepared), patterns
+    if unrolled is None:
+        raise ValueError(f"#: no value of it ends within {DEPTH} levels of recursion")
+    return json.dumps(unrolled), patterns
 
 
 def _prepared(schema: Any, place: str, patterns: list[str]) -> dict[str, Any]:
@@ -72,7 +80,7 @@ def _prepared(schema: Any, place: str, patterns: list[str]) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         raise ValueError(f"{place}: {schema!r} must be a schema, an object")
     found = dict(schema)  # pyright: ignore[reportUnknownArgumentType]
-    for name in ("$defs", "definitions"):
+    for name in DEFINITIONS:
         if name in found:
             found[name] = _each(found[name], f"{place}/{name}", patterns)
     stated = found.keys() - ANNOTATIONS
@@ -198,24 +206,62 @@ def unanchored(pattern: str) -> str:
     return pattern if num_backslashes % 2 else body
 
 
-def _check_references(schema: Any, root: Mapping[str, Any], place: str) -> None:
-    """Refuse references that lead nowhere in this schema."""
-    if isinstance(schema, list):
-        for index, one in enumerate(schema):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            _check_references(one, root, f"{place}/{index}")
-        return
-    if not isinstance(schema, Mapping):
-        return
-    for name, value in schema.items():  # pyright: ignore[reportUnknownVariableType]
-        if name == "$ref" and isinstance(value, str):
-            _resolve(value, root, place)
-        _check_references(value, root, f"{place}/{name}")
+def _unrolled(
+    schema: dict[str, Any], root: Mapping[str, Any], inside: tuple[str, ...], numbers: Iterator[int]
+) -> dict[str, Any] | None:
+    """Return a prepared schema without references; `None` if it has no value within `DEPTH`.
+
+    The library's own unrolling writes a broken object where a property it needs has no value left.
+
+    Args:
+        schema: prepared.
+        root: where references lead.
+        inside: the references that led here.
+        numbers: of the schemas, from 0.
+
+    Raises:
+        ValueError: a reference leads nowhere, or there are too many schemas.
+    """
+    if next(numbers) >= MOST_SCHEMAS:
+        raise ValueError(f"#: its references unroll to more than {MOST_SCHEMAS:,} schemas")
+    found = {name: value for name, value in schema.items() if name not in DEFINITIONS}
+    if (reference := found.get("$ref")) is not None:
+        if inside.count(reference) == DEPTH:
+            return None
+        return _unrolled(_resolve(reference, root), root, (*inside, reference), numbers)
+
+    return _of_values(found, lambda one: _unrolled(one, root, inside, numbers))
 
 
-def _resolve(reference: str, root: Mapping[str, Any], place: str) -> None:
+def _of_values(
+    found: dict[str, Any], unrolled: Callable[[dict[str, Any]], dict[str, Any] | None]
+) -> dict[str, Any] | None:
+    """Return a schema with `unrolled` applied to the schemas in it; `None` if it has no value then."""
+    if "anyOf" in found:
+        found["anyOf"] = [one for one in map(unrolled, found["anyOf"]) if one is not None]
+        return found if found["anyOf"] else None
+    if "items" in found:
+        items = unrolled(found["items"])
+        if items is None and found.get("minItems", 0):
+            return None
+        return {**found, "items": items} if items is not None else EMPTY_ARRAY
+    if "properties" in found:
+        properties = {name: unrolled(one) for name, one in found["properties"].items()}
+        found["properties"] = {name: one for name, one in properties.items() if one is not None}
+        if not found["properties"].keys() >= set(found.get("required", ())):
+            return None
+        return found if found["properties"] else EMPTY_OBJECT
+    if isinstance(values := found.get("additionalProperties"), dict):
+        values = unrolled(values)  # pyright: ignore[reportUnknownArgumentType]
+        return {**found, "additionalProperties": values} if values is not None else EMPTY_OBJECT
+    return found
+
+
+def _resolve(reference: str, root: Mapping[str, Any]) -> dict[str, Any]:
     target: Any = root
     is_local = reference == "#" or reference.startswith("#/")
     for name in reference.split("/")[1:]:
         target = target.get(name) if isinstance(target, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     if not is_local or not isinstance(target, Mapping):
-        raise ValueError(f"{place}: $ref = {reference!r} must lead to a schema in this document")
+        raise ValueError(f"$ref = {reference!r} must lead to a schema in this document")
+    return dict(target)  # pyright: ignore[reportUnknownArgumentType]
