@@ -14,6 +14,7 @@ from tests.diffusion.requests import sampling
 from unmask.diffusion.constrained import (
     Constraint,
     Span,
+    check_work,
     class_masses,
     draw_jointly,
     likeliest,
@@ -118,7 +119,8 @@ def chain(span: Span, logprobs: Tensor, drawn: Sequence[int]) -> float:
         its = int(automaton.classes[token])
         if is_open:
             target = automaton.table[state]
-            weights = found.masses[position] * found.beta[position + 1, target] * (target >= 0)
+            through = found.log[position] + found.beta[position + 1, target]
+            weights = through.exp() * (target >= 0)
             inside = masses.weights[row, automaton.classes == its].sum()
             probability *= float(weights[its] / weights.sum() * masses.weights[row, token] / inside)
             row += 1
@@ -252,3 +254,33 @@ def test_pinned_tokens_further_right_count() -> None:
     assert span is not None
     masses = class_masses(torch.zeros(2, 5, dtype=torch.float64).log_softmax(-1), automaton)
     assert likeliest(masses, span).tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_draws_of_nearly_certain_models_are_the_likeliest(seed: int) -> None:
+    """Where a forbidden token is the likeliest by far, the allowed ones are still told apart."""
+    constraint, span, before, logprobs = random_case(seed)
+    law = enumerate_law(constraint, span, before, logprobs)
+    sharp = (4000 * logprobs).log_softmax(-1)
+    masses = class_masses(sharp, span.automaton)
+    found = run_filter(on_span(masses.log, span), span)
+    assert found is not None
+    scores = {
+        drawn: float(sum(sharp[row, token] for row, token in enumerate(drawn)))
+        for drawn, probability in law.items()
+        if probability
+    }
+    best = max(scores, key=lambda drawn: scores[drawn])
+    rest = [score for drawn, score in scores.items() if drawn != best]
+    if rest and scores[best] - max(rest) < 40:
+        return
+    for start in (1e-9, 0.3, 0.6, 0.9999):
+        uniforms = torch.full((2, len(sharp)), start, dtype=torch.float64)
+        assert tuple(draw_jointly(masses, found, span, uniforms).tolist()) == best
+
+
+def test_automata_that_take_too_long_are_refused() -> None:
+    automaton = automaton_of("[ab]*", "ab")
+    check_work(automaton, 10)
+    with pytest.raises(ValueError, match="lower block_size or max_tokens"):
+        check_work(automaton, 2**27)

@@ -75,7 +75,7 @@ def build_automaton(
         ValueError: if no stop token may be written, or the automaton has more than `MOST_EDGES` edges.
     """
     drawable = drawable.cpu()
-    stops = [token for token in stop_ids if drawable[token]]
+    stops = [token for token in stop_ids if token < len(drawable) and drawable[token]]
     if not stops:
         raise ValueError(
             f"stop_token_ids = {tuple(stop_ids)}: structured output ends with a stop token, and the "

@@ -30,9 +30,7 @@ from unmask.diffusion.automaton import NEVER, Automaton
 from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.token_sampling import Proposal, draw, filter_logits, propose, temper
 
-# Relative weights below exp of this count as it, so that no position's largest weight underflows. The model's
-# own draws treat probabilities below exp(-104) as 0.
-LOWEST = -600.0
+MOST_WORK = 2**26  # edges times positions: about a second per denoising step
 # Strategies that look at all tokens of a position, not only at the one drawn.
 RANKED_BY_ALL = {"margin", "entropy", "entropy_bounded"}
 
@@ -135,6 +133,25 @@ class Constraint:
         )
 
 
+def check_work(automaton: Automaton, num_positions: int) -> None:
+    """Refuse an automaton whose filter would take seconds for every denoising step.
+
+    Args:
+        automaton: of a request.
+        num_positions: that are drawn together at most.
+
+    Raises:
+        ValueError: naming the numbers.
+    """
+    work = len(automaton.source) * num_positions
+    if work > MOST_WORK:
+        raise ValueError(
+            f"its automaton over tokens has {len(automaton.source):,} edges, for {num_positions} positions "
+            f"that are drawn together: more than {MOST_WORK:,} in all; simplify it, or lower block_size or "
+            "max_tokens"
+        )
+
+
 def _has_edge(automaton: Automaton, is_allowed: Tensor) -> Tensor:
     """Return the states `(S,)` bool with an allowed edge; `is_allowed (E,)`."""
     return torch.zeros(automaton.num_states, dtype=torch.bool).index_fill_(
@@ -182,47 +199,48 @@ def on_span(values: Tensor, span: Span) -> Tensor:
 
 
 class Filter(NamedTuple):
-    """The two passes of the filter over a span.
+    """The two passes of the filter over a span, in logarithms.
 
     Attributes:
-        masses: `(n, C)` class weights of each position, the largest 1.
-        beta: `(n + 1, S)` weights of acceptable futures, the largest of a position 1.
-        posterior: `(n, C)` probability of each class at each position.
+        log: `(n, C)` class weights of each position.
+        beta: `(n + 1, S)` weights of acceptable futures.
+        posterior: `(n, C)` log-probability of each class at each position.
     """
 
-    masses: Tensor
+    log: Tensor
     beta: Tensor
     posterior: Tensor
+
+
+def sum_by(index: Tensor, values: Tensor, size: int) -> Tensor:
+    """Return the logarithms `(size,)` of the sums of `exp(values)` by index; -inf for an empty sum."""
+    best = values.new_full((size,), -torch.inf).scatter_reduce_(0, index, values, "amax")
+    best.masked_fill_(best == -torch.inf, 0.0)  # finite: -inf - -inf would be NaN
+    sums = values.new_zeros(size).index_add_(0, index, (values - best[index]).exp_())
+    return sums.log_().add_(best)
 
 
 def run_filter(log: Tensor, span: Span) -> Filter | None:
     """Return the filter over class log-weights `(n, C)`; `None` if no acceptable sequence has weight."""
     automaton, num_positions = span.automaton, len(log)
     source, token_class, target = automaton.source, automaton.token_class, automaton.target
-    relative = log - log.max(-1, keepdim=True).values
-    masses = relative.clamp(min=LOWEST).exp().where(log > -torch.inf, 0.0)
-    edges = masses[:, token_class]  # (n, E)
-    # Reachable states only: a weight is compared with those of its own position that matter.
-    reach = torch.zeros(num_positions + 1, automaton.num_states, dtype=torch.bool)
-    reach[0, span.state] = True
-    for i in range(num_positions):
-        reach[i + 1].index_fill_(0, target[reach[i, source] & (edges[i] > 0)], True)
-    beta = torch.zeros(reach.shape, dtype=torch.float64)
-    beta[-1] = reach[-1] & span.ends
+    shape = num_positions + 1, automaton.num_states
+    beta = torch.full(shape, -torch.inf, dtype=torch.float64)
+    beta[-1, span.ends] = 0.0
+    # The weights of edges (E,) are gathered position by position: a canvas may be long.
     for i in range(num_positions - 1, -1, -1):
-        beta[i].index_add_(0, source, edges[i] * beta[i + 1, target]).mul_(reach[i])
-        beta[i] /= beta[i].max()
-    if not beta[0, span.state] > 0:  # also where a weight is NaN
+        through = log[i, token_class] + beta[i + 1, target]
+        beta[i] = sum_by(source, through, automaton.num_states)
+    if not beta[0, span.state] > -torch.inf:  # also where a weight is NaN
         return None
-    alpha = torch.zeros(automaton.num_states, dtype=torch.float64)
-    alpha[span.state] = 1
-    posterior = torch.zeros_like(masses)
+    alpha = torch.full((automaton.num_states,), -torch.inf, dtype=torch.float64)
+    alpha[span.state] = 0.0
+    posterior = torch.empty_like(log)
     for i in range(num_positions):
-        flow = alpha[source] * edges[i]
-        posterior[i].index_add_(0, token_class, flow * beta[i + 1, target])
-        alpha = torch.zeros_like(alpha).index_add_(0, target, flow) * (beta[i + 1] > 0)
-        alpha /= alpha.max()
-    return Filter(masses, beta, posterior / posterior.sum(-1, keepdim=True))
+        flow = alpha[source] + log[i, token_class]
+        posterior[i] = sum_by(token_class, flow + beta[i + 1, target], log.shape[1])
+        alpha = sum_by(target, flow, automaton.num_states)
+    return Filter(log, beta, posterior.log_softmax(-1))
 
 
 def draw_jointly(masses: Masses, found: Filter, span: Span, uniforms: Tensor) -> Tensor:
@@ -237,7 +255,8 @@ def draw_jointly(masses: Masses, found: Filter, span: Span, uniforms: Tensor) ->
 
     def choose(state: int, position: int, row: int) -> int:
         target = span.automaton.table[state]
-        weights = found.masses[position] * found.beta[position + 1, target] * (target >= 0)
+        through = found.log[position] + found.beta[position + 1, target]
+        weights = through.masked_fill(target < 0, -torch.inf).softmax(-1)
         return int(draw(weights[None], uniforms[0, row, None].cpu()))
 
     def token(row: int, members: Tensor) -> Tensor:
@@ -358,7 +377,7 @@ def propose_jointly(
 
 def _shift(masses: Masses, found: Filter, span: Span) -> Tensor:
     """Return `(k, C)` the logarithm of what conditioning multiplies the probabilities of a class by."""
-    posterior = found.posterior[span.is_open].log()
+    posterior = found.posterior[span.is_open]
     # -inf where a class has no weight; its own log-weight may be -inf too.
     shift = (posterior - masses.log).masked_fill(posterior == -torch.inf, -torch.inf)
     return shift.to(masses.logprobs)

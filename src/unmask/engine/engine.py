@@ -11,13 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.diffusion.automaton import Automaton
-from unmask.diffusion.constrained import Constraint
+from unmask.diffusion.constrained import Constraint, check_work
 from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
@@ -39,6 +40,8 @@ from unmask.models.row_tile import inexact
 from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
+
+MOST_CONSTRAINTS = 64  # that are kept
 
 
 class Engine:
@@ -76,6 +79,7 @@ class Engine:
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
         self._stop_texts, self._automata = stop_texts, automata
+        self._constraints = lru_cache(maxsize=MOST_CONSTRAINTS)(self._constraint)
         self._conventions = conventions_of(model)
         kind, shapes = self.params.attention, Shapes.of(model)
         if model.is_batch_invariant:
@@ -183,11 +187,19 @@ class Engine:
         """
         if not resolved.is_structured:
             return None
-        assert self._automata is not None
-        automaton = self._automata(resolved)
-        key = "regex" if resolved.regex is not None else "json_schema"
+        # What it depends on, so that requests which differ in their seed share one.
+        names = ("regex", "json_schema", "stop_token_ids", "max_tokens", "pinned", "block_size")
+        return self._constraints(
+            SamplingParams(**{name: getattr(resolved, name) for name in names})
+        )
+
+    def _constraint(self, asked: SamplingParams) -> Constraint:
+        assert self._automata is not None and asked.block_size is not None
+        automaton = self._automata(asked)
+        key = "regex" if asked.regex is not None else "json_schema"
         try:
-            return Constraint.of(automaton, resolved.max_tokens, resolved.pinned)
+            check_work(automaton, min(asked.block_size, asked.max_tokens))
+            return Constraint.of(automaton, asked.max_tokens, asked.pinned)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
 

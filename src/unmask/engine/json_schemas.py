@@ -70,6 +70,8 @@ def checked_schema(text: str) -> tuple[str, list[str]]:
         raise ValueError(f"is not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"a keyword has a value of a wrong type: {error}") from error
     if unrolled is None:
         raise ValueError(f"#: no value of it ends within {DEPTH} levels of recursion")
     return json.dumps(unrolled), patterns
@@ -258,10 +260,13 @@ def _of_values(
 
 
 def _resolve(reference: str, root: Mapping[str, Any]) -> dict[str, Any]:
-    target: Any = root
-    is_local = reference == "#" or reference.startswith("#/")
-    for name in reference.split("/")[1:]:
-        target = target.get(name) if isinstance(target, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    if not is_local or not isinstance(target, Mapping):
-        raise ValueError(f"$ref = {reference!r} must lead to a schema in this document")
-    return dict(target)  # pyright: ignore[reportUnknownArgumentType]
+    """Return the prepared schema that a reference leads to: the whole, or a definition of it."""
+    match reference.split("/"):
+        case ["#"]:
+            return dict(root)
+        case ["#", "$defs" | "definitions" as name, key] if key in root.get(name, ()):
+            return root[name][key]
+        case _:
+            raise ValueError(
+                f"$ref = {reference!r} must lead to a schema in this document: #, or an entry of its $defs"
+            )

@@ -104,11 +104,11 @@ async def _create(
     server: Server, form: Form, field: str, prompts: Prompts, request: Request
 ) -> Response:
     """Answer a request for responses: at once, or as a stream."""
-    engine, params = server.engine, server.params
+    engine, params, started = server.engine, server.params, time.monotonic()
     body = await request.body()
     read = partial(read_request, body, engine.llm, params, field, prompts, engine.max_open)
     asked: Asked = await run_sync(read, limiter=server.readers)
-    job = Job(asked.asks, asked.options.streams, params.max_pending)
+    job = Job(asked.asks, asked.options.streams, params.max_pending, started)
     writing = Answer(form, asked, engine.llm, params.model_name)
     engine.submit(job)
     if asked.options.stream:
@@ -139,7 +139,8 @@ async def _collect(server: Server, job: Job) -> list[Generation]:
     """Return all responses of a job, in order."""
     found: dict[int, Generation] = {}
     try:
-        async with asyncio.timeout(server.params.request_seconds):
+        end = job.started + server.params.request_seconds
+        async with asyncio.timeout(max(0.0, end - time.monotonic())):
             while len(found) < len(job.asks):
                 for index, event in await job.take():
                     if isinstance(event, Finished):

@@ -143,8 +143,16 @@ class EngineThread:
                 command = self._commands.get(block=waits)
             except Empty:
                 return
-            command()
+            self._guarded(command)
             waits = False
+
+    def _guarded(self, command: Callable[[], None]) -> None:
+        """Run a command; an exception ends what runs, and not the thread."""
+        try:
+            command()
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            self._fail_all(error)
 
     def _run_updates(self) -> None:
         for update in self._updates:
@@ -152,7 +160,7 @@ class EngineThread:
         self._updates.clear()
         held, self._held = self._held, []
         for job in held:
-            self._submit(job)
+            self._guarded(partial(self._submit, job))
 
     def _tick(self) -> None:
         try:
@@ -184,8 +192,8 @@ class EngineThread:
                 prompt = Prompt("serve", index, (), ask.token_ids)
                 try:
                     request_id = self.llm.engine.submit(prompt, ask.sampling, job.streams)
-                except ValueError as error:  # the time limit of an automaton that is built again
-                    self._hand_over([(job, index, Finished(-1, error))])
+                except Exception as error:  # of an automaton that is built again: time, memory
+                    self._hand_over([(job, index, Finished(-1, ValueError(str(error))))])
                 else:
                     self._running[request_id] = (job, index)
 
@@ -199,8 +207,8 @@ class EngineThread:
     ) -> None:
         try:
             self.llm.engine.update_weights(weights.items(), version)
-        except ValueError as error:
-            self._loop.call_soon_threadsafe(_settle, done, error)
+        except Exception as error:  # of shapes, or of torch: out of memory
+            self._loop.call_soon_threadsafe(_settle, done, ValueError(str(error)))
         else:
             self._loop.call_soon_threadsafe(_settle, done, self.llm.engine.policy_version)
 
@@ -210,6 +218,7 @@ class EngineThread:
 
     def _stop(self) -> None:
         self._is_stopping = True
+        self._running.clear()
         self.llm.abort()
 
 

@@ -1,12 +1,13 @@
 """What every request passes before its body is read: the key, the content type, the size of the body."""
 
 import hmac
+import json
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from unmask.server.errors import ApiError
@@ -111,6 +112,8 @@ def is_local(host: str) -> bool:
         return False
 
 
-def answer(error: ApiError) -> JSONResponse:
+def answer(error: ApiError) -> Response:
     """Return the HTTP answer of an error."""
-    return JSONResponse(error.body(), error.status, dict(error.headers))
+    # Escapes: a name of the body that the message quotes may hold half a surrogate pair.
+    text = json.dumps(error.body())
+    return Response(text, error.status, dict(error.headers), "application/json")

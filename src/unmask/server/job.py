@@ -46,17 +46,24 @@ class Job:
         is_closed: whether nothing more is read: it ended, or its reader left.
     """
 
-    def __init__(self, asks: Sequence[Ask], streams: Streams | None, max_pending: int) -> None:
+    def __init__(
+        self,
+        asks: Sequence[Ask],
+        streams: Streams | None,
+        max_pending: int,
+        started: float | None = None,
+    ) -> None:
         """Start without events.
 
         Args:
             asks: at least one.
             streams: as the attribute.
             max_pending: events per response that may wait for the reader.
+            started: time of arrival; now if not given.
         """
         self.asks = tuple(asks)
         self.streams: Streams | None = streams
-        self.started = time.monotonic()
+        self.started = time.monotonic() if started is None else started
         self.num_open = len(self.asks)
         self.begun: set[int] = set()
         self.is_closed = False

@@ -1,6 +1,7 @@
 """`POST /admin/update_weights`: the weights of another checkpoint of the same model, from a directory."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor
 
@@ -36,6 +37,8 @@ def read_weights(text: bytes, llm: LLM) -> tuple[Mapping[str, Tensor], int | Non
     is_version = type(version) is int and 0 <= version <= MOST_VERSION
     if version is not None and not is_version:
         raise ApiError(400, "version: must be a number of 64 bits", "version", "invalid_value")
+    if not Path(path).is_dir():  # any other name would be looked for on the hub
+        raise ApiError(400, f"path = {path}: there is no such directory", "path", "invalid_value")
     model, spec = llm.model, llm.model.spec
     try:
         loaded = load_model(path, model.device, model.dtype, spec.mask_id, spec.block_size)
