@@ -23,7 +23,7 @@ BUDGET = {
     "diffusion": 1600,
     "configs": 1530,
     "tasks": 1210,
-    "server": 1180,
+    "server": 1190,
     "runs": 1090,
     "viewer": 1030,
     "evaluation": 910,

@@ -97,13 +97,14 @@ def test_a_response_with_broken_logits_is_an_error_of_its_own(
     )
 
 
+@pytest.mark.parametrize("part", ["tick", "submit"])
 def test_the_engine_outlives_an_exception(
-    server: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    part: str, server: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> Any:
+    def fail(*_: object) -> Any:
         raise RuntimeError("out of memory at 0x1234")
 
-    monkeypatch.setattr(server.engine.llm.engine, "tick", fail)
+    monkeypatch.setattr(server.engine.llm.engine, part, fail)
     client = server.client()
     with pytest.raises(openai.InternalServerError, match="the engine failed") as caught:
         client.completions.create(**BODY)
@@ -207,6 +208,11 @@ def test_updates_of_weights_that_do_not_fit_leave_the_engine(tmp_path: Path) -> 
         thread.start()
         with pytest.raises(ValueError, match="no parameter"):
             await thread.update_weights({"nothing": torch.zeros(1)}, None)
+        engine = thread.llm.engine
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "update_weights", lambda *_: 1 / 0)
+            with pytest.raises(ValueError, match="the engine failed"):
+                await thread.update_weights({}, 5)
         assert await thread.update_weights({}, 5) == 5
         await asyncio.to_thread(thread.stop)
 

@@ -180,7 +180,7 @@ class EngineThread:
     def _fail_all(self, error: Exception) -> None:
         """Reset the engine; every running response ends with an error."""
         self.llm.abort()
-        failed = ValueError(f"the engine failed ({type(error).__name__}); send the request again")
+        failed = _for_readers(error)
         running, self._running = self._running, {}
         self._hand_over([(*of, Finished(number, failed)) for number, of in running.items()])
 
@@ -193,7 +193,8 @@ class EngineThread:
                 try:
                     request_id = self.llm.engine.submit(prompt, ask.sampling, job.streams)
                 except Exception as error:  # of an automaton that is built again: time, memory
-                    self._hand_over([(job, index, Finished(-1, ValueError(str(error))))])
+                    traceback.print_exc(file=sys.stderr)
+                    self._hand_over([(job, index, Finished(-1, _for_readers(error)))])
                 else:
                     self._running[request_id] = (job, index)
 
@@ -208,7 +209,7 @@ class EngineThread:
         try:
             self.llm.engine.update_weights(weights.items(), version)
         except Exception as error:  # of shapes, or of torch: out of memory
-            self._loop.call_soon_threadsafe(_settle, done, ValueError(str(error)))
+            self._loop.call_soon_threadsafe(_settle, done, _for_readers(error))
         else:
             self._loop.call_soon_threadsafe(_settle, done, self.llm.engine.policy_version)
 
@@ -220,6 +221,13 @@ class EngineThread:
         self._is_stopping = True
         self._running.clear()
         self.llm.abort()
+
+
+def _for_readers(error: Exception) -> ValueError:
+    """Return an error without what only the log of the server may hold."""
+    if isinstance(error, ValueError):
+        return error
+    return ValueError(f"the engine failed ({type(error).__name__}); send the request again")
 
 
 def _settle(done: asyncio.Future[int], result: int | ValueError) -> None:
