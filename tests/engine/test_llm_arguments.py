@@ -100,6 +100,7 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "mixed": (lambda llm, _: llm.chat([[TURN], TURN]), "chat takes a list of conversations, each"),
     "no chat": (lambda llm, _: llm.chat(None), "conversations = None: must be"),
     "no content": (lambda llm, _: llm.chat([{"role": "user"}]), "must have a role and a content"),
+    "role": (lambda llm, _: llm.chat([{**TURN, "role": "usr"}]), "'usr' must be one of system"),
     "parts": (lambda llm, _: llm.chat([{**TURN, "content": [{}]}]), "a role and a content, both"),
     "a name": (lambda llm, _: llm.chat([{**TURN, "name": "x"}]), "both texts, and nothing else"),
     "text max_tokens": (

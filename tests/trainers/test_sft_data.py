@@ -309,7 +309,9 @@ def test_the_first_record_of_each_source_is_shown_with_its_pads(tmp_path: Path) 
     assert (one.place[-15:], other.place[-15:]) == ("0.jsonl, line 1", "1.jsonl, line 1")
 
 
-def test_a_run_ends_early_where_validation_stalls_and_resumes_as_ended(tmp_path: Path) -> None:
+def test_a_run_ends_early_where_validation_stalls_and_resumes_as_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A rate of nearly nothing: the second measurement is no better than the first by rounding alone."""
     words = ["steps=9", "eval.every=1", "data.validation=0.2", "early_stop=2", "save_every=1"]
     config = mixed(tmp_path, *words, "optimizer.lr=1e-30")
@@ -318,6 +320,7 @@ def test_a_run_ends_early_where_validation_stalls_and_resumes_as_ended(tmp_path:
     assert [line["step"] for line in metrics(run)] == [1, 2, 3]
     assert (run / "checkpoints" / "step-000003").is_dir()
     assert (run / "best" / "model.safetensors").is_file()
+    assert "early_stop: 2 measurements without a new minimum" in capsys.readouterr().err
     first = (model / "model.safetensors").read_bytes()
     assert (train_sft(config, resume=True) / "model.safetensors").read_bytes() == first
     assert len(metrics(run)) == 3

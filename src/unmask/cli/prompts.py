@@ -75,7 +75,7 @@ def _prompt_of(record: Any, place: str) -> Any:
     """Return the prompt, or the messages, of a line of JSON Lines."""
     given = [key for key in ("prompt", "messages") if isinstance(record, dict) and key in record]
     if len(given) != 1:
-        raise ValueError(f'{place}: must be {{"prompt": "..."}} or {{"messages": [...]}}')
+        raise ValueError(f'{place}: must be {{"prompt": "..."}} or {{"messages": [...]}}, not both')
     value = record[given[0]]
     if not isinstance(value, str if given[0] == "prompt" else list):
         kind = "a text" if given[0] == "prompt" else "a list of messages"

@@ -10,6 +10,7 @@ from typing import Any
 from unmask.models.transformer import Model
 from unmask.types import OTHER_NAMES, Message, SamplingParams
 
+ROLES = ("system", "user", "assistant")  # templates write any other word as it is
 CONVERSATION = '[{"role": "user", "content": "..."}]'
 
 
@@ -127,7 +128,9 @@ def _message(message: Any) -> Message:
             f"the message {_shown(message)}: must have a role and a content, both texts, and nothing "
             'else: {"role": "user", "content": "..."}'
         )
-    return Message(given["role"], given["content"])  # pyright: ignore[reportArgumentType]  any role a template has
+    if given["role"] not in ROLES:
+        raise ValueError(f"the role {_shown(given['role'])} must be one of {', '.join(ROLES)}")
+    return Message(given["role"], given["content"])  # pyright: ignore[reportArgumentType]
 
 
 def _is_message(value: Any) -> bool:

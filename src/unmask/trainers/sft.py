@@ -65,6 +65,10 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
             patience = config.early_stop if is_due(config, step - 1) else None
             if patience and has_stalled(run.directory.path, patience):
                 run.checkpointer.save()
+                sys.stderr.write(
+                    f"early_stop: {patience} measurements without a new minimum of val_nll before step "
+                    f"{step}; best/ holds the best model so far\n"
+                )
                 break
             clock = Clock()
             with clock("update"):
