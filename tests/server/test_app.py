@@ -221,6 +221,10 @@ def test_structured_output_matches(server: Served, client: OpenAI) -> None:
     made = list(client.completions.create(prompt="1", stream=True, extra_body=extra, **BODY))
     text = "".join(chunk.choices[0].text for chunk in made)
     assert text == expected.text and re.fullmatch(regex, text)
+    (whole,) = offline(server, "1", regex="[0-9]{3}", max_tokens=3)
+    tight = {**BODY, "max_tokens": 3}
+    found = client.completions.create(prompt="1", extra_body={"regex": "[0-9]{3}"}, **tight)
+    assert (whole.finish, found.choices[0].finish_reason) == ("length", "stop"), "it is complete"
     schema = {"enum": [125, 3478, -9]}
     messages: Any = [{"role": "user", "content": "1"}]
     form: Any = {"type": "json_schema", "json_schema": {"name": "number", "schema": schema}}

@@ -204,7 +204,8 @@ class Answer:
         """Return the fields of a choice that has ended."""
         options = self.asked.options
         fields: Json = {
-            "finish_reason": generation.finish,
+            # A structured response that takes all of max_tokens matches, so nothing is cut off.
+            "finish_reason": "stop" if self.asked.sampling.is_structured else generation.finish,
             "logprobs": self.form.logprobs(self._llm, generation) if options.logprobs else None,
             "meta_info": self._meta_info(generation, seconds, options),
         }
