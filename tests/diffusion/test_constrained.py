@@ -258,7 +258,7 @@ def test_pinned_tokens_further_right_count() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_draws_of_nearly_certain_models_are_the_likeliest(seed: int) -> None:
-    """Where a forbidden token is the likeliest by far, the allowed ones are still told apart."""
+    """Where a forbidden token is the likeliest by far, the allowed ones keep their own ratio."""
     constraint, span, before, logprobs = random_case(seed)
     law = enumerate_law(constraint, span, before, logprobs)
     sharp = (4000 * logprobs).log_softmax(-1)
