@@ -350,7 +350,7 @@ def _check_fit(
         )
     for prompt in prompts:
         try:
-            resolved = llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
-            llm.engine.constraint(resolved)  # builds the automaton here, not in the engine's thread
+            # Builds the automaton of structured output here, not in the engine's thread.
+            llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
         except ValueError as error:
             raise refusal(error, field) from None
