@@ -131,13 +131,24 @@ class Document:
         return self.source.block, self.source.prefix_digest, *self.prefix_ids.tolist()
 
 
-def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: int) -> list[Pack]:
-    """Return views laid out in as few packs as the budget allows.
+def pack_views(
+    views: Sequence[Views],
+    conventions: Conventions,
+    token_budget: int,
+    rank: int = 0,
+    size: int = 1,
+) -> list[Pack]:
+    """Return views laid out in as few packs as the budget allows, or the share of one of several ranks.
+
+    Every rank has as many packs, and those that the ranks compute at the same time are of similar size. Where
+    a rank would have fewer, it gets an empty pack.
 
     Args:
-        views: one element per trajectory; those without a target take no space.
+        views: one element per trajectory, the same on every rank; those without a target take no space.
         conventions: of the model that will score them.
         token_budget: most tokens of a pack.
+        rank: whose packs are returned.
+        size: number of ranks.
 
     Raises:
         ValueError: if the budget is smaller than a part that cannot be split: one noisy block with the
@@ -153,7 +164,34 @@ def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: i
         )
     ]
     documents.sort(key=lambda document: document.num_tokens)
-    return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
+    if size == 1:
+        return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
+    capacity, plan = _plan_rounds(documents, token_budget, size)
+    num_rounds = -(-len(plan) // size)
+    # The largest first: a pack that is too large for the memory fails at once.
+    plan.sort(key=lambda members: -sum(document.num_tokens for document in members))
+    own = [assemble(members, capacity) for members in plan[rank::size]]
+    return own + [empty_pack(capacity)] * (num_rounds - len(own))
+
+
+def _plan_rounds(
+    documents: Sequence[Document], token_budget: int, size: int
+) -> tuple[int, list[list[Document]]]:
+    """Return a capacity and the documents of each pack, so that `size` ranks are busy in every round.
+
+    The fewest rounds are those that the budget allows. The capacity is then the smallest of eight shares of
+    the budget that needs no more of them: few shapes for a GPU to compile kernels for.
+    """
+    plan = list(_fill(documents, token_budget))
+    num_rounds = -(-len(plan) // size)
+    longest = max((document.num_tokens for document in documents), default=0)
+    for eighth in range(1, 8):
+        capacity = -(-token_budget * eighth // 8)
+        if capacity >= longest:
+            smaller = list(_fill(documents, capacity))
+            if len(smaller) <= num_rounds * size:
+                return capacity, smaller
+    return token_budget, plan
 
 
 def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
@@ -285,6 +323,26 @@ def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Doc
         used += size
     if members:
         yield members
+
+
+def empty_pack(capacity: int) -> Pack:
+    """Return a pack of one token without targets, for a rank that has none while the others pass theirs."""
+    one, none = torch.zeros(1, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    numbers = torch.zeros(0, dtype=torch.float64)
+    return Pack(
+        tokens=one,
+        positions=one,
+        structure=torch.tensor([[0], [0], [0], [-1]]),
+        rows=none,
+        targets=none,
+        weights=numbers,
+        advantages=numbers,
+        behavior_logprobs=numbers,
+        old_logprobs=numbers,
+        temperatures=numbers,
+        origin=none.expand(3, 0),
+        capacity=capacity,
+    )
 
 
 def assemble(documents: Sequence[Document], capacity: int) -> Pack:
