@@ -42,6 +42,7 @@ from unmask.checkpoints.lora_files import save_adapter
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.value_model_files import export_critic, is_whole, save_critic
 from unmask.data.shuffled import Source
+from unmask.distributed.world import ALONE, World
 from unmask.json_files import read_object
 from unmask.models.lora import adapters
 from unmask.models.value_model import ActorCritic, ValueModel
@@ -85,6 +86,7 @@ class Checkpointer:
         source: Source,
         learner: Learner,
         value: ValueTraining | None = None,
+        world: World = ALONE,
     ) -> None:
         """Go on from the run's last checkpoint if it has one.
 
@@ -95,8 +97,9 @@ class Checkpointer:
             source: the position in the data.
             learner: masters and optimizer state of the policy.
             value: the value model, its weights already those of the last checkpoint.
+            world: the ranks that train together; rank 0 writes.
         """
-        self._run, self._config = run, start.config
+        self._run, self._config, self._world = run, start.config, world
         self._llm, self._source = start.llm, source
         self._value_model = value.model if value else None
         self._learners = {"num_updates": learner}
