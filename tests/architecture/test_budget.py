@@ -15,7 +15,7 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 3290,
     "models": 2250,
-    "trainers": 2070,
+    "trainers": 2220,
     "checkpoints": 1860,
     "sandbox": 1740,
     "cli": 1670,
