@@ -18,7 +18,7 @@ BUDGET = {
     "trainers": 2310,
     "checkpoints": 1860,
     "sandbox": 1740,
-    "cli": 1670,
+    "cli": 1760,
     "rewards": 1660,
     "diffusion": 1645,
     "configs": 1545,
@@ -31,7 +31,7 @@ BUDGET = {
     "importing": 570,
     "files": 560,
     "acceptance": 460,
-    "distributed": 260,
+    "distributed": 480,
     "rollouts": 255,
     "objectives": 260,
 }
