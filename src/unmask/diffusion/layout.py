@@ -168,8 +168,9 @@ def pack_views(
         return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
     capacity, plan = _plan_rounds(documents, token_budget, size)
     num_rounds = -(-len(plan) // size)
-    # The largest first: a pack that is too large for the memory fails at once.
-    plan.sort(key=lambda members: -sum(document.num_tokens for document in members))
+    # The longest documents first: what is too large for the memory fails at once. Neighbours hold documents of
+    # similar length, whose attention takes similar time.
+    plan.reverse()
     own = [assemble(members, capacity) for members in plan[rank::size]]
     return own + [empty_pack(capacity)] * (num_rounds - len(own))
 
@@ -179,19 +180,18 @@ def _plan_rounds(
 ) -> tuple[int, list[list[Document]]]:
     """Return a capacity and the documents of each pack, so that `size` ranks are busy in every round.
 
-    The fewest rounds are those that the budget allows. The capacity is then the smallest of eight shares of
-    the budget that needs no more of them: few shapes for a GPU to compile kernels for.
+    The fewest rounds are those that the budget allows. The capacity then falls by an eighth at a time, as long
+    as there are no more of them: few different ones, so that a GPU compiles few kernels.
     """
-    plan = list(_fill(documents, token_budget))
-    num_rounds = -(-len(plan) // size)
-    longest = max((document.num_tokens for document in documents), default=0)
-    for eighth in range(1, 8):
-        capacity = -(-token_budget * eighth // 8)
-        if capacity >= longest:
-            smaller = list(_fill(documents, capacity))
-            if len(smaller) <= num_rounds * size:
-                return capacity, smaller
-    return token_budget, plan
+    plan, capacity = list(_fill(documents, token_budget)), token_budget
+    most = -(-len(plan) // size) * size
+    longest = max((document.num_tokens for document in documents), default=token_budget)
+    while (smaller := capacity * 7 // 8) >= longest:
+        tried = list(_fill(documents, smaller))
+        if len(tried) > most:
+            break
+        plan, capacity = tried, smaller
+    return capacity, plan
 
 
 def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
