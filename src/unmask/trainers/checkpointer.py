@@ -134,8 +134,9 @@ class Checkpointer:
         every = self._config.save_every
         if step == self._config.steps or (every > 0 and step % every == 0):
             self.save()
-        if self._signal is not None:
-            raise Stopped(self._signal, self.step)
+        for number in self._world.gather(self._signal):
+            if number is not None:
+                raise Stopped(number, self.step)
 
     def finish(self) -> Path:
         """Save the model of the last step as `model/`, and return where it is; adapters as `adapter/`."""
@@ -178,7 +179,8 @@ class Checkpointer:
                 yield
         except BaseException as error:
             try:
-                if self.step > self._saved_step and not self._is_dirty:
+                is_common = self._world.size == 1 or isinstance(error, (AgreedError, Stopped))
+                if is_common and self.step > self._saved_step and not self._is_dirty:
                     self.save()
             except (OSError, AgreedError) as failure:
                 if isinstance(error, Stopped):
@@ -289,9 +291,10 @@ class Checkpointer:
                 raise OSError(str(error)) from error
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # In the middle of an update the weights belong to no step: `on_step_end` stops the run instead.
-        # A second signal does not wait.
-        if self._is_dirty and self._signal is None:
+        # In the middle of an update the weights belong to no step, and another rank may wait for this one in
+        # a collective: `on_step_end` stops the run instead. In one process a second signal does not wait.
+        waits = self._world.size > 1 or self._signal is None
+        if (self._is_dirty and waits) or not self._world.may_stop:
             self._signal = number
             return
         raise Stopped(number, self._saved_step if self._is_dirty else self.step)
