@@ -14,8 +14,8 @@ from tests.architecture.source import modules
 
 BUDGET = {
     "engine": 3340,
+    "trainers": 2300,
     "models": 2290,
-    "trainers": 2310,
     "checkpoints": 1860,
     "sandbox": 1740,
     "diffusion": 1680,
