@@ -26,7 +26,7 @@ BUDGET = {
     "server": 1190,
     "runs": 1090,
     "viewer": 1030,
-    "evaluation": 910,
+    "evaluation": 1025,
     "data": 660,
     "importing": 570,
     "files": 560,
