@@ -5,9 +5,10 @@ grading, and the passes of packs. A world of one process has no process group: i
 are given.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 import torch
@@ -49,11 +50,18 @@ class World:
         size: number of processes.
         mesh: of devices over which weights are sharded: dimensions `replicate` and `shard`; None for one
             process.
+        parts: names of the parts that this process runs without the others at present.
     """
 
     rank: int = 0
     size: int = 1
     mesh: "DeviceMesh | None" = None
+    parts: list[str] = field(default_factory=list[str], compare=False)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether this process may raise `Stopped` here: no other rank waits for it in a collective."""
+        return self.size == 1 or bool(self.parts)
 
     @property
     def is_main(self) -> bool:
@@ -112,12 +120,37 @@ class World:
             return
         error: BaseException | None = None
         try:
-            yield
+            self.parts.append(part)
+            try:
+                yield
+            finally:
+                # Cleared inside the `try`: a signal handler that raises before is caught below.
+                self.parts.clear()
         except BaseException as found:
             error = found
         failures = [f for f in self.gather(self._failure(error)) if f is not None]
         if failures:
             _raise(failures, part, self.size, error)
+
+    def check_equal(self, what: str, compute: Callable[[], object]) -> None:
+        """Compare what every rank computes by itself: a collective.
+
+        Args:
+            what: its name in the plural, for the message.
+            compute: returns what is compared, by a digest of its text; not called by one process.
+
+        Raises:
+            AgreedError: naming the first rank that differs from rank 0.
+        """
+        if self.size == 1:
+            return
+        first, *others = self.gather(blake2b(repr(compute()).encode()).digest())
+        for rank, other in enumerate(others, start=1):
+            if other != first:
+                self.fail(
+                    f"rank {rank} has other {what} than rank 0: give all processes the same files and the "
+                    "same versions of packages"
+                )
 
     def fail(self, message: str) -> NoReturn:
         """Raise an error that every rank has found by itself, from the same numbers."""

@@ -96,6 +96,7 @@ def evaluate(
     prompts: Sequence[Prompt],
     sampling: SamplingParams,
     seed: int = 0,
+    world: World = ALONE,
 ) -> tuple[Summary, list[Group]]:
     """Return the summary and the graded responses to every prompt; equal seeds give equal draws.
 
@@ -105,18 +106,21 @@ def evaluate(
         prompts: with `token_ids` filled in.
         sampling: parameters of the responses; `n` responses per prompt.
         seed: key of the draws.
+        world: the ranks, which share the prompts; each returns all responses.
     """
     key = derive_seed(seed, EVALUATION)
     start, tokens = time.perf_counter(), 0
-    with Progress(len(prompts) * sampling.n, "eval") as bar:
+    with world.together("evaluation"):
+        with Progress(len(world.share(prompts)) * sampling.n, "eval") as bar:
 
-        def show(trajectory: Trajectory) -> None:
-            nonlocal tokens
-            tokens += trajectory.num_response
-            bar.advance(1, tokens_per_s=tokens / (time.perf_counter() - start))
+            def show(trajectory: Trajectory) -> None:
+                nonlocal tokens
+                tokens += trajectory.num_response
+                bar.advance(1, tokens_per_s=tokens / (time.perf_counter() - start))
 
-        trajectories = write_trajectories(llm, prompts, sampling, key, show)
-    groups = grade_trajectories(llm, task, trajectories, sampling.n)
+            trajectories = write_trajectories(llm, prompts, sampling, key, show, world)
+        own = grade_trajectories(llm, task, trajectories, sampling.n)
+    groups = world.gather_shares(own)
     return summarize([_responses_of_group(group, llm, task) for group in groups]), groups
 
 
@@ -152,7 +156,7 @@ def evaluate_model(config: EvalConfig, resume: bool = False, world: World = ALON
             prompts = llm.tokenize(problems)
             asks = _plan(config, llm, prompts)
             protocol = _protocol(config, task, llm, prompts)
-        _compare_ranks(protocol, world)
+        world.check_equal("problems or model settings", lambda: protocol)
         run = RunDirectory(config.run.dir)
         with world.together("start"):
             if world.is_main:
@@ -238,22 +242,6 @@ def _protocol(
             for name, sampling in config.samplings.items()
         },
     }
-
-
-def _compare_ranks(protocol: Mapping[str, Any], world: World) -> None:
-    """Refuse ranks that read other problems or another model, on every rank.
-
-    Raises:
-        AgreedError: naming a rank and the entry that differs.
-    """
-    first, *others = world.gather(protocol)
-    for rank, other in enumerate(others, start=1):
-        for name in first:
-            if other[name] != first[name]:
-                world.fail(
-                    f"{name} on rank {rank} differs from rank 0: give all machines the same files of the "
-                    "model and the task"
-                )
 
 
 def _keep_protocol(place: Path, protocol: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from unmask.configs.optimizer import OptimizerSection
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
-from unmask.distributed.sharding import sharded, whole, whole_weights
+from unmask.distributed.sharding import hollow, sharded, whole, whole_model, whole_weights
 from unmask.distributed.world import ALONE, World
 from unmask.engine.scoring import score_pack, score_views
 from unmask.models.conventions import conventions_of
@@ -70,6 +70,7 @@ class Learner:
             ValueError: if the model's mask id is unknown.
         """
         self.model = sharded(model, world)
+        self._shell = hollow(model) if world.mesh else model
         self.num_updates = 0
         self._config, self._world = config, world
         self._conventions = conventions_of(model)
@@ -126,6 +127,19 @@ class Learner:
         """Yield name and weight of what an engine with a copy of its own must take over: a collective."""
         assert not isinstance(self.model, ValueModel), "no engine samples from a value model"
         return whole_weights(self.model, self._world)
+
+    def whole_model(self, is_trained_only: bool = False) -> Model | ValueModel | ActorCritic:
+        """Return the model with whole weights, on several ranks a copy on rank 0: a collective.
+
+        Args:
+            is_trained_only: without memory for frozen weights; see `sharding.whole_model`.
+        """
+        return whole_model(self.model, self._shell, self._world, is_trained_only)
+
+    @property
+    def masters(self) -> dict[str, Tensor]:
+        """The weights that the optimizer changes, by name of the parameter."""
+        return dict(self._masters.named)
 
     def _over_ranks(
         self, loss: float, tokens: int, sums: StatisticSums
