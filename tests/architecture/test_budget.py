@@ -18,7 +18,7 @@ BUDGET = {
     "trainers": 2010,
     "checkpoints": 1860,
     "sandbox": 1740,
-    "cli": 1670,
+    "cli": 1735,
     "rewards": 1660,
     "diffusion": 1600,
     "configs": 1530,
@@ -31,6 +31,7 @@ BUDGET = {
     "importing": 570,
     "files": 560,
     "acceptance": 460,
+    "planning": 840,
     "rollouts": 250,
     "objectives": 250,
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     C = TypeVar("C", bound=BaseModel)
     R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
 
+KINDS = ("sft", "rl", "eval")
 Words = Annotated[
     list[str],
     Argument(
@@ -70,6 +71,16 @@ def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
 
     files = [Path(word) for word in words if "=" not in word]
     return load_config(cls, files, [word for word in words if "=" in word])
+
+
+def kind_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return the kind of configuration (the first word, or the first file's folder) and the other words."""
+    if words[0] in KINDS:
+        return words[0], words[1:]
+    folder = next((Path(word).parent.name for word in words if "=" not in word), "")
+    if folder not in KINDS:
+        raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
+    return folder, words
 
 
 def begin(cls: "type[R]", words: Sequence[str], show_prompt: bool, resume: bool) -> "R":
