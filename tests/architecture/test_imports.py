@@ -28,12 +28,12 @@ MAY_IMPORT = {
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},
     "runs": {"types", "configs"},
     "data": {"types", "configs", "checkpoints.tokenizer"},
-    "rollouts": {"types", "configs", "engine", "tasks", "rewards", "runs"},
+    "rollouts": {"types", "configs", "distributed", "engine", "tasks", "rewards", "runs"},
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
-    "distributed": {"configs", "models"},
+    "distributed": {"configs", "models", "runs.signals"},
     "evaluation": {
         *("types", "configs", "models", "checkpoints", "diffusion", "objectives"),
-        *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs"),
+        *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs", "distributed"),
     },
     # The engine's row budgets and pages.
     "planning": {

@@ -285,8 +285,7 @@ def _scorings(config: RLConfig, width: int) -> int:
 
 
 def _shard(config: Config, count: int) -> int:
-    distributed = getattr(config, "distributed", None)
-    shard = getattr(distributed, "shard", None) or count
+    shard = config.distributed.shard or count
     if count % shard:
         raise ValueError(
             f"--devices {count}: not a multiple of distributed.shard = {shard}, the devices that share one "

@@ -196,7 +196,7 @@ def gathered(job: Job) -> float:
 
     Gradients are reduced in fp32.
     """
-    if job.shard == 1:
+    if job.devices == 1:
         return 0
     sizes = job.sizes
     return (sizes.root + 2 * sizes.layer) * job.width + sizes.layer * (job.width + 4)

@@ -87,12 +87,14 @@ def _memory(plan: Plan) -> str:
 
 def _seconds(plan: Plan) -> str:
     seconds = plan.seconds
-    update = ("update", duration(seconds.update), f"{seconds.update_tokens:,.0f}")
-    rows = [("stage", "time", "tokens/s"), update]
-    if plan.job.kind == "rl":
-        rollout = ("rollout", duration(seconds.rollout), f"{seconds.rollout_tokens:,.0f}")
-        rows[1:1] = [rollout, ("sync", duration(seconds.sync), "")]
-        rows.append(("step", duration(seconds.step), ""))
+    rollout = ("rollout", duration(seconds.rollout), f"{seconds.rollout_tokens:,.0f}")
+    rows = [
+        ("stage", "time", "tokens/s"),
+        *([rollout] if seconds.rollout else []),
+        ("update", duration(seconds.update), f"{seconds.update_tokens:,.0f}"),
+        *([("sync", duration(seconds.sync), "")] if seconds.sync else []),
+        ("step", duration(seconds.step), ""),
+    ]
     note = (
         f"\nTraffic between devices takes longest in {seconds.communication:.0%} of the update: larger packs "
         "(optimizer.token_budget) need less of it."

@@ -63,8 +63,7 @@ def seconds_of(job: Job, device: Device, sequences: int) -> Seconds:
         sequences: that an engine writes at the same time.
     """
     rollout = rollout_s(job, device, sequences) if job.kind == "rl" else 0.0
-    is_copied = job.kind == "rl" and job.devices > 1
-    sync = traffic_s(job, device)[0] if is_copied else 0.0
+    sync = traffic_s(job, device)[0]
     update, traffic = update_s(job, device)
     written = job.trajectories * job.lengths.response
     return Seconds(
