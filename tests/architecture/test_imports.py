@@ -35,6 +35,11 @@ MAY_IMPORT = {
         *("types", "configs", "models", "checkpoints", "diffusion", "objectives"),
         *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs", "distributed"),
     },
+    # The engine's row budgets and pages.
+    "planning": {
+        *("types", "configs", "models", "checkpoints"),
+        *("engine.options", "engine.pages", "runs.text_table"),
+    },
     "server": {"types", "configs", "checkpoints", "engine", "runs", "viewer"},
     "viewer": {"types", "runs"},
 }
