@@ -13,15 +13,15 @@ from pathlib import Path
 from tests.architecture.source import modules
 
 BUDGET = {
-    "engine": 3290,
+    "engine": 3360,
     "models": 2250,
-    "trainers": 2010,
+    "trainers": 2020,
     "checkpoints": 1860,
     "sandbox": 1740,
     "cli": 1670,
     "rewards": 1660,
     "diffusion": 1600,
-    "configs": 1530,
+    "configs": 1570,
     "tasks": 1210,
     "server": 1190,
     "runs": 1090,
@@ -29,9 +29,10 @@ BUDGET = {
     "evaluation": 910,
     "data": 660,
     "importing": 570,
-    "files": 560,
+    "files": 570,
     "acceptance": 460,
-    "rollouts": 250,
+    # 540 of them for workers in other processes: requests ahead, weights to them, restarts.
+    "rollouts": 790,
     "objectives": 250,
 }
 NOT_CODE = {

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},
     "runs": {"types", "configs"},
     "data": {"types", "configs", "checkpoints.tokenizer"},
-    "rollouts": {"types", "configs", "engine", "tasks", "rewards", "runs"},
+    "rollouts": {"types", "configs", "models", "engine", "tasks", "rewards", "runs"},
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
     "distributed": {"configs", "models"},
     "evaluation": {

@@ -5,7 +5,8 @@
                  +-------------------------------- weights <-------------------------+
 
 One process, one copy of the weights: the learner writes the module that the engine samples from, so
-a weight sync is a version number.
+a weight sync is a version number. With `rollout.workers`, engines in other processes write the responses
+(`rollouts/build.py`).
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from unmask.diffusion.layout import check_budget
 from unmask.engine.llm import LLM
 from unmask.rewards.build import build_rewards
 from unmask.rollouts.batch import Batch
-from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.rollouts.build import open_rollouts
+from unmask.rollouts.collect import check_room, grade_trajectories
 from unmask.rollouts.metrics import rollout_metrics
 from unmask.rollouts.records import rollout_records
 from unmask.rollouts.shaping import forfeit_overlong, shaping_metrics
@@ -46,13 +48,19 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
     rewards = build_rewards(config, llm.require_tokenizer(), llm.model.device)
     prompts = llm.tokenize(task.prompts("train"))
     count = config.rollout.responses
-    sampling = config.sampling.to_params(n=count)
-    check_fit(llm, prompts, sampling, config)
+    check_fit(llm, prompts, config.sampling.to_params(n=count), config)
     source = Shuffled(prompts, config.run.seed)
     update = build_update(config, llm.model, saved_critic(config))
     alarms = Alarms(config.alarm, llm.model.dtype, llm.model.is_batch_invariant)
 
-    with open_training(start, source, update.learner, update.value) as run:
+    def upcoming(ahead: int) -> list[Prompt]:
+        drawn = source.ahead((ahead - 1) * config.rollout.prompts, config.rollout.prompts)
+        return [draw.item for draw in drawn]
+
+    with (
+        open_rollouts(config, llm, upcoming) as rollouts,
+        open_training(start, source, update.learner, update.value) as run,
+    ):
         for step in run.steps():
             seed, clock = derive_seed(config.run.seed, step), Clock()
             batch = Batch(config.rollout.prompts, config.filter)
@@ -60,7 +68,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
             while batch.is_open:
                 with clock("rollout"):
                     drawn = [draw.item for draw in source.draw(batch.missing)]
-                    trajectories = write_trajectories(llm, drawn, sampling, batch.seed(seed))
+                    trajectories = rollouts.write(step, drawn, batch.seed(seed))
                 with clock("reward"):
                     graded = grade_trajectories(llm, task, trajectories, count, rewards)
                     batch.add(forfeit_overlong(graded, config.shaping))
@@ -70,7 +78,7 @@ def train_rl(config: RLConfig, resume: bool = False) -> Path:
                 llm.engine.update_weights()
             metrics |= rollout_metrics(batch.groups, batch.kept, clock.stages["rollout"].wall)
             metrics |= batch.numbers() | shaping_metrics(batch.groups, config.shaping)
-            metrics |= alarms.check(step, metrics)
+            metrics |= rollouts.metrics() | alarms.check(step, metrics)
             advantages = recorded_advantages(batch.kept, views, config)
             records = rollout_records(batch.groups, llm, config.run.trajectories, step, advantages)
             run.end_step(step, metrics, clock, records)
