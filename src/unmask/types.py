@@ -347,13 +347,15 @@ class Trajectory:
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.
         finish: `stop` if a stop token ended it, `length` if `max_tokens` did.
-        policy_version: how many weight syncs made the weights that wrote it.
+        policy_version: how many weight syncs made the weights that wrote it, or its end.
         sampling: the parameters of its request, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revised: whether a revealed token was changed later; such trajectories cannot be trained on.
         raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
             (temperature 1, no filter) when it was revealed; its exponential is the confidence.
         entropies: `(C,)` entropy of that distribution, in nats.
+        policy_versions: `(C,)` version of the weights that wrote each token; empty if all are
+            `policy_version`.
     """
 
     prompt: Prompt
@@ -368,6 +370,12 @@ class Trajectory:
     revised: bool = False
     raw_logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
+    policy_versions: tuple[int, ...] = ()
+
+    @property
+    def oldest_version(self) -> int:
+        """Version of the oldest weights that wrote one of its tokens."""
+        return min(self.policy_versions, default=self.policy_version)
 
     @property
     def response_ids(self) -> tuple[int, ...]:

@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},
     "runs": {"types", "configs"},
     "data": {"types", "configs", "checkpoints.tokenizer"},
-    "rollouts": {"types", "configs", "distributed", "engine", "tasks", "rewards", "runs"},
+    "rollouts": {
+        *("types", "configs", "distributed", "models", "engine", "tasks", "rewards", "runs"),
+    },
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
     "distributed": {"configs", "models", "runs.signals"},
     "evaluation": {

@@ -38,6 +38,12 @@ def test_record_is_plain_json() -> None:
     }
 
 
+def test_policy_versions_are_kept_where_they_differ() -> None:
+    assert "policy_versions" not in trajectory_record(TRAJECTORY, "2", 0.0)
+    mixed = replace(TRAJECTORY, policy_versions=(3, 2, 3, 3))
+    assert trajectory_record(mixed, "2", 0.0)["policy_versions"] == (3, 2, 3, 3)
+
+
 def test_reward_may_be_one_number_per_token() -> None:
     assert trajectory_record(TRAJECTORY, "2", (0.5, 1.0))["reward"] == (0.5, 1.0)
 

@@ -37,6 +37,8 @@ def trajectory_record(
     """
     fields = asdict(trajectory)
     del fields["prompt"]["reference"]
+    if not trajectory.policy_versions:  # all tokens have the one `policy_version`
+        del fields["policy_versions"]
     if pieces is not None:
         assert len(pieces) == len(grid_ids(trajectory)), "one piece per token of the grid"
         fields["pieces"] = list(pieces)
