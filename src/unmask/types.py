@@ -24,6 +24,7 @@ from hashlib import blake2b
 from typing import Annotated, Any, Literal, Self
 
 from unmask.bounds import LARGEST, Bound, check_fields
+from unmask.images import MARKER, Image, check_markers
 
 Strategy = Literal[
     "static", "dynamic", "factor", "entropy_bounded", "margin", "entropy", "random", "left_to_right"
@@ -62,10 +63,47 @@ OTHER_NAMES = {name: field for field, names in _NAMES_OF.items() for name in nam
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: the text; each image stands where an `images.MARKER` stands.
+        images: in the order of their markers.
+
+    Raises:
+        ValueError: if there are images, and more or fewer markers.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    images: tuple[Image, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that there is a marker for each image; without images, markers are plain text."""
+        if self.images:
+            check_markers(self.content, len(self.images))
+
+    @classmethod
+    def of(cls, role: Literal["system", "user", "assistant"], *parts: str | Image) -> Self:
+        """Return a message of texts and images in order; each image is followed by a line break."""
+        texts = [f"{MARKER}\n" if isinstance(part, Image) else part for part in parts]
+        images = tuple(part for part in parts if isinstance(part, Image))
+        return cls(role, "".join(texts), images)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpan:
+    """The positions of a prompt whose embeddings are an image's vectors.
+
+    Attributes:
+        start: first position.
+        length: number of positions; placeholder ids stand there.
+        digest: of the image.
+    """
+
+    start: int
+    length: int
+    digest: bytes
 
 
 @dataclass(frozen=True)  # without slots, for the cached property
@@ -78,6 +116,7 @@ class Prompt:
         messages: the conversation before it is rendered with a chat template.
         token_ids: `P` rendered token ids; empty until a tokenizer has seen the prompt.
         reference: what the grader needs (answer, generator entry); never shown to the model.
+        image_spans: positions that hold image vectors, ascending.
     """
 
     task: str
@@ -85,6 +124,7 @@ class Prompt:
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
+    image_spans: tuple[ImageSpan, ...] = ()
 
     @cached_property
     def digest(self) -> bytes:
@@ -99,6 +139,11 @@ class Prompt:
         """
         state, start, digests = blake2b(digest_size=16), 0, list[bytes]()
         for end in ends:
+            # Each of an image's vectors depends on all of it: its digest belongs to its first position.
+            for span in (span for span in self.image_spans if start <= span.start < end):
+                state.update(array("q", self.token_ids[start : span.start]).tobytes())
+                state.update(span.digest + array("q", (span.length,)).tobytes())
+                start = span.start
             state.update(array("q", self.token_ids[start:end]).tobytes())
             digests.append(state.copy().digest())
             start = end

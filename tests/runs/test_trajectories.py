@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from unmask.images import Image
 from unmask.runs.trajectories import grid_ids, total_reward, trajectory_record
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.types import ImageSpan, Message, Prompt, SamplingParams, Trajectory
 
 TRAJECTORY = Trajectory(
     prompt=Prompt("sum", 7, (Message("user", "1+1="),), (5, 6), {"answer": object()}),
@@ -35,6 +36,22 @@ def test_record_is_plain_json() -> None:
         "uid": 7,
         "messages": [{"role": "user", "content": "1+1="}],
         "token_ids": [5, 6],
+    }
+
+
+def test_images_are_recorded_by_name_and_digest() -> None:
+    image = Image("a.png", b"content")
+    message = Message.of("user", image, "1+1=")
+    span = ImageSpan(0, 1, image.digest)
+    prompt = replace(TRAJECTORY.prompt, messages=(message,), image_spans=(span,))
+    record = trajectory_record(replace(TRAJECTORY, prompt=prompt), "2", 1.0)
+    named = [{"name": "a.png", "digest": image.digest.hex()}]
+    assert json.loads(json.dumps(record["prompt"])) == {
+        "task": "sum",
+        "uid": 7,
+        "messages": [{"role": "user", "content": "<image>\n1+1=", "images": named}],
+        "token_ids": [5, 6],
+        "images_at": [[0, 1, image.digest.hex()]],
     }
 
 
