@@ -25,6 +25,7 @@ from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self
 
 from unmask.bounds import LARGEST, Bound, check_fields
+from unmask.images import MARKER, Image, check_markers
 
 Strategy = Literal[
     "static", "dynamic", "factor", "entropy_bounded", "margin", "entropy", "random", "left_to_right"
@@ -63,10 +64,32 @@ OTHER_NAMES = {name: field for field, names in _NAMES_OF.items() for name in nam
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: the text; each image stands where an `images.MARKER` stands.
+        images: in the order of their markers.
+
+    Raises:
+        ValueError: if there are images, and more or fewer markers.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    images: tuple[Image, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that there is a marker for each image; without images, markers are plain text."""
+        if self.images:
+            check_markers(self.content, len(self.images))
+
+    @classmethod
+    def of(cls, role: Literal["system", "user", "assistant"], *parts: str | Image) -> Self:
+        """Return a message of texts and images in order; each image is followed by a line break."""
+        texts = [f"{MARKER}\n" if isinstance(part, Image) else part for part in parts]
+        images = tuple(part for part in parts if isinstance(part, Image))
+        return cls(role, "".join(texts), images)
 
 
 @dataclass(frozen=True, slots=True)
