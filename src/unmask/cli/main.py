@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import chat, data, evaluate, generate, models, pages, serve
+from unmask.cli import chat, data, evaluate, generate, models, pages, plan, serve
 from unmask.cli.options import (
     Resume,
     ShowPrompt,
     Words,
     error_lines,
+    kind_of,
     load,
     print_finished,
 )
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from unmask.importing.config import Kind
     from unmask.runs.print import Order, Pieces
 
-KINDS = ("sft", "rl", "eval")
 DRAWN: "tuple[Order, int]" = ("sample", 3)
 
 app = typer.Typer(
@@ -197,7 +197,7 @@ def config(  # noqa: PLR0913 - one argument per option
     from unmask.configs.keys import schema_text, to_toml
     from unmask.configs.load import dump, flatten
 
-    name, rest = _kind(words)
+    name, rest = kind_of(words)
     cls = _config_class(name)
     if schema:
         typer.echo(schema_text(cls))
@@ -285,7 +285,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-for part in (chat, data, evaluate, generate, models, pages, serve):
+for part in (chat, data, evaluate, generate, models, pages, plan, serve):
     app.registered_commands += part.app.registered_commands
 
 
@@ -339,16 +339,6 @@ def _import(
     typer.echo(text)
     for sentence in summary:
         typer.echo(sentence, err=True)
-
-
-def _kind(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return the kind of configuration (the first word, or the first file's folder) and the other words."""
-    if words[0] in KINDS:
-        return words[0], words[1:]
-    folder = next((Path(word).parent.name for word in words if "=" not in word), "")
-    if folder not in KINDS:
-        raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
-    return folder, words
 
 
 def _config_class(kind: str) -> "type[BaseModel]":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     C = TypeVar("C", bound=BaseModel)
 
+KINDS = ("sft", "rl", "eval")
 Words = Annotated[
     list[str],
     Argument(
@@ -65,6 +66,16 @@ def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
 
     files = [Path(word) for word in words if "=" not in word]
     return load_config(cls, files, [word for word in words if "=" in word])
+
+
+def kind_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return the kind of configuration (the first word, or the first file's folder) and the other words."""
+    if words[0] in KINDS:
+        return words[0], words[1:]
+    folder = next((Path(word).parent.name for word in words if "=" not in word), "")
+    if folder not in KINDS:
+        raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
+    return folder, words
 
 
 def sampling_of(preset: str | None, **options: Any) -> SamplingParams:
