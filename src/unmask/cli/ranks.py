@@ -60,6 +60,8 @@ def begin(
 
 def _config_of_rank(cls: "type[R]", words: Sequence[str]) -> "R":
     """Load the configuration of one of several processes; if that fails, all of them end."""
+    # A process that ends makes torch's store warn in all others.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         return load(cls, words)[0]
     except (ValueError, OSError) as error:

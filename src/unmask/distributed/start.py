@@ -26,6 +26,8 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
@@ -123,7 +125,7 @@ def refuse(error: Exception) -> NoReturn:
     raise error
 
 
-def _open_store(own: Place, limit_s: float) -> dist.Store:
+def _open_store(own: Place, limit_s: float) -> Store:
     """Return a part of the launcher's store that all ranks read and write: those of this attempt.
 
     The launcher keeps its store when it starts all ranks again, with keys of ranks that have gone. So rank 0
@@ -133,14 +135,14 @@ def _open_store(own: Place, limit_s: float) -> dist.Store:
         ValueError: on rank 0, if a rank does not start in time.
     """
     limit = timedelta(seconds=limit_s)
-    store, _, _ = next(dist.rendezvous("env://", timeout=limit))
+    store, _, _ = next(rendezvous("env://", timeout=limit))
     store.set_timeout(limit)
     if own.rank > 0:
         number = token_hex(8)
         store.set(f"greeting/{own.rank}", number)
         name = store.get(f"answer/{number}").decode()
         store.set(f"{name}/joined/{own.rank}", "")
-        return dist.PrefixStore(name, store)
+        return PrefixStore(name, store)
     name, missing, until = token_hex(8), set(range(1, own.size)), time.monotonic() + limit_s
     while missing:
         if time.monotonic() > until:
@@ -153,14 +155,14 @@ def _open_store(own: Place, limit_s: float) -> dist.Store:
             elif store.check([greeting := f"greeting/{rank}"]):
                 store.set(f"answer/{store.get(greeting).decode()}", name)
         time.sleep(0.02)
-    own_part = dist.PrefixStore(name, store)
+    own_part = PrefixStore(name, store)
     if store.check([STARTED]):
         own_part.set(STARTED, "")
     store.set(STARTED, "")
     return own_part
 
 
-def _agree(store: dist.Store, own: Place, config: Config) -> Verdict:
+def _agree(store: Store, own: Place, config: Config) -> Verdict:
     """Compare this rank with the others.
 
     Raises:
@@ -192,7 +194,7 @@ def _agree(store: dist.Store, own: Place, config: Config) -> Verdict:
             probe.unlink(missing_ok=True)
 
 
-def _decide(store: dist.Store, own: Place, facts: Facts) -> Verdict:
+def _decide(store: Store, own: Place, facts: Facts) -> Verdict:
     """Put this rank's facts into the store and return what rank 0 decides from all of them.
 
     Raises:
@@ -213,7 +215,7 @@ def _decide(store: dist.Store, own: Place, facts: Facts) -> Verdict:
     return verdict
 
 
-def _facts_of(store: dist.Store, rank: int) -> Facts:
+def _facts_of(store: Store, rank: int) -> Facts:
     return Facts(**json.loads(store.get(f"facts/{rank}")))
 
 
@@ -287,14 +289,14 @@ def device_of_rank(config: Config, own: Place) -> str:
 
 
 def _open_group(
-    store: dist.Store, own: Place, config: Config, limit_s: float, is_restart: bool
+    store: Store, own: Place, config: Config, limit_s: float, is_restart: bool
 ) -> World:
     device, limit = device_of_rank(config, own), timedelta(seconds=limit_s)
     if device == "cuda":
         torch.cuda.set_device(own.local_rank)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-        store=dist.PrefixStore("group", store),
+        store=PrefixStore("group", store),
         rank=own.rank,
         world_size=own.size,
         timeout=limit,
@@ -334,7 +336,7 @@ def _quiet(rank: int) -> Generator[None, None, None]:
         yield
 
 
-def _end(store: dist.Store, own: Place, error: BaseException, limit_s: float) -> None:
+def _end(store: Store, own: Place, error: BaseException, limit_s: float) -> None:
     """End a rank that failed so that rank 0 alone reports it.
 
     Raises:
@@ -367,7 +369,7 @@ def _end(store: dist.Store, own: Place, error: BaseException, limit_s: float) ->
         raise ValueError(f"rank {own.rank}: {text}") from error
 
 
-def _connection_error(store: dist.Store, own: Place, error: BaseException) -> ConnectionError:
+def _connection_error(store: Store, own: Place, error: BaseException) -> ConnectionError:
     """Return the error that names the ranks which have not noticed that one is lost: they are."""
     missing: list[str] = []
     for rank in range(1, own.size):
@@ -381,7 +383,7 @@ def _connection_error(store: dist.Store, own: Place, error: BaseException) -> Co
     return found
 
 
-def _wait(store: dist.Store, key: str, limit_s: float) -> bool:
+def _wait(store: Store, key: str, limit_s: float) -> bool:
     """Return whether a key is in the store before the time limit."""
     until = time.monotonic() + limit_s
     while not (is_there := store.check([key])) and time.monotonic() < until:
