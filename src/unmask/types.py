@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self
 
 from unmask.bounds import LARGEST, Bound, check_fields
@@ -68,6 +69,19 @@ class Message:
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class PromptImage:
+    """A picture that a prompt holds as vectors in place of token embeddings.
+
+    Attributes:
+        digest: of its content and its preparation: equal digests have equal vectors.
+        count: number of vectors.
+    """
+
+    digest: bytes
+    count: int
+
+
 @dataclass(frozen=True)  # without slots, for the cached property
 class Prompt:
     """A question: what the model reads, and what only the grader may see.
@@ -76,8 +90,10 @@ class Prompt:
         task: name of the task it belongs to.
         uid: its number within the task; seeds are derived from it, so it must not depend on order.
         messages: the conversation before it is rendered with a chat template.
-        token_ids: `P` rendered token ids; empty until a tokenizer has seen the prompt.
+        token_ids: `P` rendered token ids; empty until a tokenizer has seen the prompt. The j-th vector of
+            its pictures, counted over all of them, has the id `-1 - j`.
         reference: what the grader needs (answer, generator entry); never shown to the model.
+        images: its pictures, in the order of their vectors.
     """
 
     task: str
@@ -85,6 +101,7 @@ class Prompt:
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
+    images: tuple[PromptImage, ...] = ()
 
     @cached_property
     def digest(self) -> bytes:
@@ -98,11 +115,23 @@ class Prompt:
             ends: ascending.
         """
         state, start, digests = blake2b(digest_size=16), 0, list[bytes]()
+        starts = image_starts(self.images)
+        # A picture's vectors have the same ids in every prompt: its digest stands before the first one's.
+        digests_at = {-1 - first: i.digest for i, first in zip(self.images, starts, strict=True)}
         for end in ends:
-            state.update(array("q", self.token_ids[start:end]).tobytes())
+            ids = self.token_ids[start:end]
+            places = [place for place, token in enumerate(ids) if token in digests_at]
+            for first, stop in pairwise((0, *places, len(ids))):
+                state.update(digests_at.get(ids[first], b"") if first < stop else b"")
+                state.update(array("q", ids[first:stop]).tobytes())
             digests.append(state.copy().digest())
             start = end
         return digests
+
+
+def image_starts(images: Sequence[PromptImage]) -> list[int]:
+    """Return the number of vectors before each picture of a prompt."""
+    return list(accumulate((image.count for image in images), initial=0))[: len(images)]
 
 
 @dataclass(frozen=True)

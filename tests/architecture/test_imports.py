@@ -28,12 +28,14 @@ MAY_IMPORT = {
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},
     "runs": {"types", "configs"},
     "data": {"types", "configs", "checkpoints.tokenizer"},
-    "rollouts": {"types", "configs", "models", "engine", "tasks", "rewards", "runs"},
+    "rollouts": {
+        *("types", "configs", "models", "distributed", "engine", "tasks", "rewards", "runs"),
+    },
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
-    "distributed": {"configs", "models"},
+    "distributed": {"configs", "models", "runs.signals"},
     "evaluation": {
         *("types", "configs", "models", "checkpoints", "diffusion", "objectives"),
-        *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs"),
+        *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs", "distributed"),
     },
     "server": {"types", "configs", "checkpoints", "engine", "runs", "viewer"},
     "viewer": {"types", "runs"},

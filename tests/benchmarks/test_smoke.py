@@ -100,3 +100,14 @@ def test_structured_output_is_measured(tmp_path: Path) -> None:
     result = json.loads(out.read_text())
     assert result["schemas"]["count"] == 12 and result["schemas"]["invalid"] == 0
     assert result["cost"]["states"] > 300 and result["cost"]["schema_ms"] > 0
+
+
+def test_weak_scaling_of_two_ranks(tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    done = run_python([BENCHMARKS / "ranks.py", "--smoke", "--out", out], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["efficiency"] > 0
+    assert result["rounds"]["one"][0]["sync_bytes"] == 0
+    weights = result["rounds"]["two"][0]["sync_bytes"]
+    assert weights > 4 * result["settings"]["width"] * 2048, "every weight, in fp32"

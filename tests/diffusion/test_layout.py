@@ -346,3 +346,27 @@ def test_a_full_pack_is_filled_already() -> None:
     full = plain.filled(512)
     assert torch.equal(full.filled(512).structure, full.structure)
     assert torch.equal(full.filled(512).tokens, full.tokens)
+
+
+@every_convention
+@pytest.mark.parametrize("budget", [LARGE, 120, 60, 40])
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_ranks_have_as_many_packs_and_score_every_target_once(
+    size: int, budget: int, conventions: Conventions
+) -> None:
+    views = some_views(20, conventions=conventions)
+    of_rank = [pack_views(views, conventions, budget, rank, size) for rank in range(size)]
+    assert sorted(origins([p for packs in of_rank for p in packs])) == targets(views)
+    (num_rounds,) = {len(packs) for packs in of_rank}
+    assert num_rounds == -(-len(pack(views, budget, conventions)) // size), "the fewest rounds"
+    assert all(len(p.tokens) <= p.capacity <= budget for packs in of_rank for p in packs)
+    assert len({p.capacity for packs in of_rank for p in packs}) == 1, "one shape for a GPU"
+
+
+def test_a_small_batch_keeps_all_ranks_busy() -> None:
+    """One pack would hold it all, and leave three of four ranks without work."""
+    views = some_views(40, block=4)
+    sizes = [
+        sum(len(p.tokens) for p in pack_views(views, CONVENTIONS, LARGE, r, 4)) for r in range(4)
+    ]
+    assert max(sizes) < 2 * min(sizes)

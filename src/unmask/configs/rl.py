@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, model_validator
 
 from unmask.configs.alarm import AlarmConfig
+from unmask.configs.distributed import DistributedConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig
@@ -60,6 +61,8 @@ class RLConfig(Section):
     the score of the task's grader, when none is given."""
     engine: EngineConfig = EngineConfig()
     """How many responses are written at the same time."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How several processes share the work."""
     rollout: RolloutConfig = RolloutConfig()
     """How many trajectories make a step."""
     sampling: SamplingConfig = SamplingConfig()

@@ -27,7 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
+from unmask.diffusion.image_vectors import distinct_images, table_ids, table_starts
 from unmask.diffusion.views import Views
+from unmask.types import PromptImage
 
 # Filler tokens that attend to each other: one tile of attention on a GPU.
 DEAD_COPY = 128
@@ -41,7 +43,7 @@ class Pack:
     """Many views laid out for one forward pass.
 
     Attributes:
-        tokens: `(T,)` token ids, the mask id where hidden.
+        tokens: `(T,)` token ids, the mask id where hidden; negative ones number the vectors of `images`.
         positions: `(T,)` absolute positions.
         structure: `(4, T)` document, block, copy and prefix of each token (`models/attention.py`).
         rows: `(S,)` the scored rows, one per target; views may share the row of a target.
@@ -55,6 +57,7 @@ class Pack:
             target.
         capacity: number of tokens it is filled up to on a GPU, so that one compiled kernel serves every
             pack.
+        images: the distinct pictures of its prompts.
     """
 
     tokens: Tensor
@@ -69,12 +72,13 @@ class Pack:
     temperatures: Tensor
     origin: Tensor
     capacity: int = 0
+    images: tuple[PromptImage, ...] = ()
 
     def to(self, device: torch.device) -> "Pack":
         """Return the pack on another device; on a GPU it is filled."""
         whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY  # tiles of attention
         pack = self.filled(whole) if device.type == "cuda" else self
-        names = [name for name in self.__slots__ if name != "capacity"]
+        names = [name for name in self.__slots__ if name not in ("capacity", "images")]
         return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
 
     def filled(self, num_tokens: int) -> "Pack":
@@ -131,13 +135,24 @@ class Document:
         return self.source.block, self.source.prefix_digest, *self.prefix_ids.tolist()
 
 
-def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: int) -> list[Pack]:
-    """Return views laid out in as few packs as the budget allows.
+def pack_views(
+    views: Sequence[Views],
+    conventions: Conventions,
+    token_budget: int,
+    rank: int = 0,
+    size: int = 1,
+) -> list[Pack]:
+    """Return views laid out in as few packs as the budget allows, or the share of one of several ranks.
+
+    Every rank has as many packs, and those that the ranks compute at the same time are of similar size. Where
+    a rank would have fewer, it gets an empty pack.
 
     Args:
-        views: one element per trajectory; those without a target take no space.
+        views: one element per trajectory, the same on every rank; those without a target take no space.
         conventions: of the model that will score them.
         token_budget: most tokens of a pack.
+        rank: whose packs are returned.
+        size: number of ranks.
 
     Raises:
         ValueError: if the budget is smaller than a part that cannot be split: one noisy block with the
@@ -153,7 +168,34 @@ def pack_views(views: Sequence[Views], conventions: Conventions, token_budget: i
         )
     ]
     documents.sort(key=lambda document: document.num_tokens)
-    return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
+    if size == 1:
+        return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
+    capacity, plan = _plan_rounds(documents, token_budget, size)
+    num_rounds = -(-len(plan) // size)
+    # The longest documents first: what is too large for the memory fails at once. Neighbours hold documents of
+    # similar length, whose attention takes similar time.
+    plan.reverse()
+    own = [assemble(members, capacity) for members in plan[rank::size]]
+    return own + [empty_pack(capacity)] * (num_rounds - len(own))
+
+
+def _plan_rounds(
+    documents: Sequence[Document], token_budget: int, size: int
+) -> tuple[int, list[list[Document]]]:
+    """Return a capacity and the documents of each pack, so that `size` ranks are busy in every round.
+
+    The fewest rounds are those that the budget allows. The capacity then falls by an eighth at a time, as long
+    as there are no more of them: few different ones, so that a GPU compiles few kernels.
+    """
+    plan, capacity = list(_fill(documents, token_budget)), token_budget
+    most = -(-len(plan) // size) * size
+    longest = max((document.num_tokens for document in documents), default=token_budget)
+    while (smaller := capacity * 7 // 8) >= longest:
+        tried = list(_fill(documents, smaller))
+        if len(tried) > most:
+            break
+        plan, capacity = tried, smaller
+    return capacity, plan
 
 
 def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
@@ -287,11 +329,50 @@ def _fill(documents: Sequence[Document], token_budget: int) -> Iterator[list[Doc
         yield members
 
 
+def empty_pack(capacity: int) -> Pack:
+    """Return a pack of one token without targets, for a rank that has none while the others pass theirs."""
+    one, none = torch.zeros(1, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    numbers = torch.zeros(0, dtype=torch.float64)
+    return Pack(
+        tokens=one,
+        positions=one,
+        structure=torch.tensor([[0], [0], [0], [-1]]),
+        rows=none,
+        targets=none,
+        weights=numbers,
+        advantages=numbers,
+        behavior_logprobs=numbers,
+        old_logprobs=numbers,
+        temperatures=numbers,
+        origin=none.expand(3, 0),
+        capacity=capacity,
+    )
+
+
+def _number_images(
+    documents: Sequence[Document],
+) -> tuple[Sequence[Document], tuple[PromptImage, ...]]:
+    """Return documents whose negative ids number the vectors of all their pictures, and those pictures."""
+    images = distinct_images(i for document in documents for i in document.source.images)
+    if not images:
+        return documents, ()
+    starts, numbered = table_starts(images), list[Document]()
+    for document in documents:
+        prefix_ids, tokens = (
+            table_ids(ids, document.source.images, starts)
+            for ids in (document.prefix_ids, document.laid[0])
+        )
+        laid = torch.cat((tokens[None], document.laid[1:]))
+        numbered.append(replace(document, prefix_ids=prefix_ids, laid=laid))
+    return numbered, images
+
+
 def assemble(documents: Sequence[Document], capacity: int) -> Pack:
     """Return documents as one pack, each distinct prefix laid before the first document that shares it."""
     pieces: list[Tensor] = []  # (4, t) each: `laid`
     members: list[tuple[int, int]] = []  # tokens of each piece, and its prefix's number
     num_tokens = 0
+    documents, images = _number_images(documents)
 
     def put(laid: Tensor, prefix: int) -> None:
         nonlocal num_tokens
@@ -345,4 +426,5 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
             )
         ),
         capacity=capacity,
+        images=images,
     )

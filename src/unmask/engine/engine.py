@@ -25,6 +25,7 @@ from unmask.engine.canvas_stream import last_writes, take_snapshot
 from unmask.engine.cuda_graphs import Graphs, captures
 from unmask.engine.events import Committed, Event, Finished, Streams, streams_of
 from unmask.engine.host_state import HostState, Report, read_committed, read_written
+from unmask.engine.image_table import ImageTable
 from unmask.engine.new_weights import copy_weights
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
@@ -102,7 +103,9 @@ class Engine:
                 f"depend on the other responses of a pass (in {', '.join(parts)})",
                 stacklevel=2,
             )
-        self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
+        self._images = ImageTable()
+        in_use = self._pages, planner, self.params, self._conventions, self._images
+        self._runner = Runner(model, *in_use)
         self._uses_graphs = captures(self.params, backend, model, model.device)
         self._num_requests = 0
         self._reset()
@@ -176,8 +179,9 @@ class Engine:
             )
         request_id = self._num_requests
         is_full, constraint = self._conventions.is_full, self.constraint(resolved)
+        ids = self._images.add(prompt, self.model, self.is_idle)
         self._scheduler.add(
-            Request(request_id, prompt, resolved, is_full, prefix, events, constraint)
+            Request(request_id, prompt, resolved, is_full, prefix, events, constraint, ids)
         )
         self._num_requests += 1
         return request_id
@@ -254,7 +258,7 @@ class Engine:
         if not self._uses_graphs:
             self._runner.step(state, sizes)
             return
-        self._graphs.stay_at(state, self._pages.keys)
+        self._graphs.stay_at(state, self._pages.keys, self._images.vectors)
         self._graphs.run((sizes, state.sampling.needs), lambda: self._runner.step(state, sizes))
 
     @torch.inference_mode()
@@ -306,12 +310,11 @@ class Engine:
         if not self.is_idle and not continues:
             raise ValueError("update_weights while requests are running: collect them first")
         if not self.is_idle and self.params.cache != "exact":
-            raise ValueError(
-                f"update_weights while requests are running: cache = {self.params.cache!r} would keep keys "
-                "of the old weights; use cache = 'exact', or collect the requests first"
-            )
+            cache = self.params.cache
+            raise ValueError(f"update_weights: requests go on with cache = 'exact', not {cache!r}")
         # Also when a tensor is refused below: some weights may have changed by then.
         self._interrupt()
+        self._images.clear()
         copy_weights(self.model, named_tensors)
         self.policy_version = self.policy_version + 1 if version is None else version
 

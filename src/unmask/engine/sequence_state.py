@@ -142,7 +142,7 @@ def open_sequences(
     canvas_end = column([r.max_length for r in requests])
     no = torch.zeros_like(start, dtype=torch.bool)
     counters = ("cached", "step", "step_in_block", "forwards", "num_response")
-    tokens = rows([r.prompt.token_ids for r in requests], widths["tokens"], conventions.mask_id)
+    tokens = rows([r.token_ids for r in requests], widths["tokens"], conventions.mask_id)
     step_map = torch.zeros_like(tokens)
     pinned = [
         (row, len(r.prompt.token_ids) + position, token)

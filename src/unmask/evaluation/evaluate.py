@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from unmask.configs.eval import EvalConfig
+from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
@@ -90,6 +91,7 @@ def evaluate(
     prompts: Sequence[Prompt],
     sampling: SamplingParams,
     seed: int = 0,
+    world: World = ALONE,
 ) -> tuple[Summary, list[Group]]:
     """Return the summary and the graded responses to every prompt; equal seeds give equal draws.
 
@@ -99,18 +101,21 @@ def evaluate(
         prompts: with `token_ids` filled in.
         sampling: parameters of the responses; `n` responses per prompt.
         seed: key of the draws.
+        world: the ranks, which share the prompts; each returns all responses.
     """
     key = derive_seed(seed, EVALUATION)
     start, tokens = time.perf_counter(), 0
-    with Progress(len(prompts) * sampling.n, "eval") as bar:
+    with world.together("evaluation"):
+        with Progress(len(world.share(prompts)) * sampling.n, "eval") as bar:
 
-        def show(trajectory: Trajectory) -> None:
-            nonlocal tokens
-            tokens += trajectory.num_response
-            bar.advance(1, tokens_per_s=tokens / (time.perf_counter() - start))
+            def show(trajectory: Trajectory) -> None:
+                nonlocal tokens
+                tokens += trajectory.num_response
+                bar.advance(1, tokens_per_s=tokens / (time.perf_counter() - start))
 
-        trajectories = write_trajectories(llm, prompts, sampling, key, show)
-    groups = grade_trajectories(llm, task, trajectories, sampling.n)
+            trajectories = write_trajectories(llm, prompts, sampling, key, show, world)
+        own = grade_trajectories(llm, task, trajectories, sampling.n)
+    groups = world.gather_shares(own)
     return summarize([_responses_of_group(group, llm, task) for group in groups]), groups
 
 

@@ -51,14 +51,31 @@ class StatisticSums:
 
     def add(self, statistics: Mapping[str, Statistic], count: int) -> None:
         """Add the statistics of a pack of `count` targets."""
+        if count == 0:
+            return
         self._count += count
         for name, statistic in statistics.items():
             values = statistic.values.detach().double()  # (S,)
-            reduce = torch.amax if statistic.reduce == "max" else torch.sum
-            total = reduce(values)
-            if name in self._found:
-                total = reduce(torch.stack((self._found[name].values, total)))
-            self._found[name] = statistic._replace(values=total)
+            self._add(name, statistic._replace(values=_reduced(values, statistic.reduce)))
+
+    def merge(self, other: "StatisticSums") -> None:
+        """Add the sums of other packs, such as those of another rank."""
+        self._count += other._count
+        for name, statistic in other._found.items():
+            self._add(name, statistic)
+
+    def on_host(self) -> "StatisticSums":
+        """Return the sums in host memory, to send them to other ranks."""
+        found = StatisticSums()
+        found._count = self._count
+        found._found = {n: s._replace(values=s.values.cpu()) for n, s in self._found.items()}
+        return found
+
+    def _add(self, name: str, total: Statistic) -> None:
+        if name in self._found:
+            pair = torch.stack((self._found[name].values, total.values))
+            total = total._replace(values=_reduced(pair, total.reduce))
+        self._found[name] = total
 
     def metrics(self) -> dict[str, Metric]:
         """Return a number for every name."""
@@ -68,6 +85,10 @@ class StatisticSums:
             )
             for name, (total, reduce, is_of_first) in self._found.items()
         }
+
+
+def _reduced(values: Tensor, reduce: Reduce) -> Tensor:
+    return values.amax() if reduce == "max" else values.sum()
 
 
 def over_updates(updates: Sequence[Mapping[str, Metric]]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from unmask.configs.rl import RLConfig
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.rollouts.ahead import Ahead
 from unmask.rollouts.collect import write_trajectories
@@ -23,7 +24,7 @@ class Rollouts(Protocol):
     """Writes the responses of a run."""
 
     def write(self, step: int, prompts: Sequence[Prompt], seed: int) -> list[Trajectory]:
-        """Return the trajectories of one round of a step, those of a prompt together.
+        """Return the trajectories of this rank's share of a round, those of a prompt together.
 
         Args:
             step: RL step, counted from 1.
@@ -40,13 +41,13 @@ class Rollouts(Protocol):
 class OwnEngine:
     """Writes with the engine of this process."""
 
-    def __init__(self, llm: LLM, sampling: SamplingParams) -> None:
-        """Store the engine and the parameters of all responses."""
-        self._llm, self._sampling = llm, sampling
+    def __init__(self, llm: LLM, sampling: SamplingParams, world: World) -> None:
+        """Store the engine, the parameters of all responses, and the ranks that share them."""
+        self._llm, self._sampling, self._world = llm, sampling, world
 
     def write(self, step: int, prompts: Sequence[Prompt], seed: int) -> list[Trajectory]:
-        """Return the trajectories of one round, as `Rollouts` states."""
-        return write_trajectories(self._llm, prompts, self._sampling, seed)
+        """Return the trajectories of a round, as `Rollouts` states."""
+        return write_trajectories(self._llm, prompts, self._sampling, seed, world=self._world)
 
     def metrics(self) -> dict[str, float]:
         """Return no metrics."""
@@ -55,7 +56,10 @@ class OwnEngine:
 
 @contextmanager
 def open_rollouts(
-    config: RLConfig, llm: LLM, upcoming: Callable[[int], Sequence[Prompt]]
+    config: RLConfig,
+    llm: LLM,
+    upcoming: Callable[[int], Sequence[Prompt]],
+    world: World = ALONE,
 ) -> Generator[Rollouts, None, None]:
     """Open the rollouts of a run; leaving the `with` ends the workers.
 
@@ -63,15 +67,19 @@ def open_rollouts(
         config: of the run.
         llm: its model and engine, with the learner's weights.
         upcoming: prompts of the first round of a step that is so many steps ahead, not drawn yet.
+        world: the ranks, which share prompts and workers.
 
     Raises:
-        ValueError: Ray is not installed, or a worker cannot load the model.
+        ValueError: Ray is not installed, a worker cannot load the model, or the workers cannot be shared.
     """
     sampling = config.sampling.to_params(n=config.rollout.responses)
     if config.rollout.workers == 0:
-        yield OwnEngine(llm, sampling)
+        yield OwnEngine(llm, sampling, world)
         return
     from unmask.rollouts.workers import open_workers  # imports Ray
 
-    with open_workers(config, llm) as workers, Ahead(config, llm, workers, upcoming) as ahead:
+    with (
+        open_workers(config, llm, world) as workers,
+        Ahead(config, llm, workers, upcoming, world) as ahead,
+    ):
         yield ahead

@@ -4,10 +4,13 @@ One `update` is one optimizer step over any number of trajectories. They are lai
 a token budget; the loss is a weighted sum over targets divided by one denominator that was counted
 over the whole batch, so how it was cut into packs does not matter. Optimizer state lives as long as
 the learner, across RL steps.
+
+On several ranks every rank has the whole batch, computes its share of the packs, and holds a part of weights,
+masters and moments (`distributed/sharding.py`).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +19,8 @@ from torch import Tensor
 from unmask.configs.optimizer import OptimizerSection
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
+from unmask.distributed.sharding import hollow, sharded, whole, whole_model, whole_weights
+from unmask.distributed.world import ALONE, World
 from unmask.engine.scoring import score_pack, score_views
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores
@@ -50,23 +55,26 @@ class Learner:
         model: Model | ValueModel | ActorCritic,
         config: OptimizerSection,
         rates: Mapping[str, float] | None = None,
+        world: World = ALONE,
     ) -> None:
-        """Build the optimizer of a model that is trained in place.
+        """Build the optimizer of a model: trained in place by one process, as a sharded twin by several.
 
         Args:
-            model: of any kind.
+            model: of any kind, whole.
             config: of the optimizer.
             rates: parameters that have a learning rate of their own in place of `config.lr`, on the
                 same schedule.
+            world: the ranks that train it together.
 
         Raises:
             ValueError: if the model's mask id is unknown.
         """
-        self.model = model
+        self.model = sharded(model, world)
+        self._shell = hollow(model) if world.mesh else model
         self.num_updates = 0
-        self._config = config
+        self._config, self._world = config, world
         self._conventions = conventions_of(model)
-        self._masters = MasterWeights(model)
+        self._masters = MasterWeights(self.model)
         self._parts = build_optimizer(self._masters.named, config, rates or {})
         self._optimizers = [part.optimizer for part in self._parts]
 
@@ -80,7 +88,7 @@ class Learner:
         """Take one optimizer step.
 
         Args:
-            views: the batch; weights are in the views.
+            views: the batch, the same on every rank; weights are in the views.
             objective: scores and pack to a loss per target.
             denominator: of the weighted sum of losses.
             rate: learning rate; the config's when not given.
@@ -107,12 +115,43 @@ class Learner:
         self._zero_grad()
         self._masters.write()
         tokens = sum(pack.tokens.shape[0] for pack in packs)
+        loss, tokens, sums = self._over_ranks(float(sum(losses)), tokens, sums)
         own = {
             "gradient_norm": Metric(gradient_norm),
             "learning_rate": Metric(rate),
             "packed_tokens": Metric(tokens, "sum"),
         }
-        return Update(float(sum(losses)), {**sums.metrics(), **own})
+        return Update(loss, {**sums.metrics(), **own})
+
+    def whole_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield name and weight of what an engine with a copy of its own must take over: a collective."""
+        assert not isinstance(self.model, ValueModel), "no engine samples from a value model"
+        return whole_weights(self.model, self._world)
+
+    def whole_model(self, is_trained_only: bool = False) -> Model | ValueModel | ActorCritic:
+        """Return the model with whole weights, on several ranks a copy on rank 0: a collective.
+
+        Args:
+            is_trained_only: without memory for frozen weights; see `sharding.whole_model`.
+        """
+        return whole_model(self.model, self._shell, self._world, is_trained_only)
+
+    @property
+    def masters(self) -> dict[str, Tensor]:
+        """The weights that the optimizer changes, by name of the parameter."""
+        return dict(self._masters.named)
+
+    def _over_ranks(
+        self, loss: float, tokens: int, sums: StatisticSums
+    ) -> tuple[float, int, StatisticSums]:
+        """Return the loss, the packed tokens and the statistics of all ranks."""
+        if self._world.size == 1:
+            return loss, tokens, sums
+        found = self._world.gather((loss, tokens, sums.on_host()))
+        merged = StatisticSums()
+        for _, _, of_rank in found:
+            merged.merge(of_rank)
+        return sum(loss for loss, _, _ in found), sum(tokens for _, tokens, _ in found), merged
 
     @property
     def memory(self) -> str:
@@ -201,10 +240,12 @@ class Learner:
         Returns:
             For each column its `(N, C)`, trajectory by trajectory.
         """
-        return score_views(self.model, views, self._packs(views), columns)
+        return score_shares(self.model, views, self._packs(views), columns, self._world)
 
     def _packs(self, views: Sequence[Views]) -> list[Pack]:
-        packs = pack_views(views, self._conventions, self._config.token_budget)
+        """Return this rank's packs; every rank has as many."""
+        budget, world = self._config.token_budget, self._world
+        packs = pack_views(views, self._conventions, budget, world.rank, world.size)
         return [pack.to(self.model.device) for pack in packs]
 
     def _set_rate(self, rate: float) -> None:
@@ -222,14 +263,34 @@ class Learner:
     def _clip(self) -> float:
         masters = [master for _, master in self._masters.named]
         limit = self._config.clip_norm or torch.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(masters, limit))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(masters, limit)))
         if not math.isfinite(norm):
             self._zero_grad()
-            raise ValueError(
+            self._world.fail(
                 f"the gradient of update {self.num_updates + 1} is {norm}; the weights are untouched. "
                 "Lower optimizer.lr, or look at the rewards of this step"
             )
         return norm
+
+
+def score_shares(
+    model: Any,
+    views: Sequence[Views],
+    packs: Iterable[Pack],
+    columns: Sequence[Callable[[Any], Tensor]],
+    world: World,
+) -> list[list[Tensor]]:
+    """Return `score_views` of every trajectory, of which each rank scores the targets in its packs."""
+    found = score_views(model, views, packs, columns)
+    if world.size == 1:
+        return found
+    # A target is in the packs of one rank and 0 in the tables of the others: the sums are exact.
+    for tables in found:
+        summed = world.sum(torch.cat([table.flatten() for table in tables]))
+        parts = summed.split([table.numel() for table in tables])
+        for table, part in zip(tables, parts, strict=True):
+            table.copy_(part.view_as(table))
+    return found
 
 
 def _main_column(scores: Scores | ActorCriticScores | Tensor) -> Tensor:

@@ -10,11 +10,13 @@ from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views
-from unmask.engine.scoring import score_views
+from unmask.distributed.sharding import sharded
+from unmask.distributed.world import ALONE, World
 from unmask.models.conventions import conventions_of
 from unmask.models.families import imported_name
 from unmask.models.lora import adapters_off
 from unmask.models.transformer import Model
+from unmask.trainers.learner import score_shares
 
 # What policy and reference must agree on for a token and a view to mean the same to both.
 SHARED = ("vocab_size", "mask_id", "num_drawable", "attention", "is_shifted")
@@ -23,40 +25,51 @@ SHARED = ("vocab_size", "mask_id", "num_drawable", "attention", "is_shifted")
 class Scorer:
     """A frozen model that scores the targets of views."""
 
-    def __init__(self, model: Model, token_budget: int, without_adapters: bool = False) -> None:
-        """Freeze a model.
+    def __init__(
+        self,
+        model: Model,
+        token_budget: int,
+        without_adapters: bool = False,
+        world: World = ALONE,
+    ) -> None:
+        """Freeze a model; on several ranks shard it, unless it is the policy with its adapters off.
 
         Args:
             model: is never trained from now on.
             token_budget: most tokens of a pack.
             without_adapters: score with the model's adapters off; only they are trained elsewhere, so
                 the rest is frozen already.
+            world: the ranks, each of which scores a share.
 
         Raises:
             ValueError: if the model's mask id is unknown.
         """
-        self.model = model if without_adapters else model.requires_grad_(False)
+        self.model = model if without_adapters else sharded(model.requires_grad_(False), world)
+        self._world = world
         self._frozen = adapters_off if without_adapters else nullcontext[Model]
         self._token_budget = token_budget
         self._conventions = conventions_of(model)
 
     def score(self, views: Sequence[Views]) -> list[Tensor]:
         """Return the log-probabilities `(N, C)` of every trajectory's targets."""
-        packs = pack_views(views, self._conventions, self._token_budget)
+        budget, world = self._token_budget, self._world
+        packs = pack_views(views, self._conventions, budget, world.rank, world.size)
         on_device = (pack.to(self.model.device) for pack in packs)
+        columns = [attrgetter("logprobs")]
         with self._frozen(self.model):
-            (logprobs,) = score_views(self.model, views, on_device, [attrgetter("logprobs")])
+            (logprobs,) = score_shares(self.model, views, on_device, columns, world)
             return logprobs
 
 
-def build_reference(config: RLConfig, model: Model) -> Scorer | None:
+def build_reference(config: RLConfig, model: Model, world: World = ALONE) -> Scorer | None:
     """Load the frozen model that the KL penalty is measured from, if `loss.kl_to` names one.
 
     Args:
         config: of the run. `loss.kl_to = "reference"` is the model the run started from, also when the
             run is resumed; with `[lora]` that is the policy with its adapters off, without a second
             copy of the weights.
-        model: the policy; the reference is held on the same device in the same number format.
+        model: the policy, whole; the reference is held on the same device in the same number format.
+        world: the ranks.
 
     Raises:
         ValueError: as `load_model`, or if the two models do not have the same tokens.
@@ -65,7 +78,7 @@ def build_reference(config: RLConfig, model: Model) -> Scorer | None:
         return None
     is_start = config.loss.kl_to == "reference"
     if config.lora is not None and is_start:
-        return Scorer(model, config.optimizer.token_budget, without_adapters=True)
+        return Scorer(model, config.optimizer.token_budget, without_adapters=True, world=world)
     path = config.model.path if is_start else config.loss.kl_to
     own = config.model
     family = imported_name(model.spec.family)
@@ -77,4 +90,4 @@ def build_reference(config: RLConfig, model: Model) -> Scorer | None:
                 f"loss.kl_to = {path}: its {name} is {theirs}, the trained model's is {ours}; "
                 "a reference must have the same tokens and the same attention"
             )
-    return Scorer(found, config.optimizer.token_budget)
+    return Scorer(found, config.optimizer.token_budget, world=world)

@@ -16,6 +16,7 @@ from pathlib import Path
 from unmask.configs.methods import partner
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
+from unmask.distributed.world import ALONE, World
 from unmask.models.transformer import Model
 from unmask.trainers.checkpointer import ValueTraining
 from unmask.trainers.learner import Learner
@@ -41,18 +42,21 @@ class RLUpdate:
     value: ValueTraining | None = None
 
 
-def build_update(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdate:
+def build_update(
+    config: RLConfig, policy: Model, saved: Path | None = None, world: World = ALONE
+) -> RLUpdate:
     """Build the update that `advantage.kind` names.
 
     Args:
         config: of the run.
-        policy: the model that is trained.
+        policy: the model that is trained; several ranks train a sharded twin of it.
         saved: the `critic/` of the run's last checkpoint, if there is one.
+        world: the ranks.
 
     Raises:
         ValueError: as `build_reference` and the `build` of the kind.
     """
-    return partner(config.advantage, "unmask.trainers.methods").build(config, policy, saved)
+    return partner(config.advantage, "unmask.trainers.methods").build(config, policy, saved, world)
 
 
 def rate_of(config: RLConfig, step: int) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
+from unmask.distributed.world import ALONE, World
 from unmask.models.transformer import Model
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_policy_objective
@@ -14,10 +15,12 @@ from unmask.trainers.rl_update import RLUpdate, rate_of
 from unmask.types import Group
 
 
-def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdate:
+def build(
+    config: RLConfig, policy: Model, saved: Path | None = None, world: World = ALONE
+) -> RLUpdate:
     """Build the update of a policy alone."""
-    learner = Learner(policy, config.optimizer)
-    reference = build_reference(config, policy)
+    learner = Learner(policy, config.optimizer, world=world)
+    reference = build_reference(config, policy, world)
     update = PolicyUpdate(learner, config, build_policy_objective(config), reference)
 
     def step_update(

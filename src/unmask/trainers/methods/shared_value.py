@@ -9,6 +9,7 @@ from unmask.checkpoints.value_model_files import load_head
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
+from unmask.distributed.world import ALONE, World
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic
 from unmask.trainers.checkpointer import ValueTraining
@@ -21,7 +22,9 @@ from unmask.trainers.value_targets import ValueTargets, value_targets
 from unmask.types import Group
 
 
-def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdate:
+def build(
+    config: RLConfig, policy: Model, saved: Path | None = None, world: World = ALONE
+) -> RLUpdate:
     """Build the update of policy and value head together.
 
     Raises:
@@ -31,9 +34,9 @@ def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdat
     both = ActorCritic(policy)
     if (head := saved or config.advantage.head_path) is not None:
         load_head(both.value_head, head)
-    learner = Learner(both, config.optimizer, {"value_head.weight": config.advantage.lr})
+    learner = Learner(both, config.optimizer, {"value_head.weight": config.advantage.lr}, world)
     objective = build_joint_objective(build_policy_objective(config), config.advantage)
-    reference = build_reference(config, policy)
+    reference = build_reference(config, policy, world)
     update = PolicyUpdate(learner, config, objective, reference, has_old_logprobs=True)
 
     def step_update(
@@ -43,7 +46,8 @@ def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdat
         metrics = update(targets.views, seed, rate_of(config, step), targets.columns())
         return metrics | targets.metrics
 
-    return RLUpdate(learner, step_update, ValueTraining(both))
+    assert isinstance(learner.model, ActorCritic)
+    return RLUpdate(learner, step_update, ValueTraining(learner.model))
 
 
 def estimate(

@@ -23,6 +23,7 @@ from unmask.checkpoints.value_model_files import load_head
 from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
+from unmask.distributed.world import ALONE, World
 from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.transformer import Model
 from unmask.models.value_model import ValueModel, critic_on_frozen_policy
@@ -45,16 +46,18 @@ RENAMED = {name: f"value_{name}" for name in ("loss", "gradient_norm", "learning
 OF_POLICY = ("packed_tokens", "updates")
 
 
-def build(config: RLConfig, policy: Model, saved: Path | None = None) -> RLUpdate:
+def build(
+    config: RLConfig, policy: Model, saved: Path | None = None, world: World = ALONE
+) -> RLUpdate:
     """Build the update of a value model, followed by that of the policy.
 
     Raises:
         ValueError: as `build_reference` and `build_value_model`.
     """
-    learner = Learner(policy, config.optimizer)
-    reference = build_reference(config, policy)
+    learner = Learner(policy, config.optimizer, world=world)
+    reference = build_reference(config, policy, world)
     update = PolicyUpdate(learner, config, build_policy_objective(config), reference)
-    critic = Critic(build_value_model(config, policy, saved), config)
+    critic = Critic(build_value_model(config, policy, saved), config, world)
 
     def step_update(
         groups: Sequence[Group], views: Sequence[Views], step: int, seed: int
@@ -74,13 +77,14 @@ class Critic:
         learner: trains them.
     """
 
-    def __init__(self, model: ValueModel, config: RLConfig) -> None:
+    def __init__(self, model: ValueModel, config: RLConfig, world: World = ALONE) -> None:
         """Build the optimizer: that of the policy, with the value model's learning rate."""
         assert isinstance(config.advantage, ValueAdvantage)
-        self.model = model
         self._config, self._train_every = config, config.advantage.train_every
         self._optimizer = config.optimizer.model_copy(update={"lr": config.advantage.lr})
-        self.learner = Learner(model, self._optimizer)
+        self.learner = Learner(model, self._optimizer, world=world)
+        assert isinstance(self.learner.model, ValueModel)
+        self.model = self.learner.model
         objective = build_value_objective(config.advantage.clip)
         self._updates = Updates(self.learner, objective, config, config.advantage)
 

@@ -1,0 +1,60 @@
+"""The ranks of a run: what they share out, gather and agree on."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.distributed.ranks import on_ranks
+from unmask.distributed.world import ALONE, AgreedError, World
+from unmask.runs.signals import Stopped
+
+
+def shares(world: World, items: list[int]) -> tuple[list[int], list[int], list[int], float]:
+    own = world.share(items)
+    summed = world.sum(torch.tensor([float(world.rank + 1)]))
+    return list(own), world.gather_shares(own), world.gather(world.rank), float(summed)
+
+
+def test_shares_come_back_in_their_order() -> None:
+    items = list(range(7))
+    first, second, third = on_ranks(shares, items, size=3)
+    assert (first[0], second[0], third[0]) == ([0, 3, 6], [1, 4], [2, 5])
+    assert first[1] == second[1] == third[1] == items
+    assert first[2:] == second[2:] == third[2:] == ([0, 1, 2], 6.0)
+    assert ALONE.gather_shares(ALONE.share(items)) == items
+
+
+def failing(
+    world: World, kind: type[BaseException], arguments: tuple[Any, ...], rank: int | None
+) -> tuple[str, str]:
+    try:
+        with world.together("grading"):
+            if rank is None or world.rank == rank:
+                raise kind(*arguments)
+    except BaseException as found:
+        return type(found).__name__, str(found)
+    return "", ""
+
+
+@pytest.mark.parametrize("rank", [0, 1, None])
+def test_an_error_of_one_rank_is_raised_on_all(rank: int | None) -> None:
+    found = on_ranks(failing, ValueError, ("task.path: empty",), rank)
+    message = "rank 1: task.path: empty" if rank == 1 else "task.path: empty"
+    assert found == [(AgreedError.__name__, message)] * 2
+
+
+def test_a_signal_that_one_rank_received_stops_all() -> None:
+    found = on_ranks(failing, Stopped, (15, 3), 1)
+    assert found == [("Stopped", str(Stopped(15, 3)))] * 2
+
+
+def test_a_bug_is_raised_where_it_is_and_named_elsewhere() -> None:
+    own, other = on_ranks(failing, TypeError, ("no len",), 0)
+    assert own == ("TypeError", "no len")
+    assert other == ("RuntimeError", "rank 0, grading: TypeError: no len")
+
+
+def test_alone_an_error_passes_as_it_is() -> None:
+    with pytest.raises(ValueError, match=r"^bad$"), ALONE.together("grading"):
+        raise ValueError("bad")
