@@ -28,7 +28,7 @@ BUDGET = {
     "viewer": 1030,
     "evaluation": 1020,
     "planning": 840,
-    "rollouts": 800,
+    "rollouts": 820,
     "data": 660,
     "files": 640,
     "importing": 570,

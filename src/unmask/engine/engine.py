@@ -310,7 +310,7 @@ class Engine:
             raise ValueError("update_weights while requests are running: collect them first")
         if not self.is_idle and self.params.cache != "exact":
             cache = self.params.cache
-            raise ValueError(f"cache = {cache!r} keeps keys of old weights: requests are running")
+            raise ValueError(f"update_weights: requests go on with cache = 'exact', not {cache!r}")
         # Also when a tensor is refused below: some weights may have changed by then.
         self._interrupt()
         copy_weights(self.model, named_tensors)
