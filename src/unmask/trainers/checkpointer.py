@@ -174,6 +174,14 @@ class Checkpointer:
     @contextmanager
     def guard(self) -> Generator[None, None, None]:
         """Handle SIGINT and SIGTERM inside the `with`; save the last complete step after an error."""
+        with ExitStack() as stack:
+            if self._world.size > 1:  # a signal that comes twice must not end the last save
+                stack.enter_context(on_signal(lambda *_: None))
+            with self._saved_at_the_end():
+                yield
+
+    @contextmanager
+    def _saved_at_the_end(self) -> Generator[None, None, None]:
         try:
             with on_signal(self._on_signal):
                 yield
