@@ -24,7 +24,7 @@ BUDGET = {
     "configs": 1550,
     "tasks": 1210,
     "server": 1180,
-    "runs": 1110,
+    "runs": 1115,
     "viewer": 1030,
     "evaluation": 910,
     "data": 660,
