@@ -15,7 +15,7 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 3400,
     "models": 2530,
-    "trainers": 2320,
+    "trainers": 2330,
     "checkpoints": 1980,
     "cli": 1820,
     "sandbox": 1740,
@@ -24,7 +24,7 @@ BUDGET = {
     "configs": 1590,
     "tasks": 1210,
     "server": 1180,
-    "runs": 1130,
+    "runs": 1140,
     "viewer": 1030,
     "evaluation": 1020,
     "planning": 840,
