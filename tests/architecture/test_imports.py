@@ -52,7 +52,7 @@ LAZY = {"cli", "__init__"}
 # Imported by a subcommand only.
 NOT_LAZY = {
     *("unmask.cli.doctor", "unmask.cli.first_prompt", "unmask.cli.prompts"),
-    *("unmask.cli.canvas_text", "unmask.cli.chat_session"),
+    *("unmask.cli.answers", "unmask.cli.canvas_text", "unmask.cli.chat_session"),
 }
 
 

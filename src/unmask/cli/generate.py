@@ -6,15 +6,11 @@ through one engine together. A line is written as soon as those before it are; s
 leaves the lines before the first response that was still missing.
 """
 
-import json
 import sys
-from collections import deque
-from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -33,11 +29,6 @@ from unmask.cli.options import (
     Threshold,
     sampling_of,
 )
-from unmask.seeds import derive_seed
-from unmask.types import Prompt, SamplingParams, Trajectory
-
-if TYPE_CHECKING:
-    from unmask.engine.llm import LLM
 
 app = typer.Typer()
 
@@ -94,9 +85,11 @@ def generate(  # noqa: PLR0913 - one argument per option
     )
     if out and out.exists():
         raise ValueError(f"--out {out}: exists; remove it or name another file")
+    from unmask.cli.answers import answer
     from unmask.cli.prompts import read_prompts, tokenized
     from unmask.configs.engine import EngineConfig
     from unmask.configs.model import ModelConfig
+    from unmask.distributed.world import ALONE
     from unmask.engine.build import build_llm
 
     found = read_prompts(words or [], source)
@@ -104,77 +97,4 @@ def generate(  # noqa: PLR0913 - one argument per option
     llm = build_llm(config, EngineConfig())
     prompts = tokenized(found, llm, replace(sampling, n=1), chat)
     with out.open("x", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
-        is_text = bool(words) and not out
-        write = text_writer(llm, file) if is_text else record_writer(llm, file)
-        answer(llm, prompts, sampling, write, has_bar=not is_text)
-
-
-def answer(
-    llm: "LLM",
-    prompts: Sequence[Prompt],
-    sampling: SamplingParams,
-    write: Callable[[Trajectory], None],
-    has_bar: bool = False,
-) -> None:
-    """Write the responses to prompts, all of which run together, in the order of the prompts.
-
-    Args:
-        llm: the model.
-        prompts: with `token_ids` and different `uid`s.
-        sampling: of each; response `i` of a prompt has the seed that `LLM.generate` gives it.
-        write: called with each response.
-        has_bar: whether progress is shown on stderr.
-
-    Raises:
-        BrokenResponses: some responses could not be written; the others are.
-    """
-    from unmask.runs.progress import Progress
-
-    seeds = [derive_seed(sampling.seed, index) for index in range(sampling.n)]
-    pairs = [(prompt, replace(sampling, n=1, seed=seed)) for prompt in prompts for seed in seeds]
-    waiting = deque((prompt.uid, one.seed) for prompt, one in pairs)
-    finished: dict[tuple[int, int], Trajectory] = {}
-    bar = Progress(len(pairs), "generate") if has_bar else None
-    num_tokens, start = 0, monotonic()
-
-    def take(trajectory: Trajectory) -> None:
-        nonlocal num_tokens
-        finished[trajectory.prompt.uid, trajectory.sampling.seed] = trajectory
-        while waiting and waiting[0] in finished:
-            write(finished.pop(waiting.popleft()))
-        num_tokens += trajectory.num_response
-        if bar:
-            bar.advance(tokens_per_s=num_tokens / (monotonic() - start))
-
-    with bar or nullcontext():
-        try:
-            llm.complete([prompt for prompt, _ in pairs], [one for _, one in pairs], take)
-        except ValueError:  # some are broken: those behind them have not been written yet
-            for key in waiting:
-                if key in finished:
-                    write(finished[key])
-            raise
-
-
-def record_writer(llm: "LLM", file: IO[str]) -> Callable[[Trajectory], None]:
-    """Return a function that writes a response as a line of JSON."""
-    from unmask.runs.trajectories import grid_ids, trajectory_record
-
-    def write(trajectory: Trajectory) -> None:
-        pieces = llm.pieces(grid_ids(trajectory))
-        record = trajectory_record(trajectory, llm.text(trajectory), None, pieces=pieces)
-        file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        file.flush()
-
-    return write
-
-
-def text_writer(llm: "LLM", file: IO[str]) -> Callable[[Trajectory], None]:
-    """Return a function that writes the text of a response; a terminal gets no control characters."""
-    from unmask.runs.print import visible
-
-    def write(trajectory: Trajectory) -> None:
-        text = llm.text(trajectory)
-        file.write(f"{visible(text) if file.isatty() else text}\n")
-
-    return write
+        answer(llm, prompts, sampling, file, ALONE, is_text=bool(words) and not out)
