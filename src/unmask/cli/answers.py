@@ -1,14 +1,19 @@
 """The responses of `unmask generate`: made by every rank, written by rank 0 in the order of the prompts."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import IO, NamedTuple
 
+from unmask.cli.prompts import read_prompts, tokenized
+from unmask.configs.generate import GenerateConfig
 from unmask.distributed.parts import Steps, in_rounds, on_main
 from unmask.distributed.world import World
+from unmask.engine.build import build_llm
 from unmask.engine.events import Finished
 from unmask.engine.llm import LLM
 from unmask.runs.print import visible
@@ -32,6 +37,39 @@ class Response(NamedTuple):
     line: str = ""
     num_tokens: int = 0
     error: str = ""
+
+
+def answer_all(
+    config: GenerateConfig,
+    asked: tuple[Sequence[str], Path | None],
+    sampling: SamplingParams,
+    out: Path | None,
+    world: World,
+    uses_template: bool,
+) -> None:
+    """Write the responses to the words of a command line, as text, or to the prompts of a file, as records.
+
+    Args:
+        config: of the command.
+        asked: words, and the file; as `read_prompts`. Rank 0 reads them.
+        sampling: of every response.
+        out: file that is written; stdout if not given.
+        world: the ranks.
+        uses_template: whether prompts are rendered with the model's chat template.
+
+    Raises:
+        ValueError: as `read_prompts`, `tokenized` and `answer`.
+    """
+    found = on_main(world, "prompts", lambda: read_prompts(*asked))
+    with ExitStack() as stack:
+        with world.together("start"):
+            llm = build_llm(config.model, config.engine)
+            prompts = tokenized(found, llm, replace(sampling, n=1), uses_template)
+        file: IO[str] = sys.stdout
+        with world.together("start"):
+            if out and world.is_main:
+                file = stack.enter_context(out.open("x", encoding="utf-8"))
+        answer(llm, prompts, sampling, file, world, is_text=bool(asked[0]) and not out)
 
 
 def answer(

@@ -3,12 +3,10 @@
 Responses to words are printed as text. Responses to a file are JSON Lines in the order of its prompts: the
 records of `trajectories.jsonl`, with token ids, step map, log-probabilities and sampling. All prompts run
 through one engine together. A line is written as soon as those before it are; so an interrupted command
-leaves the lines before the first response that was still missing.
+leaves the lines before the first response that was still missing. Several processes make shares of the responses;
+the file is that of one process.
 """
 
-import sys
-from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +27,7 @@ from unmask.cli.options import (
     Threshold,
     sampling_of,
 )
+from unmask.cli.ranks import NumProcesses, agreed_start, opened, start_processes
 
 app = typer.Typer()
 
@@ -70,31 +69,31 @@ def generate(  # noqa: PLR0913 - one argument per option
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")
     ] = True,
+    nproc: NumProcesses = None,
 ) -> None:
     """Answer prompts: print the responses, or write them with the order of revealing as JSON Lines."""
-    sampling = sampling_of(
-        preset,
-        n=n,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        strategy=strategy,
-        threshold=threshold,
-        block_size=block_size,
-        denoising_steps=denoising_steps,
-        seed=seed,
-    )
-    if out and out.exists():
-        raise ValueError(f"--out {out}: exists; remove it or name another file")
-    from unmask.cli.answers import answer
-    from unmask.cli.prompts import read_prompts, tokenized
-    from unmask.configs.engine import EngineConfig
-    from unmask.configs.model import ModelConfig
-    from unmask.distributed.world import ALONE
-    from unmask.engine.build import build_llm
+    with agreed_start():
+        sampling = sampling_of(
+            preset,
+            n=n,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            strategy=strategy,
+            threshold=threshold,
+            block_size=block_size,
+            denoising_steps=denoising_steps,
+            seed=seed,
+        )
+        if out and out.exists():
+            raise ValueError(f"--out {out}: exists; remove it or name another file")
+        from unmask.configs.generate import GenerateConfig
+        from unmask.configs.model import ModelConfig
+        from unmask.configs.run import RunConfig
 
-    found = read_prompts(words or [], source)
-    config = ModelConfig(path=model, adapter=adapter, device=device, family=family)
-    llm = build_llm(config, EngineConfig())
-    prompts = tokenized(found, llm, replace(sampling, n=1), chat)
-    with out.open("x", encoding="utf-8") if out else nullcontext(sys.stdout) as file:
-        answer(llm, prompts, sampling, file, ALONE, is_text=bool(words) and not out)
+        asked = ModelConfig(path=model, adapter=adapter, device=device, family=family)
+        config = GenerateConfig(model=asked, run=RunConfig(dir=(out or Path("out")).parent))
+    start_processes(nproc, config.distributed.timeout_minutes)
+    from unmask.cli.answers import answer_all
+
+    with opened(config, "the responses before the first missing one are written") as world:
+        answer_all(config, (words or [], source), sampling, out, world, chat)
