@@ -37,6 +37,11 @@ MAY_IMPORT = {
         *("types", "configs", "models", "checkpoints", "diffusion", "objectives"),
         *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs", "distributed"),
     },
+    # The engine's row budgets and pages.
+    "planning": {
+        *("types", "configs", "models", "checkpoints"),
+        *("engine.options", "engine.pages", "runs.text_table"),
+    },
     "server": {"types", "configs", "checkpoints", "engine", "runs", "viewer"},
     "viewer": {"types", "runs"},
 }
@@ -54,7 +59,7 @@ LAZY = {"cli", "__init__"}
 # Imported by a subcommand only.
 NOT_LAZY = {
     *("unmask.cli.doctor", "unmask.cli.first_prompt", "unmask.cli.prompts"),
-    *("unmask.cli.canvas_text", "unmask.cli.chat_session"),
+    *("unmask.cli.answers", "unmask.cli.canvas_text", "unmask.cli.chat_session"),
 }
 
 
