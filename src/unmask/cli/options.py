@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from typer import Argument, Exit, Option, echo
+from typer import Argument, Option
 
 from unmask.presets import preset as published_sampler
 from unmask.types import SamplingParams, Strategy
@@ -14,12 +14,7 @@ from unmask.types import SamplingParams, Strategy
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from unmask.configs.eval import EvalConfig
-    from unmask.configs.rl import RLConfig
-    from unmask.configs.sft import SFTConfig
-
     C = TypeVar("C", bound=BaseModel)
-    R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
 
 KINDS = ("sft", "rl", "eval")
 Words = Annotated[
@@ -81,20 +76,6 @@ def kind_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     if folder not in KINDS:
         raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
     return folder, words
-
-
-def begin(cls: "type[R]", words: Sequence[str], show_prompt: bool, resume: bool) -> "R":
-    """Load the configuration of a run and check that it may start; or print its first prompt and exit."""
-    from unmask.runs.directory import check_run
-
-    config, _ = load(cls, words)
-    if show_prompt:
-        from unmask.cli.first_prompt import first_prompt
-
-        echo(first_prompt(config))
-        raise Exit
-    check_run(config, resume)  # before torch is loaded, which takes seconds
-    return config
 
 
 def sampling_of(preset: str | None, **options: Any) -> SamplingParams:

@@ -54,6 +54,17 @@ def sharded(model: M, world: World) -> M:
     return twin
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether a rank may hold a part of a tensor alone."""
+    return hasattr(tensor, "full_tensor")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this rank holds."""
+    part = getattr(tensor, "to_local", None)
+    return tensor if part is None else part()
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor of which this rank may hold a part, gathered from all ranks: a collective."""
     gather = getattr(tensor, "full_tensor", None)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unmask.checkpoints.tensor_files import save_tensors
+from unmask.distributed.sharding import is_sharded, local
 from unmask.distributed.world import AgreedError, World
 
 # A rank copies the tensors of one file to host memory at a time, twice.
@@ -67,7 +68,7 @@ def save_shards(tensors: Mapping[str, Tensor], directory: Path) -> None:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    sizes = accumulate(_local(tensor).nbytes for tensor in tensors.values())
+    sizes = accumulate(local(tensor).nbytes for tensor in tensors.values())
     files = {name: 1 + size // FILE_BYTES for name, size in zip(tensors, sizes, strict=True)}
     writer = HuggingFaceStorageWriter(str(directory), files, save_distributed=True)
     try:
@@ -95,7 +96,7 @@ def read_state(path: Path, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a part of a tensor is not in the files.
     """
-    if path.is_file() and not any(hasattr(master, "device_mesh") for master in masters.values()):
+    if path.is_file() and not any(map(is_sharded, masters.values())):
         return load_file(path)
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.filesystem import FileSystem
@@ -130,9 +131,3 @@ def read_state(path: Path, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     except CheckpointException as error:
         raise next(iter(error.failures.values()))[0] from error
     return tensors
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that this rank holds."""
-    part = getattr(tensor, "to_local", None)
-    return tensor if part is None else part()
