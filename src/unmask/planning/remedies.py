@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from unmask.configs.lora import LoRAConfig
+from unmask.configs.optimizer import AdamW8bitConfig
 from unmask.planning.plan import Case, Plan
 
 SMALLEST_BUDGET, FEWEST_SEQUENCES, RANK = 1024, 8, 16
@@ -91,9 +92,10 @@ def values(start: Remedy, key: str) -> Sequence[Any]:
             return [
                 2**n * job.devices for n in range(1, 99) if 2**n * job.devices <= job.trajectories
             ]
+        case "optimizer.offload" if isinstance(config.optimizer, AdamW8bitConfig):
+            return []  # it has no step for host memory
         case _:
-            section, _, field = key.partition(".")
-            return [True] if hasattr(getattr(config, section), field) else []
+            return [True]
 
 
 def changed(case: Case, key: str, value: Any) -> Case:
