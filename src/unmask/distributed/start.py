@@ -31,6 +31,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
+from unmask.configs.generate import GenerateConfig
 from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -38,7 +39,7 @@ from unmask.distributed.environment import Place, place
 from unmask.distributed.world import ALONE, AgreedError, World, world_of_group
 from unmask.runs.signals import STOPPING, Stopped
 
-Config = SFTConfig | RLConfig | EvalConfig
+Config = SFTConfig | RLConfig | EvalConfig | GenerateConfig
 WITHOUT_CONFIG_S = 300.0  # time limit of a rank whose config could not be read
 SEEN_S = 10.0  # a file on a network file system may take as long to appear on another machine
 ENDED_S = 5.0  # a rank that still runs notices within this time that another one has failed

@@ -54,6 +54,7 @@ class World:
         is_restart: whether the launcher has started the run again after a failure: it goes on from its last
             checkpoint, as if resumed.
         parts: names of the parts that this process runs without the others at present.
+        signals: that arrived where another rank waits in a collective; the next part raises `Stopped`.
     """
 
     rank: int = 0
@@ -61,6 +62,7 @@ class World:
     mesh: "DeviceMesh | None" = None
     is_restart: bool = False
     parts: list[str] = field(default_factory=list[str], compare=False)
+    signals: list[int] = field(default_factory=list[int], compare=False)
 
     @property
     def may_stop(self) -> bool:
@@ -126,6 +128,8 @@ class World:
         try:
             self.parts.append(part)
             try:
+                if self.signals:
+                    raise Stopped(self.signals[0], 0)
                 yield
             finally:
                 # Cleared inside the `try`: a signal handler that raises before is caught below.
