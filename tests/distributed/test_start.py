@@ -9,7 +9,7 @@ from tests.distributed.processes import run_ranks
 from tests.end_to_end.real_command import rl_words
 from tests.trainers.toy_runs import rl_config
 from unmask.distributed.environment import Place
-from unmask.distributed.start import Facts, device_of_rank, refusal_of
+from unmask.distributed.start import Facts, device_of_rank, is_seen, refusal_of
 
 FIRST = Facts("node0", "", {"torch": "2.13"}, {"steps": 3, "run.dir": "/runs/a"}, "cpu")
 SECOND = replace(FIRST, host="node1")
@@ -71,6 +71,16 @@ def test_a_rank_takes_the_gpu_of_its_local_rank(
     monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
     with pytest.raises(ValueError, match=r"^model.device = cuda: this torch has no NCCL"):
         device_of_rank(config, Place(5, 1, 8))
+
+
+def test_a_directory_that_is_not_shared_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unmask.distributed.start.SEEN_S", 0.2)
+    (tmp_path / "probe").touch()
+    assert is_seen("another host", str(tmp_path / "probe"))
+    assert is_seen("another host", "")  # rank 0 has found a mistake, which it reports
+    assert not is_seen("another host", str(tmp_path / "elsewhere"))
 
 
 def refused(words: list[str], size: int = 2, **of_rank: dict[str, str]) -> str:
