@@ -19,7 +19,7 @@ from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.runs.manifest import damage
 from unmask.trainers.learner import Learner
-from unmask.trainers.start import checkpoints
+from unmask.trainers.start import checkpoints, starting_model
 
 
 class Parts(NamedTuple):
@@ -140,3 +140,19 @@ def test_a_sharded_value_model_is_saved_as_that_of_one_process(kind: str, tmp_pa
     for file in files:
         other = tmp_path / "two" / file.relative_to(tmp_path / "one")
         assert file.read_bytes() == other.read_bytes(), file.name
+
+
+def begin_again(world: World, place: Path) -> str:
+    with pytest.raises(AgreedError) as it, world.together("checkpoint"):
+        starting_model(sft_config(place), world)
+    return str(it.value)
+
+
+def test_a_damaged_part_is_refused_by_all_ranks(tmp_path: Path) -> None:
+    sft_config(tmp_path)
+    on_ranks(run_parts, "float32", (tmp_path, 1))
+    (last,) = checkpoints(tmp_path / "run")
+    part = sorted((last / "optimizer").iterdir())[1]
+    part.write_bytes(part.read_bytes()[:-1] + b"7")
+    for message in on_ranks(begin_again, tmp_path):
+        assert f"{part}: is damaged or replaced" in message

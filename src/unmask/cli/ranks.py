@@ -66,6 +66,8 @@ def agreed_start() -> Generator[None, None, None]:
     """End all processes of a command for a mistake that one of them finds before the ranks meet."""
     from unmask.distributed.environment import place
 
+    # A process that ends makes torch's store warn in all others.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         yield
     except (ValueError, OSError) as error:
@@ -115,8 +117,7 @@ def launch(num_processes: int, timeout_minutes: float) -> NoReturn:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # Its tables of failures would bury the sentence that rank 0 prints.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable()  # the launcher's tables of failures would bury the sentence that rank 0 prints
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the launcher sets it, with a warning
     words = ["--standalone", f"--nproc-per-node={num_processes}"]
     words += [f"--shutdown-timeout={max(1, round(60 * timeout_minutes))}", "-m"]
