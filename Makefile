@@ -56,5 +56,5 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "unmask needs Python >= 3.11: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into .venv (about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,kernels,puzzles,gguf,serve]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard,kernels,puzzles,gguf,serve,vision]'
 	@touch $@

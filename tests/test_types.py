@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.images import Image
+from unmask.types import ImageSpan, Message, Prompt, SamplingParams, Trajectory
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,34 @@ def test_digests_of_a_prefix_are_those_of_a_prompt_that_ends_there() -> None:
     digests = Prompt("toy", 0, (), ids).prefix_digests((2, 5, 9))
     assert digests == [Prompt("toy", 0, (), ids[:end]).digest for end in (2, 5, 9)]
     assert Prompt("toy", 0, ()).prefix_digests(()) == []
+
+
+def test_prompts_with_other_images_behind_equal_placeholders_have_other_digests() -> None:
+    ids = (5, 0, 0, 0, 6, 0, 0, 7)
+    spans = (ImageSpan(1, 3, b"a" * 16), ImageSpan(5, 2, b"b" * 16))
+    prompt = Prompt("toy", 0, (), ids, image_spans=spans)
+    plain = replace(prompt, image_spans=())
+    second = replace(prompt, image_spans=(spans[0], replace(spans[1], digest=b"c" * 16)))
+    assert len({each.digest for each in (prompt, plain, second)}) == 3
+    ends = (1, 2, 4, 5, 6, 8)
+    digests = prompt.prefix_digests(ends)
+    # Alike up to the first image, and the two with the same first image up to the second.
+    for other, alike in ((plain, 1), (second, 4)):
+        pairs = zip(digests, other.prefix_digests(ends), strict=True)
+        assert [a == b for a, b in pairs] == [True] * alike + [False] * (6 - alike)
+    for end in ends:  # whatever other ends are asked for
+        assert prompt.prefix_digests((end,)) == [digests[ends.index(end)]]
+
+
+def test_a_message_has_a_marker_for_each_image() -> None:
+    image = Image("a.png", b"content")
+    message = Message.of("user", image, "How many?")
+    assert message == Message("user", "<image>\nHow many?", (image,))
+    assert Message("user", "<image> is a tag").images == ()
+    with pytest.raises(ValueError, match="the text has 0 <image> for 1 images"):
+        Message("user", "How many?", (image,))
+    with pytest.raises(ValueError, match="the text has 2 <image> for 1 images"):
+        Message.of("user", image, "<image>")
 
 
 def test_a_response_is_the_start_of_its_canvas() -> None:

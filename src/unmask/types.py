@@ -25,6 +25,7 @@ from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self
 
 from unmask.bounds import LARGEST, Bound, check_fields
+from unmask.images import MARKER, Image, check_markers
 
 Strategy = Literal[
     "static", "dynamic", "factor", "entropy_bounded", "margin", "entropy", "random", "left_to_right"
@@ -63,10 +64,32 @@ OTHER_NAMES = {name: field for field, names in _NAMES_OF.items() for name in nam
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: the text; each image stands where an `images.MARKER` stands.
+        images: in the order of their markers.
+
+    Raises:
+        ValueError: if there are images, and more or fewer markers.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    images: tuple[Image, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that there is a marker for each image; without images, markers are plain text."""
+        if self.images:
+            check_markers(self.content, len(self.images))
+
+    @classmethod
+    def of(cls, role: Literal["system", "user", "assistant"], *parts: str | Image) -> Self:
+        """Return a message of texts and images in order; each image is followed by a line break."""
+        texts = [f"{MARKER}\n" if isinstance(part, Image) else part for part in parts]
+        images = tuple(part for part in parts if isinstance(part, Image))
+        return cls(role, "".join(texts), images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,13 +370,15 @@ class Trajectory:
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.
         finish: `stop` if a stop token ended it, `length` if `max_tokens` did.
-        policy_version: how many weight syncs made the weights that wrote it.
+        policy_version: how many weight syncs made the weights that wrote it, or its end.
         sampling: the parameters of its request, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revised: whether a revealed token was changed later; such trajectories cannot be trained on.
         raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
             (temperature 1, no filter) when it was revealed; its exponential is the confidence.
         entropies: `(C,)` entropy of that distribution, in nats.
+        policy_versions: `(C,)` version of the weights that wrote each token; empty if all are
+            `policy_version`.
     """
 
     prompt: Prompt
@@ -368,6 +393,12 @@ class Trajectory:
     revised: bool = False
     raw_logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
+    policy_versions: tuple[int, ...] = ()
+
+    @property
+    def oldest_version(self) -> int:
+        """Version of the oldest weights that wrote one of its tokens."""
+        return min(self.policy_versions, default=self.policy_version)
 
     @property
     def response_ids(self) -> tuple[int, ...]:

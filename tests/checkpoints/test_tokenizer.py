@@ -23,6 +23,7 @@ from unmask.checkpoints.tokenizer import (
     token_bytes,
     token_pieces,
 )
+from unmask.images import Image
 from unmask.models.families import families
 from unmask.types import Message
 
@@ -43,6 +44,14 @@ def name_special_tokens(directory: Path, tokens: dict[str, dict[str, Any] | None
     stated = {f"{role}_token": tokens[role] for role in ("bos", "eos", "pad") if tokens.get(role)}
     texts = {key: token["text"] for key, token in stated.items() if token}
     file.write_text(json.dumps(json.loads(file.read_text()) | texts))
+
+
+def test_a_text_model_refuses_an_image(tokenizer: Tokenizer) -> None:
+    message = Message.of("user", Image("a.png", b"content"), "how many")
+    with pytest.raises(
+        ValueError, match=r"a\.png: this model reads text only; leave the image out"
+    ):
+        render([message], tokenizer)
 
 
 def test_every_family_has_a_conversation() -> None:

@@ -60,7 +60,7 @@ class Part(NamedTuple):
         return whole if self.expert is None else whole[self.expert]
 
 
-def held_tensors(model: Model | ValueModel) -> dict[str, Tensor]:
+def held_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and buffers that a checkpoint holds, by our names; a tied head is left out."""
     is_kept = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in is_kept}
@@ -87,18 +87,18 @@ def spare_names(model: Model | ValueModel) -> set[str]:
     return {family_named(model.spec.family).weight_name("head.projection.weight")}
 
 
-def _weight_files(directory: Path) -> tuple[list[Path], dict[str, str]]:
+def _weight_files(directory: Path, single: str) -> tuple[list[Path], dict[str, str]]:
     """Return the safetensors files of a checkpoint, and the file that its index assigns each tensor to.
 
     Raises:
         ValueError: if there are none, or the index names one that is not there, or there are both
             one file and an index of others.
     """
-    whole, index = directory / WEIGHTS, directory / INDEX
+    whole, index = directory / single, directory / INDEX
     if not index.is_file():
         if not whole.is_file():
             raise ValueError(
-                f"{directory} has neither {WEIGHTS} nor {INDEX}; pickled weights are not read"
+                f"{directory} has neither {single} nor {INDEX}; pickled weights are not read"
             )
         return [whole], {}
     assigned: dict[str, str] | None = read_json(index, IndexKeys).get("weight_map")
@@ -112,9 +112,9 @@ def _weight_files(directory: Path) -> tuple[list[Path], dict[str, str]]:
             )
         if not (directory / name).is_file():
             raise ValueError(f"{index} names {name}, which is not there")
-    if whole.is_file() and names != [WEIGHTS]:
+    if whole.is_file() and names != [single]:
         raise ValueError(
-            f"{directory} holds {WEIGHTS} and an {INDEX} of other files: remove the one that is stale"
+            f"{directory} holds {single} and an {INDEX} of other files: remove the one that is stale"
         )
     return [directory / name for name in names], assigned
 
@@ -131,17 +131,21 @@ def open_tensors(file: Path) -> safe_open:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from error
 
 
-def read_headers(directory: Path) -> dict[str, Stored]:
+def read_headers(directory: Path, single: str = WEIGHTS) -> dict[str, Stored]:
     """Return the tensors of a checkpoint, by name, from the headers of its files.
 
     Tables of rotary angles, which some checkpoints hold too, are left out: they follow from
     `config.json`.
 
+    Args:
+        directory: of the checkpoint.
+        single: name of the file that holds all weights, where there is no index of several.
+
     Raises:
         ValueError: as `_weight_files`; or a file is broken, or it and the index disagree about which
             tensors it holds.
     """
-    files, assigned = _weight_files(directory)
+    files, assigned = _weight_files(directory, single)
     found: dict[str, Stored] = {}
     for file in files:
         with open_tensors(file) as reader:
@@ -189,19 +193,38 @@ def check_tensors(
             f"config.json: num_experts = {moe.num_experts} in {len(moe.layers)} layers: the files hold "
             f"only {len(stored)} tensors"
         )
-    held = held_tensors(model)
-    wanted = {name: p for name, p in stored_parts(model).items() if name not in absent}
+    held, wanted = held_tensors(model), dict[str, tuple[int, ...]]()
+    for name, places in stored_parts(model).items():
+        if name not in absent:
+            parts = [part.of(held) for part in places]
+            wanted[name] = (sum(map(len, parts)), *parts[0].shape[1:])
+    check_headers(wanted, stored, spare_names(model))
+
+
+def check_headers(
+    wanted: Mapping[str, tuple[int, ...]],
+    stored: Mapping[str, Stored],
+    spare: Collection[str] = (),
+) -> None:
+    """Compare the files' headers with the names and shapes of the tensors that a model needs.
+
+    Args:
+        wanted: shape of each tensor.
+        stored: result of `read_headers`.
+        spare: names that the files may hold in addition.
+
+    Raises:
+        ValueError: as `check_tensors`.
+    """
     problems: list[str] = []
-    for name in sorted(stored.keys() - spare_names(model)):
+    for name in sorted(stored.keys() - spare):
         file, shape, dtype = stored[name]
         if name not in wanted:
             problems.append(f"{file}: unexpected tensor {name!r}")
             continue
-        parts = [part.of(held) for part in wanted[name]]
-        expected = (sum(map(len, parts)), *parts[0].shape[1:])
-        if shape != expected:
+        if shape != wanted[name]:
             problems.append(
-                f"{file}: tensor {name!r} has shape {shape}, config.json asks for {expected}"
+                f"{file}: tensor {name!r} has shape {shape}, config.json asks for {wanted[name]}"
             )
         if dtype not in FLOATING:
             problems.append(
@@ -226,7 +249,21 @@ def fill(
 
     Buffers keep the number format of the file.
     """
-    wanted, held = stored_parts(model), held_tensors(model)
+    fill_parts(model, stored_parts(model), stored_at, device, dtype)
+    if isinstance(model, Model):
+        model.tie()
+        model.head.drawable = drawable_ids(model.spec).to(device)
+
+
+def fill_parts(
+    model: nn.Module,
+    wanted: Mapping[str, list[Part]],
+    stored_at: Mapping[str, Stored],
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> None:
+    """Load the wanted tensors of a checkpoint into the parts of a module that they hold, one at a time."""
+    held = held_tensors(model)
     names = sorted(stored_at.keys() & wanted.keys(), key=lambda name: (stored_at[name].file, name))
     for file, members in groupby(names, lambda name: stored_at[name].file):
         with open_tensors(file) as reader:
@@ -235,9 +272,6 @@ def fill(
                 heights = [len(part.of(held)) for part in wanted[name]]
                 for part, piece in zip(wanted[name], stored.split(heights), strict=True):
                     _put(model, part, piece, device, dtype)
-    if isinstance(model, Model):
-        model.tie()
-        model.head.drawable = drawable_ids(model.spec).to(device)
 
 
 def _put(

@@ -9,13 +9,16 @@ generating again.
     gradings/N/          verdicts, the grader's settings and versions, and the summary of that grading
     summary.json         of the last grading; equal to the bit for interrupted and uninterrupted runs
     speed.json           forward passes and seconds, which are measurements
+
+Several ranks write and grade shares of the responses (`rank_files.py`); the directory at the end is that of one
+process.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,16 +26,18 @@ from typing import Any
 import torch
 
 from unmask.configs.eval import EvalConfig
+from unmask.distributed.parts import on_main
 from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
 from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
-from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
+from unmask.evaluation.rank_files import FAILURES
+from unmask.evaluation.responses import Ask, plan_responses, write_missing
 from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
 from unmask.json_files import read_object, read_objects
 from unmask.rollouts.collect import grade_trajectories, write_trajectories
-from unmask.runs.directory import TRAJECTORIES, check_run, open_run
+from unmask.runs.directory import TRAJECTORIES, RunDirectory, check_run, open_run
 from unmask.runs.files import write_json
 from unmask.runs.gradings import gradings, key_of, verdicts_by_problem
 from unmask.runs.progress import Progress
@@ -129,34 +134,48 @@ def _responses_of_group(group: Group, llm: LLM, task: Task) -> list[Response]:
     return found
 
 
-def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
+def evaluate_model(config: EvalConfig, resume: bool = False, world: World = ALONE) -> Evaluation:
     """Evaluate a checkpoint and write all responses, verdicts and metrics to the run directory.
 
     Args:
         config: the run's.
-        resume: whether to continue an existing run.
+        resume: whether to continue an existing run, at any number of ranks.
+        world: the ranks, each of which writes and grades its share of the responses.
 
     Raises:
         ValueError: as `check_run`; a problem leaves no room and `unfit = "refuse"`; no response could
-            be written; or the protocol of the resumed run differs.
+            be written; or the protocol of the resumed run, or of another rank, differs.
     """
-    check_run(config, resume)
+    on_main(world, "start", lambda: check_run(config, resume))
     torch.set_num_threads(config.run.threads)
-    llm = build_llm(config.model, config.engine)
-    with closing(build_task(config.task)) as task:
-        problems = problems_of(config, task)
-        prompts = llm.tokenize(problems)
-        seed = derive_seed(config.run.seed, EVALUATION)
-        asks = plan_responses(prompts, config.samplings, config.samples, seed)
-        if config.unfit == "refuse":
-            for ask in asks:
-                llm.engine.resolve(ask.prompt, ask.sampling)
-        with closing(open_run(config, resume, task.isolation, llm.engine.attention)) as run:
-            _keep_protocol(run.path / PROTOCOL, _protocol(config, task, llm, prompts))
-            write_missing(run, llm, asks)
-            if not gradings(run.path):
-                grade_run(run.path, config, task, problems)
-            return conclude(run.path)
+    with ExitStack() as stack:
+        with world.together("start"):
+            llm = build_llm(config.model, config.engine)
+            task = stack.enter_context(closing(build_task(config.task)))
+            problems = problems_of(config, task)
+            prompts = llm.tokenize(problems)
+            asks = _plan(config, llm, prompts)
+            protocol = _protocol(config, task, llm, prompts)
+        world.check_equal("problems or model settings", lambda: protocol)
+        run = RunDirectory(config.run.dir)
+        with world.together("start"):
+            if world.is_main:
+                opened = open_run(config, resume, task.isolation, llm.engine.attention)
+                stack.callback(opened.close)
+                _keep_protocol(run.path / PROTOCOL, protocol)
+        write_missing(run, llm, asks, world)
+        if not on_main(world, "gradings", lambda: gradings(run.path)):
+            grade_run(run.path, config, task, problems, world)
+        return on_main(world, "summary", lambda: conclude(run.path))
+
+
+def _plan(config: EvalConfig, llm: LLM, prompts: Sequence[Prompt]) -> list[Ask]:
+    seed = derive_seed(config.run.seed, EVALUATION)
+    asks = plan_responses(prompts, config.samplings, config.samples, seed)
+    if config.unfit == "refuse":
+        for ask in asks:
+            llm.engine.resolve(ask.prompt, ask.sampling)
+    return asks
 
 
 def conclude(run: Path) -> Evaluation:

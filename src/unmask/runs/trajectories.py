@@ -8,11 +8,11 @@ keep arbitrary objects in it, and task and uid identify it.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
-from unmask.types import Group, Reward, Trajectory
+from unmask.types import Group, Message, Prompt, Reward, Trajectory
 
 
 def trajectory_record(
@@ -35,8 +35,13 @@ def trajectory_record(
         pieces: the text of each of `grid_ids(trajectory)`, special tokens spelled out; half a
             multi-byte character may be U+FFFD.
     """
-    fields = asdict(trajectory)
-    del fields["prompt"]["reference"]
+    # Images by name and digest: their bytes are stored once, not in every record.
+    prompt = replace(trajectory.prompt, messages=(), reference={}, images=())
+    fields = asdict(replace(trajectory, prompt=prompt))
+    fields["prompt"] |= _prompt_fields(trajectory.prompt)
+    del fields["prompt"]["reference"], fields["prompt"]["images"]
+    if not trajectory.policy_versions:  # all tokens have the one `policy_version`
+        del fields["policy_versions"]
     if pieces is not None:
         assert len(pieces) == len(grid_ids(trajectory)), "one piece per token of the grid"
         fields["pieces"] = list(pieces)
@@ -48,6 +53,20 @@ def trajectory_record(
         "num_denoising_steps": trajectory.num_denoising_steps,
         **fields,
     }
+
+
+def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
+    """Return messages and pictures of a prompt as JSON values; pictures where there are any."""
+    messages = [
+        {"role": turn.role, "content": turn.content} | _images(turn) for turn in prompt.messages
+    ]
+    vectors = [{"digest": image.digest.hex(), "count": image.count} for image in prompt.images]
+    return {"messages": messages} | ({"image_vectors": vectors} if vectors else {})
+
+
+def _images(message: Message) -> dict[str, Any]:
+    named = [{"name": image.name, "digest": image.digest.hex()} for image in message.images]
+    return {"images": named} if named else {}
 
 
 def total_reward(reward: Reward | Sequence[float], step_map: Sequence[int]) -> float:

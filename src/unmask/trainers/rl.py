@@ -6,7 +6,8 @@
 
 One process has one copy of the weights: the learner writes the module that the engine samples from, so
 a weight sync is a version number. Of several processes (`world`) each writes and grades a share of the responses
-and computes a share of the packs; everything else is computed by all of them from the same data.
+and computes a share of the packs; everything else is computed by all of them from the same data. With
+`rollout.workers`, engines in other processes write the responses (`rollouts/build.py`).
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.rewards.build import build_rewards
 from unmask.rollouts.batch import Batch
-from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.rollouts.build import open_rollouts
+from unmask.rollouts.collect import check_room, grade_trajectories
 from unmask.rollouts.metrics import rollout_metrics
 from unmask.rollouts.records import rollout_records
 from unmask.rollouts.shaping import forfeit_overlong, shaping_metrics
@@ -49,16 +51,22 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
     start = prepare(config, resume, world)
     llm, task = start.llm, start.task
     count = config.rollout.responses
-    sampling = config.sampling.to_params(n=count)
     with world.together("data"):
         rewards = build_rewards(config, llm.require_tokenizer(), llm.model.device)
         prompts = llm.tokenize(task.prompts("train"))
-        check_fit(llm, prompts, sampling, config)
+        check_fit(llm, prompts, config.sampling.to_params(n=count), config)
         source = Shuffled(prompts, config.run.seed)
         update = build_update(config, llm.model, saved_critic(config), world)
     alarms = Alarms(config.alarm, llm.model.dtype, llm.model.is_batch_invariant)
 
-    with open_training(start, source, update.learner, update.value) as run:
+    def upcoming(ahead: int) -> list[Prompt]:
+        drawn = source.ahead((ahead - 1) * config.rollout.prompts, config.rollout.prompts)
+        return [draw.item for draw in drawn]
+
+    with (
+        open_rollouts(config, llm, upcoming, world) as rollouts,
+        open_training(start, source, update.learner, update.value) as run,
+    ):
         for step in run.steps():
             seed, clock = derive_seed(config.run.seed, step), Clock()
             batch = Batch(config.rollout.prompts, config.filter)
@@ -69,10 +77,7 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
                 world.check_equal(f"prompts at step {step}", partial(_digests, drawn))
                 with world.together("rollout"):
                     with clock("rollout"):
-                        seed_of_round = batch.seed(seed)
-                        trajectories = write_trajectories(
-                            llm, drawn, sampling, seed_of_round, world=world
-                        )
+                        trajectories = rollouts.write(step, drawn, batch.seed(seed))
                     with clock("reward"):
                         graded = grade_trajectories(llm, task, trajectories, count, rewards)
                 batch.add(forfeit_overlong(world.gather_shares(graded), config.shaping))
@@ -83,7 +88,7 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
             seconds = max(world.gather(clock.stages["rollout"].wall))
             metrics |= rollout_metrics(batch.groups, batch.kept, seconds)
             metrics |= batch.numbers() | shaping_metrics(batch.groups, config.shaping)
-            metrics |= alarms.check(step, metrics)
+            metrics |= rollouts.metrics() | alarms.check(step, metrics)
             advantages = recorded_advantages(batch.kept, views, config)
             records = rollout_records(batch.groups, llm, config.run.trajectories, step, advantages)
             run.end_step(step, metrics, clock, records)

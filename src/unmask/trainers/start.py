@@ -53,6 +53,7 @@ def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) ->
         ValueError: for what the config asks and cannot have, naming the key; first of all a run
             directory that must not be written.
     """
+    resume = resume or world.is_restart
     with world.together("run directory"):
         check_run(config, resume)
         check_metrics(config)

@@ -68,11 +68,13 @@ def save_shards(tensors: Mapping[str, Tensor], directory: Path) -> None:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
+    # Sorted: which rank writes a tensor of all ranks follows from the order.
+    tensors = dict(sorted(tensors.items()))
     sizes = accumulate(local(tensor).nbytes for tensor in tensors.values())
     files = {name: 1 + size // FILE_BYTES for name, size in zip(tensors, sizes, strict=True)}
     writer = HuggingFaceStorageWriter(str(directory), files, save_distributed=True)
     try:
-        save(dict(tensors), storage_writer=writer)
+        save(tensors, storage_writer=writer)
     except CheckpointException as error:
         rank, (cause, _) = min(error.failures.items())
         if not isinstance(cause, OSError):

@@ -1,0 +1,99 @@
+"""An image as its file holds it: encoded bytes under a digest, which are decoded where a model reads them.
+
+An image is a path, bytes or a data URL; other URLs are not fetched. In the text of a message each image
+stands where the marker `<image>` stands. Decoding is in `models/vision/image_codec.py`.
+"""
+
+import binascii
+from base64 import b64decode
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal
+
+# How an image becomes the square that a model reads (`models/vision/image_preprocess.py`).
+ImagePreprocess = Literal["pad", "crop", "squash"]
+
+MARKER = "<image>"
+MOST_BYTES = 2**26
+
+
+@dataclass(frozen=True)  # without slots, for the cached property
+class Image:
+    """An encoded image.
+
+    Attributes:
+        name: its file, or its place, for messages; equal images may have different names.
+        data: content of the file.
+
+    Raises:
+        ValueError: if it is empty or larger than `MOST_BYTES`.
+    """
+
+    name: str = field(compare=False)
+    data: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the size."""
+        if not self.data:
+            raise ValueError(f"{self.name} is empty: no image")
+        if len(self.data) > MOST_BYTES:
+            raise ValueError(
+                f"{self.name} has more than the {MOST_BYTES >> 20} MiB that an image may have"
+            )
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Digest of the content, which caches of encoded images are keyed by."""
+        return blake2b(self.data, digest_size=16).digest()
+
+
+def image_from(source: str | Path | bytes, name: str = "image") -> Image:
+    """Return the image at a path, in a data URL or in bytes.
+
+    Args:
+        source: a string is a path, unless it begins with `data:`.
+        name: of an image without a path, for messages.
+
+    Raises:
+        ValueError: naming the file that is not there or no file, or the URL that is not read; and as
+            `Image`.
+    """
+    if isinstance(source, bytes):
+        return Image(name, source)
+    if isinstance(source, str) and source.startswith("data:"):
+        return Image(name, _data_of_url(source, name))
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        raise ValueError(f"{source}: URLs are not fetched; download the image, or send a data URL")
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            return Image(str(path), file.read(MOST_BYTES + 1))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as an image: {error.strerror}") from error
+
+
+def _data_of_url(url: str, name: str) -> bytes:
+    kind, comma, text = url.partition(",")
+    if not comma or not kind.endswith(";base64"):
+        raise ValueError(f"{name}: the data URL must be data:image/...;base64,...")
+    if len(text) > MOST_BYTES * 4 // 3 + 4:
+        raise ValueError(f"{name} has more than the {MOST_BYTES >> 20} MiB that an image may have")
+    try:
+        return b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{name}: the data URL holds no base64: {error}") from None
+
+
+def check_markers(text: str, num_images: int) -> None:
+    """Refuse a text that has another number of markers than images.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    count = text.count(MARKER)
+    if count != num_images:
+        raise ValueError(
+            f"the text has {count} {MARKER} for {num_images} images: must have one for each"
+        )
