@@ -36,7 +36,9 @@ def cluster() -> Generator[Any, None, None]:
     """Start one cluster for all tests, as a run would."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
+        before = dict(os.environ), signal.getsignal(signal.SIGTERM)
         with module._cluster(4, torch.device("cpu")) as ray:
+            assert (dict(os.environ), signal.getsignal(signal.SIGTERM)) == before
             yield ray
 
 
