@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self
 
 from unmask.bounds import LARGEST, Bound, check_fields
@@ -92,18 +93,16 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSpan:
-    """The positions of a prompt whose embeddings are an image's vectors.
+class PromptImage:
+    """A picture that a prompt holds as vectors in place of token embeddings.
 
     Attributes:
-        start: first position.
-        length: number of positions; placeholder ids stand there.
-        digest: of the image.
+        digest: of its content and its preparation: equal digests have equal vectors.
+        count: number of vectors.
     """
 
-    start: int
-    length: int
     digest: bytes
+    count: int
 
 
 @dataclass(frozen=True)  # without slots, for the cached property
@@ -114,9 +113,10 @@ class Prompt:
         task: name of the task it belongs to.
         uid: its number within the task; seeds are derived from it, so it must not depend on order.
         messages: the conversation before it is rendered with a chat template.
-        token_ids: `P` rendered token ids; empty until a tokenizer has seen the prompt.
+        token_ids: `P` rendered token ids; empty until a tokenizer has seen the prompt. The j-th vector of
+            its pictures, counted over all of them, has the id `-1 - j`.
         reference: what the grader needs (answer, generator entry); never shown to the model.
-        image_spans: positions that hold image vectors, ascending.
+        images: its pictures, in the order of their vectors.
     """
 
     task: str
@@ -124,7 +124,7 @@ class Prompt:
     messages: tuple[Message, ...]
     token_ids: tuple[int, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
-    image_spans: tuple[ImageSpan, ...] = ()
+    images: tuple[PromptImage, ...] = ()
 
     @cached_property
     def digest(self) -> bytes:
@@ -138,16 +138,23 @@ class Prompt:
             ends: ascending.
         """
         state, start, digests = blake2b(digest_size=16), 0, list[bytes]()
+        starts = image_starts(self.images)
+        # A picture's vectors have the same ids in every prompt: its digest stands before the first one's.
+        digests_at = {-1 - first: i.digest for i, first in zip(self.images, starts, strict=True)}
         for end in ends:
-            # Each of an image's vectors depends on all of it: its digest belongs to its first position.
-            for span in (span for span in self.image_spans if start <= span.start < end):
-                state.update(array("q", self.token_ids[start : span.start]).tobytes())
-                state.update(span.digest + array("q", (span.length,)).tobytes())
-                start = span.start
-            state.update(array("q", self.token_ids[start:end]).tobytes())
+            ids = self.token_ids[start:end]
+            places = [place for place, token in enumerate(ids) if token in digests_at]
+            for first, stop in pairwise((0, *places, len(ids))):
+                state.update(digests_at.get(ids[first], b"") if first < stop else b"")
+                state.update(array("q", ids[first:stop]).tobytes())
             digests.append(state.copy().digest())
             start = end
         return digests
+
+
+def image_starts(images: Sequence[PromptImage]) -> list[int]:
+    """Return the number of vectors before each picture of a prompt."""
+    return list(accumulate((image.count for image in images), initial=0))[: len(images)]
 
 
 @dataclass(frozen=True)
@@ -363,13 +370,15 @@ class Trajectory:
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.
         finish: `stop` if a stop token ended it, `length` if `max_tokens` did.
-        policy_version: how many weight syncs made the weights that wrote it.
+        policy_version: how many weight syncs made the weights that wrote it, or its end.
         sampling: the parameters of its request, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revised: whether a revealed token was changed later; such trajectories cannot be trained on.
         raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
             (temperature 1, no filter) when it was revealed; its exponential is the confidence.
         entropies: `(C,)` entropy of that distribution, in nats.
+        policy_versions: `(C,)` version of the weights that wrote each token; empty if all are
+            `policy_version`.
     """
 
     prompt: Prompt
@@ -384,6 +393,12 @@ class Trajectory:
     revised: bool = False
     raw_logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
+    policy_versions: tuple[int, ...] = ()
+
+    @property
+    def oldest_version(self) -> int:
+        """Version of the oldest weights that wrote one of its tokens."""
+        return min(self.policy_versions, default=self.policy_version)
 
     @property
     def response_ids(self) -> tuple[int, ...]:

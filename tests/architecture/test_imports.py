@@ -29,12 +29,19 @@ MAY_IMPORT = {
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},
     "runs": {"types", "configs"},
     "data": {"types", "configs", "checkpoints.tokenizer"},
-    "rollouts": {"types", "configs", "distributed", "engine", "tasks", "rewards", "runs"},
+    "rollouts": {
+        *("types", "configs", "distributed", "models", "engine", "tasks", "rewards", "runs"),
+    },
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
     "distributed": {"configs", "models", "runs.signals"},
     "evaluation": {
         *("types", "configs", "models", "checkpoints", "diffusion", "objectives"),
         *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs", "distributed"),
+    },
+    # The engine's row budgets and pages.
+    "planning": {
+        *("types", "configs", "models", "checkpoints"),
+        *("engine.options", "engine.pages", "runs.text_table"),
     },
     "server": {"types", "configs", "checkpoints", "engine", "runs", "viewer"},
     "viewer": {"types", "runs"},

@@ -215,7 +215,7 @@ def test_commands_hand_over_their_words(rl_file: Path, monkeypatch: pytest.Monke
     stand_in(monkeypatch, "unmask.trainers.quickstart", run_quickstart=lambda *a: seen.append(a))
     assert run(monkeypatch, "rl", str(rl_file), "steps=7") == 0
     assert run(monkeypatch, "quickstart", "--seed", "3", "--dir", "x") == 0
-    (config, is_resumed), quickstart = seen
+    (config, is_resumed, _), quickstart = seen
     assert isinstance(config, RLConfig)
     assert not is_resumed
     assert config.steps == 7

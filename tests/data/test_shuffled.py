@@ -32,6 +32,19 @@ def test_passes_and_seeds_differ_in_their_order() -> None:
     assert first == Shuffled(ITEMS, 0).draw(8)
 
 
+@pytest.mark.parametrize("skip", [0, 3, 11])
+def test_items_ahead_are_the_ones_drawn_later(skip: int) -> None:
+    source, other = Shuffled(ITEMS, 3), Shuffled(ITEMS, 3)
+    source.draw(6)
+    state = source.state()
+    found = source.ahead(skip, 9)
+    assert source.state() == state
+    assert source.draw(2) == other.draw(8)[6:]
+    source.restore(state)
+    source.draw(skip)
+    assert source.draw(9) == found
+
+
 @pytest.mark.parametrize("dealt", [0, 3, 8, 13])
 def test_a_restored_source_goes_on_with_the_very_next_item(dealt: int) -> None:
     source, restored = Shuffled(ITEMS, 7), Shuffled(ITEMS, 7)

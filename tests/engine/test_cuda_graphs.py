@@ -14,8 +14,8 @@ from tests.engine.writers import by_engine, prompt_of, results_of, some_asks
 from tests.models.toy import SIGMOID, SOFTMAX
 from tests.toy import toy_model
 from unmask.engine.attention import backend_of
-from unmask.engine.cuda_graphs import Graphs
-from unmask.engine.engine import Engine, captures
+from unmask.engine.cuda_graphs import Graphs, captures
+from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.runner import Sizes
 from unmask.engine.stop_texts import StopTexts

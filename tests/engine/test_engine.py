@@ -248,6 +248,27 @@ def test_weights_do_not_change_while_requests_wait_or_run(model: Model) -> None:
     engine.update_weights()
 
 
+def test_a_response_records_which_weights_wrote_which_token(model: Model) -> None:
+    engine = Engine(model)
+    engine.submit(prompt_of([5]), NO_STOP)
+    for _ in range(3):
+        engine.tick()
+    engine.update_weights(version=4, continues=True)
+    (trajectory,) = map(trajectory_of, results_of(engine.collect()).values())
+    assert (trajectory.policy_version, trajectory.oldest_version) == (4, 0)
+    steps = trajectory.step_map
+    assert trajectory.policy_versions == tuple(0 if 0 < step <= 3 else 4 for step in steps)
+    (whole,) = by(engine, [([5], NO_STOP)])
+    assert (whole.policy_versions, whole.oldest_version) == ((), 4)
+
+
+def test_requests_do_not_continue_on_an_approximate_cache() -> None:
+    engine = Engine(toy_model(attention="full"), EngineParams(cache="prefix"))
+    engine.submit(prompt_of([5]), NO_STOP)
+    with pytest.raises(ValueError, match="use cache = 'exact'"):
+        engine.update_weights(continues=True)
+
+
 @pytest.mark.parametrize("shares_the_module", [True, False])
 def test_nothing_of_the_old_weights_is_remembered(shares_the_module: bool) -> None:
     """Not even of a prompt whose keys and values were shared."""

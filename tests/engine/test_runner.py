@@ -10,6 +10,7 @@ from tests.engine.states import ask, opened
 from tests.engine.writers import Ask, dense_logits
 from tests.toy import toy_model
 from unmask.engine.attention_backends import plain
+from unmask.engine.image_table import ImageTable
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
 from unmask.engine.runner import Runner, Sizes
@@ -24,7 +25,7 @@ def runner(params: EngineParams | None = None) -> Runner:
     pages.take(8)
     params = (params or EngineParams()).on(model.device)
     planner = plain.BACKEND.build(model.spec)
-    return Runner(model, pages, planner, params, conventions_of(model))
+    return Runner(model, pages, planner, params, conventions_of(model), ImageTable())
 
 
 def dense_rows(one: Runner, state: SequenceState, asks: list[Ask]) -> Tensor:

@@ -16,7 +16,7 @@ from unmask.configs.load import load_config
 from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import Evaluation, conclude, evaluate, evaluate_model
 from unmask.evaluation.grading import rescore
-from unmask.evaluation.responses import FAILURES
+from unmask.evaluation.rank_files import FAILURES
 from unmask.evaluation.summary import Summary
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Prompt, SamplingParams, Score

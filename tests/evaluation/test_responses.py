@@ -5,7 +5,8 @@ from pathlib import Path
 from tests.toy import toy_checkpoint
 from unmask.configs.sampling import SamplingConfig
 from unmask.engine.llm import LLM
-from unmask.evaluation.responses import FAILURES, Ask, plan_responses, write_missing
+from unmask.evaluation.rank_files import FAILURES
+from unmask.evaluation.responses import Ask, plan_responses, write_missing
 from unmask.json_files import read_objects
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import RunDirectory

@@ -14,7 +14,16 @@ import torch
 from tests.engine.bits import assert_same, bits_hold, exact_dtype, unpriced
 from tests.engine.golden_traces import GOLDEN, SDAR
 from tests.engine.models import model_of
-from tests.engine.writers import by, by_engine, by_reference, sharing_asks, some_asks
+from tests.engine.writers import (
+    by,
+    by_engine,
+    by_reference,
+    prompt_of,
+    results_of,
+    sharing_asks,
+    some_asks,
+    trajectory_of,
+)
 from tests.toy import toy_model
 from unmask.checkpoints.checkpoint import load_model
 from unmask.engine.engine import Engine
@@ -103,6 +112,29 @@ def test_preempted_is_not_preempted(
     tight = by_engine(model, asks, small)
     assert interrupted
     assert_same(unpriced(tight), unpriced(free), exact=model.dtype == torch.float32)
+
+
+def assert_new_weights_that_are_the_old_ones_change_nothing(model: Model) -> None:
+    asks = some_asks(12, 8, model)
+    whole = by_engine(model, asks)
+    engine = Engine(model, EngineParams(max_sequences=5))
+    numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
+    events: list[Any] = []
+    while not engine.is_idle:
+        events += engine.tick()
+        engine.update_weights(version=0, continues=True)
+    finished = results_of(events)
+    parts = [trajectory_of(finished[number]) for number in numbers]
+    assert_same(unpriced(parts), unpriced(whole), exact=model.dtype == torch.float32)
+
+
+def test_new_weights_after_every_pass_are_a_preemption(model: Model) -> None:
+    assert_new_weights_that_are_the_old_ones_change_nothing(model)
+
+
+@pytest.mark.parametrize("kind", ["canvas", "canvas, shifted"])
+def test_new_weights_after_every_pass_drop_nothing_of_a_canvas(kind: str) -> None:
+    assert_new_weights_that_are_the_old_ones_change_nothing(model_of(kind, exact_dtype()))
 
 
 def test_preemptions_change_no_token_with_a_dual_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import random
 from dataclasses import replace
+from itertools import count
+from operator import attrgetter
 
 import pytest
 import torch
@@ -11,13 +13,15 @@ from tests.engine.writers import STRATEGIES, Ask, by_engine
 from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import views_of_trajectory
+from unmask.engine.engine import Engine
+from unmask.engine.events import Finished
 from unmask.engine.options import EngineParams
-from unmask.engine.scoring import score_pack
+from unmask.engine.scoring import score_pack, score_views
 from unmask.models.batch_invariant import make_batch_invariant
 from unmask.models.conventions import conventions_of
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams, Trajectory
+from unmask.types import Prompt, SamplingParams, Trajectory
 
 # Halves, which fp32 holds exactly: the learner keeps temperatures in fp32.
 TEMPERATURES = (0.0, 0.5, 1.0, 1.5)
@@ -162,3 +166,45 @@ def test_the_gap_would_show_a_canvas_cut_at_the_stop(name: str) -> None:
     ]
     assert float(gap(model, trajectories, 100_000).abs().max()) <= 1e-12
     assert float(gap(model, hidden_junk, 100_000).abs().max()) > 0.01
+
+
+def scores(model: Model, trajectories: list[Trajectory]) -> list[list[float]]:
+    """Return the learner's log-probability of every position of every canvas, 0 where none was revealed."""
+    is_full = model.spec.is_full
+    views = [views_of_trajectory(t, 1.0, post_num=99, is_full=is_full) for t in trajectories]
+    packs = pack_views(views, conventions_of(model), 100_000)
+    (tables,) = score_views(model, views, packs, [attrgetter("logprobs")])
+    return [table.sum(0).tolist() for table in tables]  # a position is a target of one view
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_each_token_has_the_log_probability_of_the_weights_that_wrote_it(name: str) -> None:
+    """Weights change twice while requests run: three policies write one response."""
+    models = [model_of(name, torch.float64) for _ in range(3)]
+    for version, model in enumerate(models):
+        for parameter in model.parameters():
+            parameter.data.mul_(1 + version / 4)
+    engine = Engine(model_of(name, torch.float64), EngineParams(max_sequences=9))
+    for ids, sampling in asks(engine.model):
+        engine.submit(Prompt("toy", 0, (), tuple(ids)), sampling)
+    found: list[Trajectory] = []
+    ticks = count(1)
+    while not engine.is_idle:
+        events = engine.tick()
+        found += [e.result for e in events if isinstance(e, Finished)]  # pyright: ignore
+        if (version := {4: 1, 8: 2}.get(next(ticks))) is not None:
+            new = models[version].named_parameters()
+            engine.update_weights(new, version=version, continues=True)
+    assert len(found) == 64
+    assert {t.policy_versions == () for t in found} == {True, False}
+    assert any(set(t.policy_versions) == {0, 1, 2} for t in found)
+    tables = [scores(model, found) for model in models]
+    for row, trajectory in enumerate(found):
+        versions = trajectory.policy_versions or [trajectory.policy_version] * 99
+        last = (
+            len(trajectory.canvas_ids) if trajectory.finish == "stop" else trajectory.num_response
+        )
+        for position in range(last):
+            if trajectory.step_map[position]:
+                expected = tables[versions[position]][row][position]
+                assert abs(trajectory.behavior_logprobs[position] - expected) < 1e-12

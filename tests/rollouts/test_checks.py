@@ -22,6 +22,7 @@ from unmask.types import Reward, Score
             "disagrees with the response: no step revealed token 1 of 4",
         ),
         ({"step_map": (1, 2, 2, 2, -1)}, "step_map has the negative step -1"),
+        ({"policy_versions": (1, 1)}, "policy_versions has 2 entries for 5 canvas positions"),
         ({"num_response": 0}, "a response of 0 tokens in 5 positions"),
         ({"num_response": 6}, "a response of 6 tokens in 5 positions"),
         ({"num_response": 5}, "no step revealed token 4 of 5"),

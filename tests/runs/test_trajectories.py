@@ -7,7 +7,7 @@ import pytest
 
 from unmask.images import Image
 from unmask.runs.trajectories import grid_ids, total_reward, trajectory_record
-from unmask.types import ImageSpan, Message, Prompt, SamplingParams, Trajectory
+from unmask.types import Message, Prompt, PromptImage, SamplingParams, Trajectory
 
 TRAJECTORY = Trajectory(
     prompt=Prompt("sum", 7, (Message("user", "1+1="),), (5, 6), {"answer": object()}),
@@ -39,19 +39,25 @@ def test_record_is_plain_json() -> None:
     }
 
 
+def test_policy_versions_are_kept_where_they_differ() -> None:
+    assert "policy_versions" not in trajectory_record(TRAJECTORY, "2", 0.0)
+    mixed = replace(TRAJECTORY, policy_versions=(3, 2, 3, 3))
+    assert trajectory_record(mixed, "2", 0.0)["policy_versions"] == (3, 2, 3, 3)
+
+
 def test_images_are_recorded_by_name_and_digest() -> None:
     image = Image("a.png", b"content")
     message = Message.of("user", image, "1+1=")
-    span = ImageSpan(0, 1, image.digest)
-    prompt = replace(TRAJECTORY.prompt, messages=(message,), image_spans=(span,))
+    held = PromptImage(image.digest, 1)
+    prompt = replace(TRAJECTORY.prompt, messages=(message,), token_ids=(5, -1), images=(held,))
     record = trajectory_record(replace(TRAJECTORY, prompt=prompt), "2", 1.0)
     named = [{"name": "a.png", "digest": image.digest.hex()}]
     assert json.loads(json.dumps(record["prompt"])) == {
         "task": "sum",
         "uid": 7,
         "messages": [{"role": "user", "content": "<image>\n1+1=", "images": named}],
-        "token_ids": [5, 6],
-        "images_at": [[0, 1, image.digest.hex()]],
+        "token_ids": [5, -1],
+        "image_vectors": [{"digest": image.digest.hex(), "count": 1}],
     }
 
 

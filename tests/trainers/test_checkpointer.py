@@ -17,10 +17,11 @@ from tests.trainers.toy_runs import sft_config, supervised_views
 from unmask import load_model
 from unmask.configs.sft import SFTConfig
 from unmask.data.shuffled import Shuffled
+from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.transformer import Model
-from unmask.runs.directory import open_run
+from unmask.runs.directory import RunDirectory, open_run
 from unmask.runs.manifest import write_manifest
 from unmask.runs.signals import Stopped
 from unmask.tasks.build import build_task
@@ -43,29 +44,34 @@ class Work:
     learner: Learner
     source: Shuffled[int]
 
-    def update(self) -> None:
-        """Train on the next two of four demonstrations."""
+    def update(self) -> float:
+        """Train on the next two of four demonstrations, and return the loss."""
         views = [VIEWS[draw.item] for draw in self.source.draw(2)]
-        self.learner.update(views, LIKELIHOOD, 20.0)
-        self.llm.engine.update_weights()
+        loss = self.learner.update(views, LIKELIHOOD, 20.0).loss
+        self.llm.engine.update_weights(self.learner.whole_weights())
+        return loss
 
-    def step(self, **metrics: float) -> None:
-        """Take a whole step."""
+    def step(self, **metrics: float) -> float:
+        """Take a whole step, and return its loss."""
         number = self.checkpointer.step + 1
-        self.update()
+        loss = self.update()
         self.checkpointer.on_step_end(number, metrics)
+        return loss
 
 
-def begin(place: Path, *words: str) -> Work:
+def begin(place: Path, *words: str, world: World = ALONE) -> Work:
     """Start a run, or go on with the one that is there."""
     config = sft_config(place, "steps=9", *words)
     llm = build_llm(starting_model(config), config.engine)
     source = Shuffled(range(len(VIEWS)), config.run.seed)
-    learner = Learner(llm.model, config.optimizer)
-    run = open_run(config, resume=True)
-    run.close()  # a test opens the run again while its first work still exists
+    learner = Learner(llm.model, config.optimizer, world=world)
+    if world.is_main:
+        open_run(
+            config, resume=True
+        ).close()  # a test opens the run again before its first work ends
     start = Start(config, True, llm, build_task(config.task))
-    return Work(Checkpointer(run, start, source, learner), llm, learner, source)
+    run = RunDirectory(config.run.dir)
+    return Work(Checkpointer(run, start, source, learner, world=world), llm, learner, source)
 
 
 def weights(model: Model | Path) -> torch.Tensor:

@@ -187,3 +187,7 @@ def test_memory_is_the_documented_bytes_per_parameter(dtype: torch.dtype, size: 
     model = toy_model(0, dtype, width=512, ffn_width=2048, num_layers=4)
     count = sum(p.numel() for p in model.parameters())
     assert learner_of(model).memory == f"{size * count / 2**30:.2f} GiB"
+    of_device = 2 * dtype.itemsize * count
+    assert learner_of(model, offload=True).memory == (
+        f"{of_device / 2**30:.2f} GiB on the device and {16 * count / 2**30:.2f} GiB in host memory"
+    )

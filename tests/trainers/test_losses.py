@@ -186,3 +186,24 @@ def test_views_the_engine_never_saw_are_always_scored_again() -> None:
     ):
         assert needs_rescoring(row(views), torch.float32)
         assert not needs_rescoring(row(views, minibatches=1), torch.float32)
+
+
+STALE = {"rollout": {"workers": 1, "staleness": 1}, "loss": {"max_importance": 1.5}}
+
+
+def test_the_old_policy_of_stale_rollouts_is_scored_again() -> None:
+    assert needs_rescoring(row(**STALE), torch.float32)
+    assert not needs_rescoring(row(minibatches=1, **STALE), torch.float32)
+
+
+def test_the_gradient_of_stale_rollouts_is_weighed_by_the_policy_over_its_behavior(
+    pack: Pack,
+) -> None:
+    """In one update `pi_old` is the policy itself; the ratio is 1, and the weight has no gradient."""
+    shift = torch.linspace(-0.5, 0.8, len(pack.behavior_logprobs))
+    scores = scores_of(pack.behavior_logprobs + shift)
+    output = build_policy_objective(row(minibatches=1, **STALE))(scores, pack)
+    weight = shift.double().exp().clamp(max=1.5)
+    torch.testing.assert_close(gradient(output.loss, scores), -weight * pack.advantages.double())
+    assert torch.equal(values(output, "ratio").detach(), torch.ones_like(weight))
+    assert "logprob_gap" not in output.statistics  # it would be the distance between two policies

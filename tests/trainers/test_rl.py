@@ -21,6 +21,8 @@ from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl
 from unmask.types import Group, Prompt, Score, Trajectory
 
+STALE = ("rollout.workers=1", "rollout.staleness=1", "loss.max_importance=2")
+
 
 def weights(path: Path) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in load_model(path).parameters()])
@@ -184,6 +186,16 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
             ["views.train_block=48", "optimizer.token_budget=40"],
             r"optimizer\.token_budget = 40",
         ),
+        (["rollout.staleness=1"], r"staleness = 1 needs engines that write during an update"),
+        (["rollout.partial=true"], r"partial = true has no effect with staleness = 0"),
+        (
+            ["rollout.workers=1", "rollout.staleness=1"],
+            r"loss\.max_importance .* not given: set loss\.max_importance = 2",
+        ),
+        ([*STALE, "views.shrink=2"], r'only views\.kind = "trace" with shrink = 1'),
+        ([*STALE, "views.kind=random"], r'only views\.kind = "trace" with shrink = 1'),
+        ([*STALE, "views.train_block=8"], r"and no train_block trains on"),
+        ([*STALE, "filter.refill=1"], r"set filter\.refill = 0 or rollout\.staleness = 0"),
         (["task.train=none"], r"task\.train is not given"),
         (["sampling.max_tokens=200"], "lower max_tokens"),
         (["optimizer.token_budget=16", "sampling.max_tokens=40"], r"optimizer\.token_budget = 16"),

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unmask.diffusion.reference_sampler import LogitsFn, sample
 from unmask.models.conventions import conventions_of
-from unmask.models.transformer import Model, block_causal
+from unmask.models.transformer import Model, block_causal, stack_vectors
 from unmask.types import SamplingParams, Trajectory
 
 # (step, token) of a position that one of two responses lacks or never revealed.
@@ -41,13 +41,20 @@ class Agreement:
     logprob_gaps: tuple[float, ...]
 
 
-def dense_logits(model: Model, block: int) -> LogitsFn:
-    """Return the dense forward pass of whole texts, in blocks of `block` tokens unless attention is full."""
+def dense_logits(model: Model, block: int, vectors: Tensor | None = None) -> LogitsFn:
+    """Return the dense forward pass of whole texts, in blocks of `block` tokens unless attention is full.
+
+    Args:
+        model: that is run.
+        block: positions per block.
+        vectors: `(n, D)` of the pictures in the text.
+    """
 
     def logits(ids: Tensor) -> Tensor:
-        if model.spec.is_full:
-            return model.logits(ids)
-        return model.logits(ids, allowed=block_causal(ids.shape[1], block, ids.device)[None])
+        allowed = None
+        if not model.spec.is_full:
+            allowed = block_causal(ids.shape[1], block, ids.device)[None]
+        return model.logits(ids, allowed=allowed, vectors=vectors)
 
     return logits
 
@@ -62,7 +69,8 @@ def compare_with_reference(model: Model, written: Trajectory) -> Agreement:
     """
     params = written.sampling
     assert params.block_size is not None and not params.guidance
-    forward = dense_logits(model, params.block_size)
+    vectors = stack_vectors(model.image_vectors, written.prompt.images)
+    forward = dense_logits(model, params.block_size, vectors)
     texts: list[Tensor] = []
 
     def recorded(ids: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from unmask.cli.options import (
     Resume,
     ShowPrompt,
     Words,
-    begin,
     load,
     print_finished,
     resume_command,
 )
+from unmask.cli.ranks import begin
 
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation

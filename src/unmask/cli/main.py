@@ -8,24 +8,25 @@ by Ctrl-C and SIGTERM. Anything else is a traceback and a bug of unmask. See `do
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from unmask import __version__
-from unmask.cli import chat, data, evaluate, generate, models, pages, serve
+from unmask.cli import chat, data, evaluate, generate, models, pages, plan, serve
 from unmask.cli.options import (
     Resume,
     ShowPrompt,
     Words,
-    begin,
     error_lines,
+    kind_of,
     load,
     print_finished,
-    resume_command,
 )
+from unmask.cli.ranks import NumProcesses, begin, how_to_resume
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from unmask.importing.config import Kind
     from unmask.runs.print import Order, Pieces
 
-KINDS = ("sft", "rl", "eval")
 DRAWN: "tuple[Order, int]" = ("sample", 3)
 
 app = typer.Typer(
@@ -79,7 +79,8 @@ def quickstart(
     """Train a tiny model by SFT, then by RL, and compare the two."""
     from unmask.trainers.quickstart import run_quickstart
 
-    _train(lambda: run_quickstart(task, seed, directory), "run quickstart again")
+    with _stoppable("run quickstart again"):
+        run_quickstart(task, seed, directory)
     model = str(directory / "rl" / "model")
     print_finished(model, directory / "rl", "generate", model, "3+4+5=")
 
@@ -87,31 +88,45 @@ def quickstart(
 @app.command(
     no_args_is_help=True, epilog="Example: unmask sft configs/sft/chain_sum.toml optimizer.lr=1e-3"
 )
-def sft(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
+def sft(
+    words: Words,
+    show_prompt: ShowPrompt = False,
+    resume: Resume = False,
+    nproc: NumProcesses = None,
+) -> None:
     """Fine-tune a model on demonstrations."""
     from unmask.configs.sft import SFTConfig
 
-    config = begin(SFTConfig, words, show_prompt, resume)
+    config = begin(SFTConfig, words, show_prompt, resume, nproc)
+    from unmask.distributed.start import open_world
     from unmask.trainers.sft import train_sft
 
-    _train(lambda: train_sft(config, resume))
-    model = str(config.run.dir / "model")
-    print_finished(model, config.run.dir, "chat", model)
+    with _stoppable(how_to_resume()), open_world(config) as world:
+        train_sft(config, resume, world)
+        model = str(config.run.dir / "model")
+        print_finished(model, config.run.dir, "chat", model)
 
 
 @app.command(
     no_args_is_help=True, epilog="Example: unmask rl configs/rl/chain_sum.toml run.dir=runs/mine"
 )
-def rl(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
+def rl(
+    words: Words,
+    show_prompt: ShowPrompt = False,
+    resume: Resume = False,
+    nproc: NumProcesses = None,
+) -> None:
     """Improve a model by RL along its trajectories (TraceRL)."""
     from unmask.configs.rl import RLConfig
 
-    config = begin(RLConfig, words, show_prompt, resume)
+    config = begin(RLConfig, words, show_prompt, resume, nproc)
+    from unmask.distributed.start import open_world
     from unmask.trainers.rl import train_rl
 
-    _train(lambda: train_rl(config, resume))
-    run = config.run.dir
-    print_finished(run / "model", run, "show", str(run), "--worst", "3")
+    with _stoppable(how_to_resume()), open_world(config) as world:
+        train_rl(config, resume, world)
+        run = config.run.dir
+        print_finished(run / "model", run, "show", str(run), "--worst", "3")
 
 
 @app.command(
@@ -182,7 +197,7 @@ def config(  # noqa: PLR0913 - one argument per option
     from unmask.configs.keys import schema_text, to_toml
     from unmask.configs.load import dump, flatten
 
-    name, rest = _kind(words)
+    name, rest = kind_of(words)
     cls = _config_class(name)
     if schema:
         typer.echo(schema_text(cls))
@@ -270,7 +285,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-for part in (chat, data, evaluate, generate, models, pages, serve):
+for part in (chat, data, evaluate, generate, models, pages, plan, serve):
     app.registered_commands += part.app.registered_commands
 
 
@@ -287,14 +302,15 @@ def main() -> None:
         sys.exit(2)
 
 
-def _train(run: Callable[[], object], how_to_continue: str = "") -> None:
-    """Run a training; after a signal, print how to resume and exit as the shell expects."""
+@contextmanager
+def _stoppable(how_to_continue: str) -> Generator[None, None, None]:
+    """After a signal that stopped a training, print how to continue and exit as the shell expects."""
     from unmask.runs.signals import Stopped
 
     try:
-        run()
+        yield
     except Stopped as stopped:
-        sys.stderr.write(f"{stopped}; {how_to_continue or f'resume with: {resume_command()}'}\n")
+        sys.stderr.write(f"{stopped}; {how_to_continue}\n")
         raise typer.Exit(128 + stopped.signal_number) from None
 
 
@@ -323,16 +339,6 @@ def _import(
     typer.echo(text)
     for sentence in summary:
         typer.echo(sentence, err=True)
-
-
-def _kind(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return the kind of configuration (the first word, or the first file's folder) and the other words."""
-    if words[0] in KINDS:
-        return words[0], words[1:]
-    folder = next((Path(word).parent.name for word in words if "=" not in word), "")
-    if folder not in KINDS:
-        raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
-    return folder, words
 
 
 def _config_class(kind: str) -> "type[BaseModel]":

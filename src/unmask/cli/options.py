@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from typer import Argument, Exit, Option, echo
+from typer import Argument, Option
 
 from unmask.presets import preset as published_sampler
 from unmask.types import SamplingParams, Strategy
@@ -14,13 +14,9 @@ from unmask.types import SamplingParams, Strategy
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from unmask.configs.eval import EvalConfig
-    from unmask.configs.rl import RLConfig
-    from unmask.configs.sft import SFTConfig
-
     C = TypeVar("C", bound=BaseModel)
-    R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
 
+KINDS = ("sft", "rl", "eval")
 Words = Annotated[
     list[str],
     Argument(
@@ -72,18 +68,14 @@ def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
     return load_config(cls, files, [word for word in words if "=" in word])
 
 
-def begin(cls: "type[R]", words: Sequence[str], show_prompt: bool, resume: bool) -> "R":
-    """Load the configuration of a run and check that it may start; or print its first prompt and exit."""
-    from unmask.runs.directory import check_run
-
-    config, _ = load(cls, words)
-    if show_prompt:
-        from unmask.cli.first_prompt import first_prompt
-
-        echo(first_prompt(config))
-        raise Exit
-    check_run(config, resume)  # before torch is loaded, which takes seconds
-    return config
+def kind_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """Return the kind of configuration (the first word, or the first file's folder) and the other words."""
+    if words[0] in KINDS:
+        return words[0], words[1:]
+    folder = next((Path(word).parent.name for word in words if "=" not in word), "")
+    if folder not in KINDS:
+        raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
+    return folder, words
 
 
 def sampling_of(preset: str | None, **options: Any) -> SamplingParams:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from unmask.configs.distributed import DistributedConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.run import RunConfig
@@ -37,6 +38,8 @@ class EvalConfig(Section):
     or its answers count as wrong and are reported as failed (`wrong`)."""
     engine: EngineConfig = EngineConfig()
     """The size of the engine, and its cache."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How several processes share the work."""
     sampling: SamplingConfig = SamplingConfig()
     """How responses are unmasked."""
     variations: dict[str, SamplingConfig] = {}

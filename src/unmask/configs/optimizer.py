@@ -36,6 +36,9 @@ class OptimizerSection(Section):
     token_budget: int = Field(default=8192, ge=16)
     """Maximum number of tokens in one forward and backward pass; a batch is split into as many passes as
     it needs."""
+    offload: bool = False
+    """Keep the optimizer's moments and fp32 copies of the trained weights in host memory, where the step is
+    computed: less device memory, slower steps."""
 
     @model_validator(mode="after")
     def _final_lr_is_reached(self) -> Self:
@@ -74,6 +77,15 @@ class AdamW8bitConfig(OptimizerSection):
     kind: Literal["adamw_8bit"] = "adamw_8bit"
     """`adamw`; `muon` for matrices of the layers, with AdamW for the other weights; `adamw_8bit` keeps
     AdamW's moments in 8 bits (extra `torchao`)."""
+
+    @model_validator(mode="after")
+    def _stays_on_the_device(self) -> Self:
+        if self.offload:
+            raise ValueError(
+                "offload = true: adamw_8bit has no step for host memory; give kind = 'adamw' or 'muon', or "
+                "leave it out"
+            )
+        return self
 
 
 class ResetSection(Section):

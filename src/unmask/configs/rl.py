@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, model_validator
 
 from unmask.configs.alarm import AlarmConfig
+from unmask.configs.distributed import DistributedConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig
@@ -60,6 +61,8 @@ class RLConfig(Section):
     the score of the task's grader, when none is given."""
     engine: EngineConfig = EngineConfig()
     """How many responses are written at the same time."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How several processes share the work."""
     rollout: RolloutConfig = RolloutConfig()
     """How many trajectories make a step."""
     sampling: SamplingConfig = SamplingConfig()
@@ -130,6 +133,31 @@ class RLConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _weighs_stale_rollouts(self) -> "RLConfig":
+        """Refuse responses of older weights where the loss would take them for the policy's own."""
+        stale = self.rollout.staleness
+        if not stale:
+            return self
+        if self.loss.max_importance is None:
+            raise ValueError(
+                f"rollout.staleness = {stale} trains on responses of older weights, which loss.max_importance "
+                "weighs, and it is not given: set loss.max_importance = 2, or rollout.staleness = 0"
+            )
+        if not self.views.is_sampler_path:
+            raise ValueError(
+                f"rollout.staleness = {stale} weighs a token by its probability in the view it was drawn in, "
+                'which only views.kind = "trace" with shrink = 1 and no train_block trains on: set these, or '
+                "rollout.staleness = 0"
+            )
+        if self.filter.refill:
+            raise ValueError(
+                f"filter.refill = {self.filter.refill} draws prompts that depend on the grades of a step, and "
+                f"rollout.staleness = {stale} asks for the next ones before: set filter.refill = 0 or "
+                "rollout.staleness = 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shaping_fits(self) -> "RLConfig":
         """Refuse length limits that no response, or every response, would meet."""
         shaping, longest = self.shaping, self.sampling.max_tokens
@@ -144,6 +172,11 @@ class RLConfig(Section):
                 f"sampling.max_tokens = {longest}"
             )
         return self
+
+    @property
+    def has_old_behavior(self) -> bool:
+        """Whether the policy that starts a step wrote its responses, in the views that are trained on."""
+        return self.views.is_sampler_path and not self.rollout.staleness
 
     @property
     def is_single_update(self) -> bool:

@@ -12,6 +12,29 @@ class RolloutConfig(Section):
     """Prompts per step."""
     responses: int = Field(default=8, ge=2, le=2**12)
     """Responses per prompt; they are each other's baseline."""
+    workers: int = Field(default=0, ge=0, le=2**12)
+    """Engines in processes of their own that write the responses, on Ray; 0 writes them in the training
+    process. Needs the extra `ray`."""
+    staleness: int = Field(default=0, ge=0, le=2**10)
+    """Most weight updates between the weights that write a response and those that are trained on it. At 0
+    rollouts and updates take turns; at k the batches of the next k steps are written meanwhile."""
+    partial: bool = False
+    """Unfinished responses continue under new weights as soon as there are some, and each of their tokens
+    has its own policy version; otherwise the weights of a response never change."""
+
+    @model_validator(mode="after")
+    def _workers_fit(self) -> "RolloutConfig":
+        if self.staleness and not self.workers:
+            raise ValueError(
+                f"staleness = {self.staleness} needs engines that write during an update: set "
+                "rollout.workers = 1 or more, or rollout.staleness = 0"
+            )
+        if self.partial and not self.staleness:
+            raise ValueError(
+                "partial = true has no effect with staleness = 0, where no response is unfinished when "
+                "weights change: set rollout.staleness = 1 or more, or rollout.partial = false"
+            )
+        return self
 
 
 class FilterConfig(Section):

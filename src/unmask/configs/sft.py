@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
+from unmask.configs.distributed import DistributedConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig
@@ -51,6 +52,8 @@ class SFTConfig(Section):
     """What is asked: the source of demonstrations if `[data]` names none, and what is evaluated."""
     engine: EngineConfig = EngineConfig()
     """How many responses are written at the same time."""
+    distributed: DistributedConfig = DistributedConfig()
+    """How several processes share the work."""
     data: SFTDataConfig = SFTDataConfig()
     """Where demonstrations come from."""
     views: Views = RandomViews()

@@ -76,6 +76,10 @@ class Shuffled(Generic[T]):
         self._dealt += count
         return drawn
 
+    def ahead(self, skip: int, count: int) -> list[Draw[T]]:
+        """Return the `count` draws that follow the next `skip`, and stay where it is."""
+        return [self._draw(self._dealt + skip + i) for i in range(count)]
+
     def state(self) -> dict[str, Any]:
         """Return the number of drawn items, and of all items, and their digest if there is one."""
         own = {} if self._digest is None else {"digest": self._digest}

@@ -27,7 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
+from unmask.diffusion.image_vectors import distinct_images, table_ids, table_starts
 from unmask.diffusion.views import Views
+from unmask.types import PromptImage
 
 # Filler tokens that attend to each other: one tile of attention on a GPU.
 DEAD_COPY = 128
@@ -41,7 +43,7 @@ class Pack:
     """Many views laid out for one forward pass.
 
     Attributes:
-        tokens: `(T,)` token ids, the mask id where hidden.
+        tokens: `(T,)` token ids, the mask id where hidden; negative ones number the vectors of `images`.
         positions: `(T,)` absolute positions.
         structure: `(4, T)` document, block, copy and prefix of each token (`models/attention.py`).
         rows: `(S,)` the scored rows, one per target; views may share the row of a target.
@@ -55,6 +57,7 @@ class Pack:
             target.
         capacity: number of tokens it is filled up to on a GPU, so that one compiled kernel serves every
             pack.
+        images: the distinct pictures of its prompts.
     """
 
     tokens: Tensor
@@ -69,12 +72,13 @@ class Pack:
     temperatures: Tensor
     origin: Tensor
     capacity: int = 0
+    images: tuple[PromptImage, ...] = ()
 
     def to(self, device: torch.device) -> "Pack":
         """Return the pack on another device; on a GPU it is filled."""
         whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY  # tiles of attention
         pack = self.filled(whole) if device.type == "cuda" else self
-        names = [name for name in self.__slots__ if name != "capacity"]
+        names = [name for name in self.__slots__ if name not in ("capacity", "images")]
         return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
 
     def filled(self, num_tokens: int) -> "Pack":
@@ -345,11 +349,30 @@ def empty_pack(capacity: int) -> Pack:
     )
 
 
+def _number_images(
+    documents: Sequence[Document],
+) -> tuple[Sequence[Document], tuple[PromptImage, ...]]:
+    """Return documents whose negative ids number the vectors of all their pictures, and those pictures."""
+    images = distinct_images(i for document in documents for i in document.source.images)
+    if not images:
+        return documents, ()
+    starts, numbered = table_starts(images), list[Document]()
+    for document in documents:
+        prefix_ids, tokens = (
+            table_ids(ids, document.source.images, starts)
+            for ids in (document.prefix_ids, document.laid[0])
+        )
+        laid = torch.cat((tokens[None], document.laid[1:]))
+        numbered.append(replace(document, prefix_ids=prefix_ids, laid=laid))
+    return numbered, images
+
+
 def assemble(documents: Sequence[Document], capacity: int) -> Pack:
     """Return documents as one pack, each distinct prefix laid before the first document that shares it."""
     pieces: list[Tensor] = []  # (4, t) each: `laid`
     members: list[tuple[int, int]] = []  # tokens of each piece, and its prefix's number
     num_tokens = 0
+    documents, images = _number_images(documents)
 
     def put(laid: Tensor, prefix: int) -> None:
         nonlocal num_tokens
@@ -403,4 +426,5 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
             )
         ),
         capacity=capacity,
+        images=images,
     )

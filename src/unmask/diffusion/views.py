@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.trace import trace_views
-from unmask.types import Trajectory
+from unmask.types import PromptImage, Trajectory
 
 # Prompt of `P` and response of `R` token ids, and the denoising step that revealed each response token, if
 # it was recorded.
@@ -48,7 +48,8 @@ class Views:
     """The noisy views of one trajectory.
 
     Attributes:
-        prompt_ids: `(P,)`.
+        prompt_ids: `(P,)`, negative at the vectors of pictures.
+        images: of the prompt, in the order of their vectors.
         prefix_digest: of everything the model reads in the prompt's whole blocks, which views of other
             prompts may share; empty where that is `prompt_ids` alone.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
@@ -69,6 +70,7 @@ class Views:
     """
 
     prompt_ids: Tensor
+    images: tuple[PromptImage, ...] = field(default=(), kw_only=True)
     prefix_digest: bytes = field(default=b"", kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
@@ -124,6 +126,7 @@ def views_of_trajectory(
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
     return Views(
         prompt_ids=prompt_ids,
+        images=trajectory.prompt.images,
         prefix_digest=trajectory.prompt.prefix_digests((len(prompt_ids) - offset,))[0],
         canvas_ids=torch.tensor(trajectory.canvas_ids),
         hidden=hidden[kept],

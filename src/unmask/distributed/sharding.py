@@ -54,10 +54,59 @@ def sharded(model: M, world: World) -> M:
     return twin
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether a rank may hold a part of a tensor alone."""
+    return hasattr(tensor, "full_tensor")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this rank holds."""
+    part = getattr(tensor, "to_local", None)
+    return tensor if part is None else part()
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor of which this rank may hold a part, gathered from all ranks: a collective."""
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
+
+
+def hollow(model: M) -> M:
+    """Return a copy of a model without memory for its parameters; buffers are shared."""
+    memory: dict[int, Any] = {
+        id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in model.parameters()
+    }
+    return copy.deepcopy(model, memory | {id(buffer): buffer for buffer in model.buffers()})
+
+
+def whole_model(model: M, shell: M, world: World, is_trained_only: bool = False) -> M:
+    """Return a copy of a sharded model with whole weights, in the host memory of rank 0: a collective.
+
+    One weight at a time is whole on a device. Other ranks return a model without weights, and so do all for the
+    policy of an actor-critic, of which every engine has a whole copy.
+
+    Args:
+        model: made by `sharded`; in a world of one process it is returned itself.
+        shell: `hollow` of the model that was sharded.
+        world: the ranks.
+        is_trained_only: leave frozen parameters without memory.
+    """
+    if world.mesh is None:
+        return model
+    memory: dict[int, Any] = {id(buffer): buffer for buffer in shell.buffers()}
+    own = dict(shell.named_parameters())
+    for name, parameter in model.named_parameters():
+        memory[id(own[name])] = own[name]
+        of_policy = isinstance(model, ActorCritic) and name.startswith("policy.")
+        if of_policy or (is_trained_only and not parameter.requires_grad):
+            continue
+        weight = whole(parameter.detach())
+        if world.is_main:
+            memory[id(own[name])] = nn.Parameter(weight.cpu(), parameter.requires_grad)
+    found = copy.deepcopy(shell, memory)
+    if isinstance(found, ValueModel) and isinstance(model, ValueModel):
+        found.source = model.source
+    return found
 
 
 def whole_weights(model: Model | ActorCritic, world: World) -> Iterator[tuple[str, Tensor]]:

@@ -5,9 +5,11 @@ grading, and the passes of packs. A world of one process has no process group: i
 are given.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 import torch
@@ -49,11 +51,21 @@ class World:
         size: number of processes.
         mesh: of devices over which weights are sharded: dimensions `replicate` and `shard`; None for one
             process.
+        is_restart: whether the launcher has started the run again after a failure: it goes on from its last
+            checkpoint, as if resumed.
+        parts: names of the parts that this process runs without the others at present.
     """
 
     rank: int = 0
     size: int = 1
     mesh: "DeviceMesh | None" = None
+    is_restart: bool = False
+    parts: list[str] = field(default_factory=list[str], compare=False)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether this process may raise `Stopped` here: no other rank waits for it in a collective."""
+        return self.size == 1 or bool(self.parts)
 
     @property
     def is_main(self) -> bool:
@@ -112,12 +124,37 @@ class World:
             return
         error: BaseException | None = None
         try:
-            yield
+            self.parts.append(part)
+            try:
+                yield
+            finally:
+                # Cleared inside the `try`: a signal handler that raises before is caught below.
+                self.parts.clear()
         except BaseException as found:
             error = found
         failures = [f for f in self.gather(self._failure(error)) if f is not None]
         if failures:
             _raise(failures, part, self.size, error)
+
+    def check_equal(self, what: str, compute: Callable[[], object]) -> None:
+        """Compare what every rank computes by itself: a collective.
+
+        Args:
+            what: its name in the plural, for the message.
+            compute: returns what is compared, by a digest of its text; not called by one process.
+
+        Raises:
+            AgreedError: naming the first rank that differs from rank 0.
+        """
+        if self.size == 1:
+            return
+        first, *others = self.gather(blake2b(repr(compute()).encode()).digest())
+        for rank, other in enumerate(others, start=1):
+            if other != first:
+                self.fail(
+                    f"rank {rank} has other {what} than rank 0: give all processes the same files and the "
+                    "same versions of packages"
+                )
 
     def fail(self, message: str) -> NoReturn:
         """Raise an error that every rank has found by itself, from the same numbers."""
@@ -156,21 +193,37 @@ def _raise(
     raise AgreedError(where + first.message) from own
 
 
-def device_mesh(device_type: str, size: int, shard: int) -> "DeviceMesh":
-    """Return the mesh of `size` ranks: `size / shard` copies of the weights, each over `shard` ranks."""
-    from torch.distributed.device_mesh import init_device_mesh
+def device_mesh(
+    device_type: str, size: int, shard: int, limit: timedelta | None = None
+) -> "DeviceMesh":
+    """Return the mesh of `size` ranks: `size / shard` copies of the weights, each over `shard` ranks.
 
-    return init_device_mesh(
-        device_type, (size // shard, shard), mesh_dim_names=("replicate", "shard")
-    )
+    Args:
+        device_type: of the weights.
+        size: number of ranks.
+        shard: ranks of a copy.
+        limit: longest wait of a collective; torch's default if not given.
+    """
+    from torch.distributed.device_mesh import DeviceMesh
+
+    ranks = torch.arange(size).view(-1, shard)  # (copies, ranks of a copy)
+    # Groups of our own, not those of `init_device_mesh`, which have torch's default limit.
+    groups: list[dist.ProcessGroup] = [
+        dist.new_subgroups_by_enumeration(rows.tolist(), timeout=limit)[0]
+        for rows in (ranks.T, ranks)
+    ]
+    return DeviceMesh.from_group(groups, device_type, ranks, mesh_dim_names=("replicate", "shard"))
 
 
-def world_of_group(shard: int | None, device: torch.device) -> World:
+def world_of_group(
+    shard: int | None, device: torch.device, limit: timedelta | None = None
+) -> World:
     """Return the world of torch's default process group.
 
     Args:
         shard: ranks that hold one copy of the weights; all of them if not given.
         device: of the weights.
+        limit: longest wait of a collective; torch's default if not given.
 
     Raises:
         ValueError: if `shard` does not divide the number of ranks.
@@ -184,4 +237,4 @@ def world_of_group(shard: int | None, device: torch.device) -> World:
             f"distributed.shard = {shard}: does not divide the {size} processes of the run; give a divisor, "
             "or leave it out to shard the weights over all of them"
         )
-    return World(rank, size, device_mesh(device.type, size, shard))
+    return World(rank, size, device_mesh(device.type, size, shard, limit))

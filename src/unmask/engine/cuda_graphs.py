@@ -10,6 +10,11 @@ from typing import Any
 
 import torch
 
+from unmask.engine.attention import Backend
+from unmask.engine.options import EngineParams
+from unmask.models.stacked_linear import waits_for_router
+from unmask.models.transformer import Model
+
 
 class Graphs:
     """Captured steps, by their shape."""
@@ -60,3 +65,12 @@ class Graphs:
             step()
         self._memory = self._memory or graph.pool()
         self._graphs[key] = graph
+
+
+def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:
+    """Return whether steps on `device` are captured as CUDA graphs: nothing in them may wait for it.
+
+    Plain attention waits for sizes from the device, as do experts without a grouped kernel.
+    """
+    may_capture = params.uses_graphs and bool(params.reads_late) and device.type == "cuda"
+    return may_capture and backend.is_static and not waits_for_router(model)

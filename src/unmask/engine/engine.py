@@ -8,9 +8,8 @@ approximate cache is chosen.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -20,24 +19,32 @@ from torch import Tensor
 from unmask.diffusion.automaton import Automaton
 from unmask.diffusion.constrained import Constraint, check_work
 from unmask.diffusion.sampling_tensors import Needs, on_device
-from unmask.engine.attention import Backend, Shapes, backend_of, row_attention
+from unmask.engine.attention import Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
 from unmask.engine.canvas_stream import last_writes, take_snapshot
-from unmask.engine.cuda_graphs import Graphs
+from unmask.engine.cuda_graphs import Graphs, captures
 from unmask.engine.events import Committed, Event, Finished, Streams, streams_of
 from unmask.engine.host_state import HostState, Report, read_committed, read_written
+from unmask.engine.image_table import ImageTable
+from unmask.engine.new_weights import copy_weights
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Load, Scheduler, Start
-from unmask.engine.sequence_state import PER_POSITION, SequenceState, open_sequences, read_finished
+from unmask.engine.sequence_state import (
+    PER_POSITION,
+    SequenceState,
+    feed_again,
+    open_sequences,
+    read_finished,
+    with_versions,
+)
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.models.conventions import conventions_of
 from unmask.models.placement import as_current
 from unmask.models.row_tile import inexact
-from unmask.models.stacked_linear import waits_for_router
 from unmask.models.transformer import Model
 from unmask.types import Prompt, SamplingParams, Trajectory
 
@@ -96,7 +103,9 @@ class Engine:
                 f"depend on the other responses of a pass (in {', '.join(parts)})",
                 stacklevel=2,
             )
-        self._runner = Runner(model, self._pages, planner, self.params, self._conventions)
+        self._images = ImageTable()
+        in_use = self._pages, planner, self.params, self._conventions, self._images
+        self._runner = Runner(model, *in_use)
         self._uses_graphs = captures(self.params, backend, model, model.device)
         self._num_requests = 0
         self._reset()
@@ -170,8 +179,9 @@ class Engine:
             )
         request_id = self._num_requests
         is_full, constraint = self._conventions.is_full, self.constraint(resolved)
+        ids = self._images.add(prompt, self.model, self.is_idle)
         self._scheduler.add(
-            Request(request_id, prompt, resolved, is_full, prefix, events, constraint)
+            Request(request_id, prompt, resolved, is_full, prefix, events, constraint, ids)
         )
         self._num_requests += 1
         return request_id
@@ -203,9 +213,13 @@ class Engine:
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
 
-    def collect(self) -> Iterator[Finished[Trajectory]]:
-        """Run until idle, yielding requests as they finish; for committed tokens call `tick`."""
+    def collect(
+        self, before_tick: Callable[[], None] | None = None
+    ) -> Iterator[Finished[Trajectory]]:
+        """Run until idle, yielding requests as they finish; call `before_tick` before every pass."""
         while not self.is_idle:
+            if before_tick:
+                before_tick()
             yield from (event for event in self.tick() if isinstance(event, Finished))
 
     @torch.inference_mode()
@@ -244,7 +258,7 @@ class Engine:
         if not self._uses_graphs:
             self._runner.step(state, sizes)
             return
-        self._graphs.stay_at(state, self._pages.keys)
+        self._graphs.stay_at(state, self._pages.keys, self._images.vectors)
         self._graphs.run((sizes, state.sampling.needs), lambda: self._runner.step(state, sizes))
 
     @torch.inference_mode()
@@ -274,7 +288,10 @@ class Engine:
         self._report: Report | None = None
 
     def update_weights(
-        self, named_tensors: Iterable[tuple[str, Tensor]] = (), version: int | None = None
+        self,
+        named_tensors: Iterable[tuple[str, Tensor]] = (),
+        version: int | None = None,
+        continues: bool = False,
     ) -> None:
         """Take new weights and clear everything cached under the old ones.
 
@@ -282,21 +299,38 @@ class Engine:
             named_tensors: parameters by our names, copied into the module in place; none where the
                 learner shares the module and has changed it already.
             version: the new `policy_version`; by default the next number.
+            continues: the new weights write the rest of running requests, whose keys and values are
+                computed again; `policy_versions` of their trajectories is the record of it.
 
         Raises:
-            ValueError: if requests are still running, which two policies would then write, or a name or
-                shape is not the model's. The tensors before that one are copied already: pass all of them
-                again.
+            ValueError: if requests are still running, which two policies would then write, without
+                `continues` or with an approximate cache; or a name or shape is not the model's. The
+                tensors before that one are copied already: pass all of them again.
         """
-        if not self.is_idle:
+        if not self.is_idle and not continues:
             raise ValueError("update_weights while requests are running: collect them first")
+        if not self.is_idle and self.params.cache != "exact":
+            raise ValueError(
+                f"update_weights while requests are running: cache = {self.params.cache!r} would keep keys "
+                "of the old weights; use cache = 'exact', or collect the requests first"
+            )
         # Also when a tensor is refused below: some weights may have changed by then.
-        self._scheduler.clear()
-        parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        with torch.no_grad():
-            for name, tensor in named_tensors:
-                _fitting(parameters, name, tensor).copy_(tensor)
+        if self.is_idle:
+            self._images.clear()
+        self._interrupt()
+        copy_weights(self.model, named_tensors)
         self.policy_version = self.policy_version + 1 if version is None else version
+
+    @torch.inference_mode()
+    def _interrupt(self) -> None:
+        """Record which weights wrote the running requests so far, and drop all keys and values."""
+        scheduler, state = self._scheduler, self._state
+        if state is not None and scheduler.running:
+            scheduler.record_version(self.policy_version, state.step.tolist())
+            # Under full attention an exact cache keeps nothing between denoising steps.
+            if not self._conventions.is_full:
+                feed_again(state, scheduler.preempt_all())
+        scheduler.index.clear()
 
     def release_memory(self) -> None:
         """Free the memory of the cache until the next request arrives.
@@ -388,6 +422,7 @@ class Engine:
         runs = [scheduler.running[index] for index in done]
         requests = [run.request for run in runs]
         finished = read_finished(state, done, requests, self.policy_version)
+        finished = list(map(with_versions, finished, (run.earlier for run in runs)))
         written += map(last_writes, runs, finished)
         scheduler.finish(done)
         committed = [
@@ -401,39 +436,13 @@ class Engine:
         if not self._conventions.is_full:
             grown, preempted = scheduler.grow(self._host.short(scheduler.running))
             self._place(state, grown)
-            if preempted:
-                index = _index(preempted, state)
-                state.cached[index] = 0
-                state.is_fresh[index] = True
-                state.active[index] = False
+            feed_again(state, preempted)
         ended = zip(requests, finished, strict=True)
         return [
             *(event for event in written if event),
             *committed,
             *(Finished(request.id, result) for request, result in ended),
         ]
-
-
-def captures(params: EngineParams, backend: Backend, model: Model, device: torch.device) -> bool:
-    """Return whether steps on `device` are captured as CUDA graphs: nothing in them may wait for it.
-
-    Plain attention waits for sizes from the device, as do experts without a grouped kernel.
-    """
-    may_capture = params.uses_graphs and bool(params.reads_late) and device.type == "cuda"
-    return may_capture and backend.is_static and not waits_for_router(model)
-
-
-def _fitting(parameters: Mapping[str, Tensor], name: str, tensor: Tensor) -> Tensor:
-    if name not in parameters:
-        near = ", ".join(get_close_matches(name, parameters)) or "nothing"
-        raise ValueError(f"update_weights: the model has no parameter {name!r}; near it: {near}")
-    parameter = parameters[name]
-    if parameter.shape != tensor.shape:
-        raise ValueError(
-            f"update_weights: {name} has shape {tuple(tensor.shape)}, the model's has "
-            f"{tuple(parameter.shape)}"
-        )
-    return parameter
 
 
 def _widths(state: SequenceState) -> dict[str, int]:

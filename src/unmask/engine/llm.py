@@ -310,6 +310,7 @@ class LLM:
         prompts: Sequence[Prompt],
         sampling: Sequence[SamplingParams],
         on_finish: Callable[[Trajectory], None] | None = None,
+        before_tick: Callable[[], None] | None = None,
     ) -> list[Trajectory]:
         """Return one trajectory per prompt, as trainers and evaluation need them.
 
@@ -317,6 +318,7 @@ class LLM:
             prompts: with `token_ids` filled in.
             sampling: one each, with `n` = 1.
             on_finish: called with every trajectory as it finishes, in any order.
+            before_tick: called before every forward pass.
 
         Returns:
             The trajectories in the order of the prompts.
@@ -334,7 +336,7 @@ class LLM:
         finished: dict[int, Trajectory | ValueError] = {}
         try:
             request_ids = [self.engine.submit(*pair) for pair in pairs]
-            for event in self.engine.collect():
+            for event in self.engine.collect(before_tick):
                 finished[event.request_id] = event.result
                 if on_finish and not isinstance(event.result, ValueError):
                     on_finish(event.result)

@@ -26,6 +26,8 @@ class Request:
         prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
         streams: the events that ticks return of it while it runs.
         constraint: of structured output.
+        table_ids: the prompt's token ids, negative ones as rows of the engine's table of pictures; `None` for
+            a prompt without pictures.
     """
 
     id: int
@@ -35,6 +37,12 @@ class Request:
     prefix: PrefixKey = NO_PREFIX
     streams: Streams | None = None
     constraint: Constraint | None = field(default=None, compare=False)
+    table_ids: tuple[int, ...] | None = field(default=None, compare=False)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """What the engine feeds of the prompt."""
+        return self.prompt.token_ids if self.table_ids is None else self.table_ids
 
     @property
     def block(self) -> int:
@@ -88,7 +96,8 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = {sampling.max_tokens} "
             f"take {length} positions, but the model has {spec.max_length}; lower max_tokens"
         )
-    _check_ids(prompt.token_ids, spec.vocab_size, "the prompt")
+    num_vectors = sum(image.count for image in prompt.images)
+    _check_ids(prompt.token_ids, spec.vocab_size, "the prompt", -num_vectors)
     _check_ids([token for _, token in sampling.pinned], spec.vocab_size, "pinned")
     if any(token == spec.mask_id for _, token in sampling.pinned):
         raise ValueError(
@@ -121,12 +130,12 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
     )
 
 
-def _check_ids(token_ids: Sequence[int], vocab_size: int, key: str) -> None:
+def _check_ids(token_ids: Sequence[int], vocab_size: int, key: str, lowest: int = 0) -> None:
     for token in token_ids:
         if type(token) is not int:  # 5.7 would become 5
             raise ValueError(
                 f"token id {token!r} of {key} is a {type(token).__name__}: ids are ints; "
                 "those of an array come from its tolist()"
             )
-        if not 0 <= token < vocab_size:
-            raise ValueError(f"token id {token} of {key} is outside 0..{vocab_size - 1}")
+        if not lowest <= token < vocab_size:
+            raise ValueError(f"token id {token} of {key} is outside {lowest}..{vocab_size - 1}")

@@ -17,6 +17,7 @@ from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.unmask import scored_positions
 from unmask.engine.attention import Planner
 from unmask.engine.batch_plan import Rows, lay_rows, lay_scored, plan_block, plan_feed
+from unmask.engine.image_table import ImageTable
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
 from unmask.engine.sequence_state import SequenceState, advance, open_spans
@@ -55,6 +56,7 @@ class Runner:
         planner: Planner,
         params: EngineParams,
         conventions: Conventions,
+        images: ImageTable,
     ) -> None:
         """Store everything a step needs besides the state."""
         self.model = model
@@ -63,6 +65,7 @@ class Runner:
         self.planner = planner
         self.params = params
         self.conventions = conventions
+        self.images = images
 
     def step(
         self,
@@ -114,6 +117,8 @@ class Runner:
         tokens = state.tokens[rows.sequence, rows.position]
         attend = self.planner(rows, state.table, self.pages.keys, self.pages.values)
         padding = (0, round_up(max(len(scored), 1), self.row_tile) - len(scored))
-        logits = self.model(tokens, rows.position, attend, F.pad(scored, padding))
+        scored = F.pad(scored, padding)
+        vectors = self.images.vectors
+        logits = self.model(tokens, rows.position, attend, scored, vectors=vectors)
         assert isinstance(logits, Tensor)
         return logits

@@ -8,6 +8,7 @@ that do not), and the oldest is never preempted, so every request ends.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unmask.engine.pages import PagePool, num_pages
@@ -26,6 +27,7 @@ class Running:
         committed: response tokens of its finished blocks, if it streams or has stop texts.
         sent: response position to the denoising step of its last write in an event, if it streams its
             canvas.
+        earlier: the weights that were replaced while it ran: version, and denoising steps taken until then.
     """
 
     request: Request
@@ -33,6 +35,7 @@ class Running:
     feeds: PrefixKey | None = None
     committed: list[int] = field(default_factory=list)
     sent: dict[int, int] = field(default_factory=dict)
+    earlier: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,23 @@ class Scheduler:
             self._preempt(youngest)
             self.index.release()  # pages that it shared with the index alone
             stopped.append(youngest)
+        return stopped
+
+    def record_version(self, version: int, steps: Sequence[int]) -> None:
+        """Record the weights that wrote the running requests so far, before they are replaced.
+
+        Args:
+            version: of the weights.
+            steps: denoising steps taken, by sequence index.
+        """
+        for index, run in self.running.items():
+            run.earlier.append((version, steps[index]))
+
+    def preempt_all(self) -> list[int]:
+        """Preempt every sequence that has pages, and return their indices."""
+        stopped = [index for index, run in self.running.items() if run.pages]
+        for index in stopped:
+            self._preempt(index)
         return stopped
 
     def _preempt(self, index: int) -> None:

@@ -16,6 +16,7 @@ from unmask.models.heads import Targets
 from unmask.models.placement import as_current
 from unmask.models.row_tile import products, row_tile
 from unmask.models.tiled_attention import plan_documents
+from unmask.models.transformer import stack_vectors
 
 
 def score_pack(model: Any, pack: Pack) -> Any:
@@ -38,6 +39,7 @@ def score_pack(model: Any, pack: Pack) -> Any:
             attend,
             pack.rows,
             Targets(pack.targets, pack.temperatures),
+            stack_vectors(model.image_vectors, pack.images),
         )
 
 

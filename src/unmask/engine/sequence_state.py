@@ -10,7 +10,7 @@ position that is never read: padding is written there. So shapes do not depend o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -142,7 +142,7 @@ def open_sequences(
     canvas_end = column([r.max_length for r in requests])
     no = torch.zeros_like(start, dtype=torch.bool)
     counters = ("cached", "step", "step_in_block", "forwards", "num_response")
-    tokens = rows([r.prompt.token_ids for r in requests], widths["tokens"], conventions.mask_id)
+    tokens = rows([r.token_ids for r in requests], widths["tokens"], conventions.mask_id)
     step_map = torch.zeros_like(tokens)
     pinned = [
         (row, len(r.prompt.token_ids) + position, token)
@@ -182,6 +182,15 @@ def open_sequences(
         is_stop=no,
         sampling=sampling,
     )
+
+
+def feed_again(state: SequenceState, preempted: Sequence[int]) -> None:
+    """Let preempted sequences feed all their tokens again when they resume."""
+    if preempted:
+        index = on_device(preempted, state.start.device)
+        state.cached[index] = 0
+        state.is_fresh[index] = True
+        state.active[index] = False
 
 
 def block_positions(state: SequenceState, width: int) -> tuple[Tensor, Tensor]:
@@ -364,6 +373,26 @@ def read_finished(
     columns = {name: getattr(state, name).index_select(0, index).cpu() for name in RESULTS}
     rows = ({name: columns[name][row] for name in RESULTS} for row in range(len(indices)))
     return [_trajectory(*pair, policy_version) for pair in zip(requests, rows, strict=True)]
+
+
+def with_versions(
+    result: Trajectory | ValueError, earlier: Sequence[tuple[int, int]]
+) -> Trajectory | ValueError:
+    """Return a trajectory with the version of the weights that wrote each token.
+
+    Args:
+        result: from `read_finished`.
+        earlier: the weights that were replaced while it ran, oldest first: their version, and the number
+            of denoising steps taken when they were replaced.
+    """
+    if not earlier or isinstance(result, ValueError):
+        return result
+    newest = result.policy_version
+    versions = tuple(
+        next((version for version, last in earlier if 0 < step <= last), newest)
+        for step in result.step_map
+    )
+    return result if set(versions) == {newest} else replace(result, policy_versions=versions)
 
 
 def _trajectory(

@@ -9,13 +9,16 @@ generating again.
     gradings/N/          verdicts, the grader's settings and versions, and the summary of that grading
     summary.json         of the last grading; equal to the bit for interrupted and uninterrupted runs
     speed.json           forward passes and seconds, which are measurements
+
+Several ranks write and grade shares of the responses (`rank_files.py`); the directory at the end is that of one
+process.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +26,18 @@ from typing import Any
 import torch
 
 from unmask.configs.eval import EvalConfig
+from unmask.distributed.parts import on_main
+from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
 from unmask.evaluation.grading import PROTOCOL, digest, grade_run, problems_of
-from unmask.evaluation.responses import FAILURES, plan_responses, write_missing
+from unmask.evaluation.rank_files import FAILURES
+from unmask.evaluation.responses import Ask, plan_responses, write_missing
 from unmask.evaluation.summary import Response, Speed, Summary, outcome_of, speed_of, summarize
 from unmask.json_files import read_object, read_objects
 from unmask.rollouts.collect import grade_trajectories, write_trajectories
-from unmask.runs.directory import TRAJECTORIES, check_run, open_run
+from unmask.runs.directory import TRAJECTORIES, RunDirectory, check_run, open_run
 from unmask.runs.files import write_json
 from unmask.runs.gradings import gradings, key_of, verdicts_by_problem
 from unmask.runs.progress import Progress
@@ -90,6 +96,7 @@ def evaluate(
     prompts: Sequence[Prompt],
     sampling: SamplingParams,
     seed: int = 0,
+    world: World = ALONE,
 ) -> tuple[Summary, list[Group]]:
     """Return the summary and the graded responses to every prompt; equal seeds give equal draws.
 
@@ -99,18 +106,21 @@ def evaluate(
         prompts: with `token_ids` filled in.
         sampling: parameters of the responses; `n` responses per prompt.
         seed: key of the draws.
+        world: the ranks, which share the prompts; each returns all responses.
     """
     key = derive_seed(seed, EVALUATION)
     start, tokens = time.perf_counter(), 0
-    with Progress(len(prompts) * sampling.n, "eval") as bar:
+    with world.together("evaluation"):
+        with Progress(len(world.share(prompts)) * sampling.n, "eval") as bar:
 
-        def show(trajectory: Trajectory) -> None:
-            nonlocal tokens
-            tokens += trajectory.num_response
-            bar.advance(1, tokens_per_s=tokens / (time.perf_counter() - start))
+            def show(trajectory: Trajectory) -> None:
+                nonlocal tokens
+                tokens += trajectory.num_response
+                bar.advance(1, tokens_per_s=tokens / (time.perf_counter() - start))
 
-        trajectories = write_trajectories(llm, prompts, sampling, key, show)
-    groups = grade_trajectories(llm, task, trajectories, sampling.n)
+            trajectories = write_trajectories(llm, prompts, sampling, key, show, world)
+        own = grade_trajectories(llm, task, trajectories, sampling.n)
+    groups = world.gather_shares(own)
     return summarize([_responses_of_group(group, llm, task) for group in groups]), groups
 
 
@@ -124,34 +134,48 @@ def _responses_of_group(group: Group, llm: LLM, task: Task) -> list[Response]:
     return found
 
 
-def evaluate_model(config: EvalConfig, resume: bool = False) -> Evaluation:
+def evaluate_model(config: EvalConfig, resume: bool = False, world: World = ALONE) -> Evaluation:
     """Evaluate a checkpoint and write all responses, verdicts and metrics to the run directory.
 
     Args:
         config: the run's.
-        resume: whether to continue an existing run.
+        resume: whether to continue an existing run, at any number of ranks.
+        world: the ranks, each of which writes and grades its share of the responses.
 
     Raises:
         ValueError: as `check_run`; a problem leaves no room and `unfit = "refuse"`; no response could
-            be written; or the protocol of the resumed run differs.
+            be written; or the protocol of the resumed run, or of another rank, differs.
     """
-    check_run(config, resume)
+    on_main(world, "start", lambda: check_run(config, resume))
     torch.set_num_threads(config.run.threads)
-    llm = build_llm(config.model, config.engine)
-    with closing(build_task(config.task)) as task:
-        problems = problems_of(config, task)
-        prompts = llm.tokenize(problems)
-        seed = derive_seed(config.run.seed, EVALUATION)
-        asks = plan_responses(prompts, config.samplings, config.samples, seed)
-        if config.unfit == "refuse":
-            for ask in asks:
-                llm.engine.resolve(ask.prompt, ask.sampling)
-        with closing(open_run(config, resume, task.isolation, llm.engine.attention)) as run:
-            _keep_protocol(run.path / PROTOCOL, _protocol(config, task, llm, prompts))
-            write_missing(run, llm, asks)
-            if not gradings(run.path):
-                grade_run(run.path, config, task, problems)
-            return conclude(run.path)
+    with ExitStack() as stack:
+        with world.together("start"):
+            llm = build_llm(config.model, config.engine)
+            task = stack.enter_context(closing(build_task(config.task)))
+            problems = problems_of(config, task)
+            prompts = llm.tokenize(problems)
+            asks = _plan(config, llm, prompts)
+            protocol = _protocol(config, task, llm, prompts)
+        world.check_equal("problems or model settings", lambda: protocol)
+        run = RunDirectory(config.run.dir)
+        with world.together("start"):
+            if world.is_main:
+                opened = open_run(config, resume, task.isolation, llm.engine.attention)
+                stack.callback(opened.close)
+                _keep_protocol(run.path / PROTOCOL, protocol)
+        write_missing(run, llm, asks, world)
+        if not on_main(world, "gradings", lambda: gradings(run.path)):
+            grade_run(run.path, config, task, problems, world)
+        return on_main(world, "summary", lambda: conclude(run.path))
+
+
+def _plan(config: EvalConfig, llm: LLM, prompts: Sequence[Prompt]) -> list[Ask]:
+    seed = derive_seed(config.run.seed, EVALUATION)
+    asks = plan_responses(prompts, config.samplings, config.samples, seed)
+    if config.unfit == "refuse":
+        for ask in asks:
+            llm.engine.resolve(ask.prompt, ask.sampling)
+    return asks
 
 
 def conclude(run: Path) -> Evaluation:

@@ -1,6 +1,8 @@
 """Verdicts on an evaluation's responses: made once at its end, and again with a better grader.
 
-Responses are read from the disk as text, so grading again loads no model. A grading is written whole
+Responses are read from the disk as text, so grading again loads no model. Several ranks grade their shares of
+them: a verdict depends on the problem and the text alone, unless a judge draws its replies or a time limit ends a
+program. A grading is written whole
 next to the earlier ones, which stay (`runs.gradings` describes the files); the last one counts.
 
 Refused: a reward that is not one finite number, and a task whose problems differ from those that
@@ -10,7 +12,7 @@ were asked.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,9 @@ from unmask import __version__
 from unmask.configs.eval import EvalConfig
 from unmask.configs.keys import to_toml
 from unmask.configs.load import dump, flatten, load_config
-from unmask.evaluation.responses import FAILURES
+from unmask.distributed.parts import on_main
+from unmask.distributed.world import ALONE, World
+from unmask.evaluation.rank_files import FAILURES
 from unmask.evaluation.summary import outcome_of
 from unmask.json_files import read_object, read_objects
 from unmask.runs.directory import CONFIG, TRAJECTORIES, package_version
@@ -34,10 +38,18 @@ from unmask.types import Prompt, Score
 GRADER_PACKAGES = ("latex2sympy2_extended", "reasoning-gym", "sympy")
 CHUNK = 512
 PROTOCOL = "protocol.json"
-FAILED = {"outcome": "failed", "reward": 0.0, "parts": {}, "answer": ""}
+# The key of a response as fields of a record.
+Name = dict[str, Any]
+FAILED: dict[str, Any] = {"outcome": "failed", "reward": 0.0, "parts": {}, "answer": ""}
 
 
-def grade_run(run: Path, config: EvalConfig, task: Task, problems: Sequence[Prompt]) -> Path:
+def grade_run(
+    run: Path,
+    config: EvalConfig,
+    task: Task,
+    problems: Sequence[Prompt],
+    world: World = ALONE,
+) -> Path:
     """Grade every response of a run, and return the directory of the new grading.
 
     Args:
@@ -45,11 +57,19 @@ def grade_run(run: Path, config: EvalConfig, task: Task, problems: Sequence[Prom
         config: its `task` is written next to the verdicts.
         task: holds the grader.
         problems: the problems that were asked, with their references.
+        world: the ranks, each of which grades its share of the responses.
 
     Raises:
         ValueError: a reward is not one finite number; names the problem.
         RuntimeError: the grader itself cannot run.
     """
+    verdicts = _verdicts(run, task, problems, world)
+    return on_main(world, "verdicts", lambda: _write_grading(run, config, task, verdicts))
+
+
+def _write_grading(
+    run: Path, config: EvalConfig, task: Task, verdicts: Sequence[Mapping[str, Any]]
+) -> Path:
     earlier = gradings(run)
     place = run / GRADINGS / str(int(earlier[-1].name) + 1 if earlier else 1)
     found = {name: package_version(name) for name in GRADER_PACKAGES}
@@ -62,7 +82,7 @@ def grade_run(run: Path, config: EvalConfig, task: Task, problems: Sequence[Prom
     }
     with atomic_directory(place) as directory:
         write_json(directory / GRADER, grader)
-        append_lines(directory / VERDICTS, _verdicts(run, task, problems))
+        append_lines(directory / VERDICTS, verdicts)
     return place
 
 
@@ -135,18 +155,30 @@ def _verdict(problem: Prompt, answer: str, score: Score) -> dict[str, Any]:
     }
 
 
-def _verdicts(run: Path, task: Task, problems: Sequence[Prompt]) -> list[dict[str, Any]]:
+def _verdicts(
+    run: Path, task: Task, problems: Sequence[Prompt], world: World
+) -> list[dict[str, Any]]:
+    """Return the verdicts in the order of the responses, and after them those of failures."""
+    asked, failed = on_main(world, "responses", lambda: _asked(run))
     found: list[dict[str, Any]] = []
-    records = list(read_objects(run / TRAJECTORIES))
-    with Progress(len(records), "grade") as bar:
-        for start in range(0, len(records), CHUNK):
-            chunk = records[start : start + CHUNK]
-            found += grade_texts(task, [(problems[r["problem"]], r["text"]) for r in chunk])
+    with Progress(len(asked), "grade") as bar:
+        for start in range(0, len(asked), CHUNK * world.size):
+            chunk = asked[start : start + CHUNK * world.size]
+            with world.together("grading"):
+                pairs = [(problems[name["problem"]], text) for name, text in world.share(chunk)]
+                own = grade_texts(task, pairs)
+            found += world.gather_shares(own)
             bar.advance(len(chunk))
-    failures = list(read_objects(run / FAILURES))
-    return [
-        {name: record[name] for name in KEY_NAMES} | verdict
-        for record, verdict in zip(
-            [*records, *failures], [*found, *([FAILED] * len(failures))], strict=True
-        )
-    ]
+    verdicts = [*found, *([FAILED] * len(failed))]
+    names = [*(name for name, _ in asked), *failed]
+    return [name | verdict for name, verdict in zip(names, verdicts, strict=True)]
+
+
+def _asked(run: Path) -> tuple[list[tuple[Name, str]], list[Name]]:
+    """Return name and text of every response, and the names of failures."""
+    asked = [(_name(record), record["text"]) for record in read_objects(run / TRAJECTORIES)]
+    return asked, [_name(record) for record in read_objects(run / FAILURES)]
+
+
+def _name(record: Mapping[str, Any]) -> Name:
+    return {name: record[name] for name in KEY_NAMES}

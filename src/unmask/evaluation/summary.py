@@ -41,7 +41,7 @@ class Response:
         num_denoising_steps: denoising passes.
         num_forwards: forward passes that held one of its tokens.
         finish: `length` where `max_tokens` ended it.
-        wall_s: seconds since the previous response ended.
+        wall_s: seconds since the previous response of its rank ended, divided by the number of ranks.
     """
 
     reward: float
@@ -125,8 +125,9 @@ class Speed:
         tokens_per_forward: response tokens over forward passes that held one of their tokens.
         tokens_per_forward_ci95: bootstrap over problems.
         forwards: mean forward passes of a response.
-        wall_s: seconds on the clock, all responses together.
-        tokens_per_s: response tokens per second, all responses together.
+        wall_s: seconds on the clock, all responses together; of several ranks the mean, without waiting
+            for the last one.
+        tokens_per_s: response tokens per second, all responses and ranks together.
     """
 
     tokens_per_forward: float

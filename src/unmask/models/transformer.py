@@ -6,7 +6,7 @@ sampler and the engine run this module and differ in that argument alone.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,23 @@ from unmask.models.linear import Linear
 from unmask.models.moe import MixtureOfExperts
 from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import ModelSpec, RopeScaling
+from unmask.types import PromptImage
+
+# A picture of a prompt to its vectors `(count, D)`.
+ImageVectors = Callable[[PromptImage], Tensor]
+
+
+def stack_vectors(of_image: ImageVectors | None, images: Sequence[PromptImage]) -> Tensor | None:
+    """Return the vectors `(n, D)` of pictures, one after another; `None` without pictures.
+
+    Raises:
+        ValueError: if the model reads no pictures.
+    """
+    if not images:
+        return None
+    if of_image is None:
+        raise ValueError("the prompt holds pictures, but this model reads text only")
+    return torch.cat([of_image(image) for image in images])
 
 
 class RotaryTables(NamedTuple):
@@ -182,9 +199,16 @@ class Backbone(nn.Module):
             assert isinstance(layer, Layer)
             layer.before, layer.after = compiled_halves()
 
-    def forward(self, tokens: Tensor, positions: Tensor, attend: Attend, scored: Tensor) -> Tensor:
-        """Return the normed hidden states `(S, D)` of rows `scored` of `tokens (T,)`."""
-        x = self.embedding(tokens)
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        scored: Tensor,
+        vectors: Tensor | None = None,
+    ) -> Tensor:
+        """Return the normed hidden states `(S, D)` of rows `scored` of `tokens (T,)`; see `Model.forward`."""
+        x = self.embedding(tokens) if vectors is None else self._with_vectors(tokens, vectors)
         tables = rotary_tables(positions, self.spec, x.dtype)
         for index, layer in enumerate(self.layers):
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -192,6 +216,12 @@ class Backbone(nn.Module):
             else:
                 x = layer(x, tables, attend, index)
         return self.norm(x.index_select(0, scored))
+
+    def _with_vectors(self, tokens: Tensor, vectors: Tensor) -> Tensor:
+        """Return embeddings `(T, D)`, of negative ids the row `-1 - id` of `vectors (n, D)`."""
+        x = self.embedding(tokens.clamp(min=0))
+        rows = vectors.to(x.dtype).index_select(0, (-1 - tokens).clamp(min=0))
+        return torch.where((tokens < 0)[:, None], rows, x)
 
 
 class Model(nn.Module):
@@ -205,6 +235,7 @@ class Model(nn.Module):
         self.head = LanguageHead(spec)
         self.source: Path | None = None  # directory it was loaded from, whose files an export keeps
         self.is_batch_invariant = False  # see `models/batch_invariant.py`
+        self.image_vectors: ImageVectors | None = None  # of a model that reads pictures
         self.tie()
 
     def tie(self) -> None:
@@ -229,34 +260,38 @@ class Model(nn.Module):
         attend: Attend,
         scored: Tensor,
         targets: Targets | None = None,
+        vectors: Tensor | None = None,
     ) -> Tensor | Scores:
         """Run packed tokens through the model.
 
         Args:
-            tokens: `(T,)` token ids.
+            tokens: `(T,)` token ids; a negative one stands for row `-1 - id` of `vectors`.
             positions: `(T,)` integer positions.
             attend: attention under a mask; see `models/attention.py`.
             scored: `(S,)` rows whose output is returned.
             targets: tokens to score there, or `None` for logits.
+            vectors: `(n, D)` of pictures, in place of token embeddings.
 
         Returns:
             Raw fp32 logits `(S, V)` without targets, `Scores` with them.
         """
-        return self.head(self.backbone(tokens, positions, attend, scored), targets)
+        return self.head(self.backbone(tokens, positions, attend, scored, vectors), targets)
 
     def logits(
         self,
         input_ids: Tensor,
         positions: Tensor | None = None,
         allowed: Tensor | None = None,
+        vectors: Tensor | None = None,
     ) -> Tensor:
         """Return the dense reference logits, raw and never shifted: slow and simple.
 
         Args:
-            input_ids: `(B, L)` token ids.
+            input_ids: `(B, L)` token ids; negative ones as in `forward`.
             positions: `(L,)` or `(B or 1, L)` rotary positions; `0 .. L-1` when not given.
             allowed: `(B or 1, L, L)` bool, the keys of each query; the family's own pattern when not
                 given. A row without any key gives finite logits.
+            vectors: `(n, D)` of pictures.
 
         Returns:
             `(B, L, V)`, fp32 or wider.
@@ -275,6 +310,7 @@ class Model(nn.Module):
             F.pad(positions.expand(batch, length).flatten(), padding),
             plan_rows(allowed.expand(batch, length, length), num_rows),
             torch.arange(num_rows, device=device),
+            vectors=vectors,
         )
         return logits[:count].unflatten(0, (batch, length))
 

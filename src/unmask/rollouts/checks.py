@@ -31,6 +31,11 @@ def check_trajectory(trajectory: Trajectory) -> None:
             raise ValueError(
                 f"{subject}: {name} has {found} entries for {num_positions} canvas positions"
             )
+    if len(trajectory.policy_versions) not in (0, num_positions):
+        raise ValueError(
+            f"{subject}: policy_versions has {len(trajectory.policy_versions)} entries for {num_positions} "
+            "canvas positions"
+        )
     if not 1 <= num_response <= num_positions:
         raise ValueError(
             f"{subject}: a response of {num_response} tokens in {num_positions} positions"

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
 from unmask.rewards.weighted import Answer, ScoreFunction, outcome_alone
@@ -23,8 +24,9 @@ def write_trajectories(
     sampling: SamplingParams,
     seed: int,
     on_finish: Callable[[Trajectory], None] | None = None,
+    world: World = ALONE,
 ) -> list[Trajectory]:
-    """Return `sampling.n` trajectories per prompt, those of a prompt together.
+    """Return `sampling.n` trajectories per prompt of this rank's share, those of a prompt together.
 
     Args:
         llm: writes the responses.
@@ -32,9 +34,13 @@ def write_trajectories(
         sampling: of every response, except for `seed`, which is not used.
         seed: first part of every response's seed.
         on_finish: called with every trajectory as it finishes.
+        world: the ranks, which share the prompts; seeds are those of the whole list.
     """
     asked, params = seeded_requests(prompts, sampling, seed)
-    return llm.complete(asked, params, on_finish)
+    # The requests of prompt p are those from p * n on.
+    first = world.share(range(0, len(asked), sampling.n))
+    own = [place + sample for place in first for sample in range(sampling.n)]
+    return llm.complete([asked[i] for i in own], [params[i] for i in own], on_finish)
 
 
 def seeded_requests(

@@ -7,7 +7,7 @@ in which it ends, because the system reports its time only then.
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,6 +40,15 @@ class Clock:
         finally:
             spent = Seconds(time.perf_counter() - wall, cpu_s() - cpu)
             self.stages[stage] = self.stages.get(stage, Seconds()) + spent
+
+    @classmethod
+    def of_ranks(cls, stages: Sequence[Mapping[str, Seconds]]) -> "Clock":
+        """Return the clock of several processes: of each stage the longest time and all CPU time."""
+        found = cls()
+        for name in dict.fromkeys(name for of_rank in stages for name in of_rank):
+            spent = [of_rank.get(name, Seconds()) for of_rank in stages]
+            found.stages[name] = Seconds(max(s.wall for s in spent), sum(s.cpu for s in spent))
+        return found
 
     def numbers(self) -> dict[str, float]:
         """Return the stages as metrics: `rollout_wall_s`, `rollout_cpu_s` and so on."""

@@ -14,13 +14,14 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, BinaryIO
 
 LEFTOVER = re.compile(r"(.+)\.(tmp|old)-[0-9a-f]{8}", re.DOTALL)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, replacing an older one at once.
+@contextmanager
+def atomic_file(path: Path) -> Generator[BinaryIO, None, None]:
+    """Yield a file to fill; without an exception it replaces an older one at once.
 
     Raises:
         OSError: the directory does not exist or cannot be written, or the disk is full; an older
@@ -28,7 +29,8 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = _beside(path, "tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("wb") as file:
+            yield file
         force_to_disk(temporary)
         temporary.replace(path)
     finally:
@@ -36,12 +38,22 @@ def write_text(path: Path, text: str) -> None:
     force_to_disk(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, replacing an older one at once.
+
+    Raises:
+        OSError: as `atomic_file`.
+    """
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, replacing an older file at once.
 
     Raises:
         ValueError: the value holds NaN or an infinity, which JSON does not have.
-        OSError: as `write_text`.
+        OSError: as `atomic_file`.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -76,7 +88,7 @@ def atomic_directory(path: Path) -> Generator[Path, None, None]:
     whole newer one as `*.tmp-*`.
 
     Raises:
-        OSError: as `write_text`.
+        OSError: as `atomic_file`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = _beside(path, "tmp"), _beside(path, "old")

@@ -15,7 +15,7 @@ again.
 import importlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -72,6 +72,10 @@ class Metrics:
         for sink in self._sinks:
             sink.write(step, numbers)
         self._last = step
+
+    def record(self, trajectories: Iterable[Mapping[str, Any]]) -> None:
+        """Append records of trajectories to `trajectories.jsonl`."""
+        self._run.record(trajectories)
 
     def cut_back(self, step: int) -> None:
         """Remove lines after a step, and unfinished lines, from `metrics.jsonl` and `trajectories.jsonl`.

@@ -36,10 +36,12 @@ def trajectory_record(
             multi-byte character may be U+FFFD.
     """
     # Images by name and digest: their bytes are stored once, not in every record.
-    prompt = replace(trajectory.prompt, messages=(), reference={}, image_spans=())
+    prompt = replace(trajectory.prompt, messages=(), reference={}, images=())
     fields = asdict(replace(trajectory, prompt=prompt))
     fields["prompt"] |= _prompt_fields(trajectory.prompt)
-    del fields["prompt"]["reference"], fields["prompt"]["image_spans"]
+    del fields["prompt"]["reference"], fields["prompt"]["images"]
+    if not trajectory.policy_versions:  # all tokens have the one `policy_version`
+        del fields["policy_versions"]
     if pieces is not None:
         assert len(pieces) == len(grid_ids(trajectory)), "one piece per token of the grid"
         fields["pieces"] = list(pieces)
@@ -54,12 +56,12 @@ def trajectory_record(
 
 
 def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
-    """Return messages and image spans of a prompt as JSON values; images where there are any."""
+    """Return messages and pictures of a prompt as JSON values; pictures where there are any."""
     messages = [
         {"role": turn.role, "content": turn.content} | _images(turn) for turn in prompt.messages
     ]
-    spans = [[span.start, span.length, span.digest.hex()] for span in prompt.image_spans]
-    return {"messages": messages} | ({"images_at": spans} if spans else {})
+    vectors = [{"digest": image.digest.hex(), "count": image.count} for image in prompt.images]
+    return {"messages": messages} | ({"image_vectors": vectors} if vectors else {})
 
 
 def _images(message: Message) -> dict[str, Any]:

@@ -22,26 +22,30 @@ value head on the policy's backbone is the policy's.
 
     checkpoints/step-000040/   ...  critic/  critic.safetensors
 
+Several ranks write one checkpoint: each the part that it holds of masters and moments (`state_files.py`), into
+the temporary directory of rank 0, which writes all else. Where one cannot write, all raise its error.
+
+    checkpoints/step-000040/   ...  optimizer/  critic_optimizer/
+
 A run that ends early, by an error or by a signal, keeps the state of its last complete step; only
 one that ends inside an update cannot, and then the checkpoint before stands.
 """
 
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from unmask.checkpoints.checkpoint import save_model
 from unmask.checkpoints.lora_files import save_adapter
-from unmask.checkpoints.tensor_files import save_tensors
 from unmask.checkpoints.value_model_files import export_critic, is_whole, save_critic
 from unmask.data.shuffled import Source
+from unmask.distributed.world import ALONE, AgreedError, World
 from unmask.json_files import read_object
 from unmask.models.lora import adapters
 from unmask.models.value_model import ActorCritic, ValueModel
@@ -51,11 +55,11 @@ from unmask.runs.manifest import write_manifest
 from unmask.runs.signals import Stopped, on_signal
 from unmask.trainers.learner import Learner
 from unmask.trainers.start import ADAPTER, BEST, CRITIC, MODEL, Start, checkpoints, step_of, way_out
+from unmask.trainers.state_files import build_state_format, find_state, read_state
 
-STATE, OPTIMIZER = "state.json", "optimizer.safetensors"
+STATE = "state.json"
 CRITIC_UPDATES = "critic_updates"
-# The file of a learner's state, by the key that counts its updates.
-OPTIMIZERS = {"num_updates": OPTIMIZER, CRITIC_UPDATES: "critic.safetensors"}
+T = TypeVar("T")
 STATE_KEYS = {"step", "num_updates", "policy_version", "source", "best"}
 
 
@@ -85,6 +89,7 @@ class Checkpointer:
         source: Source,
         learner: Learner,
         value: ValueTraining | None = None,
+        world: World = ALONE,
     ) -> None:
         """Go on from the run's last checkpoint if it has one.
 
@@ -95,10 +100,13 @@ class Checkpointer:
             source: the position in the data.
             learner: masters and optimizer state of the policy.
             value: the value model, its weights already those of the last checkpoint.
+            world: the ranks that train together; rank 0 writes.
         """
-        self._run, self._config = run, start.config
+        self._run, self._config, self._world = run, start.config, world
         self._llm, self._source = start.llm, source
+        self._format = build_state_format(world)
         self._value_model = value.model if value else None
+        self._value_learner = (value.learner or learner) if value else None
         self._learners = {"num_updates": learner}
         if value and value.learner:
             self._learners[CRITIC_UPDATES] = value.learner
@@ -126,43 +134,42 @@ class Checkpointer:
         every = self._config.save_every
         if step == self._config.steps or (every > 0 and step % every == 0):
             self.save()
-        if self._signal is not None:
-            raise Stopped(self._signal, self.step)
+        for number in self._world.gather(self._signal):
+            if number is not None:
+                raise Stopped(number, self.step)
 
     def finish(self) -> Path:
         """Save the model of the last step as `model/`, and return where it is; adapters as `adapter/`."""
         self._save_model(MODEL)
         if self._has_adapters:
-            with _saving(self._run.path / ADAPTER) as place:
-                save_adapter(self._llm.model, place, self._config.model.path)
-        if self._value_model is not None:
-            with _saving(self._run.path / CRITIC) as place:
-                export_critic(self._value_model, place)
+            with self._saving(self._run.path / ADAPTER) as place:
+                base = self._config.model.path
+                self._on_main(lambda: save_adapter(self._llm.model, place, base))
+        if self._value_learner is not None:
+            with self._saving(self._run.path / CRITIC) as place:
+                critic = _whole_critic(self._value_learner)
+                self._on_main(lambda: export_critic(critic, place))
         return self._run.model
 
     def save(self) -> None:
         """Write a checkpoint of the last complete step, and drop the oldest ones."""
         path = self._run.path / "checkpoints" / f"step-{self.step:06d}"
-        with _saving(path) as place:
-            if self._has_adapters:
-                save_adapter(self._llm.model, place / ADAPTER, self._config.model.path)
-            else:
-                save_model(self._llm.model, place / MODEL)
+        with self._saving(path) as place:
             for key, learner in self._learners.items():
-                save_tensors(learner.state(), place / OPTIMIZERS[key])
-            if self._value_model is not None:
-                save_critic(self._value_model, place / CRITIC)
-            write_json(place / STATE, self._state)
-            # First what the checkpoint follows on: a resumed run must find the lines before it.
-            self._run.sync()
+                name = self._format.critic if key == CRITIC_UPDATES else self._format.policy
+                self._format.write(learner.state(), place / name)
+            trained = self._value_learner
+            critic = _whole_critic(trained, is_trained_only=True) if trained else None
+            self._on_main(lambda: self._write_models(place, critic))
         self._saved_step = self.step
         if not self._has_adapters:
             # The next export copies tokenizer and config from here: what it was loaded from may go.
             self._llm.model.source = path / MODEL
         if self._value_model is not None and is_whole(self._value_model):
             self._value_model.source = path / CRITIC
-        for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
-            remove_directory(old)
+        if self._world.is_main:
+            for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
+                remove_directory(old)
 
     @contextmanager
     def guard(self) -> Generator[None, None, None]:
@@ -172,9 +179,10 @@ class Checkpointer:
                 yield
         except BaseException as error:
             try:
-                if self.step > self._saved_step and not self._is_dirty:
+                is_common = self._world.size == 1 or isinstance(error, (AgreedError, Stopped))
+                if is_common and self.step > self._saved_step and not self._is_dirty:
                     self.save()
-            except OSError as failure:
+            except (OSError, AgreedError) as failure:
                 if isinstance(error, Stopped):
                     self._add_note(failure)
                     raise
@@ -215,10 +223,15 @@ class Checkpointer:
         found = checkpoints(self._run.path)
         if not found:
             return
-        state = _read_state(found[-1])
+        with self._world.together("resuming"):
+            self._restore_from(found[-1])
+
+    def _restore_from(self, checkpoint: Path) -> None:
+        state = _read_state(checkpoint)
         for key, learner in self._learners.items():
-            with _reading(path := found[-1] / OPTIMIZERS[key]):
-                tensors = load_file(path)
+            path = find_state(checkpoint, key == CRITIC_UPDATES)
+            with _reading(path):
+                tensors = read_state(path, learner.masters)
             try:
                 learner.restore(tensors, state.get(key, 0))
             except ValueError as error:
@@ -230,16 +243,68 @@ class Checkpointer:
         self.step = self._saved_step = state["step"]
 
     def _save_model(self, name: str) -> None:
-        with _saving(self._run.path / name) as place:
-            save_model(self._llm.model, place)
+        with self._saving(self._run.path / name) as place:
+            self._on_main(lambda: save_model(self._llm.model, place))
+
+    def _write_models(self, place: Path, critic: ValueModel | ActorCritic | None) -> None:
+        """Write what a checkpoint holds in addition to the state of learners."""
+        if self._has_adapters:
+            save_adapter(self._llm.model, place / ADAPTER, self._config.model.path)
+        else:
+            save_model(self._llm.model, place / MODEL)
+        if critic is not None:
+            save_critic(critic, place / CRITIC)
+        write_json(place / STATE, self._state)
+        # First what the checkpoint follows on: a resumed run must find the lines before it.
+        self._run.sync()
+
+    @contextmanager
+    def _saving(self, path: Path) -> Generator[Path, None, None]:
+        """Yield a directory for all ranks to fill, which rank 0 makes: `atomic_directory` with a manifest.
+
+        Raises:
+            OSError: naming the directory that could not be written; on several ranks AgreedError.
+        """
+        try:
+            with ExitStack() as stack:
+                made = self._on_main(lambda: stack.enter_context(atomic_directory(path)))
+                place = self._world.gather(made)[0]
+                assert place is not None
+                with self._world.together("saving"):
+                    if not place.is_dir():
+                        raise OSError("run.dir must be a directory that all ranks share")
+                yield place
+                self._on_main(lambda: write_manifest(place))
+                self._on_main(stack.close)  # the directory gets its name
+        except AgreedError as error:
+            raise AgreedError(f"{path}: cannot be saved: {error}") from error
+        except (OSError, SafetensorError) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise OSError(f"{path}: cannot be saved: {reason}") from error
+
+    def _on_main(self, write: Callable[[], T]) -> T | None:
+        """Return what a function that writes files returns on rank 0; its error is raised on every rank."""
+        with self._world.together("saving"):
+            try:
+                return write() if self._world.is_main else None
+            except SafetensorError as error:  # of a full disk
+                raise OSError(str(error)) from error
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # In the middle of an update the weights belong to no step: `on_step_end` stops the run instead.
-        # A second signal does not wait.
-        if self._is_dirty and self._signal is None:
+        # In the middle of an update the weights belong to no step, and another rank may wait for this one in
+        # a collective: `on_step_end` stops the run instead. In one process a second signal does not wait.
+        waits = self._world.size > 1 or self._signal is None
+        if (self._is_dirty and waits) or not self._world.may_stop:
             self._signal = number
             return
         raise Stopped(number, self._saved_step if self._is_dirty else self.step)
+
+
+def _whole_critic(learner: Learner, is_trained_only: bool = False) -> ValueModel | ActorCritic:
+    """Return a value model with whole weights on rank 0: a collective."""
+    found = learner.whole_model(is_trained_only)
+    assert isinstance(found, ValueModel | ActorCritic)
+    return found
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
@@ -264,19 +329,3 @@ def _reading(path: Path) -> Generator[None, None, None]:
         yield
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read: {error}; {way_out(path.parent)}") from error
-
-
-@contextmanager
-def _saving(path: Path) -> Generator[Path, None, None]:
-    """`atomic_directory` with a manifest, and one line for whatever a full disk makes the libraries raise.
-
-    Raises:
-        OSError: naming the directory that could not be written.
-    """
-    try:
-        with atomic_directory(path) as place:
-            yield place
-            write_manifest(place)
-    except (OSError, SafetensorError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise OSError(f"{path}: cannot be saved: {reason}") from error

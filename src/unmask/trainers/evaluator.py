@@ -3,6 +3,7 @@
 from unmask.configs.rl import RLConfig
 from unmask.configs.sampling import SamplingConfig
 from unmask.configs.sft import SFTConfig
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import evaluate
 from unmask.rollouts.collect import check_room
@@ -12,18 +13,22 @@ from unmask.tasks.task import Task
 class Evaluator:
     """Measures the model every so often, on the same problems with the same random numbers."""
 
-    def __init__(self, llm: LLM, task: Task, config: SFTConfig | RLConfig) -> None:
+    def __init__(
+        self, llm: LLM, task: Task, config: SFTConfig | RLConfig, world: World = ALONE
+    ) -> None:
         """Read the problems.
 
         Args:
             llm: the model under training.
             task: asks and grades.
             config: of the run; `eval` holds when, on what, and with which sampling.
+            world: the ranks, which share the problems.
 
         Raises:
             ValueError: if there are none, or one has no room for a response.
         """
         self._llm, self._task, self._config, self._seed = llm, task, config.eval, config.run.seed
+        self._world = world
         own = config.sampling if isinstance(config, RLConfig) else SamplingConfig()
         self._sampling = (config.eval.sampling or own).to_params(n=config.eval.samples)
         count = config.eval.problems
@@ -38,7 +43,8 @@ class Evaluator:
 
     def measure(self) -> dict[str, float]:
         """Return the metrics of an evaluation."""
-        summary, _ = evaluate(self._llm, self._task, self._prompts, self._sampling, self._seed)
+        asked = (self._llm, self._task, self._prompts, self._sampling, self._seed, self._world)
+        summary, _ = evaluate(*asked)
         low, high = summary.ci95
         return {
             "eval_accuracy": summary.accuracy,

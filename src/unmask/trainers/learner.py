@@ -19,7 +19,7 @@ from torch import Tensor
 from unmask.configs.optimizer import OptimizerSection
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
-from unmask.distributed.sharding import sharded, whole, whole_weights
+from unmask.distributed.sharding import hollow, local, sharded, whole, whole_model, whole_weights
 from unmask.distributed.world import ALONE, World
 from unmask.engine.scoring import score_pack, score_views
 from unmask.models.conventions import conventions_of
@@ -70,10 +70,11 @@ class Learner:
             ValueError: if the model's mask id is unknown.
         """
         self.model = sharded(model, world)
+        self._shell = hollow(model) if world.mesh else model
         self.num_updates = 0
         self._config, self._world = config, world
         self._conventions = conventions_of(model)
-        self._masters = MasterWeights(self.model)
+        self._masters = MasterWeights(self.model, config.offload)
         self._parts = build_optimizer(self._masters.named, config, rates or {})
         self._optimizers = [part.optimizer for part in self._parts]
 
@@ -127,6 +128,19 @@ class Learner:
         assert not isinstance(self.model, ValueModel), "no engine samples from a value model"
         return whole_weights(self.model, self._world)
 
+    def whole_model(self, is_trained_only: bool = False) -> Model | ValueModel | ActorCritic:
+        """Return the model with whole weights, on several ranks a copy on rank 0: a collective.
+
+        Args:
+            is_trained_only: without memory for frozen weights; see `sharding.whole_model`.
+        """
+        return whole_model(self.model, self._shell, self._world, is_trained_only)
+
+    @property
+    def masters(self) -> dict[str, Tensor]:
+        """The weights that the optimizer changes, by name of the parameter."""
+        return dict(self._masters.named)
+
     def _over_ranks(
         self, loss: float, tokens: int, sums: StatisticSums
     ) -> tuple[float, int, StatisticSums]:
@@ -141,13 +155,16 @@ class Learner:
 
     @property
     def memory(self) -> str:
-        """Bytes of weights, masters, gradients and moments in a step, as text; without activations."""
-        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        gradients = sum(p.numel() * p.element_size() for p in trained)
-        masters = sum(8 * master.numel() for _, master in self._masters.copies)
-        moments = sum(part.bytes_of(master) for part in self._parts for master in part.parameters)
-        return f"{(weights + gradients + masters + moments) / 2**30:.2f} GiB"
+        """Bytes of this rank's weights, masters, gradients and moments in a step, as text."""
+        weights = sum(local(p).nbytes for p in self.model.parameters())
+        gradients = sum(local(p).nbytes for p in self.model.parameters() if p.requires_grad)
+        masters = [(part, local(master)) for part in self._parts for master in part.parameters]
+        optimizer = self._masters.num_bytes + sum(part.bytes_of(m) for part, m in masters)
+        per_rank = "" if self._world.size == 1 else " per rank"
+        device = weights + gradients
+        if self._config.offload:
+            return f"{_gib(device)} on the device and {_gib(optimizer)} in host memory{per_rank}"
+        return f"{_gib(device + optimizer)}{per_rank}"
 
     def reset_optimizer(self) -> None:
         """Clear the optimizer's moments; masters and the count of updates stay."""
@@ -277,6 +294,10 @@ def score_shares(
         for table, part in zip(tables, parts, strict=True):
             table.copy_(part.view_as(table))
     return found
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.2f} GiB"
 
 
 def _main_column(scores: Scores | ActorCriticScores | Tensor) -> Tensor:

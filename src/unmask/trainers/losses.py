@@ -80,7 +80,9 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
             advantages=pack.advantages.to(own.dtype),
         )
         output: LossOutput = loss(targets, config.loss)
-        if not config.views.is_sampler_path:  # the engine's log-probabilities are of other views
+        if (
+            not config.has_old_behavior
+        ):  # the engine's log-probabilities are of other views or weights
             return output
         gap = (own.double() - pack.behavior_logprobs).abs()
         gaps = {
@@ -125,11 +127,12 @@ def build_joint_objective(policy: StepObjective, config: SharedValueAdvantage) -
 def needs_rescoring(config: RLConfig, dtype: torch.dtype) -> bool:
     """Return whether the learner must score the old policy itself.
 
-    The engine's log-probabilities serve as the old ones if its views are the learner's and both
-    compute alike; in a narrow number format their rounding differs, unless the model is batch-invariant.
+    The engine's log-probabilities serve as the old ones if its weights and views are the learner's and
+    both compute alike; in a narrow number format their rounding differs, unless the model is
+    batch-invariant.
     """
     is_alike = is_wide(dtype) or config.model.batch_invariant
-    return not config.is_single_update and not (is_alike and config.views.is_sampler_path)
+    return not config.is_single_update and not (is_alike and config.has_old_behavior)
 
 
 def reweighted(views: Sequence[Views], weights: Sequence[Tensor]) -> list[Views]:

@@ -4,20 +4,25 @@
                  ^                                                                   |
                  +-------------------------------- weights <-------------------------+
 
-One process, one copy of the weights: the learner writes the module that the engine samples from, so
-a weight sync is a version number.
+One process has one copy of the weights: the learner writes the module that the engine samples from, so
+a weight sync is a version number. Of several processes (`world`) each writes and grades a share of the responses
+and computes a share of the packs; everything else is computed by all of them from the same data. With
+`rollout.workers`, engines in other processes write the responses (`rollouts/build.py`).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from unmask.configs.rl import RLConfig
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.rewards.build import build_rewards
 from unmask.rollouts.batch import Batch
-from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.rollouts.build import open_rollouts
+from unmask.rollouts.collect import check_room, grade_trajectories
 from unmask.rollouts.metrics import rollout_metrics
 from unmask.rollouts.records import rollout_records
 from unmask.rollouts.shaping import forfeit_overlong, shaping_metrics
@@ -28,49 +33,62 @@ from unmask.trainers.rl_update import build_update
 from unmask.trainers.rollout_views import check_train_block, recorded_advantages, rollout_views
 from unmask.trainers.run import open_training
 from unmask.trainers.start import prepare, saved_critic
+from unmask.trainers.sync import sync_weights
 from unmask.types import Prompt, SamplingParams
 
 
-def train_rl(config: RLConfig, resume: bool = False) -> Path:
+def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Path:
     """Train by RL and return the directory of the trained model.
 
     Args:
         config: the run; `views`, `advantage` and `loss` are its method.
         resume: go on from the last checkpoint of `run.dir`, if there is one.
+        world: the ranks that train together, each of which calls this function.
 
     Raises:
         ValueError: for what the config asks and cannot have, naming the key.
     """
-    start = prepare(config, resume)
+    start = prepare(config, resume, world)
     llm, task = start.llm, start.task
-    rewards = build_rewards(config, llm.require_tokenizer(), llm.model.device)
-    prompts = llm.tokenize(task.prompts("train"))
     count = config.rollout.responses
-    sampling = config.sampling.to_params(n=count)
-    check_fit(llm, prompts, sampling, config)
-    source = Shuffled(prompts, config.run.seed)
-    update = build_update(config, llm.model, saved_critic(config))
+    with world.together("data"):
+        rewards = build_rewards(config, llm.require_tokenizer(), llm.model.device)
+        prompts = llm.tokenize(task.prompts("train"))
+        check_fit(llm, prompts, config.sampling.to_params(n=count), config)
+        source = Shuffled(prompts, config.run.seed)
+        update = build_update(config, llm.model, saved_critic(config), world)
     alarms = Alarms(config.alarm, llm.model.dtype, llm.model.is_batch_invariant)
 
-    with open_training(start, source, update.learner, update.value) as run:
+    def upcoming(ahead: int) -> list[Prompt]:
+        drawn = source.ahead((ahead - 1) * config.rollout.prompts, config.rollout.prompts)
+        return [draw.item for draw in drawn]
+
+    with (
+        open_rollouts(config, llm, upcoming, world) as rollouts,
+        open_training(start, source, update.learner, update.value) as run,
+    ):
         for step in run.steps():
             seed, clock = derive_seed(config.run.seed, step), Clock()
             batch = Batch(config.rollout.prompts, config.filter)
-            alarms.stop_if_stuck()
+            with world.together("alarms"):
+                alarms.stop_if_stuck()
             while batch.is_open:
-                with clock("rollout"):
-                    drawn = [draw.item for draw in source.draw(batch.missing)]
-                    trajectories = write_trajectories(llm, drawn, sampling, batch.seed(seed))
-                with clock("reward"):
-                    graded = grade_trajectories(llm, task, trajectories, count, rewards)
-                    batch.add(forfeit_overlong(graded, config.shaping))
+                drawn = [draw.item for draw in source.draw(batch.missing)]
+                world.check_equal(f"prompts at step {step}", partial(_digests, drawn))
+                with world.together("rollout"):
+                    with clock("rollout"):
+                        trajectories = rollouts.write(step, drawn, batch.seed(seed))
+                    with clock("reward"):
+                        graded = grade_trajectories(llm, task, trajectories, count, rewards)
+                batch.add(forfeit_overlong(world.gather_shares(graded), config.shaping))
             with clock("update"):
                 views = rollout_views(batch.kept, config, llm.model.spec.is_full, step)
                 metrics = update.step(batch.kept, views, step, seed)
-                llm.engine.update_weights()
-            metrics |= rollout_metrics(batch.groups, batch.kept, clock.stages["rollout"].wall)
+            metrics |= sync_weights(llm.engine, update.learner, world, clock)
+            seconds = max(world.gather(clock.stages["rollout"].wall))
+            metrics |= rollout_metrics(batch.groups, batch.kept, seconds)
             metrics |= batch.numbers() | shaping_metrics(batch.groups, config.shaping)
-            metrics |= alarms.check(step, metrics)
+            metrics |= rollouts.metrics() | alarms.check(step, metrics)
             advantages = recorded_advantages(batch.kept, views, config)
             records = rollout_records(batch.groups, llm, config.run.trajectories, step, advantages)
             run.end_step(step, metrics, clock, records)
@@ -91,3 +109,7 @@ def check_fit(
     longest = max(len(prompt.token_ids) for prompt in prompts) + sampling.max_tokens
     for block in (spec.require_block(sampling.block_size), *config.views.train_blocks):
         check_budget(longest, block, config.optimizer.token_budget)
+
+
+def _digests(prompts: Sequence[Prompt]) -> list[tuple[int, bytes]]:
+    return [(prompt.uid, prompt.digest) for prompt in prompts]

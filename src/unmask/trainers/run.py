@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from typing import Any
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.data.shuffled import Source
+from unmask.distributed.world import ALONE, World
 from unmask.runs.clock import Clock
 from unmask.runs.directory import RunDirectory, open_run
 from unmask.runs.metrics import Metrics, open_metrics
 from unmask.runs.progress import Progress
+from unmask.runs.silent import Silent
 from unmask.trainers.checkpointer import Checkpointer, ValueTraining
 from unmask.trainers.evaluator import Evaluator
 from unmask.trainers.learner import Learner
@@ -51,20 +53,23 @@ class Run:
     Attributes:
         config: of the run.
         directory: its files and its lock.
-        metrics: the log of `metrics.jsonl` and its sinks.
+        metrics: the log of `metrics.jsonl` and its sinks; like report and bar, without effect except on
+            rank 0.
         report: redrawn while the run goes on.
         evaluator: evaluates the model when it is due.
         checkpointer: saves the state.
         bar: the progress bar.
+        world: the ranks that train together.
     """
 
     config: SFTConfig | RLConfig
     directory: RunDirectory
-    metrics: Metrics
-    report: LiveReport
+    metrics: Metrics | Silent
+    report: LiveReport | Silent
     evaluator: Evaluator
     checkpointer: Checkpointer
-    bar: Progress
+    bar: Progress | Silent
+    world: World = ALONE
 
     def steps(self) -> Iterator[int]:
         """Yield the steps that are left, counted from 1."""
@@ -87,16 +92,18 @@ class Run:
 
         Raises:
             Stopped: if a signal came during the step's update.
-            OSError: a file cannot be written.
+            OSError: a file cannot be written; on several ranks an `AgreedError`.
         """
         if self.evaluator.is_due(step, self.config.steps):
             with clock("eval"):
                 metrics = {**metrics, **self.evaluator.measure()}
-        self.metrics.log(step=step, **metrics, **clock.numbers())
-        self.directory.record(records)
+        seconds = Clock.of_ranks(self.world.gather(clock.stages)).numbers()
         shown = {name: metrics[name] for name in SHOWN[label_of(self.config)] if name in metrics}
-        self.bar.advance(1, **shown)
-        self.report.refresh()
+        with self.world.together("log"):
+            self.metrics.log(step=step, **metrics, **seconds)
+            self.metrics.record(records)
+            self.bar.advance(1, **shown)
+            self.report.refresh()
         self.checkpointer.on_step_end(step, metrics)
 
     def finish(self) -> Path:
@@ -119,21 +126,36 @@ def open_training(
     Raises:
         ValueError: as `Evaluator` and `open_run`, and for a checkpoint that does not fit.
     """
-    config = start.config
-    with closing(start.task):
-        evaluator = Evaluator(start.llm, start.task, config)
-        attention = start.llm.engine.attention
-        # Opened after everything that can fail, so that an error leaves no run directory behind.
-        with (
-            closing(open_run(config, start.resume, start.task.isolation, attention)) as directory,
-            open_metrics(directory, config) as metrics,
-            LiveReport(directory.path) as report,
-        ):
-            checkpointer = Checkpointer(directory, start, source, learner, value)
-            bar = Progress(config.steps, label_of(config), checkpointer.step)
-            with checkpointer.guard(), bar:
+    config, world = start.config, start.world
+    with closing(start.task), ExitStack() as stack:
+        with world.together("run directory"):
+            evaluator = Evaluator(start.llm, start.task, config, world)
+            # Opened after everything that can fail, so that an error leaves no run directory behind.
+            directory, metrics, report = stack.enter_context(_open_files(start))
+        checkpointer = Checkpointer(directory, start, source, learner, value, world)
+        shown = Progress(config.steps, label_of(config), checkpointer.step)
+        with checkpointer.guard(), shown if world.is_main else Silent() as bar:
+            with world.together("log"):
                 metrics.cut_back(checkpointer.step)
-                yield Run(config, directory, metrics, report, evaluator, checkpointer, bar)
+            yield Run(config, directory, metrics, report, evaluator, checkpointer, bar, world)
+
+
+@contextmanager
+def _open_files(
+    start: Start,
+) -> Generator[tuple[RunDirectory, Metrics | Silent, LiveReport | Silent], None, None]:
+    """Open directory, log and report, which rank 0 alone writes."""
+    config = start.config
+    if not start.world.is_main:
+        yield RunDirectory(config.run.dir), Silent(), Silent()
+        return
+    attention = start.llm.engine.attention
+    with (
+        closing(open_run(config, start.resume, start.task.isolation, attention)) as directory,
+        open_metrics(directory, config) as metrics,
+        LiveReport(directory.path) as report,
+    ):
+        yield directory, metrics, report
 
 
 def label_of(config: SFTConfig | RLConfig) -> str:

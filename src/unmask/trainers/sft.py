@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import elbo_weights
 from unmask.diffusion.views import Canvas, Views
+from unmask.distributed.world import ALONE, World
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
@@ -25,34 +27,37 @@ from unmask.trainers.losses import build_supervised_objective, reweighted
 from unmask.trainers.rollout_views import check_fits_model
 from unmask.trainers.run import open_training
 from unmask.trainers.schedule import learning_rate
-from unmask.trainers.sft_data import build_source, num_steps, read_sets, vocabulary_of_llm
+from unmask.trainers.sft_data import build_source, digest, num_steps, read_sets, vocabulary_of_llm
 from unmask.trainers.start import check_steps, prepare
+from unmask.trainers.sync import sync_weights
 from unmask.trainers.validation import VALIDATION, has_stalled, measure
 
 
-def train_sft(config: SFTConfig, resume: bool = False) -> Path:
+def train_sft(config: SFTConfig, resume: bool = False, world: World = ALONE) -> Path:
     """Train on demonstrations and return the directory of the trained model.
 
     Args:
         config: the run; `views` and `loss` are its method.
         resume: go on from the last checkpoint of `run.dir`, if there is one.
+        world: the ranks that train together, each of which calls this function.
 
     Raises:
         ValueError: for what the config asks and cannot have, naming the key.
     """
-    start = prepare(config, resume)
+    start = prepare(config, resume, world)
     llm, spec = start.llm, start.llm.model.spec
-    sets = read_sets(config, start.task, vocabulary_of_llm(llm), spec)
-    config = config.model_copy(update={"steps": num_steps(config, sets)})
-    check_steps(config)
-    start = replace(start, config=config)
-    demonstrations = sets.trained
-    check_fit([*demonstrations, *sets.validation], config, spec)
-    longest = max(len(d.response_ids) for d in demonstrations)
-    fewest = fewest_positions(config, demonstrations)
-    source = build_source(sets, config.run.seed)
-    learner = Learner(llm.model, config.optimizer)
-    objective = build_supervised_objective(config)
+    with world.together("data"):
+        sets = read_sets(config, start.task, vocabulary_of_llm(llm), spec)
+        config = config.model_copy(update={"steps": num_steps(config, sets)})
+        check_steps(config)
+        start = replace(start, config=config)
+        demonstrations = sets.trained
+        check_fit([*demonstrations, *sets.validation], config, spec)
+        longest = max(len(d.response_ids) for d in demonstrations)
+        fewest = fewest_positions(config, demonstrations)
+        source = build_source(sets, config.run.seed)
+        learner = Learner(llm.model, config.optimizer, world=world)
+        objective = build_supervised_objective(config)
 
     operations = operations_per_token(llm.model)
 
@@ -63,7 +68,10 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
         for step in run.steps():
             # Read from the log, which a resumed run cuts back to its checkpoint: there is no other state.
             patience = config.early_stop if is_due(config, step - 1) else None
-            if patience and has_stalled(run.directory.path, patience):
+            if (
+                patience
+                and world.gather(world.is_main and has_stalled(run.directory.path, patience))[0]
+            ):
                 run.checkpointer.save()
                 sys.stderr.write(
                     f"early_stop: {patience} measurements without a new minimum of val_nll before step "
@@ -74,15 +82,17 @@ def train_sft(config: SFTConfig, resume: bool = False) -> Path:
             with clock("update"):
                 drawn = source.draw(config.data.batch_size)
                 batch = [draw.item for draw in drawn]
+                world.check_equal(f"demonstrations at step {step}", partial(digest, batch))
                 seeds = [derive_seed(config.run.seed, *draw.key) for draw in drawn]
                 views = noisy_views(batch, seeds, config, spec, step, fewest)
                 views, total = weighted_views(views, config, longest)
                 rate = learning_rate(config.optimizer, step - 1, config.steps)
                 update = learner.update(views, objective, total, rate)
-                llm.engine.update_weights()
             metrics = {"loss": update.loss, **update.values}
+            metrics |= sync_weights(llm.engine, learner, world, clock)
             seconds = clock.stages["update"].wall
-            metrics |= throughput(batch, metrics["packed_tokens"], seconds, operations, config)
+            packed = metrics["packed_tokens"]
+            metrics |= throughput(batch, packed, seconds, operations, config, world.size)
             if sets.validation and is_due(config, step):
                 with clock("eval"):
                     metrics |= validate(learner, sets.validation, config, spec, fewest)
@@ -97,20 +107,23 @@ def throughput(
     seconds: float,
     operations: int,
     config: SFTConfig,
+    num_devices: int = 1,
 ) -> dict[str, float]:
-    """Return the tokens per second of a step, and its share of the device's peak if that is given.
+    """Return the tokens per second of a step, and its share of the devices' peak if that is given.
 
     Args:
         batch: of the step; its prompts and responses, counted once, are the useful tokens.
         packed: tokens of the step's packs.
         seconds: of the step.
         operations: of one packed token.
-        config: `peak_tflops`.
+        config: `peak_tflops` of a device.
+        num_devices: of the run.
     """
     useful = sum(len(d.prompt_ids) + len(d.response_ids) for d in batch)
     found = {"packed_tokens_per_s": packed / seconds, "useful_tokens_per_s": useful / seconds}
     if config.peak_tflops:
-        found["mfu"] = operations * packed / seconds / (config.peak_tflops * 1e12)
+        peak = config.peak_tflops * 1e12 * num_devices
+        found["mfu"] = operations * packed / seconds / peak
     return found
 
 

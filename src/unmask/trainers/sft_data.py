@@ -287,16 +287,17 @@ def build_source(sets: DemonstrationSets, seed: int) -> ItemSource[Demonstration
         (stream, *_) = sets.streams  # several sources are mixed by weights if one is a stream
         if stream is not None:
             return Streamed(stream, seed)
-        return Shuffled(sets.trained, seed, _digest(sets.trained))
+        return Shuffled(sets.trained, seed, digest(sets.trained))
     seeds = [derive_seed(seed, number) for number in range(len(sets.train))]
     sources = [
-        Streamed(stream, own) if stream else Shuffled(found, own, _digest(found))
+        Streamed(stream, own) if stream else Shuffled(found, own, digest(found))
         for found, stream, own in zip(sets.train, sets.streams, seeds, strict=True)
     ]
     return Mixture(sources, sets.weights)
 
 
-def _digest(found: Sequence[Demonstration]) -> str:
+def digest(found: Sequence[Demonstration]) -> str:
+    """Return a digest of the token ids and step maps of demonstrations."""
     state = blake2b(digest_size=16)
     for one in found:
         for ids in (one.prompt_ids, one.response_ids, one.step_map or ()):

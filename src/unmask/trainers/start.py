@@ -10,6 +10,7 @@ from unmask.checkpoints.lora_files import load_adapter
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
+from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.lora import LoRAParams, add_lora
@@ -35,25 +36,32 @@ class Start:
         resume: whether it goes on from the last checkpoint of `run.dir`, if there is one.
         llm: the model under training.
         task: for evaluation, and as a source.
+        world: the ranks that train together.
     """
 
     config: SFTConfig | RLConfig
     resume: bool
     llm: LLM
     task: Task
+    world: World = ALONE
 
 
-def prepare(config: SFTConfig | RLConfig, resume: bool) -> Start:
-    """Load the model that a run starts from, and its task.
+def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) -> Start:
+    """Load the model that a run starts from, and its task, on every rank.
 
     Raises:
         ValueError: for what the config asks and cannot have, naming the key; first of all a run
             directory that must not be written.
     """
-    check_run(config, resume)
-    check_metrics(config)
+    resume = resume or world.is_restart
+    with world.together("run directory"):
+        check_run(config, resume)
+        check_metrics(config)
+        if world.is_main:  # before another rank looks for checkpoints
+            remove_leftovers(config.run.dir)
     torch.set_num_threads(config.run.threads)
-    return Start(config, resume, starting_llm(config), build_task(config.task))
+    with world.together("start"):
+        return Start(config, resume, starting_llm(config), build_task(config.task), world)
 
 
 def starting_llm(config: SFTConfig | RLConfig) -> LLM:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image as pillow
 from safetensors.torch import load_file
 from torch import Tensor
@@ -17,14 +16,11 @@ from unmask.images import Image
 from unmask.models.vision.lladav_prompt import (
     IMAGE_ID,
     SYSTEM,
-    Patches,
     expanded,
     joined_pieces,
-    lay_patches,
-    patches_of,
     text_pieces,
 )
-from unmask.types import ImageSpan, Message
+from unmask.types import Message, PromptImage
 
 FOLDER = GOLDEN / "lladav"
 CASES: dict[str, Any] = json.loads((FOLDER / "cases.json").read_text())
@@ -66,10 +62,10 @@ def test_nothing_is_dropped_without_a_start_token(recorded: dict[str, Tensor]) -
 def test_published_splice(recorded: dict[str, Tensor]) -> None:
     vision = load_lladav_vision(FOLDER)
     vectors = vision(vision.tiles(pillow.fromarray(recorded["wide_photo"].numpy())))
-    ids, spans = expanded(recorded["prompt_ids"].tolist(), [(b"wide", len(vectors))], 0)
+    ids = expanded(recorded["prompt_ids"].tolist(), [PromptImage(b"wide", len(vectors))])
     table = load_file(FOLDER / "model.safetensors")["model.embed_tokens.weight"]
-    embedded = F.embedding(torch.tensor(ids), table)
-    found = lay_patches(embedded, patches_of(spans, [vectors]))
+    # A negative id counts from the end of the vectors in reverse order.
+    found = torch.cat((table, vectors.flip(0)))[list(ids)]
     assert found.shape == recorded["wide_inputs_embeds"].shape
     assert (found - recorded["wide_inputs_embeds"]).abs().max() < 2e-4
 
@@ -80,37 +76,25 @@ def test_published_rows_of_several_lengths(
 ) -> None:
     """Text stands where the published labels of the two rows have it."""
     prompt = recorded["prompt_ids"].tolist()
-    ids, _ = expanded(prompt, [(b"", len(recorded[f"{name}_image_features"]))], -100)
+    ids = expanded(prompt, [PromptImage(b"", len(recorded[f"{name}_image_features"]))])
     assert len(ids) == recorded["pair_row_lengths"][row]
-    labels = [token if token in prompt else -100 for token in ids]
+    labels = [token if token >= 0 else -100 for token in ids]
     labels[:10] = [-100] * 10
     expected = recorded["pair_labels"][row]
     assert labels == expected[: len(ids)].tolist()
     assert expected[len(ids) :].eq(-100).all()
 
 
-def test_places_of_several_images() -> None:
-    ids, spans = expanded([5, IMAGE_ID, 6, IMAGE_ID], [(b"a", 2), (b"b", 1)], 9)
-    assert ids == (5, 9, 9, 6, 9)
-    assert spans == (ImageSpan(1, 2, b"a"), ImageSpan(4, 1, b"b"))
-    vectors = [torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0]])]
-    patches = patches_of(spans, vectors, offset=1)
-    found = lay_patches(torch.zeros(7, 1), patches)
-    assert found.flatten().tolist() == [0, 0, 1, 2, 0, 3, 0]
+def test_ids_of_several_images() -> None:
+    images = PromptImage(b"a", 3), PromptImage(b"b", 2)
+    ids = expanded([5, IMAGE_ID, 6, IMAGE_ID], images)
+    assert ids == (5, -1, -2, -3, 6, -4, -5)
+    assert expanded([IMAGE_ID], [PromptImage(b"a", 200)])[-1] == IMAGE_ID  # its last vector's id
 
 
-def test_gradients_reach_embeddings_and_vectors() -> None:
-    embedded, vectors = torch.zeros(3, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True)
-    lay_patches(embedded, Patches(torch.tensor([1]), vectors)).sum().backward()
-    assert embedded.grad is not None and embedded.grad[:, 0].tolist() == [1, 0, 1]
-    assert vectors.grad is not None and vectors.grad.tolist() == [[1, 1]]
-
-
-def test_refuses_other_numbers_of_images_and_vectors() -> None:
+def test_refuses_other_numbers_of_images() -> None:
     with pytest.raises(ValueError, match="the text has 1 <image> for 2 images"):
         text_pieces("<image>?", 2)
-    for images in ([], [(b"a", 1), (b"b", 1)]):
+    for images in ([], [PromptImage(b"a", 1)] * 2):
         with pytest.raises(ValueError, match=f"places for 1 images, and there are {len(images)}"):
-            expanded([5, IMAGE_ID], images, 9)
-    with pytest.raises(ValueError, match="position 1 has 3 vectors for 2 positions"):
-        patches_of([ImageSpan(1, 2, b"a")], [torch.zeros(3, 1)])
+            expanded([5, IMAGE_ID], images)

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.distributed.ranks import on_ranks
 from tests.toy import toy_model
 from tests.trainers.optimizers.resume import assert_resumes_to_the_bit, config_of, trained
+from unmask.distributed.world import World
+from unmask.trainers.learner import Learner
 from unmask.trainers.optimizers import build_optimizer
 
 needs_torchao = pytest.mark.skipif(not find_spec("torchao"), reason="torchao is not installed")
@@ -36,3 +39,16 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchao.optim", None)
     with pytest.raises(ValueError, match=r'optimizer\.kind = "adamw_8bit" needs torchao'):
         build_optimizer(list(toy_model().named_parameters()), config_of("adamw_8bit"), {})
+
+
+def build_on_ranks(world: World) -> str:
+    with pytest.raises(ValueError) as it:
+        Learner(toy_model(), config_of("adamw_8bit"), world=world)
+    return str(it.value)
+
+
+def test_several_ranks_and_host_memory_are_refused() -> None:
+    for message in on_ranks(build_on_ranks):
+        assert message.startswith('optimizer.kind = "adamw_8bit": runs on one process')
+    with pytest.raises(ValueError, match=r"offload = true: adamw_8bit .* leave it out"):
+        config_of("adamw_8bit", offload=True)

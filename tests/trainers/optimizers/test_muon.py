@@ -6,12 +6,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.tensor import Shard, distribute_tensor
 
+from tests.distributed.ranks import on_ranks
 from tests.models.toy import SOFTMAX
 from tests.toy import toy_model
 from tests.trainers.optimizers.resume import assert_resumes_to_the_bit, config_of
+from unmask.distributed.sharding import whole
+from unmask.distributed.world import ALONE, World
 from unmask.trainers.learner import Learner
 from unmask.trainers.optimizers import build_optimizer
+from unmask.trainers.optimizers.muon import ShardedMuon
 
 EXPERTS: dict[str, Any] = {"num_layers": 3, "moe": SOFTMAX}
 
@@ -50,6 +55,37 @@ def test_a_step_is_the_orthogonal_momentum_scaled_to_adamws_size() -> None:
         assert float(values.min()) > 0.6 and float(values.max()) < 1.3
         cosine = torch.nn.functional.cosine_similarity(step.flatten(), (u @ v).flatten(), dim=0)
     assert float(cosine) > 0.97
+
+
+def muon_steps(world: World) -> list[Tensor]:
+    """Take three steps with given gradients of matrices whose rows the ranks share, and return the matrices."""
+    torch.manual_seed(0)
+    shapes = [(48, 32), (32, 48), (5, 64), (1, 16)]
+    own = [torch.randn(shape) for shape in shapes]
+    named = [
+        (f"backbone.layers.0.{n}", part_of(world, weight).requires_grad_())
+        for n, weight in enumerate(own)
+    ]
+    (muon,) = build_optimizer(named, config_of("muon"), {})
+    assert isinstance(muon.optimizer, ShardedMuon) == (world.size > 1)
+    for _ in range(3):
+        for _, weight in named:
+            weight.grad = part_of(world, torch.randn(weight.shape))
+        muon.optimizer.step()
+    return [whole(weight.detach()) for _, weight in named]
+
+
+def part_of(world: World, tensor: Tensor) -> Tensor:
+    if world.mesh is None:
+        return tensor.clone()
+    return distribute_tensor(tensor, world.mesh["shard"], [Shard(0)])
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_sharded_matrices_get_the_update_of_one_process_to_the_bit(size: int) -> None:
+    for found in on_ranks(muon_steps, size=size):
+        for mine, expected in zip(found, muon_steps(ALONE), strict=True):
+            assert torch.equal(mine, expected)
 
 
 def test_the_state_of_another_optimizer_is_refused() -> None:

@@ -5,13 +5,14 @@ A moment of at least 4096 numbers, a multiple of 256, is held as a code of 8 bit
 same bits. torchao compiles its step, which needs a C++ compiler on a CPU and Triton on a GPU.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 from torch import Tensor
 
 from unmask.configs.optimizer import OptimizerSection
+from unmask.distributed.sharding import is_sharded
 from unmask.trainers.optimizers import Part, adamw, parameter_groups, place_on
 
 CODES, SCALE = ".codes", ".scale"
@@ -19,13 +20,18 @@ SMALLEST, GROUP = 4096, 256
 
 
 def build(
-    named: Iterable[tuple[str, Tensor]], config: OptimizerSection, rates: Mapping[str, float]
+    named: Sequence[tuple[str, Tensor]], config: OptimizerSection, rates: Mapping[str, float]
 ) -> list[Part]:
     """Return 8-bit AdamW over all parameters.
 
     Raises:
-        ValueError: if torchao is not installed.
+        ValueError: if torchao is not installed, or parameters are sharded over ranks.
     """
+    if any(is_sharded(weight) for _, weight in named):
+        raise ValueError(
+            'optimizer.kind = "adamw_8bit": runs on one process; give "adamw" or "muon" on several ranks, '
+            "with optimizer.offload = true where the moments do not fit"
+        )
     try:
         optimizers = import_module("torchao.optim")
     except ImportError:

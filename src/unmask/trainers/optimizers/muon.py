@@ -4,14 +4,24 @@ An update is the momentum of the gradient made orthogonal by Newton-Schulz itera
 times (arXiv 2502.16982), which has the root mean square of AdamW's: one learning rate serves both. Embedding
 and head, whose rows are tokens, norms, biases and the stacked experts `(E, m, n)`, which torch's Muon does
 not take, are AdamW's.
+
+On several ranks the iterations need the whole matrix: its momentum is gathered in bf16, the format in which they
+run, one matrix after the other; each rank iterates and updates the rows that it holds. On DTensors torch's own
+steps would sum products in bf16 over ranks, which rounds otherwise than one process.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim._muon import (
+    _adjust_lr,  # pyright: ignore[reportPrivateUsage]
+    _zeropower_via_newtonschulz,  # pyright: ignore[reportPrivateUsage]
+)
 
 from unmask.configs.optimizer import MuonConfig
+from unmask.distributed.sharding import is_sharded, local, whole
 from unmask.trainers.optimizers import Part, adamw, parameter_groups
 
 
@@ -23,7 +33,8 @@ def build(
     others = [pair for pair in named if not is_hidden_matrix(*pair)]
     parts = adamw.build(others, config, rates) if others else []
     if hidden:
-        muon = torch.optim.Muon(
+        kind = ShardedMuon if any(is_sharded(weight) for _, weight in hidden) else torch.optim.Muon
+        muon = kind(
             parameter_groups(hidden, config, rates),
             lr=config.lr,
             momentum=config.momentum,
@@ -32,6 +43,37 @@ def build(
         )
         parts.append(Part(muon, lambda _: ("momentum_buffer",)))
     return parts
+
+
+class ShardedMuon(torch.optim.Muon):
+    """torch's Muon of matrices whose rows are sharded; the numbers are those of one process."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Take a step: a collective."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(weight, weight.grad, group)
+
+    def _update(self, weight: Any, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        # Imported here: one process does not need it.
+        from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+        state, momentum = self.state[weight], group["momentum"]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
+        matrix = whole(gradient.lerp(buffer, momentum).bfloat16())
+        found = _zeropower_via_newtonschulz(
+            matrix, group["ns_coefficients"], group["ns_steps"], group["eps"]
+        )
+        (height, _), (start, _) = compute_local_shape_and_global_offset(
+            weight.shape, weight.device_mesh, weight.placements
+        )
+        rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], weight.shape)
+        rows = local(weight).mul_(1 - group["lr"] * group["weight_decay"])
+        rows.add_(found[start : start + height], alpha=-rate)  # the rows of this rank
 
 
 def is_hidden_matrix(name: str, weight: Tensor) -> bool:

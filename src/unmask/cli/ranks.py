@@ -1,0 +1,124 @@
+"""Several processes for one run: `--nproc` starts them, and each begins here as those of torchrun do."""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from signal import Signals
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+
+from typer import Exit, Option, echo
+
+from unmask.cli.options import load, resume_command
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+    from unmask.configs.eval import EvalConfig
+    from unmask.configs.rl import RLConfig
+    from unmask.configs.sft import SFTConfig
+
+    R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
+
+NumProcesses = Annotated[
+    int | None,
+    Option(
+        "--nproc",
+        min=1,
+        help="Processes on this machine, one per GPU; torchrun starts them on several machines.",
+    ),
+]
+
+
+def begin(
+    cls: "type[R]",
+    words: Sequence[str],
+    show_prompt: bool,
+    resume: bool,
+    num_processes: int | None = None,
+) -> "R":
+    """Load the configuration of a run and check that it may start.
+
+    Instead of a return: print the first prompt and exit; or run `num_processes` and exit as they do.
+    """
+    from unmask.distributed.environment import place
+    from unmask.runs.directory import check_run
+
+    if place().size > 1:  # the ranks check the run directory together
+        return _config_of_rank(cls, words)
+    config, _ = load(cls, words)
+    if show_prompt:
+        from unmask.cli.first_prompt import first_prompt
+
+        echo(first_prompt(config))
+        raise Exit
+    check_run(config, resume)  # before torch is loaded, which takes seconds
+    if num_processes is not None and num_processes > 1:
+        launch(num_processes, config.distributed.timeout_minutes)
+    return config
+
+
+def _config_of_rank(cls: "type[R]", words: Sequence[str]) -> "R":
+    """Load the configuration of one of several processes; if that fails, all of them end."""
+    try:
+        return load(cls, words)[0]
+    except (ValueError, OSError) as error:
+        from unmask.distributed.start import refuse
+
+        refuse(error)
+
+
+def launch(num_processes: int, timeout_minutes: float) -> NoReturn:
+    """Run this command in several processes by torchrun's launcher, and exit as they do.
+
+    Args:
+        num_processes: on this machine.
+        timeout_minutes: longest wait for a process that was asked to stop, which saves its state.
+    """
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # Its tables of failures would bury the sentence that rank 0 prints.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the launcher sets it, with a warning
+    words = ["--standalone", f"--nproc-per-node={num_processes}"]
+    words += [f"--shutdown-timeout={max(1, round(60 * timeout_minutes))}", "-m"]
+    try:
+        # After `--` no word is taken for an option of the launcher.
+        run.run(run.parse_args([*words, "--", "unmask", *sys.argv[1:]]))
+    except ChildFailedError as error:
+        sys.exit(exit_code(error.failures))
+    except SignalException as stopped:
+        sys.exit(128 + stopped.sigval)
+    sys.exit(0)
+
+
+def how_to_resume() -> str:
+    """Return how to go on with the run of this process."""
+    from unmask.distributed.environment import place
+
+    if place().size > 1 and not any(w.startswith("--nproc") for w in sys.argv):
+        return "resume with the same torchrun command and --resume"
+    return f"resume with: {resume_command()}"
+
+
+def exit_code(failures: "Mapping[int, ProcessFailure]") -> int:
+    """Return the exit code of a run from those of its processes, and report a process that was killed.
+
+    Args:
+        failures: by rank; the launcher sends SIGTERM to the others once one has failed.
+    """
+    codes = {rank: failure.exitcode for rank, failure in sorted(failures.items())}
+    for rank, code in codes.items():
+        if code < 0 and code != -Signals.SIGTERM:
+            name = Signals(-code).name
+            sys.stderr.write(
+                f"error: rank {rank} (process {failures[rank].pid}) was ended by {name}; "
+                f"{how_to_resume()}\n"
+            )
+            return 128 - code
+    own = [code for code in codes.values() if code > 0]
+    return min(
+        own, default=128 + Signals.SIGTERM
+    )  # 1 is a bug, which matters more than what followed

@@ -1,0 +1,360 @@
+"""The start and the end of a run of several processes.
+
+    with open_world(config) as world:
+        train_rl(config, resume, world)
+
+Before a process group is made, every rank puts what it found into the launcher's store (`Facts`), and rank 0
+decides from all of them: a mistake that the user can correct is one message, printed by rank 0, and every rank ends
+with exit code 2. At the end ranks wait for rank 0, because the launcher stops all processes when the first
+one ends with an error.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+
+from unmask import __version__
+from unmask.configs.eval import EvalConfig
+from unmask.configs.load import dump, flatten
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+from unmask.distributed.environment import Place, place
+from unmask.distributed.world import ALONE, AgreedError, World, world_of_group
+from unmask.runs.signals import STOPPING, Stopped
+
+Config = SFTConfig | RLConfig | EvalConfig
+WITHOUT_CONFIG_S = 300.0  # time limit of a rank whose config could not be read
+SEEN_S = 10.0  # a file on a network file system may take as long to appear on another machine
+ENDED_S = 5.0  # a rank that still runs notices within this time that another one has failed
+# In errors that torch's collectives raise when another process has gone or does not answer.
+LOST = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|Timed out waiting")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one rank found at its start.
+
+    Attributes:
+        host: name of its machine.
+        refusal: a mistake that it found; empty for none.
+        versions: of packages that all ranks need alike.
+        config: its configuration, key by key.
+        device: type of its device.
+        num_restarts: times that the launcher has restarted it.
+    """
+
+    host: str
+    refusal: str = ""
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    device: str = ""
+    num_restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What rank 0 decided: the mistake that ends the run, if there is one, and whether this is a restart."""
+
+    refusal: str
+    is_restart: bool
+
+
+@contextmanager
+def open_world(config: Config) -> Generator[World, None, None]:
+    """Open the process group of the processes that a launcher started; `ALONE` for one process.
+
+    Inside the `with` the ranks but the first print nothing.
+
+    Args:
+        config: of the run.
+
+    Raises:
+        AgreedError: on rank 0, for a mistake that a rank found, or a difference between ranks.
+        SystemExit: on other ranks, wherever rank 0 prints the reason.
+        ConnectionError: another rank ended, or did not answer in time.
+    """
+    own = place()
+    if own.size == 1:
+        yield ALONE
+        return
+    limit_s = 60 * config.distributed.timeout_minutes
+    store = _open_store(limit_s)
+    with _quiet(own.rank):
+        try:
+            verdict = _agree(store, own, config)
+            yield _open_group(store, own, config, limit_s, verdict.is_restart)
+            dist.destroy_process_group()
+        except BaseException as error:
+            _end(store, own, error, limit_s)
+            raise
+
+
+def refuse(error: Exception) -> NoReturn:
+    """End a rank that could not read its configuration, and with it all others.
+
+    Raises:
+        AgreedError: on rank 0, naming the rank.
+        SystemExit: on other ranks.
+    """
+    own, store = place(), _open_store(WITHOUT_CONFIG_S)
+    if own.rank == 0:
+        store.set("probe", "\n")
+    try:
+        _decide(store, own, Facts(socket.gethostname(), str(error)))
+    except AgreedError as agreed:
+        _end(store, own, agreed, WITHOUT_CONFIG_S)
+        raise
+    raise error
+
+
+def _open_store(limit_s: float) -> dist.Store:
+    """Return the launcher's store, which all ranks read and write."""
+    limit = timedelta(seconds=limit_s)
+    store, _, _ = next(dist.rendezvous("env://", timeout=limit))
+    store.set_timeout(limit)
+    return dist.PrefixStore("unmask", store)
+
+
+def _agree(store: dist.Store, own: Place, config: Config) -> Verdict:
+    """Compare this rank with the others.
+
+    Raises:
+        AgreedError: on all ranks, for the first mistake.
+    """
+    host, probe = socket.gethostname(), None
+    settings = dict(flatten(dump(config))) | {"run.dir": str(config.run.dir.absolute())}
+    try:
+        device, refusal = device_of_rank(config, own), ""
+        if own.rank == 0:
+            probe = _probe(config.run.dir)
+            store.set("probe", f"{host}\n{probe}")
+        elif not _is_seen(*store.get("probe").decode().partition("\n")[::2]):
+            raise ValueError(
+                f"run.dir = {config.run.dir}: {host} does not have the file that rank 0 wrote there; give a "
+                "directory on a file system that all machines share"
+            )
+    except (ValueError, OSError) as error:
+        device, refusal = "", str(error)
+        if own.rank == 0:
+            store.set("probe", "\n")
+    versions = {"unmask": __version__, "torch": torch.__version__}
+    try:
+        return _decide(
+            store, own, Facts(host, refusal, versions, settings, device, own.num_restarts)
+        )
+    finally:
+        if probe is not None:
+            probe.unlink(missing_ok=True)
+
+
+def _decide(store: dist.Store, own: Place, facts: Facts) -> Verdict:
+    """Put this rank's facts into the store and return what rank 0 decides from all of them.
+
+    Raises:
+        AgreedError: on all ranks.
+    """
+    store.set(f"facts/{own.rank}", json.dumps(asdict(facts)))
+    if own.rank == 0:
+        try:
+            found = [_facts_of(store, rank) for rank in range(own.size)]
+            decided = Verdict(refusal_of(found), any(f.num_restarts for f in found))
+        except dist.DistStoreError as error:
+            decided = Verdict(f"a rank did not start in time ({_first_line(error)})", False)
+        store.set("verdict", json.dumps(asdict(decided)))
+    verdict = Verdict(**json.loads(store.get("verdict")))
+    if verdict.refusal:
+        raise AgreedError(verdict.refusal)
+    return verdict
+
+
+def _facts_of(store: dist.Store, rank: int) -> Facts:
+    return Facts(**json.loads(store.get(f"facts/{rank}")))
+
+
+def refusal_of(found: Sequence[Facts]) -> str:
+    """Return the first mistake that ranks found, or difference between them; empty for none.
+
+    Args:
+        found: by rank.
+    """
+    refusals = [f.refusal for f in found]
+    if len(set(refusals)) == 1:
+        return refusals[0] or _difference(found)
+    rank = next(rank for rank, refusal in enumerate(refusals) if refusal)
+    return f"rank {rank} on {found[rank].host}: {refusals[rank]}" if rank else refusals[0]
+
+
+def _difference(found: Sequence[Facts]) -> str:
+    """Return the first difference from rank 0 in versions, configuration or device."""
+    first = found[0]
+    for rank, other in enumerate(found):
+        for name, version in first.versions.items():
+            if other.versions[name] != version:
+                return (
+                    f"{name} is {other.versions[name]} on rank {rank} ({other.host}) and {version} on rank 0 "
+                    f"({first.host}): install the same version everywhere"
+                )
+        for key in sorted(first.config.keys() | other.config.keys()):
+            if first.config.get(key) != other.config.get(key):
+                return (
+                    f"{key} = {other.config.get(key)} on rank {rank} ({other.host}) and "
+                    f"{first.config.get(key)} on rank 0 ({first.host}): give all processes the same configuration"
+                )
+        if other.device != first.device:
+            return (
+                f"model.device: rank {rank} ({other.host}) has {other.device} and rank 0 ({first.host}) has "
+                f"{first.device}: set model.device = cpu, or start processes where there are GPUs only"
+            )
+    return ""
+
+
+def device_of_rank(config: Config, own: Place) -> str:
+    """Return the type of device of this rank, which on GPUs takes that of its local rank.
+
+    Raises:
+        ValueError: there is no such GPU, torch has no NCCL, or weights cannot be sharded over so many ranks.
+    """
+    asked, shard = config.model.device, config.distributed.shard
+    if shard and own.size % shard:
+        raise ValueError(
+            f"distributed.shard = {shard}: does not divide the {own.size} processes of the run; give a "
+            "divisor, or leave it out to shard the weights over all of them"
+        )
+    if asked not in ("auto", "cpu", "cuda"):
+        raise ValueError(
+            f"model.device = {asked}: each of several processes takes the GPU of its LOCAL_RANK; give cuda"
+        )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "cpu" or (asked == "auto" and not count):
+        return "cpu"
+    if own.local_rank >= count:
+        raise ValueError(
+            f"model.device = {asked}: LOCAL_RANK is {own.local_rank}, and torch finds {count} GPUs on "
+            f"{socket.gethostname()}; start one process per GPU, or set model.device = cpu"
+        )
+    if not dist.is_nccl_available():
+        raise ValueError(
+            f"model.device = {asked}: this torch has no NCCL, by which several GPUs exchange tensors; "
+            "install a torch for CUDA on Linux, or set model.device = cpu"
+        )
+    return "cuda"
+
+
+def _open_group(
+    store: dist.Store, own: Place, config: Config, limit_s: float, is_restart: bool
+) -> World:
+    device, limit = device_of_rank(config, own), timedelta(seconds=limit_s)
+    if device == "cuda":
+        torch.cuda.set_device(own.local_rank)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
+        store=dist.PrefixStore("group", store),
+        rank=own.rank,
+        world_size=own.size,
+        timeout=limit,
+    )
+    world = world_of_group(config.distributed.shard, torch.device(device), limit)
+    return replace(world, is_restart=is_restart)
+
+
+def _probe(directory: Path) -> Path:
+    """Write an empty file into a run directory, or into the nearest directory above it that exists."""
+    above = directory.absolute()
+    while not above.exists():
+        above = above.parent
+    # The name of a leftover: what is left of a killed process does not count as content.
+    probe = above / f"probe.tmp-{token_hex(4)}"
+    probe.touch()
+    return probe
+
+
+def _is_seen(host: str, probe: str) -> bool:
+    """Return whether a file that rank 0 wrote is there; true where it wrote none."""
+    until = time.monotonic() + (0.0 if host == socket.gethostname() else SEEN_S)
+    while probe and not Path(probe).exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@contextmanager
+def _quiet(rank: int) -> Generator[None, None, None]:
+    """Drop what the ranks but the first print: rank 0 prints the same."""
+    if rank == 0:
+        yield
+        return
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        yield
+
+
+def _end(store: dist.Store, own: Place, error: BaseException, limit_s: float) -> None:
+    """End a rank that failed so that rank 0 alone reports it.
+
+    Raises:
+        SystemExit: on ranks whose reason rank 0 prints.
+        ConnectionError: on rank 0, if another rank is lost.
+        ValueError: on another rank, with a mistake that rank 0 does not have.
+    """
+    if threading.current_thread() is threading.main_thread():
+        # The launcher stops all processes once one has ended; this one is about to.
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+    is_lost = isinstance(error, RuntimeError) and LOST.search(str(error)) is not None
+    is_common = isinstance(error, AgreedError | Stopped)
+    text = "\n".join([str(error), *getattr(error, "__notes__", [])])
+    try:
+        store.set(f"end/{own.rank}", text)
+        if own.rank == 0:
+            if is_lost:
+                raise _connection_error(store, own, error) from None
+            return
+        _wait(store, "end/0", limit_s if is_common else ENDED_S)
+        is_common = is_common or store.get("end/0").decode() == text
+    except dist.DistStoreError:  # rank 0 has gone, or the launcher
+        pass
+    if isinstance(error, Stopped):
+        raise SystemExit(128 + error.signal_number) from error
+    if is_lost or (is_common and isinstance(error, ValueError | OSError)):
+        raise SystemExit(2) from error
+    if isinstance(error, ValueError | OSError):
+        raise ValueError(f"rank {own.rank}: {text}") from error
+
+
+def _connection_error(store: dist.Store, own: Place, error: BaseException) -> ConnectionError:
+    """Return the error that names the ranks which have not noticed that one is lost: they are."""
+    missing: list[str] = []
+    for rank in range(1, own.size):
+        try:
+            _wait(store, f"end/{rank}", ENDED_S if not missing else 0.1)
+        except dist.DistStoreError:
+            missing.append(f"rank {rank} on {_facts_of(store, rank).host}")
+    names = ", ".join(missing) or "another rank"
+    found = ConnectionError(
+        f"{names}: ended, or did not answer within distributed.timeout_minutes ({_first_line(error)})"
+    )
+    for note in getattr(error, "__notes__", ()):
+        found.add_note(note)
+    return found
+
+
+def _wait(store: dist.Store, key: str, limit_s: float) -> None:
+    store.wait([key], timedelta(seconds=limit_s))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,254 @@
+"""Memory of one device: what it holds, in the rollout and in the update.
+
+With `n` parameters, of which `t` are trained, in numbers of `w` bytes, sharded over `s` devices:
+
+    weights       n w / s          masters   4 t / s, where w < 4
+    gradients     t w / s of the module, and 4 t / s of the masters, where w < 4
+    moments       8 t / s (AdamW)  engine    n w, a whole copy, where there are several devices
+
+Weights, masters and moments are there at all times. Gradients are freed after an optimizer step, so the
+rollout has none; they are there during the forward pass of every pack but the first. The module's own, in a
+narrow format, are moved to the masters after each pack, when its activations are gone.
+
+The update's peak is at the start of a pack's backward pass, when all activations and a chunk of logits are
+there, or within it, where a layer is recomputed. The cache of keys and values is kept during the update.
+FSDP2 gathers one layer while the next one is on its way, and keeps the root's weights (embedding, head)
+gathered (Zhao et al., "PyTorch FSDP", 2023).
+"""
+
+from dataclasses import dataclass
+from math import ceil, log2
+
+from unmask.engine.pages import num_pages
+from unmask.models.attention import KEY_CHUNK, round_up
+from unmask.models.heads import CHUNK_ELEMENTS
+from unmask.models.spec import ModelSpec
+from unmask.planning.devices import Device
+from unmask.planning.job import Job, Trained
+from unmask.planning.sizes import saved_bytes
+
+# Tensors of logits alive at a time: of a scored chunk in fp32, and of the engine's proposals.
+SCORED_COPIES, PROPOSED_COPIES = 3, 6
+MOST_PROPOSED = 2**27  # numbers of logits that the engine works on at a time
+UNBOUNDED = 2**40  # pages
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of one kind.
+
+    Attributes:
+        name: of the kind.
+        rollout: while responses are written.
+        update: at the peak of the update.
+    """
+
+    name: str
+    rollout: float
+    update: float
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one device.
+
+    Attributes:
+        parts: by kind; those of no bytes are left out.
+        host: bytes of host memory, where the optimizer is offloaded.
+        usable: bytes there are.
+        sequences: that the engine writes at the same time.
+    """
+
+    parts: tuple[Part, ...]
+    host: float
+    usable: int
+    sequences: int
+
+    @property
+    def rollout(self) -> float:
+        """Peak of the rollout."""
+        return sum(part.rollout for part in self.parts)
+
+    @property
+    def update(self) -> float:
+        """Peak of the update."""
+        return sum(part.update for part in self.parts)
+
+    @property
+    def peak(self) -> float:
+        """The larger of both."""
+        return max(self.rollout, self.update)
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for the peak."""
+        return self.peak <= self.usable
+
+
+def memory_of(job: Job, device: Device) -> Memory:
+    """Return the memory of each device of a job."""
+    state = _state(job)
+    engine = job.sizes.total * job.width if job.devices > 1 else 0
+    is_rl = job.kind == "rl"
+    sequences, cached = cache(job, device) if is_rl else (0, 0)
+    gradients, kept, working = update_peak(job, device)
+    host = state.pop("masters") + state.pop("moments") if job.is_offloaded else 0
+    parts = (
+        *(Part(name, size, size) for name, size in state.items()),
+        Part("reference", *2 * (job.frozen * job.width / job.shard,)),
+        Part("engine's copy", engine, engine),
+        # Doubled when it is full: the old half and the new whole exist together.
+        Part("keys and values", 1.5 * cached, cached),
+        Part("gradients", 0, gradients),
+        Part("gathered layers", 0, gathered(job)),
+        Part("activations", 0, kept),
+        Part("logits and working memory", pass_bytes(job, sequences) if is_rl else 0, working),
+    )
+    return Memory(tuple(p for p in parts if p.rollout or p.update), host, device.usable, sequences)
+
+
+def _state(job: Job) -> dict[str, float]:
+    """Return the bytes that are there at all times, by kind."""
+    policy, critic = job.policy, job.critic
+    masters = sum(4 * model.trained for model in job.models) if job.width < 4 else 0
+    return {
+        "weights": policy.held * job.width / job.shard,
+        "value model": critic.held * job.width / job.shard if critic else 0,
+        "masters": masters / job.shard,
+        "moments": sum(model.moments for model in job.models) / job.shard,
+    }
+
+
+def held_gradients(job: Job, model: Trained) -> float:
+    """Return the bytes of gradients between two packs: the masters', which are the module's if it is wide."""
+    return model.trained * max(job.width, 4) / job.shard
+
+
+def update_peak(job: Job, device: Device) -> tuple[float, float, float]:
+    """Return the bytes of gradients, of activations and of working memory at the peak of an update.
+
+    The start of the backward pass competes with its end, where activations are gone and the module has
+    all its gradients.
+    """
+    largest = max(job.models, key=lambda model: model.trained)
+    between = held_gradients(job, largest)
+    narrow = largest.trained * job.width / job.shard if job.width < 4 else 0
+    tokens = pack_tokens(job, device)
+    layers = range(job.spec.num_layers)
+    saved = [saved_bytes(job.spec, i, tokens, job.width, device.is_cpu) for i in layers]
+    stream = tokens * job.spec.width * job.width
+    if job.is_checkpointed:
+        kept, layer = job.spec.num_layers * stream, max(saved)
+    else:
+        kept, layer = sum(saved), 0
+    layer += layer_working(job, tokens)
+    head = head_working(job, device)
+    start = (between if job.packs > 1 else 0, kept, max(head, layer))
+    # The last layer of the backward pass; then the gradient of the embedding, which a tied head began.
+    embedding = job.sizes.vocabulary * job.width
+    last = max(saved) + layer_working(job, tokens) + (embedding if job.spec.is_tied else 0)
+    end = (between + narrow, 0, max(last, embedding))
+    return max(start, end, key=sum)
+
+
+def pack_tokens(job: Job, device: Device) -> int:
+    """Return the tokens of the largest pack: on a GPU it is filled to the budget."""
+    own = ceil(job.packed * job.passes / job.updates / job.devices)
+    return min(job.token_budget, own) if device.is_cpu else job.token_budget
+
+
+def head_working(job: Job, device: Device) -> float:
+    """Return the bytes of the head's backward pass: a chunk's logits, and the gradient of its weight.
+
+    Chunks are recomputed one after the other; from the second one on, the sum of their gradients exists
+    next to the new one.
+    """
+    vocab, width = job.spec.vocab_size, job.width
+    share = job.scored / job.packed
+    scored = ceil(share * pack_tokens(job, device))
+    most = max(1, CHUNK_ELEMENTS["cpu" if device.is_cpu else "cuda"] // vocab)
+    chunk = min(scored, most) * vocab * max(width, 4)
+    is_trained = job.policy.trained >= job.sizes.vocabulary
+    gradient = job.sizes.vocabulary * width if is_trained else 0
+    is_cut = scored > most
+    scoring = SCORED_COPIES * chunk + (gradient if is_cut else 0)
+    return max(scoring, chunk + (2 if is_cut else 1) * gradient)
+
+
+def layer_working(job: Job, num_tokens: int) -> float:
+    """Return the bytes of a layer's backward pass on top of what is saved for it.
+
+    Gradients of the product, the gate and the other factor of the feed-forward, of the stream, and of one
+    weight.
+    """
+    spec, width = job.spec, job.width
+    moe = spec.moe
+    if moe is None:
+        rows, weight = num_tokens * spec.ffn_width, spec.ffn_width * spec.width
+    else:
+        rows = num_tokens * moe.num_active * max(moe.width, spec.width)
+        weight = moe.num_experts * moe.width * spec.width
+    return width * (3 * rows + 2 * num_tokens * spec.width + weight)
+
+
+def gathered(job: Job) -> float:
+    """Return the bytes of FSDP2's unsharded weights and gradients: two layers, the root, a layer's gradients.
+
+    Gradients are reduced in fp32.
+    """
+    if job.devices == 1:
+        return 0
+    sizes = job.sizes
+    return (sizes.root + 2 * sizes.layer) * job.width + sizes.layer * (job.width + 4)
+
+
+def cache(job: Job, device: Device) -> tuple[int, float]:
+    """Return the sequences of an engine, and the bytes of its cache.
+
+    Sequences take whole pages of `KEY_CHUNK` tokens; responses to one prompt share its whole pages. The pool
+    starts with the pages of the first sequence and doubles, up to `engine.cache_tokens`, by default on a
+    GPU half of what is free once the weights are loaded.
+    """
+    lengths, block = job.lengths, job.block
+    per_token = cache_per_token(job.spec, job.width)
+    limit = job.cache_tokens
+    if limit is None and not device.is_cpu:
+        limit = max(0, int((device.usable - job.sizes.total * job.width) / 2 / per_token))
+    whole = round_up(lengths.prompt + lengths.response, block)
+    shared = 0 if job.spec.is_full else lengths.prompt // KEY_CHUNK
+    own = num_pages(whole) - shared
+    trajectories = ceil(job.trajectories / job.devices)
+    per_group = min(job.trajectories / job.groups, trajectories)
+    running = min(trajectories, job.max_sequences)
+    most = UNBOUNDED if limit is None else max(1, limit // KEY_CHUNK)
+    running = max(1, min(running, int(most / (own + shared / per_group))))
+    pages = running * own + ceil(running / per_group) * shared
+    started = whole if job.spec.is_full else min(lengths.prompt // block * block + 2 * block, whole)
+    first = num_pages(started)
+    doubled = first * 2 ** ceil(log2(max(1, pages / first)))
+    return running, per_token * KEY_CHUNK * min(doubled, most)
+
+
+def cache_per_token(spec: ModelSpec, width: int) -> int:
+    """Return the bytes of the keys and values of a token in all layers."""
+    return 2 * spec.num_layers * spec.num_kv_heads * spec.head_width * width
+
+
+def pass_bytes(job: Job, sequences: int) -> float:
+    """Return the bytes of one forward pass of the engine: a layer's tensors, and the logits of hidden positions.
+
+    Rows are those of open blocks, or of prompts up to the row budget.
+    """
+    spec = job.spec
+    open_rows = sequences * (
+        job.lengths.prompt + job.lengths.response if spec.is_full else job.block
+    )
+    prompts = ceil(job.groups / job.devices) * job.lengths.prompt
+    rows = min(max(open_rows, prompts), max(job.row_budget, job.block))
+    inner = (
+        spec.ffn_width if spec.moe is None else spec.moe.num_active * (spec.moe.width + spec.width)
+    )
+    heads = (2 * spec.num_heads + 2 * spec.num_kv_heads) * spec.head_width
+    logits = sequences * job.block * spec.vocab_size
+    proposed = PROPOSED_COPIES * min(logits, MOST_PROPOSED)
+    return rows * (4 * spec.width + 3 * inner + heads) * job.width + 4 * (logits + proposed)

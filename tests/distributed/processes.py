@@ -1,0 +1,40 @@
+"""Commands in several real processes, started with torchrun's variables as torchrun does."""
+
+import socket
+from collections.abc import Mapping
+
+from tests.end_to_end.real_command import end, start
+from tests.forked_python import ForkedPython
+
+
+def start_ranks(
+    words: list[str], size: int = 2, of_rank: Mapping[int, Mapping[str, str]] | None = None
+) -> list[ForkedPython]:
+    """Start `unmask` with these words on `size` ranks.
+
+    Args:
+        words: of the command.
+        size: number of ranks.
+        of_rank: further variables of single ranks.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    own = of_rank or {}
+    return [
+        start(words, **common, **place, **own.get(rank, {})) for rank, place in enumerate(places)
+    ]
+
+
+def end_ranks(processes: list[ForkedPython]) -> list[tuple[int, str]]:
+    """Wait for their ends; return exit code and stderr of each."""
+    return [end(process) for process in processes]
+
+
+def run_ranks(
+    words: list[str], size: int = 2, of_rank: Mapping[int, Mapping[str, str]] | None = None
+) -> list[tuple[int, str]]:
+    """Run `unmask` on several ranks; return exit code and stderr of each."""
+    return end_ranks(start_ranks(words, size, of_rank))

@@ -1,0 +1,97 @@
+"""A mistake is reported once, by rank 0, and every rank ends with exit code 2."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.distributed.processes import run_ranks
+from tests.end_to_end.real_command import rl_words
+from tests.trainers.toy_runs import rl_config
+from unmask.distributed.environment import Place
+from unmask.distributed.start import Facts, device_of_rank, refusal_of
+
+FIRST = Facts("node0", "", {"torch": "2.13"}, {"steps": 3, "run.dir": "/runs/a"}, "cpu")
+SECOND = replace(FIRST, host="node1")
+
+
+def test_equal_ranks_start() -> None:
+    assert refusal_of([FIRST, SECOND, SECOND]) == ""
+
+
+def test_a_mistake_of_all_ranks_is_one_sentence() -> None:
+    assert refusal_of([replace(f, refusal="bad") for f in (FIRST, SECOND)]) == "bad"
+
+
+def test_the_rank_of_a_mistake_is_named() -> None:
+    assert refusal_of([FIRST, replace(SECOND, refusal="bad")]) == "rank 1 on node1: bad"
+    assert refusal_of([replace(FIRST, refusal="bad"), SECOND]) == "bad"
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (replace(SECOND, versions={"torch": "2.12"}), "torch is 2.12 on rank 1 (node1) and 2.13"),
+        (replace(SECOND, config={"steps": 4}), "run.dir = None on rank 1 (node1) and /runs/a"),
+        (replace(SECOND, config=FIRST.config | {"steps": 4}), "steps = 4 on rank 1 (node1) and 3"),
+        (
+            replace(SECOND, device="cuda"),
+            "model.device: rank 1 (node1) has cuda and rank 0 (node0)",
+        ),
+    ],
+)
+def test_a_difference_is_named(other: Facts, message: str) -> None:
+    assert refusal_of([FIRST, other]).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("distributed.shard=2", r"^distributed.shard = 2: does not divide the 3 processes"),
+        ("model.device=cuda:1", r"^model.device = cuda:1: each of several processes takes the GPU"),
+    ],
+)
+def test_a_rank_without_its_device_is_refused(word: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        device_of_rank(rl_config(tmp_path, word), Place(0, 0, 3))
+
+
+def test_a_rank_takes_the_gpu_of_its_local_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = rl_config(tmp_path, "model.device=cuda")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    assert device_of_rank(config, Place(5, 1, 8)) == "cuda"
+    with pytest.raises(
+        ValueError, match=r"^model.device = cuda: LOCAL_RANK is 2, and torch finds 2"
+    ):
+        device_of_rank(config, Place(6, 2, 8))
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
+    with pytest.raises(ValueError, match=r"^model.device = cuda: this torch has no NCCL"):
+        device_of_rank(config, Place(5, 1, 8))
+
+
+def refused(words: list[str], size: int = 2, **of_rank: dict[str, str]) -> str:
+    """Return the one line that rank 0 prints; all ranks must end with 2, and the others print nothing."""
+    found = run_ranks(words, size, {int(name[1:]): more for name, more in of_rank.items()})
+    assert [code for code, _ in found] == [2] * size, found
+    assert [text for _, text in found[1:]] == [""] * (size - 1)
+    (line,) = found[0][1].splitlines()
+    return line.removeprefix("error: ")
+
+
+def test_a_config_that_cannot_be_read_ends_all_ranks(tmp_path: Path) -> None:
+    assert refused(rl_words(tmp_path, "steps=none")).startswith("steps = ")
+
+
+def test_a_shard_that_does_not_divide_ends_all_ranks(tmp_path: Path) -> None:
+    assert refused(rl_words(tmp_path, "distributed.shard=3")).startswith("distributed.shard = 3: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_is_not_empty_ends_all_ranks(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes").touch()
+    assert refused(rl_words(tmp_path)).startswith(f"run.dir = {tmp_path / 'run'}: is not empty")

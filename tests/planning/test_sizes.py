@@ -1,0 +1,103 @@
+"""Counted parameters and activations are those of a real model and its autograd graph."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.toy import SPEC
+from unmask.checkpoints.random_init import random_spec
+from unmask.models.heads import Targets
+from unmask.models.lora import LoRAParams, add_lora
+from unmask.models.spec import MoESpec
+from unmask.models.tiled_attention import plan_documents
+from unmask.models.transformer import Model, initialise
+from unmask.planning.sizes import adapter_parameters, saved_bytes, sizes_of
+
+TOKENS = 512
+WIDE = replace(
+    SPEC, width=128, num_heads=4, head_width=32, ffn_width=512, vocab_size=64, max_length=1024
+)
+EXPERTS = MoESpec((0, 1), num_experts=8, num_active=2, width=64, renormalises=True)
+
+
+def kept_bytes(spec: Any, dtype: torch.dtype) -> int:
+    """Return the bytes that autograd saves in a forward pass, each storage once, weights left out."""
+    model = Model(spec)
+    initialise(model, 0)
+    model = model.to(dtype)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in weights:
+            kept[place] = tensor  # alive, so that no other storage takes its place
+        return tensor
+
+    positions = torch.arange(TOKENS)
+    zeros = torch.zeros_like(positions)
+    structure = torch.stack((zeros, positions // 4, zeros, zeros - 1))
+    targets = Targets(torch.ones(4, dtype=torch.long), torch.ones(4))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(zeros + 2, positions, plan_documents(structure), positions[:4], targets)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"has_qk_norm": False},
+        {"num_kv_heads": 4},
+        {"moe": EXPERTS},
+        {"moe": replace(EXPERTS, shared_width=32)},
+    ],
+)
+def test_activations_are_what_autograd_saves(dtype: torch.dtype, changes: dict[str, Any]) -> None:
+    """The difference of two layers and one is a layer, without embedding and head."""
+    spec = replace(WIDE, **changes)
+    measured = kept_bytes(spec, dtype) - kept_bytes(replace(spec, num_layers=1), dtype)
+    assert saved_bytes(spec, 1, TOKENS, dtype.itemsize, is_cpu=True) == pytest.approx(
+        measured, rel=0.01
+    )
+
+
+def test_a_gpu_keeps_less_of_norms() -> None:
+    on_cpu, on_gpu = (saved_bytes(WIDE, 0, TOKENS, 2, is_cpu) for is_cpu in (True, False))
+    heads = (WIDE.num_heads + WIDE.num_kv_heads) * WIDE.head_width
+    # Input and normed numbers in fp32 are 8 bytes, the input in bf16 is 2; two norms of rows, one of heads.
+    assert on_cpu - on_gpu == TOKENS * 6 * (2 * WIDE.width + heads)
+
+
+@pytest.mark.parametrize("family", ["sdar", "sdar_moe", "llada2"])
+def test_sizes_add_up(family: str) -> None:
+    spec = random_spec(family, "tiny", 40)
+    sizes = sizes_of(spec)
+    model = Model(spec)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    layers = sum(parameter.numel() for parameter in model.backbone.layers.parameters())
+    assert (sizes.total, sizes.root) == (total, total - layers)
+    idle = 0 if spec.moe is None else 1 - spec.moe.num_active / spec.moe.num_experts
+    assert sizes.body == layers - sizes.experts * idle
+    assert sizes.layer <= layers <= spec.num_layers * sizes.layer
+
+
+@pytest.mark.parametrize("targets", [("all",), ("attention.q", "ffn.down")])
+def test_adapters_are_counted(targets: tuple[str, ...]) -> None:
+    model = Model(SPEC)
+    add_lora(model, LoRAParams(rank=3, targets=targets))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert adapter_parameters(SPEC, LoRAParams(rank=3, targets=targets)) == trained
+
+
+def test_adapters_of_experts_are_counted() -> None:
+    spec = random_spec("sdar_moe", "tiny", 40)
+    model = Model(spec)
+    add_lora(model, LoRAParams(rank=2, targets=("all", "ffn.experts")))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    lora = LoRAParams(rank=2, targets=("all", "ffn.experts"))
+    assert adapter_parameters(spec, lora) == trained
