@@ -14,36 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.vision import lladav, mmada
+from tests.models.vision.traces import lladav_prompt, named, params_of
 from unmask.checkpoints.checkpoint import load_model
 from unmask.checkpoints.tokenizer import encode, load_tokenizer
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.reference_sampler import LogitsFn, sample
 from unmask.models.conventions import conventions_of
-from unmask.models.vision.lladav_prompt import expanded
-from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
-
-STRATEGIES = {"confidence": "static", "margin_confidence": "margin"}
-
-
-def params_of(settings: dict[str, Any], **others: Any) -> SamplingParams:
-    """Return the parameters of recorded settings."""
-    threshold = settings.get("unmask_threshold")
-    strategy = STRATEGIES[settings.get("target", "confidence")]
-    num_blocks = settings["gen_length"] // settings["block_length"]
-    given: dict[str, Any] = {
-        "strategy": strategy if threshold is None else "dynamic",
-        "threshold": threshold or 0.9,
-        "block_size": settings["block_length"],
-        "denoising_steps": settings["steps"] // num_blocks,
-        "max_tokens": settings["gen_length"],
-        "temperature": 0.0,
-        "guidance": settings.get("cfg_scale", 0.0),
-    }
-    return SamplingParams(**given | others)
-
-
-def named(cases: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
-    return [case for case in cases if case["key"] in keys]
+from unmask.types import Prompt, SamplingParams, Trajectory
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +80,11 @@ def test_mmada_by_its_own_sampler(
 def lladav_response(params: SamplingParams, forbidden: tuple[int, ...] = ()) -> Trajectory:
     """Return the response to the golden prompt, whose image is `wide`."""
     model, vectors = lladav.language_model(), lladav.recorded()["wide_image_features"]
-    image = PromptImage(b"wide", len(vectors))
-    token_ids = expanded(lladav.recorded()["prompt_ids"].tolist(), [image])
     conventions = conventions_of(model)
     drawable = conventions.drawable.clone()
     drawable[list(forbidden)] = False
     return sample(
-        Prompt("lladav", 0, (), token_ids, images=(image,)),
+        lladav_prompt(),
         replace(params, stop_token_ids=(lladav.SPECIAL["<|eot_id|>"],)),
         lambda ids: model.logits(ids, vectors=vectors),
         replace(conventions, drawable=drawable),
@@ -143,8 +118,7 @@ def test_lladav_by_its_own_sampler(case: dict[str, Any]) -> None:
 def test_logits_of_lladav_behind_an_image() -> None:
     model, recorded = lladav.language_model(), lladav.recorded()
     vectors = recorded["wide_image_features"]
-    prompt = expanded(recorded["prompt_ids"].tolist(), [PromptImage(b"", len(vectors))])
-    ids = torch.tensor([[*prompt, *recorded["answer_ids"].tolist()]])
+    ids = torch.tensor([[*lladav_prompt().token_ids, *recorded["answer_ids"].tolist()]])
     logits = model.logits(ids, vectors=vectors)[0]
     assert (logits[-34:] - recorded["forward_logits"]).abs().max() < 2e-4
 
