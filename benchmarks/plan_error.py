@@ -3,19 +3,21 @@
     python benchmarks/plan_error.py                 # some minutes on a quiet core, at most 8 GiB of memory
 
 A random model with 1 GiB of fp32 weights takes two optimizer steps of `unmask sft`, with and without gradient
-checkpointing, and two RL steps of a few responses, with and without LoRA, each in a process of its own.
+checkpointing, and two RL steps of a few responses, with and without LoRA, each in a process of its own. Both
+also run on two ranks (gloo, FSDP2), with gradient checkpointing, of which the one with the higher peak counts.
 
 `measured` is the peak of the process's resident memory (`VmHWM`) above the import baseline (`VmRSS` after the
 same steps of a toy model, when all code has been imported); `predicted` is the peak of the plan for the same
 config, made before the run. The C library returns every freed tensor to the system (`MALLOC_MMAP_THRESHOLD_`), so
 that the peak is that of tensors. The last workload runs without that setting: what the allocator keeps adds to it, and
-the bar does not apply. The bar is an error of at most 10 %. The seconds are those of the second step; they have no
+the bar does not apply. The bar is an error of at most 10 %. CPU seconds are those of the second step; they have no
 bar, as the machine is shared.
 
 Writes `benchmarks/results/plan_error.json`.
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, write_result
@@ -47,34 +50,18 @@ BAR = 0.10
 ALPHABET = "".join(map(chr, range(0x4E00, 0x4E00 + 4096)))
 PROMPT, RESPONSE = 112, 200
 SHAPES = {False: (1024, 17, 32_768), True: (64, 2, 4352)}  # width, layers, vocabulary
+TWO = ("model.gradient_checkpointing=true", "optimizer.token_budget=512")  # for 8 GiB of memory
 WORKLOADS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sft": ("sft", ()),
     "sft, checkpointed": ("sft", ("model.gradient_checkpointing=true",)),
     "rl": ("rl", ()),
     "rl, lora": ("rl", ("lora.rank=16",)),
+    "sft, two ranks": ("sft", TWO),
+    "rl, two ranks": ("rl", TWO),
     "sft, default malloc": ("sft", ()),
 }
 UNBOUNDED = {"sft, default malloc"}
-
-# Run in a process of its own: kind, and the config words of the toy and of the model.
-TRAIN = """
-import gc, json, sys
-from pathlib import Path
-from plan_error import config_of
-from unmask.trainers.rl import train_rl
-from unmask.trainers.sft import train_sft
-def read(key):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
-kind, toy, words = json.loads(sys.argv[1])
-train = train_sft if kind == "sft" else train_rl
-train(config_of(kind, toy))
-gc.collect()
-imported = read("VmRSS")
-Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
-train(config_of(kind, words))
-print(json.dumps({"imported": imported, "peak": read("VmHWM")}))
-"""
+RANKS = {"sft, two ranks": 2, "rl, two ranks": 2}
 
 
 def share_of_even(prompt: Prompt, response: str) -> float:
@@ -118,12 +105,38 @@ def words_of(kind: str, place: Path, run: str) -> list[str]:
     ]
 
 
-def plan_of(kind: str, words: list[str]) -> Plan:
+def status(key: str) -> int:
+    """Return a number of bytes of this process's status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def run_child(kind: str, toy: list[str], words: list[str], found: str) -> None:
+    """Train the toy, then the model, in this process or rank, and write its memory to `found` and the rank."""
+    from unmask.distributed.world import ALONE, world_of_group
+    from unmask.trainers.rl import train_rl
+    from unmask.trainers.sft import train_sft
+
+    world = ALONE
+    if "WORLD_SIZE" in os.environ:  # set by torchrun
+        dist.init_process_group("gloo")
+        world = world_of_group(None, torch.device("cpu"))
+    train = train_sft if kind == "sft" else train_rl
+    train(config_of(kind, toy), world=world)
+    gc.collect()
+    imported = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
+    train(config_of(kind, words), world=world)
+    memory = {"imported": imported, "peak": status("VmHWM")}
+    Path(f"{found}{world.rank}").write_text(json.dumps(memory))
+
+
+def plan_of(kind: str, words: list[str], count: int) -> Plan:
     """Return the prediction for a config; the lengths are those of `write_inputs`, one token per denoising step."""
     config = config_of(kind, words)
     response = config.sampling.max_tokens if isinstance(config, RLConfig) else RESPONSE
     lengths = Lengths(PROMPT, response, 1.0)
-    return Case(config, spec_of(config), calibrated_cpu(config.run.threads), 1, lengths).plan()
+    return Case(config, spec_of(config), calibrated_cpu(config.run.threads), count, lengths).plan()
 
 
 def measure(name: str, place: Path) -> dict[str, Any]:
@@ -131,19 +144,27 @@ def measure(name: str, place: Path) -> dict[str, Any]:
     kind, changes = WORKLOADS[name]
     run = name.replace(", ", "-")
     toy, words = ([*words_of(kind, p, run), *changes] for p in (place / "toy", place))
-    plan = plan_of(kind, words)
-    command = [sys.executable, "-c", TRAIN, json.dumps([kind, toy, words])]
+    count = RANKS.get(name, 1)
+    plan = plan_of(kind, words, count)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command = [sys.executable, *(torchrun if count > 1 else []), __file__, "--child"]
+    arguments = [kind, toy, words, str(place / "found")]
     exact = {} if name in UNBOUNDED else {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    here, environment = Path(__file__).parent, os.environ | exact
-    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, json.dumps(arguments)],
+        env=os.environ | exact | {"PYTHONPATH": os.pathsep.join([*sys.path])},
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr)
-    found = json.loads(done.stdout.splitlines()[-1])
+    ranks = [json.loads((place / f"found{rank}").read_text()) for rank in range(count)]
+    found = max(ranks, key=lambda own: own["peak"] - own["imported"])
     step = list(read_lines(place / run / "metrics.jsonl"))[-1]
     measured, predicted = found["peak"] - found["imported"], plan.memory.peak
-    seconds = {"update": (step["update_wall_s"], plan.seconds.update)}
+    seconds = {"update": (step["update_cpu_s"], plan.seconds.update)}
     if kind == "rl":
-        seconds["rollout"] = (step["rollout_wall_s"], plan.seconds.rollout)
+        seconds["rollout"] = (step["rollout_cpu_s"], plan.seconds.rollout)
     return {
         "imported_mib": mib(found["imported"]),
         "measured_mib": mib(measured),
@@ -170,10 +191,14 @@ def mib(num_bytes: float) -> float:
 def main() -> None:
     """Measure every workload, print a table and write the JSON; exit code 1 above the bar."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=WORKLOADS, action="append", help="run these")
     parser.add_argument("--smoke", action="store_true", help="a toy, no verdict")
     parser.add_argument("--out", type=Path, help="where the JSON goes")
     args = parser.parse_args()
+    if args.child:
+        run_child(*json.loads(args.child))
+        return
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

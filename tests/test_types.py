@@ -134,14 +134,15 @@ def test_digests_of_a_prefix_are_those_of_a_prompt_that_ends_there() -> None:
 
 def test_prompts_with_other_images_behind_equal_placeholders_have_other_digests() -> None:
     ids = (5, -1, -2, -3, 6, -4, -5, 7)
-    images = PromptImage(b"a" * 16, 3), PromptImage(b"b" * 16, 2)
+    images = (PromptImage(b"a" * 16, 3), PromptImage(b"b" * 16, 2))
     prompt = Prompt("toy", 0, (), ids, images=images)
-    second = replace(prompt, images=(images[0], PromptImage(b"c" * 16, 2)))
-    both = replace(prompt, images=(PromptImage(b"d" * 16, 3), images[1]))
+    plain = replace(prompt, images=())
+    second = replace(prompt, images=(images[0], replace(images[1], digest=b"c" * 16)))
+    assert len({each.digest for each in (prompt, plain, second)}) == 3
     ends = (1, 2, 4, 5, 6, 8)
     digests = prompt.prefix_digests(ends)
     # Alike up to the first image, and the two with the same first image up to the second.
-    for other, alike in ((both, 1), (second, 4)):
+    for other, alike in ((plain, 1), (second, 4)):
         pairs = zip(digests, other.prefix_digests(ends), strict=True)
         assert [a == b for a, b in pairs] == [True] * alike + [False] * (6 - alike)
     for end in ends:  # whatever other ends are asked for

@@ -1,17 +1,18 @@
 """Checkpoints of several ranks: whole or absent, and resumed at any number of ranks."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.distributed.ranks import on_ranks
 from tests.toy import toy_model
 from tests.trainers.test_checkpointer import begin, full_disk
 from tests.trainers.test_state_files import State, assert_equal, whole_state
 from tests.trainers.toy_critics import toy_value_model
-from tests.trainers.toy_runs import sft_config
+from tests.trainers.toy_runs import metrics, rl_config, sft_config
 from unmask.checkpoints.value_model_files import export_critic, save_critic
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.distributed.world import ALONE, AgreedError, World
@@ -19,7 +20,8 @@ from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.runs.manifest import damage
 from unmask.trainers.learner import Learner
-from unmask.trainers.start import checkpoints
+from unmask.trainers.rl import train_rl
+from unmask.trainers.start import checkpoints, starting_model
 
 
 class Parts(NamedTuple):
@@ -140,3 +142,55 @@ def test_a_sharded_value_model_is_saved_as_that_of_one_process(kind: str, tmp_pa
     for file in files:
         other = tmp_path / "two" / file.relative_to(tmp_path / "one")
         assert file.read_bytes() == other.read_bytes(), file.name
+
+
+def begin_again(world: World, place: Path) -> str:
+    with pytest.raises(AgreedError) as it, world.together("checkpoint"):
+        starting_model(sft_config(place), world)
+    return str(it.value)
+
+
+def test_a_damaged_part_is_refused_by_all_ranks(tmp_path: Path) -> None:
+    sft_config(tmp_path)
+    on_ranks(run_parts, "float32", (tmp_path, 1))
+    (last,) = checkpoints(tmp_path / "run")
+    part = sorted((last / "optimizer").iterdir())[1]
+    part.write_bytes(part.read_bytes()[:-1] + b"7")
+    for message in on_ranks(begin_again, tmp_path):
+        assert f"{part}: is damaged or replaced" in message
+
+
+CRITICS = {
+    "own": ["advantage.kind=value", "advantage.minibatches=2"],
+    "shared": ["advantage.kind=shared_value", "lora.rank=3", "optimizer.lr=1e-2"],
+}
+
+
+def train_parts(world: World, place: Path, kind: str) -> list[dict[str, Any]]:
+    """Train by RL with a value model, at once and in parts, and return what is left behind of both."""
+    words = [*CRITICS[kind], "advantage.lr=1e-3", "minibatches=2", "save_every=1"]
+    words += ["run.keep_last=1", "rollout.prompts=2", "rollout.responses=2"]
+    found: list[dict[str, Any]] = []
+    for name, parts in (("whole", [2]), ("parts", [1, 2])):
+        for steps in parts:
+            config = rl_config(place, *words, f"steps={steps}", run=name)
+            train_rl(config, resume=True, world=world)
+        run = place / name
+        tensors = {
+            f"{file.relative_to(run)}: {name}": tensor
+            for file in run.rglob("*.safetensors")
+            for name, tensor in load_file(file).items()
+        }
+        found.append({"metrics": metrics(run), "tensors": tensors})
+    return found
+
+
+@pytest.mark.parametrize("kind", CRITICS)
+def test_a_run_with_a_value_model_resumes_to_the_bit(kind: str, tmp_path: Path) -> None:
+    rl_config(tmp_path)
+    (whole, parts), _ = on_ranks(train_parts, tmp_path, kind)
+    assert len(whole["metrics"]) == 2
+    assert whole["metrics"] == parts["metrics"]
+    assert_equal(whole["tensors"], parts["tensors"])
+    folders = {name.split("/")[2] for name in whole["tensors"] if name.startswith("checkpoints")}
+    assert {"critic", "optimizer"} <= folders

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.distributed.processes import end_ranks, run_ranks, start_ranks
 from tests.distributed.ranks import on_ranks
 from tests.evaluation.test_evaluate import TWO, lines, measure, words
 from unmask.configs.eval import EvalConfig
@@ -15,6 +16,7 @@ from unmask.configs.load import load_config
 from unmask.distributed.world import World
 from unmask.evaluation import responses
 from unmask.evaluation.evaluate import evaluate_model
+from unmask.evaluation.rank_files import file_of_rank
 from unmask.types import Prompt
 
 MORE = ("samples=3", *TWO)
@@ -138,3 +140,34 @@ def test_machines_with_other_problems_are_refused(tmp_path: Path) -> None:
     )
     assert [str(error)[: len(message)] for error in found] == [message] * 2
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_whose_rank_is_killed_is_resumed(rank: int, tmp_path: Path) -> None:
+    more = ("samples=40", *TWO)
+    measure(tmp_path, *more)
+    killed = tmp_path / "killed"
+    asked = words(tmp_path, *more, f"run.dir={killed}", "distributed.timeout_minutes=1")
+    processes = start_ranks(["eval", *asked])
+    own = file_of_rank(killed / "trajectories.jsonl", rank)
+    while not (own.is_file() and own.stat().st_size > 30_000):
+        assert processes[rank].poll() is None, processes[rank].communicate()
+    processes[rank].kill()
+    found = end_ranks(processes)
+    assert found[rank][0] == -9 and found[1 - rank][0] > 0, found
+    if rank == 1:
+        (line,) = [line for line in found[0][1].splitlines() if line.startswith("error: ")]
+        assert line.startswith("error: rank 1 on ")
+    assert not (killed / "summary.json").exists()
+    measure(tmp_path, *more, f"run.dir={killed}", "distributed.timeout_minutes=1", resume=True)
+    assert (killed / "summary.json").read_bytes() == (tmp_path / "run/summary.json").read_bytes()
+    assert len(lines(killed / "trajectories.jsonl")) == 800
+    assert not [*killed.glob("*.rank*")]
+
+
+def test_a_signal_of_one_rank_stops_all_and_the_responses_are_kept(tmp_path: Path) -> None:
+    asked = words(tmp_path, "task.reward=tests.evaluation.test_evaluate:sigterm")
+    first, second = run_ranks(["eval", *asked])
+    assert (first[0], second) == (143, (143, ""))
+    assert "stopped; the responses are kept; resume with" in first[1]
+    assert len(lines(tmp_path / "run/trajectories.jsonl")) == 10

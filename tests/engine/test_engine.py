@@ -265,7 +265,7 @@ def test_a_response_records_which_weights_wrote_which_token(model: Model) -> Non
 def test_requests_do_not_continue_on_an_approximate_cache() -> None:
     engine = Engine(toy_model(attention="full"), EngineParams(cache="prefix"))
     engine.submit(prompt_of([5]), NO_STOP)
-    with pytest.raises(ValueError, match="use cache = 'exact'"):
+    with pytest.raises(ValueError, match="requests go on with cache = 'exact', not 'prefix'"):
         engine.update_weights(continues=True)
 
 

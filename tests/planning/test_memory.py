@@ -47,17 +47,23 @@ def test_checkpointing_keeps_the_stream_alone() -> None:
     assert parts(recomputed.memory)["activations"] == stream < parts(plain.memory)["activations"]
 
 
-def test_offload_moves_masters_and_moments_to_the_host() -> None:
-    device = case()
-    host = replace(
-        device,
-        config=device.config.model_copy(
-            update={"optimizer": device.config.optimizer.model_copy(update={"offload": True})}
-        ),
+def test_offload_moves_the_optimizer_to_the_host() -> None:
+    before, after = (
+        case(*words, count=1).plan().memory for words in ((), ("optimizer.offload=true",))
     )
-    before, after = device.plan().memory, host.plan().memory
-    assert after.host == parts(before)["masters"] + parts(before)["moments"]
-    assert before.peak - after.peak == pytest.approx(after.host)
+    moved = sum(parts(before)[name] for name in ("masters", "moments", "gradients"))
+    assert after.host == moved
+    assert before.peak - after.peak == pytest.approx(moved)
+
+
+def test_offload_of_fp32_on_a_cpu_takes_a_second_copy() -> None:
+    lengths = Lengths(64, 64, 1.0)
+    words = ("model.dtype=float32", "optimizer.offload=true")
+    plain, copied = (
+        case(*words[:count], count=1, device="cpu", lengths=lengths).plan() for count in (1, 2)
+    )
+    assert parts(copied.memory)["masters"] == parts(plain.memory)["weights"]
+    assert copied.memory.host == 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 import unmask.rollouts.workers as module
 from tests.toy import toy_model
 from tests.trainers.toy_runs import metrics, rl_config, share_of_sevens
+from unmask.distributed.world import World
 from unmask.engine.llm import LLM
 from unmask.rollouts.build import open_rollouts
 from unmask.trainers.rl import train_rl
@@ -29,12 +30,11 @@ STALE = ("rollout.staleness=1", "loss.max_importance=2")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Any, None, None]:
+def cluster() -> Generator[Any, None, None]:
     """Start one cluster for all tests, as a run would."""
-    config = rl_config(tmp_path_factory.mktemp("cluster"), "rollout.workers=4")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
-        with module._cluster(config, LLM(toy_model())) as ray:
+        with module._cluster(4, torch.device("cpu")) as ray:
             yield ray
 
 
@@ -228,15 +228,23 @@ def test_without_ray_the_error_names_the_extra(
         pass
 
 
-def test_workers_take_the_gpus_that_the_learner_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = rl_config(tmp_path, "rollout.workers=2")
+def test_workers_take_the_gpus_that_the_learner_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
     for own, free in (("cuda:0", "5,7"), ("cuda", "5,7"), ("cuda:1", "3,7")):
-        found = module._free_devices(config, torch.device(own))
+        found = module._free_devices(2, torch.device(own))
         assert found == {"CUDA_VISIBLE_DEVICES": free}
-    assert module._free_devices(config, torch.device("cpu")) == {}
+    assert module._free_devices(2, torch.device("cpu")) == {}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     with pytest.raises(ValueError, match="workers = 2: each takes a GPU, and this machine has 1"):
-        module._free_devices(config, torch.device("cuda"))
+        module._free_devices(2, torch.device("cuda"))
+
+
+def test_ranks_that_cannot_have_equally_many_workers_are_refused(tmp_path: Path) -> None:
+    config = rl_config(tmp_path, "rollout.workers=3")
+    with (
+        pytest.raises(
+            ValueError, match="the 2 processes of the run cannot have equally many; set 4"
+        ),
+        module.open_workers(config, LLM(toy_model()), World(0, 2)),
+    ):
+        pass

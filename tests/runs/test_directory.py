@@ -107,7 +107,14 @@ def test_a_run_is_gone_on_with_only_by_asking_for_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["steps=7", "run.keep_last=5", "run.trajectories=0", "eval.problems=0", "optimizer.offload=true"]
+    "word",
+    [
+        "steps=7",
+        "run.keep_last=5",
+        "run.trajectories=0",
+        "eval.problems=0",
+        "optimizer.offload=true",
+    ],
 )
 def test_keys_that_change_no_weight_may_change_on_resume(word: str, tmp_path: Path) -> None:
     open_run(config(tmp_path))

@@ -1,13 +1,21 @@
 """A directory is what was saved, or the file that differs is named."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unmask.runs.manifest import MANIFEST, damage, digest, write_manifest
+from unmask.runs.manifest import (
+    MANIFEST,
+    damage,
+    digest,
+    digests,
+    saved_files,
+    write_manifest,
+)
 
 FILES = {"state.json": b"{}", "model/model.safetensors": bytes(range(256)), "model/empty": b""}
 
@@ -40,6 +48,18 @@ def test_any_other_content_is_found(name: str, content: bytes, tmp_path: Path) -
     (tmp_path / name).write_bytes(content)
     same = content == FILES[name]
     assert [str(tmp_path / name) in line for line in damage(tmp_path)] == ([] if same else [True])
+
+
+def test_processes_may_share_the_files(tmp_path: Path) -> None:
+    names = saved_files(saved(tmp_path))
+    assert names == sorted(FILES)
+    alone = (tmp_path / MANIFEST).read_text()
+    shares = [digests(tmp_path, names[rank::2]) for rank in range(2)]
+    write_manifest(tmp_path, shares[0] | shares[1])
+    assert json.loads((tmp_path / MANIFEST).read_text()) == json.loads(alone)
+    (tmp_path / names[1]).write_text("other")
+    assert not list(damage(tmp_path, lambda names: names[0::2]))
+    assert len(list(damage(tmp_path, lambda names: names[1::2]))) == 1
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:

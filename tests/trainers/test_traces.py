@@ -1,11 +1,14 @@
-"""`unmask trace`: its records are read again, and trained on in their recorded order."""
+"""`unmask trace`: its records are read again, and trained on in their recorded order; ranks share batches."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from tests.distributed.ranks import on_ranks
 from tests.trainers.toy_runs import metrics, sft_config
+from unmask.configs.sft import SFTConfig
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.trainers.sft import train_sft
 from unmask.trainers.traces import write_traces
@@ -48,3 +51,17 @@ def test_what_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
     out.write_text("")
     with pytest.raises(ValueError, match=r"traces\.jsonl: exists"):
         write_traces(config, out)
+
+
+def traces(world: World, config: SFTConfig, out: Path, is_free: bool) -> int:
+    return write_traces(config, out, is_free, world)
+
+
+@pytest.mark.parametrize("is_free", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_traces_are_those_of_one_process(batch_size: int, is_free: bool, tmp_path: Path) -> None:
+    config = sft_config(tmp_path, *SAMPLING, f"data.batch_size={batch_size}")
+    alone, out = tmp_path / "alone.jsonl", tmp_path / "ranks.jsonl"
+    traces(ALONE, config, alone, is_free)
+    assert on_ranks(traces, config, out, is_free, size=3) == [6] * 3
+    assert out.read_bytes() == alone.read_bytes()

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from unmask.cli.answers import record_line
 from unmask.cli.canvas_text import CanvasText, drawn, printable
-from unmask.cli.generate import record_writer
 from unmask.engine.events import Written
 from unmask.engine.llm import LLM
 from unmask.models.conventions import conventions_of
@@ -112,9 +112,7 @@ class Session:
         if not self.answers:
             raise ValueError(f"/save {path}: there is no answer yet")
         with path.open("x", encoding="utf-8") as file:
-            write = record_writer(self.llm, file)
-            for trajectory in self.answers:
-                write(trajectory)
+            file.writelines(record_line(self.llm, answer) for answer in self.answers)
         self._print(f"{len(self.answers)} answers in {path}")
 
     def answer(self, question: str) -> None:

@@ -5,7 +5,6 @@ result; heavy packages are imported inside the commands.
 """
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +17,8 @@ from unmask.cli.options import (
     Words,
     load,
     print_finished,
-    resume_command,
 )
-from unmask.cli.ranks import begin
+from unmask.cli.ranks import NumProcesses, begin, how_to_resume, opened
 
 if TYPE_CHECKING:
     from unmask.evaluation.evaluate import Evaluation
@@ -35,24 +33,24 @@ app = typer.Typer()
     "unmask eval configs/eval/chain_sum.toml variations.static.strategy=static "
     "variations.dynamic.threshold=0.8",
 )
-def evaluate(words: Words, show_prompt: ShowPrompt = False, resume: Resume = False) -> None:
+def evaluate(
+    words: Words,
+    show_prompt: ShowPrompt = False,
+    resume: Resume = False,
+    nproc: NumProcesses = None,
+) -> None:
     """Measure a model on a task, under one sampling or several, and print the metrics as JSON."""
     from unmask.configs.eval import EvalConfig
 
-    config = begin(EvalConfig, words, show_prompt, resume)
+    config = begin(EvalConfig, words, show_prompt, resume, nproc)
     from unmask.evaluation.evaluate import evaluate_model
-    from unmask.runs.signals import on_signal
 
-    try:
-        with on_signal(_interrupt):
-            evaluation = evaluate_model(config, resume)
-    except KeyboardInterrupt as interrupt:
-        number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        sys.stderr.write(f"stopped; the responses are kept; resume with: {resume_command()}\n")
-        raise typer.Exit(128 + number) from None
-    _print(config.run.dir, evaluation)
-    run = str(config.run.dir)
-    print_finished(config.model.path, config.run.dir, "compare", run, "ANOTHER_RUN")
+    with opened(config, f"the responses are kept; {how_to_resume()}") as world:
+        evaluation = evaluate_model(config, resume, world)
+        if world.is_main:
+            _print(config.run.dir, evaluation)
+            run = str(config.run.dir)
+            print_finished(config.model.path, config.run.dir, "compare", run, "ANOTHER_RUN")
 
 
 @app.command(
@@ -145,11 +143,6 @@ def lm_eval(
     from unmask.evaluation.harness import run_harness
 
     run_harness(words)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """Handle SIGTERM like Ctrl-C: stop the graders, delete their files, print how to resume."""
-    raise KeyboardInterrupt(number)
 
 
 def _print(run: Path, evaluation: "Evaluation") -> None:

@@ -26,7 +26,14 @@ from unmask.cli.options import (
     load,
     print_finished,
 )
-from unmask.cli.ranks import NumProcesses, begin, how_to_resume
+from unmask.cli.ranks import (
+    NumProcesses,
+    agreed_start,
+    begin,
+    how_to_resume,
+    opened,
+    start_processes,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -140,15 +147,19 @@ def trace(
     free: Annotated[
         bool, typer.Option("--free", help="The model's own responses; else the data's, forced.")
     ] = False,
+    nproc: NumProcesses = None,
 ) -> None:
     """Record the order in which a model writes the responses of a data set, for trace SFT."""
     from unmask.configs.sft import SFTConfig
 
-    config, _ = load(SFTConfig, words)
+    with agreed_start():
+        config, _ = load(SFTConfig, words)
+    start_processes(nproc, config.distributed.timeout_minutes)
     from unmask.trainers.traces import write_traces
 
-    count = write_traces(config, out, free)
-    sys.stderr.write(f"{count} trajectories in {out}\n")
+    with opened(config, "no file is written") as world:
+        count = write_traces(config, out, free, world)
+        sys.stderr.write(f"{count} trajectories in {out}\n")
 
 
 @app.command(

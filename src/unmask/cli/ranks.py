@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from signal import Signals
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from unmask.configs.eval import EvalConfig
     from unmask.configs.rl import RLConfig
     from unmask.configs.sft import SFTConfig
+    from unmask.distributed.start import Config
+    from unmask.distributed.world import World
 
     R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
 
@@ -45,7 +48,8 @@ def begin(
     from unmask.runs.directory import check_run
 
     if place().size > 1:  # the ranks check the run directory together
-        return _config_of_rank(cls, words)
+        with agreed_start():
+            return load(cls, words)[0]
     config, _ = load(cls, words)
     if show_prompt:
         from unmask.cli.first_prompt import first_prompt
@@ -53,19 +57,53 @@ def begin(
         echo(first_prompt(config))
         raise Exit
     check_run(config, resume)  # before torch is loaded, which takes seconds
-    if num_processes is not None and num_processes > 1:
-        launch(num_processes, config.distributed.timeout_minutes)
+    start_processes(num_processes, config.distributed.timeout_minutes)
     return config
 
 
-def _config_of_rank(cls: "type[R]", words: Sequence[str]) -> "R":
-    """Load the configuration of one of several processes; if that fails, all of them end."""
+@contextmanager
+def agreed_start() -> Generator[None, None, None]:
+    """End all processes of a command for a mistake that one of them finds before the ranks meet."""
+    from unmask.distributed.environment import place
+
+    # A process that ends makes torch's store warn in all others.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        return load(cls, words)[0]
+        yield
     except (ValueError, OSError) as error:
+        if place().size == 1:
+            raise
         from unmask.distributed.start import refuse
 
         refuse(error)
+
+
+@contextmanager
+def opened(config: "Config", kept: str) -> "Generator[World, None, None]":
+    """Open the ranks of a command that trains nothing, and handle signals.
+
+    Args:
+        config: of the command.
+        kept: the end of the sentence that is printed after a signal.
+    """
+    from unmask.distributed.parts import stoppable
+    from unmask.distributed.start import open_world
+    from unmask.runs.signals import Stopped
+
+    try:
+        with open_world(config) as world, stoppable(world):
+            yield world
+    except Stopped as stopped:
+        sys.stderr.write(f"stopped; {kept}\n")
+        raise Exit(128 + stopped.signal_number) from None
+
+
+def start_processes(num_processes: int | None, timeout_minutes: float) -> None:
+    """Run this command in so many processes and exit as they do; return in one process, and in each of them."""
+    from unmask.distributed.environment import place
+
+    if num_processes is not None and num_processes > 1 and place().size == 1:
+        launch(num_processes, timeout_minutes)
 
 
 def launch(num_processes: int, timeout_minutes: float) -> NoReturn:
@@ -79,8 +117,7 @@ def launch(num_processes: int, timeout_minutes: float) -> NoReturn:
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # Its tables of failures would bury the sentence that rank 0 prints.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable()  # the launcher's tables of failures would bury the sentence that rank 0 prints
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the launcher sets it, with a warning
     words = ["--standalone", f"--nproc-per-node={num_processes}"]
     words += [f"--shutdown-timeout={max(1, round(60 * timeout_minutes))}", "-m"]

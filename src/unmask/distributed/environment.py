@@ -20,5 +20,9 @@ def place() -> Place:
     found = os.environ
     if not all(name in found for name in VARIABLES):
         return Place()
-    numbers = (found["RANK"], found["LOCAL_RANK"], found["WORLD_SIZE"])
-    return Place(*map(int, numbers), int(found.get("TORCHELASTIC_RESTART_COUNT", "0")))
+    return Place(
+        rank=int(found["RANK"]),
+        local_rank=int(found["LOCAL_RANK"]),
+        size=int(found["WORLD_SIZE"]),
+        num_restarts=int(found.get("TORCHELASTIC_RESTART_COUNT", "0")),
+    )

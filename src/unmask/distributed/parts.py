@@ -6,18 +6,33 @@ rounds of some seconds: `in_rounds` is the loop of evaluation and data generatio
 """
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from time import monotonic
+from types import FrameType
 from typing import TypeVar, cast
 
 import torch.distributed as dist
 
 from unmask.distributed.world import World
+from unmask.runs.signals import Stopped, on_signal
 
 T = TypeVar("T")
 ROUND_S = 5.0
 
 Steps = Generator[Sequence[T], None, None]
+
+
+@contextmanager
+def stoppable(world: World) -> Generator[None, None, None]:
+    """Raise `Stopped` on all ranks for a SIGINT or SIGTERM of one of them inside the `with`, in their parts."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if world.may_stop:
+            raise Stopped(number, 0)
+        world.signals.append(number)
+
+    with on_signal(stop):
+        yield
 
 
 def on_main(world: World, part: str, function: Callable[[], T]) -> T:

@@ -26,9 +26,12 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, Store  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
+from unmask.configs.generate import GenerateConfig
 from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -36,10 +39,11 @@ from unmask.distributed.environment import Place, place
 from unmask.distributed.world import ALONE, AgreedError, World, world_of_group
 from unmask.runs.signals import STOPPING, Stopped
 
-Config = SFTConfig | RLConfig | EvalConfig
+Config = SFTConfig | RLConfig | EvalConfig | GenerateConfig
 WITHOUT_CONFIG_S = 300.0  # time limit of a rank whose config could not be read
 SEEN_S = 10.0  # a file on a network file system may take as long to appear on another machine
 ENDED_S = 5.0  # a rank that still runs notices within this time that another one has failed
+STARTED = "started"  # is in the store once the launcher has started this run
 # In errors that torch's collectives raise when another process has gone or does not answer.
 LOST = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|Timed out waiting")
 
@@ -92,7 +96,7 @@ def open_world(config: Config) -> Generator[World, None, None]:
         yield ALONE
         return
     limit_s = 60 * config.distributed.timeout_minutes
-    store = _open_store(limit_s)
+    store = _open_store(own, limit_s)
     with _quiet(own.rank):
         try:
             verdict = _agree(store, own, config)
@@ -110,7 +114,8 @@ def refuse(error: Exception) -> NoReturn:
         AgreedError: on rank 0, naming the rank.
         SystemExit: on other ranks.
     """
-    own, store = place(), _open_store(WITHOUT_CONFIG_S)
+    own = place()
+    store = _open_store(own, WITHOUT_CONFIG_S)
     if own.rank == 0:
         store.set("probe", "\n")
     try:
@@ -121,15 +126,44 @@ def refuse(error: Exception) -> NoReturn:
     raise error
 
 
-def _open_store(limit_s: float) -> dist.Store:
-    """Return the launcher's store, which all ranks read and write."""
+def _open_store(own: Place, limit_s: float) -> Store:
+    """Return a part of the launcher's store that all ranks read and write: those of this attempt.
+
+    The launcher keeps its store when it starts all ranks again, with keys of ranks that have gone. So rank 0
+    names the part, and gives the name to each rank that greets it by a number of its own.
+
+    Raises:
+        ValueError: on rank 0, if a rank does not start in time.
+    """
     limit = timedelta(seconds=limit_s)
-    store, _, _ = next(dist.rendezvous("env://", timeout=limit))
+    store, _, _ = next(rendezvous("env://", timeout=limit))
     store.set_timeout(limit)
-    return dist.PrefixStore("unmask", store)
+    if own.rank > 0:
+        number = token_hex(8)
+        store.set(f"greeting/{own.rank}", number)
+        name = store.get(f"answer/{number}").decode()
+        store.set(f"{name}/joined/{own.rank}", "")
+        return PrefixStore(name, store)
+    name, missing, until = token_hex(8), set(range(1, own.size)), time.monotonic() + limit_s
+    while missing:
+        if time.monotonic() > until:
+            raise ValueError(
+                f"rank {min(missing)} did not start within distributed.timeout_minutes"
+            )
+        for rank in sorted(missing):
+            if store.check([f"{name}/joined/{rank}"]):
+                missing.remove(rank)
+            elif store.check([greeting := f"greeting/{rank}"]):
+                store.set(f"answer/{store.get(greeting).decode()}", name)
+        time.sleep(0.02)
+    own_part = PrefixStore(name, store)
+    if store.check([STARTED]):
+        own_part.set(STARTED, "")
+    store.set(STARTED, "")
+    return own_part
 
 
-def _agree(store: dist.Store, own: Place, config: Config) -> Verdict:
+def _agree(store: Store, own: Place, config: Config) -> Verdict:
     """Compare this rank with the others.
 
     Raises:
@@ -161,7 +195,7 @@ def _agree(store: dist.Store, own: Place, config: Config) -> Verdict:
             probe.unlink(missing_ok=True)
 
 
-def _decide(store: dist.Store, own: Place, facts: Facts) -> Verdict:
+def _decide(store: Store, own: Place, facts: Facts) -> Verdict:
     """Put this rank's facts into the store and return what rank 0 decides from all of them.
 
     Raises:
@@ -171,7 +205,8 @@ def _decide(store: dist.Store, own: Place, facts: Facts) -> Verdict:
     if own.rank == 0:
         try:
             found = [_facts_of(store, rank) for rank in range(own.size)]
-            decided = Verdict(refusal_of(found), any(f.num_restarts for f in found))
+            is_restart = store.check([STARTED]) or any(f.num_restarts for f in found)
+            decided = Verdict(refusal_of(found), is_restart)
         except dist.DistStoreError as error:
             decided = Verdict(f"a rank did not start in time ({_first_line(error)})", False)
         store.set("verdict", json.dumps(asdict(decided)))
@@ -181,7 +216,7 @@ def _decide(store: dist.Store, own: Place, facts: Facts) -> Verdict:
     return verdict
 
 
-def _facts_of(store: dist.Store, rank: int) -> Facts:
+def _facts_of(store: Store, rank: int) -> Facts:
     return Facts(**json.loads(store.get(f"facts/{rank}")))
 
 
@@ -255,14 +290,14 @@ def device_of_rank(config: Config, own: Place) -> str:
 
 
 def _open_group(
-    store: dist.Store, own: Place, config: Config, limit_s: float, is_restart: bool
+    store: Store, own: Place, config: Config, limit_s: float, is_restart: bool
 ) -> World:
     device, limit = device_of_rank(config, own), timedelta(seconds=limit_s)
     if device == "cuda":
         torch.cuda.set_device(own.local_rank)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-        store=dist.PrefixStore("group", store),
+        store=PrefixStore("group", store),
         rank=own.rank,
         world_size=own.size,
         timeout=limit,
@@ -302,7 +337,7 @@ def _quiet(rank: int) -> Generator[None, None, None]:
         yield
 
 
-def _end(store: dist.Store, own: Place, error: BaseException, limit_s: float) -> None:
+def _end(store: Store, own: Place, error: BaseException, limit_s: float) -> None:
     """End a rank that failed so that rank 0 alone reports it.
 
     Raises:
@@ -323,9 +358,9 @@ def _end(store: dist.Store, own: Place, error: BaseException, limit_s: float) ->
             if is_lost:
                 raise _connection_error(store, own, error) from None
             return
-        _wait(store, "end/0", limit_s if is_common else ENDED_S)
-        is_common = is_common or store.get("end/0").decode() == text
-    except dist.DistStoreError:  # rank 0 has gone, or the launcher
+        has_ended = _wait(store, "end/0", limit_s if is_common else ENDED_S)
+        is_common = is_common or (has_ended and store.get("end/0").decode() == text)
+    except dist.DistError:  # the launcher has gone, and its store
         pass
     if isinstance(error, Stopped):
         raise SystemExit(128 + error.signal_number) from error
@@ -335,25 +370,26 @@ def _end(store: dist.Store, own: Place, error: BaseException, limit_s: float) ->
         raise ValueError(f"rank {own.rank}: {text}") from error
 
 
-def _connection_error(store: dist.Store, own: Place, error: BaseException) -> ConnectionError:
+def _connection_error(store: Store, own: Place, error: BaseException) -> ConnectionError:
     """Return the error that names the ranks which have not noticed that one is lost: they are."""
     missing: list[str] = []
     for rank in range(1, own.size):
-        try:
-            _wait(store, f"end/{rank}", ENDED_S if not missing else 0.1)
-        except dist.DistStoreError:
+        if not _wait(store, f"end/{rank}", 0.1 if missing else ENDED_S):
             missing.append(f"rank {rank} on {_facts_of(store, rank).host}")
-    names = ", ".join(missing) or "another rank"
-    found = ConnectionError(
-        f"{names}: ended, or did not answer within distributed.timeout_minutes ({_first_line(error)})"
-    )
+    late = "did not answer within distributed.timeout_minutes"
+    happened = late if "imed out" in str(error) else "has ended, or lost its connection"
+    found = ConnectionError(f"{', '.join(missing) or 'another rank'} {happened}")
     for note in getattr(error, "__notes__", ()):
         found.add_note(note)
     return found
 
 
-def _wait(store: dist.Store, key: str, limit_s: float) -> None:
-    store.wait([key], timedelta(seconds=limit_s))
+def _wait(store: Store, key: str, limit_s: float) -> bool:
+    """Return whether a key is in the store before the time limit."""
+    until = time.monotonic() + limit_s
+    while not (is_there := store.check([key])) and time.monotonic() < until:
+        time.sleep(0.05)
+    return is_there
 
 
 def _first_line(error: BaseException) -> str:

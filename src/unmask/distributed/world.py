@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -54,6 +54,7 @@ class World:
         is_restart: whether the launcher has started the run again after a failure: it goes on from its last
             checkpoint, as if resumed.
         parts: names of the parts that this process runs without the others at present.
+        signals: that arrived where another rank waits in a collective; the next part raises `Stopped`.
     """
 
     rank: int = 0
@@ -61,6 +62,7 @@ class World:
     mesh: "DeviceMesh | None" = None
     is_restart: bool = False
     parts: list[str] = field(default_factory=list[str], compare=False)
+    signals: list[int] = field(default_factory=list[int], compare=False)
 
     @property
     def may_stop(self) -> bool:
@@ -126,6 +128,8 @@ class World:
         try:
             self.parts.append(part)
             try:
+                if self.signals:
+                    raise Stopped(self.signals[0], 0)
                 yield
             finally:
                 # Cleared inside the `try`: a signal handler that raises before is caught below.
@@ -168,7 +172,10 @@ class World:
         kinds = {ValueError: "ValueError", OSError: "OSError"}
         kind = next((n for k, n in kinds.items() if isinstance(error, k)), type(error).__name__)
         notes: list[str] = getattr(error, "__notes__", [])
-        return Failure(self.rank, kind, "; ".join((str(error), *notes)))
+        text = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return Failure(self.rank, kind, "; ".join((text, *notes)))
 
 
 ALONE = World()
@@ -208,7 +215,7 @@ def device_mesh(
 
     ranks = torch.arange(size).view(-1, shard)  # (copies, ranks of a copy)
     # Groups of our own, not those of `init_device_mesh`, which have torch's default limit.
-    groups: list[dist.ProcessGroup] = [
+    groups: list[Any] = [
         dist.new_subgroups_by_enumeration(rows.tolist(), timeout=limit)[0]
         for rows in (ranks.T, ranks)
     ]

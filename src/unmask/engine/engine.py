@@ -93,9 +93,8 @@ class Engine:
             kind = row_attention(kind, shapes)
         self.attention = choose_attention(kind, shapes, self.params.max_sequences)
         backend = backend_of(self.attention)
-        self._pages = PagePool(
-            model, self.params.cache_tokens, backend.page_size, backend.heads_first
-        )
+        layout = backend.page_size, backend.heads_first
+        self._pages = PagePool(model, self.params.cache_tokens, *layout)
         planner = backend.build(model.spec)
         if parts := inexact(model):
             warnings.warn(
@@ -104,8 +103,8 @@ class Engine:
                 stacklevel=2,
             )
         self._images = ImageTable()
-        in_use = self._pages, planner, self.params, self._conventions, self._images
-        self._runner = Runner(model, *in_use)
+        in_use = self._pages, planner, self.params, self._conventions
+        self._runner = Runner(model, *in_use, self._images)
         self._uses_graphs = captures(self.params, backend, model, model.device)
         self._num_requests = 0
         self._reset()
@@ -310,13 +309,9 @@ class Engine:
         if not self.is_idle and not continues:
             raise ValueError("update_weights while requests are running: collect them first")
         if not self.is_idle and self.params.cache != "exact":
-            raise ValueError(
-                f"update_weights while requests are running: cache = {self.params.cache!r} would keep keys "
-                "of the old weights; use cache = 'exact', or collect the requests first"
-            )
+            cache = self.params.cache
+            raise ValueError(f"update_weights: requests go on with cache = 'exact', not {cache!r}")
         # Also when a tensor is refused below: some weights may have changed by then.
-        if self.is_idle:
-            self._images.clear()
         self._interrupt()
         copy_weights(self.model, named_tensors)
         self.policy_version = self.policy_version + 1 if version is None else version
@@ -331,6 +326,8 @@ class Engine:
             if not self._conventions.is_full:
                 feed_again(state, scheduler.preempt_all())
         scheduler.index.clear()
+        if self.is_idle:
+            self._images.clear()
 
     def release_memory(self) -> None:
         """Free the memory of the cache until the next request arrives.

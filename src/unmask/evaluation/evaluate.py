@@ -146,6 +146,7 @@ def evaluate_model(config: EvalConfig, resume: bool = False, world: World = ALON
         ValueError: as `check_run`; a problem leaves no room and `unfit = "refuse"`; no response could
             be written; or the protocol of the resumed run, or of another rank, differs.
     """
+    resume = resume or world.is_restart
     on_main(world, "start", lambda: check_run(config, resume))
     torch.set_num_threads(config.run.threads)
     with ExitStack() as stack:

@@ -146,22 +146,22 @@ def device_named(name: str, threads: int = 1, measured: Path = MEASURED) -> Devi
 def calibrated_cpu(threads: int) -> Device:
     """Measure this machine: a product of 1024 x 1024 matrices in fp32 and a copy of 128 MiB, in about a second.
 
-    Links between processes of one machine are assumed to have a quarter of the copy's bandwidth.
+    Seconds are CPU seconds of a thread, which other processes change little. Links between processes of one machine
+    are assumed to have a quarter of the copy's bandwidth.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     a, b = torch.randn(2, 1024, 1024)
     source = torch.ones(2**25)
     target = torch.empty_like(source)
-    product_s = _fastest(lambda: torch.mm(a, b))
-    copy_s = _fastest(lambda: target.copy_(source))
+    product_s = _fastest(lambda: torch.mm(a, b)) / threads
+    copy_s = _fastest(lambda: target.copy_(source)) / threads
     torch.set_num_threads(before)
     bandwidth = 2 * source.nbytes / copy_s
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Device(
         "cpu",
         f"a product and a copy measured here, {threads} thread(s)",
-        memory=memory,
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         reserve=GIB // 2,  # interpreter and libraries
         flops=2 * 1024**3 / product_s,
         bandwidth=bandwidth,
@@ -175,9 +175,10 @@ def calibrated_cpu(threads: int) -> Device:
 
 
 def _fastest(run: Callable[[], object]) -> float:
+    """Return the fewest CPU seconds of ten runs."""
     seconds: list[float] = []
     for _ in range(10):
-        began = time.perf_counter()
+        began = time.process_time()
         run()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.process_time() - began)
     return min(seconds)

@@ -175,7 +175,7 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
         devices=count,
         shard=_shard(config, count),
         is_checkpointed=config.model.gradient_checkpointing,
-        is_offloaded=getattr(config.optimizer, "offload", False),
+        is_offloaded=config.optimizer.offload,
         token_budget=config.optimizer.token_budget,
         max_sequences=config.engine.max_sequences,
         row_budget=config.engine.row_budget or device.row_budget,

@@ -7,8 +7,10 @@ With `n` parameters, of which `t` are trained, in numbers of `w` bytes, sharded 
     moments       8 t / s (AdamW)  engine    n w, a whole copy, where there are several devices
 
 Weights, masters and moments are there at all times. Gradients are freed after an optimizer step, so the
-rollout has none; they are there during the forward pass of every pack but the first. The module's own, in a
-narrow format, are moved to the masters after each pack, when its activations are gone.
+rollout has none; they are there during the forward pass of every pack but the first. The module's own are
+moved to the masters after each pack, when its activations are gone, where there are masters. Offloaded
+(`optimizer.offload`), there are always masters, and they, their gradients and the moments are in host memory,
+which a CPU shares.
 
 The update's peak is at the start of a pack's backward pass, when all activations and a chunk of logits are
 there, or within it, where a layer is recomputed. The cache of keys and values is kept during the update.
@@ -24,7 +26,7 @@ from unmask.models.attention import KEY_CHUNK, round_up
 from unmask.models.heads import CHUNK_ELEMENTS
 from unmask.models.spec import ModelSpec
 from unmask.planning.devices import Device
-from unmask.planning.job import Job, Trained
+from unmask.planning.job import Job
 from unmask.planning.sizes import saved_bytes
 
 # Tensors of logits alive at a time: of a scored chunk in fp32, and of the engine's proposals.
@@ -92,7 +94,10 @@ def memory_of(job: Job, device: Device) -> Memory:
     is_rl = job.kind == "rl"
     sequences, cached = cache(job, device) if is_rl else (0, 0)
     gradients, kept, working = update_peak(job, device)
-    host = state.pop("masters") + state.pop("moments") if job.is_offloaded else 0
+    host = 0.0
+    if job.is_offloaded and not device.is_cpu:
+        sums = max(model.trained for model in job.models) * max(job.width, 4) / job.shard
+        host = state.pop("masters") + state.pop("moments") + sums
     parts = (
         *(Part(name, size, size) for name, size in state.items()),
         Part("reference", *2 * (job.frozen * job.width / job.shard,)),
@@ -110,7 +115,8 @@ def memory_of(job: Job, device: Device) -> Memory:
 def _state(job: Job) -> dict[str, float]:
     """Return the bytes that are there at all times, by kind."""
     policy, critic = job.policy, job.critic
-    masters = sum(4 * model.trained for model in job.models) if job.width < 4 else 0
+    wide = max(job.width, 4) if has_masters(job) else 0
+    masters = wide * sum(model.trained for model in job.models)
     return {
         "weights": policy.held * job.width / job.shard,
         "value model": critic.held * job.width / job.shard if critic else 0,
@@ -119,9 +125,9 @@ def _state(job: Job) -> dict[str, float]:
     }
 
 
-def held_gradients(job: Job, model: Trained) -> float:
-    """Return the bytes of gradients between two packs: the masters', which are the module's if it is wide."""
-    return model.trained * max(job.width, 4) / job.shard
+def has_masters(job: Job) -> bool:
+    """Return whether the optimizer changes copies of the weights, and not the weights themselves."""
+    return job.width < 4 or job.is_offloaded
 
 
 def update_peak(job: Job, device: Device) -> tuple[float, float, float]:
@@ -130,9 +136,10 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float]:
     The start of the backward pass competes with its end, where activations are gone and the module has
     all its gradients.
     """
-    largest = max(job.models, key=lambda model: model.trained)
-    between = held_gradients(job, largest)
-    narrow = largest.trained * job.width / job.shard if job.width < 4 else 0
+    trained = max(model.trained for model in job.models) / job.shard
+    is_elsewhere = job.is_offloaded and not device.is_cpu
+    between = 0.0 if is_elsewhere else trained * max(job.width, 4)
+    own = trained * job.width if has_masters(job) else 0.0  # of the module, at the end
     tokens = pack_tokens(job, device)
     layers = range(job.spec.num_layers)
     saved = [saved_bytes(job.spec, i, tokens, job.width, device.is_cpu) for i in layers]
@@ -147,7 +154,7 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float]:
     # The last layer of the backward pass; then the gradient of the embedding, which a tied head began.
     embedding = job.sizes.vocabulary * job.width
     last = max(saved) + layer_working(job, tokens) + (embedding if job.spec.is_tied else 0)
-    end = (between + narrow, 0, max(last, embedding))
+    end = (between + own, 0, max(last, embedding))
     return max(start, end, key=sum)
 
 

@@ -1,17 +1,20 @@
 """What would make a job fit: the plan again with one setting changed, and with several where none is enough."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 from unmask.configs.lora import LoRAConfig
-from unmask.configs.rl import RLConfig
+from unmask.configs.optimizer import AdamW8bitConfig
 from unmask.planning.plan import Case, Plan
 
-SMALLEST_BUDGET, FEWEST_SEQUENCES = 1024, 8
-# Ever stronger values of one change: its words, and the case with it.
-Ladder = Callable[[Case], Iterator[tuple[str, Case]]]
+SMALLEST_BUDGET, FEWEST_SEQUENCES, RANK = 1024, 8, 16
+# In a combination the first ones go as far as they can, and the last one only as far as it must.
+KEYS = (
+    *("model.dtype", "model.gradient_checkpointing", "optimizer.offload", "lora.rank"),
+    *("optimizer.token_budget", "engine.max_sequences", "--devices"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,95 +42,76 @@ def remedies(case: Case) -> list[Remedy]:
     start = Remedy("", case, case.plan())
     if start.plan.memory.fits:
         return []
-    alone = [found for ladder in LADDERS if (found := mildest(start, ladder))]
+    alone = [found for key in KEYS if (found := mildest(start, key))]
     if any(remedy.plan.memory.fits and remedy.case.count == case.count for remedy in alone):
         return alone
-    for size in range(2, len(LADDERS) + 1):
-        tried = (combined(start, ladders) for ladders in combinations(LADDERS, size))
+    for size in range(2, len(KEYS) + 1):
+        tried = (combined(start, keys) for keys in combinations(KEYS, size))
         if fitting := [remedy for remedy in tried if remedy.plan.memory.fits]:
             return [*alone, min(fitting, key=_cost)]
     return alone
 
 
-def combined(start: Remedy, ladders: Sequence[Ladder]) -> Remedy:
-    """Return the changes of several ladders one after the other, until the job fits."""
+def combined(start: Remedy, keys: Iterable[str]) -> Remedy:
+    """Return the changes of several keys one after the other, until the job fits."""
     together = start
-    for ladder in ladders:
-        if not together.plan.memory.fits and (found := mildest(together, ladder)):
+    for key in keys:
+        if not together.plan.memory.fits and (found := mildest(together, key)):
             together = replace(found, words=f"{together.words} {found.words}".strip())
     return together
 
 
-def _cost(remedy: Remedy) -> tuple[bool, int, float]:
-    return remedy.case.config.lora is not None, remedy.case.count, remedy.plan.seconds.step
-
-
-def mildest(start: Remedy, ladder: Ladder) -> Remedy | None:
-    """Return the first change of a ladder that makes the job fit, else the last one that lowers its peak."""
+def mildest(start: Remedy, key: str) -> Remedy | None:
+    """Return the first value of a key that makes the job fit, else the last one that lowers its peak."""
     best = start
-    for words, case in ladder(start.case):
+    for value in values(start, key):
+        case = changed(start.case, key, value)
         plan = case.plan()
+        text = str(value).lower()  # as TOML has it
         if plan.memory.peak < best.plan.memory.peak:
-            best = Remedy(words, case, plan)
+            best = Remedy(f"{key} {text}" if key.startswith("--") else f"{key}={text}", case, plan)
         if plan.memory.fits:
             break
     return None if best is start else best
 
 
-def with_key(case: Case, key: str, value: Any) -> Case:
-    """Return a case whose config has one dotted key replaced; the value is not validated again."""
-    return replace(case, config=_replaced(case.config, key, value))
+def values(start: Remedy, key: str) -> Sequence[Any]:
+    """Return the values of a key that are tried, from mild to strong."""
+    config, job = start.case.config, start.plan.job
+    longest = job.lengths.prompt + job.lengths.response
+    match key:
+        case "model.dtype":
+            return ["bfloat16"] if job.width > 2 else []
+        case "lora.rank":
+            return [RANK] if config.lora is None else []
+        case "optimizer.token_budget":
+            return list(_halves(job.token_budget, max(SMALLEST_BUDGET, longest)))
+        case "engine.max_sequences":
+            return list(_halves(start.plan.memory.sequences, FEWEST_SEQUENCES))
+        case "--devices":
+            return [
+                2**n * job.devices for n in range(1, 99) if 2**n * job.devices <= job.trajectories
+            ]
+        case "optimizer.offload" if isinstance(config.optimizer, AdamW8bitConfig):
+            return []  # it has no step for host memory
+        case _:
+            return [True]
 
 
-def _replaced(section: Any, key: str, value: Any) -> Any:
-    name, _, rest = key.partition(".")
-    new = _replaced(getattr(section, name), rest, value) if rest else value
-    return section.model_copy(update={name: new})
+def changed(case: Case, key: str, value: Any) -> Case:
+    """Return a case with one key changed; the config is not validated again."""
+    if key == "--devices":
+        return replace(case, count=value)
+    name, _, field = key.partition(".")
+    section = getattr(case.config, name)
+    new = LoRAConfig(rank=value) if name == "lora" else section.model_copy(update={field: value})
+    return replace(case, config=case.config.model_copy(update={name: new}))
 
 
-def _narrower(case: Case) -> Iterator[tuple[str, Case]]:
-    if case.plan().job.width > 2:
-        yield "model.dtype=bfloat16", with_key(case, "model.dtype", "bfloat16")
+def _halves(count: int, fewest: int) -> Iterator[int]:
+    while (count := count // 2) >= fewest:
+        yield count
 
 
-def _checkpointing(case: Case) -> Iterator[tuple[str, Case]]:
-    key = "model.gradient_checkpointing"
-    yield f"{key}=true", with_key(case, key, True)
-
-
-def _smaller_packs(case: Case) -> Iterator[tuple[str, Case]]:
-    key, size = "optimizer.token_budget", case.config.optimizer.token_budget // 2
-    longest = case.lengths.prompt + case.lengths.response
-    while size >= max(SMALLEST_BUDGET, longest):
-        yield f"{key}={size}", with_key(case, key, size)
-        size //= 2
-
-
-def _fewer_sequences(case: Case) -> Iterator[tuple[str, Case]]:
-    key, count = "engine.max_sequences", case.plan().memory.sequences // 2
-    while isinstance(case.config, RLConfig) and count >= FEWEST_SEQUENCES:
-        yield f"{key}={count}", with_key(case, key, count)
-        count //= 2
-
-
-def _offload(case: Case) -> Iterator[tuple[str, Case]]:
-    yield "optimizer.offload=true", with_key(case, "optimizer.offload", True)
-
-
-def _more_devices(case: Case) -> Iterator[tuple[str, Case]]:
-    count, most = 2 * case.count, case.plan().job.trajectories
-    while count <= most:
-        yield f"--devices {count}", replace(case, count=count)
-        count *= 2
-
-
-def _adapters(case: Case) -> Iterator[tuple[str, Case]]:
-    if case.config.lora is None:
-        yield "lora.rank=16", with_key(case, "lora", LoRAConfig())
-
-
-# In a combination the first ones go as far as they can, and the last one only as far as it must.
-LADDERS: tuple[Ladder, ...] = (
-    *(_narrower, _checkpointing, _offload, _adapters),
-    *(_smaller_packs, _fewer_sequences, _more_devices),
-)
+def _cost(remedy: Remedy) -> tuple[bool, int, float]:
+    return remedy.case.config.lora is not None, remedy.case.count, remedy.plan.seconds.step

@@ -26,6 +26,8 @@ from unmask.planning.memory import PROPOSED_COPIES, cache_per_token, pack_tokens
 
 # Bytes that an optimizer step reads and writes per trained parameter: master, gradient, two moments.
 STEP_BYTES = 28
+# And the sum of a pack's gradients: what is added, and the sum read and written.
+SUM_BYTES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +143,13 @@ def pack_operations(job: Job, tokens: int) -> float:
 def optimizer_s(job: Job, device: Device, model: Trained) -> float:
     """Return the seconds of an optimizer step: its state passes memory once.
 
-    Offloaded, gradients and weights pass the link to the host, and the step runs at the host's bandwidth,
-    assumed to be four times the link's.
+    Offloaded, the gradients of every pack and then the weights pass the link to the host, where gradients are
+    added up and the step runs; the host's memory is assumed to have four times the bandwidth of the link.
     """
     own = model.trained / job.shard
     if job.is_offloaded and not device.is_cpu:
-        return own * (4 + job.width) / device.host + own * STEP_BYTES / (4 * device.host)
+        moved = own * job.width * (job.packs + 1)
+        return (moved + own * (STEP_BYTES + SUM_BYTES * job.packs) / 4) / device.host
     return own * STEP_BYTES / (device.bandwidth * device.efficiency.bandwidth)
 
 

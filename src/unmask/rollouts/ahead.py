@@ -20,8 +20,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from unmask.configs.rl import RLConfig
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
-from unmask.rollouts.collect import seeded_requests
+from unmask.rollouts.collect import own_requests
 from unmask.rollouts.weight_broadcast import Weights, trained_weights
 from unmask.seeds import derive_seed
 from unmask.types import Prompt, SamplingParams, Trajectory
@@ -59,6 +60,7 @@ class Ahead:
         llm: LLM,
         writers: Writers,
         upcoming: Callable[[int], Sequence[Prompt]],
+        world: World = ALONE,
     ) -> None:
         """Ask for nothing yet.
 
@@ -67,9 +69,10 @@ class Ahead:
             llm: holds the learner's weights.
             writers: write the responses.
             upcoming: prompts of the first round of a step that is so many steps ahead.
+            world: the ranks, which share the prompts of a batch.
         """
         self._config, self._llm, self._writers = config, llm, writers
-        self._upcoming = upcoming
+        self._upcoming, self._world = upcoming, world
         self._staleness = config.rollout.staleness
         self._sampling = config.sampling.to_params(n=config.rollout.responses)
         # By the seed of the round: the prompts' uids, and the trajectories to come.
@@ -93,7 +96,7 @@ class Ahead:
         self._thread.shutdown(cancel_futures=True)
 
     def write(self, step: int, prompts: Sequence[Prompt], seed: int) -> list[Trajectory]:
-        """Return the trajectories of one round, and ask for the batches of the next steps.
+        """Return the trajectories of this rank's share of a round, and ask for the batches of the next steps.
 
         Raises:
             ValueError: a response could not be written.
@@ -121,6 +124,6 @@ class Ahead:
 
     def _ask(self, prompts: Sequence[Prompt], seed: int, weights: Weights) -> None:
         if seed not in self._asked:
-            requests = list(zip(*seeded_requests(prompts, self._sampling, seed), strict=True))
+            requests = own_requests(prompts, self._sampling, seed, self._world)
             future = self._thread.submit(self._writers.write, requests, weights)
             self._asked[seed] = [prompt.uid for prompt in prompts], future

@@ -24,7 +24,7 @@ class Rollouts(Protocol):
     """Writes the responses of a run."""
 
     def write(self, step: int, prompts: Sequence[Prompt], seed: int) -> list[Trajectory]:
-        """Return the trajectories of one round of a step, those of a prompt together: this rank's share.
+        """Return the trajectories of this rank's share of a round, those of a prompt together.
 
         Args:
             step: RL step, counted from 1.
@@ -41,12 +41,12 @@ class Rollouts(Protocol):
 class OwnEngine:
     """Writes with the engine of this process."""
 
-    def __init__(self, llm: LLM, sampling: SamplingParams, world: World = ALONE) -> None:
-        """Store the engine and the parameters of all responses."""
+    def __init__(self, llm: LLM, sampling: SamplingParams, world: World) -> None:
+        """Store the engine, the parameters of all responses, and the ranks that share them."""
         self._llm, self._sampling, self._world = llm, sampling, world
 
     def write(self, step: int, prompts: Sequence[Prompt], seed: int) -> list[Trajectory]:
-        """Return the trajectories of one round, as `Rollouts` states."""
+        """Return the trajectories of a round, as `Rollouts` states."""
         return write_trajectories(self._llm, prompts, self._sampling, seed, world=self._world)
 
     def metrics(self) -> dict[str, float]:
@@ -67,21 +67,19 @@ def open_rollouts(
         config: of the run.
         llm: its model and engine, with the learner's weights.
         upcoming: prompts of the first round of a step that is so many steps ahead, not drawn yet.
-        world: the ranks.
+        world: the ranks, which share prompts and workers.
 
     Raises:
-        ValueError: Ray is not installed, a worker cannot load the model, or several processes train.
+        ValueError: Ray is not installed, a worker cannot load the model, or the workers cannot be shared.
     """
     sampling = config.sampling.to_params(n=config.rollout.responses)
     if config.rollout.workers == 0:
         yield OwnEngine(llm, sampling, world)
         return
-    if world.size > 1:
-        world.fail(
-            f"rollout.workers = {config.rollout.workers}: with {world.size} training processes each samples "
-            "with its own engine; give rollout.workers=0, or train in one process"
-        )
     from unmask.rollouts.workers import open_workers  # imports Ray
 
-    with open_workers(config, llm) as workers, Ahead(config, llm, workers, upcoming) as ahead:
+    with (
+        open_workers(config, llm, world) as workers,
+        Ahead(config, llm, workers, upcoming, world) as ahead,
+    ):
         yield ahead

@@ -36,11 +36,19 @@ def write_trajectories(
         on_finish: called with every trajectory as it finishes.
         world: the ranks, which share the prompts; seeds are those of the whole list.
     """
-    asked, params = seeded_requests(prompts, sampling, seed)
+    requests = own_requests(prompts, sampling, seed, world)
+    asked, params = [prompt for prompt, _ in requests], [one for _, one in requests]
+    return llm.complete(asked, params, on_finish)
+
+
+def own_requests(
+    prompts: Sequence[Prompt], sampling: SamplingParams, seed: int, world: World = ALONE
+) -> list[tuple[Prompt, SamplingParams]]:
+    """Return prompt and sampling of every response of this rank's share; arguments as `write_trajectories`."""
+    requests = list(zip(*seeded_requests(prompts, sampling, seed), strict=True))
     # The requests of prompt p are those from p * n on.
-    first = world.share(range(0, len(asked), sampling.n))
-    own = [place + sample for place in first for sample in range(sampling.n)]
-    return llm.complete([asked[i] for i in own], [params[i] for i in own], on_finish)
+    first = world.share(range(0, len(requests), sampling.n))
+    return [requests[place + sample] for place in first for sample in range(sampling.n)]
 
 
 def seeded_requests(

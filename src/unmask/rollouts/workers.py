@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import torch
 
 from unmask.configs.rl import RLConfig
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.rollouts.ahead import Request
 from unmask.rollouts.weight_broadcast import (
@@ -44,8 +45,8 @@ T = TypeVar("T")
 
 # Most failures of a worker in a row, without a response in between.
 TRIES = 10
-# Seconds: for a worker to load its model, to take part in a transfer, and to report a transfer that failed.
-START_S, TRANSFER_S, GRACE_S = 1800.0, 300.0, 5.0
+# Seconds for a worker to load its model, and to report a transfer that failed.
+START_S, GRACE_S = 1800.0, 5.0
 # Seconds between two looks for new weights, or at the learner's side of a transfer.
 POLL_S = 0.05
 # A cluster of this machine: it holds requests and trajectories, never weights.
@@ -61,36 +62,47 @@ class WorkerLostError(Exception):
 
 
 @contextmanager
-def open_workers(config: RLConfig, llm: LLM) -> Generator["WorkerPool", None, None]:
+def open_workers(
+    config: RLConfig, llm: LLM, world: World = ALONE
+) -> Generator["WorkerPool", None, None]:
     """Start the workers of a run; leaving the `with` ends them, and a cluster that was started for them.
 
     Args:
         config: of the run.
         llm: the learner's model, whose files and device the workers use.
+        world: the ranks, each of which has as many workers.
 
     Raises:
-        ValueError: Ray is not installed, there are too few devices, or a worker cannot load the model.
+        ValueError: Ray is not installed, there are too few devices, a worker cannot load the model, or the
+            ranks cannot share the workers.
         RuntimeError: a worker does not start.
     """
-    with _cluster(config, llm) as ray:
-        pool = WorkerPool(ray, config, llm)
-        try:
+    count, left = divmod(config.rollout.workers, world.size)
+    if left:
+        world.fail(
+            f"rollout.workers = {config.rollout.workers}: the {world.size} processes of the run cannot have "
+            f"equally many; set {count * world.size + world.size}"
+        )
+    with ExitStack() as stack:
+        with world.together("rollout workers"):
+            ray = stack.enter_context(_cluster(count, llm.model.device))
+            pool = WorkerPool(ray, config, llm, count)
+            stack.callback(pool.close)
             pool.start()
-            yield pool
-        finally:
-            pool.close()
+        yield pool
 
 
 class WorkerPool:
     """The workers of a run, and the process group over which they receive weights."""
 
-    def __init__(self, ray: Any, config: RLConfig, llm: LLM) -> None:
+    def __init__(self, ray: Any, config: RLConfig, llm: LLM, count: int) -> None:
         """Start no worker yet.
 
         Args:
             ray: the module, connected to a cluster.
             config: of the run.
             llm: the learner's.
+            count: number of workers.
         """
         self._ray, self._config, self._llm = ray, config, llm
         self._device: torch.device = llm.model.device
@@ -99,7 +111,6 @@ class WorkerPool:
         self._kind = ray.remote(RolloutWorker).options(**options)
         self._host: str = ray.util.get_node_ip_address()
         self._store, self._port = open_store(self._host)  # kept: it ends with the last reference
-        count = config.rollout.workers
         self._workers: list[Any] = [None] * count
         self._loads: list[Any] = [None] * count
         self._held: list[int | None] = [None] * count  # version of each worker's weights
@@ -110,6 +121,7 @@ class WorkerPool:
         self._num_groups = 0
         self._offered: Weights | None = None
         self._is_closed = False
+        self._timeout_s = config.distributed.timeout_minutes * 60
         self._sync_s, self._sync_bytes = 0.0, 0
 
     def start(self) -> None:
@@ -304,7 +316,7 @@ class WorkerPool:
             self._num_groups += 1
             name, size = f"weights-{self._num_groups}", len(members) + 1
             kind = self._device.type
-            self._meeting = Meeting(self._host, self._port, name, size, kind, TRANSFER_S)
+            self._meeting = Meeting(self._host, self._port, name, size, kind, self._timeout_s)
             self._members, self._group = members, None
         return self._meeting
 
@@ -330,31 +342,31 @@ class WorkerPool:
                 except errors.RayTaskError as error:
                     raise WorkerLostError(f"receiving weights: {error.cause}") from error
         try:
-            return own.result(TRANSFER_S)
+            return own.result(self._timeout_s)
         except (RuntimeError, TimeoutError) as error:
             raise WorkerLostError(f"sending weights: {error}") from error
 
 
 @contextmanager
-def _cluster(config: RLConfig, llm: LLM) -> Generator[Any, None, None]:
+def _cluster(count: int, device: torch.device) -> Generator[Any, None, None]:
     """Connect to the cluster of `RAY_ADDRESS`, or start one on this machine; return the module `ray`."""
     if find_spec("ray") is None:
         raise ValueError(
-            f'rollout.workers = {config.rollout.workers} needs Ray: pip install "unmask[ray]", or set '
+            f'rollout.workers = {count} needs Ray: pip install "unmask[ray]", or set '
             "rollout.workers = 0"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     is_local = not os.environ.get("RAY_ADDRESS")
     if is_local:
         os.environ |= LOOPBACK
-        os.environ |= _free_devices(config, llm.model.device)
+        os.environ |= _free_devices(count, device)
     ray: Any = import_module("ray")
     if ray.is_initialized():
         yield ray
         return
     local = {
         "address": "local",
-        "num_cpus": config.rollout.workers,  # a count of workers, not of processors
+        "num_cpus": count,  # a count of workers, not of processors
         "object_store_memory": OBJECT_STORE_BYTES,
     }
     with _kept_handlers():
@@ -372,7 +384,7 @@ def _cluster(config: RLConfig, llm: LLM) -> Generator[Any, None, None]:
         ray.shutdown()
 
 
-def _free_devices(config: RLConfig, own: torch.device) -> dict[str, str]:
+def _free_devices(count: int, own: torch.device) -> dict[str, str]:
     """Return the variable that shows a cluster of this machine all GPUs except the learner's.
 
     Raises:
@@ -383,9 +395,9 @@ def _free_devices(config: RLConfig, own: torch.device) -> dict[str, str]:
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = shown.split(",") if shown else [str(n) for n in range(torch.cuda.device_count())]
     free = [name for place, name in enumerate(names) if place != (own.index or 0)]
-    if len(free) < config.rollout.workers:
+    if len(free) < count:
         raise ValueError(
-            f"rollout.workers = {config.rollout.workers}: each takes a GPU, and this machine has {len(free)} "
+            f"rollout.workers = {count}: each takes a GPU, and this machine has {len(free)} "
             "apart from the trainer's; lower it, or name a larger Ray cluster by RAY_ADDRESS"
         )
     return {"CUDA_VISIBLE_DEVICES": ",".join(free)}

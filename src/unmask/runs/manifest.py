@@ -8,7 +8,7 @@ Files that were added later are not checked. A GiB takes about a second of one c
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from unmask.json_files import read_object
@@ -23,16 +23,39 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(directory: Path) -> None:
-    """Write the digests of all files in a directory and below it."""
+def saved_files(directory: Path) -> list[str]:
+    """Return the names of all files in a directory and below it, without the manifest."""
     files = sorted(path for path in directory.rglob("*") if path.is_file())
-    held = {path.relative_to(directory).as_posix(): digest(path) for path in files}
-    held.pop(MANIFEST, None)
-    write_json(directory / MANIFEST, held)
+    return [
+        path.relative_to(directory).as_posix() for path in files if path != directory / MANIFEST
+    ]
 
 
-def damage(directory: Path) -> Iterator[str]:
-    """Yield a line for every file of a directory that is missing or not what was saved."""
+def digests(directory: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the digests of files of a directory, by name."""
+    return {name: digest(directory / name) for name in names}
+
+
+def write_manifest(directory: Path, held: Mapping[str, str] | None = None) -> None:
+    """Write the digests of all files in a directory and below it.
+
+    Args:
+        directory: complete.
+        held: the digests of `saved_files`, where they are computed already.
+    """
+    found = digests(directory, saved_files(directory)) if held is None else held
+    write_json(directory / MANIFEST, dict(sorted(found.items())))
+
+
+def damage(
+    directory: Path, share: Callable[[Sequence[str]], Sequence[str]] = list
+) -> Iterator[str]:
+    """Yield a line for every file of a directory that is missing or not what was saved.
+
+    Args:
+        directory: with a manifest.
+        share: the files that this process checks, of all.
+    """
     manifest = directory / MANIFEST
     try:
         held = read_object(manifest)
@@ -42,8 +65,8 @@ def damage(directory: Path) -> Iterator[str]:
     if not held:
         yield f"{manifest}: must be an object of digests by file name, and is empty"
         return
-    for name, expected in held.items():
-        path = directory / name
+    for name in share(list(held)):
+        path, expected = directory / name, held[name]
         if not path.is_file():
             yield f"{path}: is missing"
         elif digest(path) != expected:

@@ -51,7 +51,7 @@ from unmask.models.lora import adapters
 from unmask.models.value_model import ActorCritic, ValueModel
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import atomic_directory, remove_directory, write_json
-from unmask.runs.manifest import write_manifest
+from unmask.runs.manifest import digests, saved_files, write_manifest
 from unmask.runs.signals import Stopped, on_signal
 from unmask.trainers.learner import Learner
 from unmask.trainers.start import ADAPTER, BEST, CRITIC, MODEL, Start, checkpoints, step_of, way_out
@@ -174,6 +174,14 @@ class Checkpointer:
     @contextmanager
     def guard(self) -> Generator[None, None, None]:
         """Handle SIGINT and SIGTERM inside the `with`; save the last complete step after an error."""
+        with ExitStack() as stack:
+            if self._world.size > 1:  # a signal that comes twice must not end the last save
+                stack.enter_context(on_signal(lambda *_: None))
+            with self._saved_at_the_end():
+                yield
+
+    @contextmanager
+    def _saved_at_the_end(self) -> Generator[None, None, None]:
         try:
             with on_signal(self._on_signal):
                 yield
@@ -274,13 +282,22 @@ class Checkpointer:
                     if not place.is_dir():
                         raise OSError("run.dir must be a directory that all ranks share")
                 yield place
-                self._on_main(lambda: write_manifest(place))
+                held = self._digests(place)
+                self._on_main(lambda: write_manifest(place, held))
                 self._on_main(stack.close)  # the directory gets its name
         except AgreedError as error:
             raise AgreedError(f"{path}: cannot be saved: {error}") from error
         except (OSError, SafetensorError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error
             raise OSError(f"{path}: cannot be saved: {reason}") from error
+
+    def _digests(self, place: Path) -> dict[str, str]:
+        """Return the digests of a directory's files, of which each rank reads its share."""
+        names = self._world.gather(self._on_main(lambda: saved_files(place)))[0]
+        assert names is not None
+        with self._world.together("saving"):
+            own = digests(place, self._world.share(names))
+        return {name: found for part in self._world.gather(own) for name, found in part.items()}
 
     def _on_main(self, write: Callable[[], T]) -> T | None:
         """Return what a function that writes files returns on rank 0; its error is raised on every rank."""

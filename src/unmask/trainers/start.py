@@ -60,19 +60,25 @@ def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) ->
         if world.is_main:  # before another rank looks for checkpoints
             remove_leftovers(config.run.dir)
     torch.set_num_threads(config.run.threads)
+    with world.together("checkpoint"):
+        model = starting_model(config, world)
     with world.together("start"):
-        return Start(config, resume, starting_llm(config), build_task(config.task), world)
+        return Start(config, resume, starting_llm(config, model), build_task(config.task), world)
 
 
-def starting_llm(config: SFTConfig | RLConfig) -> LLM:
+def starting_llm(config: SFTConfig | RLConfig, model: ModelConfig | None = None) -> LLM:
     """Load the model a run starts from; where the config has `[lora]`, with adapters.
 
     They are those of the run's last checkpoint, else fresh ones.
 
+    Args:
+        config: of the run.
+        model: returned by `starting_model`, if it was called.
+
     Raises:
         ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`.
     """
-    llm = build_llm(starting_model(config), config.engine)
+    llm = build_llm(model or starting_model(config), config.engine)
     if config.lora is None:
         return llm
     found = checkpoints(config.run.dir)
@@ -85,8 +91,12 @@ def starting_llm(config: SFTConfig | RLConfig) -> LLM:
     return llm
 
 
-def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
+def starting_model(config: SFTConfig | RLConfig, world: World = ALONE) -> ModelConfig:
     """Return the `[model]` a run starts from: its last checkpoint, or the config's own for a new run or adapters.
+
+    Args:
+        config: of the run.
+        world: the ranks, which check a share of the files each.
 
     Raises:
         ValueError: the run is past the config's last step; or the files are not what a run saved.
@@ -95,12 +105,12 @@ def starting_model(config: SFTConfig | RLConfig) -> ModelConfig:
     remove_leftovers(config.run.dir)
     found = checkpoints(config.run.dir)
     if not found or config.lora is not None:
-        _check_start(Path(config.model.path))
+        _check_start(Path(config.model.path), world)
     if not found:
         return config.model
     if not (isinstance(config, SFTConfig) and config.epochs is not None):
         check_steps(config)  # those of epochs are counted when the data has been read
-    check_whole(config.run.dir)
+    check_whole(config.run.dir, world)
     if config.lora is not None:
         return config.model
     return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
@@ -120,7 +130,7 @@ def check_steps(config: SFTConfig | RLConfig) -> None:
             )
 
 
-def _check_start(model: Path) -> None:
+def _check_start(model: Path, world: World) -> None:
     """Refuse a model that a run saved and that is not what was saved; others have no digests.
 
     Raises:
@@ -128,7 +138,8 @@ def _check_start(model: Path) -> None:
     """
     manifest = model / MANIFEST
     if manifest.is_file():
-        _refuse_damage(model, f"restore it, or remove {manifest} to take the model as it is now")
+        remedy = f"restore it, or remove {manifest} to take the model as it is now"
+        _refuse_damage(model, remedy, world)
 
 
 def saved_critic(config: RLConfig) -> Path | None:
@@ -143,20 +154,24 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((p for p in found if re.fullmatch("step-[0-9]+", p.name)), key=step_of)
 
 
-def check_whole(run: Path) -> None:
+def check_whole(run: Path, world: World = ALONE) -> None:
     """Refuse to go on with a checkpoint or a best model that is not what was saved.
+
+    Args:
+        run: its directory.
+        world: the ranks, which check a share of the files each.
 
     Raises:
         ValueError: naming the file, and how to go on without it.
     """
     *_, last = checkpoints(run)
-    _refuse_damage(last, way_out(last))
+    _refuse_damage(last, way_out(last), world)
     if (run / BEST).exists():
-        _refuse_damage(run / BEST, f"remove {run / BEST} to go on without it")
+        _refuse_damage(run / BEST, f"remove {run / BEST} to go on without it", world)
 
 
-def _refuse_damage(directory: Path, remedy: str) -> None:
-    for problem in damage(directory):
+def _refuse_damage(directory: Path, remedy: str, world: World) -> None:
+    for problem in damage(directory, world.share):
         raise ValueError(f"{problem}; {remedy}")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
@@ -22,6 +23,9 @@ from torch import Tensor
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.distributed.sharding import is_sharded, local
 from unmask.distributed.world import AgreedError, World
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
 # A rank copies the tensors of one file to host memory at a time, twice.
 FILE_BYTES = 2**30
@@ -68,16 +72,18 @@ def save_shards(tensors: Mapping[str, Tensor], directory: Path) -> None:
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
 
+    # Sorted: which rank writes a tensor of all ranks follows from the order.
+    tensors = dict(sorted(tensors.items()))
     sizes = accumulate(local(tensor).nbytes for tensor in tensors.values())
     files = {name: 1 + size // FILE_BYTES for name, size in zip(tensors, sizes, strict=True)}
     writer = HuggingFaceStorageWriter(str(directory), files, save_distributed=True)
     try:
-        save(dict(tensors), storage_writer=writer)
+        save(tensors, storage_writer=writer)
     except CheckpointException as error:
         rank, (cause, _) = min(error.failures.items())
-        if not isinstance(cause, OSError):
-            raise
-        raise AgreedError(f"rank {rank}: {cause.strerror or cause}") from error
+        if isinstance(cause, OSError):
+            raise AgreedError(f"rank {rank}: {cause.strerror or cause}") from error
+        raise RuntimeError(f"rank {rank}, saving: {cause!r}") from error
 
 
 ONE_FILE = StateFormat("optimizer.safetensors", "critic.safetensors", save_tensors)
@@ -99,20 +105,10 @@ def read_state(path: Path, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if path.is_file() and not any(map(is_sharded, masters.values())):
         return load_file(path)
     from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.filesystem import FileSystem
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import load
 
-    class OneFile(FileSystem):
-        """A directory that holds one file alone: the others of a checkpoint are of other learners."""
-
-        def ls(self, path: str | Path) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
-            return [str(path)]
-
-    reader = HuggingFaceStorageReader(str(path))
-    if path.is_file():
-        reader.fs = OneFile()
+    reader = _reader(path)
     tensors: dict[str, Tensor] = {}
     for name, stored in reader.read_metadata().state_dict_metadata.items():
         assert isinstance(stored, TensorStorageMetadata)
@@ -124,10 +120,26 @@ def read_state(path: Path, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:  # a count of steps
             tensors[name] = torch.empty(stored.size, dtype=dtype)
     try:
-        with warnings.catch_warnings(
-            action="ignore", category=UserWarning
-        ):  # that it is not a collective
+        # It warns that it is not a collective.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             load(tensors, storage_reader=reader, no_dist=True)
     except CheckpointException as error:
         raise next(iter(error.failures.values()))[0] from error
     return tensors
+
+
+def _reader(path: Path) -> "HuggingFaceStorageReader":
+    """Return DCP's reader of a directory of files, or of one file of a directory."""
+    from torch.distributed.checkpoint.filesystem import FileSystem
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+
+    class OneFile(FileSystem):
+        """A directory without the files of other learners."""
+
+        def ls(self, path: str | Path) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return [str(path)]
+
+    reader = HuggingFaceStorageReader(str(path))
+    if path.is_file():
+        reader.fs = OneFile()
+    return reader

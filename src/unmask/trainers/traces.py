@@ -17,6 +17,8 @@ from unmask.configs.sampling import SamplingConfig
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.forced import Pace, forced_step_maps
+from unmask.distributed.parts import Steps, in_rounds, on_main
+from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.models.conventions import conventions_of
 from unmask.runs.files import write_text
@@ -25,12 +27,16 @@ from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.reference import Scorer
 from unmask.trainers.sft import check_fit, fewest_positions
-from unmask.trainers.sft_data import read_sets, vocabulary_of_llm
+from unmask.trainers.sft_data import digest, read_sets, vocabulary_of_llm
 from unmask.trainers.start import starting_llm
 from unmask.types import Prompt
 
+ROUND_S = 60.0  # between exchanges of ranks: some batches
 
-def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
+
+def write_traces(
+    config: SFTConfig, output: Path, is_free: bool = False, world: World = ALONE
+) -> int:
     """Write the trajectories of a model on the demonstrations of a run, and return their number.
 
     Args:
@@ -38,33 +44,56 @@ def write_traces(config: SFTConfig, output: Path, is_free: bool = False) -> int:
             "dynamic"`, `threshold`.
         output: JSON Lines file; written when all are there.
         is_free: decode the prompts without forcing the responses.
+        world: the ranks, which share whole batches, so that each batch is computed as by one process.
 
     Raises:
         ValueError: for what the config asks and cannot have, or cannot be recorded.
     """
-    if output.exists():
-        raise ValueError(f"{output}: exists; remove it or name another file")
+    on_main(world, "start", lambda: _refuse_existing(output))
     if config.data.streams:
         raise ValueError("data.streaming = true: a stream has no end; leave it out")
     # The demonstrations are read as they are, whether or not they have step maps already, and all of them.
     data = config.data.model_copy(update={"validation": None})
     config = config.model_copy(update={"views": RandomViews(), "data": data})
-    llm = starting_llm(config)
-    with closing(build_task(config.task)) as task:
-        found = read_sets(config, task, vocabulary_of_llm(llm), llm.model.spec).trained
-    check_fit(found, config, llm.model.spec)
-    collect = free_traces if is_free else forced_traces
-    lines: list[str] = []
+    with world.together("start"):
+        llm = starting_llm(config)
+        with closing(build_task(config.task)) as task:
+            found = read_sets(config, task, vocabulary_of_llm(llm), llm.model.spec).trained
+        check_fit(found, config, llm.model.spec)
+    world.check_equal("demonstrations", lambda: digest(found))
+    lines: dict[int, str] = {}
+
     with Progress(len(found), "trace") as bar:
-        for start in range(0, len(found), config.data.batch_size):
-            batch = found[start : start + config.data.batch_size]
-            for demonstration in collect(batch, config, llm, start):
-                names = ("prompt_ids", "response_ids", "step_map")
-                record = {name: list(getattr(demonstration, name)) for name in names}
-                lines.append(json.dumps(record) + "\n")
-            bar.advance(len(batch))
-    write_text(output, "".join(lines))
+
+        def take(records: Sequence[tuple[int, str]]) -> None:
+            lines.update(records)
+            bar.advance(len(records))
+
+        in_rounds(world, "trace", _records(found, config, llm, is_free, world), take, ROUND_S)
+    on_main(
+        world, "trace", lambda: write_text(output, "".join(map(lines.__getitem__, sorted(lines))))
+    )
     return len(found)
+
+
+def _refuse_existing(output: Path) -> None:
+    if output.exists():
+        raise ValueError(f"{output}: exists; remove it or name another file")
+
+
+def _records(
+    found: Sequence[Demonstration], config: SFTConfig, llm: LLM, is_free: bool, world: World
+) -> Steps[tuple[int, str]]:
+    """Yield place and line of the records of each batch of this rank."""
+    collect, size = free_traces if is_free else forced_traces, config.data.batch_size
+    for start in world.share(range(0, len(found), size)):
+        records: list[tuple[int, str]] = []
+        traces = collect(found[start : start + size], config, llm, start)
+        for place, demonstration in enumerate(traces, start):
+            names = ("prompt_ids", "response_ids", "step_map")
+            record = {name: list(getattr(demonstration, name)) for name in names}
+            records.append((place, json.dumps(record) + "\n"))
+        yield records
 
 
 def forced_traces(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.models.toy import GOLDEN
 from unmask.checkpoints.vision_files import load_lladav_vision
-from unmask.models.vision.lladav import LladavVision
+from unmask.models.vision.lladav import LladavVision, LladavVisionSpec
 from unmask.models.vision.tiles import tiles_of
 
 FOLDER = GOLDEN / "lladav"
@@ -64,3 +64,34 @@ def test_gradients_reach_every_part_but_the_unused_norm(
     without = {name for name, parameter in vision.named_parameters() if parameter.grad is None}
     vision.zero_grad()
     assert without == {"tower.post_layernorm.weight", "tower.post_layernorm.bias"}
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_number_of_vectors_from_the_size_alone(
+    vision: LladavVision, recorded: dict[str, Tensor], name: str
+) -> None:
+    height, width = recorded[f"{name}_photo"].shape[:2]
+    assert vision.spec.num_vectors(width, height) == len(recorded[f"{name}_image_features"])
+
+
+GRIDS = tuple((384 * columns, 384 * rows) for columns in range(1, 7) for rows in range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("size", "grids", "expected"),
+    [
+        ((384, 384), None, 729 + 1),
+        ((384, 384), GRIDS, 729 + 27 * 28),
+        ((1920, 1080), GRIDS, 729 + 40 * 73),  # of 5 x 3 tiles, 75 x 135 vectors without padding
+    ],
+)
+def test_the_published_size(
+    size: tuple[int, int], grids: tuple[tuple[int, int], ...] | None, expected: int
+) -> None:
+    """The whole side at the published size, without memory for its weights."""
+    spec = LladavVisionSpec(4096, grids=grids)
+    assert spec.num_vectors(*size) == expected
+    with torch.device("meta"):
+        side = LladavVision(spec)
+    vectors = side(side.tiles(pillow.new("RGB", size)))
+    assert vectors.shape == (expected, 4096)

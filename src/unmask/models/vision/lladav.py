@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unmask.models.vision.image_map import image_vectors
 from unmask.models.vision.siglip import SiglipSpec, SiglipTower
-from unmask.models.vision.tiles import Tiles, tiles_of
+from unmask.models.vision.tiles import Tiles, grid_of, tiles_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -32,6 +32,14 @@ class LladavVisionSpec:
     tower: SiglipSpec = field(default_factory=SiglipSpec)
     grids: tuple[tuple[int, int], ...] | None = None
     most_tiles: int = 4
+
+    def num_vectors(self, width: int, height: int) -> int:
+        """Return the number of vectors of an image of a size in pixels, without running the tower."""
+        grid = grid_of(width, height, self.tower.image_size, self.grids)
+        num_tiles = 1 if grid is None else 1 + grid[0] * grid[1]
+        features = torch.empty(num_tiles, self.tower.side**2, 1, device="meta")
+        tiles = Tiles(features, grid, width, height)
+        return len(image_vectors(features, tiles, features[0, 0], self.most_tiles))
 
 
 class LladavVision(nn.Module):

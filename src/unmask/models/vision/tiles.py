@@ -58,6 +58,16 @@ def choose_size(width: int, height: int, sizes: Sequence[tuple[int, int]]) -> tu
     return max(sizes, key=kept_and_wasted)  # the first of equal ones
 
 
+def grid_of(
+    width: int, height: int, tile: int, sizes: Sequence[tuple[int, int]] | None
+) -> tuple[int, int] | None:
+    """Return columns and rows of the grid for an image; arguments as of `choose_size` and `tiles_of`."""
+    if sizes is None:
+        return None
+    size = choose_size(width, height, sizes)
+    return size[0] // tile, size[1] // tile
+
+
 def tiles_of(picture: "Picture", tile: int, sizes: Sequence[tuple[int, int]] | None) -> Tiles:
     """Return the tiles of an RGB image.
 
@@ -66,13 +76,13 @@ def tiles_of(picture: "Picture", tile: int, sizes: Sequence[tuple[int, int]] | N
         tile: pixels of a tile's side.
         sizes: of grids, in pixels; `None` gives one tile alone, the image padded with grey.
     """
-    if sizes is None:
-        squares, grid = [square_of(picture, tile, "pad", GREY)], None
+    grid = grid_of(*picture.size, tile, sizes)
+    if grid is None:
+        squares = [square_of(picture, tile, "pad", GREY)]
     else:
-        size = choose_size(*picture.size, sizes)
-        grid = (size[0] // tile, size[1] // tile)
-        canvas = _fitted(picture, *size)
-        corners = [(x, y) for y in range(0, size[1], tile) for x in range(0, size[0], tile)]
+        columns, rows = grid
+        canvas = _fitted(picture, columns * tile, rows * tile)
+        corners = [(x * tile, y * tile) for y in range(rows) for x in range(columns)]
         squares = [
             square_of(picture, tile, "squash"),
             *(canvas.crop((x, y, x + tile, y + tile)) for x, y in corners),
