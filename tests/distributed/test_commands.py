@@ -24,7 +24,9 @@ def test_generate_writes_one_file(tmp_path: Path) -> None:
     # Refused before the ranks meet, and after it.
     for more in (["--out", str(out)], ["--out", str(tmp_path / "new"), "--max-tokens", "500"]):
         first, second = run_ranks([*words, *more])
-        assert first[0] == 2 and len(first[1].splitlines()) == 1 and second == (2, "")
+        assert (first[0], second[0]) == (2, 2) and len(first[1].splitlines()) == 1
+        # torch may warn of the store of rank 0, which has ended.
+        assert not [line for line in second[1].splitlines() if line.startswith("error: ")]
     assert not (tmp_path / "new").exists()
 
 
