@@ -8,7 +8,10 @@ from tests.forked_python import ForkedPython
 
 
 def start_ranks(
-    words: list[str], size: int = 2, of_rank: Mapping[int, Mapping[str, str]] | None = None
+    words: list[str],
+    size: int = 2,
+    of_rank: Mapping[int, Mapping[str, str]] | None = None,
+    more: Mapping[int, list[str]] | None = None,
 ) -> list[ForkedPython]:
     """Start `unmask` with these words on `size` ranks.
 
@@ -16,15 +19,17 @@ def start_ranks(
         words: of the command.
         size: number of ranks.
         of_rank: further variables of single ranks.
+        more: further words of single ranks.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     places = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
-    own = of_rank or {}
+    own, more = of_rank or {}, more or {}
     return [
-        start(words, **common, **place, **own.get(rank, {})) for rank, place in enumerate(places)
+        start([*words, *more.get(rank, [])], **common, **place, **own.get(rank, {}))
+        for rank, place in enumerate(places)
     ]
 
 
@@ -34,7 +39,10 @@ def end_ranks(processes: list[ForkedPython]) -> list[tuple[int, str]]:
 
 
 def run_ranks(
-    words: list[str], size: int = 2, of_rank: Mapping[int, Mapping[str, str]] | None = None
+    words: list[str],
+    size: int = 2,
+    of_rank: Mapping[int, Mapping[str, str]] | None = None,
+    more: Mapping[int, list[str]] | None = None,
 ) -> list[tuple[int, str]]:
     """Run `unmask` on several ranks; return exit code and stderr of each."""
-    return end_ranks(start_ranks(words, size, of_rank))
+    return end_ranks(start_ranks(words, size, of_rank, more))

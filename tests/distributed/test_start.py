@@ -1,5 +1,6 @@
 """A mistake is reported once, by rank 0, and every rank ends with exit code 2."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tests.distributed.processes import run_ranks
 from tests.end_to_end.real_command import rl_words
 from tests.trainers.toy_runs import rl_config
 from unmask.distributed.environment import Place
-from unmask.distributed.start import Facts, device_of_rank, refusal_of
+from unmask.distributed.start import Facts, device_of_rank, is_seen, refusal_of
 
 FIRST = Facts("node0", "", {"torch": "2.13"}, {"steps": 3, "run.dir": "/runs/a"}, "cpu")
 SECOND = replace(FIRST, host="node1")
@@ -73,11 +74,21 @@ def test_a_rank_takes_the_gpu_of_its_local_rank(
         device_of_rank(config, Place(5, 1, 8))
 
 
-def refused(words: list[str], size: int = 2, **of_rank: dict[str, str]) -> str:
-    """Return the one line that rank 0 prints; all ranks must end with 2, and the others print nothing."""
-    found = run_ranks(words, size, {int(name[1:]): more for name, more in of_rank.items()})
-    assert [code for code, _ in found] == [2] * size, found
-    assert [text for _, text in found[1:]] == [""] * (size - 1)
+def test_a_directory_that_is_not_shared_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unmask.distributed.start.SEEN_S", 0.2)
+    (tmp_path / "probe").touch()
+    assert is_seen("another host", str(tmp_path / "probe"))
+    assert is_seen("another host", "")  # rank 0 has found a mistake, which it reports
+    assert not is_seen("another host", str(tmp_path / "elsewhere"))
+
+
+def refused(words: list[str], more: dict[int, list[str]] | None = None) -> str:
+    """Return the one line that rank 0 prints; both ranks must end with 2, and rank 1 prints nothing."""
+    found = run_ranks(words, more=more)
+    assert [code for code, _ in found] == [2, 2], found
+    assert found[1][1] == ""
     (line,) = found[0][1].splitlines()
     return line.removeprefix("error: ")
 
@@ -95,3 +106,15 @@ def test_a_run_directory_that_is_not_empty_ends_all_ranks(tmp_path: Path) -> Non
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes").touch()
     assert refused(rl_words(tmp_path)).startswith(f"run.dir = {tmp_path / 'run'}: is not empty")
+
+
+DIFFERENT = {
+    "nonsense=1": "rank 1 on HOST: unknown key nonsense",
+    "steps=3": "steps = 3 on rank 1 (HOST) and 2 on rank 0 (HOST): give all processes the same",
+}
+
+
+@pytest.mark.parametrize("word", DIFFERENT)
+def test_another_config_on_one_rank_ends_all_ranks(word: str, tmp_path: Path) -> None:
+    expected = DIFFERENT[word].replace("HOST", socket.gethostname())
+    assert refused(rl_words(tmp_path, "steps=2"), {1: [word]}).startswith(expected)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
 
+# For the last save after a signal; it is also the wait for ranks on GPUs that wait for a killed one.
+LONGEST_END_S = 600
+
 NumProcesses = Annotated[
     int | None,
     Option(
@@ -111,7 +114,7 @@ def launch(num_processes: int, timeout_minutes: float) -> NoReturn:
 
     Args:
         num_processes: on this machine.
-        timeout_minutes: longest wait for a process that was asked to stop, which saves its state.
+        timeout_minutes: longest wait for a process that was asked to stop, up to `LONGEST_END_S`.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -119,8 +122,9 @@ def launch(num_processes: int, timeout_minutes: float) -> NoReturn:
 
     logging.disable()  # the launcher's tables of failures would bury the sentence that rank 0 prints
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the launcher sets it, with a warning
+    seconds = max(1, round(min(60 * timeout_minutes, LONGEST_END_S)))
     words = ["--standalone", f"--nproc-per-node={num_processes}"]
-    words += [f"--shutdown-timeout={max(1, round(60 * timeout_minutes))}", "-m"]
+    words += [f"--shutdown-timeout={seconds}", "-m"]
     try:
         # After `--` no word is taken for an option of the launcher.
         run.run(run.parse_args([*words, "--", "unmask", *sys.argv[1:]]))

@@ -176,7 +176,7 @@ def _agree(store: Store, own: Place, config: Config) -> Verdict:
         if own.rank == 0:
             probe = _probe(config.run.dir)
             store.set("probe", f"{host}\n{probe}")
-        elif not _is_seen(*store.get("probe").decode().partition("\n")[::2]):
+        elif not is_seen(*store.get("probe").decode().partition("\n")[::2]):
             raise ValueError(
                 f"run.dir = {config.run.dir}: {host} does not have the file that rank 0 wrote there; give a "
                 "directory on a file system that all machines share"
@@ -317,8 +317,13 @@ def _probe(directory: Path) -> Path:
     return probe
 
 
-def _is_seen(host: str, probe: str) -> bool:
-    """Return whether a file that rank 0 wrote is there; true where it wrote none."""
+def is_seen(host: str, probe: str) -> bool:
+    """Return whether a file that rank 0 wrote is there; true where it wrote none.
+
+    Args:
+        host: of rank 0.
+        probe: path of the file; empty for none.
+    """
     until = time.monotonic() + (0.0 if host == socket.gethostname() else SEEN_S)
     while probe and not Path(probe).exists():
         if time.monotonic() > until:
