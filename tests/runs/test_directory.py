@@ -146,7 +146,7 @@ def test_a_run_from_before_a_key_existed_can_be_resumed(tmp_path: Path) -> None:
     check_run(config(tmp_path), resume=True)
     with pytest.raises(ValueError, match=r"^loss.reduction = view: the run in .* has tokens"):
         check_run(config(tmp_path, "loss.reduction=view"), resume=True)
-    recorded["views"]["gone"] = 1
+    recorded["loss"]["reduction"], recorded["views"]["gone"] = "tokens", 1
     (tmp_path / "config.json").write_text(json.dumps(recorded))
     with pytest.raises(ValueError, match=r"views.gone = None"):
         check_run(config(tmp_path), resume=True)
