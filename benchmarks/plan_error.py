@@ -8,10 +8,11 @@ also run on two ranks (gloo, FSDP2), with gradient checkpointing, of which the o
 
 `measured` is the peak of the process's resident memory (`VmHWM`) above the import baseline (`VmRSS` after the
 same steps of a toy model, when all code has been imported); `predicted` is the peak of the plan for the same
-config, made before the run. The C library returns every freed tensor to the system (`MALLOC_MMAP_THRESHOLD_`), so
-that the peak is that of tensors. The last workload runs without that setting: what the allocator keeps adds to it, and
-the bar does not apply. The bar is an error of at most 10 %. CPU seconds are those of the second step; they have no
-bar, as the machine is shared.
+config, made before the run. It is read before the checkpoint at the end, which a plan leaves out; `with_checkpoint`
+is the peak after it. The C library returns every freed tensor to the system (`MALLOC_MMAP_THRESHOLD_`), so that
+the peak is that of tensors. The last workload runs without that setting: what the allocator keeps adds to it, and
+the bar does not apply. The bar is an error of at most 10 %. CPU seconds are those of the second step; they have
+no bar, as the machine is shared.
 
 Writes `benchmarks/results/plan_error.json`.
 """
@@ -114,6 +115,7 @@ def status(key: str) -> int:
 def run_child(kind: str, toy: list[str], words: list[str], found: str) -> None:
     """Train the toy, then the model, in this process or rank, and write its memory to `found` and the rank."""
     from unmask.distributed.world import ALONE, world_of_group
+    from unmask.trainers.checkpointer import Checkpointer
     from unmask.trainers.rl import train_rl
     from unmask.trainers.sft import train_sft
 
@@ -125,9 +127,17 @@ def run_child(kind: str, toy: list[str], words: list[str], found: str) -> None:
     train(config_of(kind, toy), world=world)
     gc.collect()
     imported = status("VmRSS")
+    memory = {"imported": imported}
+    finish = Checkpointer.finish
+
+    def finish_measured(self: Checkpointer) -> Path:
+        memory["peak"] = status("VmHWM")
+        return finish(self)
+
+    Checkpointer.finish = finish_measured
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
     train(config_of(kind, words), world=world)
-    memory = {"imported": imported, "peak": status("VmHWM")}
+    memory["with_checkpoint"] = status("VmHWM")
     Path(f"{found}{world.rank}").write_text(json.dumps(memory))
 
 
@@ -168,6 +178,7 @@ def measure(name: str, place: Path) -> dict[str, Any]:
     return {
         "imported_mib": mib(found["imported"]),
         "measured_mib": mib(measured),
+        "with_checkpoint_mib": mib(found["with_checkpoint"] - found["imported"]),
         "predicted_mib": mib(predicted),
         "error": round(predicted / measured - 1, 4),
         "parts_mib": {p.name: [mib(p.rollout), mib(p.update)] for p in plan.memory.parts},

@@ -1,6 +1,7 @@
 """`unmask plan` as a user types it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,14 @@ def test_mistakes_are_one_sentence(words: tuple[object, ...], sentence: str) -> 
 
 def test_an_evaluation_is_not_planned() -> None:
     assert "sft or rl" in refused("plan", ROOT / "configs" / "eval" / "gsm8k.toml")
+
+
+def test_a_file_elsewhere_needs_its_kind(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("")
+    assert refused("plan", file) == f"{file}: give the kind first: unmask plan rl {file}"
+
+
+def test_shards_that_do_not_divide_the_devices_are_refused() -> None:
+    line = refused("plan", GSM8K, "--devices", 12, "distributed.shard=8")
+    assert "--devices 12: not a multiple of distributed.shard = 8" in line

@@ -1,12 +1,14 @@
-"""Parts that ranks have in common: rank 0's values, and work in rounds."""
+"""Parts that ranks have in common: values of rank 0, work in rounds, signals."""
 
+import signal
 from collections.abc import Generator, Sequence
 
 import pytest
 
 from tests.distributed.ranks import on_ranks
-from unmask.distributed.parts import in_rounds, on_main
+from unmask.distributed.parts import in_rounds, on_main, stoppable
 from unmask.distributed.world import ALONE, AgreedError, World
+from unmask.runs.signals import Stopped
 
 
 def main_values(world: World) -> tuple[int, str]:
@@ -65,6 +67,25 @@ def test_an_error_of_one_rank_ends_the_round_of_all() -> None:
         (True, "rank 1: disk full")
     ] * 2
     assert found[0][0] == [[(0, 0), (1, 0)]]
+
+
+def stopped(world: World, is_inside: bool) -> str:
+    """Send rank 1 a signal inside of a part, or where rank 0 may wait for it already."""
+    try:
+        with stoppable(world):
+            if world.rank == 1 and not is_inside:
+                signal.raise_signal(signal.SIGTERM)
+            with world.together("work"):
+                if world.rank == 1 and is_inside:
+                    signal.raise_signal(signal.SIGTERM)
+    except Stopped as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_a_signal_of_one_rank_stops_all_in_a_part(is_inside: bool) -> None:
+    assert on_ranks(stopped, is_inside) == [str(Stopped(signal.SIGTERM, 0))] * 2
 
 
 def test_alone_each_step_is_a_round() -> None:

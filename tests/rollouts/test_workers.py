@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import unmask.rollouts.workers as module
+from tests.invariants.test_law_6_resume import interrupt, left_behind, short_rl
 from tests.toy import toy_model
 from tests.trainers.toy_runs import metrics, rl_config, share_of_sevens
 from unmask.distributed.world import World
@@ -34,13 +36,23 @@ def cluster() -> Generator[Any, None, None]:
     """Start one cluster for all tests, as a run would."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
+        before = dict(os.environ), signal.getsignal(signal.SIGTERM)
         with module._cluster(4, torch.device("cpu")) as ray:
+            assert (dict(os.environ), signal.getsignal(signal.SIGTERM)) == before
             yield ray
+
+
+def without(lines: list[dict[str, Any]]) -> None:
+    """Remove the metrics that only runs with workers have."""
+    for line in lines:
+        for name in OF_WORKERS:
+            line.pop(name, None)
 
 
 def left(run: Path) -> tuple[list[dict[str, Any]], bytes, bytes]:
     """Return everything of a run that must not depend on who wrote its responses, or when."""
-    lines = [{k: v for k, v in x.items() if k not in OF_WORKERS} for x in metrics(run)]
+    lines = metrics(run)
+    without(lines)
     trajectories = (run / "trajectories.jsonl").read_bytes()
     return lines, trajectories, (run / "model" / "model.safetensors").read_bytes()
 
@@ -67,6 +79,14 @@ def processes() -> list[int]:
     return found
 
 
+def wait_for_no_process() -> None:
+    """Wait until the workers have ended, which they do after they were asked to."""
+    limit = time.monotonic() + 120
+    while processes():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
 @needs_ray
 @pytest.mark.parametrize("words", [[], ["lora.rank=2"], ["filter.refill=2", "filter.high=0.05"]])
 def test_without_staleness_the_run_is_the_synchronous_one_to_the_bit(
@@ -78,7 +98,7 @@ def test_without_staleness_the_run_is_the_synchronous_one_to_the_bit(
     lines = metrics(run)
     assert [line["staleness_max"] for line in lines] == [0, 0, 0]
     assert lines[0]["weight_sync_bytes"] > 0
-    assert processes() == []
+    wait_for_no_process()
 
 
 @needs_ray
@@ -103,6 +123,20 @@ def test_with_partial_rollouts_no_token_is_older_than_allowed(cluster: Any, tmp_
     words = (*STALE, "rollout.partial=true", "rollout.workers=2", "steps=4", "rollout.responses=16")
     lines = metrics(train(tmp_path, "run", *words))
     assert all(0 <= line["staleness"] <= line["staleness_max"] <= 1 for line in lines)
+
+
+@needs_ray
+def test_a_run_that_is_stopped_and_resumed_is_the_one_that_is_not(
+    cluster: Any, tmp_path: Path
+) -> None:
+    """By an error of step 1 and a signal in step 3, between which other processes write."""
+    whole = left_behind(short_rl(tmp_path, "whole"))
+    for how in ("raise:20", "SIGTERM:26"):
+        interrupt(short_rl, tmp_path, "parts", how, "rollout.workers=1")
+    parts = left_behind(short_rl(tmp_path, "parts", "rollout.workers=1"))
+    without(parts["metrics"])
+    assert parts == whole
+    wait_for_no_process()
 
 
 class Killer:
@@ -176,7 +210,7 @@ def test_a_worker_that_cannot_be_restarted_is_named(cluster: Any, tmp_path: Path
         os.kill(process, signal.SIGKILL)
         with pytest.raises(ValueError, match=r"rollout worker 0: .*checkpoint"):
             rollouts.write(2, prompts, 2)
-    assert processes() == []
+    wait_for_no_process()
 
 
 @needs_ray

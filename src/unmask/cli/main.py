@@ -208,7 +208,7 @@ def config(  # noqa: PLR0913 - one argument per option
     from unmask.configs.keys import schema_text, to_toml
     from unmask.configs.load import dump, flatten
 
-    name, rest = kind_of(words)
+    name, rest = kind_of(words, "config")
     cls = _config_class(name)
     if schema:
         typer.echo(schema_text(cls))

@@ -68,13 +68,13 @@ def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
     return load_config(cls, files, [word for word in words if "=" in word])
 
 
-def kind_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return the kind of configuration (the first word, or the first file's folder) and the other words."""
+def kind_of(words: Sequence[str], command: str) -> tuple[str, Sequence[str]]:
+    """Return the kind of configuration (the first word, or the first file's folder) and a command's other words."""
     if words[0] in KINDS:
         return words[0], words[1:]
     folder = next((Path(word).parent.name for word in words if "=" not in word), "")
     if folder not in KINDS:
-        raise ValueError(f"{words[0]}: give the kind first: unmask config rl {' '.join(words)}")
+        raise ValueError(f"{words[0]}: give the kind first: unmask {command} rl {' '.join(words)}")
     return folder, words
 
 

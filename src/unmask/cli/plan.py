@@ -48,7 +48,7 @@ def plan(  # noqa: PLR0913 - one argument per option
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Predict memory, tokens per second and step time of a run, and what would make it fit."""
-    name, rest = kind_of(words)
+    name, rest = kind_of(words, "plan")
     if name == "eval":
         raise ValueError("plan: give a configuration of sft or rl")
     if devices < 1:

@@ -1,9 +1,9 @@
 """Verdicts on an evaluation's responses: made once at its end, and again with a better grader.
 
-Responses are read from the disk as text, so grading again loads no model. Several ranks grade their shares of
-them: a verdict depends on the problem and the text alone, unless a judge draws its replies or a time limit ends a
-program. A grading is written whole
-next to the earlier ones, which stay (`runs.gradings` describes the files); the last one counts.
+Responses are read from the disk as text, so grading again loads no model. A grading is written whole
+next to the earlier ones, which stay (`runs.gradings` describes the files); the last one counts. Several ranks
+grade shares of the responses: a verdict depends on the problem and the text alone, unless a judge draws its
+replies or a time limit ends a program.
 
 Refused: a reward that is not one finite number, and a task whose problems differ from those that
 were asked.

@@ -93,7 +93,7 @@ def memory_of(job: Job, device: Device) -> Memory:
     engine = job.sizes.total * job.width if job.devices > 1 else 0
     is_rl = job.kind == "rl"
     sequences, cached = cache(job, device) if is_rl else (0, 0)
-    gradients, kept, working = update_peak(job, device)
+    gradients, kept, working, sharing = update_peak(job, device)
     host = 0.0
     if job.is_offloaded and not device.is_cpu:
         sums = max(model.trained for model in job.models) * max(job.width, 4) / job.shard
@@ -105,7 +105,7 @@ def memory_of(job: Job, device: Device) -> Memory:
         # Doubled when it is full: the old half and the new whole exist together.
         Part("keys and values", 1.5 * cached, cached),
         Part("gradients", 0, gradients),
-        Part("gathered layers", 0, gathered(job)),
+        Part("gathered layers", 0, sharing),
         Part("activations", 0, kept),
         Part("logits and working memory", pass_bytes(job, sequences) if is_rl else 0, working),
     )
@@ -130,11 +130,11 @@ def has_masters(job: Job) -> bool:
     return job.width < 4 or job.is_offloaded
 
 
-def update_peak(job: Job, device: Device) -> tuple[float, float, float]:
-    """Return the bytes of gradients, of activations and of working memory at the peak of an update.
+def update_peak(job: Job, device: Device) -> tuple[float, float, float, float]:
+    """Return the bytes of gradients, activations, working memory and FSDP2 at the peak of an update.
 
     The start of the backward pass competes with its end, where activations are gone and the module has
-    all its gradients.
+    all its gradients, and with the reduction of the root's gradients after it.
     """
     trained = max(model.trained for model in job.models) / job.shard
     is_elsewhere = job.is_offloaded and not device.is_cpu
@@ -150,12 +150,12 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float]:
         kept, layer = sum(saved), 0
     layer += layer_working(job, tokens)
     head = head_working(job, device)
-    start = (between if job.packs > 1 else 0, kept, max(head, layer))
+    start = (between if job.packs > 1 else 0, kept, max(head, layer), gathered(job))
     # The last layer of the backward pass; then the gradient of the embedding, which a tied head began.
     embedding = job.sizes.vocabulary * job.width
     last = max(saved) + layer_working(job, tokens) + (embedding if job.spec.is_tied else 0)
-    end = (between + own, 0, max(last, embedding))
-    return max(start, end, key=sum)
+    end = (between + own, 0, max(last, embedding), gathered(job))
+    return max(start, end, (between + own, 0, 0, reduced(job, device)), key=sum)
 
 
 def pack_tokens(job: Job, device: Device) -> int:
@@ -205,8 +205,19 @@ def gathered(job: Job) -> float:
     """
     if job.devices == 1:
         return 0
-    sizes = job.sizes
-    return (sizes.root + 2 * sizes.layer) * job.width + sizes.layer * (job.width + 4)
+    sizes, share = job.sizes, job.policy.share
+    return (sizes.root + 2 * sizes.layer) * job.width + sizes.layer * (job.width + 4) * share
+
+
+def reduced(job: Job, device: Device) -> float:
+    """Return the bytes in which FSDP2 reduces the gradients of the root: whole ones and their sum in fp32.
+
+    Then the whole ones are freed and a shard of the sum is made; gloo, on a CPU, copies the sum.
+    """
+    if job.devices == 1:
+        return 0
+    scattered = 4 + 4 / job.shard + (4 if device.is_cpu else 0)
+    return job.sizes.root * job.policy.share * max(job.width + 4, scattered)
 
 
 def cache(job: Job, device: Device) -> tuple[int, float]:

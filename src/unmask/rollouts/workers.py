@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -106,6 +106,7 @@ class WorkerPool:
         """
         self._ray, self._config, self._llm = ray, config, llm
         self._device: torch.device = llm.model.device
+        self._source = llm.model.source
         is_cuda = self._device.type == "cuda"
         options = {"num_cpus": 1, "num_gpus": int(is_cuda), "max_concurrency": NUM_THREADS}
         self._kind = ray.remote(RolloutWorker).options(**options)
@@ -129,7 +130,8 @@ class WorkerPool:
         for index in range(len(self._workers)):
             self._start(index)
         for index in range(len(self._workers)):
-            self._loaded(index)
+            with suppress(WorkerLostError):  # the first batch starts it again
+                self._loaded(index)
 
     def write(self, requests: Sequence[Request], weights: Weights) -> list[Trajectory]:
         """Return one trajectory per request, in order, written with these weights, or newer ones on offer.
@@ -207,8 +209,11 @@ class WorkerPool:
 
     def _spec(self) -> WorkerSpec:
         config = self._config
-        # Not the config's own path: a resumed run starts from its last checkpoint.
-        where = {"path": str(self._llm.model.source), "device": self._device.type}
+        # Any files of this model do, because all trained weights are sent; the run's own checkpoints go.
+        found = [
+            place for place in (self._source, self._llm.model.source) if place and place.exists()
+        ]
+        where = {"path": str((*found, self._source)[0]), "device": self._device.type}
         model = config.model.model_copy(update=where)
         return WorkerSpec(model, config.engine, config.lora, config.run.threads)
 
@@ -355,33 +360,27 @@ def _cluster(count: int, device: torch.device) -> Generator[Any, None, None]:
             f'rollout.workers = {count} needs Ray: pip install "unmask[ray]", or set '
             "rollout.workers = 0"
         )
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     is_local = not os.environ.get("RAY_ADDRESS")
+    # Not Ray's notes on starting: a run has its own console.
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    variables = {"RAY_USAGE_STATS_ENABLED": "0"}
     if is_local:
-        os.environ |= LOOPBACK
-        os.environ |= _free_devices(count, device)
-    ray: Any = import_module("ray")
-    if ray.is_initialized():
-        yield ray
-        return
-    local = {
-        "address": "local",
-        "num_cpus": count,  # a count of workers, not of processors
-        "object_store_memory": OBJECT_STORE_BYTES,
-    }
-    with _kept_handlers():
-        # Not Ray's notes on starting: a run has its own console.
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        options = {
-            "include_dashboard": False,
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-        }
-        ray.init(**(local if is_local else {}), **options)
+        variables |= LOOPBACK | _free_devices(count, device)
+        # `num_cpus` is a count of workers, not of processors.
+        options |= {"address": "local", "num_cpus": count, "include_dashboard": False}
+        options |= {"object_store_memory": OBJECT_STORE_BYTES}
+    with _kept_state():
+        os.environ |= variables
+        ray: Any = import_module("ray")
+        is_ours = not ray.is_initialized()
+        if is_ours:
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            ray.init(**options)
     try:
         yield ray
     finally:
-        ray.shutdown()
+        if is_ours:
+            ray.shutdown()
 
 
 def _free_devices(count: int, own: torch.device) -> dict[str, str]:
@@ -404,14 +403,17 @@ def _free_devices(count: int, own: torch.device) -> dict[str, str]:
 
 
 @contextmanager
-def _kept_handlers() -> Generator[None, None, None]:
-    """Keep this process's handler of SIGTERM, which Ray replaces."""
-    before = signal.getsignal(signal.SIGTERM)
+def _kept_state() -> Generator[None, None, None]:
+    """Keep the environment, and the handler of SIGTERM, which Ray replaces, as they are."""
+    variables, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
+        for name in os.environ.keys() - variables:
+            del os.environ[name]
+        os.environ |= variables
         if current_thread() is main_thread():
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _in_thread(function: Callable[[], T]) -> Future[T]:

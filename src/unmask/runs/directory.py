@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import BaseModel, ValidationError
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
@@ -119,7 +120,7 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
         raise ValueError(f"run.dir = {path}: has no {CONFIG}, so there is no run to resume")
     # RL's `epochs` are passes over a step's batch.
     free = ("steps", "optimizer.offload", *(("epochs",) if isinstance(config, SFTConfig) else ()))
-    before = dict(flatten(read_object(path / CONFIG)))
+    before = dict(flatten(_recorded(path / CONFIG, type(config))))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
         is_free = key.startswith(("run.", "eval.", "distributed.")) or key in free
@@ -130,6 +131,15 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
                 "change steps, eval.*, distributed.*, optimizer.offload and run.* only, and neither run.seed "
                 "nor run.threads"
             )
+
+
+def _recorded(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the config that a run began with; keys that are newer than the run have their defaults."""
+    found = read_object(path)
+    try:
+        return dump(kind.model_validate(found))
+    except ValidationError:
+        return found  # the comparison names the key
 
 
 def open_run(

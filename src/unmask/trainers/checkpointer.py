@@ -167,9 +167,11 @@ class Checkpointer:
             self._llm.model.source = path / MODEL
         if self._value_model is not None and is_whole(self._value_model):
             self._value_model.source = path / CRITIC
-        if self._world.is_main:
-            for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
-                remove_directory(old)
+        self._on_main(self._drop_old)
+
+    def _drop_old(self) -> None:
+        for old in checkpoints(self._run.path)[: -self._config.run.keep_last]:
+            remove_directory(old)
 
     @contextmanager
     def guard(self) -> Generator[None, None, None]:
@@ -229,6 +231,7 @@ class Checkpointer:
 
     def _restore(self) -> None:
         found = checkpoints(self._run.path)
+        self._world.check_equal("checkpoints", lambda: [path.name for path in found])
         if not found:
             return
         with self._world.together("resuming"):

@@ -42,16 +42,16 @@ class MasterWeights:
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            has_own_width = is_wide(parameter.dtype)
-            if has_own_width and not is_on_host:
+            is_narrow = not is_wide(parameter.dtype)
+            if not (is_narrow or is_on_host):
                 self.named.append((name, parameter))
                 continue
             place = "cpu" if is_on_host else parameter.device
-            dtype = parameter.dtype if has_own_width else torch.float32
+            dtype = torch.float32 if is_narrow else parameter.dtype
             master = parameter.detach().to(place, dtype, copy=True).requires_grad_()
             self.named.append((name, master))
             self._pairs.append((parameter, master))
-            if not has_own_width:
+            if is_narrow:
                 self.copies.append((name, master))
 
     def take_gradients(self) -> None:

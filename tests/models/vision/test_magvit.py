@@ -77,6 +77,9 @@ def test_published_sizes() -> None:
     numbers = sum(parameter.numel() for parameter in model.parameters())
     assert numbers * 4 + 8192 * 13 * 4 + 13 * 8 == pytest.approx(381.97e6, rel=2e-5)
     assert model.spec.scale == 16 and model.spec.num_codes == 8192
+    latents = model.latents(torch.empty(1, 3, 512, 512, device="meta"))
+    assert latents.shape == (1, 13, 32, 32)
+    assert model.decoder(latents).shape == (1, 3, 512, 512)
 
 
 def test_refuses_images_between_two_sizes_and_codes_that_do_not_exist(model: Magvit) -> None:

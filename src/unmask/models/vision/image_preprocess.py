@@ -41,14 +41,15 @@ def square_of(
     """
     match preprocess:
         case "pad":
-            return _resized(_padded(picture, colour), size, size)
+            return resized(_padded(picture, colour), size, size)
         case "crop":
             return _cropped(picture, size)
         case "squash":
-            return _resized(picture, size, size)
+            return resized(picture, size, size)
 
 
-def _resized(picture: "Picture", width: int, height: int) -> "Picture":
+def resized(picture: "Picture", width: int, height: int) -> "Picture":
+    """Return an image in another size, bicubic."""
     from PIL.Image import Resampling
 
     return picture.resize((width, height), Resampling.BICUBIC)
@@ -68,7 +69,7 @@ def _padded(picture: "Picture", colour: tuple[int, int, int]) -> "Picture":
 def _cropped(picture: "Picture", size: int) -> "Picture":
     width, height = picture.size
     short = min(width, height)
-    resized = _resized(picture, size * width // short, size * height // short)
+    smaller = resized(picture, size * width // short, size * height // short)
     # Halves are rounded to even, as torchvision's centre crop does.
-    left, top = (round((side - size) / 2) for side in resized.size)
-    return resized.crop((left, top, left + size, top + size))
+    left, top = (round((side - size) / 2) for side in smaller.size)
+    return smaller.crop((left, top, left + size, top + size))
