@@ -99,8 +99,8 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     Args:
         config: the run's.
         resume: whether an existing run continues. Then its configuration must be the same: only `steps`,
-            `eval.*`, `distributed.*`, `run.*` and `optimizer.offload` may differ, except `run.seed` and
-            `run.threads`.
+            `eval.*`, `distributed.*`, `run.*`, `optimizer.offload` and `rollout.workers` may differ, except
+            `run.seed` and `run.threads`.
 
     Raises:
         ValueError: naming the key.
@@ -119,7 +119,8 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     if not (path / CONFIG).is_file():
         raise ValueError(f"run.dir = {path}: has no {CONFIG}, so there is no run to resume")
     # RL's `epochs` are passes over a step's batch.
-    free = ("steps", "optimizer.offload", *(("epochs",) if isinstance(config, SFTConfig) else ()))
+    epochs = ("epochs",) if isinstance(config, SFTConfig) else ()
+    free = ("steps", "optimizer.offload", "rollout.workers", *epochs)
     before = dict(flatten(_recorded(path / CONFIG, type(config))))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
@@ -128,8 +129,8 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
         if before.get(key) != now.get(key) and not is_free:
             raise ValueError(
                 f"{key} = {now.get(key)}: the run in {path} has {before.get(key)}; --resume may "
-                "change steps, eval.*, distributed.*, optimizer.offload and run.* only, and neither run.seed "
-                "nor run.threads"
+                "change steps, eval.*, distributed.*, optimizer.offload, rollout.workers and run.* only, and "
+                "neither run.seed nor run.threads"
             )
 
 
