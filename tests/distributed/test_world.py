@@ -1,12 +1,13 @@
 """The ranks of a run: what they share out, gather and agree on."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
 
 from tests.distributed.ranks import on_ranks
-from unmask.distributed.world import ALONE, AgreedError, World
+from unmask.distributed.world import ALONE, AgreedError, World, world_of_group
 from unmask.runs.signals import Stopped
 
 
@@ -81,3 +82,16 @@ def test_a_process_may_stop_where_no_other_waits_for_it() -> None:
     assert not world.may_stop
     world.parts.append("rollout")
     assert world.may_stop
+
+
+def limits_s(world: World) -> list[float]:
+    mesh = world_of_group(None, torch.device("cpu"), timedelta(seconds=7)).mesh
+    assert mesh is not None
+    groups = [
+        mesh.get_group(name)._get_backend(torch.device("cpu")) for name in ("replicate", "shard")
+    ]
+    return [group.options._timeout.total_seconds() for group in groups]
+
+
+def test_collectives_of_weights_have_the_time_limit_of_the_run() -> None:
+    assert on_ranks(limits_s) == [[7.0, 7.0]] * 2
