@@ -33,7 +33,7 @@ MAY_IMPORT = {
         *("types", "configs", "models", "distributed", "engine", "tasks", "rewards", "runs"),
     },
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
-    "distributed": {"configs", "models", "runs.signals"},
+    "distributed": {"configs", "models", "runs.signals", "runs.directory"},
     "evaluation": {
         *("types", "configs", "models", "checkpoints", "diffusion", "objectives"),
         *("rewards", "sandbox", "engine", "tasks", "rollouts", "runs", "distributed"),

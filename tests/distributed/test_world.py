@@ -58,3 +58,26 @@ def test_a_bug_is_raised_where_it_is_and_named_elsewhere() -> None:
 def test_alone_an_error_passes_as_it_is() -> None:
     with pytest.raises(ValueError, match=r"^bad$"), ALONE.together("grading"):
         raise ValueError("bad")
+
+
+def compared(world: World, differing: int) -> str:
+    try:
+        world.check_equal("prompts at step 3", lambda: [1, world.rank == differing])
+    except AgreedError as error:
+        return str(error)
+    return ""
+
+
+def test_the_first_rank_with_other_data_is_named() -> None:
+    assert on_ranks(compared, 9, size=2) == ["", ""]
+    message, *others = on_ranks(compared, 1, size=3)
+    assert message.startswith("rank 1 has other prompts at step 3 than rank 0: ")
+    assert others == [message] * 2
+
+
+def test_a_process_may_stop_where_no_other_waits_for_it() -> None:
+    assert ALONE.may_stop
+    world = World(0, 2)
+    assert not world.may_stop
+    world.parts.append("rollout")
+    assert world.may_stop
