@@ -19,7 +19,15 @@ from torch import Tensor
 from unmask.configs.optimizer import OptimizerSection
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
-from unmask.distributed.sharding import hollow, local, sharded, whole, whole_model, whole_weights
+from unmask.distributed.sharding import (
+    free_gathered,
+    hollow,
+    local,
+    sharded,
+    whole,
+    whole_model,
+    whole_weights,
+)
 from unmask.distributed.world import ALONE, World
 from unmask.engine.scoring import score_pack, score_views
 from unmask.models.conventions import conventions_of
@@ -285,8 +293,9 @@ def score_shares(
 ) -> list[list[Tensor]]:
     """Return `score_views` of every trajectory, of which each rank scores the targets in its packs."""
     found = score_views(model, views, packs, columns)
-    if world.size == 1:
+    if world.size == 1 or not views:
         return found
+    free_gathered(model)
     # A target is in the packs of one rank and 0 in the tables of the others: the sums are exact.
     for tables in found:
         summed = world.sum(torch.cat([table.flatten() for table in tables]))
