@@ -1,10 +1,11 @@
-"""The tables of `docs/plan.md`: plans of published models on 8, 64 and 512 H100, as `unmask plan` computes them.
+"""The tables of `docs/plan.md`: plans of published models on 8, 64 and 512 H100, and the errors of `plan_error.py`.
 
     python benchmarks/plan_tables.py                # seconds; writes them into the page
 
 A test compares the page with what this program would write.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,11 @@ from unmask.planning.report import duration, gib
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plan.md"
-BEGIN, END = "<!-- written by benchmarks/plan_tables.py -->", "<!-- end of what it writes -->"
+RESULTS = ROOT / "benchmarks" / "results" / "plan_error.json"
+PLANS, ERRORS = (
+    f"<!-- {name}: written by benchmarks/plan_tables.py -->" for name in ("plans", "errors")
+)
+END = "<!-- end of what it writes -->"
 MODELS = ("JetLM/SDAR-1.7B-Chat", "JetLM/SDAR-8B-Chat", "JetLM/SDAR-30B-A3B-Chat")
 DEVICES = (8, 64, 512)
 LENGTHS = {"rl": Lengths(256, 1024, 1.5), "sft": Lengths(256, 512, 1.5)}
@@ -33,15 +38,16 @@ def config_of(kind: str, model: str) -> Config:
 
 
 def best(case: Case) -> tuple[str, Plan]:
-    """Return the change with the shortest step that fits on the same devices, without adapters if there is one."""
+    """Return the change with the shortest step that fits, on as few devices and without adapters if possible."""
     plan = case.plan()
     if plan.memory.fits:
         return "", plan
-    fitting = [r for r in remedies(case) if r.plan.memory.fits and r.case.count == case.count]
-    if not fitting:
-        return "does not fit", plan
-    found = min(fitting, key=lambda r: (r.case.config.lora is not None, r.plan.seconds.step))
-    return " ".join(f"`{word}`" for word in found.words.split()), found.plan
+    fitting = [remedy for remedy in remedies(case) if remedy.plan.memory.fits]
+    here = [remedy for remedy in fitting if remedy.case.count == case.count] or fitting
+    found = min(
+        here, key=lambda r: (r.case.config.lora is not None, r.case.count, r.plan.seconds.step)
+    )
+    return f"`{found.words}`", found.plan
 
 
 def rows(kind: str) -> Iterator[str]:
@@ -74,8 +80,8 @@ def rows(kind: str) -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
-def tables() -> str:
-    """Return both tables as they stand in the page."""
+def plans() -> str:
+    """Return both tables of plans."""
     lines = [
         "RL, `configs/rl/gsm8k.toml`: 64 prompts x 16 responses of 1,024 tokens:",
         "",
@@ -88,11 +94,29 @@ def tables() -> str:
     return "\n".join([*lines, "", *rows("sft")])
 
 
+def errors() -> str:
+    """Return the table of measured and predicted memory and CPU seconds."""
+    lines = [
+        "| workload | measured | predicted | error | seconds measured | predicted |",
+        "|" + "---|" * 6,
+    ]
+    for name, row in json.loads(RESULTS.read_text())["workloads"].items():
+        memory = f"{row['measured_mib']:,.0f} MiB | {row['predicted_mib']:,.0f} MiB | {row['error']:+.1%}"
+        spent = [
+            ", ".join(f"{stage} {own[key]:.0f}" for stage, own in row["seconds"].items())
+            for key in ("measured", "predicted")
+        ]
+        lines.append(f"| {name} | {memory} | {' | '.join(spent)} |")
+    return "\n".join(lines)
+
+
 def written(page: str) -> str:
     """Return the text of the page with its tables written again."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
+    for begin, table in ((PLANS, plans()), (ERRORS, errors())):
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(END)
+        page = f"{before}{begin}\n\n{table}\n\n{END}{after}"
+    return page
 
 
 if __name__ == "__main__":

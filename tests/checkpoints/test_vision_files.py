@@ -47,6 +47,12 @@ def test_the_published_file_name_and_no_quantizer_are_accepted(tmp_path: Path) -
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
+def test_refuses_two_files_of_weights(tmp_path: Path) -> None:
+    copy_of(MAGVIT, copy_of(MAGVIT, tmp_path), "pytorch_model.safetensors")
+    with pytest.raises(ValueError, match=r"pytorch_model.* remove the one that is stale"):
+        load_magvit(tmp_path)
+
+
 def test_number_format_in_memory() -> None:
     assert {p.dtype for p in load_magvit(MAGVIT, dtype=torch.bfloat16).parameters()} == {
         torch.bfloat16

@@ -9,13 +9,11 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RANK", "3")  # a variable of another program
-    assert place() == Place(0, 0, 1, 0)
+    assert place() == Place(0, 0, 1)
 
 
 def test_place_is_read_from_the_variables_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     values = ("5", "1", "8", "node1", "29500")
     for name, value in zip(VARIABLES, values, strict=True):
         monkeypatch.setenv(name, value)
-    assert place() == Place(5, 1, 8, 0)
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
-    assert place().num_restarts == 2
+    assert place() == Place(5, 1, 8)

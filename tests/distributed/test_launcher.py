@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.source import ROOT
-from tests.end_to_end.real_command import rl_words
+from tests.end_to_end.real_command import rl_words, train
 from tests.trainers.breaking import VARIABLE
 from tests.trainers.toy_runs import metrics
+from unmask.trainers.start import checkpoints, step_of
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 LIMIT_S = 240
@@ -36,15 +39,28 @@ def run(command: Sequence[str], **variables: str) -> subprocess.CompletedProcess
     )
 
 
-def test_nproc_trains_and_reports_once(tmp_path: Path) -> None:
-    words = rl_words(tmp_path, "steps=2")
-    done = run([sys.executable, "-m", "unmask", *words, "--nproc", "2"])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    titles = [line.partition(":")[0] for line in done.stderr.splitlines()]
-    assert titles[-3:] == ["model", "report", "next"]
-    assert len([line for line in done.stderr.splitlines() if line.startswith("RL 2/2")]) == 1
-    assert [line["step"] for line in metrics(tmp_path / "run")] == [1, 2]
+def test_nproc_hands_a_signal_on_and_reports_once(tmp_path: Path) -> None:
+    words = rl_words(tmp_path, "steps=60", "minibatches=2")
+    command = [sys.executable, "-m", "unmask", *words, "--nproc", "2"]
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log, until = tmp_path / "run" / "metrics.jsonl", time.monotonic() + LIMIT_S
+    while not (log.exists() and log.read_bytes().count(b"\n") >= 2):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, text = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, out) == (143, ""), text
+    lines = [line for line in text.splitlines() if not line.startswith(("RL ", "alarm "))]
+    (line,) = lines
+    last = step_of(checkpoints(tmp_path / "run")[-1])
+    assert line.startswith(
+        f"stopped by SIGTERM; the state of step {last} is kept; resume with: unmask rl "
+    )
+    assert line.endswith(" --nproc 2 --resume")
+    assert train([*words, f"steps={last + 1}"]).is_dir()  # one process goes on
 
 
 def test_torchrun_starts_a_run_again_from_its_last_checkpoint(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.distributed import HashStore
 
 from tests.distributed.processes import run_ranks
 from tests.end_to_end.real_command import rl_words
 from tests.trainers.toy_runs import rl_config
 from unmask.distributed.environment import Place
-from unmask.distributed.start import Facts, device_of_rank, is_seen, refusal_of
+from unmask.distributed.start import Facts, device_of_rank, is_own_run, is_seen, refusal_of
 
 FIRST = Facts("node0", "", {"torch": "2.13"}, {"steps": 3, "run.dir": "/runs/a"}, "cpu")
 SECOND = replace(FIRST, host="node1")
@@ -82,6 +83,16 @@ def test_a_directory_that_is_not_shared_is_noticed(
     assert is_seen("another host", str(tmp_path / "probe"))
     assert is_seen("another host", "")  # rank 0 has found a mistake, which it reports
     assert not is_seen("another host", str(tmp_path / "elsewhere"))
+
+
+def test_a_run_of_the_first_attempt_is_resumed_and_no_other(tmp_path: Path) -> None:
+    new, before = HashStore(), HashStore()
+    assert not is_own_run(new, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    assert is_own_run(new, tmp_path / "run")
+    assert not is_own_run(before, tmp_path / "run")
+    assert not is_own_run(before, tmp_path / "run")  # refused once, it is refused again
 
 
 def refused(words: list[str], more: dict[int, list[str]] | None = None) -> str:

@@ -1,12 +1,13 @@
 """The ranks of a run: what they share out, gather and agree on."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
 
 from tests.distributed.ranks import on_ranks
-from unmask.distributed.world import ALONE, AgreedError, World
+from unmask.distributed.world import ALONE, AgreedError, World, world_of_group
 from unmask.runs.signals import Stopped
 
 
@@ -58,3 +59,39 @@ def test_a_bug_is_raised_where_it_is_and_named_elsewhere() -> None:
 def test_alone_an_error_passes_as_it_is() -> None:
     with pytest.raises(ValueError, match=r"^bad$"), ALONE.together("grading"):
         raise ValueError("bad")
+
+
+def compared(world: World, differing: int) -> str:
+    try:
+        world.check_equal("prompts at step 3", lambda: [1, world.rank == differing])
+    except AgreedError as error:
+        return str(error)
+    return ""
+
+
+def test_the_first_rank_with_other_data_is_named() -> None:
+    assert on_ranks(compared, 9, size=2) == ["", ""]
+    message, *others = on_ranks(compared, 1, size=3)
+    assert message.startswith("rank 1 has other prompts at step 3 than rank 0: ")
+    assert others == [message] * 2
+
+
+def test_a_process_may_stop_where_no_other_waits_for_it() -> None:
+    assert ALONE.may_stop
+    world = World(0, 2)
+    assert not world.may_stop
+    world.parts.append("rollout")
+    assert world.may_stop
+
+
+def limits_s(world: World) -> list[float]:
+    mesh = world_of_group(None, torch.device("cpu"), timedelta(seconds=7)).mesh
+    assert mesh is not None
+    groups = [
+        mesh.get_group(name)._get_backend(torch.device("cpu")) for name in ("replicate", "shard")
+    ]
+    return [group.options._timeout.total_seconds() for group in groups]
+
+
+def test_collectives_of_weights_have_the_time_limit_of_the_run() -> None:
+    assert on_ranks(limits_s) == [[7.0, 7.0]] * 2

@@ -129,11 +129,11 @@ def test_with_partial_rollouts_no_token_is_older_than_allowed(cluster: Any, tmp_
 def test_a_run_that_is_stopped_and_resumed_is_the_one_that_is_not(
     cluster: Any, tmp_path: Path
 ) -> None:
-    """By an error of step 1 and a signal in step 3, between which other processes write."""
+    """By an error and by a signal, with other workers after each."""
     whole = left_behind(short_rl(tmp_path, "whole"))
-    for how in ("raise:20", "SIGTERM:26"):
-        interrupt(short_rl, tmp_path, "parts", how, "rollout.workers=1")
-    parts = left_behind(short_rl(tmp_path, "parts", "rollout.workers=1"))
+    for how, count in (("raise:20", 0), ("SIGTERM:26", 1)):
+        interrupt(short_rl, tmp_path, "parts", how, f"rollout.workers={count}")
+    parts = left_behind(short_rl(tmp_path, "parts", "rollout.workers=2"))
     without(parts["metrics"])
     assert parts == whole
     wait_for_no_process()

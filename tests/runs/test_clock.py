@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from unmask.runs.clock import Clock
+from unmask.runs.clock import Clock, Seconds
 
 WORK = "import time\nwhile time.process_time() < 0.2: pass"
 
@@ -33,3 +33,10 @@ def test_time_before_an_exception_counts() -> None:
     with pytest.raises(RuntimeError), clock("fails"):
         raise RuntimeError
     assert "fails" in clock.stages
+
+
+def test_the_time_of_several_processes_is_that_of_the_slowest() -> None:
+    first = {"rollout": Seconds(3.0, 2.0), "update": Seconds(1.0, 1.0)}
+    second = {"rollout": Seconds(2.0, 2.5)}
+    found = Clock.of_ranks([first, second]).stages
+    assert found == {"rollout": Seconds(3.0, 4.5), "update": Seconds(1.0, 1.0)}

@@ -137,6 +137,21 @@ def test_any_other_key_may_not(key: str, value: object, tmp_path: Path) -> None:
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def test_a_run_from_before_a_key_existed_can_be_resumed(tmp_path: Path) -> None:
+    """A new key has its default there; another value is a change like any other."""
+    open_run(config(tmp_path)).close()
+    recorded = json.loads((tmp_path / "config.json").read_text())
+    del recorded["loss"]["reduction"], recorded["distributed"]
+    (tmp_path / "config.json").write_text(json.dumps(recorded))
+    check_run(config(tmp_path), resume=True)
+    with pytest.raises(ValueError, match=r"^loss.reduction = view: the run in .* has tokens"):
+        check_run(config(tmp_path, "loss.reduction=view"), resume=True)
+    recorded["loss"]["reduction"], recorded["views"]["gone"] = "tokens", 1
+    (tmp_path / "config.json").write_text(json.dumps(recorded))
+    with pytest.raises(ValueError, match=r"views.gone = None"):
+        check_run(config(tmp_path), resume=True)
+
+
 def test_a_directory_that_is_no_run_is_not_gone_on_with(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match=r"has no config\.json, so there is no run to resume"):

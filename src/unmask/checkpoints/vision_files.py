@@ -131,8 +131,10 @@ def load_magvit(
     """
     directory = Path(directory)
     spec = magvit_spec(directory)
-    single = WEIGHTS if (directory / WEIGHTS).is_file() else PYTORCH_WEIGHTS
-    stored = read_headers(directory, single)
+    names = [name for name in (WEIGHTS, PYTORCH_WEIGHTS) if (directory / name).is_file()]
+    if len(names) > 1:
+        raise ValueError(f"{directory} holds {' and '.join(names)}: remove the one that is stale")
+    stored = read_headers(directory, (*names, PYTORCH_WEIGHTS)[0])
     _check_quantizer(spec, stored)
     derived = (MAGVIT_LATENTS, MAGVIT_POWERS)
     stored = {name: place for name, place in stored.items() if name not in derived}

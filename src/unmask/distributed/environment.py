@@ -12,7 +12,6 @@ class Place(NamedTuple):
     rank: int = 0
     local_rank: int = 0
     size: int = 1
-    num_restarts: int = 0
 
 
 def place() -> Place:
@@ -24,5 +23,4 @@ def place() -> Place:
         rank=int(found["RANK"]),
         local_rank=int(found["LOCAL_RANK"]),
         size=int(found["WORLD_SIZE"]),
-        num_restarts=int(found.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )

@@ -37,13 +37,14 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.distributed.environment import Place, place
 from unmask.distributed.world import ALONE, AgreedError, World, world_of_group
+from unmask.runs.directory import is_empty
 from unmask.runs.signals import STOPPING, Stopped
 
 Config = SFTConfig | RLConfig | EvalConfig | GenerateConfig
 WITHOUT_CONFIG_S = 300.0  # time limit of a rank whose config could not be read
 SEEN_S = 10.0  # a file on a network file system may take as long to appear on another machine
 ENDED_S = 5.0  # a rank that still runs notices within this time that another one has failed
-STARTED = "started"  # is in the store once the launcher has started this run
+FOUND = "found"  # holds what the first attempt found in the run directory
 # In errors that torch's collectives raise when another process has gone or does not answer.
 LOST = re.compile(r"gloo|NCCL|ProcessGroup|Connection (closed|reset)|Timed out waiting")
 
@@ -58,7 +59,6 @@ class Facts:
         versions: of packages that all ranks need alike.
         config: its configuration, key by key.
         device: type of its device.
-        num_restarts: times that the launcher has restarted it.
     """
 
     host: str
@@ -66,7 +66,6 @@ class Facts:
     versions: dict[str, str] = field(default_factory=dict[str, str])
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     device: str = ""
-    num_restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def refuse(error: Exception) -> NoReturn:
     raise error
 
 
-def _open_store(own: Place, limit_s: float) -> Store:
+def _open_store(own: Place, limit_s: float) -> PrefixStore:
     """Return a part of the launcher's store that all ranks read and write: those of this attempt.
 
     The launcher keeps its store when it starts all ranks again, with keys of ranks that have gone. So rank 0
@@ -156,24 +155,35 @@ def _open_store(own: Place, limit_s: float) -> Store:
             elif store.check([greeting := f"greeting/{rank}"]):
                 store.set(f"answer/{store.get(greeting).decode()}", name)
         time.sleep(0.02)
-    own_part = PrefixStore(name, store)
-    if store.check([STARTED]):
-        own_part.set(STARTED, "")
-    store.set(STARTED, "")
-    return own_part
+    return PrefixStore(name, store)
 
 
-def _agree(store: Store, own: Place, config: Config) -> Verdict:
+def is_own_run(store: Store, directory: Path) -> bool:
+    """Return whether an earlier attempt of the launcher found a run directory empty: what it holds is this run's.
+
+    Args:
+        store: that all attempts share.
+        directory: of the run.
+    """
+    if store.check([FOUND]):
+        return store.get(FOUND) == b"empty"
+    is_new = not directory.exists() or is_empty(directory)
+    store.set(FOUND, "empty" if is_new else "a run")
+    return False
+
+
+def _agree(store: PrefixStore, own: Place, config: Config) -> Verdict:
     """Compare this rank with the others.
 
     Raises:
         AgreedError: on all ranks, for the first mistake.
     """
-    host, probe = socket.gethostname(), None
+    host, probe, is_restart = socket.gethostname(), None, False
     settings = dict(flatten(dump(config))) | {"run.dir": str(config.run.dir.absolute())}
     try:
         device, refusal = device_of_rank(config, own), ""
         if own.rank == 0:
+            is_restart = is_own_run(store.underlying_store, config.run.dir)
             probe = _probe(config.run.dir)
             store.set("probe", f"{host}\n{probe}")
         elif not is_seen(*store.get("probe").decode().partition("\n")[::2]):
@@ -187,15 +197,13 @@ def _agree(store: Store, own: Place, config: Config) -> Verdict:
             store.set("probe", "\n")
     versions = {"unmask": __version__, "torch": torch.__version__}
     try:
-        return _decide(
-            store, own, Facts(host, refusal, versions, settings, device, own.num_restarts)
-        )
+        return _decide(store, own, Facts(host, refusal, versions, settings, device), is_restart)
     finally:
         if probe is not None:
             probe.unlink(missing_ok=True)
 
 
-def _decide(store: Store, own: Place, facts: Facts) -> Verdict:
+def _decide(store: Store, own: Place, facts: Facts, is_restart: bool = False) -> Verdict:
     """Put this rank's facts into the store and return what rank 0 decides from all of them.
 
     Raises:
@@ -205,7 +213,6 @@ def _decide(store: Store, own: Place, facts: Facts) -> Verdict:
     if own.rank == 0:
         try:
             found = [_facts_of(store, rank) for rank in range(own.size)]
-            is_restart = store.check([STARTED]) or any(f.num_restarts for f in found)
             decided = Verdict(refusal_of(found), is_restart)
         except dist.DistStoreError as error:
             decided = Verdict(f"a rank did not start in time ({_first_line(error)})", False)

@@ -36,8 +36,8 @@ def remedies(case: Case) -> list[Remedy]:
     """Return the changes that lower the peak of a job that does not fit; none for one that fits.
 
     Each stands alone, at the mildest value that fits, or else the last one tried. If none of them fits on these
-    devices, the last element is the best of the smallest combinations that do: full training before
-    adapters, then the fewest devices, then the shortest step.
+    devices, the last element is the best combination that does: full training before adapters, then the fewest
+    devices, then the fewest changes, then the shortest step.
     """
     start = Remedy("", case, case.plan())
     if start.plan.memory.fits:
@@ -45,11 +45,10 @@ def remedies(case: Case) -> list[Remedy]:
     alone = [found for key in KEYS if (found := mildest(start, key))]
     if any(remedy.plan.memory.fits and remedy.case.count == case.count for remedy in alone):
         return alone
-    for size in range(2, len(KEYS) + 1):
-        tried = (combined(start, keys) for keys in combinations(KEYS, size))
-        if fitting := [remedy for remedy in tried if remedy.plan.memory.fits]:
-            return [*alone, min(fitting, key=_cost)]
-    return alone
+    sizes = range(2, len(KEYS) + 1)
+    tried = [combined(start, keys) for size in sizes for keys in combinations(KEYS, size)]
+    fitting = [remedy for remedy in tried if remedy.plan.memory.fits]
+    return [*alone, min(fitting, key=_cost)] if fitting else alone
 
 
 def combined(start: Remedy, keys: Iterable[str]) -> Remedy:
@@ -113,5 +112,6 @@ def _halves(count: int, fewest: int) -> Iterator[int]:
         yield count
 
 
-def _cost(remedy: Remedy) -> tuple[bool, int, float]:
-    return remedy.case.config.lora is not None, remedy.case.count, remedy.plan.seconds.step
+def _cost(remedy: Remedy) -> tuple[bool, int, int, float]:
+    has_adapters = remedy.case.config.lora is not None
+    return has_adapters, remedy.case.count, remedy.words.count("="), remedy.plan.seconds.step

@@ -46,8 +46,8 @@ T = TypeVar("T")
 
 # Most failures of a worker in a row, without a response in between.
 TRIES = 10
-# Seconds for a worker to load its model, and to report a transfer that failed.
-START_S, GRACE_S = 1800.0, 5.0
+# Seconds for a worker to load its model, to answer, and to report a transfer that failed.
+START_S, ANSWER_S, GRACE_S = 1800.0, 60.0, 5.0
 # Seconds between two looks for new weights, or at the learner's side of a transfer.
 POLL_S = 0.05
 # A cluster of this machine: it holds requests and trajectories, never weights.
@@ -282,7 +282,7 @@ class WorkerPool:
                     f"({reason}); Ray keeps its log in /tmp/ray/session_latest/logs of its machine"
                 )
             try:
-                self._result(self._workers[index].ping.remote(), GRACE_S)
+                self._result(self._workers[index].ping.remote(), ANSWER_S)
             except (WorkerLostError, self._ray.exceptions.GetTimeoutError):
                 self._ray.kill(self._workers[index])  # one that does not answer holds its place
                 self._start(index)

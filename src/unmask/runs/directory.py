@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import BaseModel, ValidationError
 
 from unmask import __version__
 from unmask.configs.eval import EvalConfig
@@ -98,8 +99,8 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     Args:
         config: the run's.
         resume: whether an existing run continues. Then its configuration must be the same: only `steps`,
-            `eval.*`, `distributed.*`, `run.*` and `optimizer.offload` may differ, except `run.seed` and
-            `run.threads`.
+            `eval.*`, `distributed.*`, `run.*`, `optimizer.offload` and `rollout.workers` may differ, except
+            `run.seed` and `run.threads`.
 
     Raises:
         ValueError: naming the key.
@@ -118,8 +119,9 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     if not (path / CONFIG).is_file():
         raise ValueError(f"run.dir = {path}: has no {CONFIG}, so there is no run to resume")
     # RL's `epochs` are passes over a step's batch.
-    free = ("steps", "optimizer.offload", *(("epochs",) if isinstance(config, SFTConfig) else ()))
-    before = dict(flatten(read_object(path / CONFIG)))
+    epochs = ("epochs",) if isinstance(config, SFTConfig) else ()
+    free = ("steps", "optimizer.offload", "rollout.workers", *epochs)
+    before = dict(flatten(_recorded(path / CONFIG, type(config))))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
         is_free = key.startswith(("run.", "eval.", "distributed.")) or key in free
@@ -127,9 +129,18 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
         if before.get(key) != now.get(key) and not is_free:
             raise ValueError(
                 f"{key} = {now.get(key)}: the run in {path} has {before.get(key)}; --resume may "
-                "change steps, eval.*, distributed.*, optimizer.offload and run.* only, and neither run.seed "
-                "nor run.threads"
+                "change steps, eval.*, distributed.*, optimizer.offload, rollout.workers and run.* only, and "
+                "neither run.seed nor run.threads"
             )
+
+
+def _recorded(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the config that a run began with; keys that are newer than the run have their defaults."""
+    found = read_object(path)
+    try:
+        return dump(kind.model_validate(found))
+    except ValidationError:
+        return found  # the comparison names the key
 
 
 def open_run(

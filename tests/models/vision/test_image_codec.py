@@ -46,6 +46,14 @@ def test_other_modes_of_8_bits_become_rgb(mode: str) -> None:
     assert np.array_equal(np.array(found), np.array(picture.convert("RGB")))
 
 
+def test_transparency_is_dropped(recwarn: pytest.WarningsRecorder) -> None:
+    for picture in (pillow.fromarray(COLOURS).convert("P"), pillow.fromarray(COLOURS)):
+        transparency = bytes(range(200)) if picture.mode == "P" else tuple(COLOURS[0, 0].tolist())
+        image = Image("a.png", encoded(picture, "PNG", transparency=transparency))
+        assert np.array_equal(np.array(decode_image(image)), np.array(picture.convert("RGB")))
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_formats(kind: str) -> None:
     for suffix in FORMATS[kind]:
@@ -113,3 +121,21 @@ def test_refused_with_one_sentence_that_names_the_file(
         decode_image(image_from(tmp_path / name))
     assert str(raised.value).startswith(f"{tmp_path / name} {message}")
     assert "\n" not in str(raised.value) and not recwarn.list
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damaged_files_are_decoded_or_refused_by_name(kind: str) -> None:
+    """Bytes changed and cut off: an RGB image, or one sentence."""
+    random = np.random.default_rng(0)
+    whole = np.frombuffer(encoded(pillow.fromarray(COLOURS), kind), dtype=np.uint8)
+    for _ in range(200):
+        data = whole[: random.integers(1, len(whole) + 1)].copy()
+        for place in random.integers(0, len(data), random.integers(0, 4)):
+            data[place] = random.integers(0, 256)
+        name = f"a{FORMATS[kind][0]}"
+        try:
+            picture = decode_image(Image(name, data.tobytes()))
+        except ValueError as error:
+            assert str(error).startswith(name) and "\n" not in str(error)
+        else:
+            assert picture.mode == "RGB"

@@ -1,4 +1,4 @@
-"""Images decoded: what a file must be for its pixels to reach a model as they are.
+"""Decoding of images whose pixels reach a model as they are in the file.
 
 Refused are files that decoding would change or that would take memory out of proportion: other formats than
 `FORMATS`, CMYK and more than 8 bits per channel, animations, truncated files, contents that contradict
@@ -47,11 +47,10 @@ def decode_image(image: Image) -> "Picture":
             f"{image.name}: images are read by Pillow: pip install 'unmask[vision]'"
         ) from error
 
-    # Pillow warns of sizes that are refused here, and raises only at twice its own limit.
-    ignored = pillow.DecompressionBombWarning
     try:
         with (
-            warnings.catch_warnings(action="ignore", category=ignored),
+            # Of large sizes, which are refused here (Pillow raises at twice its limit), and of transparency.
+            warnings.catch_warnings(action="ignore"),
             pillow.open(BytesIO(image.data), formats=tuple(FORMATS)) as opened,
         ):
             problem = _problem(opened, image.name)

@@ -1,7 +1,7 @@
 """Images as the pixels that a model reads: squares, tiles, and numbers in [-1, 1].
 
-All resampling is Pillow's bicubic on 8 bits, as in the published pipelines. The three ways to a square give
-different codes of one image, so a model is evaluated with the one that it was trained with:
+All resampling is Pillow's bicubic on 8 bits, as in the published pipelines. The three recipes of a square
+give different codes of one image, so a model is evaluated with the one that it was trained with:
 
     pad      the image in the middle of a square of one colour, resized: dLLM-RL, with white
     crop     the short side resized, the middle cut out: MMaDA
@@ -36,7 +36,7 @@ def square_of(
     Args:
         picture: the image, in RGB.
         size: pixels of a side.
-        preprocess: the way, see the module.
+        preprocess: the recipe, see the module.
         colour: of the padding.
     """
     match preprocess:

@@ -1,9 +1,9 @@
 """The image tower of SigLIP: a transformer over the patches of a square, without its last layers.
 
-Patches are vectors of a convolution that stands still for `patch_size` pixels; positions are learned; there
-is no class token. LLaVA models read the output of an early layer *without* the final norm, which their
-checkpoints hold all the same. The layers are transformers' own. SigLIP 2 of a fixed resolution has the same
-network.
+Patches are the output of a convolution whose stride is its size; positions are learned; there is no class
+token. LLaVA models read the output of the last layer that is kept *without* the final norm, which their
+checkpoints hold all the same. The layers are those of transformers. SigLIP 2 of a fixed resolution is the
+same network.
 
 Zhai et al., "Sigmoid Loss for Language Image Pre-Training" (2023); Tschannen et al., "SigLIP 2" (2025).
 """
