@@ -71,13 +71,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor if gather is None else gather()
 
 
-def free_gathered(model: nn.Module) -> None:
-    """Free the whole weights of the root, which FSDP2 keeps after a forward pass until a backward pass ends."""
-    free = getattr(model, "reshard", None)
-    if free is not None:
-        free()
-
-
 def hollow(model: M) -> M:
     """Return a copy of a model without memory for its parameters; buffers are shared."""
     memory: dict[int, Any] = {

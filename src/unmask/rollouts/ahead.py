@@ -114,7 +114,6 @@ class Ahead:
         assert uids == [prompt.uid for prompt in prompts], "another batch was asked for ahead"
         trajectories = future.result()
         if not trajectories:  # fewer prompts than ranks
-            self._found = {}
             return []
         ages = [version - trajectory.oldest_version for trajectory in trajectories]
         assert min(ages) >= 0 and max(ages) <= self._staleness, "responses of older weights"

@@ -19,15 +19,7 @@ from torch import Tensor
 from unmask.configs.optimizer import OptimizerSection
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.views import Views
-from unmask.distributed.sharding import (
-    free_gathered,
-    hollow,
-    local,
-    sharded,
-    whole,
-    whole_model,
-    whole_weights,
-)
+from unmask.distributed.sharding import hollow, local, sharded, whole, whole_model, whole_weights
 from unmask.distributed.world import ALONE, World
 from unmask.engine.scoring import score_pack, score_views
 from unmask.models.conventions import conventions_of
@@ -295,7 +287,8 @@ def score_shares(
     found = score_views(model, views, packs, columns)
     if world.size == 1 or not views:
         return found
-    free_gathered(model)
+    # FSDP2 keeps the root's weights gathered until a backward pass, which a reference never has.
+    getattr(model, "reshard", lambda: None)()
     # A target is in the packs of one rank and 0 in the tables of the others: the sums are exact.
     for tables in found:
         summed = world.sum(torch.cat([table.flatten() for table in tables]))
