@@ -58,6 +58,7 @@ RL = {
     "shared_value": ["advantage.kind=shared_value", "advantage.lr=1e-2"],
     "lora and reference": [*LORA, "loss.kl=0.1", "loss.kl_to=reference"],
     "reference": ["loss.kl=0.1", "loss.kl_to=reference"],
+    "no group left": ["advantage.kind=value", "advantage.lr=1e-2", "filter.low=2", "filter.high=3"],
 }
 
 

@@ -16,6 +16,7 @@ from tests.trainers.toy_runs import rl_config, supervised_views
 from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.sft import SFTConfig
+from unmask.distributed.sharding import is_sharded
 from unmask.distributed.world import ALONE, World
 from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.transformer import Model
@@ -73,6 +74,17 @@ def assert_same(found: Trained, expected: Trained, bound: float) -> None:
         )
     for mine, other in zip(found.scores, expected.scores, strict=True):
         torch.testing.assert_close(mine, other, rtol=bound, atol=10 * bound)
+
+
+def sharded_after_scoring(world: World) -> list[bool]:
+    learner = Learner(toy_model(), OptimizerConfig(), world=world)
+    learner.score(supervised_views())
+    return [is_sharded(parameter) for parameter in learner.model.parameters()]
+
+
+def test_scoring_leaves_no_whole_weights_behind() -> None:
+    """A reference has no backward pass, after which FSDP2 would free its embedding and head."""
+    assert all(all(found) for found in on_ranks(sharded_after_scoring))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

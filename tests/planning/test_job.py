@@ -97,8 +97,12 @@ def test_value_models() -> None:
     head = own.sizes.vocabulary - own.spec.width
     assert own.critic.trained == own.critic.held == own.sizes.total - head
     words = ("advantage.kind=value", "advantage.lora.rank=8", "lora.rank=8")
-    shared = case(*words).plan().job.critic
+    shared = case(*words, count=1).plan().job.critic
     assert shared is not None and shared.held == shared.trained
+    # Several ranks shard a twin of each, and a stored head comes with its own backbone.
+    for others in (case(*words), case(*words, "advantage.head=stored", count=1)):
+        twin = others.plan().job.critic
+        assert twin is not None and twin.held == own.critic.held + shared.trained
 
 
 def test_reference_and_scorings() -> None:
@@ -109,7 +113,10 @@ def test_reference_and_scorings() -> None:
     assert (adapted.frozen, adapted.scorings) == (0, 1)
     # In bf16 the engine's log-probabilities do not serve as the old ones.
     assert case("minibatches=4").plan().job.scorings == 1
-    assert case("minibatches=4", "model.dtype=float32").plan().job.scorings == 0
+    wide = ("minibatches=4", "model.dtype=float32")
+    assert case(*wide).plan().job.scorings == 0
+    stale = ("rollout.workers=8", "rollout.staleness=1", "loss.max_importance=2")
+    assert case(*wide, *stale).plan().job.scorings == 1
 
 
 def test_packs_of_a_device() -> None:

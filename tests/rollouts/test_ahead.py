@@ -10,6 +10,7 @@ import torch
 from tests.toy import toy_model
 from tests.trainers.toy_runs import rl_config
 from unmask.data.shuffled import Shuffled
+from unmask.distributed.world import World
 from unmask.engine.llm import LLM
 from unmask.rollouts.ahead import Ahead, Request
 from unmask.rollouts.collect import write_trajectories
@@ -127,6 +128,20 @@ def test_a_resumed_run_without_stale_rollouts_is_the_run_that_was_not_interrupte
     tmp_path: Path,
 ) -> None:
     assert run(tmp_path, 0, start=3)[0] == run(tmp_path, 0)[0][2:]
+
+
+def test_a_rank_without_a_prompt_writes_nothing(tmp_path: Path) -> None:
+    """The last round of `filter.refill` may draw fewer prompts than there are ranks."""
+
+    class Idle(Writers):
+        def write(self, requests: Sequence[Request], weights: Weights) -> list[Trajectory]:
+            return super().write(requests, weights) if requests else []
+
+    config = rl_config(tmp_path, "rollout.workers=2")
+    llm, writers = LLM(toy_model()), Idle(LLM(toy_model()))
+    with Ahead(config, llm, writers, lambda _: [], World(rank=1, size=2)) as ahead:
+        assert len(ahead.write(1, PROMPTS[:2], 5)) == config.rollout.responses
+        assert ahead.write(1, PROMPTS[:1], 6) == []
 
 
 def test_tokens_of_older_weights_than_allowed_are_never_trained_on(tmp_path: Path) -> None:

@@ -273,6 +273,20 @@ def test_workers_take_the_gpus_that_the_learner_does_not(monkeypatch: pytest.Mon
         module._free_devices(2, torch.device("cuda"))
 
 
+def test_ranks_share_the_gpus_that_none_of_them_trains_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    for rank, free in enumerate(("2,3", "4,5")):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        found = module._free_devices(2, torch.device("cuda", rank))
+        assert found == {"CUDA_VISIBLE_DEVICES": free}
+    with pytest.raises(ValueError, match="workers = 6: each takes a GPU, and this machine has 4"):
+        module._free_devices(3, torch.device("cuda", 1))
+
+
 def test_ranks_that_cannot_have_equally_many_workers_are_refused(tmp_path: Path) -> None:
     config = rl_config(tmp_path, "rollout.workers=3")
     with (

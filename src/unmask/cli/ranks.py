@@ -6,6 +6,7 @@ import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from signal import Signals
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 from typer import Exit, Option, echo
@@ -123,11 +124,14 @@ def launch(num_processes: int, timeout_minutes: float) -> NoReturn:
     logging.disable()  # the launcher's tables of failures would bury the sentence that rank 0 prints
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # else the launcher sets it, with a warning
     seconds = max(1, round(min(60 * timeout_minutes, LONGEST_END_S)))
-    words = ["--standalone", f"--nproc-per-node={num_processes}"]
-    words += [f"--shutdown-timeout={seconds}", "-m"]
+    # `--standalone` would listen on all interfaces, and unpickle what others write there.
+    words = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", "--local-addr=127.0.0.1"]
+    words += [f"--nproc-per-node={num_processes}", f"--shutdown-timeout={seconds}", "-m"]
     try:
-        # After `--` no word is taken for an option of the launcher.
-        run.run(run.parse_args([*words, "--", "unmask", *sys.argv[1:]]))
+        with TemporaryDirectory(prefix="unmask-ranks-") as place:
+            meeting = f"--rdzv-endpoint={place}/store"
+            # After `--` no word is taken for an option of the launcher.
+            run.run(run.parse_args([meeting, *words, "--", "unmask", *sys.argv[1:]]))
     except ChildFailedError as error:
         sys.exit(exit_code(error.failures))
     except SignalException as stopped:

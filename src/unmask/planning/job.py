@@ -170,7 +170,7 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
         lengths=lengths,
         width=width,
         policy=_trained(spec, config.lora, config.optimizer, sizes.total, shares=False),
-        critic=_critic(config, spec) if is_rl else None,
+        critic=_critic(config, spec, count) if is_rl else None,
         frozen=_frozen(config, sizes) if is_rl else 0,
         devices=count,
         shard=_shard(config, count),
@@ -257,14 +257,18 @@ def _trained(
     return Trained(held, trained, moments, share)
 
 
-def _critic(config: RLConfig, spec: ModelSpec) -> Trained | None:
-    """Return the value model of `trainers/methods/value.py`; a shared head counts as none."""
+def _critic(config: RLConfig, spec: ModelSpec, count: int) -> Trained | None:
+    """Return the value model of `trainers/methods/value.py`; a shared head counts as none.
+
+    One device holds the frozen weights of policy and value model once; sharded twins have weights of their own.
+    """
     advantage = config.advantage
     if not isinstance(advantage, ValueAdvantage):
         return None
     sizes = sizes_of(spec)
     total = sizes.total - (0 if spec.is_tied else sizes.vocabulary) + spec.width
-    shares = advantage.lora is not None and config.lora is not None and advantage.path is None
+    has_adapters = advantage.lora is not None and config.lora is not None
+    shares = count == 1 and has_adapters and advantage.path is None and advantage.head == "zero"
     return _trained(spec, advantage.lora, config.optimizer, total, shares)
 
 
@@ -279,7 +283,7 @@ def _scorings(config: RLConfig, width: int) -> int:
     rescores = (
         not config.is_single_update
         and config.advantage.kind != "shared_value"
-        and not ((width >= 4 or config.model.batch_invariant) and config.views.is_sampler_path)
+        and not ((width >= 4 or config.model.batch_invariant) and config.has_old_behavior)
     )
     return int(has_critic) + int(rescores) + int(config.loss.kl_to != "step")
 

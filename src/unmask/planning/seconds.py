@@ -86,9 +86,8 @@ def rollout_s(job: Job, device: Device, sequences: int) -> float:
     whole = lengths.prompt + lengths.response
     context = whole if spec.is_full else lengths.prompt + lengths.response / 2
     rows = sequences * (whole if spec.is_full else job.block + per_pass)
-    scored = (
-        sequences * (job.block + per_pass) / 2
-    )  # hidden positions, on average over a block's steps
+    # Hidden positions, on average over a block's steps.
+    scored = sequences * (job.block + per_pass) / 2
     operations = rows * row_operations(job, context) + scored * 2 * job.sizes.vocabulary
     read = job.width * weights_read(job, rows)
     read += sequences * context * cache_per_token(spec, job.width)

@@ -113,6 +113,8 @@ class Ahead:
         uids, future = self._asked.pop(seed)
         assert uids == [prompt.uid for prompt in prompts], "another batch was asked for ahead"
         trajectories = future.result()
+        if not trajectories:  # fewer prompts than ranks
+            return []
         ages = [version - trajectory.oldest_version for trajectory in trajectories]
         assert min(ages) >= 0 and max(ages) <= self._staleness, "responses of older weights"
         self._found = {"staleness": fmean(ages), "staleness_max": max(ages)}

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import torch
 
 from unmask.configs.rl import RLConfig
+from unmask.distributed.environment import place
 from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.rollouts.ahead import Request
@@ -384,7 +385,10 @@ def _cluster(count: int, device: torch.device) -> Generator[Any, None, None]:
 
 
 def _free_devices(count: int, own: torch.device) -> dict[str, str]:
-    """Return the variable that shows a cluster of this machine all GPUs except the learner's.
+    """Return the variable that shows a cluster of this machine GPUs that no trainer has.
+
+    With several ranks on this machine each has the GPU of its LOCAL_RANK and starts a cluster of its own, so the
+    GPUs behind those of the trainers are shared out.
 
     Raises:
         ValueError: there are fewer than workers.
@@ -393,13 +397,16 @@ def _free_devices(count: int, own: torch.device) -> dict[str, str]:
         return {}
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = shown.split(",") if shown else [str(n) for n in range(torch.cuda.device_count())]
-    free = [name for place, name in enumerate(names) if place != (own.index or 0)]
-    if len(free) < count:
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of the launcher
+    trainers = range(ranks) if ranks > 1 else [own.index or 0]
+    free = [name for number, name in enumerate(names) if number not in trainers]
+    if len(free) < count * ranks:
         raise ValueError(
-            f"rollout.workers = {count}: each takes a GPU, and this machine has {len(free)} "
+            f"rollout.workers = {count * ranks}: each takes a GPU, and this machine has {len(free)} "
             "apart from the trainer's; lower it, or name a larger Ray cluster by RAY_ADDRESS"
         )
-    return {"CUDA_VISIBLE_DEVICES": ",".join(free)}
+    first = count * place().local_rank
+    return {"CUDA_VISIBLE_DEVICES": ",".join(free[first : first + count])}
 
 
 @contextmanager

@@ -285,8 +285,10 @@ def score_shares(
 ) -> list[list[Tensor]]:
     """Return `score_views` of every trajectory, of which each rank scores the targets in its packs."""
     found = score_views(model, views, packs, columns)
-    if world.size == 1:
+    if world.size == 1 or not views:
         return found
+    # FSDP2 keeps the root's weights gathered until a backward pass, which a reference never has.
+    getattr(model, "reshard", lambda: None)()
     # A target is in the packs of one rank and 0 in the tables of the others: the sums are exact.
     for tables in found:
         summed = world.sum(torch.cat([table.flatten() for table in tables]))

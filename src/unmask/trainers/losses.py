@@ -80,9 +80,7 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
             advantages=pack.advantages.to(own.dtype),
         )
         output: LossOutput = loss(targets, config.loss)
-        if (
-            not config.has_old_behavior
-        ):  # the engine's log-probabilities are of other views or weights
+        if not config.has_old_behavior:  # the engine's are of other views or weights
             return output
         gap = (own.double() - pack.behavior_logprobs).abs()
         gaps = {
