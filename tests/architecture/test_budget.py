@@ -17,7 +17,7 @@ BUDGET = {
     "models": 2770,
     "trainers": 2350,
     "checkpoints": 2080,
-    "cli": 1905,
+    "cli": 1910,
     "diffusion": 1750,
     "sandbox": 1740,
     "rewards": 1660,
