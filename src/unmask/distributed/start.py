@@ -43,6 +43,7 @@ from unmask.runs.signals import STOPPING, Stopped
 Config = SFTConfig | RLConfig | EvalConfig | GenerateConfig
 WITHOUT_CONFIG_S = 300.0  # time limit of a rank whose config could not be read
 SEEN_S = 10.0  # a file on a network file system may take as long to appear on another machine
+POLL_S = 0.02  # between two looks for a value of another rank
 ENDED_S = 5.0  # a rank that still runs notices within this time that another one has failed
 FOUND = "found"  # holds what the first attempt found in the run directory
 # In errors that torch's collectives raise when another process has gone or does not answer.
@@ -140,7 +141,7 @@ def _open_store(own: Place, limit_s: float) -> PrefixStore:
     if own.rank > 0:
         number = token_hex(8)
         store.set(f"greeting/{own.rank}", number)
-        name = store.get(f"answer/{number}").decode()
+        name = _value_of(store, f"answer/{number}").decode()
         store.set(f"{name}/joined/{own.rank}", "")
         return PrefixStore(name, store)
     name, missing, until = token_hex(8), set(range(1, own.size)), time.monotonic() + limit_s
@@ -154,7 +155,7 @@ def _open_store(own: Place, limit_s: float) -> PrefixStore:
                 missing.remove(rank)
             elif store.check([greeting := f"greeting/{rank}"]):
                 store.set(f"answer/{store.get(greeting).decode()}", name)
-        time.sleep(0.02)
+        time.sleep(POLL_S)
     return PrefixStore(name, store)
 
 
@@ -186,7 +187,7 @@ def _agree(store: PrefixStore, own: Place, config: Config) -> Verdict:
             is_restart = is_own_run(store.underlying_store, config.run.dir)
             probe = _probe(config.run.dir)
             store.set("probe", f"{host}\n{probe}")
-        elif not is_seen(*store.get("probe").decode().partition("\n")[::2]):
+        elif not is_seen(*_value_of(store, "probe").decode().partition("\n")[::2]):
             raise ValueError(
                 f"run.dir = {config.run.dir}: {host} does not have the file that rank 0 wrote there; give a "
                 "directory on a file system that all machines share"
@@ -217,14 +218,28 @@ def _decide(store: Store, own: Place, facts: Facts, is_restart: bool = False) ->
         except dist.DistStoreError as error:
             decided = Verdict(f"a rank did not start in time ({_first_line(error)})", False)
         store.set("verdict", json.dumps(asdict(decided)))
-    verdict = Verdict(**json.loads(store.get("verdict")))
+    verdict = Verdict(**json.loads(_value_of(store, "verdict")))
     if verdict.refusal:
         raise AgreedError(verdict.refusal)
     return verdict
 
 
 def _facts_of(store: Store, rank: int) -> Facts:
-    return Facts(**json.loads(store.get(f"facts/{rank}")))
+    return Facts(**json.loads(_value_of(store, f"facts/{rank}")))
+
+
+def _value_of(store: Store, key: str) -> bytes:
+    """Return a value once there is one; `get` would wait in native code, where no signal is handled.
+
+    Raises:
+        dist.DistStoreError: if there is none within the time limit of the store.
+    """
+    until = time.monotonic() + store.timeout.total_seconds()
+    while not store.check([key]):
+        if time.monotonic() > until:
+            raise dist.DistStoreError(f"no {key} in {store.timeout}")
+        time.sleep(POLL_S)
+    return store.get(key)
 
 
 def refusal_of(found: Sequence[Facts]) -> str:
