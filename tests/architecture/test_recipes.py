@@ -22,6 +22,7 @@ CLASSES = {"sft": SFTConfig, "rl": RLConfig}
 def commands(path: Path) -> list[str]:
     """Return the torchrun commands of a script, a page, or a list of words in YAML, one line each."""
     text = path.read_text().replace("\\\n", " ")
+    text = re.sub(r"unmask\n +(?=[a-z])", "unmask ", text)  # a folded line of YAML
     text = re.sub(r" +", " ", re.sub(r"\n +- ", " ", text))
     return re.findall(r"torchrun (-.*? -m unmask [^\n&#]*)", text)
 

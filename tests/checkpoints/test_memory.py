@@ -64,6 +64,6 @@ def test_training_on_one_device_is_what_the_optimizer_holds(dtype: torch.dtype) 
     assert row.training[0] == weights + copies + gradients + moments
 
 
-def test_shards_share_evenly() -> None:
+def test_shards_share_evenly_and_each_device_has_the_engines_copy() -> None:
     _, row = memory(toy_model().spec, 1000, 0)
-    assert (row.dtype, row.training) == ("bfloat16", (20_000, 8_000, 4_000, 2_000))
+    assert (row.dtype, row.training) == ("bfloat16", (20_000, 12_000, 7_000, 4_500))

@@ -7,9 +7,9 @@ and values, `2 * layers * Hk * E` numbers per token. Training with AdamW on one 
     fp32   weight 4, gradient 4, moments 8                                 = 16 bytes
     bf16   weight 2, gradient 2, fp32 master 4, fp32 gradient 4, moments 8 = 20 bytes
 
-and on several devices, fully sharded, an fp32 shard of weight, gradient and moments whatever the
-number format of the computation: 16 bytes over the number of devices. Activations, and a layer while
-it is gathered, come on top: they depend on `optimizer.token_budget`, not on the model alone.
+and on several devices a shard of these, and the engine's whole copy of the weights. Activations, and a layer
+while it is gathered, come on top: they depend on `optimizer.token_budget`, not on the model alone, and
+`unmask plan` counts them.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ from unmask.models.transformer import Model
 # Bytes of a number, and of a parameter trained on one device.
 FORMATS = {"float32": (4, 16), "bfloat16": (2, 20)}
 DEVICES = (1, 2, 4, 8)
-SHARDED = 16  # bytes of a trained parameter, over all devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def memory(spec: ModelSpec, num_parameters: int, num_tokens: int) -> list[Memory
             serving=num_parameters * width + numbers * width * num_tokens,
             training=tuple(
                 # Rounded up: the last shard is padded.
-                -(-num_parameters // devices) * (trained if devices == 1 else SHARDED)
+                -(-num_parameters // devices) * trained + (devices > 1) * num_parameters * width
                 for devices in DEVICES
             ),
         )
