@@ -89,3 +89,8 @@ def test_shards_within_a_node_are_gathered_within_it() -> None:
     assert gathered < far
     assert reduced > alone  # the copies add up their gradients on top
     assert traffic_s(replace(job, devices=1, shard=1), H100) == (0, 0)
+
+
+def test_adapters_alone_are_synced() -> None:
+    full, lora = case().plan(), case("lora.rank=8").plan()
+    assert lora.seconds.sync == pytest.approx(full.seconds.sync * lora.job.policy.share)

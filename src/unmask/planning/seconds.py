@@ -14,7 +14,7 @@ and a response takes `C / n` passes (roofline, Williams et al. 2009). Prompts ar
 
 **Update.** A pack takes the longer of its operations and FSDP2's traffic: the weights gathered in the
 forward and the backward pass, gradients reduced in fp32. An optimizer step reads and writes its state once.
-**Sync.** Weights are gathered into the engine's copy once per step. Grading is not predicted.
+**Sync.** Trained weights are gathered into the engine's copy once per step. Grading is not predicted.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def seconds_of(job: Job, device: Device, sequences: int) -> Seconds:
         sequences: that an engine writes at the same time.
     """
     rollout = rollout_s(job, device, sequences) if job.kind == "rl" else 0.0
-    sync = traffic_s(job, device)[0]
+    sync = traffic_s(job, device)[0] * job.policy.share
     update, traffic = update_s(job, device)
     written = job.trajectories * job.lengths.response
     return Seconds(
