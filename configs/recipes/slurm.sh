@@ -1,7 +1,8 @@
 #!/bin/bash
 # RL on 4 nodes of 8 GPUs:   sbatch configs/recipes/slurm.sh
-# Two minutes before its time limit the job saves its last step and queues itself again; so does Slurm when it
-# preempts the job. The directory it is submitted from must be on a file system that all nodes share.
+# Two minutes before its time limit the job saves its last step and queues itself again. A preempted job does the same
+# where Slurm has PreemptParameters=send_user_signal; elsewhere --requeue starts it again from its last checkpoint.
+# The directory it is submitted from must be on a file system that all nodes share; activate an environment here.
 #SBATCH --job-name=unmask
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -17,7 +18,7 @@ stopped=
 # To torchrun on every node; each hands it on to its ranks, which save the last complete step.
 trap 'stopped=yes; scancel --signal=TERM "$SLURM_JOB_ID"' TERM
 
-srun --kill-on-bad-exit=1 torchrun \
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 torchrun \
     --nnodes="$SLURM_NNODES" --nproc-per-node=8 \
     --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$first:29500" \
     --max-restarts=3 --shutdown-timeout=110 \

@@ -234,10 +234,11 @@ def _value_of(store: Store, key: str) -> bytes:
     Raises:
         dist.DistStoreError: if there is none within the time limit of the store.
     """
-    until = time.monotonic() + store.timeout.total_seconds()
+    limit: timedelta = store.timeout  # pyright: ignore[reportAttributeAccessIssue]
+    until = time.monotonic() + limit.total_seconds()
     while not store.check([key]):
         if time.monotonic() > until:
-            raise dist.DistStoreError(f"no {key} in {store.timeout}")
+            raise dist.DistStoreError(f"no {key} in {limit}")
         time.sleep(POLL_S)
     return store.get(key)
 

@@ -82,7 +82,8 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
                         graded = grade_trajectories(llm, task, trajectories, count, rewards)
                 batch.add(forfeit_overlong(world.gather_shares(graded), config.shaping))
             with clock("update"):
-                views = rollout_views(batch.kept, config, llm.model.spec.is_full, step)
+                with world.together("views"):
+                    views = rollout_views(batch.kept, config, llm.model.spec.is_full, step)
                 metrics = update.step(batch.kept, views, step, seed)
             metrics |= sync_weights(llm.engine, update.learner, world, clock)
             seconds = max(world.gather(clock.stages["rollout"].wall))
