@@ -35,6 +35,7 @@ import unmask.engine.attention_backends.plain
 import unmask.engine.runner
 import unmask.engine.scoring
 import unmask.engine.sequence_state
+import unmask.rollouts.build
 import unmask.trainers.learner
 import unmask.trainers.rl
 import unmask.trainers.sft
@@ -76,7 +77,7 @@ class Point:
 
 # The model's seconds belong to the stage that calls it: the engine's rollout, the learner's update.
 POINTS = (
-    Point(unmask.trainers.rl, "write_trajectories", "requests: seeds, checks, order", "rollout"),
+    Point(unmask.rollouts.build, "write_trajectories", "requests: seeds, checks, order", "rollout"),
     Point(Engine, "tick", "engine: state, admission, trajectories"),
     Point(unmask.engine.runner, "plan_feed", "engine: rows and attention plan"),
     Point(unmask.engine.runner, "plan_block", "engine: rows and attention plan"),

@@ -108,7 +108,8 @@ def train(world: World, args: argparse.Namespace) -> dict[str, Any]:
 
 def settings_in_turn(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Return the measurements of rank 0 in each round of `one` and `two`."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["unmask.trainers.learner", "unmask.trainers.losses"])
     found: dict[str, list[dict[str, Any]]] = {"one": [], "two": []}
     for _ in range(args.rounds):
         for name, size in (("one", 1), ("two", 2)):

@@ -168,6 +168,8 @@ def test_a_run_whose_rank_is_killed_is_resumed(rank: int, tmp_path: Path) -> Non
 def test_a_signal_of_one_rank_stops_all_and_the_responses_are_kept(tmp_path: Path) -> None:
     asked = words(tmp_path, "task.reward=tests.evaluation.test_evaluate:sigterm")
     first, second = run_ranks(["eval", *asked])
-    assert (first[0], second) == (143, (143, ""))
+    assert (first[0], second[0]) == (143, 143)
+    # torch may warn of the store of rank 0, which has ended.
+    assert "stopped" not in second[1] and "error: " not in second[1]
     assert "stopped; the responses are kept; resume with" in first[1]
     assert len(lines(tmp_path / "run/trajectories.jsonl")) == 10

@@ -190,8 +190,8 @@ def test_a_checkpoint_without_the_value_head_that_is_asked_for(
 def test_a_step_map_that_disagrees_with_its_response_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def torn(*args: Any) -> list[Trajectory]:
-        first, *others = write_trajectories(*args)
+    def torn(*args: Any, **options: Any) -> list[Trajectory]:
+        first, *others = write_trajectories(*args, **options)
         is_second_step = first.policy_version > 0
         return [
             replace(first, step_map=(0, *first.step_map[1:])) if is_second_step else first,
@@ -200,7 +200,7 @@ def test_a_step_map_that_disagrees_with_its_response_loses_nothing(
 
     words = rl_words(tmp_path, "steps=3", "filter.drop_uniform=false")
     with monkeypatch.context() as patch:
-        patch.setattr("unmask.trainers.rl.write_trajectories", torn)
+        patch.setattr("unmask.rollouts.build.write_trajectories", torn)
         with pytest.raises(ValueError, match="step_map disagrees with the response") as it:
             train(words)
     assert it.value.__notes__ == ["the state of step 1 is kept: go on by --resume"]

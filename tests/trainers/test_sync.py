@@ -20,7 +20,7 @@ LIKELIHOOD = build_supervised_objective(SFTConfig.model_validate({"model": {"pat
 def synced(world: World) -> tuple[dict[str, float], dict[str, torch.Tensor], int, set[str]]:
     """Take a step, and return the metrics of the sync, the engine's weights and version, and the stages."""
     llm, clock = LLM(toy_model(is_tied=True)), Clock()
-    learner = Learner(llm.model, OptimizerConfig(lr=1e-2), world=world)
+    learner = Learner(llm.model, OptimizerConfig(lr=1e-2, eps=1e-3), world=world)
     learner.update(supervised_views(), LIKELIHOOD, 30.0)
     found = sync_weights(llm.engine, learner, world, clock)
     weights = {name: p.detach().clone() for name, p in llm.model.named_parameters()}

@@ -87,7 +87,10 @@ def chat(  # noqa: PLR0913 - one argument per option
 def converse(session: "Session") -> None:
     """Read lines of a terminal until the user leaves; Ctrl-C stops an answer, errors are printed."""
     import readline  # noqa: F401  # pyright: ignore[reportUnusedImport] - gives `input` editing and history
+    import signal
 
+    # Explicitly: a shell makes its background jobs, and what they start, ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     while True:
         try:
             if not session.take(input("> ")):
