@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from tests.end_to_end.real_command import end, start
 from tests.forked_python import ForkedPython
 
-
 TORCH_WARNING = re.compile(
     r"^(\[rank\d+\]:)?\[W\d+ .*\n(Exception raised from .*\n)?(frame #.*\n|<omitting .*\n)*\n?",
     re.MULTILINE,
