@@ -1,4 +1,4 @@
-"""The comparison of measured and predicted memory runs on a toy, on two ranks."""
+"""The comparison of measured and predicted memory runs on a toy."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.forked_python import run_python
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "plan_error.py"
 
 
-@pytest.mark.parametrize("workload", ["rl, two ranks"])
+@pytest.mark.parametrize("workload", ["sft"])
 def test_a_toy_is_measured(workload: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     done = run_python([PROGRAM, "--smoke", "--only", workload, "--out", out], cwd=tmp_path)
