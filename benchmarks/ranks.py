@@ -137,13 +137,15 @@ def steps_of(rounds: Sequence[dict[str, Any]], key: str) -> list[float]:
 def main() -> None:
     """Measure, print and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=16, help="demonstrations of each rank")
+    parser.add_argument("--count", type=int, default=12, help="demonstrations of each rank")
     parser.add_argument("--length", type=int, default=256, help="tokens of a response")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3, help="of a round, after one that warms up")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=8)
-    parser.add_argument("--budget", type=int, default=4096, help="tokens of a pack")
+    parser.add_argument(
+        "--budget", type=int, default=8192, help="tokens of a pack; the learner's default"
+    )
     parser.add_argument("--smoke", action="store_true", help="a toy, to see that it runs")
     parser.add_argument("--out", type=Path, default=RESULTS / "ranks.json")
     args = parser.parse_args()
