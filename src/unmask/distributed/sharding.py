@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from unmask.distributed.world import World
+from unmask.models.heads import NARROW
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, ValueModel
 
 M = TypeVar("M", bound=Model | ValueModel | ActorCritic)
-NARROW = (torch.bfloat16, torch.float16)
 
 
 def sharded(model: M, world: World) -> M:

@@ -103,10 +103,6 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def largest(self, number: int) -> int:
-        """Return the largest of the ranks' numbers."""
-        return max(self.gather(number))
-
     @contextmanager
     def together(self, part: str) -> Generator[None, None, None]:
         """Run a part that has no collectives; an exception on one rank is raised on every rank.

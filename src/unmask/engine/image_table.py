@@ -7,7 +7,7 @@ than `MOST_BYTES`.
 import torch
 from torch import Tensor
 
-from unmask.diffusion.image_vectors import table_ids, table_starts
+from unmask.diffusion.image_vectors import distinct_images, table_ids, table_starts
 from unmask.models.transformer import Model, stack_vectors
 from unmask.types import Prompt, PromptImage
 
@@ -44,7 +44,7 @@ class ImageTable:
         if is_idle and self.vectors is not None and self.vectors.nbytes > MOST_BYTES:
             self.clear()
         held = {image.digest for image in self._images}
-        new = list({i.digest: i for i in prompt.images if i.digest not in held}.values())
+        new = distinct_images(image for image in prompt.images if image.digest not in held)
         if (vectors := stack_vectors(model.image_vectors, new)) is not None:
             before = [] if self.vectors is None else [self.vectors]
             self.vectors = torch.cat((*before, vectors.to(model.device, model.dtype)))
