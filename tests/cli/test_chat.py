@@ -101,7 +101,8 @@ def test_a_conversation_in_a_terminal(model: Path, tmp_path: Path) -> None:
         terminal.type("1+1=\n")
         at = terminal.wait_for("> ", terminal.wait_for("5 tokens, ", at))
         terminal.type(f"/save {path}\n")
-        terminal.wait_for("2 answers in", at)
+        # Ctrl-D is lost if typed before the prompt puts the terminal into its own mode.
+        terminal.wait_for("> ", terminal.wait_for("2 answers in", at))
         terminal.type("\x04")
         assert process.wait(DEADLINE_S) == 0
     answers = [record["text"] for record in read_trajectories(path) or []]
