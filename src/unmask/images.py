@@ -9,8 +9,9 @@ from base64 import b64decode
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # How an image becomes the square that a model reads (`models/vision/image_preprocess.py`).
 ImagePreprocess = Literal["pad", "crop", "squash"]
@@ -49,19 +50,24 @@ class Image:
         return blake2b(self.data, digest_size=16).digest()
 
 
-def image_from(source: str | Path | bytes, name: str = "image") -> Image:
-    """Return the image at a path, in a data URL or in bytes.
+def image_from(source: Any, name: str = "image") -> Image:
+    """Return the image at a path, in a data URL, in bytes, or of Pillow.
 
     Args:
-        source: a string is a path, unless it begins with `data:`.
+        source: a path, bytes, an `Image`, or an image of Pillow, which is written as PNG. A string is a path
+            unless it begins with `data:`.
         name: of an image without a path, for messages.
 
     Raises:
         ValueError: naming the file that is not there or no file, or the URL that is not read; and as
             `Image`.
     """
+    if isinstance(source, Image):
+        return source
     if isinstance(source, bytes):
         return Image(name, source)
+    if not isinstance(source, str | Path):
+        return Image(name, _png_of(source, name))
     if isinstance(source, str) and source.startswith("data:"):
         return Image(name, _data_of_url(source, name))
     if isinstance(source, str) and source.startswith(("http://", "https://")):
@@ -72,6 +78,17 @@ def image_from(source: str | Path | bytes, name: str = "image") -> Image:
             return Image(str(path), file.read(MOST_BYTES + 1))
     except OSError as error:
         raise ValueError(f"{path} cannot be read as an image: {error.strerror}") from error
+
+
+def _png_of(picture: Any, name: str) -> bytes:
+    if not hasattr(picture, "tobytes") or not hasattr(picture, "save"):
+        raise ValueError(
+            f"{name}: a {type(picture).__name__} is no image: must be a path, bytes, a data URL or an image of "
+            "Pillow"
+        )
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
 
 
 def _data_of_url(url: str, name: str) -> bytes:

@@ -30,7 +30,7 @@ BUDGET = {
     "planning": 840,
     "rollouts": 820,
     "data": 660,
-    "files": 640,
+    "files": 720,
     "importing": 570,
     "distributed": 560,
     "acceptance": 460,
