@@ -77,7 +77,7 @@ def _image(
     if "base64" in given:
         return open_image(f"data:image/any;base64,{given['base64']}", place)
     if given:
-        return open_image(*given.values(), place)
+        return open_image(next(iter(given.values())), place)
     image = next(iter(waiting), None)
     if image is None:
         raise ValueError(
