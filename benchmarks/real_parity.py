@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from unmask.checkpoints.checkpoint import load_model
-from unmask.checkpoints.tokenizer import decode, load_tokenizer, render
+from unmask.checkpoints.image_reader import prompt_tokens
+from unmask.checkpoints.tokenizer import decode, load_tokenizer
 from unmask.models.transformer import Model
 from unmask.types import Message
 
@@ -26,7 +27,7 @@ def parity(source: Path, converted: Path) -> dict[str, Any]:
 
     tokenizer = load_tokenizer(converted)
     ours = load_model(converted)
-    ids = torch.tensor([render([Message("user", QUESTION)], tokenizer)])
+    ids = torch.tensor([prompt_tokens([Message("user", QUESTION)], tokenizer).token_ids])
     text = greedy(ours, ids)
     whole = torch.cat((ids, text), dim=1)
     theirs = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()

@@ -99,10 +99,12 @@ class PromptImage:
     Attributes:
         digest: of its content and its preparation: equal digests have equal vectors.
         count: number of vectors.
+        source: its file; `None` where the vectors are given otherwise.
     """
 
     digest: bytes
     count: int
+    source: Image | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)  # without slots, for the cached property

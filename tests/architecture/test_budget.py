@@ -16,7 +16,7 @@ BUDGET = {
     "engine": 3400,
     "models": 2770,
     "trainers": 2350,
-    "checkpoints": 2080,
+    "checkpoints": 2180,
     "cli": 1910,
     "diffusion": 1750,
     "sandbox": 1740,

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, Qwen2Tokenizer
 
 from tests.toy_gguf import ROWS, TEXTS, published_tokenizer, tokenizer_metadata
 from unmask.checkpoints.gguf_tokenizer import SPLITS, write_gguf_tokenizer
-from unmask.checkpoints.tokenizer import decode, encode, load_tokenizer, render
+from unmask.checkpoints.image_reader import prompt_tokens
+from unmask.checkpoints.tokenizer import decode, encode, load_tokenizer
 from unmask.types import Message
 
 
@@ -59,7 +60,9 @@ def test_special_tokens_template_and_free_ids(tmp_path: Path) -> None:
     ids = encode("<|im_start|>a<think><|im_end|>", tokenizer)
     assert (ids[0], ids[-1], len(ids)) == (1, 2, 4)
     assert decode(ids, tokenizer) == "a<think>"  # only control tokens are special
-    assert render([Message("user", "a1")], tokenizer) == encode("a1", tokenizer)
+    assert list(prompt_tokens([Message("user", "a1")], tokenizer).token_ids) == encode(
+        "a1", tokenizer
+    )
     assert max(tokenizer.get_vocab().values()) < ROWS - 1  # unused tokens are left out
 
 

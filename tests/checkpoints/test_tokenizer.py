@@ -9,6 +9,7 @@ import pytest
 
 from tests.engine.decoders import KINDS, build_decoders
 from tests.models.toy import GOLDEN
+from unmask.checkpoints.image_reader import prompt_tokens
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
     character_tokenizer,
@@ -16,14 +17,12 @@ from unmask.checkpoints.tokenizer import (
     encode,
     load_tokenizer,
     num_tokens,
-    render,
     render_text,
     special_tokens,
     text_ends,
     token_bytes,
     token_pieces,
 )
-from unmask.images import Image
 from unmask.models.families import families
 from unmask.types import Message
 
@@ -44,14 +43,6 @@ def name_special_tokens(directory: Path, tokens: dict[str, dict[str, Any] | None
     stated = {f"{role}_token": tokens[role] for role in ("bos", "eos", "pad") if tokens.get(role)}
     texts = {key: token["text"] for key, token in stated.items() if token}
     file.write_text(json.dumps(json.loads(file.read_text()) | texts))
-
-
-def test_a_text_model_refuses_an_image(tokenizer: Tokenizer) -> None:
-    message = Message.of("user", Image("a.png", b"content"), "how many")
-    with pytest.raises(
-        ValueError, match=r"a\.png: this model reads text only; leave the image out"
-    ):
-        render([message], tokenizer)
 
 
 def test_every_family_has_a_conversation() -> None:
@@ -87,14 +78,14 @@ def test_a_rendered_prompt_ends_where_the_assistant_begins(tmp_path: Path) -> No
     character_tokenizer(ALPHABET, tmp_path)
     (tmp_path / "chat_template.jinja").write_text(CHAT["sdar"]["chat_template"])
     tokenizer = load_tokenizer(tmp_path)
-    ids = render([Message("user", "1 + 2")], tokenizer)
+    ids = list(prompt_tokens([Message("user", "1 + 2")], tokenizer).token_ids)
     assert decode(ids, tokenizer) == ("<|im_start|>user\n1 + 2<|im_end|>\n<|im_start|>assistant\n")
 
 
 def test_without_a_template_the_contents_are_the_text(tokenizer: Tokenizer) -> None:
     messages = [Message("system", "ab "), Message("user", "1+2=")]
     assert render_text(messages, tokenizer) == "ab 1+2="
-    assert render(messages, tokenizer) == encode("ab 1+2=", tokenizer)
+    assert list(prompt_tokens(messages, tokenizer).token_ids) == encode("ab 1+2=", tokenizer)
 
 
 def test_every_character_is_restored(tokenizer: Tokenizer) -> None:
@@ -252,7 +243,7 @@ def test_a_template_that_raises_or_drops_the_question(
 ) -> None:
     tokenizer = templated(tmp_path, template)
     with pytest.raises(ValueError, match=rf"tokenizer_config\.json: {message}") as caught:
-        render([Message("user", "1+1=")], tokenizer)
+        list(prompt_tokens([Message("user", "1+1=")], tokenizer).token_ids)
     assert "\n" not in str(caught.value)
 
 
@@ -260,7 +251,7 @@ def test_a_template_of_its_own_file_is_named(tmp_path: Path) -> None:
     character_tokenizer(ALPHABET, tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{{ 1 // 0 }}")
     with pytest.raises(ValueError, match=r"chat_template\.jinja: chat_template fails"):
-        render([Message("user", "1")], load_tokenizer(tmp_path))
+        list(prompt_tokens([Message("user", "1")], load_tokenizer(tmp_path)).token_ids)
 
 
 @pytest.mark.parametrize(

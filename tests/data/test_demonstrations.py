@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.data.toy_tokenizers import END, MARKED, OPENING, PLAIN, THINKING, UNENDED, toy_tokenizer
-from unmask.checkpoints.tokenizer import Tokenizer, decode, encode, render, token_pieces
+from unmask.checkpoints.image_reader import prompt_tokens
+from unmask.checkpoints.tokenizer import Tokenizer, decode, encode, token_pieces
 from unmask.configs.sft_data import RecordsConfig
 from unmask.data.demonstrations import (
     Demonstration,
@@ -119,7 +120,9 @@ def test_the_prompt_of_each_turn_is_the_one_that_the_sampler_gets(
     records = [("place", {"messages": CHAT})]
     first, second = demonstrations_of_records(records, RecordsConfig(), vocabulary)
     for found, end in ((first, 2), (second, 4)):
-        assert list(found.prompt_ids) == render(messages[:end], vocabulary.tokenizer)
+        assert list(found.prompt_ids) == list(
+            prompt_tokens(messages[:end], vocabulary.tokenizer).token_ids
+        )
     responses = [texts(found, vocabulary.tokenizer)[1] for found in (first, second)]
     assert responses == ["<think>hm</think>1<|end|>", "<think>so</think>2<|end|>"]
     prompt, _ = texts(second, vocabulary.tokenizer)

@@ -320,17 +320,6 @@ def _pieces(message: Message, is_last: bool) -> list[str]:
     return [piece.strip() for piece in pieces]
 
 
-def render(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """Return the token ids of a conversation up to where the assistant's turn begins.
-
-    Raises:
-        ValueError: as `render_text`; or a message has images, which are no tokens of a text model.
-    """
-    for image in (image for message in messages for image in message.images):
-        raise ValueError(f"{image.name}: this model reads text only; leave the image out")
-    return encode(render_text(messages, tokenizer), tokenizer)
-
-
 def render_turn(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[str, str, str]:
     """Return a conversation as three texts: up to the assistant's last turn, that turn, and what follows it.
 

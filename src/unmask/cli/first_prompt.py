@@ -12,11 +12,11 @@ from pathlib import Path
 
 from typer import style
 
+from unmask.checkpoints.image_reader import prompt_tokens
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
     has_tokenizer,
     load_tokenizer,
-    render,
     token_pieces,
 )
 from unmask.configs.eval import EvalConfig
@@ -42,7 +42,8 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
     if not prompts:
         raise ValueError(f"task {task.name!r} has no prompt in the {split} split: set [task]")
     origin = f"task {task.name}, {split} split, first of {len(prompts)} prompts"
-    return describe_prompt(origin, render(prompts[0].messages, tokenizer), tokenizer)
+    ids = prompt_tokens(prompts[0].messages, tokenizer).token_ids
+    return describe_prompt(origin, ids, tokenizer)
 
 
 def _first_demonstrations(config: SFTConfig) -> str:

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from unmask.checkpoints.checkpoint import load_model
+from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader, prompt_tokens
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
     decode,
     encode,
     has_tokenizer,
     load_tokenizer,
-    render,
     special_tokens,
     token_pieces,
 )
@@ -113,6 +113,7 @@ class LLM:
         if not isinstance(model, Model):
             model = load_model(model, place, number_format)
         self.model, self.tokenizer, self._stop_texts = model, None, None
+        self.reader: ImageReader = TEXT_ONLY
         if model.source is not None and has_tokenizer(model.source):
             self.tokenizer = load_tokenizer(model.source)
             self._stop_texts = _stop_texts_of(self.tokenizer)
@@ -143,8 +144,8 @@ class LLM:
             TypeError: for an argument that does not exist.
         """
         refuse_unknown("generate", "prompts and sampling", unknown)
-        token_ids = [self._token_ids(prompt) for prompt in prompts_of(prompts)]
-        return self._write(token_ids, sampling)
+        found = [self._token_ids(prompt) for prompt in prompts_of(prompts)]
+        return self._write([Prompt("generate", 0, (), ids) for ids in found], sampling)
 
     def chat(
         self,
@@ -169,9 +170,9 @@ class LLM:
             TypeError: for an argument that does not exist.
         """
         refuse_unknown("chat", "conversations and sampling", unknown)
-        tokenizer = self.require_tokenizer()
+        self.require_tokenizer()
         found = conversations_of(conversations)
-        return self._write([tuple(render(messages, tokenizer)) for messages in found], sampling)
+        return self._write([self.prompt(messages) for messages in found], sampling)
 
     def stream(
         self, prompt: str | Sequence[int], sampling: SamplingParams | None = None
@@ -302,8 +303,15 @@ class LLM:
 
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
-        tokenizer = self.require_tokenizer()
-        return [replace(p, token_ids=tuple(render(p.messages, tokenizer))) for p in prompts]
+        tokens = [prompt_tokens(p.messages, self.require_tokenizer(), self.reader) for p in prompts]
+        return [
+            replace(prompt, token_ids=found.token_ids, images=found.images)
+            for prompt, found in zip(prompts, tokens, strict=True)
+        ]
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """Return the prompt of a conversation, with `token_ids` and `images` filled in."""
+        return self.tokenize([Prompt("chat", 0, tuple(messages))])[0]
 
     def complete(
         self,
@@ -379,17 +387,17 @@ class LLM:
 
     def _write(
         self,
-        token_ids: Sequence[tuple[int, ...]],
+        prompts: Sequence[Prompt],
         sampling: SamplingParams | Sequence[SamplingParams] | None,
     ) -> list[Generation]:
-        asked = sampling_of(sampling, len(token_ids))
+        asked = sampling_of(sampling, len(prompts))
         pairs = [
-            (Prompt("generate", uid, (), ids), replace(one, n=1, seed=derive_seed(one.seed, index)))
-            for uid, (ids, one) in enumerate(zip(token_ids, asked, strict=True))
+            (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
+            for uid, (prompt, one) in enumerate(zip(prompts, asked, strict=True))
             for index in range(one.n)
         ]
-        prompts, params = [prompt for prompt, _ in pairs], [one for _, one in pairs]
-        return [self._generation(trajectory) for trajectory in self.complete(prompts, params)]
+        written = self.complete([prompt for prompt, _ in pairs], [one for _, one in pairs])
+        return [self._generation(trajectory) for trajectory in written]
 
     def _generation(self, trajectory: Trajectory) -> Generation:
         length = trajectory.num_response

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from unmask.bounds import check_fields
-from unmask.checkpoints.tokenizer import encode, render
+from unmask.checkpoints.tokenizer import encode
 from unmask.engine.events import Streams
 from unmask.engine.llm import LLM
 from unmask.engine.llm_arguments import conversations_of, token_ids_of
@@ -174,7 +174,7 @@ def chat_prompts(llm: LLM, messages: Any) -> list[tuple[int, ...]]:
     if not isinstance(messages, list) or not messages:
         raise ValueError('messages: must be a list, [{"role": "user", "content": "..."}]')
     (conversation,) = conversations_of([_message(message) for message in messages])
-    return [tuple(render(conversation, llm.require_tokenizer()))]
+    return [llm.prompt(conversation).token_ids]
 
 
 def text_prompts(llm: LLM, prompt: Any) -> list[tuple[int, ...]]:
