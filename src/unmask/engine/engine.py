@@ -328,6 +328,8 @@ class Engine:
         scheduler.index.clear()
         if self.is_idle:
             self._images.clear()
+        else:
+            self._images.renew(self.model)
 
     def release_memory(self) -> None:
         """Free the memory of the cache until the next request arrives.

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from unmask.checkpoints.build_reader import build_reader
 from unmask.checkpoints.checkpoint import load_model
-from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader, prompt_tokens
+from unmask.checkpoints.image_reader import prompt_tokens
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
     decode,
@@ -42,6 +43,7 @@ from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import StopTexts
 from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
+from unmask.images import ImagePreprocess
 from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
@@ -79,6 +81,7 @@ class LLM:
         model: the weights.
         tokenizer: text to ids and back; `None` if the checkpoint has none, and then prompts must be
             token ids.
+        reader: makes prompts of conversations, with their images.
         engine: writes the responses.
     """
 
@@ -88,6 +91,8 @@ class LLM:
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = torch.float32,
         params: EngineParams | None = None,
+        image_codec: str | Path | None = None,
+        image_preprocess: ImagePreprocess = "pad",
         **unknown: Any,
     ) -> None:
         """Load a checkpoint, or use a loaded model.
@@ -98,13 +103,17 @@ class LLM:
             dtype: number format of a checkpoint, torch's object or its name; `auto` is float32 on CPU and
                 bfloat16 on CUDA.
             params: size and mode of the engine.
+            image_codec: directory of the image tokenizer of a model whose images are tokens.
+            image_preprocess: how an image becomes the square that it reads.
             unknown: refused, naming the arguments that exist.
 
         Raises:
             ValueError: as `load_model`; or for an unknown device, format or model.
             TypeError: for an argument that does not exist.
         """
-        refuse_unknown("LLM", "model, device, dtype and params", unknown)
+        refuse_unknown(
+            "LLM", "model, device, dtype, params, image_codec and image_preprocess", unknown
+        )
         check_model(model)
         if params is not None and not isinstance(params, EngineParams):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"params = {params!r}: must be EngineParams(max_sequences=..., ...)")
@@ -113,10 +122,10 @@ class LLM:
         if not isinstance(model, Model):
             model = load_model(model, place, number_format)
         self.model, self.tokenizer, self._stop_texts = model, None, None
-        self.reader: ImageReader = TEXT_ONLY
         if model.source is not None and has_tokenizer(model.source):
             self.tokenizer = load_tokenizer(model.source)
             self._stop_texts = _stop_texts_of(self.tokenizer)
+        self.reader = build_reader(model, self.tokenizer, image_codec, image_preprocess)
         automata = None
         if self.tokenizer is not None:
             automata = automata_of(self.tokenizer, conventions_of(model).drawable)

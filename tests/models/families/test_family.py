@@ -58,6 +58,7 @@ MASK_IDS = {
     "llada": 126336,
     "llada2": 156895,
     "llada_moe": 156895,
+    "lladav": 126336,
     "mmada": 126336,
     "sdar": 151669,
     "sdar_moe": 151669,

@@ -17,10 +17,6 @@ from unmask.types import PromptImage, image_starts
 
 # The published placeholder, in the place of a whole image.
 IMAGE_ID = -200
-SYSTEM = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that "
-    "the user provides, and assist the user with a variety of tasks using natural language."
-)
 
 
 def text_pieces(text: str, num_images: int) -> list[str]:
