@@ -41,7 +41,7 @@ class MmadaReader:
         """What its tokens follow from, for caches."""
         state = blake2b(digest_size=16)
         for weight in self.codec.parameters() if self.codec else ():
-            state.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+            state.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         return f"{self!r} {state.hexdigest()}"
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:

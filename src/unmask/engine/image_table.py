@@ -44,7 +44,7 @@ class ImageTable:
         if not prompt.images:
             return None
         if is_idle and self.vectors is not None and self.vectors.nbytes > MOST_BYTES:
-            self.clear()
+            self._clear()
         held = {image.digest for image in self._images}
         new = distinct_images(image for image in prompt.images if image.digest not in held)
         if new:
@@ -54,13 +54,14 @@ class ImageTable:
         ids = torch.tensor(prompt.token_ids)
         return tuple(table_ids(ids, prompt.images, table_starts(self._images)).tolist())
 
-    def renew(self, model: Model) -> None:
-        """Encode the pictures of running requests again, with new weights."""
-        if self.vectors is not None:
+    def renew(self, model: Model, is_idle: bool) -> None:
+        """Encode the pictures of running requests again with new weights; drop them where there are none."""
+        if is_idle:
+            self._clear()
+        elif self.vectors is not None:
             self.vectors.copy_(_encoded(model, self._images))
 
-    def clear(self) -> None:
-        """Drop all rows; no request may refer to them."""
+    def _clear(self) -> None:
         self.vectors = None
         self._images = []
 

@@ -9,7 +9,7 @@ The place to start from Python:
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from unmask.checkpoints.tokenizer import (
     encode,
     has_tokenizer,
     load_tokenizer,
-    special_tokens,
     token_pieces,
 )
 from unmask.engine.engine import Engine
@@ -40,7 +39,7 @@ from unmask.engine.llm_arguments import (
     token_ids_of,
 )
 from unmask.engine.options import EngineParams
-from unmask.engine.stop_texts import StopTexts
+from unmask.engine.stop_texts import stop_texts_of
 from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
 from unmask.images import ImagePreprocess
@@ -121,14 +120,12 @@ class LLM:
         number_format = dtype_of(dtype, place)
         if not isinstance(model, Model):
             model = load_model(model, place, number_format)
-        self.model, self.tokenizer, self._stop_texts = model, None, None
+        self.model, self.tokenizer, self._stop_texts, automata = model, None, None, None
         if model.source is not None and has_tokenizer(model.source):
             self.tokenizer = load_tokenizer(model.source)
-            self._stop_texts = _stop_texts_of(self.tokenizer)
-        self.reader = build_reader(model, self.tokenizer, image_codec, image_preprocess)
-        automata = None
-        if self.tokenizer is not None:
+            self._stop_texts = stop_texts_of(self.tokenizer)
             automata = automata_of(self.tokenizer, conventions_of(model).drawable)
+        self.reader = build_reader(model, self.tokenizer, image_codec, image_preprocess)
         self.engine = Engine(self.model, params, self._stop_texts, automata)
 
     def generate(
@@ -311,15 +308,15 @@ class LLM:
         )
 
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
-        tokens = [prompt_tokens(p.messages, self.require_tokenizer(), self.reader) for p in prompts]
-        return [
-            replace(prompt, token_ids=found.token_ids, images=found.images)
-            for prompt, found in zip(prompts, tokens, strict=True)
-        ]
+        """Return the prompts with `token_ids` and `images`, rendered with the model's chat template."""
+        tokenizer, found = self.require_tokenizer(), list[Prompt]()
+        for prompt in prompts:
+            tokens = prompt_tokens(prompt.messages, tokenizer, self.reader)
+            found.append(replace(prompt, token_ids=tokens.token_ids, images=tokens.images))
+        return found
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        """Return the prompt of a conversation, with `token_ids` and `images` filled in."""
+        """Return the prompt of a conversation; see `tokenize`."""
         return self.tokenize([Prompt("chat", 0, tuple(messages))])[0]
 
     def complete(
@@ -447,9 +444,3 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
-
-
-def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopTexts]:
-    special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
-    # Cached, because many requests have the same stop texts.
-    return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))

@@ -4,6 +4,7 @@ import json
 from functools import cache
 from typing import Any
 
+import torch
 from PIL import Image as pillow
 from safetensors.torch import load_file
 from torch import Tensor
@@ -27,7 +28,11 @@ def recorded() -> dict[str, Tensor]:
 
 @cache
 def golden_model() -> Model:
-    return load_model(FOLDER, mask_id=SPECIAL["<|mdm_mask|>"])
+    """Return a model that may write any id except the mask, as in the published code."""
+    model = load_model(FOLDER, mask_id=SPECIAL["<|mdm_mask|>"])
+    model.head.drawable = torch.ones_like(model.head.drawable)
+    model.head.drawable[model.spec.mask_id] = False
+    return model
 
 
 def vision_side() -> LladavVision:

@@ -117,12 +117,17 @@ def new_config(spec: ModelSpec) -> dict[str, Any]:
     return {
         **qwen.write_fields(spec),
         "architectures": ["LlavaLLaDAModelLM"],
+        "attention_bias": False,
         "image_aspect_ratio": "pad" if grids is None else f"anyres_max_{vision.most_tiles}",
         "image_grid_pinpoints": grids and [list(size) for size in grids],
         "mm_hidden_size": tower.width,
         "mm_patch_merge_type": "spatial_unpad",
         "mm_projector_type": "mlp2x_gelu",
-        "mm_vision_tower": "siglip",
+        "mm_use_im_patch_token": False,
+        "mm_use_im_start_end": False,
+        "mm_vision_select_feature": "patch",
+        "mm_vision_select_layer": -2,
+        "mm_vision_tower": "google/siglip2-so400m-patch14-384",
         "model_type": "llava_llada",
         "vision_config": {
             "hidden_act": "gelu_pytorch_tanh",

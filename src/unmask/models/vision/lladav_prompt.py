@@ -30,13 +30,13 @@ def text_pieces(text: str, num_images: int) -> list[str]:
 
 
 def joined_pieces(
-    pieces: Sequence[Sequence[int]], start_id: int, drops_first: bool = True
+    pieces: Sequence[Sequence[int]], start_id: int | None, drops_first: bool = True
 ) -> list[int]:
     """Return token ids with `IMAGE_ID` between the pieces.
 
     Args:
         pieces: token ids of each of `text_pieces`.
-        start_id: the start token.
+        start_id: the start token, if there is one.
         drops_first: whether the first token of each later piece is dropped, see the module.
     """
     first, *others = pieces
