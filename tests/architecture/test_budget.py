@@ -27,7 +27,7 @@ BUDGET = {
     "runs": 1140,
     "viewer": 1030,
     "evaluation": 1020,
-    "planning": 845,
+    "planning": 850,
     "rollouts": 820,
     "data": 660,
     "files": 720,
