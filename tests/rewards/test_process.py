@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rewards.judge_server import JudgeServer, endpoint, judge_server
-from tests.rewards.toy_answers import with_steps
+from tests.rewards.toy_answers import PROMPT, with_steps
 from unmask.checkpoints.random_init import byte_tokenizer
 from unmask.checkpoints.tokenizer import Tokenizer, decode, encode
 from unmask.configs.reward import ProcessTerm
+from unmask.images import Image, data_url
 from unmask.rewards.judge import Judge
 from unmask.rewards.process import (
     ProcessReward,
@@ -25,6 +26,7 @@ from unmask.rewards.process import (
 )
 from unmask.rewards.weighted import Answer
 from unmask.runs.trajectories import total_reward
+from unmask.types import Message
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,21 @@ def test_chunks_are_compared_with_the_same_chunk_of_the_siblings(
     assert scores[2].reward == pytest.approx(
         (0, 0, high, 0, 0, 1, -1)
     )  # no other answer is as long
+
+
+def test_a_judge_sees_the_images_of_the_prompt_with_every_chunk(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    image = Image("a.png", b"\x89PNG\r\n\x1a\n")
+    prompt = replace(PROMPT, messages=(Message.of("user", image, "Which letters?"),))
+    answer = written("aaab", tokenizer)
+    answer = replace(answer, trajectory=replace(answer.trajectory, prompt=prompt))
+    with judge_server(without_b) as server:
+        process(server, tokenizer, tmp_path)([[answer]])
+        contents = [body["messages"][0]["content"] for body in server.bodies]
+    assert [len(content) for content in contents] == [2, 2]
+    assert all(content[0]["image_url"]["url"] == data_url(image) for content in contents)
+    assert field("question", contents[0][1]["text"]) == "[image 1]\nWhich letters?"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,13 @@ class EndpointConfig(Section):
     """Nucleus of the judge's replies."""
     max_tokens: int = Field(default=1024, ge=1)
     """Most tokens of a reply."""
+    sends_images: bool = True
+    """Send the images of a prompt before the text of the question. A judge that reads text only refuses
+    them, and the run stops; with `false` the question has `[image 1]` where they stand, and nothing else
+    of them."""
+    max_image_bytes: int = Field(default=20 * 2**20, ge=1)
+    """Most bytes of the image files of one question; larger ones stop the run. In a request they take a
+    third more."""
     extra: dict[str, Any] = {}
     """Further fields of the request's body, such as
     `chat_template_kwargs.enable_thinking = false`."""

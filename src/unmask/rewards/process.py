@@ -23,7 +23,7 @@ from unmask.checkpoints.tokenizer import Tokenizer, text_ends
 from unmask.configs.reward import ProcessTerm
 from unmask.rewards.answers import last_boxed
 from unmask.rewards.judge import Judge
-from unmask.rewards.question import fill
+from unmask.rewards.question import Question, fill
 from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Score
 
@@ -68,7 +68,7 @@ class ProcessReward:
             for i, (answer, stops) in enumerate(group)
         ]
 
-    def _questions(self, answer: Answer, stops: Sequence[int]) -> list[str]:
+    def _questions(self, answer: Answer, stops: Sequence[int]) -> list[Question]:
         text, template = answer.text, self._config.template
         written = text_ends(answer.trajectory.response_ids, self._tokenizer)
         cuts = [0, *(written[stop - 1] for stop in stops)]  # the last token before each stop
