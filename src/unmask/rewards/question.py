@@ -57,6 +57,11 @@ def _numbered(turn: Message, images: Sequence[Image]) -> str:
     return first + "".join(mark + text for mark, text in zip(marks, rest, strict=True))
 
 
+def is_caption(prompt: Prompt) -> bool:
+    """Return whether a prompt asks for a caption of its image, which has no right answer."""
+    return bool(prompt.reference.get("is_caption"))
+
+
 def reference_text(prompt: Prompt) -> str:
     """Return the reference answer; the whole reference as JSON if it has no `answer`."""
     reference = prompt.reference
