@@ -24,6 +24,11 @@ class PromptTokens:
 class ImageReader(Protocol):
     """How a model reads conversations with images."""
 
+    @property
+    def settings(self) -> str:
+        """Everything besides the text and the images that `tokens` depends on; empty for text models."""
+        ...
+
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the conversation that is rendered: with the family's system turn, where it has one."""
         ...
@@ -46,6 +51,8 @@ class ImageReader(Protocol):
 
 class TextReader:
     """The reader of a text model, which refuses images."""
+
+    settings = ""
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the messages."""
