@@ -146,7 +146,8 @@ def test_image_root_is_the_directory_that_paths_are_below(
     [
         ({"image": "d.jsonl", "prompt": "one", "response": "1"}, r"d\.jsonl is no image of one"),
         ({"image": "pictures/1.png", "prompt": "<image><image>one", "response": "1"}, "have 2 <image>"),
-        ({"prompt": "<image>\none", "response": "1"}, "the text has 1 <image> for 0 images"),
+        ({"prompt": "<image>\none", "response": "1"}, "a text begins with <image>, and the record has no"),
+        ({"prompt": "one <image>", "response": "1"}, "the prompt has <image>, and the record has no image"),
         ({"image": "pictures/1.png", "text": "one"}, r"1\.png: the layout text has no prompt"),
         ({"image": "pictures/1.png", "prompt_ids": [5], "response_ids": [6]}, "the layout tokens has no prompt"),
         ({"messages": [{"role": "user", "content": "one"}, {"role": "assistant", "content": [PART, ONE]}]},
@@ -174,8 +175,8 @@ def test_a_text_model_refuses_images_and_reads_markers_as_text(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
     plain = vocabulary_of(tokenizer, ())
-    record = {"prompt": "<image>\none", "response": "1"}
+    record = {"prompt": "a <image>\none", "response": "1"}
     (found,) = read(tmp_path, record, plain)
-    assert text(found, tokenizer) == "[user]<image>\none<|end|>\n[assistant]"
+    assert text(found, tokenizer) == "[user]a <image>\none<|end|>\n[assistant]"
     with pytest.raises(ValueError, match=r"line 1: .*1\.png: this model reads text only"):
         read(tmp_path, {**record, "image": "pictures/1.png"}, plain)

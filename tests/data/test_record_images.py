@@ -165,7 +165,12 @@ def test_images_stand_in_the_places_of_markers() -> None:
     turns = [Message("user", "<image>\none <image>"), Message("assistant", "1")]
     found = placed(turns, [A, B])
     assert found == (Message("user", "<image>\none <image>", (A, B)), turns[1])
-    assert placed(turns, []) == (*turns,)
+    assert placed(turns[1:], []) == (turns[1],)
+    with pytest.raises(ValueError, match="begins with <image>, and the record has no image"):
+        placed(turns, [])
+    assert placed([Message("user", "<image> is a tag")], []) == (
+        Message("user", "<image> is a tag"),
+    )
     for count in (1, 3):
         with pytest.raises(ValueError, match=f"have 2 <image>, and the record {count} images"):
             placed(turns, [A] * count)

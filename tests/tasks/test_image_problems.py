@@ -90,6 +90,10 @@ def test_image_root_is_the_directory_that_paths_are_below(tmp_path: Path) -> Non
         ({"image": "own.jsonl"}, r"own\.jsonl is no image"),
         ({"image": "/etc/hostname"}, r"is outside of .*: set task\.image_root"),
         ({"question": "<image><image>?"}, "the texts have 2 <image>, and the record 1 images"),
+        (
+            {"question": "<image>\nOne?", "image": None},
+            "begins with <image>, and the record has no image",
+        ),
         ({"videos": ["a.mp4"]}, "'videos' is not read"),
     ],
 )

@@ -26,7 +26,7 @@ class ImageReader(Protocol):
 
     @property
     def settings(self) -> str:
-        """Everything besides the text and the images that `tokens` depends on; empty for text models."""
+        """Everything its tokens follow from, for caches of them."""
         ...
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -52,7 +52,10 @@ class ImageReader(Protocol):
 class TextReader:
     """The reader of a text model, which refuses images."""
 
-    settings = ""
+    @property
+    def settings(self) -> str:
+        """Nothing; see `ImageReader.settings`."""
+        return ""
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the messages."""

@@ -25,6 +25,7 @@ from unmask.configs.sft_data import RecordsConfig
 from unmask.data.examples import Example, example_of, has_layout, layout_of, mapped
 from unmask.data.record_files import has_datasets, read_file, read_hub
 from unmask.data.record_images import NO_FILES, RecordImages
+from unmask.images import MARKER
 from unmask.types import Image, Message, Prompt, PromptImage
 
 
@@ -225,6 +226,8 @@ def _token_ids(
     tokenizer, reader = vocabulary.tokenizer, vocabulary.reader
     before = "".join(message.content for message in messages[:-1])
     images = [image for message in messages for image in message.images]
+    if reader.settings and not images and MARKER in before:
+        raise ValueError(f"the prompt has {MARKER}, and the record has no image for it")
 
     def encoded(text: str) -> list[int]:
         return encode(text, tokenizer)

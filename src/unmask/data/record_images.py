@@ -170,6 +170,9 @@ def placed(messages: Sequence[Message], waiting: Sequence[Image]) -> tuple[Messa
         ValueError: there are more markers than images, or fewer; or no turn of the user.
     """
     if not waiting:
+        lost = (m for m in messages if not m.images and m.content.startswith(f"{MARKER}\n"))
+        if any(message.role == "user" for message in lost):
+            raise ValueError(f"a text begins with {MARKER}, and the record has no image for it")
         return tuple(messages)
     counts = [
         0 if message.images or message.role == "assistant" else message.content.count(MARKER)

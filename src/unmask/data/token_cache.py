@@ -178,11 +178,13 @@ def _load(entry: Path, place: str) -> Iterator[Demonstration]:
         arrays = {name: file[name] for name in file.files}
     kind = str(arrays["kind"][0])
     columns = [_rows(arrays[name], arrays[f"{name}_lengths"]) for name in COLUMNS]
-    images = list(_images_from_json(arrays["images"].tobytes()))
-    rows = zip(arrays["number"].tolist(), *columns, images, strict=True)
+    held = list(_images_from_json(arrays["images"].tobytes()))
+    rows = zip(arrays["number"].tolist(), *columns, held, strict=True)
     return (
-        Demonstration(prompt or (), response or (), steps, *own, f"{place}, {kind} {number}")
-        for number, prompt, response, steps, own in rows
+        Demonstration(
+            prompt or (), response or (), steps, images, sources, f"{place}, {kind} {number}"
+        )
+        for number, prompt, response, steps, (images, sources) in rows
     )
 
 
