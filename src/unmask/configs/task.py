@@ -31,6 +31,11 @@ ProblemField = Literal[
     "test_input",
     "test_output",
     "test_time_limit",
+    "image",
+    "images",
+    "image_path",
+    "image_abs_path",
+    "is_caption",
 ]
 
 
@@ -107,6 +112,8 @@ class JsonTaskConfig(Section):
     fields: dict[ProblemField, str] = {}
     """Names of fields here and in the files: `{question = "problem", ground_truth_answer = "solution"}`;
     `a.b` is the field `b` of a table `a`."""
+    image_root: Path | None = None
+    """Directory that paths of images are below; that of a file of problems when not given."""
     template: str | None = None
     """The prompt; `{question}` is replaced by the problem's text, in a conversation by its last turn. By
     default a request for a box where records hold a `question`; none where they hold a whole

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unmask.rewards.answers import answer_from_response
-from unmask.types import Message, Prompt, Score, Split
+from unmask.types import Image, Message, Prompt, Score, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,23 @@ NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade
 
 
 def prompt_from_text(
-    task: str, text: str, reference: Mapping[str, Any], context: tuple[Message, ...] = ()
+    task: str,
+    text: str,
+    reference: Mapping[str, Any],
+    context: tuple[Message, ...] = (),
+    images: tuple[Image, ...] = (),
 ) -> Prompt:
-    """Make a prompt of a user message and the turns before it, numbered by a hash of its text (below 2**31)."""
-    whole = "\0".join([*(part for turn in context for part in (turn.role, turn.content)), text])
-    return Prompt(task, _hash(whole) % 2**31, (*context, Message("user", text)), (), reference)
+    """Make a prompt of a user message and the turns before it.
+
+    It is numbered by a hash of its text and images (below 2**31).
+
+    Raises:
+        ValueError: the text has more or fewer markers than images.
+    """
+    messages = (*context, Message("user", text, images))
+    parts = [part for turn in context for part in (turn.role, turn.content)]
+    digests = [image.digest.hex() for turn in messages for image in turn.images]
+    return Prompt(task, _hash("\0".join([*parts, text, *digests])) % 2**31, messages, (), reference)
 
 
 def split_from_text(text: str, validation_share: float, test_share: float) -> Split:
