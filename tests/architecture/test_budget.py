@@ -27,7 +27,7 @@ BUDGET = {
     "runs": 1140,
     "viewer": 1030,
     "evaluation": 1020,
-    "planning": 840,
+    "planning": 845,
     "rollouts": 820,
     "data": 660,
     "files": 720,

@@ -20,7 +20,8 @@ class ImageTable:
     """The table of one engine.
 
     Attributes:
-        vectors: `(n, D)`; None while no prompt had a picture.
+        vectors: `(n, D)`, grown by doubling, because captured graphs hold its address; the rows behind those of
+            the pictures are not read. None while no prompt had a picture.
     """
 
     def __init__(self) -> None:
@@ -48,8 +49,7 @@ class ImageTable:
         held = {image.digest for image in self._images}
         new = distinct_images(image for image in prompt.images if image.digest not in held)
         if new:
-            before = [] if self.vectors is None else [self.vectors]
-            self.vectors = torch.cat((*before, _encoded(model, new)))
+            self._append(_encoded(model, new))
             self._images += new
         ids = torch.tensor(prompt.token_ids)
         return tuple(table_ids(ids, prompt.images, table_starts(self._images)).tolist())
@@ -59,14 +59,28 @@ class ImageTable:
         if is_idle:
             self._clear()
         elif self.vectors is not None:
-            self.vectors.copy_(_encoded(model, self._images))
+            self.vectors[: self._num_rows].copy_(_encoded(model, self._images))
+
+    @property
+    def _num_rows(self) -> int:
+        return sum(image.count for image in self._images)
+
+    def _append(self, rows: Tensor) -> None:
+        start = self._num_rows
+        stop = start + len(rows)
+        if self.vectors is None or stop > len(self.vectors):
+            grown = rows.new_zeros(max(stop, 2 * start), rows.shape[1])
+            if self.vectors is not None:
+                grown[:start] = self.vectors[:start]
+            self.vectors = grown
+        self.vectors[start:stop] = rows
 
     def _clear(self) -> None:
         self.vectors = None
         self._images = []
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _encoded(model: Model, images: Sequence[PromptImage]) -> Tensor:
     vectors = image_vectors(model.backbone.vision, images)
     assert vectors is not None, "there are pictures"
