@@ -290,7 +290,8 @@ def _put(
     dtype = piece.dtype if dtype is None else dtype
     if part.expert is None:
         weight = piece.to(device=device, dtype=dtype, copy=True)
-        module.register_parameter(leaf, nn.Parameter(weight))
+        is_trained = module.get_parameter(leaf).requires_grad
+        module.register_parameter(leaf, nn.Parameter(weight, is_trained))
         return
     stacked = module.get_parameter(leaf)
     if stacked.is_meta:

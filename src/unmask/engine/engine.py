@@ -326,8 +326,7 @@ class Engine:
             if not self._conventions.is_full:
                 feed_again(state, scheduler.preempt_all())
         scheduler.index.clear()
-        if self.is_idle:
-            self._images.clear()
+        self._images.renew(self.model, self.is_idle)
 
     def release_memory(self) -> None:
         """Free the memory of the cache until the next request arrives.

@@ -118,7 +118,6 @@ class Runner:
         attend = self.planner(rows, state.table, self.pages.keys, self.pages.values)
         padding = (0, round_up(max(len(scored), 1), self.row_tile) - len(scored))
         scored = F.pad(scored, padding)
-        vectors = self.images.vectors
-        logits = self.model(tokens, rows.position, attend, scored, vectors=vectors)
+        logits = self.model(tokens, rows.position, attend, scored, images=self.images.vectors)
         assert isinstance(logits, Tensor)
         return logits

@@ -142,7 +142,8 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float, float]:
     own = trained * job.width if has_masters(job) else 0.0  # of the module, at the end
     tokens = pack_tokens(job, device)
     layers = range(job.spec.num_layers)
-    saved = [saved_bytes(job.spec, i, tokens, job.width, device.is_cpu) for i in layers]
+    frozen = all(model.share < 1 for model in job.models)
+    saved = [saved_bytes(job.spec, i, tokens, job.width, device.is_cpu, frozen) for i in layers]
     stream = tokens * job.spec.width * job.width
     if job.is_checkpointed:
         kept, layer = job.spec.num_layers * stream, max(saved)
