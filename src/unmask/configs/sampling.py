@@ -41,16 +41,6 @@ class SamplingConfig(Section, SamplingFields):  # pyright: ignore[reportGeneralT
             raise ValueError(f"{name!r} must be one of {', '.join(PRESETS)}")
         return name
 
-    @field_validator("guidance")
-    @classmethod
-    def _is_unguided(cls, guidance: float) -> float:
-        if guidance:
-            raise ValueError(
-                f"guidance = {guidance} must be 0: the engine implements no classifier-free guidance, "
-                "only the reference sampler does (unmask.diffusion)"
-            )
-        return guidance
-
     @model_validator(mode="after")
     def _can_be_structured(self) -> "SamplingConfig":
         self.check_structure()
