@@ -287,7 +287,9 @@ class SamplingFields:
                 "leave stop out"
             )
         if self.writes == "image":
-            raise ValueError(f'{key} with writes = "image": image codes have no text; leave one out')
+            raise ValueError(
+                f'{key} with writes = "image": image codes have no text; leave one out'
+            )
         if self.revises:
             raise ValueError(
                 f"{key} with edit_threshold or remask_threshold: tokens that are overwritten one by one "
