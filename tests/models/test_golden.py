@@ -27,7 +27,8 @@ Case = dict[str, Any]
 
 @cache
 def recorded_cases(family: str) -> tuple[Case, ...]:
-    return tuple(json.loads((GOLDEN / family / "cases.json").read_text())["cases"])
+    # Families with images are recorded otherwise: `tests/models/vision`.
+    return tuple(json.loads((GOLDEN / family / "cases.json").read_text()).get("cases", ()))
 
 
 def cases(*kinds: str) -> list[Any]:
@@ -58,7 +59,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Model, Case, dict[str, Tensor]
 
 
 def test_every_family_has_cases_and_every_case_a_kind() -> None:
-    for family in families():
+    for family in (family for family in families() if family.tiny.vision is None):
         kinds = {case["kind"] for case in recorded_cases(family.name)}
         assert kinds and kinds <= set(KINDS)
         assert kinds & set(FORWARD_KINDS)

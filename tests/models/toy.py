@@ -7,8 +7,12 @@ from typing import Any
 import torch
 
 import tests.toy
+from unmask.models.families.lladav import TINY_TOWER
+from unmask.models.families.mmada import ids_behind
 from unmask.models.spec import ModelSpec, MoESpec
 from unmask.models.transformer import Model
+from unmask.models.vision.lladav import LladavVisionSpec
+from unmask.models.vision.mmada_prompt import MmadaIds
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -43,13 +47,18 @@ SIGMOID = MoESpec(
     num_active_groups=2,
     has_bias=True,
 )
+# Six special tokens of images, and four codes.
+MMADA_IDS = replace(ids_behind(30, MmadaIds(num_codes=4, side=2)), mask=29)
 FAMILY_CHANGES: dict[str, dict[str, Any]] = {
     "sdar": {},
     "sdar_moe": {"num_layers": 3, "moe": replace(SOFTMAX, renormalises=True)},
     "llada": FULL | {"num_kv_heads": 1, "has_qk_norm": False},
-    "mmada": FULL | {"has_qk_norm": False, "num_drawable": 30, "mask_id": 29},
+    "mmada": FULL
+    | {"has_qk_norm": False, "num_drawable": 30, "mask_id": 29, "image_ids": MMADA_IDS},
     "llada_moe": FULL
     | {"num_layers": 3, "moe": replace(SOFTMAX, shared_width=16, has_bias=True), "rotary_width": 4},
+    "lladav": FULL
+    | {"has_qk_norm": False, "vision": LladavVisionSpec(tests.toy.SPEC.width, TINY_TOWER)},
     "llada2": {"num_layers": 3, "moe": SIGMOID, "rotary_width": 8},
     "dream": QWEN2 | {"attention": "full", "block_size": None},
     "fast_dllm_v2": QWEN2 | {"block_size": 16, "sub_block_size": 8},

@@ -23,11 +23,13 @@ WIDE = replace(
 EXPERTS = MoESpec((0, 1), num_experts=8, num_active=2, width=64, renormalises=True)
 
 
-def kept_bytes(spec: Any, dtype: torch.dtype) -> int:
+def kept_bytes(spec: Any, dtype: torch.dtype, lora: LoRAParams | None = None) -> int:
     """Return the bytes that autograd saves in a forward pass, each storage once, weights left out."""
     model = Model(spec)
     initialise(model, 0)
     model = model.to(dtype)
+    if lora is not None:
+        add_lora(model, lora)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, Tensor] = {}
 
@@ -64,6 +66,15 @@ def test_activations_are_what_autograd_saves(dtype: torch.dtype, changes: dict[s
     assert saved_bytes(spec, 1, TOKENS, dtype.itemsize, is_cpu=True) == pytest.approx(
         measured, rel=0.01
     )
+
+
+def test_under_adapters_no_norm_keeps_its_normed_numbers() -> None:
+    lora = LoRAParams(rank=1)
+    measured = kept_bytes(WIDE, torch.float32, lora)
+    measured -= kept_bytes(replace(WIDE, num_layers=1), torch.float32, lora)
+    found = saved_bytes(WIDE, 1, TOKENS, 4, is_cpu=True, is_frozen=True)
+    assert found == pytest.approx(measured, rel=0.02)
+    assert found < 0.9 * saved_bytes(WIDE, 1, TOKENS, 4, is_cpu=True)
 
 
 def test_a_gpu_keeps_less_of_norms() -> None:

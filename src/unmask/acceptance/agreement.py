@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unmask.diffusion.reference_sampler import LogitsFn, sample
 from unmask.models.conventions import conventions_of
-from unmask.models.transformer import Model, block_causal, stack_vectors
+from unmask.models.transformer import Model, block_causal, image_vectors
 from unmask.types import SamplingParams, Trajectory
 
 # (step, token) of a position that one of two responses lacks or never revealed.
@@ -69,7 +69,7 @@ def compare_with_reference(model: Model, written: Trajectory) -> Agreement:
     """
     params = written.sampling
     assert params.block_size is not None and not params.guidance
-    vectors = stack_vectors(model.image_vectors, written.prompt.images)
+    vectors = image_vectors(model.backbone.vision, written.prompt.images)
     forward = dense_logits(model, params.block_size, vectors)
     texts: list[Tensor] = []
 

@@ -24,6 +24,11 @@ class PromptTokens:
 class ImageReader(Protocol):
     """How a model reads conversations with images."""
 
+    @property
+    def settings(self) -> str:
+        """Everything its tokens follow from, for caches of them."""
+        ...
+
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the conversation that is rendered: with the family's system turn, where it has one."""
         ...
@@ -46,6 +51,11 @@ class ImageReader(Protocol):
 
 class TextReader:
     """The reader of a text model, which refuses images."""
+
+    @property
+    def settings(self) -> str:
+        """Nothing; see `ImageReader.settings`."""
+        return ""
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the messages."""

@@ -21,6 +21,7 @@ from unmask.checkpoints.tokenizer import (
     write_tokenizer,
 )
 from unmask.models.families import family_named
+from unmask.models.families.mmada import ids_behind
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
 
@@ -87,7 +88,19 @@ def random_spec(family: str, size: str, vocab_size: int) -> ModelSpec:
     if size not in SIZES:
         raise ValueError(f"size = {size!r}: must be one of {', '.join(SIZES)}")
     tiny, (shape, experts) = family_named(family).tiny, SIZES[size]
-    spec = replace(tiny, vocab_size=vocab_size, num_drawable=vocab_size, **shape)
+    image_ids, num_rows = tiny.image_ids, vocab_size
+    if image_ids is not None:
+        image_ids = ids_behind(vocab_size, image_ids)
+        num_rows = image_ids.image_offset + image_ids.num_codes
+    vision = tiny.vision and replace(tiny.vision, width=shape.get("width", tiny.width))
+    spec = replace(
+        tiny,
+        vocab_size=num_rows,
+        num_drawable=vocab_size,
+        image_ids=image_ids,
+        vision=vision,
+        **shape,
+    )
     if not shape:
         return spec
     # The shares of rotated dimensions and of shared experts stay those of the tiny model.

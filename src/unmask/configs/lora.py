@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from unmask.bounds import LARGEST, Bound, check_fields
+from unmask.configs.model import ModelConfig
 from unmask.configs.section import Section
 
 
@@ -27,6 +28,19 @@ class LoRAParams:
     def __post_init__(self) -> None:
         """Check the fields."""
         check_fields(self)
+
+
+def check_trained_parts(model: ModelConfig, lora: LoRAParams | None) -> None:
+    """Refuse parts of a model that adapters do not train.
+
+    Raises:
+        ValueError: naming both keys.
+    """
+    if lora is not None and model.trains != "language":
+        raise ValueError(
+            f"model.trains = {model.trains} with [lora]: adapters are the only weights that are then trained; "
+            "leave one of them out"
+        )
 
 
 class LoRAConfig(Section, LoRAParams):  # pyright: ignore[reportGeneralTypeIssues] - frozen by pydantic

@@ -6,8 +6,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from unmask.configs.import_path import import_object
 from unmask.configs.section import Section
+from unmask.images import ImagePreprocess
 
 DType = Literal["auto", "float32", "bfloat16", "float64"]
+# See `models/trained_parts.py`.
+TrainedParts = Literal["language", "projector", "with_projector", "all", "published_layers"]
 
 
 class ModelConfig(Section):
@@ -31,6 +34,16 @@ class ModelConfig(Section):
     family: str | None = None
     """Family of the checkpoint, by its name or as `module:OBJECT` if it stands outside the package; read from
     the checkpoint if not given."""
+    image_codec: str | None = None
+    """Directory of the image tokenizer (MAGVIT-v2) of a model whose images are tokens, such as MMaDA."""
+    image_preprocess: ImagePreprocess = "pad"
+    """How an image becomes the square that an image tokenizer reads: padded with white, cropped in the middle, or
+    squashed. They give different codes: evaluate a model with the one that it was trained with. A model with tiles,
+    such as LLaDA-V, states its own recipe."""
+    trains: TrainedParts = "language"
+    """Parts of a model with images that are trained: `language`, the language model; `projector`, what maps images
+    to its embeddings, alone; `with_projector`, both; `all`, the image tower too; `published_layers`, the language
+    model without its token embeddings, which is what dLLM-RL trains of LLaDA-V."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
     compile: bool = False

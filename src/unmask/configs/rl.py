@@ -8,7 +8,7 @@ from unmask.configs.alarm import AlarmConfig
 from unmask.configs.distributed import DistributedConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
-from unmask.configs.lora import LoRAConfig
+from unmask.configs.lora import LoRAConfig, check_trained_parts
 from unmask.configs.methods import choose
 from unmask.configs.methods.advantage.group import GroupAdvantage
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
@@ -87,6 +87,7 @@ class RLConfig(Section):
     @model_validator(mode="after")
     def _samples_the_policy(self) -> "RLConfig":
         """Refuse rollouts whose log-probabilities are not those that the learner takes."""
+        check_trained_parts(self.model, self.lora)
         sampling = self.sampling.to_params()
         if sampling.temperature == 0:
             raise ValueError(
@@ -97,6 +98,11 @@ class RLConfig(Section):
             raise ValueError(
                 "sampling.top_k, top_p and min_p must be off in RL: the learner's log-probabilities "
                 "are over every token, the filtered ones are not"
+            )
+        if sampling.guidance:
+            raise ValueError(
+                f"sampling.guidance = {sampling.guidance} must be 0 in RL: the learner's log-probabilities "
+                "are under the prompt alone, the guided ones are not"
             )
         if sampling.is_structured:
             raise ValueError(

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from unmask.configs.distributed import DistributedConfig
 from unmask.configs.engine import EngineConfig
 from unmask.configs.evaluation import EvalSection
-from unmask.configs.lora import LoRAConfig
+from unmask.configs.lora import LoRAConfig, check_trained_parts
 from unmask.configs.methods import choose
 from unmask.configs.methods.loss.likelihood import LikelihoodLoss
 from unmask.configs.methods.views.random import RandomViews
@@ -67,6 +67,7 @@ class SFTConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "SFTConfig":
+        check_trained_parts(self.model, self.lora)
         if self.eval.every > 0 and self.task is None and self.data.validation is None:
             raise ValueError(
                 f"eval.every = {self.eval.every}: there is no [task] to evaluate on, and no "

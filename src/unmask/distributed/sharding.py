@@ -41,9 +41,11 @@ def sharded(model: M, world: World) -> M:
     options: dict[str, Any] = {"mesh": shard_only}
     if twin.dtype in NARROW:
         options["mp_policy"] = MixedPrecisionPolicy(reduce_dtype=torch.float32)
-    backbone = twin.policy.backbone if isinstance(twin, ActorCritic) else twin.backbone
-    for layer in backbone.layers:
+    for layer in twin.backbone.layers:
         fully_shard(layer, **options)
+    vision: Any = twin.backbone.vision
+    if vision is not None and not vision.is_tower_trained:  # it then runs outside `forward`
+        options["ignored_params"] = set(vision.tower.parameters())
     fully_shard(twin, **options)
     for module in twin.modules():
         if isinstance(module, FSDPModule):

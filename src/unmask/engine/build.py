@@ -33,7 +33,12 @@ def build_llm(model: ModelConfig, engine: EngineConfig) -> LLM:
         make_batch_invariant(loaded)
     if model.adapter is not None:
         load_adapter(loaded, model.adapter)
-    return LLM(loaded, params=engine_params(engine, loaded))
+    return LLM(
+        loaded,
+        params=engine_params(engine, loaded),
+        image_codec=model.image_codec,
+        image_preprocess=model.image_preprocess,
+    )
 
 
 def engine_params(engine: EngineConfig, model: Model) -> EngineParams:

@@ -4,11 +4,13 @@ Rows stay where they are while requests may refer to them. An idle engine drops 
 than `MOST_BYTES`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from unmask.diffusion.image_vectors import distinct_images, table_ids, table_starts
-from unmask.models.transformer import Model, stack_vectors
+from unmask.models.transformer import Model, image_vectors
 from unmask.types import Prompt, PromptImage
 
 MOST_BYTES = 2**30
@@ -18,7 +20,8 @@ class ImageTable:
     """The table of one engine.
 
     Attributes:
-        vectors: `(n, D)`; None while no prompt had a picture.
+        vectors: `(n, D)`, grown by doubling, because captured graphs hold its address; the rows behind those of
+            the pictures are not read. None while no prompt had a picture.
     """
 
     def __init__(self) -> None:
@@ -42,17 +45,43 @@ class ImageTable:
         if not prompt.images:
             return None
         if is_idle and self.vectors is not None and self.vectors.nbytes > MOST_BYTES:
-            self.clear()
+            self._clear()
         held = {image.digest for image in self._images}
         new = distinct_images(image for image in prompt.images if image.digest not in held)
-        if (vectors := stack_vectors(model.image_vectors, new)) is not None:
-            before = [] if self.vectors is None else [self.vectors]
-            self.vectors = torch.cat((*before, vectors.to(model.device, model.dtype)))
+        if new:
+            self._append(_encoded(model, new))
             self._images += new
         ids = torch.tensor(prompt.token_ids)
         return tuple(table_ids(ids, prompt.images, table_starts(self._images)).tolist())
 
-    def clear(self) -> None:
-        """Drop all rows; no request may refer to them."""
+    def renew(self, model: Model, is_idle: bool) -> None:
+        """Encode the pictures of running requests again with new weights; drop them where there are none."""
+        if is_idle:
+            self._clear()
+        elif self.vectors is not None:
+            self.vectors[: self._num_rows].copy_(_encoded(model, self._images))
+
+    @property
+    def _num_rows(self) -> int:
+        return sum(image.count for image in self._images)
+
+    def _append(self, rows: Tensor) -> None:
+        start = self._num_rows
+        stop = start + len(rows)
+        if self.vectors is None or stop > len(self.vectors):
+            grown = rows.new_zeros(max(stop, 2 * start), rows.shape[1])
+            if self.vectors is not None:
+                grown[:start] = self.vectors[:start]
+            self.vectors = grown
+        self.vectors[start:stop] = rows
+
+    def _clear(self) -> None:
         self.vectors = None
         self._images = []
+
+
+@torch.no_grad()
+def _encoded(model: Model, images: Sequence[PromptImage]) -> Tensor:
+    vectors = image_vectors(model.backbone.vision, images)
+    assert vectors is not None, "there are pictures"
+    return vectors.to(model.device, model.dtype)

@@ -9,21 +9,21 @@ The place to start from Python:
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from unmask.checkpoints.build_reader import build_reader
 from unmask.checkpoints.checkpoint import load_model
-from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader, prompt_tokens
+from unmask.checkpoints.image_reader import prompt_tokens
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
     decode,
     encode,
     has_tokenizer,
     load_tokenizer,
-    special_tokens,
     token_pieces,
 )
 from unmask.engine.engine import Engine
@@ -39,9 +39,10 @@ from unmask.engine.llm_arguments import (
     token_ids_of,
 )
 from unmask.engine.options import EngineParams
-from unmask.engine.stop_texts import StopTexts
+from unmask.engine.stop_texts import stop_texts_of
 from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
+from unmask.images import ImagePreprocess
 from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
@@ -79,6 +80,7 @@ class LLM:
         model: the weights.
         tokenizer: text to ids and back; `None` if the checkpoint has none, and then prompts must be
             token ids.
+        reader: makes prompts of conversations, with their images.
         engine: writes the responses.
     """
 
@@ -88,6 +90,8 @@ class LLM:
         device: str | torch.device = "cpu",
         dtype: str | torch.dtype = torch.float32,
         params: EngineParams | None = None,
+        image_codec: str | Path | None = None,
+        image_preprocess: ImagePreprocess = "pad",
         **unknown: Any,
     ) -> None:
         """Load a checkpoint, or use a loaded model.
@@ -98,13 +102,17 @@ class LLM:
             dtype: number format of a checkpoint, torch's object or its name; `auto` is float32 on CPU and
                 bfloat16 on CUDA.
             params: size and mode of the engine.
+            image_codec: directory of the image tokenizer of a model whose images are tokens.
+            image_preprocess: how an image becomes the square that it reads.
             unknown: refused, naming the arguments that exist.
 
         Raises:
             ValueError: as `load_model`; or for an unknown device, format or model.
             TypeError: for an argument that does not exist.
         """
-        refuse_unknown("LLM", "model, device, dtype and params", unknown)
+        refuse_unknown(
+            "LLM", "model, device, dtype, params, image_codec and image_preprocess", unknown
+        )
         check_model(model)
         if params is not None and not isinstance(params, EngineParams):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"params = {params!r}: must be EngineParams(max_sequences=..., ...)")
@@ -112,14 +120,12 @@ class LLM:
         number_format = dtype_of(dtype, place)
         if not isinstance(model, Model):
             model = load_model(model, place, number_format)
-        self.model, self.tokenizer, self._stop_texts = model, None, None
-        self.reader: ImageReader = TEXT_ONLY
+        self.model, self.tokenizer, self._stop_texts, automata = model, None, None, None
         if model.source is not None and has_tokenizer(model.source):
             self.tokenizer = load_tokenizer(model.source)
-            self._stop_texts = _stop_texts_of(self.tokenizer)
-        automata = None
-        if self.tokenizer is not None:
+            self._stop_texts = stop_texts_of(self.tokenizer)
             automata = automata_of(self.tokenizer, conventions_of(model).drawable)
+        self.reader = build_reader(model, self.tokenizer, image_codec, image_preprocess)
         self.engine = Engine(self.model, params, self._stop_texts, automata)
 
     def generate(
@@ -303,15 +309,15 @@ class LLM:
         )
 
     def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Return the prompts with their `token_ids` filled in, rendered with the model's chat template."""
-        tokens = [prompt_tokens(p.messages, self.require_tokenizer(), self.reader) for p in prompts]
-        return [
-            replace(prompt, token_ids=found.token_ids, images=found.images)
-            for prompt, found in zip(prompts, tokens, strict=True)
-        ]
+        """Return the prompts with `token_ids` and `images`, rendered with the model's chat template."""
+        tokenizer, found = self.require_tokenizer(), list[Prompt]()
+        for prompt in prompts:
+            tokens = prompt_tokens(prompt.messages, tokenizer, self.reader)
+            found.append(replace(prompt, token_ids=tokens.token_ids, images=tokens.images))
+        return found
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
-        """Return the prompt of a conversation, with `token_ids` and `images` filled in."""
+        """Return the prompt of a conversation; see `tokenize`."""
         return self.tokenize([Prompt("chat", 0, tuple(messages))])[0]
 
     def complete(
@@ -442,9 +448,3 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
-
-
-def _stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopTexts]:
-    special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
-    # Cached, because many requests have the same stop texts.
-    return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))

@@ -16,7 +16,7 @@ from unmask.models.heads import Targets
 from unmask.models.placement import as_current
 from unmask.models.row_tile import products, row_tile
 from unmask.models.tiled_attention import plan_documents
-from unmask.models.transformer import stack_vectors
+from unmask.models.transformer import image_features
 
 
 def score_pack(model: Any, pack: Pack) -> Any:
@@ -39,7 +39,7 @@ def score_pack(model: Any, pack: Pack) -> Any:
             attend,
             pack.rows,
             Targets(pack.targets, pack.temperatures),
-            stack_vectors(model.image_vectors, pack.images),
+            image_features(model.backbone.vision, pack.images),
         )
 
 

@@ -12,8 +12,10 @@ cost of a response is linear in its length.
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import groupby
 
+from unmask.checkpoints.tokenizer import Tokenizer, decode, special_tokens
 from unmask.engine.scheduler import Running
 from unmask.engine.sequence_state import SequenceState
 
@@ -147,3 +149,10 @@ def find_stop_texts(
             state.active[index] = False
             ended.append(index)
     return ended
+
+
+def stop_texts_of(tokenizer: Tokenizer) -> Callable[[tuple[str, ...]], StopTexts]:
+    """Return what builds the pattern of a request's stop texts."""
+    special, decode_ids = special_tokens(tokenizer), partial(decode, tokenizer=tokenizer)
+    # Cached, because many requests have the same stop texts.
+    return lru_cache(maxsize=64)(lambda stops: StopTexts(stops, decode_ids, special))

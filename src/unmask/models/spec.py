@@ -5,7 +5,11 @@ family after that. Fields that the config lacks (mask id, block size) may be giv
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from unmask.models.vision.lladav import LladavVisionSpec
+    from unmask.models.vision.mmada_prompt import MmadaIds
 
 # `full`: every token attends to every other. `block_causal`: block i attends to the blocks up to i.
 AttentionPattern = Literal["full", "block_causal"]
@@ -93,6 +97,8 @@ class ModelSpec:
         rope_scaling: scaling of the rotary frequencies, if any.
         moe: experts, if it has any.
         sub_block_size: positions of a block that its published sampler opens at a time; `None` is all.
+        vision: of a model whose images are vectors in place of token embeddings.
+        image_ids: of a model whose images are tokens.
     """
 
     family: str
@@ -119,6 +125,8 @@ class ModelSpec:
     rope_scaling: RopeScaling | None = None
     moe: MoESpec | None = None
     sub_block_size: int | None = None
+    vision: "LladavVisionSpec | None" = None
+    image_ids: "MmadaIds | None" = None
 
     @property
     def is_full(self) -> bool:

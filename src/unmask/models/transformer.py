@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,21 +25,51 @@ from unmask.models.row_tile import products, row_tile
 from unmask.models.spec import ModelSpec, RopeScaling
 from unmask.types import PromptImage
 
-# A picture of a prompt to its vectors `(count, D)`.
-ImageVectors = Callable[[PromptImage], Tensor]
+# What `Vision.features` returns for one picture; and pictures of a pass: vectors `(n, D)` or features.
+Features = Any
+Images = Tensor | Sequence[Features]
 
 
-def stack_vectors(of_image: ImageVectors | None, images: Sequence[PromptImage]) -> Tensor | None:
-    """Return the vectors `(n, D)` of pictures, one after another; `None` without pictures.
+class Vision(Protocol):
+    """The vision side of a model, a module of its backbone: from pictures to vectors."""
+
+    def features(self, images: Sequence[PromptImage]) -> Sequence[Features]:
+        """Return what no gradient passes, of each picture."""
+        ...
+
+    def __call__(self, features: Sequence[Features]) -> Tensor:
+        """Return the vectors `(n, D)` of pictures, one after another."""
+        ...
+
+
+def image_features(
+    vision: Vision | None, images: Sequence[PromptImage]
+) -> Sequence[Features] | None:
+    """Return the features of pictures, for `Model.forward`; `None` without pictures.
 
     Raises:
-        ValueError: if the model reads no pictures.
+        ValueError: if the model reads no pictures, or naming the one that cannot be read.
     """
     if not images:
         return None
-    if of_image is None:
+    if vision is None:
         raise ValueError("the prompt holds pictures, but this model reads text only")
-    return torch.cat([of_image(image) for image in images])
+    return vision.features(images)
+
+
+def image_vectors(vision: Vision | None, images: Sequence[PromptImage]) -> Tensor | None:
+    """Return the vectors `(n, D)` of pictures; errors as `image_features`."""
+    features = image_features(vision, images)
+    return None if vision is None or features is None else vision(features)
+
+
+def build_vision(spec: ModelSpec) -> Vision | None:
+    """Return the uninitialised vision side of a model, if it has one."""
+    if spec.vision is None:
+        return None
+    from unmask.models.vision.lladav import LladavVision  # imports transformers
+
+    return LladavVision(spec.vision)
 
 
 class RotaryTables(NamedTuple):
@@ -181,6 +211,7 @@ class Backbone(nn.Module):
         self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
         self.layers = nn.ModuleList(Layer(spec, index) for index in range(spec.num_layers))
         self.norm = RMSNorm(spec.width, spec.norm_eps)
+        self.vision = build_vision(spec)
 
     def compile_layers(self) -> None:
         """Compile what every layer computes before and after attention, which stays as it is.
@@ -205,10 +236,10 @@ class Backbone(nn.Module):
         positions: Tensor,
         attend: Attend,
         scored: Tensor,
-        vectors: Tensor | None = None,
+        images: Images | None = None,
     ) -> Tensor:
         """Return the normed hidden states `(S, D)` of rows `scored` of `tokens (T,)`; see `Model.forward`."""
-        x = self.embedding(tokens) if vectors is None else self._with_vectors(tokens, vectors)
+        x = self.embedding(tokens) if images is None else self._with_images(tokens, images)
         tables = rotary_tables(positions, self.spec, x.dtype)
         for index, layer in enumerate(self.layers):
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -217,8 +248,13 @@ class Backbone(nn.Module):
                 x = layer(x, tables, attend, index)
         return self.norm(x.index_select(0, scored))
 
-    def _with_vectors(self, tokens: Tensor, vectors: Tensor) -> Tensor:
-        """Return embeddings `(T, D)`, of negative ids the row `-1 - id` of `vectors (n, D)`."""
+    def _with_images(self, tokens: Tensor, images: Images) -> Tensor:
+        """Return embeddings `(T, D)`, of negative ids the row `-1 - id` of the images' vectors."""
+        if isinstance(images, Tensor):
+            vectors = images
+        else:
+            assert self.vision is not None, "its features are of images"
+            vectors = self.vision(images)
         x = self.embedding(tokens.clamp(min=0))
         rows = vectors.to(x.dtype).index_select(0, (-1 - tokens).clamp(min=0))
         return torch.where((tokens < 0)[:, None], rows, x)
@@ -235,7 +271,6 @@ class Model(nn.Module):
         self.head = LanguageHead(spec)
         self.source: Path | None = None  # directory it was loaded from, whose files an export keeps
         self.is_batch_invariant = False  # see `models/batch_invariant.py`
-        self.image_vectors: ImageVectors | None = None  # of a model that reads pictures
         self.tie()
 
     def tie(self) -> None:
@@ -260,22 +295,22 @@ class Model(nn.Module):
         attend: Attend,
         scored: Tensor,
         targets: Targets | None = None,
-        vectors: Tensor | None = None,
+        images: Images | None = None,
     ) -> Tensor | Scores:
         """Run packed tokens through the model.
 
         Args:
-            tokens: `(T,)` token ids; a negative one stands for row `-1 - id` of `vectors`.
+            tokens: `(T,)` token ids; a negative one stands for row `-1 - id` of the vectors of `images`.
             positions: `(T,)` integer positions.
             attend: attention under a mask; see `models/attention.py`.
             scored: `(S,)` rows whose output is returned.
             targets: tokens to score there, or `None` for logits.
-            vectors: `(n, D)` of pictures, in place of token embeddings.
+            images: vectors `(n, D)` of pictures, in place of token embeddings, or the features of pictures.
 
         Returns:
             Raw fp32 logits `(S, V)` without targets, `Scores` with them.
         """
-        return self.head(self.backbone(tokens, positions, attend, scored, vectors), targets)
+        return self.head(self.backbone(tokens, positions, attend, scored, images), targets)
 
     def logits(
         self,
@@ -310,7 +345,7 @@ class Model(nn.Module):
             F.pad(positions.expand(batch, length).flatten(), padding),
             plan_rows(allowed.expand(batch, length, length), num_rows),
             torch.arange(num_rows, device=device),
-            vectors=vectors,
+            images=vectors,
         )
         return logits[:count].unflatten(0, (batch, length))
 
@@ -343,9 +378,10 @@ def initialise(model: Model, seed: int) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
-        if parameter.dim() < 2:
+        if parameter.dim() < 2 and not name.endswith("newline"):
             continue
-        std = parameter.shape[-1] ** -0.5
+        # Of a convolution, all inputs of one output.
+        std = parameter.shape[-1] ** -0.5 if parameter.dim() < 4 else parameter[0].numel() ** -0.5
         if name.endswith(RESIDUAL_PROJECTIONS):
             std /= (2 * model.spec.num_layers) ** 0.5
         parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from unmask.models.attention import Attend
 from unmask.models.heads import Scores, Targets, ValueHead
 from unmask.models.spec import ModelSpec
-from unmask.models.transformer import Backbone, ImageVectors, Model
+from unmask.models.transformer import Backbone, Images, Model
 
 # Name of the head in a checkpoint, the same in every family: no published one defines it.
 VALUE_HEAD = "value_head.weight"
@@ -42,7 +42,6 @@ class ValueModel(nn.Module):
         self.backbone = Backbone(spec)
         self.value_head = ValueHead(spec)
         self.source: Path | None = None  # directory it was loaded from, whose files an export keeps
-        self.image_vectors: ImageVectors | None = None  # those of the policy
 
     @property
     def device(self) -> torch.device:
@@ -61,13 +60,13 @@ class ValueModel(nn.Module):
         attend: Attend,
         scored: Tensor,
         targets: Targets | None = None,
-        vectors: Tensor | None = None,
+        images: Images | None = None,
     ) -> Tensor:
         """Return the values `(S,)`, fp32 or wider, of rows `scored` of packed tokens; see `Model.forward`.
 
         `targets` are not read: a value belongs to the state before its row's token is revealed.
         """
-        return self.value_head(self.backbone(tokens, positions, attend, scored, vectors))
+        return self.value_head(self.backbone(tokens, positions, attend, scored, images))
 
 
 class ActorCriticScores(NamedTuple):
@@ -103,9 +102,9 @@ class ActorCritic(nn.Module):
         return self.policy.is_batch_invariant
 
     @property
-    def image_vectors(self) -> ImageVectors | None:
-        """Those of the policy."""
-        return self.policy.image_vectors
+    def backbone(self) -> Backbone:
+        """That of the policy."""
+        return self.policy.backbone
 
     def forward(
         self,
@@ -114,10 +113,10 @@ class ActorCritic(nn.Module):
         attend: Attend,
         scored: Tensor,
         targets: Targets,
-        vectors: Tensor | None = None,
+        images: Images | None = None,
     ) -> ActorCriticScores:
         """Return scores of `targets` and values of their rows, from one pass through the backbone."""
-        hidden = self.policy.backbone(tokens, positions, attend, scored, vectors)
+        hidden = self.policy.backbone(tokens, positions, attend, scored, images)
         scores = self.policy.head(hidden, targets)
         assert isinstance(scores, Scores)
         return ActorCriticScores(*scores, self.value_head(hidden))

@@ -142,7 +142,8 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float, float]:
     own = trained * job.width if has_masters(job) else 0.0  # of the module, at the end
     tokens = pack_tokens(job, device)
     layers = range(job.spec.num_layers)
-    saved = [saved_bytes(job.spec, i, tokens, job.width, device.is_cpu) for i in layers]
+    frozen = all(model.share < 1 for model in job.models)
+    saved = [saved_bytes(job.spec, i, tokens, job.width, device.is_cpu, frozen) for i in layers]
     stream = tokens * job.spec.width * job.width
     if job.is_checkpointed:
         kept, layer = job.spec.num_layers * stream, max(saved)
@@ -159,9 +160,14 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float, float]:
 
 
 def pack_tokens(job: Job, device: Device) -> int:
-    """Return the tokens of the largest pack: on a GPU it is filled to the budget."""
-    own = ceil(job.packed * job.passes / job.updates / job.devices)
-    return min(job.token_budget, own) if device.is_cpu else job.token_budget
+    """Return the tokens of the largest pack: whole trajectories or views, which a GPU's is filled up behind."""
+    if not device.is_cpu:
+        return job.token_budget
+    most = min(job.token_budget, ceil(job.packed * job.passes / job.updates / job.devices))
+    document = ceil(job.packed / job.trajectories)
+    if job.spec.is_full:
+        document = min(document, job.lengths.prompt + job.lengths.response)
+    return most // document * document or most  # one that is larger is split
 
 
 def head_working(job: Job, device: Device) -> float:

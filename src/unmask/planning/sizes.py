@@ -82,7 +82,9 @@ def adapter_parameters(spec: ModelSpec, lora: LoRAParams) -> int:
     return count
 
 
-def saved_bytes(spec: ModelSpec, layer: int, num_tokens: int, width: int, is_cpu: bool) -> int:
+def saved_bytes(
+    spec: ModelSpec, layer: int, num_tokens: int, width: int, is_cpu: bool, is_frozen: bool = False
+) -> int:
     """Return the bytes that the backward pass of a layer needs; its weights are left out.
 
     Args:
@@ -91,6 +93,8 @@ def saved_bytes(spec: ModelSpec, layer: int, num_tokens: int, width: int, is_cpu
         num_tokens: tokens of the pass.
         width: bytes of a number.
         is_cpu: norms are then composed of several operations, which keep more than a GPU's kernel.
+        is_frozen: whether adapters alone are trained: the gradient of a norm's weight is what its normed
+            numbers are kept for. The adapters' own narrow rows are left out.
     """
     wide = max(width, 4)
     queries, keys = spec.num_heads * spec.head_width, spec.num_kv_heads * spec.head_width
@@ -98,7 +102,7 @@ def saved_bytes(spec: ModelSpec, layer: int, num_tokens: int, width: int, is_cpu
 
     def norm(numbers: int, count: int) -> int:
         """Return what a norm of `count` rows keeps without its output."""
-        return (2 * wide if is_cpu else width) * numbers + 4 * count
+        return (wide * (1 if is_frozen else 2) if is_cpu else width) * numbers + 4 * count
 
     per_token = 2 * norm(spec.width, 1) + width * spec.width  # the output of the first
     if spec.has_qk_norm:

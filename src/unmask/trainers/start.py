@@ -14,6 +14,7 @@ from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.lora import LoRAParams, add_lora
+from unmask.models.trained_parts import choose_trained
 from unmask.runs.directory import check_run
 from unmask.runs.files import remove_leftovers
 from unmask.runs.manifest import MANIFEST, damage
@@ -76,9 +77,10 @@ def starting_llm(config: SFTConfig | RLConfig, model: ModelConfig | None = None)
         model: returned by `starting_model`, if it was called.
 
     Raises:
-        ValueError: as `starting_model`, `build_llm`, `add_lora` and `load_adapter`.
+        ValueError: as `starting_model`, `build_llm`, `choose_trained`, `add_lora` and `load_adapter`.
     """
     llm = build_llm(model or starting_model(config), config.engine)
+    choose_trained(llm.model, config.model.trains)
     if config.lora is None:
         return llm
     found = checkpoints(config.run.dir)

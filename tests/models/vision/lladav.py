@@ -5,14 +5,16 @@ from functools import cache
 from typing import Any
 
 import torch
+from PIL import Image as pillow
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.toy import GOLDEN
-from unmask.checkpoints.weights import held_tensors
-from unmask.models.families import family_named, qwen
-from unmask.models.spec import ModelSpec
+from unmask.checkpoints.checkpoint import load_model
+from unmask.images import Image
 from unmask.models.transformer import Model
+from unmask.models.vision.image_codec import encode_image
+from unmask.models.vision.lladav import LladavVision
 
 FOLDER = GOLDEN / "lladav"
 CASES: dict[str, Any] = json.loads((FOLDER / "cases.json").read_text())
@@ -25,14 +27,20 @@ def recorded() -> dict[str, Tensor]:
 
 
 @cache
-@torch.no_grad()
-def language_model() -> Model:
-    """Return the language side, whose tensors have the names of Qwen's and Llama's."""
-    fields = qwen.read_fields(json.loads((FOLDER / "config.json").read_text()))
-    fields["mask_id"] = SPECIAL["<|mdm_mask|>"]
-    conventions: dict[str, Any] = {"attention": "full", "has_qkv_bias": False, "has_qk_norm": False}
-    model = Model(ModelSpec(**fields, **conventions, family="lladav", block_size=32))
-    stored, names = load_file(FOLDER / "model.safetensors"), family_named("dream")
-    for name, weight in held_tensors(model).items():
-        weight.copy_(stored[names.weight_name(name)])
+def golden_model() -> Model:
+    """Return a model that may write any id except the mask, as in the published code."""
+    model = load_model(FOLDER, mask_id=SPECIAL["<|mdm_mask|>"])
+    model.head.drawable = torch.ones_like(model.head.drawable)
+    model.head.drawable[model.spec.mask_id] = False
     return model
+
+
+def vision_side() -> LladavVision:
+    vision = golden_model().backbone.vision
+    assert isinstance(vision, LladavVision)
+    return vision
+
+
+def recorded_image(name: str) -> Image:
+    """Return a recorded photograph as a file."""
+    return encode_image(pillow.fromarray(recorded()[f"{name}_photo"].numpy()), name)

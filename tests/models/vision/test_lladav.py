@@ -1,5 +1,7 @@
 """The vision side of LLaDA-V against the tensors of the published code."""
 
+import copy
+
 import pytest
 import torch
 from PIL import Image as pillow
@@ -8,9 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.toy import GOLDEN
-from unmask.checkpoints.vision_files import load_lladav_vision
+from tests.models.vision.lladav import recorded_image, vision_side
 from unmask.models.vision.lladav import LladavVision, LladavVisionSpec
 from unmask.models.vision.tiles import tiles_of
+from unmask.types import PromptImage
 
 FOLDER = GOLDEN / "lladav"
 PHOTOS = ("wide", "tall", "big", "small")
@@ -24,7 +27,7 @@ def recorded() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def vision() -> LladavVision:
-    return load_lladav_vision(FOLDER)
+    return vision_side()
 
 
 def photo(recorded: dict[str, Tensor], name: str) -> Picture:
@@ -34,7 +37,8 @@ def photo(recorded: dict[str, Tensor], name: str) -> Picture:
 @pytest.mark.parametrize("name", PHOTOS)
 @torch.no_grad()
 def test_vectors_of_an_image(vision: LladavVision, recorded: dict[str, Tensor], name: str) -> None:
-    vectors = vision(vision.tiles(photo(recorded, name)))
+    (features,) = vision.features([PromptImage(name.encode(), 0, recorded_image(name))])
+    vectors = vision([features])
     expected = recorded[f"{name}_image_features"]
     assert vectors.shape == expected.shape
     assert (vectors - expected).abs().max() < TOLERANCE
@@ -54,16 +58,34 @@ def test_vectors_of_an_image_that_is_padded(
 ) -> None:
     """The published code pads where the config states no any-resolution tiles."""
     tiles = tiles_of(photo(recorded, "wide"), 56, None)
-    assert (vision(tiles) - recorded["pad_image_features"]).abs().max() < TOLERANCE
+    assert (vision([vision.encode(tiles)]) - recorded["pad_image_features"]).abs().max() < TOLERANCE
 
 
 def test_gradients_reach_every_part_but_the_unused_norm(
     vision: LladavVision, recorded: dict[str, Tensor]
 ) -> None:
-    vision(vision.tiles(photo(recorded, "small"))).square().sum().backward()
+    """The tower's gradient needs its pass to be part of the model's."""
+    image = PromptImage(b"small", 0, recorded_image("small"))
+    (frozen,) = vision.features([image])
+    vision.requires_grad_(True)
+    (trained,) = vision.features([image])
+    vision([trained]).square().sum().backward()
     without = {name for name, parameter in vision.named_parameters() if parameter.grad is None}
     vision.zero_grad()
+    vision.requires_grad_(False)
     assert without == {"tower.post_layernorm.weight", "tower.post_layernorm.bias"}
+    with torch.no_grad():
+        assert torch.equal(vision([frozen]), vision([trained]))
+
+
+def test_an_image_is_encoded_once_while_the_tower_is_unchanged() -> None:
+    vision = copy.deepcopy(vision_side())
+    image = PromptImage(b"small", 0, recorded_image("small"))
+    first, second = (vision.features([image])[0].values for _ in range(2))
+    assert second is first
+    with torch.no_grad():
+        vision.tower.positions.weight.mul_(2)
+    assert not torch.equal(vision.features([image])[0].values, first)
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -93,5 +115,6 @@ def test_the_published_size(
     assert spec.num_vectors(*size) == expected
     with torch.device("meta"):
         side = LladavVision(spec)
-    vectors = side(side.tiles(pillow.new("RGB", size)))
+    tiles = side.tiles(pillow.new("RGB", size))
+    vectors = side([side.encode(tiles)])
     assert vectors.shape == (expected, 4096)

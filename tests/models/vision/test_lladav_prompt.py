@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.toy import GOLDEN
+from tests.models.vision.lladav import vision_side
 from unmask.checkpoints.tokenizer import encode, load_tokenizer, render_text
-from unmask.checkpoints.vision_files import load_lladav_vision
 from unmask.images import Image
+from unmask.models.families.lladav import SYSTEM
 from unmask.models.vision.lladav_prompt import (
     IMAGE_ID,
-    SYSTEM,
     expanded,
     joined_pieces,
     text_pieces,
@@ -60,8 +60,10 @@ def test_nothing_is_dropped_without_a_start_token(recorded: dict[str, Tensor]) -
 
 @torch.no_grad()
 def test_published_splice(recorded: dict[str, Tensor]) -> None:
-    vision = load_lladav_vision(FOLDER)
-    vectors = vision(vision.tiles(pillow.fromarray(recorded["wide_photo"].numpy())))
+    vision = vision_side()
+    vectors = vision(
+        [vision.encode(vision.tiles(pillow.fromarray(recorded["wide_photo"].numpy())))]
+    )
     ids = expanded(recorded["prompt_ids"].tolist(), [PromptImage(b"wide", len(vectors))])
     table = load_file(FOLDER / "model.safetensors")["model.embed_tokens.weight"]
     # A negative id counts from the end of the vectors in reverse order.

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.models.toy import GOLDEN
-from unmask.checkpoints.vision_files import load_magvit
+from unmask.checkpoints.magvit_files import load_magvit
 from unmask.models.vision.magvit import (
     Magvit,
     MagvitSpec,

@@ -9,8 +9,8 @@ from torch import Tensor
 from tests.models.toy import GOLDEN
 from tests.models.vision.mmada import CASES, FOLDER, IDS, MAX_TEXT, text_to_image_ids
 from unmask.checkpoints.checkpoint import load_model
+from unmask.checkpoints.magvit_files import load_magvit
 from unmask.checkpoints.tokenizer import encode, load_tokenizer
-from unmask.checkpoints.vision_files import load_magvit
 from unmask.models.vision.image_preprocess import pixels_from_picture, square_of
 from unmask.models.vision.mmada_prompt import (
     MmadaIds,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image as pillow
 from safetensors.torch import load_file
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from tests.models.toy import GOLDEN
 from unmask.models.vision.tiles import choose_size, tiles_of
@@ -55,3 +56,13 @@ def test_every_shape_has_tiles(size: tuple[int, int]) -> None:
     tiles = tiles_of(pillow.new("RGB", size), 56, SIZES)
     assert tiles.grid is not None
     assert tiles.pixels.shape == (1 + tiles.grid[0] * tiles.grid[1], 3, 56, 56)
+
+
+def test_tiles_are_what_the_image_processor_of_transformers_makes() -> None:
+    """SigLIP's processor squashes, scales to [0, 1] and norms by mean and deviation 0.5, with bicubic resampling."""
+    processor = SiglipImageProcessorPil(size={"height": 32, "width": 32}, resample=3)
+    rng = np.random.default_rng(0)
+    picture = pillow.fromarray(rng.integers(0, 256, (45, 70, 3), dtype=np.uint8))
+    expected = processor(picture, return_tensors="np")["pixel_values"][0]
+    found = tiles_of(picture, 32, [(32, 32)]).pixels[0]
+    assert np.abs(found.numpy() - expected).max() < 1e-6

@@ -79,7 +79,7 @@ def test_mmada_by_its_own_sampler(
 
 def lladav_response(params: SamplingParams, forbidden: tuple[int, ...] = ()) -> Trajectory:
     """Return the response to the golden prompt, whose image is `wide`."""
-    model, vectors = lladav.language_model(), lladav.recorded()["wide_image_features"]
+    model, vectors = lladav.golden_model(), lladav.recorded()["wide_image_features"]
     conventions = conventions_of(model)
     drawable = conventions.drawable.clone()
     drawable[list(forbidden)] = False
@@ -116,7 +116,7 @@ def test_lladav_by_its_own_sampler(case: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def test_logits_of_lladav_behind_an_image() -> None:
-    model, recorded = lladav.language_model(), lladav.recorded()
+    model, recorded = lladav.golden_model(), lladav.recorded()
     vectors = recorded["wide_image_features"]
     ids = torch.tensor([[*lladav_prompt().token_ids, *recorded["answer_ids"].tolist()]])
     logits = model.logits(ids, vectors=vectors)[0]

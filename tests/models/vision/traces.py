@@ -32,6 +32,10 @@ def named(cases: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
 
 def lladav_prompt() -> Prompt:
     """Return the golden prompt of LLaDA-V, whose image is `wide`."""
-    image = PromptImage(b"wide", len(lladav.recorded()["wide_image_features"]))
+    image = PromptImage(
+        b"wide",
+        len(lladav.recorded()["wide_image_features"]),
+        lladav.recorded_image("wide"),
+    )
     token_ids = expanded(lladav.recorded()["prompt_ids"].tolist(), [image])
     return Prompt("lladav", 0, (), token_ids, images=(image,))

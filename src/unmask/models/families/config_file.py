@@ -40,6 +40,20 @@ class RopeKeys(Keys):
     original_max_position_embeddings: Length = 1
 
 
+class TowerKeys(Keys):
+    """The keys of `vision_config`."""
+
+    model_type: str | None = None
+    hidden_act: str | None = None
+    hidden_size: Size = 1
+    intermediate_size: Size = 1
+    num_hidden_layers: Annotated[int, Field(ge=2, le=256)] = 2
+    num_attention_heads: Size = 1
+    image_size: Annotated[int, Field(ge=1, le=2**12)] = 1
+    patch_size: Annotated[int, Field(ge=1, le=2**12)] = 1
+    layer_norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-6
+
+
 class ConfigKeys(Keys):
     """The keys of every family; a default stands for an absent key and is never read."""
 
@@ -98,6 +112,15 @@ class ConfigKeys(Keys):
     multi_query_attention: bool | None = None
     tie_word_embeddings: bool = False
     weight_tying: bool = False
+
+    image_token_ids: dict[str, Count] | None = None
+    num_vq_tokens: Size = 1
+    mm_vision_tower: str = ""
+    mm_projector_type: str | None = None
+    mm_patch_merge_type: str | None = None
+    image_aspect_ratio: str | None = None
+    image_grid_pinpoints: str | list[list[Annotated[int, Field(ge=1, le=10_000)]]] | None = None
+    vision_config: TowerKeys | None = None
 
     mask_token_id: AnyId | None = None
     eos_token_id: TokenIds = None

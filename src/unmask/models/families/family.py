@@ -14,6 +14,8 @@ from unmask.models.families.json_keys import shortened
 from unmask.models.spec import ModelSpec, MoESpec, RopeScaling
 
 Config = Mapping[str, Any]
+# The part of a name that is the index of a layer.
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 # What the reference code's `forward` takes besides the token ids of a whole text: `none`; `full`, the
 # string as `attention_mask`; `seen`, a mask `(1, 1, L, L)` that is 1 where a key is seen, and positions;
 # `added`, that mask as 0 and minus infinity, and positions; `block_size`, the length of a block.
@@ -61,6 +63,7 @@ class Family:
         dllm_rl_presets: for each `model_base` of dLLM-RL's configs that is this family, the sampler
             used there, a name in `presets.py`.
         conversion: how it continues an autoregressive checkpoint; `None` if it does not.
+        system: the system turn of conversations that have none.
     """
 
     name: str
@@ -77,11 +80,12 @@ class Family:
     mask_key: str = "mask_token_id"
     dllm_rl_presets: Mapping[str, str] = field(default_factory=dict[str, str])
     conversion: Conversion | None = None
+    system: str | None = None
 
     def weight_name(self, parameter: str) -> str:
         """Return the checkpoint's name of our `backbone.layers.3.attention.q.weight`, say; experts stay `{e}`."""
-        layer = re.search(r"\d+", parameter)
-        pattern = re.sub(r"\d+", "{i}", parameter)
+        layer = NUMBER.search(parameter)
+        pattern = NUMBER.sub("{i}", parameter)
         module, _, leaf = pattern.rpartition(".")
         name = self.modules.get(pattern) or f"{self.modules[module]}.{leaf}"
         return name.replace("{i}", layer[0] if layer else "")

@@ -17,10 +17,6 @@ from unmask.types import PromptImage, image_starts
 
 # The published placeholder, in the place of a whole image.
 IMAGE_ID = -200
-SYSTEM = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that "
-    "the user provides, and assist the user with a variety of tasks using natural language."
-)
 
 
 def text_pieces(text: str, num_images: int) -> list[str]:
@@ -34,13 +30,13 @@ def text_pieces(text: str, num_images: int) -> list[str]:
 
 
 def joined_pieces(
-    pieces: Sequence[Sequence[int]], start_id: int, drops_first: bool = True
+    pieces: Sequence[Sequence[int]], start_id: int | None, drops_first: bool = True
 ) -> list[int]:
     """Return token ids with `IMAGE_ID` between the pieces.
 
     Args:
         pieces: token ids of each of `text_pieces`.
-        start_id: the start token.
+        start_id: the start token, if there is one.
         drops_first: whether the first token of each later piece is dropped, see the module.
     """
     first, *others = pieces

@@ -19,10 +19,17 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class MmadaIds:
-    """Token ids of the layouts; the defaults are the released checkpoints'."""
+    """Token ids of the layouts; the defaults are the released checkpoints'.
+
+    Attributes:
+        image_offset: id of code 0.
+        num_codes: number of different codes.
+        side: codes of an image in each direction.
+    """
 
     image_offset: int = 126349
     num_codes: int = 8192
+    side: int = 32
     mask: int = 126336
     start_of_text: int = 126080
     end_of_text: int = 126081

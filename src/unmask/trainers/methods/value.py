@@ -25,6 +25,7 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views
 from unmask.distributed.world import ALONE, World
 from unmask.models.lora import LoRAParams, add_lora
+from unmask.models.trained_parts import choose_trained
 from unmask.models.transformer import Model
 from unmask.models.value_model import ValueModel, critic_on_frozen_policy
 from unmask.seeds import derive_seed
@@ -163,6 +164,7 @@ def _load(
     path = saved or advantage.path or config.model.path
     head = advantage.head if saved is None else "stored"
     model = load_value_model(path, policy.device, policy.dtype, head, policy.spec)
+    choose_trained(model, config.model.trains)
     for name in ("vocab_size", "attention", "is_shifted", "mask_id"):
         own, other = getattr(model.spec, name), getattr(policy.spec, name)
         if own != other:

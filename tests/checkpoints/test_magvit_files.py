@@ -11,16 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.models.toy import GOLDEN
-from unmask.checkpoints.vision_files import (
-    lladav_vision_spec,
-    load_lladav_vision,
-    load_magvit,
-    magvit_spec,
-)
+from unmask.checkpoints.magvit_files import load_magvit, magvit_spec
 from unmask.models.vision.magvit import MagvitSpec
-from unmask.models.vision.siglip import SiglipSpec
 
-MAGVIT, LLADAV = GOLDEN / "magvitv2", GOLDEN / "lladav"
+MAGVIT = GOLDEN / "magvitv2"
 WIDE = {"ch": 2**18, "ch_mult": [1, 2, 1], "num_res_blocks": [2, 1, 2], "z_channels": 7}
 
 
@@ -118,66 +112,3 @@ def test_refuses_a_directory_without_weights_and_a_truncated_file(tmp_path: Path
     (tmp_path / "model.safetensors").write_bytes(whole[:-100])
     with pytest.raises(ValueError, match="is not a whole safetensors file"):
         load_magvit(tmp_path)
-
-
-def test_the_published_lladav_config(tmp_path: Path) -> None:
-    """No sizes of the tower, and the grids as a list or as a string."""
-    config = json.loads((LLADAV / "config.json").read_text())
-    del config["vision_config"]
-    grids = tuple((384 * i, 384 * j) for i in range(1, 7) for j in range(1, 7))
-    for stated in ([list(size) for size in grids], "(1x1),...,(6x6)"):
-        (tmp_path / "config.json").write_text(
-            json.dumps(config | {"hidden_size": 4096, "image_grid_pinpoints": stated})
-        )
-        spec = lladav_vision_spec(tmp_path)
-        assert spec.tower == SiglipSpec() and spec.tower.side == 27
-        assert (spec.width, spec.grids, spec.most_tiles) == (4096, grids, 4)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (
-            {"mm_vision_tower": "openai/clip"},
-            "mm_vision_tower = 'openai/clip': only SigLIP is read",
-        ),
-        ({"mm_projector_type": "linear"}, "mm_projector_type = 'linear': must be 'mlp2x_gelu'"),
-        ({"image_aspect_ratio": "anyres"}, "must be pad or anyres_max_N"),
-        ({"image_aspect_ratio": "anyres_max_0"}, "must be pad or anyres_max_N"),
-        ({"image_grid_pinpoints": [[56, 57]]}, "must be pairs of multiples of 56"),
-        ({"image_grid_pinpoints": [[56]]}, "must be pairs of multiples of 56"),
-        ({"image_grid_pinpoints": []}, "must be pairs of multiples of 56"),
-        ({"image_grid_pinpoints": "none"}, "must be pairs of multiples of 56"),
-        ({"image_grid_pinpoints": None}, "must be pairs of multiples of 56"),
-        ({"vision_config": {"hidden_size": 30, "num_attention_heads": 4}}, "must be a multiple of"),
-        ({"vision_config": {"num_hidden_layers": 2**20}}, "vision_config.num_hidden_layers = "),
-        ({"hidden_size": 65}, "has shape .* config.json asks for"),
-    ],
-)
-def test_refuses_other_lladav_configs(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    change_config(copy_of(LLADAV, tmp_path), **changes)
-    with pytest.raises(ValueError, match=message):
-        load_lladav_vision(tmp_path)
-
-
-def test_refuses_a_tower_with_its_last_layer_and_a_text_model(tmp_path: Path) -> None:
-    tower = "model.vision_tower.vision_tower.vision_model"
-    extra = {f"{tower}.encoder.layers.2.layer_norm1.bias": torch.zeros(32)}
-    with pytest.raises(ValueError, match=r"unexpected tensor .*layers\.2\.layer_norm1"):
-        load_lladav_vision(copy_of(LLADAV, tmp_path, **extra))
-    text = {"lm_head.weight": torch.zeros(2, 2)}
-    save_file(text, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="holds no vision tower: it is a text model"):
-        load_lladav_vision(tmp_path)
-
-
-def test_every_weight_of_the_vision_side_is_loaded() -> None:
-    stored = load_file(LLADAV / "model.safetensors")
-    language = ("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head.")
-    vision = {name: weight for name, weight in stored.items() if not name.startswith(language)}
-    held = [weight.detach() for weight in load_lladav_vision(LLADAV).parameters()]
-    assert sorted(w.double().sum() for w in held) == sorted(
-        w.double().sum() for w in vision.values()
-    )
