@@ -23,7 +23,7 @@ BUDGET = {
     "rewards": 1720,
     "configs": 1690,
     "tasks": 1640,
-    "server": 1180,
+    "server": 1200,
     "runs": 1140,
     "viewer": 1030,
     "evaluation": 1020,
