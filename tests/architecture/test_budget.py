@@ -27,7 +27,7 @@ BUDGET = {
     "runs": 1140,
     "viewer": 1030,
     "evaluation": 1020,
-    "data": 880,
+    "data": 890,
     "planning": 850,
     "rollouts": 830,
     "files": 780,
