@@ -240,7 +240,7 @@ class ProcessTerm(RewardSection):
     read images."""
     split_votes: Literal["mean", "outcome"] = "mean"
     """The label of a chunk with different votes: their mean or, as published, 1 or -1 for a right or wrong
-    answer."""
+    answer. Captions (`is_caption`) are neither, and have the mean."""
     unread_votes: Literal["retry", "zero"] = "retry"
     """A reply without a label: the judge is asked again or, as published, it is a vote of 0. Votes that are
     all 0 count as different."""
