@@ -22,7 +22,7 @@ BUDGET = {
     "sandbox": 1740,
     "rewards": 1660,
     "configs": 1660,
-    "tasks": 1260,
+    "tasks": 1470,
     "server": 1180,
     "runs": 1140,
     "viewer": 1030,
