@@ -29,7 +29,10 @@ MAY_IMPORT = {
     "rewards": {"types", "configs", "sandbox", "models", "checkpoints", "runs"},
     "tasks": {"types", "configs", "rewards", "sandbox", "data"},
     "runs": {"types", "configs"},
-    "data": {"types", "configs", "checkpoints.tokenizer"},
+    "data": {
+        *("types", "configs", "checkpoints.tokenizer", "checkpoints.image_reader"),
+        "models.vision.image_codec",
+    },
     "rollouts": {
         *("types", "configs", "models", "distributed", "engine", "tasks", "rewards", "runs"),
     },

@@ -14,6 +14,7 @@ from unmask.data.examples import (
     mapped,
     text_of,
 )
+from unmask.data.record_images import COLUMNS
 
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
@@ -22,7 +23,7 @@ def test_the_configuration_lists_layouts_and_fields() -> None:
     found = all_layouts()
     assert layout_names() == tuple(found)
     names = {key for layout in found.values() for key in (*layout.KEYS, *layout.OPTIONAL)}
-    assert names == set(get_args(FieldName))
+    assert names | {*COLUMNS} == set(get_args(FieldName))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_missing_field_is_named_with_those_there_are() -> None:
         example_of({"prompt": "a", "x": 1}, "prompt_response")
 
 
-@pytest.mark.parametrize("key", ["tools", "images", "history"])
+@pytest.mark.parametrize("key", ["tools", "videos", "history"])
 def test_fields_that_would_change_the_prompt_are_refused(key: str) -> None:
     record = {"prompt": "a", "response": "b", key: [1]}
     with pytest.raises(ValueError, match=f"'{key}' is not read"):

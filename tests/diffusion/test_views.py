@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.diffusion.trajectories import CONVENTIONS, random_trajectory, trajectories
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.trace import trace_views
-from unmask.diffusion.views import views_of_responses, views_of_trajectory
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.diffusion.views import views_of_responses, views_of_trajectory, with_images
+from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
 
 # Prompt of five in blocks of four: three positions, four, four. The stop token is position 7; positions 8 and
 # 10 are junk right of it, position 9 was never revealed.
@@ -184,3 +184,16 @@ def test_a_response_is_noised_alone_as_in_company(block: int | None) -> None:
         (alone,) = views_of_responses([pair], block, (HALF, 3), [place + 1])
         for name in ("canvas_ids", "hidden", "target", "weight"):
             assert torch.equal(getattr(alone, name), getattr(together[place], name)), name
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_response_has_the_images_of_its_prompt_as_a_trajectory_has(is_full: bool) -> None:
+    images = (PromptImage(b"a", 2), PromptImage(b"b", 1))
+    prompt = Prompt("toy", 3, (), (11, -1, -2, 12, -3), images=images)
+    traced = views_of_trajectory(replace(TRAJECTORY, prompt=prompt), 1.0, is_full=is_full)
+    pair = (prompt.token_ids, TRAJECTORY.canvas_ids[:8])
+    (made,) = views_of_responses([pair], None if is_full else 4, (HALF, 1), [1])
+    found = with_images(made, images, is_full)
+    assert (found.images, found.prefix_digest) == (traced.images, traced.prefix_digest)
+    assert torch.equal(found.prompt_ids, traced.prompt_ids)
+    assert with_images(made, (), is_full) is made

@@ -19,11 +19,13 @@ from unmask.trainers.sft import train_sft
 from unmask.trainers.sft_data import (
     DemonstrationSets,
     build_source,
+    digest,
     first_records,
     held_out,
     num_steps,
     read_sets,
 )
+from unmask.types import PromptImage
 
 STREAM = "data.sources=[{hub='b', streaming=true}]"
 
@@ -330,3 +332,18 @@ def test_a_run_ends_early_where_validation_stalls_and_resumes_as_ended(
 def test_early_stop_needs_validation_and_an_interval(words: list[str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"early_stop = 2 measures data\.validation"):
         mixed(tmp_path, *words)
+
+
+def test_prompts_of_other_images_are_other_prompts() -> None:
+    images = [PromptImage(bytes([n]), 2) for n in range(8)]
+    found = [
+        Demonstration((5, -1, -2), (7, n), images=(image,), place=f"line {2 * n + k}")
+        for n, image in enumerate(images)
+        for k in range(2)
+    ]
+    train, held = held_out(found, 0.25)
+    assert len(held) == 4 and not {d.images for d in train} & {d.images for d in held}
+    same = [replace(d, images=(images[0],)) for d in found]
+    with pytest.raises(ValueError, match="1 different prompts are too few"):
+        held_out(same, 0.25)
+    assert len({digest(found), digest(same), digest([replace(d, images=()) for d in same])}) == 3

@@ -24,6 +24,10 @@ FieldName = Literal[
     "step_map",
     "prompt_ids",
     "response_ids",
+    "image",
+    "images",
+    "image_path",
+    "image_abs_path",
 ]
 
 
@@ -55,6 +59,8 @@ class RecordsConfig(Section):
     fields: dict[FieldName, str] = {}
     """Names of fields here and in the file: `{prompt = "question", response = "answer"}`; `a.b` is the
     field `b` of a table `a`."""
+    image_root: Path | None = None
+    """Directory that paths of images are below; that of the file of records when not given."""
     rendered: bool = False
     """The texts are final: no chat template and no end-of-text token is added to them."""
     turns: Literal["all", "last"] = "all"
@@ -138,7 +144,10 @@ class SFTDataConfig(RecordsConfig):
         """The file of demonstrations that are only measured, if there is one."""
         if not isinstance(self.validation, Path):
             return None
-        own = {name: getattr(self, name) for name in ("layout", "fields", "rendered", "turns")}
+        own = {
+            name: getattr(self, name)
+            for name in ("layout", "fields", "image_root", "rendered", "turns")
+        }
         return RecordsConfig(path=self.validation, **own)
 
     @model_validator(mode="after")

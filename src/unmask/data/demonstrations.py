@@ -19,11 +19,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader, PromptTokens
 from unmask.checkpoints.tokenizer import Tokenizer, encode, render_turn, token_pieces
 from unmask.configs.sft_data import RecordsConfig
 from unmask.data.examples import Example, example_of, has_layout, layout_of, mapped
 from unmask.data.record_files import has_datasets, read_file, read_hub
-from unmask.types import Message, Prompt
+from unmask.data.record_images import NO_FILES, RecordImages
+from unmask.images import MARKER
+from unmask.types import Image, Message, Prompt, PromptImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,19 @@ class Demonstration:
     """A prompt and the response to imitate.
 
     Attributes:
-        prompt_ids: `P` token ids; never hidden.
+        prompt_ids: `P` token ids; never hidden. Negative ids stand for vectors of images (`types.Prompt`).
         response_ids: `R` token ids, end-of-text included; all are trained.
         step_map: `R`, the denoising step that wrote each, where one was recorded.
+        images: whose vectors the prompt holds, in order.
+        sources: the images of the conversation, in order; also where their codes are token ids.
         place: config key, file and line, or task and problem, for messages.
     """
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     step_map: tuple[int, ...] | None = None
+    images: tuple[PromptImage, ...] = ()
+    sources: tuple[Image, ...] = field(default=(), compare=False)
     place: str = field(default="", compare=False)
 
 
@@ -51,19 +58,24 @@ class Vocabulary:
         tokenizer: of the model.
         end_ids: ids that end a response; the first one is appended where a text has none. Empty: nothing is.
         drawable: `V`, which ids the model may write; any, when not given.
+        reader: how the model reads prompts with images.
     """
 
     tokenizer: Tokenizer
     end_ids: tuple[int, ...] = ()
     drawable: Sequence[bool] | None = None
+    reader: ImageReader = TEXT_ONLY
 
 
 def vocabulary_of(
-    tokenizer: Tokenizer, eos_ids: Sequence[int], drawable: Sequence[bool] | None = None
+    tokenizer: Tokenizer,
+    eos_ids: Sequence[int],
+    drawable: Sequence[bool] | None = None,
+    reader: ImageReader = TEXT_ONLY,
 ) -> Vocabulary:
     """Return the vocabulary of a tokenizer and the ids at which its model stops."""
     own = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
-    return Vocabulary(tokenizer, tuple(dict.fromkeys((*own, *eos_ids))), drawable)
+    return Vocabulary(tokenizer, tuple(dict.fromkeys((*own, *eos_ids))), drawable, reader)
 
 
 def demonstrations_of_answers(
@@ -111,7 +123,13 @@ def demonstrations_of_source(
             raise ValueError(
                 f"{key}.hub = {error}; download a file of it and give that as {key}.path"
             ) from error
-    return demonstrations_of_records(records, config, vocabulary)
+    images = RecordImages(image_root(config), f"{key}.image_root", is_kept=not config.streaming)
+    return demonstrations_of_records(records, config, vocabulary, images)
+
+
+def image_root(config: RecordsConfig) -> Path | None:
+    """Return the directory that paths of images are below, if there is one."""
+    return config.image_root or (config.path and config.path.parent)
 
 
 def demonstrations_of_file(path: Path, vocabulary: Vocabulary) -> list[Demonstration]:
@@ -120,7 +138,10 @@ def demonstrations_of_file(path: Path, vocabulary: Vocabulary) -> list[Demonstra
 
 
 def demonstrations_of_records(
-    records: Iterable[tuple[str, Any]], config: RecordsConfig, vocabulary: Vocabulary
+    records: Iterable[tuple[str, Any]],
+    config: RecordsConfig,
+    vocabulary: Vocabulary,
+    images: RecordImages = NO_FILES,
 ) -> Iterator[Demonstration]:
     """Yield the demonstrations of records, in their order.
 
@@ -128,12 +149,13 @@ def demonstrations_of_records(
         records: pairs of place and record.
         config: layout, names of fields, which turns are trained, whether texts are final.
         vocabulary: of the model.
+        images: opens those of the records.
 
     Raises:
         ValueError: naming the place: a record is no table or of an unknown layout, lacks a field, has an
             empty response or an unknown role, the chat template fails on it, a text is not in the
-            tokenizer's alphabet, a step map has another length than its response, or a response holds a
-            token that the model may not write.
+            tokenizer's alphabet, a step map has another length than its response, a response holds a
+            token that the model may not write, or an image cannot be read.
     """
     layout = config.layout
     for place, record in records:
@@ -144,7 +166,7 @@ def demonstrations_of_records(
             layout = layout or layout_of(values)
             if config.layout is None and not has_layout(values, layout):
                 _refuse_mixture(values, layout)
-            example = example_of(values, layout)
+            example = example_of(values, layout, images)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
         yield from _demonstrations(example, place, config, vocabulary)
@@ -186,8 +208,12 @@ def _of_example(
     if not turns:
         raise ValueError("there is no turn of the assistant to train")
     for number in turns[-1:] if config.turns == "last" else turns:
-        prompt, response = _token_ids(example, messages[: number + 1], config, vocabulary)
-        yield Demonstration(tuple(prompt), tuple(response), example.step_map)
+        asked = messages[: number + 1]
+        prompt, response = _token_ids(example, asked, config, vocabulary)
+        sources = tuple(image for message in asked for image in message.images)
+        yield Demonstration(
+            prompt.token_ids, tuple(response), example.step_map, prompt.images, sources
+        )
 
 
 def _token_ids(
@@ -195,20 +221,27 @@ def _token_ids(
     messages: Sequence[Message],
     config: RecordsConfig,
     vocabulary: Vocabulary,
-) -> tuple[list[int], list[int]]:
+) -> tuple[PromptTokens, list[int]]:
     """Return prompt and response of a conversation that ends with the assistant's turn."""
-    tokenizer = vocabulary.tokenizer
+    tokenizer, reader = vocabulary.tokenizer, vocabulary.reader
     before = "".join(message.content for message in messages[:-1])
+    images = [image for message in messages for image in message.images]
+    if reader.settings and not images and MARKER in before:
+        raise ValueError(f"the prompt has {MARKER}, and the record has no image for it")
+
+    def encoded(text: str) -> list[int]:
+        return encode(text, tokenizer)
+
     if config.rendered:
         if example.kind == "chat":
             raise ValueError("turns with roles are not rendered texts: leave out data.rendered")
-        return encode(before, tokenizer), encode(messages[-1].content, tokenizer)
+        return reader.tokens(before, images, encoded), encoded(messages[-1].content)
     if example.kind == "text":
-        return [], _ended(messages[-1].content, "", vocabulary)
+        return PromptTokens(()), _ended(messages[-1].content, "", vocabulary)
     if len(messages) == 1:
         raise ValueError("the conversation begins with the assistant: nothing is asked")
-    prompt, response, rest = render_turn(messages, tokenizer)
-    return encode(prompt, tokenizer), _ended(response, rest, vocabulary)
+    prompt, response, rest = render_turn(reader.conversation(messages), tokenizer)
+    return reader.tokens(prompt, images, encoded), _ended(response, rest, vocabulary)
 
 
 def _ended(response: str, rest: str, vocabulary: Vocabulary) -> list[int]:

@@ -1,18 +1,19 @@
 """One record of people's data as an example: a conversation, a pair of texts, a text, or token ids.
 
 The layout of a record follows from its keys (`layouts/`). What a record holds and an example has no place for,
-such as tools and images, is refused: the model would be trained on another text than the record's.
+such as tools and videos, is refused: the model would be trained on another text than the record's.
 """
 
 import pkgutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
-from unmask.types import Message
+from unmask.data.record_images import COLUMNS, NO_FILES, RecordImages, placed, with_open_parts
+from unmask.types import Image, Message
 
 Role = Literal["system", "user", "assistant"]
 # The roles of OpenAI's and of ShareGPT's layout.
@@ -26,7 +27,7 @@ ROLES: dict[str, Role] = {
 }
 LAYOUTS = "unmask.data.layouts"
 # Fields that change what the model reads, and that no layout reads.
-UNREAD = ("tools", "functions", "images", "image", "videos", "audio", "audios", "history")
+UNREAD = ("tools", "functions", "videos", "video", "audio", "audios", "history")
 UNREAD_OF_TURN = (
     *("reasoning_content", "reasoning", "thinking", "tool_calls", "function_call", "tool_call_id"),
     *("images", "audio"),
@@ -85,7 +86,8 @@ def layout_of(
     keys = {
         name: {*layout.KEYS}
         for name, layout in all_layouts(package).items()
-        if has_layout(record, name, package) and {*fields} <= {*layout.KEYS, *layout.OPTIONAL}
+        if has_layout(record, name, package)
+        and {*fields} <= {*layout.KEYS, *layout.OPTIONAL, *COLUMNS}
     }
     found = [name for name in keys if not any(keys[name] < other for other in keys.values())]
     if len(found) == 1:
@@ -103,11 +105,11 @@ def layout_of(
     )
 
 
-def example_of(record: Mapping[str, Any], layout: str) -> Example:
-    """Return the example of a record of a layout.
+def example_of(record: Mapping[str, Any], layout: str, images: RecordImages = NO_FILES) -> Example:
+    """Return the example of a record of a layout, with its images.
 
     Raises:
-        ValueError: naming the field that is missing or wrong.
+        ValueError: naming the field that is missing or wrong, or the image.
     """
     module = all_layouts()[layout]
     missing = [key for key in module.KEYS if record.get(key) is None]
@@ -119,7 +121,13 @@ def example_of(record: Mapping[str, Any], layout: str) -> Example:
     unread = [key for key in UNREAD if record.get(key)]
     if unread:
         raise ValueError(f"{unread[0]!r} is not read: remove the field or the record")
-    return module.read(record)
+    opened, waiting = with_open_parts(record, images)
+    example = module.read(opened)
+    if waiting and example.kind in ("text", "ids"):
+        raise ValueError(
+            f"{waiting[0].name}: the layout {layout} has no prompt that an image could stand in"
+        )
+    return replace(example, messages=placed(example.messages, waiting))
 
 
 def has_layout(record: Mapping[str, Any], layout: str, package: str = LAYOUTS) -> bool:
@@ -254,14 +262,18 @@ def _turn(turn: Any, place: str, role_key: str, text_key: str) -> Message:
     if unread:
         raise ValueError(f"{place}: {unread[0]!r} is not read: remove it, or the record")
     content = turn[text_key]
-    if isinstance(content, list):  # OpenAI's parts
-        parts = [part if isinstance(part, Mapping) else {} for part in content]
-        if any(part.get("type") != "text" for part in parts):
-            raise ValueError(f"{place}: only parts of type 'text' are read, found {content!r:.80}")
-        content = "".join(text_of(part, "text") for part in parts)
-    read = response_of if ROLES[role] == "assistant" else text_of
+    # A tuple is what `with_open_parts` makes of parts.
+    parts: tuple[Any, ...] = content if isinstance(content, tuple) else (content,)
+    is_trained = ROLES[role] == "assistant"
+    if is_trained and any(isinstance(part, Image) for part in parts):
+        raise ValueError(f"{place}: an assistant's turn with an image is not read: remove it")
     try:
-        return Message(ROLES[role], read({text_key: content}, text_key))
+        for text in parts:
+            if not isinstance(text, Image):
+                text_of({text_key: text}, text_key)
+        if is_trained:
+            response_of({text_key: "".join(parts)}, text_key)
+        return Message.of(ROLES[role], *parts)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from None
 

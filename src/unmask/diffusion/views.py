@@ -7,7 +7,7 @@ on the grid that starts at absolute position 0, under full attention all positio
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.trace import trace_views
-from unmask.types import PromptImage, Trajectory
+from unmask.types import Prompt, PromptImage, Trajectory
 
 # Prompt of `P` and response of `R` token ids, and the denoising step that revealed each response token, if
 # it was recorded.
@@ -215,6 +215,23 @@ def views_under_noise(
     target = F.pad(target, padding)
     weight = torch.ones(()).expand(target.shape)
     return _views_of_response((prompt_ids, response_ids), block, hidden, target, weight)
+
+
+def with_images(views: Views, images: Sequence[PromptImage], is_full: bool) -> Views:
+    """Return the views of a response whose prompt holds images.
+
+    Args:
+        views: made of its token ids.
+        images: in the order of their vectors.
+        is_full: whether the model's attention is full.
+    """
+    if not images:
+        return views
+    ids = tuple(views.prompt_ids.tolist())
+    offset = 0 if is_full else len(ids) % views.block
+    prompt = Prompt("", 0, (), ids, images=tuple(images))
+    (digest,) = prompt.prefix_digests((len(ids) - offset,))
+    return replace(views, images=prompt.images, prefix_digest=digest)
 
 
 def _views_of_response(

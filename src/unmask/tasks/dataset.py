@@ -12,7 +12,7 @@ from typing import Any
 from unmask.configs.task import BOXED_TEMPLATE, DatasetTaskConfig
 from unmask.tasks.grader import Grader, math_grader
 from unmask.tasks.record import Record
-from unmask.types import Message, Split
+from unmask.types import Image, Message, Split
 
 # Key of a prompt's reference that holds the response for SFT; the model never sees it.
 DEMONSTRATION = "demonstration"
@@ -28,12 +28,14 @@ class Problem:
         demonstration: a right response to the data set's own template, for SFT; None where none
             was published.
         context: the turns before the question.
+        images: of the question, in the order of its markers `<image>`.
     """
 
     question: str
     reference: Mapping[str, Any]
     demonstration: str | None = None
     context: tuple[Message, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

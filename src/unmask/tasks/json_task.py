@@ -7,7 +7,7 @@ reward of zero for want of an answer would be trained on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +15,14 @@ from typing import Any
 from unmask.configs.task import JsonTaskConfig
 from unmask.data.examples import UNREAD, all_layouts, has_layout, layout_of, mapped
 from unmask.data.record_files import read_file
+from unmask.data.record_images import COLUMNS, RecordImages, placed, with_open_parts
 from unmask.tasks.code_problems import code_grader
 from unmask.tasks.dataset import DEMONSTRATION, Problem, fit_problems, warn_of_left_out
 from unmask.tasks.grader import Grader, math_grader, own_grader
 from unmask.tasks.record import Record, record_from_json
 from unmask.tasks.task import Task, prompt_from_text
-from unmask.tasks.template import check_template
-from unmask.types import Prompt, Split
+from unmask.tasks.template import check_template, filled
+from unmask.types import Message, Prompt, Split
 
 LAYOUTS = "unmask.tasks.layouts"
 EXAMPLE = 'question = "...", ground_truth_answer = "..."'
@@ -92,12 +93,13 @@ def read_problems(config: JsonTaskConfig, path: Path, key: str) -> ProblemFile:
         except ValueError as error:
             raise ValueError(f"{record.place}: {error}") from error
         layout = all_layouts(LAYOUTS)[name]
-        problem: Problem = layout.read(record, config.reward is None)
+        problem = _problem(record, layout, config.reward is None)
         if layout.IS_CODE and config.reward is None:
             _check_time_limit(record, layout.time_limit(record.values), config.sandbox.cpu_s)
         if config.reward is not None:
-            reference = {**record.values, **problem.reference}
-            problem = Problem(problem.question, reference, problem.demonstration, problem.context)
+            # The prompt has the images; those of a whole file would not fit into memory.
+            own = {name: value for name, value in record.values.items() if name not in COLUMNS}
+            problem = replace(problem, reference={**own, **problem.reference})
         problems.append((record.name, problem))
     if not problems or name is None:
         raise ValueError(f"{key} = {path}: the file holds no problems")
@@ -105,12 +107,29 @@ def read_problems(config: JsonTaskConfig, path: Path, key: str) -> ProblemFile:
 
 
 def _records(config: JsonTaskConfig, path: Path, key: str) -> Iterator[Record]:
+    images = RecordImages(config.image_root or path.parent, "task.image_root")
     for place, value in read_file(path, key):
         record = record_from_json(place, value)
         try:
-            yield Record(place, mapped(record.values, {**config.fields}, "task"))
+            yield Record(place, mapped(record.values, {**config.fields}, "task"), images)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
+
+
+def _problem(record: Record, layout: ModuleType, is_graded: bool) -> Problem:
+    """Return the problem of a record, with its images in their places."""
+    try:
+        values, waiting = with_open_parts(record.values, record.images)
+    except ValueError as error:
+        raise ValueError(f"{record.place}: {error}") from error
+    problem: Problem = layout.read(replace(record, values=values), is_graded)
+    try:
+        *context, last = placed(
+            (*problem.context, Message("user", problem.question, problem.images)), waiting
+        )
+    except ValueError as error:
+        raise ValueError(f"{record.place}: {error}") from error
+    return replace(problem, question=last.content, context=tuple(context), images=last.images)
 
 
 def _check(record: Record, name: str) -> None:
@@ -165,5 +184,5 @@ def _prompt(task: str, template: str, problem: Problem) -> Prompt:
     reference: dict[str, Any] = {**problem.reference}
     if problem.demonstration is not None:
         reference[DEMONSTRATION] = problem.demonstration
-    text = template.format(question=problem.question)
-    return prompt_from_text(task, text, reference, problem.context)
+    text = filled(template, problem.question, bool(problem.images))
+    return prompt_from_text(task, text, reference, problem.context, problem.images)

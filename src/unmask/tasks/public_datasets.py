@@ -17,7 +17,7 @@ from unmask.tasks.grader import Grader, own_grader
 from unmask.tasks.record import UnfitProblemError
 from unmask.tasks.sources import read_split
 from unmask.tasks.task import Task, prompt_from_text, split_from_text
-from unmask.tasks.template import check_template
+from unmask.tasks.template import check_template, filled
 from unmask.types import Prompt, Split
 
 
@@ -48,8 +48,9 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         found = tuple(
             prompt_from_text(
                 config.name,
-                template.format(question=problem.question),
+                filled(template, problem.question, bool(problem.images)),
                 {**problem.reference, DEMONSTRATION: problem.demonstration},
+                images=problem.images,
             )
             for problem in problems
         )

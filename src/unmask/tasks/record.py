@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.data.record_images import NO_FILES, RecordImages
+from unmask.types import Image
+
 # Fields that hold a problem's name in public data sets.
 IDS = ("task_id", "question_id", "problem_id", "unique_id", "id")
 
@@ -23,10 +26,12 @@ class Record:
     Attributes:
         place: config key, file and line, for messages.
         values: its fields.
+        images: opens its images.
     """
 
     place: str
     values: Mapping[str, Any]
+    images: RecordImages = NO_FILES
 
     @property
     def name(self) -> str:
@@ -45,6 +50,17 @@ class Record:
             return str(value)
         raise self.error(name, "must be a text or a number")
 
+    def image(self, name: str) -> Image:
+        """Return a field that holds an image.
+
+        Raises:
+            ValueError: it holds none, or one that cannot be read.
+        """
+        try:
+            return self.images.open(self.values.get(name), name)
+        except ValueError as error:
+            raise ValueError(f"{self.place}: {error}") from error
+
     def unfit(self, name: str, wanted: str) -> UnfitProblemError:
         """Return the error for a field that no grader can use; arguments as `error`."""
         return UnfitProblemError(str(self.error(name, wanted)))
@@ -59,12 +75,12 @@ class Record:
         )
 
 
-def record_from_json(place: str, value: Any) -> Record:
-    """Make a record of a parsed JSON value.
+def record_from_json(place: str, value: Any, images: RecordImages = NO_FILES) -> Record:
+    """Make a record of a parsed JSON value, and of what opens its images.
 
     Raises:
         ValueError: the value is not an object.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{place}: expected an object, found {type(value).__name__}")
-    return Record(place, value)  # pyright: ignore[reportUnknownArgumentType]
+    return Record(place, value, images)  # pyright: ignore[reportUnknownArgumentType]

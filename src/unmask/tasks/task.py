@@ -8,10 +8,12 @@ drawn, and no run tests a model on prompts that another run trained it on.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from unmask.configs.task import GeneratedTaskConfig
 from unmask.rewards.answers import answer_from_response
-from unmask.types import Message, Prompt, Score, Split
+from unmask.types import Image, Message, Prompt, Score, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,41 @@ class Task:
 NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade=lambda _: [])
 
 
+def prompts_of_splits(
+    config: GeneratedTaskConfig, draw: Callable[[], Mapping[Split, Sequence[Prompt]]]
+) -> Callable[[Split], Sequence[Prompt]]:
+    """Return `Task.prompts` of generated problems, which are drawn once, at its first call."""
+    drawn = cache(draw)
+
+    def prompts(split: Split) -> Sequence[Prompt]:
+        if not drawn()[split]:
+            raise ValueError(
+                f"task.size = {config.size}, task.validation_share = {config.validation_share} and "
+                f"task.test_share = {config.test_share} leave no {split} prompts of {config.name}"
+            )
+        return drawn()[split]
+
+    return prompts
+
+
 def prompt_from_text(
-    task: str, text: str, reference: Mapping[str, Any], context: tuple[Message, ...] = ()
+    task: str,
+    text: str,
+    reference: Mapping[str, Any],
+    context: tuple[Message, ...] = (),
+    images: tuple[Image, ...] = (),
 ) -> Prompt:
-    """Make a prompt of a user message and the turns before it, numbered by a hash of its text (below 2**31)."""
-    whole = "\0".join([*(part for turn in context for part in (turn.role, turn.content)), text])
-    return Prompt(task, _hash(whole) % 2**31, (*context, Message("user", text)), (), reference)
+    """Make a prompt of a user message and the turns before it.
+
+    It is numbered by a hash of its text and images (below 2**31).
+
+    Raises:
+        ValueError: the text has more or fewer markers than images.
+    """
+    messages = (*context, Message("user", text, images))
+    parts = [part for turn in context for part in (turn.role, turn.content)]
+    digests = [image.digest.hex() for turn in messages for image in turn.images]
+    return Prompt(task, _hash("\0".join([*parts, text, *digests])) % 2**31, messages, (), reference)
 
 
 def split_from_text(text: str, validation_share: float, test_share: float) -> Split:

@@ -15,7 +15,7 @@ from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.layout import check_budget
 from unmask.diffusion.noise import elbo_weights
-from unmask.diffusion.views import Canvas, Views
+from unmask.diffusion.views import Canvas, Views, with_images
 from unmask.distributed.world import ALONE, World
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
@@ -224,12 +224,14 @@ def noisy_views(
         step: of the run, which the training block may depend on.
         fewest: positions of a canvas under full attention.
     """
-    return partner(config.views, "unmask.diffusion.methods").of_demonstrations(
+    views = partner(config.views, "unmask.diffusion.methods").of_demonstrations(
         [(d.prompt_ids, d.response_ids, d.step_map) for d in batch],
         config.views,
         Canvas(config.views.train_block_at(step) or spec.require_block(), spec.is_full, fewest),
         seeds,
     )
+    pairs = zip(views, batch, strict=True)
+    return [with_images(one, demonstration.images, spec.is_full) for one, demonstration in pairs]
 
 
 def weighted_views(

@@ -79,7 +79,8 @@ def vocabulary_of_llm(llm: LLM) -> Vocabulary:
         ValueError: if it has no tokenizer.
     """
     drawable = llm.model.head.drawable.tolist()
-    return vocabulary_of(llm.require_tokenizer(), llm.model.spec.eos_ids, drawable)
+    tokenizer, eos_ids = llm.require_tokenizer(), llm.model.spec.eos_ids
+    return vocabulary_of(tokenizer, eos_ids, drawable, llm.reader)
 
 
 def read_sets(
@@ -261,8 +262,10 @@ def held_out(
     for _, turns in groupby(found, lambda demonstration: demonstration.place):
         first, *rest = turns
         # A text has no prompt: it is its own.
-        ids = array("q", first.prompt_ids or first.response_ids)
-        groups.setdefault(blake2b(ids.tobytes()).digest(), []).extend((first, *rest))
+        state = blake2b(array("q", first.prompt_ids or first.response_ids).tobytes())
+        for image in first.images:
+            state.update(image.digest)
+        groups.setdefault(state.digest(), []).extend((first, *rest))
     held: list[Demonstration] = []
     num_groups = len(groups)
     for key in sorted(groups):
@@ -297,9 +300,11 @@ def build_source(sets: DemonstrationSets, seed: int) -> ItemSource[Demonstration
 
 
 def digest(found: Sequence[Demonstration]) -> str:
-    """Return a digest of the token ids and step maps of demonstrations."""
+    """Return a digest of the token ids, images and step maps of demonstrations."""
     state = blake2b(digest_size=16)
     for one in found:
+        for image in one.images:
+            state.update(image.digest)
         for ids in (one.prompt_ids, one.response_ids, one.step_map or ()):
             state.update(array("q", (len(ids), *ids)).tobytes())
     return state.hexdigest()

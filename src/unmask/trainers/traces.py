@@ -60,6 +60,10 @@ def write_traces(
         with closing(build_task(config.task)) as task:
             found = read_sets(config, task, vocabulary_of_llm(llm), llm.model.spec).trained
         check_fit(found, config, llm.model.spec)
+        if held := next((d for d in found if d.images), None):
+            raise ValueError(
+                f"{held.place}: the prompt holds vectors of images, which no record of token ids has: leave it out"
+            )
     world.check_equal("demonstrations", lambda: digest(found))
     lines: dict[int, str] = {}
 

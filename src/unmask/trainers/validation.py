@@ -19,7 +19,7 @@ import torch
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_responses
+from unmask.diffusion.views import Views, views_of_responses, with_images
 from unmask.runs.read import read_lines
 from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner
@@ -78,7 +78,9 @@ def level_views(
     block, fewest = canvas
     schedule = NoiseSchedule(part / LEVELS, (part + 1) / LEVELS, "response")
     pairs = [(d.prompt_ids, d.response_ids) for d in batch]
-    return views_of_responses(pairs, block, (schedule, 1), seeds, fewest)
+    views = views_of_responses(pairs, block, (schedule, 1), seeds, fewest)
+    own = zip(views, batch, strict=True)
+    return [with_images(one, d.images, is_full=block is None) for one, d in own]
 
 
 def _sums(learner: Learner, views: Sequence[Views]) -> torch.Tensor:

@@ -33,7 +33,11 @@ def test_a_conversation_keeps_its_turns() -> None:
         ({"role": "assistant"}, r"messages\[1\] must have 'role' and 'content'"),
         ({"role": "assistant", "content": 3}, r"messages\[1\]: 'content' must be a text, found 3"),
         ("hello", r"messages\[1\] must have"),
-        ({"role": "user", "content": [{"type": "image"}]}, "only parts of type 'text'"),
+        ({"role": "user", "content": [{"type": "image"}]}, "and no image is left"),
+        (
+            {"role": "user", "content": [{"type": "audio"}]},
+            "must be a part of type text, image_url",
+        ),
         ({"role": "assistant", "content": "1", "tool_calls": [1]}, "'tool_calls' is not read"),
         ({"role": "assistant", "content": "1", "weight": 0}, "'weight' is not read"),
     ],

@@ -66,7 +66,8 @@ def test_an_own_reward_needs_no_ground_truth_and_gets_all_fields(
         ({"prompt": TURNS[:3], "solution": 1}, "'prompt' must end with a turn of the user"),
         ({"prompt": [{"role": "tool", "content": "x"}], "solution": 1}, r"prompt\[0\]: unknown role"),
         ({"prompt": [], "solution": 1}, "'prompt' must be a list of turns"),
-        ({"prompt": "q", "solution": 1, "images": ["a.png"]}, "'images' is not read"),
+        ({"prompt": "q", "solution": 1, "images": ["a.png"]}, "a.png cannot be read as an image"),
+        ({"prompt": "q", "solution": 1, "videos": ["a.mp4"]}, "'videos' is not read"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_or_graded_is_refused(

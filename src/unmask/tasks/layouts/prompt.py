@@ -40,7 +40,7 @@ def problem_of_prompt(record: Record, reference: dict[str, str]) -> Problem:
     *context, last = turns
     if last.role != "user" or not last.content.strip():
         raise record.error("prompt", "must end with a turn of the user that is not empty")
-    return Problem(last.content, reference, context=tuple(context))
+    return Problem(last.content, reference, context=tuple(context), images=last.images)
 
 
 def turns_of_prompt(values: Mapping[str, Any]) -> tuple[Message, ...]:
