@@ -20,7 +20,7 @@ BUDGET = {
     "cli": 1910,
     "sandbox": 1740,
     "diffusion": 1730,
-    "rewards": 1800,
+    "rewards": 1820,
     "configs": 1690,
     "tasks": 1640,
     "server": 1200,
