@@ -21,7 +21,7 @@ BUDGET = {
     "diffusion": 1970,
     "tasks": 1910,
     "configs": 1880,
-    "rewards": 1790,
+    "rewards": 1820,
     "sandbox": 1740,
     "server": 1200,
     "runs": 1140,

@@ -1,6 +1,7 @@
 """The sum of reward terms, and terms that are refused instead of summed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from math import nan
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.rewards.toy_answers import answer, with_steps
 from unmask.configs.reward import SpeedTerm
+from unmask.images import Image
 from unmask.objectives.value import number_steps, step_means, step_returns
 from unmask.rewards.speed import score_speed
 from unmask.rewards.weighted import (
@@ -158,3 +160,15 @@ def test_a_reward_as_one_number_is_the_return_the_critic_starts_from(
     means = step_means(torch.tensor([rewards], dtype=torch.float64), numbers)
     wanted = float(step_returns(means, gamma=1.0)[0, 0])
     assert total_reward(tuple(map(float, rewards)), steps) == pytest.approx(wanted)
+
+
+def test_a_term_of_texts_refuses_an_answer_that_is_an_image() -> None:
+    drawn = replace(answer(), drawing=Image("drawn.png", b"x"))
+    of_texts = WeightedTerm("b", 1.0, always(2.0), reads_drawings=False)
+    terms = (WeightedTerm("a", 1.0, always(1.0)), of_texts)
+    assert combined(*terms)([[answer()]])[0][0].reward == 3.0
+    with pytest.raises(
+        ValueError, match="'b' scores texts, and a response to task 'toy' is an image"
+    ):
+        combined(*terms)([[answer(), drawn]])
+    assert combined(terms[0])([[drawn]])[0][0].reward == 1.0

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from unmask.images import Image
 from unmask.runs.trajectories import total_reward
 from unmask.types import Prompt, Reward, Score, Trajectory
 
@@ -32,11 +33,13 @@ class Answer:
         trajectory: the response and the order in which it was revealed.
         text: the response as text, as the task's grader received it.
         outcome: the score of that grader.
+        drawing: the image that the response is, where the model draws one (text-to-image).
     """
 
     trajectory: Trajectory
     text: str
     outcome: Score
+    drawing: Image | None = None
 
     @property
     def prompt(self) -> Prompt:
@@ -71,11 +74,13 @@ class WeightedTerm:
         name: name of its number among the parts.
         weight: factor of its number.
         score: returns a score for each answer.
+        reads_drawings: whether it scores answers that are images.
     """
 
     name: str
     weight: float
     score: ScoreFunction
+    reads_drawings: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,15 @@ class Combination:
 
         Raises:
             ValueError: a number is not finite, a term has another count of numbers than the response
-                has tokens, or two parts have the same name.
+                has tokens, or two parts have the same name; or an answer is an image, and a term reads texts.
         """
+        drawn = next((a for group in groups for a in group if a.drawing is not None), None)
+        text_terms = [term.name for term in self.terms if not term.reads_drawings]
+        if drawn is not None and text_terms:
+            raise ValueError(
+                f"reward: {text_terms[0]!r} scores texts, and a response to task {drawn.prompt.task!r} is an "
+                "image: take clip_score, judge or function"
+            )
         of_terms = [term.score(groups) for term in self.terms]
         return [
             [self._combine(a, [scores[g][i] for scores in of_terms]) for i, a in enumerate(group)]
