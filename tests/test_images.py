@@ -1,11 +1,12 @@
 """Images as encoded bytes: where they come from, their digests, their markers."""
 
 from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
-from unmask.images import MOST_BYTES, Image, check_markers, image_from
+from unmask.images import MOST_BYTES, Image, check_markers, data_url, image_from, media_type
 
 
 def test_a_path_bytes_and_a_data_url_give_equal_images(tmp_path: Path) -> None:
@@ -63,3 +64,29 @@ def test_markers_are_as_many_as_images() -> None:
 
 def test_the_bytes_are_not_printed() -> None:
     assert repr(Image("a.png", b"content")) == "Image(name='a.png')"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x89PNG\r\n\x1a\n...", "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF\n\0\0\0WEBPVP8 ", "image/webp"),
+        (b"GIF89a", "image/gif"),
+        (b"BM1234", "image/bmp"),
+    ],
+)
+def test_a_data_url_holds_the_file_and_the_type_of_its_content(data: bytes, kind: str) -> None:
+    image = Image("lying.txt", data)
+    assert data_url(image).startswith(f"data:{kind};base64,")
+    assert image_from(data_url(image)) == image
+
+
+def test_the_type_of_a_real_file_is_found_and_others_are_refused() -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    for kind in ("png", "jpeg", "webp", "gif", "bmp"):
+        file = BytesIO()
+        pillow.new("RGB", (3, 2)).save(file, kind)
+        assert media_type(image_from(file.getvalue())) == f"image/{kind}"
+    with pytest.raises(ValueError, match=r"^a.tiff is no image of the formats PNG, JPEG"):
+        media_type(Image("a.tiff", b"II*\0"))

@@ -5,7 +5,8 @@ stands where the marker `<image>` stands. Decoding is in `models/vision/image_co
 """
 
 import binascii
-from base64 import b64decode
+import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -18,6 +19,14 @@ ImagePreprocess = Literal["pad", "crop", "squash"]
 
 MARKER = "<image>"
 MOST_BYTES = 2**26
+# Media types by the first bytes of a file; a WebP file has its mark behind the length of the file.
+MEDIA_TYPES = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "image/png"),
+    (re.compile(rb"\xff\xd8\xff"), "image/jpeg"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "image/webp"),
+    (re.compile(rb"GIF8[79]a"), "image/gif"),
+    (re.compile(rb"BM"), "image/bmp"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,23 @@ def image_from(source: Any, name: str = "image") -> Image:
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         raise ValueError(f"{source}: URLs are not fetched; download the image, or send a data URL")
     return Image(str(source), read_image_file(Path(source)))
+
+
+def media_type(image: Image) -> str:
+    """Return the media type of the content of an image.
+
+    Raises:
+        ValueError: naming the image that is of no known format.
+    """
+    kind = next((kind for mark, kind in MEDIA_TYPES if mark.match(image.data)), None)
+    if kind is None:
+        raise ValueError(f"{image.name} is no image of the formats PNG, JPEG, WebP, GIF or BMP")
+    return kind
+
+
+def data_url(image: Image) -> str:
+    """Return the file of an image as a data URL; raises as `media_type`."""
+    return f"data:{media_type(image)};base64,{b64encode(image.data).decode()}"
 
 
 def _png_of(picture: Any, name: str) -> bytes:

@@ -28,10 +28,19 @@ from unmask.bounds import LARGEST, Bound, check_fields
 from unmask.images import MARKER, Image, check_markers
 
 Strategy = Literal[
-    "static", "dynamic", "factor", "entropy_bounded", "margin", "entropy", "random", "left_to_right"
+    "static",
+    "dynamic",
+    "factor",
+    "entropy_bounded",
+    "margin",
+    "entropy",
+    "random",
+    "left_to_right",
+    "gumbel",
 ]
 Confidence = Literal["raw", "filtered"]
-Schedule = Literal["even", "block", "linear"]
+Schedule = Literal["even", "block", "linear", "cosine"]
+Medium = Literal["text", "image"]
 EntropySum = Literal["exclusive", "inclusive"]
 Finish = Literal["stop", "length"]
 Split = Literal["train", "validation", "test"]
@@ -119,6 +128,8 @@ class Prompt:
             its pictures, counted over all of them, has the id `-1 - j`.
         reference: what the grader needs (answer, generator entry); never shown to the model.
         images: its pictures, in the order of their vectors.
+        unconditional_ids: token ids that guidance reads in place of `token_ids`; as many masks when there are
+            none.
     """
 
     task: str
@@ -127,6 +138,7 @@ class Prompt:
     token_ids: tuple[int, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
     images: tuple[PromptImage, ...] = ()
+    unconditional_ids: tuple[int, ...] = ()
 
     @cached_property
     def digest(self) -> bytes:
@@ -166,7 +178,8 @@ class SamplingFields:
     strategy: Strategy = "dynamic"
     """Which positions a denoising step reveals. A fixed quota: of the highest confidence (`static`), of
     the largest margin between the two most likely tokens (`margin`), of the lowest entropy (`entropy`),
-    in `random` order or `left_to_right`. Or at least that quota, and all positions above `threshold`
+    in `random` order or `left_to_right`, or of the highest log-confidence plus `ranking_noise`
+    (`gumbel`). Or at least that quota, and all positions above `threshold`
     (`dynamic`), or as many as `factor` (`factor`) or `entropy_bound` (`entropy_bounded`) allow."""
     block_size: Annotated[int | None, COUNT] = None
     """Positions per diffusion block; the model's own if not given. Under full attention, blocks only
@@ -180,7 +193,7 @@ class SamplingFields:
     schedule: Schedule = "even"
     """How the quota is spread over the steps: `even` divides the hidden positions of a block, `block` all
     its positions, of which the first block's may be prompt (SDAR), `linear` follows Dream's time
-    grid."""
+    grid, `cosine` leaves `N cos(pi/2 t/T)` of a block's N masks hidden after step t of T (MaskGIT)."""
     threshold: Annotated[
         float, Bound(gt=0, le=1, hint="denoising_steps = 1 reveals a block at once")
     ] = 0.9
@@ -191,6 +204,9 @@ class SamplingFields:
     entropy_bound: Annotated[float, AMOUNT] = 0.1
     """Nats: `entropy_bounded` reveals positions of the lowest entropy while the sum of entropies that
     `entropy_sum` selects stays within this bound."""
+    ranking_noise: Annotated[float, AMOUNT] = 1.0
+    """Scale of the Gumbel noise of `gumbel`; in step t of T it is multiplied by `1 - s/T` for every s up to t
+    (MMaDA's text-to-image)."""
     entropy_sum: EntropySum = "exclusive"
     """The sum of `entropy_bounded`: `exclusive` sums over the positions before a position, and the sum
     may reach the bound (Ben-Hamu et al. 2025); `inclusive` adds the position itself, and the sum must
@@ -210,8 +226,10 @@ class SamplingFields:
     """Rank positions by the model's own distribution (temperature 1, no filter; `raw`), or by the
     `filtered` proposal, as the published samplers do."""
     guidance: Annotated[float, AMOUNT] = 0.0
-    """Classifier-free guidance `g`: logits `u + (g + 1)(c - u)`, where `u` has the prompt masked; 0 is
-    off. Only the reference sampler implements it."""
+    """Classifier-free guidance `g`: logits `u + (g + 1)(c - u)`, where `u` has the prompt masked, or the empty
+    text of a drawing in its place; 0 is off. For models with full attention, at two forward passes a step."""
+    writes: Medium = "text"
+    """The tokens of the response: `text`, or the codes of an `image` in models that hold both."""
     edit_threshold: Annotated[float | None, FRACTION] = None
     """Overwrite written tokens of the current block where another token is more probable than this
     (LLaDA2.1); never if not given."""
@@ -267,6 +285,10 @@ class SamplingFields:
             raise ValueError(
                 f"{key} with stop = {self.stop!r}: a string could cut the response short of a match; "
                 "leave stop out"
+            )
+        if self.writes == "image":
+            raise ValueError(
+                f'{key} with writes = "image": image codes have no text; leave one out'
             )
         if self.revises:
             raise ValueError(

@@ -157,7 +157,7 @@ def test_dump_loads_again(tmp_path: Path) -> None:
         ("run.dir.x=1", "run.dir = {x = 1} (command line): must be path"),
         (
             "task.kind=jsn",
-            'task.kind = "jsn" (command line): must be "reasoning_gym" | "json" | "dataset"',
+            'task.kind = "jsn" (command line): must be "reasoning_gym" | "json" | "dataset" | "pictures"',
         ),
         ("just-a-word", "'just-a-word': an override is written key=value"),
         ("=3", "'=3': an override is written key=value"),
@@ -258,7 +258,7 @@ def test_missing_keys_are_named() -> None:
     model, task = complaint()
     assert model.startswith("missing key model.path (string): Directory in")
     assert task.startswith(
-        'missing key task.kind ("reasoning_gym" | "json" | "dataset"): Which kind'
+        'missing key task.kind ("reasoning_gym" | "json" | "dataset" | "pictures"): Which kind'
     )
     (name,) = complaint("model.path=m", "task.kind=reasoning_gym")
     assert name.startswith("missing key task.name (string): Name of the dataset")

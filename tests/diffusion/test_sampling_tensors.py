@@ -29,10 +29,13 @@ STATED: dict[str, Any] = {
     "edit_threshold": 0.375,
     "max_edit_steps": 5,
     "remask_threshold": 0.0625,
+    "ranking_noise": 0.875,
+    "guidance": 1.5,
+    "writes": "image",
     "seed": 11,
 }
 # Decided elsewhere: by the loop, the engine or the caller.
-ELSEWHERE = {"guidance", "stop", "stop_token_ids", "max_tokens", "n"} | {
+ELSEWHERE = {"stop", "stop_token_ids", "max_tokens", "n"} | {
     *("pinned", "regex", "json_schema"),  # of the canvas, and of `Span`
 }
 
@@ -49,6 +52,7 @@ def test_every_field_has_its_column() -> None:
         "ranks_by_filtered": [True],
         "revises": [True],
         "sums_inclusively": [True],
+        "writes_image": [True],
         **{
             name: [STATED[name]]
             for name in COLUMNS
@@ -81,10 +85,12 @@ def test_a_block_size_is_filled_in_before() -> None:
         ({"confidence": "filtered"}, {"ranks_filtered"}),
         ({"edit_threshold": 0.0}, {"revises"}),
         ({"remask_threshold": 0.5}, {"revises"}),
+        ({"guidance": 1.5}, {"guides"}),
+        ({"writes": "image"}, {"writes_images"}),
     ],
 )
 def test_needs_are_the_features_of_any_request(change: dict[str, Any], needed: set[str]) -> None:
-    flags = ("tempers", "filters", "ranks_filtered", "revises")
+    flags = ("tempers", "filters", "ranks_filtered", "revises", "guides", "writes_images")
     alone = Needs.of([SamplingParams(**change)])
     plain = Needs.of([SamplingParams(strategy="random")])
     together = Needs.of([SamplingParams(strategy="random"), SamplingParams(**change)])

@@ -1,5 +1,6 @@
 """What a user may write in Python, row by row: accepted as what it means, or refused in one sentence."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as pillow
 
+from tests.seeing import NUM_VECTORS, picture, seeing_llm
 from tests.toy import toy_checkpoint
 from unmask import LLM, SamplingParams
+from unmask.engine.llm_arguments import user_message
+from unmask.images import Image
 from unmask.types import Message
 
 SHORT = SamplingParams(max_tokens=4)
 TURN = {"role": "user", "content": "1+"}
+
+
+def of_image(source: Any) -> dict[str, Any]:
+    """Return a user's message with an image and a text, in Hugging Face's layout."""
+    return {
+        "role": "user",
+        "content": [{"type": "image", "image": source}, {"type": "text", "text": "1+"}],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +76,44 @@ def test_a_conversation_is_messages_or_dicts(conversations: Any, llm: Any) -> No
     assert [r.token_ids for r in llm.chat(conversations, SHORT)] == ids(llm, ["1+"], SHORT)
 
 
+def test_an_image_in_every_form_is_the_same_prompt(directory: Path, tmp_path: Path) -> None:
+    llm, data, path = seeing_llm(directory), picture(), tmp_path / "red.png"
+    path.write_bytes(data)
+    url = f"data:image/png;base64,{b64encode(data).decode()}"
+    part = {"type": "image_url", "image_url": {"url": url, "detail": "high"}}
+    conversations: list[list[Any]] = [
+        *([of_image(source)] for source in (path, str(path), data, url, pillow.open(path))),
+        [{"role": "user", "content": [part, {"type": "text", "text": "1+"}]}],
+        [{"role": "user", "content": (part, {"type": "text", "text": "1+"})}],
+        [Message("user", "<image>\n1+", (Image("red", data),))],
+    ]
+    found = [one.token_ids for one in llm.chat(conversations, SHORT)]
+    assert len(set(found)) == 1
+    prompt = llm.prompt([Message("user", "<image>\n1+", (Image("red", data),))])
+    assert prompt.token_ids == (
+        *range(-1, -1 - NUM_VECTORS, -1),
+        *llm.prompt([Message("user", "1+")]).token_ids,
+    )
+    assert [llm.generate([prompt], SHORT)[0].token_ids] == found[:1], (
+        "a prompt is what `prompt` makes"
+    )
+    text = llm.generate([prompt], SHORT)[0].text
+    assert "".join(llm.stream(prompt, SHORT)) == text
+    blue = llm.chat([of_image(picture("blue"))], SHORT)
+    assert blue[0].token_ids != found[0], "it reads the pixels"
+
+
+def test_images_stand_at_the_markers_of_a_text_or_in_front_of_it() -> None:
+    one, two = Image("1", b"1"), Image("2", b"2")
+    assert user_message("1+", [one, two]) == Message("user", "<image>\n<image>\n1+", (one, two))
+    assert user_message("<image>1<image>", [one, two]) == Message(
+        "user", "<image>1<image>", (one, two)
+    )
+    assert user_message("a <image>") == Message("user", "a <image>"), "without images it is text"
+    with pytest.raises(ValueError, match="the text has 1 <image> for 2 images"):
+        user_message("<image>", [one, two])
+
+
 def test_one_stop_text_is_a_text() -> None:
     assert SamplingParams(stop="x") == SamplingParams(stop=("x",)) == SamplingParams(stop=["x"])  # type: ignore[arg-type]
     assert SamplingParams(stop_token_ids=[5]).stop_token_ids == (5,)  # type: ignore[arg-type]
@@ -101,8 +152,35 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "no chat": (lambda llm, _: llm.chat(None), "conversations = None: must be"),
     "no content": (lambda llm, _: llm.chat([{"role": "user"}]), "must have a role and a content"),
     "role": (lambda llm, _: llm.chat([{**TURN, "role": "usr"}]), "'usr' must be one of system"),
-    "parts": (lambda llm, _: llm.chat([{**TURN, "content": [{}]}]), "a role and a content, both"),
-    "a name": (lambda llm, _: llm.chat([{**TURN, "name": "x"}]), "both texts, and nothing else"),
+    "a number as content": (
+        lambda llm, _: llm.chat([{**TURN, "content": 5}]),
+        "a text or a list of parts",
+    ),
+    "no parts": (
+        lambda llm, _: llm.chat([{**TURN, "content": []}]),
+        r"messages\[0\]\.content: must be",
+    ),
+    "a part of no type": (
+        lambda llm, _: llm.chat([TURN, {**TURN, "content": [{}]}]),
+        r"messages\[1\]\.content\[0\]: must be a part of type text, image_url or image",
+    ),
+    "a URL": (
+        lambda llm, _: llm.chat([of_image("https://example.org/a.png")]),
+        r"https://example\.org/a\.png: URLs are not fetched; download the image",
+    ),
+    "a lost image": (
+        lambda llm, at: llm.chat([of_image(str(at / "a.png"))]),
+        r"a\.png cannot be read",
+    ),
+    "an image for a text model": (
+        lambda llm, _: llm.chat([of_image(picture())]),
+        r"messages\[0\]\.content\[0\]: this model reads text only; leave the image out",
+    ),
+    "an image in a `Message`": (
+        lambda llm, _: llm.chat([Message.of("user", Image("a.png", picture()), "1")]),
+        r"a\.png: this model reads text only",
+    ),
+    "a name": (lambda llm, _: llm.chat([{**TURN, "name": "x"}]), "of parts, and nothing else"),
     "text max_tokens": (
         lambda *_: SamplingParams(max_tokens="8"),
         "max_tokens = '8': must be a wh",

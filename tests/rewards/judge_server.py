@@ -49,7 +49,8 @@ class Handler(BaseHTTPRequestHandler):
         state = self.state
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.path == "/v1/chat/completions"
-        question = body["messages"][-1]["content"]
+        content = body["messages"][-1]["content"]
+        question = content if isinstance(content, str) else content[-1]["text"]
         with state.lock:
             state.questions.append(question)
             state.bodies.append(body)

@@ -15,6 +15,8 @@ from unmask.rewards.math import is_equal, is_readable
 from unmask.sandbox.verifier_pool import Verdict, VerifierPool
 from unmask.tasks.grader import FACTORY
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "reward_v"
+
 
 @pytest.mark.parametrize(
     ("gold", "answer"),
@@ -471,3 +473,64 @@ def test_a_worker_reads_outside_a_box_only_if_configured():
     for extraction, score in (("boxed", 0.0), ("stated", 1.0)):
         with VerifierPool(FACTORY, {"extraction": extraction}) as pool:
             assert pool.grade(items) == [Verdict(score)]
+
+
+# Verdicts that differ from the published ones for questions about images, and why.
+OWN_VERDICTS = {
+    # Words and letters of choices are compared in any case.
+    ("a", "A"): True,
+    ("Red", "red"): True,
+    # One of two percent signs may be missing.
+    ("50%", "50"): True,
+    # More than the answer is no answer: the published reader takes what it can parse.
+    ("A.One", "A"): False,
+    ("a red car", "red car"): False,
+}
+
+
+@pytest.mark.parametrize("case", json.loads((GOLDEN / "equality.json").read_text()))
+def test_verdicts_are_the_published_ones_except_those_of_a_list(case: dict[str, str]) -> None:
+    pair = case["prediction"], case["answer"]
+    found = is_equal(rf"\boxed{{{case['prediction']}}}", case["answer"])
+    assert found == OWN_VERDICTS.get(pair, case["equal"])
+    assert OWN_VERDICTS.get(pair) != case["equal"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("yes", "Yes", "YES.", "y", "Y", "**yes**", r"\text{Yes}", r"\textbf{(yes)}", "Yes!"),
+        *('"yes"', '"Yes."', "'yes'", "`yes`", "\u201cYes\u201d", "$yes$"),
+    ],
+)
+def test_yes_is_found_in_its_spellings(answer: str) -> None:
+    assert is_equal(rf"So \boxed{{{answer}}}.", "yes") == 1.0
+    assert is_equal(rf"So \boxed{{{answer}}}.", r"\text{Yes}") == 1.0
+    assert is_equal(rf"So \boxed{{{answer}}}.", "no") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "answers"),
+    [
+        (
+            "yes",
+            ["yes/no", "yes or no", "yes, no", "yes no", "y/n", "yn", "not yes", "sey", "s e y"],
+        ),
+        ("yes", ["no", "n", "", "yes yes", "y e s or n o", "yess", "The answer is yes", "'", "x"]),
+        ("no", ["on", "o n", "o \\cdot n", "not", "none", "yes", "no, yes", "n y", "know", "0"]),
+        ("on", ["no", "No.", r"\text{no}"]),
+        ("n", ["no"]),
+        (
+            "A",
+            ["A, B, C, D", "A or B", "A/B", "AB", "A and B", "A = B", "not A", "all", r"\{A, B\}"],
+        ),
+        ("A", ["A, A", "ABCD", "A|B", r"A \text{ or } B", r"\pm A", "1", "", "A?", "?"]),
+        ("left", ["left right", "left or right", "left/right", "right", "not left", "fetl", "l"]),
+        ("3", ["3 or 4", "3,4", "3-4", "3/4", "2, 3", r"3\pm1", "1,2,3,4", "3.5", "<3", "33"]),
+    ],
+)
+def test_an_answer_to_a_question_about_an_image_is_not_paid_for_hedging(
+    gold: str, answers: list[str]
+) -> None:
+    paid = [answer for answer in answers if is_equal(rf"\boxed{{{answer}}}", gold)]
+    assert not paid

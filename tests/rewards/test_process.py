@@ -1,5 +1,6 @@
 """Process rewards: chunks, labels, and the denoising steps that they belong to."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,20 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rewards.judge_server import JudgeServer, endpoint, judge_server
-from tests.rewards.toy_answers import with_steps
+from tests.rewards.toy_answers import PROMPT, with_steps
 from unmask.checkpoints.random_init import byte_tokenizer
 from unmask.checkpoints.tokenizer import Tokenizer, decode, encode
 from unmask.configs.reward import ProcessTerm
+from unmask.images import Image, data_url
 from unmask.rewards.judge import Judge
 from unmask.rewards.process import (
     ProcessReward,
     chunk_ends,
+    chunk_label,
     compare_chunks,
     read_label,
+    rewards_in_chunks,
     rewards_on_steps,
 )
 from unmask.rewards.weighted import Answer
 from unmask.runs.trajectories import total_reward
+from unmask.types import Message
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,21 @@ def test_chunks_are_compared_with_the_same_chunk_of_the_siblings(
     )  # no other answer is as long
 
 
+def test_a_judge_sees_the_images_of_the_prompt_with_every_chunk(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    image = Image("a.png", b"\x89PNG\r\n\x1a\n")
+    prompt = replace(PROMPT, messages=(Message.of("user", image, "Which letters?"),))
+    answer = written("aaab", tokenizer)
+    answer = replace(answer, trajectory=replace(answer.trajectory, prompt=prompt))
+    with judge_server(without_b) as server:
+        process(server, tokenizer, tmp_path)([[answer]])
+        contents = [body["messages"][0]["content"] for body in server.bodies]
+    assert [len(content) for content in contents] == [2, 2]
+    assert all(content[0]["image_url"]["url"] == data_url(image) for content in contents)
+    assert field("question", contents[0][1]["text"]) == "[image 1]\nWhich letters?"
+
+
 @pytest.mark.parametrize(
     ("rule", "outcome", "label"), [("mean", 1.0, 1 / 3), ("outcome", 1.0, 1), ("outcome", 0.0, -1)]
 )
@@ -138,6 +158,62 @@ def test_rewards_of_steps_sum_to_those_of_chunks_and_come_after_the_chunk(
 def test_equal_labels_give_no_reward() -> None:
     assert compare_chunks([[1.0, -1.0], [1.0], [1.0, -1.0]]) == [[0.0, 0.0], [0.0], [0.0, 0.0]]
     assert compare_chunks([[0.3], [0.1 + 0.2]]) == [[0.0], [0.0]]
+
+
+def test_rewards_are_placed_on_the_tokens_of_a_chunk_that_were_revealed_last(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    answer = written("aaabbba", tokenizer, [1, 3, 2, 4, 4, 3, 3])
+    with judge_server(without_b) as server:
+        judge = process(
+            server, tokenizer, tmp_path, placed_on="chunk", template="{question} {chunk}"
+        )
+        ((score,),) = judge([[answer]])
+        assert [field("chunk", question) for question in server.questions] == ["aaa", "bbb", "a"]
+        assert not any("prefix" in question for question in server.questions)
+    assert score.reward == (0, 1, 0, -1, -1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("unread", "replies", "label"),
+    [("zero", ["hm", "hm"], 1), ("zero", [r"\boxed{1}", "hm"], 1), ("retry", ["hm", "hm"], -1)],
+)
+def test_a_reply_without_a_label_is_asked_again_or_a_vote_of_0(
+    unread: str, replies: list[str], label: float, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    with judge_server(without_b) as server:
+        server.plan = [*replies]
+        judge = process(
+            server, tokenizer, tmp_path, votes=2, split_votes="outcome", unread_votes=unread
+        )
+        ((score,),) = judge([[written("b", tokenizer)]])
+        assert len(server.questions) == (2 if unread == "zero" else 4)
+    assert score.reward == (label,)
+    assert score.parts["split_votes"] == (unread == "zero")
+
+
+def test_labels_and_rewards_are_those_of_the_published_pipeline_with_images() -> None:
+    file = Path(__file__).parents[1] / "golden" / "reward_v" / "scoring.json"
+    golden = json.loads(file.read_text())
+    process, size = golden["process"], golden["process"]["chunk_size"]
+    items = iter(process["items"])
+    tasks = zip(golden["rollouts"], process["votes"], process["correctness"], strict=True)
+    for task, votes, correctness in tasks:
+        graded = [with_steps([1], outcome=float(is_right)) for is_right in correctness]
+        labels = [
+            [chunk_label(chunk, answer, "outcome") for chunk in chunks]
+            for chunks, answer in zip(votes, graded, strict=True)
+        ]
+        lengths = task["response_length"]
+        assert [*map(len, votes)] == [len(chunk_ends(length, size)) for length in lengths]
+        for rewards, steps in zip(compare_chunks(labels), task["step_map"], strict=True):
+            # The published last chunk runs into the padding after the response.
+            ends = [size * (k + 1) for k in range(len(rewards))]
+            placed = rewards_in_chunks(rewards, ends, steps)
+            item = next(items)
+            assert item["step_map"] == steps
+            assert (*placed, *[0.0] * (12 - len(placed))) == pytest.approx(item["reward"])
+    assert next(items, None) is None
 
 
 @pytest.mark.parametrize(

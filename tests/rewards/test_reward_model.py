@@ -9,6 +9,7 @@ import torch
 from tests.checkpoints.test_reward_model import write_reward_model
 from tests.rewards.toy_answers import PROMPT, answer
 from unmask.checkpoints.reward_model import load_reward_model
+from unmask.images import Image
 from unmask.rewards.reward_model import RewardModelScores
 from unmask.types import Message
 
@@ -19,6 +20,9 @@ def test_every_answer_gets_the_score_of_its_own_conversation(tmp_path: Path) -> 
     other = replace(PROMPT, messages=(Message("system", "s"), Message("user", "2+2=")))
     groups = [[answer("2"), answer("3")], [answer("4é", prompt=other)]]
     found = RewardModelScores(model, 24)(groups)
+    seen = replace(PROMPT, messages=(Message.of("user", Image("a.png", b"a"), "What?"),))
+    with pytest.raises(ValueError, match=r"a\.png: this model reads text only"):
+        RewardModelScores(model, 24)([[answer(prompt=seen)]])
     assert [len(scores) for scores in found] == [2, 1]
     texts = [
         *("<user>1+1=</s><assistant>2</s>", "<user>1+1=</s><assistant>3</s>"),

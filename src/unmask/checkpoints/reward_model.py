@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unmask.checkpoints.checkpoint import DType, find_checkpoint, load_built, read_spec
+from unmask.checkpoints.image_reader import TEXT_ONLY
 from unmask.checkpoints.tokenizer import Tokenizer, encode, load_tokenizer, render_text
 from unmask.models.families import families
 from unmask.models.families.autoregressive import read_source_spec, source_of
@@ -47,10 +48,12 @@ class RewardModel:
         """Return the token ids of a whole conversation, its last turn included.
 
         Raises:
-            ValueError: if it is longer than the model's context.
+            ValueError: if it is longer than the model's context, or has images.
         """
         text = render_text(messages, self.tokenizer, add_generation_prompt=False)
-        ids = encode(text, self.tokenizer)
+        images = [image for message in messages for image in message.images]
+        encoded = TEXT_ONLY.tokens(text, images, lambda part: encode(part, self.tokenizer))
+        ids = list(encoded.token_ids)
         most = self.model.spec.max_length
         if not 1 <= len(ids) <= most:
             raise ValueError(

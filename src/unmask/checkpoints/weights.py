@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unmask.checkpoints.tensor_files import save_tensors
 from unmask.models.families import family_named
 from unmask.models.families.json_keys import Keys, read_json, write_json
-from unmask.models.heads import drawable_ids
+from unmask.models.heads import code_ids, drawable_ids
 from unmask.models.transformer import Model
 from unmask.models.value_model import VALUE_HEAD, ValueModel
 
@@ -253,6 +253,7 @@ def fill(
     if isinstance(model, Model):
         model.tie()
         model.head.drawable = drawable_ids(model.spec).to(device)
+        model.head.codes = code_ids(model.spec).to(device)
 
 
 def fill_parts(

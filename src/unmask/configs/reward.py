@@ -76,6 +76,13 @@ class EndpointConfig(Section):
     """Nucleus of the judge's replies."""
     max_tokens: int = Field(default=1024, ge=1)
     """Most tokens of a reply."""
+    sends_images: bool = True
+    """Send the images of a prompt before the text of the question. A judge that reads text only refuses
+    them, and the run stops; with `false` the question has `[image 1]` where they stand, and nothing else
+    of them."""
+    max_image_bytes: int = Field(default=20 * 2**20, ge=1)
+    """Most bytes of the image files of one question; larger ones stop the run. In a request they take a
+    third more."""
     extra: dict[str, Any] = {}
     """Further fields of the request's body, such as
     `chat_template_kwargs.enable_thinking = false`."""
@@ -225,22 +232,33 @@ class ProcessTerm(RewardSection):
     endpoint: EndpointConfig
     """The judge; published: 3 votes."""
     template: str = PROCESS_TEMPLATE
-    r"""The question to the judge about each chunk, with `{question}`, `{prefix}` (the response up to the end
-    of the chunk), and optionally `{chunk}`, `{reference}`, `{response}` (all of it) and `{outcome}`. It
-    must ask for `\boxed{{1}}` or `\boxed{{-1}}`."""
+    r"""The question to the judge about each chunk, with `{question}`, one or both of `{prefix}` (the response
+    up to the end of the chunk) and `{chunk}`, and optionally `{reference}`, `{response}` (all of it) and
+    `{outcome}`. It must ask for `\boxed{{1}}` or `\boxed{{-1}}`."""
     chunk_tokens: int = Field(default=200, ge=1)
-    """Response tokens of a chunk; the last one may have fewer."""
+    """Response tokens of a chunk; the last one may have fewer. Published: 200 for text, 64 for models that
+    read images."""
     split_votes: Literal["mean", "outcome"] = "mean"
     """The label of a chunk with different votes: their mean or, as published, 1 or -1 for a right or wrong
     answer."""
+    unread_votes: Literal["retry", "zero"] = "retry"
+    """A reply without a label: the judge is asked again or, as published, it is a vote of 0. Votes that are
+    all 0 count as different."""
     is_compared: bool = True
     """Compare each chunk with the same chunk of the prompt's other answers: (label - mean) / std, as
     published; the label of a chunk that no other answer has is kept."""
+    placed_on: Literal["step", "chunk"] = "step"
+    """The tokens that get the reward of a chunk: all those of the denoising `step` that completed the
+    response up to its end, or, as published for models that read images, those of the `chunk` itself that
+    were revealed last."""
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> "ProcessTerm":
-        optional = {"chunk", "reference", "response", "outcome"}
-        check_template(self.template, {"question", "prefix"}, optional)
+        judged = (
+            "chunk" if "{prefix}" not in self.template and "{chunk}" in self.template else "prefix"
+        )
+        optional = {"prefix", "chunk", "reference", "response", "outcome"} - {judged}
+        check_template(self.template, {"question", judged}, optional)
         return self
 
 

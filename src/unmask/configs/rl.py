@@ -99,6 +99,11 @@ class RLConfig(Section):
                 "sampling.top_k, top_p and min_p must be off in RL: the learner's log-probabilities "
                 "are over every token, the filtered ones are not"
             )
+        if sampling.guidance:
+            raise ValueError(
+                f"sampling.guidance = {sampling.guidance} must be 0 in RL: the learner's log-probabilities "
+                "are under the prompt alone, the guided ones are not"
+            )
         if sampling.is_structured:
             raise ValueError(
                 "sampling.regex and json_schema must be off in RL: the learner's log-probabilities "

@@ -1,5 +1,7 @@
 """`[rollout]`, `[filter]`, `[shaping]`: the responses of an RL step, and what of their rewards counts."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from unmask.configs.section import Section
@@ -40,12 +42,16 @@ class RolloutConfig(Section):
 class FilterConfig(Section):
     """Which groups of responses are trained on."""
 
+    number: Literal["reward", "outcome"] = "reward"
+    """The number of each response that `low`, `high` and `drop_uniform` look at: its reward, or the result
+    of the task's grader, which a judge's labels do not change. Captions (`is_caption`) have no such
+    result, and with `outcome` none is left out by it."""
     low: float | None = None
-    """Groups whose mean reward is below this are left out."""
+    """Groups whose mean is below this are left out; published for models that read images: 0.05."""
     high: float | None = None
-    """Groups whose mean reward is above this are left out."""
+    """Groups whose mean is above this are left out; published for models that read images: 0.95."""
     drop_uniform: bool = True
-    """Leave out groups in which every response earned the same: their advantages are all zero."""
+    """Leave out groups in which every response has the same: of rewards, their advantages are all zero."""
     max_mean_tokens: float | None = Field(default=None, gt=0)
     """Groups whose responses are longer than this on average are left out."""
     refill: int = Field(default=0, ge=0)

@@ -25,8 +25,8 @@ class SamplingConfig(Section, SamplingFields):  # pyright: ignore[reportGeneralT
 
     preset: str | None = None
     """A published sampler, whose values are the defaults of the other keys: `sdar`, `sdar_static`,
-    `dllm_rl_jetengine`, `llada_official`, `mmada_official`, `fastdllm_v1`, `fastdllm_factor`,
-    `lladav_official`, `dream_official`, `diffucoder_official`, `llada2`, `llada2_1`, `fastdllm_v2`,
+    `dllm_rl_jetengine`, `llada_official`, `mmada_official`, `mmada_image`, `fastdllm_v1`,
+    `fastdllm_factor`, `lladav_official`, `dream_official`, `diffucoder_official`, `llada2`, `llada2_1`, `fastdllm_v2`,
     `sglang_lowconf`."""
 
     @model_validator(mode="before")
@@ -40,16 +40,6 @@ class SamplingConfig(Section, SamplingFields):  # pyright: ignore[reportGeneralT
         if name is not None and name not in PRESETS:
             raise ValueError(f"{name!r} must be one of {', '.join(PRESETS)}")
         return name
-
-    @field_validator("guidance")
-    @classmethod
-    def _is_unguided(cls, guidance: float) -> float:
-        if guidance:
-            raise ValueError(
-                f"guidance = {guidance} must be 0: the engine implements no classifier-free guidance, "
-                "only the reference sampler does (unmask.diffusion)"
-            )
-        return guidance
 
     @model_validator(mode="after")
     def _can_be_structured(self) -> "SamplingConfig":

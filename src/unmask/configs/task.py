@@ -4,9 +4,9 @@ import importlib.util
 import pkgutil
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from unmask.configs.import_path import import_object
 from unmask.configs.sandbox import SandboxConfig
@@ -15,6 +15,8 @@ from unmask.configs.section import Section
 BOXED_TEMPLATE = (
     "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 )
+# The package whose modules are the tasks of generated pictures.
+PICTURES = "unmask.tasks.pictures"
 Extraction = Literal["boxed", "stated", "anywhere"]
 
 
@@ -63,7 +65,25 @@ class VerifierConfig(Section):
     score 0."""
 
 
-class ReasoningGymConfig(Section):
+class GeneratedTaskConfig(Section):
+    """The keys of tasks whose problems are drawn from a generator."""
+
+    name: str
+    """Name of the task."""
+    size: int = Field(default=20_000, ge=10, le=10_000_000)
+    """Problems drawn; repeats of a prompt are dropped."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the problems."""
+    validation_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of the distinct prompts held out for choosing hyper-parameters."""
+    test_share: float = Field(default=0.15, ge=0, lt=1)
+    """Share of the distinct prompts held out for the reported numbers."""
+    reward: str | None = None
+    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
+    place of the grader."""
+
+
+class ReasoningGymConfig(GeneratedTaskConfig):
     """A data set of the `reasoning_gym` package, graded by that package's verifier."""
 
     kind: Literal["reasoning_gym"] = "reasoning_gym"
@@ -72,14 +92,6 @@ class ReasoningGymConfig(Section):
     """Name of the dataset, as in `reasoning_gym.create_dataset(name)`."""
     args: dict[str, Any] = {}
     """Arguments of the dataset's generator."""
-    size: int = Field(default=20_000, ge=10, le=10_000_000)
-    """Problems drawn from the generator; repeats of a prompt are dropped."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the generator."""
-    validation_share: float = Field(default=0.15, ge=0, lt=1)
-    """Share of the distinct prompts held out for choosing hyper-parameters."""
-    test_share: float = Field(default=0.15, ge=0, lt=1)
-    """Share of the distinct prompts held out for the reported numbers."""
     compact: bool = False
     """Use the short prompt and response format for small models where the task has one."""
     exact: bool | None = None
@@ -87,11 +99,80 @@ class ReasoningGymConfig(Section):
     allow_lenient: bool = False
     """Use the data set even if its verifier gives full reward to junk such as the answer `nan`; otherwise it
     is refused when it is loaded."""
-    reward: str | None = None
-    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
-    place of the verifier."""
     verifier: VerifierConfig = VerifierConfig()
     """How the verifier is run."""
+
+
+class PictureTaskConfig(GeneratedTaskConfig):
+    """Generated pictures with a question whose answer is a letter or a number, graded exactly."""
+
+    kind: Literal["pictures"] = "pictures"
+    """Which kind of task this is."""
+    name: str
+    """Name of the task, such as `counting`, or `module:OBJECT`: a `PictureTask` of your own
+    (docs/add-a-task.md)."""
+    questions: tuple[str, ...] = ()
+    """Questions that are asked, each with the same probability; all of the task when not given."""
+    level: int | None = None
+    """Difficulty; each task defines its meaning and its range (docs/images.md). The task's own when not
+    given."""
+    pixels: int = Field(default=32, ge=8, le=1024)
+    """Pixels of a side of the pictures, which are squares."""
+    size: int = Field(default=5_000, ge=10, le=1_000_000)
+    """Pictures drawn; repeats of a picture with its question are dropped."""
+    compact: bool = False
+    """Ask in one word, for small models, instead of a sentence that states the form of the answer."""
+
+    @field_validator("name")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        picture_task(name)
+        return name
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        task = picture_task(self.name)
+        for question in self.questions:
+            if question not in task.questions:
+                raise ValueError(
+                    f"questions: {self.name} has no question {question!r}; it has {', '.join(task.questions)}"
+                )
+        if self.chosen_level not in task.levels:
+            raise ValueError(
+                f"level = {self.level}: must be {task.levels[0]} to {task.levels[-1]}, the {task.meaning} of "
+                f"{self.name}"
+            )
+        if self.pixels < (least := task.least_pixels(self.chosen_level)):
+            raise ValueError(
+                f"pixels = {self.pixels}: level {self.chosen_level} of {self.name} needs at least {least}"
+            )
+        return self
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the questions that are asked."""
+        return self.questions or tuple(picture_task(self.name).questions)
+
+    @property
+    def chosen_level(self) -> int:
+        """The level, or the task's own."""
+        return picture_task(self.name).level if self.level is None else self.level
+
+
+def picture_task(name: str) -> Any:
+    """Return the `PictureTask` of a name, or of `module:OBJECT`.
+
+    Raises:
+        ValueError: there is none, or the object is another one; names those there are.
+    """
+    if ":" in name:
+        found: Any = import_object(name, repr(name))
+        if not all(hasattr(found, part) for part in ("questions", "levels", "draw")):
+            raise ValueError(f"{name!r}: must be a PictureTask, found {type(found).__name__}")
+        return found
+    if name not in (names := module_names(PICTURES)):
+        raise ValueError(f"there is no task {name!r} of pictures; there are {', '.join(names)}")
+    return import_object(f"{PICTURES}.{name}:TASK", name)
 
 
 class JsonTaskConfig(Section):
@@ -185,5 +266,6 @@ class DatasetTaskConfig(Section):
 
 
 TaskConfig = Annotated[
-    ReasoningGymConfig | JsonTaskConfig | DatasetTaskConfig, Field(discriminator="kind")
+    ReasoningGymConfig | JsonTaskConfig | DatasetTaskConfig | PictureTaskConfig,
+    Field(discriminator="kind"),
 ]

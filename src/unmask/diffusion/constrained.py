@@ -324,7 +324,7 @@ def propose_jointly(
 
     Args:
         logits: `(k, V)`, one row per open position.
-        drawable: `(V,)` bool, the ids that may be written.
+        drawable: `(V,)` or `(k, V)` bool, the ids that may be written.
         uniforms: `(2, k)` random numbers in [0, 1).
         held: `(k,)` the current ids of the positions.
         sampling: the rows' parameters, all of one request.
@@ -403,7 +403,7 @@ def propose_in_spans(
 
     Args:
         logits: `(rows, V)` in fp32 or wider.
-        drawable: `(V,)` bool, the ids that may be written.
+        drawable: `(V,)` or `(rows, V)` bool, the ids that may be written.
         uniforms: `(2, rows)` random numbers in [0, 1).
         held: `(rows,)` the current ids of the positions.
         sampling: the rows' sampling parameters.
@@ -420,10 +420,11 @@ def propose_in_spans(
             continue
         some, at, its = logits[start:stop], uniforms[:, start:stop], held[start:stop]
         rows = sampling.take(torch.arange(start, stop, device=logits.device))
+        ids = drawable if drawable.dim() == 1 else drawable[start:stop]
         if span is None:
-            parts.append(propose(some, drawable, at[1], its, rows))
+            parts.append(propose(some, ids, at[1], its, rows))
         else:
-            parts.append(propose_jointly(some, drawable, at, its, rows, span))
+            parts.append(propose_jointly(some, ids, at, its, rows, span))
     return Proposal(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 

@@ -14,12 +14,14 @@ class Conventions:
         drawable: `(V,)` bool, the ids that may be written.
         is_full: whether attention is full; otherwise it is block-causal.
         is_shifted: whether row i of the logits predicts position i + 1.
+        codes: `(V,)` bool, the ids that may be written in an image; `None` in a text model.
     """
 
     mask_id: int
     drawable: Tensor
     is_full: bool = False
     is_shifted: bool = False
+    codes: Tensor | None = None
 
     @property
     def first_is_alone(self) -> bool:

@@ -176,6 +176,7 @@ class ReferenceSequence:
             written=self._may_change() & ~hidden,
             positions=self._positions(),
             taken=self._integers([self.taken])[0],
+            step=self.step_in_block,
             quotas=quotas,
         )
         scored = block.hidden | (block.written & self.params.revises)
@@ -183,7 +184,8 @@ class ReferenceSequence:
         row, column = scored.nonzero(as_tuple=True)
         span = self._span(block)
         block = block if span is None else block._replace(spans={0: span})
-        result = reveal(logits, block, (row, column), self.sampling, self.conventions.drawable)
+        ids = self.conventions.drawable, self.conventions.codes
+        result = reveal(logits, block, (row, column), self.sampling, *ids)
         self._write(result, block)
 
     def _span(self, block: Block) -> Span | None:
@@ -203,13 +205,20 @@ class ReferenceSequence:
         """Return `(1, L, V)` logits, row i for position i: with guidance, and shifted where needed."""
         logits = self.logits_fn(self.tokens)
         if self.params.guidance:
-            unconditional = self.tokens.clone()
-            unconditional[:, : self.num_prompt] = self.conventions.mask_id
-            without = self.logits_fn(unconditional)
+            without = self._unconditional_logits()
             logits = without + (self.params.guidance + 1) * (logits - without)
         if self.conventions.is_shifted:
             logits = torch.cat((logits[:, :1], logits[:, :-1]), 1)  # row i - 1 predicts position i
         return logits
+
+    def _unconditional_logits(self) -> Tensor:
+        """Return `(1, L, V)` logits without the prompt, 0 in its rows."""
+        ids = self.prompt.unconditional_ids or (self.conventions.mask_id,) * self.num_prompt
+        canvas = self.tokens[:, self.num_prompt :]
+        logits = self.logits_fn(torch.cat((self._integers(ids), canvas), 1))
+        # The two prompts may differ in length: rows are aligned by those that predict the canvas.
+        shift = int(self.conventions.is_shifted)
+        return F.pad(logits[:, len(ids) - shift :], (0, 0, self.num_prompt - shift, 0))
 
     def _write(self, result: Reveal, block: Block) -> None:
         """Write a step's reveals, edits and new masks."""

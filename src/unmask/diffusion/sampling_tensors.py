@@ -45,6 +45,8 @@ class Needs:
         filters: whether top-k, top-p or min-p excludes tokens.
         ranks_filtered: whether positions are ranked by the filtered proposal.
         revises: whether written tokens may be written or masked again.
+        writes_images: whether image codes are drawn.
+        guides: whether logits are guided away from those without the prompt.
     """
 
     strategies: frozenset[Strategy]
@@ -54,6 +56,8 @@ class Needs:
     filters: bool
     ranks_filtered: bool
     revises: bool
+    writes_images: bool
+    guides: bool
 
     @classmethod
     def of(cls, requests: Sequence[SamplingParams]) -> Self:
@@ -66,6 +70,8 @@ class Needs:
             filters=any(r.is_filtered for r in requests),
             ranks_filtered=any(r.confidence == "filtered" for r in requests),
             revises=any(r.revises for r in requests),
+            writes_images=any(r.writes == "image" for r in requests),
+            guides=any(r.guidance > 0 for r in requests),
         )
 
 
@@ -85,6 +91,7 @@ class SamplingTensors:
     threshold: Tensor
     factor: Tensor
     entropy_bound: Tensor
+    ranking_noise: Tensor
     sums_inclusively: Tensor
     temperature: Tensor
     top_k: Tensor
@@ -95,6 +102,8 @@ class SamplingTensors:
     edit_threshold: Tensor
     max_edit_steps: Tensor
     remask_threshold: Tensor
+    guidance: Tensor
+    writes_image: Tensor
     needs: Needs
 
     @classmethod
@@ -119,6 +128,7 @@ class SamplingTensors:
             threshold=column([r.threshold for r in requests]),
             factor=column([r.factor for r in requests]),
             entropy_bound=column([r.entropy_bound for r in requests]),
+            ranking_noise=column([r.ranking_noise for r in requests]),
             sums_inclusively=column([r.entropy_sum == "inclusive" for r in requests], torch.bool),
             temperature=column([r.temperature for r in requests]),
             top_k=integers([r.top_k for r in requests]),
@@ -133,6 +143,8 @@ class SamplingTensors:
                 [0 if r.edit_threshold is None else r.max_edit_steps for r in requests]
             ),
             remask_threshold=column([r.remask_threshold or 0.0 for r in requests]),
+            guidance=column([r.guidance for r in requests]),
+            writes_image=column([r.writes == "image" for r in requests], torch.bool),
             needs=Needs.of(requests),
         )
 

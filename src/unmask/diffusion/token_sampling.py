@@ -81,7 +81,7 @@ def propose(
 
     Args:
         logits: `(rows, V)` in fp32 or wider.
-        drawable: `(V,)` bool, the ids that may be written.
+        drawable: `(V,)` or `(rows, V)` bool, the ids that may be written.
         uniforms: `(rows,)` random numbers in [0, 1).
         held: `(rows,)` the current ids of the positions.
         sampling: the rows' sampling parameters.
@@ -90,10 +90,11 @@ def propose(
     if len(logits) <= count:
         return _propose(logits, drawable, uniforms, held, sampling)
     rows = torch.arange(len(logits), device=logits.device)
-    split = (x.split(count) for x in (logits, uniforms, held, rows))
+    drawable = drawable.expand(logits.shape)
+    split = (x.split(count) for x in (logits, drawable, uniforms, held, rows))
     chunks = [
-        _propose(some, drawable, at, tokens, sampling.take(index))
-        for some, at, tokens, index in zip(*split, strict=True)
+        _propose(some, ids, at, tokens, sampling.take(index))
+        for some, ids, at, tokens, index in zip(*split, strict=True)
     ]
     return Proposal(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 

@@ -9,6 +9,7 @@ Published behaviours this departs from, and why, are in `docs/methods.md`.
 """
 
 from collections.abc import Callable, Mapping
+from math import pi
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Block(NamedTuple):
         written: `(B, K)` bool, positions the model wrote before.
         positions: `(B, K)` absolute positions.
         taken: `(B,)` denoising steps each sequence has taken.
+        step: `(B,)` number of this step in the schedule of its block, from 1.
         quotas: `(B,)` fewest positions to reveal.
         spans: by index, of the blocks whose output is structured.
     """
@@ -45,6 +47,7 @@ class Block(NamedTuple):
     written: Tensor
     positions: Tensor
     taken: Tensor
+    step: Tensor
     quotas: Tensor
     spans: Mapping[int, Span] = MappingProxyType({})
 
@@ -91,7 +94,8 @@ def quota(
 
     `even` and `block` split the block's masks, or its positions, over its steps, the remainder to the first
     ones. `linear` reveals `m (1 - s/t)` of `m` masks from time `t` to `s` (Dream); steps that would reveal
-    none are skipped.
+    none are skipped. `cosine` leaves `floor(N cos(pi/2 t/T))` of N masks hidden after step t < T, at least 1 and
+    fewer than before (Chang et al., "MaskGIT", 2022).
 
     Args:
         num_masks: `(B,)` masks of each block before its first step.
@@ -113,8 +117,31 @@ def quota(
     some = (left * span / (sampling.steps - time * span)).floor().long()
     linear = torch.where(time == last, num_hidden, some)
 
-    quotas = torch.where(is_linear, linear, even).clamp(min=1)
+    # In fp32, as published: of 1024 masks, 511 are left after step 10 of 15, where the cosine is 1/2.
+    angle = ((step + 1).double() / sampling.steps).float() * pi * 0.5
+    kept = (num_masks * angle.double().cos().float()).floor().long()
+    kept = torch.minimum(kept, num_hidden - 1).clamp(min=1)
+    cosine = num_hidden - kept.masked_fill(step >= last, 0)
+
+    is_cosine = sampling.schedule == SCHEDULES.index("cosine")
+    quotas = torch.where(is_linear, linear, torch.where(is_cosine, cosine, even)).clamp(min=1)
     return quotas, torch.where(is_linear, time, step) + 1
+
+
+def noisy_confidence(grid: Proposal, block: Block, sampling: SamplingTensors) -> Tensor:
+    """Return log-confidence plus Gumbel noise, whose scale is `ranking_noise prod_(s <= t) (1 - s/T)` in step t of T.
+
+    The product is that of MMaDA's published sampler, which shrinks the scale of the step before.
+    """
+    confidence = grid.confidence.double()
+    tiny = torch.finfo(confidence.dtype).tiny  # keeps a probability or a draw of 0 finite
+    uniforms = uniform(sampling.seed[:, None], block.positions, block.taken[:, None], ORDER)
+    noise = -(-uniforms.clamp(min=tiny).log()).log()
+    steps, left = sampling.steps.double(), (sampling.steps - block.step).clamp(min=0).double()
+    # (T - 1)! / (T - t - 1)! / T^t, and 0 at t = T, where lgamma is infinite.
+    log_scale = steps.lgamma() - left.lgamma() - block.step * steps.log()
+    scale = sampling.ranking_noise * log_scale.exp()
+    return confidence.clamp(min=tiny).log() + scale[:, None] * noise
 
 
 # Scores `(B, K)` of each strategy; the position with the highest is revealed first.
@@ -129,6 +156,7 @@ RANKINGS: dict[str, Callable[[Proposal, Block, SamplingTensors], Tensor]] = {
         sampling.seed[:, None], block.positions, block.taken[:, None], ORDER
     ),
     "left_to_right": lambda grid, block, sampling: -block.positions,
+    "gumbel": noisy_confidence,
 }
 
 
@@ -220,6 +248,7 @@ def reveal(
     rows: tuple[Tensor, Tensor],
     sampling: SamplingTensors,
     drawable: Tensor,
+    codes: Tensor | None = None,
 ) -> Reveal:
     """Take one denoising step of `B` blocks.
 
@@ -229,9 +258,13 @@ def reveal(
         rows: block and column `(S,)` of each scored position; column `K` is padding.
         sampling: sampling parameters of the `B` requests.
         drawable: `(V,)` bool, the ids that may be written.
+        codes: `(V,)` bool, those that may be written in an image.
     """
     request, column = rows
     row_sampling = sampling.take(request)
+    if sampling.needs.writes_images:
+        assert codes is not None
+        drawable = torch.where(row_sampling.writes_image[:, None], codes, drawable)
     inside = column.clamp(max=block.hidden.shape[1] - 1)
     held, positions = block.tokens[request, inside], block.positions[request, inside]
     taken = block.taken[request]

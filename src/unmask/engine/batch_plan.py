@@ -150,16 +150,19 @@ def _fit(feed: Feed, state: SequenceState, params: EngineParams, is_whole: bool)
     wanted = feed.counts * state.active
     pending = (state.start - feed.first).clamp(min=0)
     is_prompt = (pending > state.block) & (not is_whole)
-    # Denoising sequences first, then prompts, each in order of arrival.
-    order = (is_prompt * (2**40) + state.request_id).argsort(stable=True)
+    # Denoising sequences first, then prompts, each in order of arrival, a twin behind the sequence it guides.
+    is_twin = state.leader >= 0
+    order = (is_prompt * (2**41) + 2 * state.request_id + is_twin).argsort(stable=True)
     # Rows of all sequences that come earlier in this order: an exclusive sum, scattered back.
     before = torch.zeros_like(wanted).scatter(0, order, wanted[order].cumsum(0) - wanted[order])
     assert params.row_budget is not None
     room = (params.row_budget - before).clamp(min=0)
     # The first sequence is always fed, a prompt by at least one block.
-    least = torch.where(is_prompt, torch.minimum(state.block, wanted), wanted)
+    both = wanted + wanted[state.guide].where(state.guide >= 0, 0)  # with its twin
+    least = torch.where(is_prompt, torch.minimum(state.block, wanted), both)
     room = torch.where(before == 0, torch.maximum(room, least), room)
-    fits = wanted <= room
+    fits = both <= room
+    fits = torch.where(is_twin, fits[state.leader], fits)
     some = torch.minimum(room, pending) // state.block * state.block * (not is_whole)
     return feed._replace(
         counts=torch.where(fits, wanted, some), denoises=feed.denoises & fits & state.active
@@ -184,6 +187,7 @@ def plan_block(
         written=written & feed.denoises[:, None],
         positions=positions,
         taken=state.step,
+        step=next_step,
         quotas=quotas,
     )
     return block, torch.where(hidden.any(-1), next_step, state.step_in_block)

@@ -30,7 +30,7 @@ from unmask.engine.new_weights import copy_weights
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
-from unmask.engine.request import Request, prefix_key_of, resolve
+from unmask.engine.request import Request, prefix_key_of, resolve, with_twin
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Load, Scheduler, Start
 from unmask.engine.sequence_state import (
@@ -123,14 +123,9 @@ class Engine:
         """Return the parameters with the model's defaults filled in.
 
         Raises:
-            ValueError: if the request does not fit the model or the cache, needs guidance or stop texts
-                that the engine does not have, or has a pattern that no response can match.
+            ValueError: if the request does not fit the model or the engine, needs stop texts that the engine
+                does not have, or has a pattern that no response can match.
         """
-        if sampling.guidance:
-            raise ValueError(
-                f"guidance = {sampling.guidance}: the engine does no classifier-free guidance; "
-                "use unmask.diffusion.reference_sampler.sample"
-            )
         if sampling.stop and self._stop_texts is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
         if sampling.is_structured and self._automata is None:
@@ -138,9 +133,14 @@ class Engine:
                 "regex or json_schema: without a tokenizer there are no texts that could match"
             )
         resolved = resolve(prompt, sampling, self.model.spec)
-        length = Request(0, prompt, resolved, self._conventions.is_full).max_length
+        request = self._request(0, prompt, resolved)
         most = self._pages.max_pages
-        pages = num_pages(length, self._pages.page_size)
+        pages = sum(num_pages(one.max_length, self._pages.page_size) for one in request.members)
+        if len(request.members) > self.params.max_sequences:
+            raise ValueError(
+                f"guidance = {sampling.guidance} takes two sequences: engine.max_sequences = "
+                f"{self.params.max_sequences} must be 2 or more"
+            )
         if most is not None and pages > most:
             raise ValueError(
                 f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = "
@@ -177,13 +177,18 @@ class Engine:
                 prompt, resolved.block_size, self.model.spec, self._pages.page_size
             )
         request_id = self._num_requests
-        is_full, constraint = self._conventions.is_full, self.constraint(resolved)
+        request = self._request(request_id, prompt, resolved)
+        constraint = self.constraint(resolved)
         ids = self._images.add(prompt, self.model, self.is_idle)
-        self._scheduler.add(
-            Request(request_id, prompt, resolved, is_full, prefix, events, constraint, ids)
-        )
+        parts = {"prefix": prefix, "streams": events, "constraint": constraint, "table_ids": ids}
+        self._scheduler.add(replace(request, **parts))
         self._num_requests += 1
         return request_id
+
+    def _request(self, request_id: int, prompt: Prompt, resolved: SamplingParams) -> Request:
+        """Return a request, and its twin with guidance."""
+        request = Request(request_id, prompt, resolved, self._conventions.is_full)
+        return with_twin(request, self._conventions.mask_id)
 
     def constraint(self, resolved: SamplingParams) -> Constraint | None:
         """Return the constraint of structured output; `None` where there is none.
@@ -274,8 +279,8 @@ class Engine:
             self._pages.release_memory()
             self._reset()
             return
-        index = self._scheduler.drop(request_id)
-        if index is not None and self._state is not None:
+        for index in self._scheduler.drop(request_id):
+            assert self._state is not None
             self._state.active[index] = False
 
     def _reset(self) -> None:
@@ -372,6 +377,11 @@ class Engine:
         self._place(state, {start.index: start.pages for start in starts})
         index = _index([start.index for start in starts], state)
         state.cached[index] = _index([start.cached for start in starts], state)
+        at = {(start.request.id, start.request.is_twin): start.index for start in starts}
+        pairs = [(at[number, False], twin) for (number, is_twin), twin in at.items() if is_twin]
+        if pairs:
+            leader, twin = _index(pairs, state).T
+            state.guide[leader], state.leader[twin] = twin, leader
         state.active[index] = state.num_response[index] == 0
         self._host.begin(starts)
 
@@ -414,13 +424,16 @@ class Engine:
         written = read_written(report.snapshot, self._host, scheduler.running)
         fresh = read_committed(state, self._host, scheduler.running)
         stopped = find_stop_texts(state, scheduler.running, fresh, self._stop_texts)
-        done = list(dict.fromkeys((*self._host.done(scheduler.running), *stopped)))
+        done = [i for i in self._host.done(scheduler.running) if i not in scheduler.twins]
+        done = list(dict.fromkeys((*done, *stopped)))
         runs = [scheduler.running[index] for index in done]
         requests = [run.request for run in runs]
         finished = read_finished(state, done, requests, self.policy_version)
         finished = list(map(with_versions, finished, (run.earlier for run in runs)))
         written += map(last_writes, runs, finished)
-        scheduler.finish(done)
+        twins = scheduler.finish(done)
+        if twins and stopped:  # else they have ended in the same step
+            state.active[_index(twins, state)] = False
         committed = [
             Committed(run.request.id, tuple(run.committed[fresh[index] :]))
             for index, run in scheduler.running.items()

@@ -9,6 +9,7 @@ uses what one tick can change: a sequence that was fed whole has nothing behind 
 one, and it finishes one only if the tick could reveal all masks that are left.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ class Begun(NamedTuple):
     Attributes:
         ordinal: of the report.
         rows: fed by all of them.
-        largest: fed by one of them.
+        largest: fed by one of them, with its twin.
         scored: by all of them.
     """
 
@@ -106,9 +107,10 @@ class HostState:
             min(start.request.max_length, len(start.pages) * self._page_size) - start.cached
             for start in starts
         ]
+        largest = max(_together([start.request.id for start in starts], rooms))
         scored = sum(start.request.block for start in starts)
         self._most_revealed |= {start.index: most_revealed(start.request) for start in starts}
-        self._begun.append(Begun(self._sent, sum(rooms), max(rooms), scored))
+        self._begun.append(Begun(self._sent, sum(rooms), largest, scored))
 
     def bound(self, row_budget: int, is_full: bool, row_tile: int) -> tuple[int, int]:
         """Return upper bounds of the rows that the next pass feeds and scores, rounded up to few sizes.
@@ -136,8 +138,10 @@ class HostState:
         fed = int(rows[active].sum()) + sum(one.rows for one in self._begun)
         scored = int(hidden[active].sum()) + sum(one.scored for one in self._begun)
         self._all_fit = fed <= row_budget
-        # Beyond the budget a pass feeds one sequence alone.
-        largest = max([0, *canvas[active].tolist(), *(one.largest for one in self._begun)])
+        # Beyond the budget a pass feeds one sequence alone, with its twin if it has one.
+        ids = self._column("request_id")[active].tolist()
+        alone = _together(ids, canvas[active].tolist())
+        largest = max([0, *alone, *(one.largest for one in self._begun)])
         fed = min(fed, max(row_budget, largest))
         return _size(fed, row_tile), _size(scored, row_tile)
 
@@ -194,7 +198,7 @@ def most_revealed(request: Request) -> int:
     """Return an upper bound of the masks that one pass of a request reveals, its block where none is lower."""
     sampling, block = request.sampling, request.block
     steps = min(sampling.denoising_steps or block, block)
-    is_fixed = sampling.strategy not in ALLOWANCES and sampling.schedule != "linear"
+    is_fixed = sampling.strategy not in ALLOWANCES and sampling.schedule in ("even", "block")
     return -(-block // steps) if is_fixed and not sampling.revises else block
 
 
@@ -248,6 +252,14 @@ def read_written(
         columns = snapshot.columns[:, row, first - before : end - before].tolist()
         written.append(new_writes(running[index], first - num_prompt, columns))
     return written
+
+
+def _together(ids: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """Return the positions of each request, in all its sequences."""
+    sums: Counter[int] = Counter()
+    for number, length in zip(ids, lengths, strict=True):
+        sums[number] += length
+    return list(sums.values())
 
 
 def _on_host(tensor: Tensor) -> Tensor:

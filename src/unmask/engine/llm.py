@@ -42,10 +42,12 @@ from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import stop_texts_of
 from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
+from unmask.engine.text_to_image import Drawing, TextToImage
 from unmask.images import ImagePreprocess
 from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
+from unmask.presets import preset
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
@@ -130,14 +132,14 @@ class LLM:
 
     def generate(
         self,
-        prompts: Sequence[str | Sequence[int]],
+        prompts: Sequence[str | Sequence[int] | Prompt],
         sampling: SamplingParams | Sequence[SamplingParams] | None = None,
         **unknown: Any,
     ) -> list[Generation]:
         """Return responses to texts or token ids, without a chat template.
 
         Args:
-            prompts: texts or token ids.
+            prompts: texts or token ids, or what `prompt` makes of a conversation.
             sampling: sampling parameters; one for all, or one for each prompt.
             unknown: refused, naming the argument that takes it.
 
@@ -150,13 +152,13 @@ class LLM:
             TypeError: for an argument that does not exist.
         """
         refuse_unknown("generate", "prompts and sampling", unknown)
-        found = [self._token_ids(prompt) for prompt in prompts_of(prompts)]
-        return self._write([Prompt("generate", 0, (), ids) for ids in found], sampling)
+        found = [self._prompt("generate", prompt) for prompt in prompts_of(prompts)]
+        return self._write(found, sampling)
 
     def chat(
         self,
-        conversations: Sequence[Message | Mapping[str, str]]
-        | Sequence[Sequence[Message | Mapping[str, str]]],
+        conversations: Sequence[Message | Mapping[str, Any]]
+        | Sequence[Sequence[Message | Mapping[str, Any]]],
         sampling: SamplingParams | Sequence[SamplingParams] | None = None,
         **unknown: Any,
     ) -> list[Generation]:
@@ -164,7 +166,8 @@ class LLM:
 
         Args:
             conversations: one, a list of messages, or a list of such lists; a message is a `Message` or
-                `{"role": ..., "content": ...}`.
+                `{"role": ..., "content": ...}`, whose content is a text or a list of parts, texts and images
+                (`message_parts.py`).
             sampling: as in `generate`.
             unknown: refused, naming the argument that takes it.
 
@@ -180,8 +183,35 @@ class LLM:
         found = conversations_of(conversations)
         return self._write([self.prompt(messages) for messages in found], sampling)
 
+    def draw(
+        self,
+        texts: Sequence[str],
+        sampling: SamplingParams | None = None,
+        on_finish: Callable[[Trajectory], None] | None = None,
+    ) -> list[Drawing]:
+        """Return images of texts.
+
+        Args:
+            texts: one for each image.
+            sampling: by default `preset("mmada_image")`, MMaDA's published sampler; with `n`, so many images of
+                each text.
+            on_finish: called with every trajectory as it finishes, in any order.
+
+        Returns:
+            `n` drawings per text, in the order of the texts; with a picture if the LLM has an `image_codec`.
+
+        Raises:
+            ValueError: if the model draws no images or has no tokenizer, or a text is too long; or as `complete`.
+        """
+        spec, tokenizer = self.model.spec, self.require_tokenizer()
+        images = TextToImage.of(spec, lambda text: encode(text, tokenizer), self.reader)
+        found = [images.prompt(text) for text in prompts_of(texts)]
+        asked = images.params(sampling or preset("mmada_image"))
+        written = self.complete(*_each_response(found, [asked] * len(found)), on_finish)
+        return list(map(images.drawing, written))
+
     def stream(
-        self, prompt: str | Sequence[int], sampling: SamplingParams | None = None
+        self, prompt: str | Sequence[int] | Prompt, sampling: SamplingParams | None = None
     ) -> Iterator[str]:
         """Yield the text of one response as its blocks are finished.
 
@@ -207,7 +237,7 @@ class LLM:
                     yield piece
 
     def stream_canvas(
-        self, prompt: str | Sequence[int], sampling: SamplingParams | None = None
+        self, prompt: str | Sequence[int] | Prompt, sampling: SamplingParams | None = None
     ) -> Generator[Written | Generation]:
         """Yield what each denoising step of one response writes, and last the response.
 
@@ -251,11 +281,11 @@ class LLM:
 
     def add(
         self,
-        prompt: str | Sequence[int],
+        prompt: str | Sequence[int] | Prompt,
         sampling: SamplingParams | None = None,
         streams: Streams | bool | None = None,
     ) -> int:
-        """Queue one response to a text or token ids and return its request id; `tick` runs it.
+        """Queue one response to a text, token ids or a `prompt`, and return its request id; `tick` runs it.
 
         It is the response that `generate` returns. With `streams = "text"` (or `True`), ticks also return its
         tokens as its blocks are finished (`TextStream` decodes them), with `"canvas"` the writes of every
@@ -267,12 +297,12 @@ class LLM:
         return self.engine.submit(*self._request(prompt, sampling), streams)
 
     def _request(
-        self, prompt: str | Sequence[int], sampling: SamplingParams | None
+        self, prompt: str | Sequence[int] | Prompt, sampling: SamplingParams | None
     ) -> tuple[Prompt, SamplingParams]:
         """Return a prompt with its token ids, and the parameters of the first response to it."""
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
-        return Prompt("add", 0, (), self._token_ids(prompt)), asked
+        return self._prompt("add", prompt), asked
 
     def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""
@@ -396,13 +426,8 @@ class LLM:
         prompts: Sequence[Prompt],
         sampling: SamplingParams | Sequence[SamplingParams] | None,
     ) -> list[Generation]:
-        asked = sampling_of(sampling, len(prompts))
-        pairs = [
-            (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
-            for uid, (prompt, one) in enumerate(zip(prompts, asked, strict=True))
-            for index in range(one.n)
-        ]
-        written = self.complete([prompt for prompt, _ in pairs], [one for _, one in pairs])
+        pairs = _each_response(prompts, sampling_of(sampling, len(prompts)))
+        written = self.complete(*pairs)
         return [self._generation(trajectory) for trajectory in written]
 
     def _generation(self, trajectory: Trajectory) -> Generation:
@@ -430,8 +455,11 @@ class LLM:
             return self.decode(trajectory.response_ids)
         return self._stop_texts(stop).text_before(trajectory.response_ids)
 
-    def _token_ids(self, prompt: Any) -> tuple[int, ...]:
-        return token_ids_of(prompt, lambda text: encode(text, self.require_tokenizer()))
+    def _prompt(self, task: str, prompt: Any) -> Prompt:
+        if isinstance(prompt, Prompt):
+            return prompt
+        ids = token_ids_of(prompt, lambda text: encode(text, self.require_tokenizer()))
+        return Prompt(task, 0, (), ids)
 
     def require_tokenizer(self) -> Tokenizer:
         """Return the tokenizer.
@@ -444,3 +472,15 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
+
+
+def _each_response(
+    prompts: Sequence[Prompt], sampling: Sequence[SamplingParams]
+) -> tuple[list[Prompt], list[SamplingParams]]:
+    """Return prompt and parameters of every response, `n` per prompt with seeds of their own."""
+    pairs = [
+        (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
+        for uid, (prompt, one) in enumerate(zip(prompts, sampling, strict=True))
+        for index in range(one.n)
+    ]
+    return [prompt for prompt, _ in pairs], [one for _, one in pairs]

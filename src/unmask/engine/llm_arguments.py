@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import index
 from typing import Any
 
+from unmask.images import MARKER, Image, image_from
+from unmask.message_parts import message_parts
 from unmask.models.transformer import Model
 from unmask.types import OTHER_NAMES, Message, SamplingParams
 
@@ -49,8 +51,15 @@ def prompts_of(prompts: Any) -> list[Any]:
     return found
 
 
-def conversations_of(conversations: Any) -> list[tuple[Message, ...]]:
-    """Return a list of conversations; a single conversation becomes the only element."""
+def conversations_of(
+    conversations: Any, open_image: Callable[[Any, str], Image] = image_from
+) -> list[tuple[Message, ...]]:
+    """Return a list of conversations; a single conversation becomes the only element.
+
+    Args:
+        conversations: as `LLM.chat` accepts them.
+        open_image: as of `message_parts`.
+    """
     if isinstance(conversations, str):
         raise ValueError(
             f"chat({conversations[:80]!r}): a conversation is a list of messages, {CONVERSATION}; "
@@ -59,7 +68,18 @@ def conversations_of(conversations: Any) -> list[tuple[Message, ...]]:
     found = _items(conversations, "conversations", "a list of conversations")
     if found and all(map(_is_message, found)):
         found = [found]
-    return [_conversation(messages) for messages in found]
+    return [_conversation(messages, open_image) for messages in found]
+
+
+def user_message(text: str, images: Sequence[Image] = ()) -> Message:
+    """Return a user's message with images at the markers of its text, or in front of a text without markers.
+
+    Raises:
+        ValueError: if there are images, and markers for more or fewer.
+    """
+    if images and MARKER not in text:
+        return Message.of("user", *images, text)
+    return Message("user", text, tuple(images))
 
 
 def sampling_of(sampling: Any, count: int) -> list[SamplingParams]:
@@ -107,30 +127,32 @@ def check_model(model: Any) -> None:
         )
 
 
-def _conversation(messages: Any) -> tuple[Message, ...]:
+def _conversation(messages: Any, open_image: Callable[[Any, str], Image]) -> tuple[Message, ...]:
     if not isinstance(messages, list | tuple) or not messages:
         raise ValueError(
             "chat takes a list of conversations, each a list of messages: "
             f"[{CONVERSATION}], not {_shown(messages)} among them"
         )
-    return tuple(_message(message) for message in messages)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return tuple(_message(n, message, open_image) for n, message in enumerate(messages))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
-def _message(message: Any) -> Message:
-    given = (
-        {"role": message.role, "content": message.content}
-        if isinstance(message, Message)
-        else message
-    )
+def _message(number: int, message: Any, open_image: Callable[[Any, str], Image]) -> Message:
+    """Return a message; `number` is its index in the conversation."""
+    is_record = isinstance(message, Message)
+    given = {"role": message.role, "content": message.content} if is_record else message
+    contents: Any = str if is_record else (str, list, tuple)
     is_right = isinstance(given, Mapping) and set(given) == {"role", "content"}  # pyright: ignore[reportUnknownArgumentType]
-    if not is_right or not all(isinstance(text, str) for text in given.values()):
+    if not is_right or not isinstance(given["content"], contents):
         raise ValueError(
-            f"the message {_shown(message)}: must have a role and a content, both texts, and nothing "
-            'else: {"role": "user", "content": "..."}'
+            f"the message {_shown(message)}: must have a role and a content, a text or a list of parts, and "
+            'nothing else: {"role": "user", "content": "..."}'
         )
     if given["role"] not in ROLES:
         raise ValueError(f"the role {_shown(given['role'])} must be one of {', '.join(ROLES)}")
-    return Message(given["role"], given["content"])  # pyright: ignore[reportArgumentType]
+    if is_record:
+        return message
+    parts = message_parts(given["content"], f"messages[{number}].content", open_image)
+    return Message.of(given["role"], *parts)  # pyright: ignore[reportArgumentType]
 
 
 def _is_message(value: Any) -> bool:

@@ -26,6 +26,9 @@ class Request:
         prefix: the beginning of the prompt that other requests may share; `NO_PREFIX` if it is too short.
         streams: the events that ticks return of it while it runs.
         constraint: of structured output.
+        twin: with guidance, a second sequence of the same id: it has the unconditional prompt, takes the tokens
+            of this one and returns nothing.
+        is_twin: whether it is one.
         table_ids: the prompt's token ids, negative ones as rows of the engine's table of pictures; `None` for
             a prompt without pictures.
     """
@@ -38,6 +41,13 @@ class Request:
     streams: Streams | None = None
     constraint: Constraint | None = field(default=None, compare=False)
     table_ids: tuple[int, ...] | None = field(default=None, compare=False)
+    twin: "Request | None" = field(default=None, compare=False)
+    is_twin: bool = False
+
+    @property
+    def members(self) -> tuple["Request", ...]:
+        """The sequences that it takes."""
+        return (self,) if self.twin is None else (self, self.twin)
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -70,6 +80,18 @@ class Request:
         return min(self.first_block + 2 * self.block, self.max_length)
 
 
+def with_twin(request: Request, mask_id: int) -> Request:
+    """Return a request, with its twin where it has guidance."""
+    if not request.sampling.guidance:
+        return request
+    prompt = request.prompt
+    ids = prompt.unconditional_ids or (mask_id,) * len(prompt.token_ids)
+    unconditional = replace(prompt, token_ids=ids, images=())
+    sampling = replace(request.sampling, stop=())  # the other one finds where both end
+    twin = Request(request.id, unconditional, sampling, request.is_full, is_twin=True)
+    return replace(request, twin=twin)
+
+
 def prefix_key_of(
     prompt: Prompt, block: int, spec: ModelSpec, page_size: int = KEY_CHUNK
 ) -> PrefixKey:
@@ -91,6 +113,8 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             are not in its vocabulary; or the seed is not one of 64 bits.
     """
     length = len(prompt.token_ids) + sampling.max_tokens
+    if sampling.guidance:
+        length = max(length, len(prompt.unconditional_ids) + sampling.max_tokens)
     if length > spec.max_length:
         raise ValueError(
             f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = {sampling.max_tokens} "
@@ -98,6 +122,7 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
         )
     num_vectors = sum(image.count for image in prompt.images)
     _check_ids(prompt.token_ids, spec.vocab_size, "the prompt", -num_vectors)
+    _check_ids(prompt.unconditional_ids, spec.vocab_size, "the unconditional prompt")
     _check_ids([token for _, token in sampling.pinned], spec.vocab_size, "pinned")
     if any(token == spec.mask_id for _, token in sampling.pinned):
         raise ValueError(
@@ -112,6 +137,15 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
         raise ValueError(
             f"seed = {sampling.seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
             "derive_seed makes one from any int"
+        )
+    if sampling.writes == "image" and spec.image_ids is None:
+        raise ValueError(
+            f'writes = "image": {spec.family} draws no images here: its config.json has no image_token_ids'
+        )
+    if sampling.guidance and not spec.is_full:
+        raise ValueError(
+            f"guidance = {sampling.guidance}: the engine does classifier-free guidance under full attention, "
+            f"and that of {spec.family} is block-causal; use unmask.diffusion.reference_sampler.sample"
         )
     stops = spec.eos_ids if sampling.stop_token_ids is None else sampling.stop_token_ids
     block = sampling.block_size or spec.block_size or sampling.max_tokens

@@ -16,7 +16,14 @@ from unmask.diffusion.constrained import Constraint
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.unmask import scored_positions
 from unmask.engine.attention import Planner
-from unmask.engine.batch_plan import Rows, lay_rows, lay_scored, plan_block, plan_feed
+from unmask.engine.batch_plan import (
+    Rows,
+    Scored,
+    lay_rows,
+    lay_scored,
+    plan_block,
+    plan_feed,
+)
 from unmask.engine.image_table import ImageTable
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool
@@ -92,6 +99,8 @@ class Runner:
         num_scored = int(is_scored.sum()) if sizes.num_scored is None else sizes.num_scored
         scored = lay_scored(is_scored, num_scored, state, feed, rows, conventions.is_shifted)
         logits = self.forward(state, rows, scored.row)
+        if state.sampling.needs.guides:
+            logits = guided(logits, is_scored, scored, state)
         fed = feed.first + feed.counts  # end of what each sequence fed
         # Keys of the current block are noisy: the cache ends at its start.
         clean = torch.minimum(torch.maximum(state.cached, fed), state.start)
@@ -121,3 +130,24 @@ class Runner:
         logits = self.model(tokens, rows.position, attend, scored, images=self.images.vectors)
         assert isinstance(logits, Tensor)
         return logits
+
+
+def guided(logits: Tensor, is_scored: Tensor, scored: Scored, state: SequenceState) -> Tensor:
+    """Return logits `(S, V)` with guidance: `u + (g + 1)(c - u)` where a sequence has a twin.
+
+    Args:
+        logits: `(>= S, V)`, one row per scored position, then padding.
+        is_scored: `(n, K)` the scored positions, of a twin those of the sequence it guides.
+        scored: their rows.
+        state: the running sequences.
+    """
+    logits = logits[: len(scored.row)]
+    guide = state.guide[scored.sequence]
+    # The number of the twin's row: rows are in the order of (sequence, column).
+    number = is_scored.flatten().cumsum(0) - 1
+    column = scored.column.clamp(max=is_scored.shape[1] - 1)
+    row = number[guide.clamp(min=0) * is_scored.shape[1] + column].clamp(min=0)
+    without = logits[row]
+    scale = (state.sampling.guidance[scored.sequence] + 1).to(logits.dtype)
+    mixed = without + scale[:, None] * (logits - without)
+    return torch.where((guide >= 0)[:, None], mixed, logits)

@@ -80,6 +80,7 @@ class Scheduler:
     Attributes:
         waiting: requests without a sequence index.
         running: sequence index to request.
+        twins: sequence index of a twin to that of the sequence that it guides.
     """
 
     def __init__(self, pool: PagePool, max_sequences: int) -> None:
@@ -88,6 +89,7 @@ class Scheduler:
         self.index = PrefixIndex(pool)
         self.waiting: deque[Request] = deque()
         self.running: dict[int, Running] = {}
+        self.twins: dict[int, int] = {}
         self._being_fed: set[bytes] = set()  # keys of pages
         self._free = list(range(max_sequences))[::-1]
 
@@ -113,7 +115,7 @@ class Scheduler:
         starts: list[Start] = []
         for index in self.preempted():
             run = self.running[index]
-            if not self._has_room(run.request, lengths[index], starts):
+            if not self._has_room(run.request, [lengths[index]], starts):
                 return starts
             start = self._start(index, run.request, lengths[index], is_new=False)
             run.pages = start.pages
@@ -125,12 +127,18 @@ class Scheduler:
             if self.index.next_page(request.prefix) in self._being_fed:
                 held.append(self.waiting.popleft())
                 continue
-            if not self._has_room(request, request.first_length, starts):
+            members = request.members
+            lengths_of = [member.first_length for member in members]
+            if len(self._free) < len(members) or not self._has_room(request, lengths_of, starts):
                 break
-            start = self._start(self._free.pop(), request, request.first_length, is_new=True)
-            starts.append(start)
-            self.running[start.index] = Running(request, start.pages)
-            self._watch(self.running[start.index])
+            first = self._free[-1]
+            for member, length in zip(members, lengths_of, strict=True):
+                start = self._start(self._free.pop(), member, length, is_new=True)
+                starts.append(start)
+                self.running[start.index] = Running(member, start.pages)
+                self._watch(self.running[start.index])
+                if member.is_twin:
+                    self.twins[start.index] = first
             self.waiting.popleft()
         self.waiting.extendleft(reversed(held))
         return starts
@@ -139,32 +147,35 @@ class Scheduler:
         """Undo the last `choose`: its sequences wait as before."""
         for start in reversed(starts):
             run = self.running[start.index]
-            if start.is_new:
+            if start.is_new and not run.request.is_twin:  # its twin goes with it
                 self.finish([start.index])
                 self.waiting.appendleft(run.request)
+            elif run.request.is_twin:
+                continue
             else:
                 self._preempt(start.index)
 
-    def _has_room(self, request: Request, length: int, starts: list[Start]) -> bool:
-        """Return whether there are pages for `length` tokens, and one more per running sequence.
+    def _has_room(self, request: Request, lengths: list[int], starts: list[Start]) -> bool:
+        """Return whether there are pages for sequences of `lengths`, and one more per running sequence.
 
         Args:
             request: its cached pages need no room.
-            length: tokens it needs room for.
+            lengths: tokens it needs room for, in each of its sequences.
             starts: sequences chosen with it. While one of them has a page of the index to copy, the
                 index releases none.
         """
-        if self._can_take(request, length):
+        if self._can_take(request, lengths):
             return True
         if any(start.copied is not None for start in starts):
             return False
         self.index.release()
-        return self._can_take(request, length)
+        return self._can_take(request, lengths)
 
-    def _can_take(self, request: Request, length: int) -> bool:
+    def _can_take(self, request: Request, lengths: list[int]) -> bool:
         num_active = sum(bool(run.pages) for run in self.running.values())
         num_cached = len(self.index.find(request.prefix).pages)
-        return self.pool.can_take(num_pages(length, self.pool.page_size) - num_cached + num_active)
+        wanted = sum(num_pages(length, self.pool.page_size) for length in lengths)
+        return self.pool.can_take(wanted - num_cached + num_active)
 
     def _watch(self, run: Running) -> None:
         """Let other requests wait for the pages that a sequence is going to prefill."""
@@ -262,16 +273,19 @@ class Scheduler:
             self.index.add(run.feeds, run.pages)
             self._unwatch(run)
 
-    def finish(self, indices: list[int]) -> None:
-        """Free the indices and the pages of sequences that ended."""
-        for index in indices:
+    def finish(self, indices: list[int]) -> list[int]:
+        """Free the indices and the pages of sequences that ended, and those of their twins, which are returned."""
+        twins = [twin for twin, leader in self.twins.items() if leader in indices]
+        for index in (*indices, *twins):
+            self.twins.pop(index, None)
             run = self.running.pop(index)
             self._unwatch(run)
             self.pool.give_back(run.pages)
             self._free.append(index)
+        return twins
 
-    def drop(self, request_id: int) -> int | None:
-        """Remove one request; return its sequence index if it was running.
+    def drop(self, request_id: int) -> list[int]:
+        """Remove one request; return its sequence indices if it was running.
 
         Raises:
             ValueError: if no such request waits or runs.
@@ -279,15 +293,14 @@ class Scheduler:
         for request in self.waiting:
             if request.id == request_id:
                 self.waiting.remove(request)
-                return None
+                return []
         for index, run in self.running.items():
-            if run.request.id == request_id:
-                self.finish([index])
-                return index
+            if run.request.id == request_id and not run.request.is_twin:
+                return [index, *self.finish([index])]
         raise ValueError(f"request {request_id}: neither waiting nor running")
 
     def clear(self) -> None:
         """Remove every request and every shared prompt."""
-        self.finish(list(self.running))
+        self.finish([index for index in self.running if index not in self.twins])
         self.waiting.clear()
         self.index.clear()

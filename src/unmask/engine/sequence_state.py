@@ -55,6 +55,8 @@ class SequenceState:
         forwards: `(n,)` forward passes taken.
         num_response: `(n,)` `R` once the response ended; 0 before, -1 where logits were not finite.
         is_stop: `(n,)` bool, whether a stop token or text ended it rather than `max_tokens`.
+        guide: `(n,)` sequence index of the twin without its prompt that guides it; -1 without one.
+        leader: `(n,)` sequence index of the one that it guides, whose tokens it takes; -1 without one.
         sampling: sampling parameters.
     """
 
@@ -83,6 +85,8 @@ class SequenceState:
     forwards: Tensor
     num_response: Tensor
     is_stop: Tensor
+    guide: Tensor
+    leader: Tensor
     sampling: SamplingTensors
 
     def set(self, **columns: Tensor) -> None:
@@ -115,7 +119,7 @@ COLUMNS = tuple(field.name for field in fields(SequenceState) if field.name != "
 PER_POSITION = ("tokens", "step_map", "logprobs", "raw_logprobs", "entropies")
 RESULTS = (*PER_POSITION, "start", "forwards", "revised", "num_response", "is_stop")
 # Padding where 0 would have a meaning: block sizes are divisors, and 0 is a token id.
-FILL = {"block": 1, "stop_ids": -1}
+FILL = {"block": 1, "stop_ids": -1, "guide": -1, "leader": -1}
 
 
 def open_sequences(
@@ -180,6 +184,8 @@ def open_sequences(
         edits_left=sampling.max_edit_steps,
         revised=no,
         is_stop=no,
+        guide=torch.full_like(start, -1),
+        leader=torch.full_like(start, -1),
         sampling=sampling,
     )
 
@@ -269,7 +275,12 @@ def advance(
         conventions: the model's.
     """
     width = block.hidden.shape[1]
-    result = reveal(logits, block, rows, state.sampling, conventions.drawable)
+    ids = conventions.drawable, conventions.codes
+    result = reveal(logits, block, rows, state.sampling, *ids)
+    if state.sampling.needs.guides:
+        own = torch.arange(len(state.leader), device=state.leader.device)
+        source = state.leader.where((state.leader >= 0) & state.active, own)
+        result = Reveal(*(column.index_select(0, source) for column in result))
     denoises = block.hidden.any(-1) | (block.written.any(-1) & state.sampling.revises)
     write(state, result, block, conventions.mask_id)
     remaining = hidden_positions(state, width)
@@ -417,7 +428,7 @@ def _trajectory(
         finish="stop" if row["is_stop"] else "length",
         policy_version=policy_version,
         sampling=request.sampling,
-        num_forwards=int(row["forwards"]),
+        num_forwards=int(row["forwards"]) * len(request.members),
         revised=bool(row["revised"]),
         raw_logprobs=values["raw_logprobs"],
         entropies=values["entropies"],

@@ -1,7 +1,7 @@
 """From a model to the `Conventions` that samplers and layouts take."""
 
 from unmask.diffusion.conventions import Conventions
-from unmask.models.heads import drawable_ids
+from unmask.models.heads import code_ids, drawable_ids
 from unmask.models.transformer import Model
 from unmask.models.value_model import ActorCritic, ValueModel
 
@@ -16,5 +16,8 @@ def conventions_of(model: Model | ValueModel | ActorCritic) -> Conventions:
         ValueError: if the model's mask id is unknown.
     """
     spec = model.spec
-    drawable = model.head.drawable if isinstance(model, Model) else drawable_ids(spec)
-    return Conventions(spec.require_mask_id(), drawable, spec.is_full, spec.is_shifted)
+    is_model = isinstance(model, Model)
+    drawable = model.head.drawable if is_model else drawable_ids(spec)
+    codes = model.head.codes if is_model else code_ids(spec)
+    codes = None if spec.image_ids is None else codes
+    return Conventions(spec.require_mask_id(), drawable, spec.is_full, spec.is_shifted, codes)

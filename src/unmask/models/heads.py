@@ -49,24 +49,40 @@ def widen(tensor: Tensor) -> Tensor:
 
 
 def drawable_ids(spec: ModelSpec) -> Tensor:
-    """Return `(V,)` bool, the ids the engine may draw: those of the tokenizer except the mask id."""
+    """Return `(V,)` bool, the ids of text the engine may draw: those of the tokenizer except the mask id."""
     drawable = torch.ones(spec.vocab_size, dtype=torch.bool)
     drawable[spec.num_drawable :] = False
+    drawable[code_ids(spec)] = False
     if spec.mask_id is not None:
         drawable[spec.mask_id] = False
     return drawable
 
 
+def code_ids(spec: ModelSpec) -> Tensor:
+    """Return `(V,)` bool, the ids the engine may draw in an image: its codes."""
+    codes, ids = torch.zeros(spec.vocab_size, dtype=torch.bool), spec.image_ids
+    if ids is not None:
+        codes[ids.image_offset : ids.image_offset + ids.num_codes] = True
+    return codes
+
+
 class LanguageHead(nn.Module):
-    """Hidden states to token logits, or to log-probabilities of targets."""
+    """Hidden states to token logits, or to log-probabilities of targets.
+
+    A target that is an image code is scored among the codes, any other among the ids of text: what the engine
+    could draw in its place.
+    """
 
     drawable: Tensor
+    codes: Tensor
 
     def __init__(self, spec: ModelSpec) -> None:
         """Build the projection and the set of ids the engine may draw."""
         super().__init__()
         self.projection = Linear(spec.width, spec.vocab_size)
+        self.has_codes = spec.image_ids is not None
         self.register_buffer("drawable", drawable_ids(spec), persistent=False)
+        self.register_buffer("codes", code_ids(spec), persistent=False)
 
     def forward(self, hidden: Tensor, targets: Targets | None) -> Tensor | Scores:
         """Return raw logits `(S, V)` of `hidden (S, D)`, or the `Scores` of its targets."""
@@ -83,8 +99,11 @@ class LanguageHead(nn.Module):
 
     def _score(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
         logits = widen(self.projection(hidden))
+        allowed = self.drawable
+        if self.has_codes:
+            allowed = torch.where(self.codes[ids][:, None], self.codes, allowed)  # (rows, V)
         # In place: a copy would be as large as all of a chunk's logits.
-        logits.div_(temperatures[:, None].to(logits.dtype)).masked_fill_(~self.drawable, -torch.inf)
+        logits.div_(temperatures[:, None].to(logits.dtype)).masked_fill_(~allowed, -torch.inf)
         logprobs = logits.log_softmax(-1)  # (rows, V)
         del logits
         entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)

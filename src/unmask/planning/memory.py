@@ -160,9 +160,14 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float, float]:
 
 
 def pack_tokens(job: Job, device: Device) -> int:
-    """Return the tokens of the largest pack: on a GPU it is filled to the budget."""
-    own = ceil(job.packed * job.passes / job.updates / job.devices)
-    return min(job.token_budget, own) if device.is_cpu else job.token_budget
+    """Return the tokens of the largest pack: whole trajectories or views, which a GPU's is filled up behind."""
+    if not device.is_cpu:
+        return job.token_budget
+    most = min(job.token_budget, ceil(job.packed * job.passes / job.updates / job.devices))
+    document = ceil(job.packed / job.trajectories)
+    if job.spec.is_full:
+        document = min(document, job.lengths.prompt + job.lengths.response)
+    return most // document * document or most  # one that is larger is split
 
 
 def head_working(job: Job, device: Device) -> float:

@@ -7,6 +7,9 @@ Any other status stops at once. When the tries are used up, the run stops with i
 that is down never becomes a reward of zero. Replies are kept on disk as they arrive (`reply_cache`), so
 `--resume` does not ask the questions of the step again.
 
+The images of a question go before its text as parts `image_url`, each file as it is in a data URL. They are
+left out only for a judge with `sends_images = false`.
+
 The key is read from the environment and written into the request's header only; redirects are not
 followed, because they would carry it to another address.
 """
@@ -24,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from unmask.configs.address import check_address
 from unmask.configs.reward import EndpointConfig
+from unmask.images import Image, data_url, media_type
 from unmask.json_files import parse_json
+from unmask.rewards.question import Question
 from unmask.rewards.reply_cache import ReplyCache
 from unmask.sandbox.http_post import post, run_with_client
 
@@ -83,7 +88,7 @@ class Judge:
         self._config = config
         self._cache = ReplyCache(cache)
 
-    def ask(self, questions: Sequence[str], read: Read) -> list[list[float]]:
+    def ask(self, questions: Sequence[Question], read: Read) -> list[list[float]]:
         """Return `votes` numbers per question, in the order of the questions.
 
         Args:
@@ -92,7 +97,11 @@ class Judge:
 
         Raises:
             JudgeError: a question got no reply that could be read.
+            ValueError: the images of a question exceed `endpoint.max_image_bytes`, or one is of no known
+                format; no question is sent.
         """
+        for images in dict.fromkeys(question.images for question in questions):
+            self._check(images)
         votes = self._config.votes
         asked = [(question, vote) for question in dict.fromkeys(questions) for vote in range(votes)]
 
@@ -104,21 +113,41 @@ class Judge:
         numbers = dict(zip(asked, run_with_client(ask_all), strict=True))
         return [[numbers[question, vote] for vote in range(votes)] for question in questions]
 
+    def _check(self, images: Sequence[Image]) -> None:
+        """Refuse images that cannot be sent."""
+        if not self._config.sends_images:
+            return
+        size, most = sum(len(image.data) for image in images), self._config.max_image_bytes
+        if size > most:
+            raise ValueError(
+                f"reward: the images of a prompt ({', '.join(image.name for image in images)}) have "
+                f"{size} bytes, and endpoint.max_image_bytes = {most}: raise that if the judge takes "
+                "them, or store them smaller"
+            )
+        for image in images:
+            media_type(image)
+
     async def _vote(
-        self, client: "AsyncClient", free: asyncio.Semaphore, question: str, vote: int, read: Read
+        self,
+        client: "AsyncClient",
+        free: asyncio.Semaphore,
+        question: Question,
+        vote: int,
+        read: Read,
     ) -> float:
-        body = self._body(question)
         # Each vote is a separate draw, so its number is part of the cache key.
-        key = {"body": body, "vote": vote}
+        key = {"body": self._body(question, lambda image: image.digest.hex()), "vote": vote}
         kept = self._cache.get(key)
         if kept is not None and (number := read(kept)) is not None:
             return number
         failure = _Failure("not asked")
         async with free:
+            # Made here, so that no more encoded images are in memory than requests run.
+            data = json.dumps(self._body(question, data_url)).encode()
             for attempt in range(self._config.retries + 1):
                 if attempt:
                     await asyncio.sleep(self._wait_s(attempt, failure))
-                reply = await self._try(client, body)
+                reply = await self._try(client, data)
                 if isinstance(reply, str):
                     number = read(reply)
                     if number is not None:
@@ -128,9 +157,14 @@ class Judge:
                 failure = reply
         raise self._error(f"{failure.reason} ({self._config.retries + 1} tries)")
 
-    def _body(self, question: str) -> dict[str, Any]:
+    def _body(self, question: Question, url_of: Callable[[Image], str]) -> dict[str, Any]:
         sent = self._config.model_dump(include={"model", "temperature", "top_p", "max_tokens"})
-        return {**sent, "messages": [{"role": "user", "content": question}], **self._config.extra}
+        content: str | list[dict[str, Any]] = question.text
+        if question.images and self._config.sends_images:
+            urls = map(url_of, question.images)
+            content = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+            content.append({"type": "text", "text": question.text})
+        return {**sent, "messages": [{"role": "user", "content": content}], **self._config.extra}
 
     def _wait_s(self, attempt: int, failure: _Failure) -> float:
         """Return the seconds to wait before a try.
@@ -148,13 +182,13 @@ class Judge:
         # Jitter, so that requests that failed together do not return together.
         return max(failure.wait_s, longest * random.uniform(0.5, 1.0))
 
-    async def _try(self, client: "AsyncClient", body: dict[str, Any]) -> "str | _Failure":
+    async def _try(self, client: "AsyncClient", data: bytes) -> "str | _Failure":
         """Send one request and return the text of the reply.
 
         Raises:
             JudgeError: the status is one that asking again does not change.
         """
-        data, limit_s = json.dumps(body).encode(), self._config.timeout_s
+        limit_s = self._config.timeout_s
         try:
             reply = await post(client, self._url, data, self._headers, limit_s, MAX_REPLY_BYTES)
             if 200 <= reply.status < 300:

@@ -29,6 +29,9 @@ LONGEST_ANSWER = 1000
 SEARCHED_END = 2000
 # Shorter words may be products of letters: `xyz` equals `zyx`.
 SHORTEST_WORD = 4
+# The grammar reads these as products, so that `on` would equal `no`.
+YES_NO = {"yes": "yes", "y": "yes", "no": "no", "n": "no"}
+QUOTES = "\"'`!\u2018\u2019\u201c\u201d"
 
 
 def is_equal(response: str, gold: str, extraction: Extraction = "boxed") -> float:
@@ -91,6 +94,10 @@ def _is_answer(answer: str, gold: str) -> bool:
     if not answer or len(answer) > LONGEST_ANSWER or squeezed(answer) == squeezed(gold):
         return bool(answer) and squeezed(answer) == squeezed(gold)
     words, gold_words = plain_words(answer), plain_words(gold)
+    if gold_words in YES_NO.values():
+        return YES_NO.get(plain_words(answer.strip(QUOTES)) or "") == gold_words
+    if words in YES_NO.values():
+        return words == gold_words
     if words and gold_words and (words == gold_words or len(gold_words) >= SHORTEST_WORD):
         return words == gold_words
     formula, gold_formula = read(answer), read(gold)

@@ -7,23 +7,31 @@ for a right or wrong answer. Then the k-th chunks of a prompt's answers are comp
 
     reward of chunk k = (label - mean of the k-th labels) / their standard deviation
 
-It is 0 if they are all equal, and the label itself if only one answer is that long. The reward belongs
-to the denoising step that completed the judged prefix, the latest step of any token up to the end of
-the chunk. Each token of that step gets it, so the mean over the step's tokens, which the critic reads,
-is the reward. (Published, arXiv 2509.06949: the latest step among the last `block_size` tokens
-of the chunk, on those of its tokens alone. Between block borders that is the same step.)
+It is 0 if they are all equal, and the label itself if only one answer is that long. `placed_on` decides
+which tokens get the reward:
+
+    step    those of the denoising step that completed the judged prefix, the latest step of any token up
+            to the end of the chunk; so the mean over the step's tokens, which the critic reads, is the
+            reward
+    chunk   those of the chunk that its own latest step revealed; the critic reads the mean over all tokens
+            of that step, which may be less
+
+Published for text, arXiv 2509.06949: the latest step among the last `block_size` tokens of the chunk, on
+those of its tokens alone, which between block borders is the step of `step`. Published for models that read
+images: `chunk`, with a last chunk that runs into the padding after the response, where ours ends with it.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise, zip_longest
 from statistics import fmean, pstdev
+from typing import Literal
 
 from unmask.checkpoints.tokenizer import Tokenizer, text_ends
 from unmask.configs.reward import ProcessTerm
 from unmask.rewards.answers import last_boxed
 from unmask.rewards.judge import Judge
-from unmask.rewards.question import fill
+from unmask.rewards.question import Question, fill
 from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Score
 
@@ -36,13 +44,15 @@ class ProcessReward:
     def __init__(self, config: ProcessTerm, judge: Judge, tokenizer: Tokenizer) -> None:
         """Set the term's keys, the judge, and the tokenizer of the responses."""
         self._config, self._judge, self._tokenizer = config, judge, tokenizer
+        self._read = read_label if config.unread_votes == "retry" else read_label_or_zero
+        self._place = rewards_on_steps if config.placed_on == "step" else rewards_in_chunks
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
         """Return one number per response token for each answer, and the share of chunks with split votes."""
         most = self._config.chunk_tokens
         ends = [[(a, chunk_ends(a.trajectory.num_response, most)) for a in g] for g in groups]
         questions = [q for group in ends for one in group for q in self._questions(*one)]
-        votes = iter(self._judge.ask(questions, read_label))
+        votes = iter(self._judge.ask(questions, self._read))
         return [self._scores(group, votes) for group in ends]
 
     def _scores(
@@ -56,19 +66,19 @@ class ProcessReward:
         """
         judged = [[next(votes) for _ in stops] for _, stops in group]
         labels = [
-            [self._label(chunk, answer) for chunk in chunks]
+            [chunk_label(chunk, answer, self._config.split_votes) for chunk in chunks]
             for (answer, _), chunks in zip(group, judged, strict=True)
         ]
         rewards = compare_chunks(labels) if self._config.is_compared else labels
         return [
             Score(
-                rewards_on_steps(rewards[i], stops, answer.trajectory.step_map),
-                {"label": fmean(labels[i]), "split_votes": fmean(map(_differ, judged[i]))},
+                self._place(rewards[i], stops, answer.trajectory.step_map),
+                {"label": fmean(labels[i]), "split_votes": fmean(map(_is_split, judged[i]))},
             )
             for i, (answer, stops) in enumerate(group)
         ]
 
-    def _questions(self, answer: Answer, stops: Sequence[int]) -> list[str]:
+    def _questions(self, answer: Answer, stops: Sequence[int]) -> list[Question]:
         text, template = answer.text, self._config.template
         written = text_ends(answer.trajectory.response_ids, self._tokenizer)
         cuts = [0, *(written[stop - 1] for stop in stops)]  # the last token before each stop
@@ -77,15 +87,30 @@ class ProcessReward:
             for start, end in pairwise(cuts)
         ]
 
-    def _label(self, votes: Sequence[float], answer: Answer) -> float:
-        if _differ(votes) and self._config.split_votes == "outcome":
-            return 1.0 if answer.outcome_reward == 1.0 else -1.0
-        return fmean(votes)
+
+def chunk_label(
+    votes: Sequence[float], answer: Answer, split_votes: Literal["mean", "outcome"]
+) -> float:
+    """Return the label of a chunk.
+
+    Args:
+        votes: 1, -1, or 0 for a reply without a label.
+        answer: the one with the chunk.
+        split_votes: which label different votes have.
+    """
+    if _is_split(votes) and split_votes == "outcome":
+        return 1.0 if answer.outcome_reward == 1.0 else -1.0
+    return fmean(votes)
 
 
 def read_label(reply: str) -> float | None:
     """Return the label in a reply; None if it has none."""
     return LABELS.get((last_boxed(reply) or "").strip())
+
+
+def read_label_or_zero(reply: str) -> float:
+    """Return the label in a reply; 0 if it has none."""
+    return read_label(reply) or 0.0
 
 
 def chunk_ends(num_response: int, chunk_tokens: int) -> list[int]:
@@ -132,5 +157,26 @@ def rewards_on_steps(
     return tuple(by_step.get(step, 0.0) for step in steps)
 
 
-def _differ(votes: Sequence[float]) -> bool:
-    return len(set(votes)) > 1
+def rewards_in_chunks(
+    rewards: Sequence[float], ends: Sequence[int], step_map: Sequence[int]
+) -> tuple[float, ...]:
+    """Assign the rewards of a response's chunks to the tokens of each chunk that were revealed last.
+
+    Args:
+        rewards: one per chunk.
+        ends: response tokens up to the end of each chunk; the last is `R`.
+        step_map: of the trajectory, `(C,)` with `C >= R`.
+
+    Returns:
+        `(R,)`; 0 for the other tokens.
+    """
+    chunks = [step_map[start:end] for start, end in pairwise((0, *ends))]
+    return tuple(
+        reward if step == last else 0.0
+        for reward, steps, last in zip(rewards, chunks, map(max, chunks), strict=True)
+        for step in steps
+    )
+
+
+def _is_split(votes: Sequence[float]) -> bool:
+    return len(set(votes)) > 1 or votes[0] == 0

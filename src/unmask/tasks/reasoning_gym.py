@@ -11,7 +11,6 @@ import difflib
 import json
 import pkgutil
 from collections.abc import Sequence
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -20,7 +19,7 @@ from unmask.rewards.reasoning_gym import FACTORY, paid_junk, probes
 from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
 from unmask.tasks import wordings
 from unmask.tasks.grader import Grader, own_grader
-from unmask.tasks.task import Task, prompt_from_text, split_from_text
+from unmask.tasks.task import Task, prompt_from_text, prompts_of_splits, split_from_text
 from unmask.tasks.wording import VERBATIM, Entry, Wording
 from unmask.types import Prompt, Score, Split
 
@@ -39,20 +38,10 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
-    splits = cache(lambda: _draw_splits(config, dataset, wording))
-
-    def prompts(split: Split) -> Sequence[Prompt]:
-        if not splits()[split]:
-            raise ValueError(
-                f"task.size = {config.size}, task.validation_share = {config.validation_share} and "
-                f"task.test_share = {config.test_share} leave no {split} prompts of {config.name}"
-            )
-        return splits()[split]
-
     grader = own_grader(config.reward) or _package_grader(config, dataset, wording)
     return Task(
         config.name,
-        prompts,
+        prompts_of_splits(config, lambda: _draw_splits(config, dataset, wording)),
         lambda prompt: wording.demonstration(prompt.reference),
         grader.grade,
         grader.close,

@@ -8,8 +8,10 @@ drawn, and no run tests a model on prompts that another run trained it on.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from unmask.configs.task import GeneratedTaskConfig
 from unmask.rewards.answers import answer_from_response
 from unmask.types import Image, Message, Prompt, Score, Split
 
@@ -45,6 +47,23 @@ class Task:
 
 
 NO_TASK = Task("none", prompts=lambda _: (), demonstration=lambda _: None, grade=lambda _: [])
+
+
+def prompts_of_splits(
+    config: GeneratedTaskConfig, draw: Callable[[], Mapping[Split, Sequence[Prompt]]]
+) -> Callable[[Split], Sequence[Prompt]]:
+    """Return `Task.prompts` of generated problems, which are drawn once, at its first call."""
+    drawn = cache(draw)
+
+    def prompts(split: Split) -> Sequence[Prompt]:
+        if not drawn()[split]:
+            raise ValueError(
+                f"task.size = {config.size}, task.validation_share = {config.validation_share} and "
+                f"task.test_share = {config.test_share} leave no {split} prompts of {config.name}"
+            )
+        return drawn()[split]
+
+    return prompts
 
 
 def prompt_from_text(
