@@ -31,6 +31,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "mmada_official": _STATIC,
         # LLaDA-V's own `generate`: greedy, and never a header.
         "lladav_official": _STATIC,
+        # MMaDA's text-to-image, as its README runs it.
+        "mmada_image": {
+            "strategy": "gumbel",
+            "schedule": "cosine",
+            "denoising_steps": 15,
+            "guidance": 3.5,
+            "writes": "image",
+        },
         # Fast-dLLM's parallel decoding of LLaDA, and the rule its paper proves.
         "fastdllm_v1": _DYNAMIC | {"threshold": 0.9},
         "fastdllm_factor": {"strategy": "factor", "factor": 1.0, "temperature": 0.0},

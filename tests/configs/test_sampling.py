@@ -111,13 +111,6 @@ def test_a_misspelt_key_of_a_variation_is_named(tmp_path: Path) -> None:
         variations(tmp_path, "variations.a.threshold = 7")
 
 
-def test_guidance_is_refused_as_by_the_engine(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^sampling\.guidance \(command line\): guidance = 1\.0 must"
-    ):
-        load(tmp_path, "", "sampling.guidance=1.0")
-
-
 def test_a_temperature_below_the_least_is_refused_by_its_key(tmp_path: Path) -> None:
     assert load(tmp_path, "", "sampling.temperature=0").temperature == 0
     with pytest.raises(

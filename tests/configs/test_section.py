@@ -46,8 +46,7 @@ def accepts(cls: type[Any], name: str, value: Any) -> bool:
         (section, record, field.name)
         for section, record in PAIRS
         for field in fields(record)
-        # `[sampling]` is for the engine, which implements no guidance.
-        if field.name in section.model_fields and field.name != "guidance"
+        if field.name in section.model_fields
     ],
 )
 @given(value=VALUES)

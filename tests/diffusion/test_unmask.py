@@ -13,7 +13,12 @@ from torch import Tensor
 
 from tests.diffusion.requests import sampling
 from unmask.diffusion.keyed_random import ORDER, TOKEN, uniform
-from unmask.diffusion.sampling_tensors import ENTROPY_SUMS, STRATEGIES, SamplingTensors
+from unmask.diffusion.sampling_tensors import (
+    ENTROPY_SUMS,
+    SCHEDULES,
+    STRATEGIES,
+    SamplingTensors,
+)
 from unmask.diffusion.token_sampling import Proposal, draw
 from unmask.diffusion.unmask import (
     ALLOWANCES,
@@ -87,13 +92,35 @@ def test_a_published_grid_loses_and_catches_up() -> None:
     assert quotas_of(32, block_size=32, schedule="linear") == [1] * 30 + [2]
 
 
+def maskgit_loop(num_masks: int, steps: int) -> list[int]:
+    """Walk the cosine as MMaDA's program does, in fp32, and leave out the steps that reveal nothing."""
+    left, revealed = num_masks, []
+    for step in range(1, steps + 1):
+        ratio = torch.cos(torch.tensor(step / steps) * math.pi * 0.5)
+        kept = max(1, min(left - 1, int((num_masks * ratio).floor())))
+        kept = kept if step < steps else 0
+        revealed += [left - kept] * (left > kept)
+        left = kept
+    return revealed
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_cosine_quotas_are_maskgit_s(num_masks: int, steps: int) -> None:
+    found = quotas_of(num_masks, block_size=200, denoising_steps=steps, schedule="cosine")
+    assert found == maskgit_loop(num_masks, steps)
+
+
+def test_cosine_quotas_of_a_whole_image() -> None:
+    found = quotas_of(1024, block_size=1024, denoising_steps=15, schedule="cosine")
+    assert found == maskgit_loop(1024, 15)
+    assert 1024 - sum(found[:10]) == 511  # half of them in exact arithmetic
+
+
 def test_quotas_are_each_request_s_own() -> None:
-    own = sampling(
-        *({"schedule": name, "denoising_steps": 2} for name in ("even", "block", "linear"))
-    )
-    three = torch.full((3,), 3)
+    own = sampling(*({"schedule": name, "denoising_steps": 2} for name in SCHEDULES))
+    three = torch.full((4,), 3)
     quotas, step = quota(three, three, torch.zeros_like(three), own)
-    assert quotas.tolist() == [2, 2, 1] and step.tolist() == [1, 1, 1]
+    assert quotas.tolist() == [2, 2, 1, 1] and step.tolist() == [1, 1, 1, 1]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 12))
@@ -147,6 +174,9 @@ def naive_scores(strategy: str, columns: dict[str, list[float]]) -> list[float]:
         return [-value for value in columns["spread"]]
     if strategy == "left_to_right":
         return [-8.0 - i for i in range(NUM_SLOTS)]
+    if strategy == "gumbel":  # the noise of step 4 of 4 is 0
+        confidence = torch.tensor(columns["confidence"], dtype=torch.float64)
+        return confidence.clamp(min=torch.finfo(torch.float64).tiny).log().tolist()
     if strategy == "random":
         positions = torch.arange(8, 8 + NUM_SLOTS)
         return uniform(torch.tensor(5), positions, torch.tensor(3), ORDER).tolist()
@@ -220,6 +250,33 @@ def test_selection_takes_the_sure_or_the_quota(
     found = chosen.nonzero()[:, 0].tolist()
     assert sorted(found) == sorted(order[: max(least, sure)])
     assert set(found) <= set(positions) and bool(found) == bool(positions)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 15, 300])
+def test_the_noise_of_gumbel_shrinks_cumulatively(steps: int) -> None:
+    """As published: the scale of a step is that of the step before times `1 - t/T`."""
+    rule = {"strategy": "gumbel", "denoising_steps": steps, "seed": 5, "ranking_noise": 2.0}
+    own, scale = sampling(rule), 2.0
+    confidence = [0.5] * NUM_SLOTS
+    for taken in range(steps):
+        scale *= 1 - (taken + 1) / steps
+        block = block_of([True] * NUM_SLOTS, taken=taken)
+        scores = rank_positions(proposal_of(confidence=confidence), block, own)[0]
+        uniforms = uniform(torch.tensor(5), block.positions[0], torch.tensor(taken), ORDER)
+        expected = math.log(0.5) + scale * -(-uniforms.log()).log()
+        assert scores.tolist() == pytest.approx(expected.tolist(), rel=1e-9)
+
+
+def test_the_noise_of_gumbel_has_its_distribution() -> None:
+    """Of two places, the surer by a factor of 3 is first in 3 of 4 draws where the scale is 1."""
+    rule = {"strategy": "gumbel", "denoising_steps": 2, "ranking_noise": 2.0}
+    grid = proposal_of(confidence=[0.6, 0.2, 0.0, 0.0, 0.0, 0.0])
+    block = block_of([True] * NUM_SLOTS)
+    first = 0
+    for seed in range(2000):
+        scores = rank_positions(grid, block, sampling({**rule, "seed": seed}))[0]
+        first += bool(scores[0] > scores[1])
+    assert abs(first / 2000 - 0.75) < 0.04
 
 
 def test_the_factor_rule_of_the_paper() -> None:

@@ -8,7 +8,6 @@ import torch
 from tests.engine.bits import assert_same, exact_dtype, unpriced
 from tests.engine.golden_traces import (
     FAMILIES,
-    Response,
     Trace,
     cached_traces,
     compared,
@@ -19,7 +18,6 @@ from tests.engine.golden_traces import (
 )
 from tests.engine.models import KINDS, model_of
 from tests.engine.writers import (
-    Ask,
     by,
     by_engine,
     by_reference,
@@ -43,19 +41,10 @@ def model() -> Model:
     return toy_model(1, exact_dtype())
 
 
-def unguided(trace: Trace) -> list[tuple[Ask, Response]]:
-    """Return what the engine is asked of a trace: guidance is the reference sampler's alone."""
-    pairs = zip(trace.asks, trace.expected, strict=True)
-    return [(ask, expected) for ask, expected in pairs if not ask[1].guidance]
-
-
 @pytest.mark.parametrize("trace", golden_traces())
 def test_golden_traces(trace: Trace) -> None:
-    pairs = unguided(trace)
-    if not pairs:
-        pytest.skip("guidance: the engine does none")
-    written = by_engine(golden_model(trace), [ask for ask, _ in pairs])
-    for trajectory, (_, expected) in zip(written, pairs, strict=True):
+    written = by_engine(golden_model(trace), trace.asks)
+    for trajectory, expected in zip(written, trace.expected, strict=True):
         assert ranks(path_of(trajectory, expected)) == ranks(expected)
 
 
@@ -123,15 +112,16 @@ def test_all_golden_traces_of_a_family_at_once(family: str) -> None:
     for trace in compared(family):
         by_model.setdefault(trace.mask_id, []).append(trace)
     for traces in by_model.values():
-        pairs = [pair for trace in traces for pair in unguided(trace)]
-        written = by_engine(golden_model(traces[0]), [ask for ask, _ in pairs])
-        for trajectory, (_, expected) in zip(written, pairs, strict=True):
+        asks = [ask for trace in traces for ask in trace.asks]
+        responses = [expected for trace in traces for expected in trace.expected]
+        written = by_engine(golden_model(traces[0]), asks)
+        for trajectory, expected in zip(written, responses, strict=True):
             assert ranks(path_of(trajectory, expected)) == ranks(expected)
 
 
-def test_guidance_is_refused(model: Model) -> None:
+def test_guidance_of_blocks_is_refused(model: Model) -> None:
     engine = Engine(model)
-    with pytest.raises(ValueError, match=r"guidance = 1\.5: the engine does no classifier-free"):
+    with pytest.raises(ValueError, match=r"guidance = 1\.5: .* under full attention, and that of"):
         engine.submit(prompt_of([5]), replace(NO_STOP, guidance=1.5))
     assert engine.is_idle
 

@@ -152,7 +152,7 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         (["sampling.top_p=0.9"], r"sampling\.top_k, top_p and min_p must be off"),
         (["sampling.min_p=0.1"], r"sampling\.top_k, top_p and min_p must be off"),
         (["sampling.regex=a"], r"sampling\.regex and json_schema must be off in RL"),
-        (["sampling.guidance=1.5"], r"guidance = 1\.5 must be 0"),
+        (["sampling.guidance=1.5"], r"sampling\.guidance = 1\.5 must be 0 in RL"),
         (["engine.cache=dual"], r"engine\.cache = 'dual' must be 'exact'"),
         (["sampling.edit_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must be"),
         (["sampling.remask_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must"),

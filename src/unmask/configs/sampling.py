@@ -25,8 +25,8 @@ class SamplingConfig(Section, SamplingFields):  # pyright: ignore[reportGeneralT
 
     preset: str | None = None
     """A published sampler, whose values are the defaults of the other keys: `sdar`, `sdar_static`,
-    `dllm_rl_jetengine`, `llada_official`, `mmada_official`, `fastdllm_v1`, `fastdllm_factor`,
-    `lladav_official`, `dream_official`, `diffucoder_official`, `llada2`, `llada2_1`, `fastdllm_v2`,
+    `dllm_rl_jetengine`, `llada_official`, `mmada_official`, `mmada_image`, `fastdllm_v1`,
+    `fastdllm_factor`, `lladav_official`, `dream_official`, `diffucoder_official`, `llada2`, `llada2_1`, `fastdllm_v2`,
     `sglang_lowconf`."""
 
     @model_validator(mode="before")

@@ -42,10 +42,12 @@ from unmask.engine.options import EngineParams
 from unmask.engine.stop_texts import stop_texts_of
 from unmask.engine.structured import automata_of
 from unmask.engine.text_stream import TextStream
+from unmask.engine.text_to_image import Drawing, TextToImage
 from unmask.images import ImagePreprocess
 from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
+from unmask.presets import preset
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
@@ -180,6 +182,33 @@ class LLM:
         self.require_tokenizer()
         found = conversations_of(conversations)
         return self._write([self.prompt(messages) for messages in found], sampling)
+
+    def draw(
+        self,
+        texts: Sequence[str],
+        sampling: SamplingParams | None = None,
+        on_finish: Callable[[Trajectory], None] | None = None,
+    ) -> list[Drawing]:
+        """Return images of texts.
+
+        Args:
+            texts: one for each image.
+            sampling: by default `preset("mmada_image")`, MMaDA's published sampler; with `n`, so many images of
+                each text.
+            on_finish: called with every trajectory as it finishes, in any order.
+
+        Returns:
+            `n` drawings per text, in the order of the texts; with a picture if the LLM has an `image_codec`.
+
+        Raises:
+            ValueError: if the model draws no images or has no tokenizer, or a text is too long; or as `complete`.
+        """
+        spec, tokenizer = self.model.spec, self.require_tokenizer()
+        images = TextToImage.of(spec, lambda text: encode(text, tokenizer), self.reader)
+        found = [images.prompt(text) for text in prompts_of(texts)]
+        asked = images.params(sampling or preset("mmada_image"))
+        written = self.complete(*_each_response(found, [asked] * len(found)), on_finish)
+        return list(map(images.drawing, written))
 
     def stream(
         self, prompt: str | Sequence[int] | Prompt, sampling: SamplingParams | None = None
@@ -397,13 +426,8 @@ class LLM:
         prompts: Sequence[Prompt],
         sampling: SamplingParams | Sequence[SamplingParams] | None,
     ) -> list[Generation]:
-        asked = sampling_of(sampling, len(prompts))
-        pairs = [
-            (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
-            for uid, (prompt, one) in enumerate(zip(prompts, asked, strict=True))
-            for index in range(one.n)
-        ]
-        written = self.complete([prompt for prompt, _ in pairs], [one for _, one in pairs])
+        pairs = _each_response(prompts, sampling_of(sampling, len(prompts)))
+        written = self.complete(*pairs)
         return [self._generation(trajectory) for trajectory in written]
 
     def _generation(self, trajectory: Trajectory) -> Generation:
@@ -448,3 +472,15 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
+
+
+def _each_response(
+    prompts: Sequence[Prompt], sampling: Sequence[SamplingParams]
+) -> tuple[list[Prompt], list[SamplingParams]]:
+    """Return prompt and parameters of every response, `n` per prompt with seeds of their own."""
+    pairs = [
+        (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
+        for uid, (prompt, one) in enumerate(zip(prompts, sampling, strict=True))
+        for index in range(one.n)
+    ]
+    return [prompt for prompt, _ in pairs], [one for _, one in pairs]

@@ -138,10 +138,9 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"seed = {sampling.seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
             "derive_seed makes one from any int"
         )
-    if sampling.writes == "image" and spec.image_offset is None:
+    if sampling.writes == "image" and spec.image_ids is None:
         raise ValueError(
-            f'writes = "image": this {spec.family} has no image codes; a checkpoint that draws states '
-            "codebook_size in its config.json, and image_token_offset or a tokenizer"
+            f'writes = "image": {spec.family} draws no images here: its config.json has no image_token_ids'
         )
     if sampling.guidance and not spec.is_full:
         raise ValueError(

@@ -19,5 +19,5 @@ def conventions_of(model: Model | ValueModel | ActorCritic) -> Conventions:
     is_model = isinstance(model, Model)
     drawable = model.head.drawable if is_model else drawable_ids(spec)
     codes = model.head.codes if is_model else code_ids(spec)
-    codes = None if spec.image_offset is None else codes
+    codes = None if spec.image_ids is None else codes
     return Conventions(spec.require_mask_id(), drawable, spec.is_full, spec.is_shifted, codes)

@@ -52,8 +52,7 @@ def drawable_ids(spec: ModelSpec) -> Tensor:
     """Return `(V,)` bool, the ids of text the engine may draw: those of the tokenizer except the mask id."""
     drawable = torch.ones(spec.vocab_size, dtype=torch.bool)
     drawable[spec.num_drawable :] = False
-    if spec.image_offset is not None:
-        drawable[code_ids(spec)] = False
+    drawable[code_ids(spec)] = False
     if spec.mask_id is not None:
         drawable[spec.mask_id] = False
     return drawable
@@ -61,9 +60,9 @@ def drawable_ids(spec: ModelSpec) -> Tensor:
 
 def code_ids(spec: ModelSpec) -> Tensor:
     """Return `(V,)` bool, the ids the engine may draw in an image: its codes."""
-    codes = torch.zeros(spec.vocab_size, dtype=torch.bool)
-    if spec.image_offset is not None:
-        codes[spec.image_offset : spec.image_offset + spec.num_codes] = True
+    codes, ids = torch.zeros(spec.vocab_size, dtype=torch.bool), spec.image_ids
+    if ids is not None:
+        codes[ids.image_offset : ids.image_offset + ids.num_codes] = True
     return codes
 
 
@@ -81,7 +80,7 @@ class LanguageHead(nn.Module):
         """Build the projection and the set of ids the engine may draw."""
         super().__init__()
         self.projection = Linear(spec.width, spec.vocab_size)
-        self.has_codes = spec.image_offset is not None
+        self.has_codes = spec.image_ids is not None
         self.register_buffer("drawable", drawable_ids(spec), persistent=False)
         self.register_buffer("codes", code_ids(spec), persistent=False)
 

@@ -14,8 +14,8 @@ from unmask.checkpoints.tokenizer import encode, load_tokenizer
 from unmask.models.vision.image_preprocess import pixels_from_picture, square_of
 from unmask.models.vision.mmada_prompt import (
     MmadaIds,
+    drawing_prompt,
     image_tokens,
-    text_to_image_prompt,
     understanding_prompt,
 )
 
@@ -54,29 +54,25 @@ def test_understanding_prompts(recorded: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize(("kind", "row"), [("t2i", 0), ("t2i", 1), ("t2i_uncond", 0)])
 def test_text_to_image_prompts(recorded: dict[str, Tensor], kind: str, row: int) -> None:
-    text = text_to_image_ids(row if kind == "t2i" else None)
-    prompt = text_to_image_prompt(text, 64, MAX_TEXT, IDS)
-    assert torch.equal(prompt.token_ids, recorded[f"{kind}_ids"][row])
-    assert torch.equal(prompt.is_read.long(), recorded[f"{kind}_mask"][row])
-    assert prompt.token_ids[prompt.first_code - 1] == IDS.start_of_image
-    assert prompt.token_ids[prompt.first_code + 64] == IDS.end_of_image
+    """The published rows, which are filled on the left to one length."""
+    prompt = drawing_prompt(text_to_image_ids(row if kind == "t2i" else None), IDS, MAX_TEXT)
+    canvas = [*[IDS.mask] * 64, IDS.end_of_image]
+    filled = MAX_TEXT + 2 - len(prompt)
+    assert [*[IDS.filling] * filled, *prompt, *canvas] == recorded[f"{kind}_ids"][row].tolist()
+    read = recorded[f"{kind}_mask"][row].tolist()
+    assert read == [0] * filled + [1] * (len(read) - filled)
 
 
 @pytest.mark.parametrize("row", [0, 1])
 @torch.no_grad()
 def test_logits_of_hidden_codes(recorded: dict[str, Tensor], row: int) -> None:
+    """Without the filling, which nothing attends to, and with other positions: equal up to rounding."""
     model = load_model(FOLDER)
     for kind, text in (("cond", text_to_image_ids(row)), ("uncond", [])):
-        prompt = text_to_image_prompt(text, 64, MAX_TEXT, IDS)
-        tokens = prompt.with_codes(torch.full((64,), -1), IDS)
-        logits = prompt.code_logits(model.logits(tokens, None, prompt.allowed()), 64, IDS)
+        prompt = drawing_prompt(text, IDS, MAX_TEXT)
+        tokens = torch.tensor([[*prompt, *[IDS.mask] * 64, IDS.end_of_image]])
+        logits = model.logits(tokens)[0, len(prompt) : -1, IDS.image_offset :][:, : IDS.num_codes]
         assert (logits - recorded[f"t2i_{kind}_logits"][row]).abs().max() < 2e-4
-
-
-def test_codes_in_their_places() -> None:
-    prompt = text_to_image_prompt([7], 3, 5, IDS)
-    found = prompt.with_codes(torch.tensor([-1, 0, 127]), IDS)[0, prompt.first_code :].tolist()
-    assert found == [IDS.mask, 149, 276, IDS.end_of_image]
 
 
 @torch.no_grad()
@@ -94,4 +90,4 @@ def test_refuses_codes_and_texts_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="image code 128: must be from 0 to 127"):
         image_tokens([0, 128], IDS)
     with pytest.raises(ValueError, match="has 6 tokens with its start and end, of 5 that"):
-        text_to_image_prompt([1, 2, 3, 4], 3, 5, IDS)
+        drawing_prompt([1, 2, 3, 4], IDS, 5)

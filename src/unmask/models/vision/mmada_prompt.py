@@ -1,11 +1,12 @@
 """Token layouts of MMaDA: an image's codes are tokens of the one vocabulary, behind the text's.
 
     understanding    mmu soi c_1 ... c_N eoi, then the conversation's text
-    text-to-image    [iPAD] ... t2i BOS text EOS, filled on the left to a fixed length, then soi c_1 ... c_N eoi
+    text-to-image    t2i BOS text EOS soi c_1 ... c_N eoi
 
 Code c is token `image_offset + c`. The offset is a stored number: the tokenizer's length, which gives it,
-moves when a token is added. Text-to-image attends to everything except the filling; the prompt of guidance
-holds the empty text.
+moves when a token is added. The published prompts of text-to-image are filled on the left, with `[iPAD]`, to a
+fixed length. No token attends to the filling and rotary positions are relative, so it is left out: logits are
+equal up to rounding. The prompt of guidance holds the empty text.
 
 Yang et al., "MMaDA: Multimodal Large Diffusion Language Models" (2025).
 """
@@ -13,8 +14,8 @@ Yang et al., "MMaDA: Multimodal Large Diffusion Language Models" (2025).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+# Tokens of text in a text-to-image prompt of released checkpoints, with its start and end.
+MOST_TEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,58 +67,23 @@ def understanding_prompt(codes: Sequence[int], text_ids: Sequence[int], ids: Mma
     return [ids.understanding, *image_tokens(codes, ids), *text_ids]
 
 
-@dataclass(frozen=True, slots=True)
-class TextToImagePrompt:
-    """A sequence whose codes are to be drawn.
-
-    Attributes:
-        token_ids: `(L,)`; the mask id where codes are hidden.
-        is_read: `(L,)` bool; false at the filling, which nothing attends to.
-        first_code: position of the first code; the end of the image follows the last one.
-    """
-
-    token_ids: Tensor
-    is_read: Tensor
-    first_code: int
-
-    def allowed(self) -> Tensor:
-        """Return `(1, L, L)` bool, the keys that each query attends to."""
-        return (self.is_read[:, None] & self.is_read[None])[None]
-
-    def with_codes(self, codes: Tensor, ids: MmadaIds) -> Tensor:
-        """Return `(1, L)` token ids with `codes (N,)` in their places; the mask id for code -1."""
-        tokens = torch.where(codes < 0, ids.mask, codes + ids.image_offset)
-        places = torch.arange(self.first_code, self.first_code + len(codes))
-        return self.token_ids.index_copy(0, places, tokens)[None]
-
-    def code_logits(self, logits: Tensor, num_codes: int, ids: MmadaIds) -> Tensor:
-        """Return `(N, num_codes)` logits of the codes from `logits (1, L, V)` of the model."""
-        places = slice(self.first_code, self.first_code + num_codes)
-        return logits[0, places, ids.image_offset : ids.image_offset + ids.num_codes]
-
-
-def text_to_image_prompt(
-    text_ids: Sequence[int], num_codes: int, max_text: int, ids: MmadaIds
-) -> TextToImagePrompt:
-    """Return the sequence of a text and a hidden image; an empty text gives that of guidance.
+def drawing_prompt(
+    text_ids: Sequence[int], ids: MmadaIds, most_tokens: int = MOST_TEXT
+) -> list[int]:
+    """Return the prompt of an image that is to be drawn; an empty text gives that of guidance.
 
     Args:
         text_ids: of the text alone, without special tokens.
-        num_codes: of the image.
-        max_text: number of positions of text with its start and end (512 in released checkpoints).
         ids: of the model.
+        most_tokens: of text with its start and end.
 
     Raises:
         ValueError: if the text is too long; the published code cuts it.
     """
     text = [ids.start_of_text, *text_ids, ids.end_of_text]
-    if len(text) > max_text:
+    if len(text) > most_tokens:
         raise ValueError(
-            f"the text has {len(text)} tokens with its start and end, of {max_text} that a "
+            f"the text has {len(text)} tokens with its start and end, of {most_tokens} that a "
             "text-to-image prompt may have: shorten it"
         )
-    filled = max_text - len(text)
-    image = [ids.start_of_image, *(ids.mask for _ in range(num_codes)), ids.end_of_image]
-    tokens = [*(ids.filling for _ in range(filled)), ids.text_to_image, *text, *image]
-    positions = torch.arange(len(tokens))
-    return TextToImagePrompt(torch.tensor(tokens), positions >= filled, max_text + 2)
+    return [ids.text_to_image, *text, ids.start_of_image]

@@ -1,0 +1,124 @@
+"""Text-to-image: from a text to the request of an image, and from its codes to a picture.
+
+An image is a response whose canvas is its N codes and the token of its end, which is pinned: an ordinary request,
+whose ids are restricted to the codes. The defaults are MMaDA's published sampler (`presets.py: mmada_image`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from unmask.checkpoints.image_reader import ImageReader
+from unmask.checkpoints.mmada_reader import MmadaReader
+from unmask.models.spec import ModelSpec
+from unmask.models.vision.magvit import Magvit, uint8_from_pixels
+from unmask.models.vision.mmada_prompt import MmadaIds, drawing_prompt
+from unmask.types import Message, Prompt, SamplingParams, Trajectory
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """An image that a model drew.
+
+    Attributes:
+        text: what was asked for.
+        codes: `N`, row by row.
+        trajectory: the response, whose canvas ends in the token of the image's end.
+        picture: in RGB; `None` without an image tokenizer.
+    """
+
+    text: str
+    codes: tuple[int, ...]
+    trajectory: Trajectory
+    picture: "Picture | None" = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TextToImage:
+    """What makes requests of texts and pictures of responses.
+
+    Attributes:
+        ids: of the model.
+        encode: text to token ids.
+        codec: codes to pixels; `None` makes no pictures.
+    """
+
+    ids: MmadaIds
+    encode: Callable[[str], Sequence[int]]
+    codec: Magvit | None = None
+
+    @classmethod
+    def of(
+        cls, spec: ModelSpec, encode: Callable[[str], Sequence[int]], reader: ImageReader
+    ) -> Self:
+        """Return that of a model.
+
+        Args:
+            spec: of the model.
+            encode: text to token ids.
+            reader: of its prompts, which holds the image tokenizer.
+
+        Raises:
+            ValueError: if the model draws no images.
+        """
+        if spec.image_ids is None:
+            raise ValueError(
+                f"{spec.family} draws no images here: its config.json has no image_token_ids"
+            )
+        codec = reader.codec if isinstance(reader, MmadaReader) else None
+        return cls(spec.image_ids, encode, codec)
+
+    def prompt(self, text: str) -> Prompt:
+        """Return the prompt of an image; guidance reads the empty text.
+
+        Raises:
+            ValueError: if the text is too long.
+        """
+        return Prompt(
+            "draw",
+            0,
+            (Message("user", text),),
+            tuple(drawing_prompt(self.encode(text), self.ids)),
+            unconditional_ids=tuple(drawing_prompt((), self.ids)),
+        )
+
+    def params(self, sampling: SamplingParams) -> SamplingParams:
+        """Return parameters under which a response is one whole image, unmasked as `sampling` has it."""
+        num_codes = self.ids.side**2
+        return replace(
+            sampling,
+            writes="image",
+            max_tokens=num_codes + 1,
+            block_size=num_codes + 1,
+            pinned=((num_codes, self.ids.end_of_image),),
+            stop=(),
+            stop_token_ids=(),
+        )
+
+    def drawing(self, trajectory: Trajectory) -> Drawing:
+        """Return the image of a response."""
+        tokens = trajectory.canvas_ids[: self.ids.side**2]
+        codes = tuple(token - self.ids.image_offset for token in tokens)
+        picture = None if self.codec is None else picture_of(codes, self.codec)
+        return Drawing(trajectory.prompt.messages[0].content, codes, trajectory, picture)
+
+
+@torch.inference_mode()
+def picture_of(codes: Sequence[int], codec: Magvit) -> "Picture":
+    """Return the square image of codes, in RGB.
+
+    Raises:
+        ValueError: if Pillow is not installed.
+    """
+    try:
+        from PIL import Image as pillow
+    except ImportError as error:
+        raise ValueError("images are made by Pillow: pip install 'unmask[vision]'") from error
+    side = round(len(codes) ** 0.5)
+    grid = torch.tensor(codes, device=next(codec.parameters()).device).view(1, side, side)
+    return pillow.fromarray(uint8_from_pixels(codec.decode(grid))[0].cpu().numpy())
