@@ -123,6 +123,7 @@ def views_of_trajectory(
     is_trained = (position < trajectory.num_response) | (after & (after.cumsum(0) <= post_num))
     target = target & is_trained
     kept = target.any(-1)
+    hidden = hidden & ~pinned_positions(trajectory)
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
     return Views(
         prompt_ids=prompt_ids,
@@ -138,6 +139,13 @@ def views_of_trajectory(
         temperature=trajectory.sampling.temperature or 1.0,
         block=block,
     )
+
+
+def pinned_positions(trajectory: Trajectory) -> Tensor:
+    """Return `(C,)` bool, the positions whose tokens stood there from the start: hidden in no view."""
+    is_pinned = torch.zeros(len(trajectory.canvas_ids), dtype=torch.bool)
+    is_pinned[[position for position, _ in trajectory.sampling.pinned]] = True
+    return is_pinned
 
 
 def _per_position(advantage: float | Sequence[float], trajectory: Trajectory) -> Tensor:

@@ -14,7 +14,7 @@ from unmask.checkpoints.image_reader import ImageReader
 from unmask.checkpoints.mmada_reader import MmadaReader
 from unmask.models.spec import ModelSpec
 from unmask.models.vision.magvit import Magvit, uint8_from_pixels
-from unmask.models.vision.mmada_prompt import MmadaIds, drawing_prompt
+from unmask.models.vision.mmada_prompt import MmadaIds, drawing_prompt, image_tokens
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 if TYPE_CHECKING:
@@ -86,6 +86,15 @@ class TextToImage:
             tuple(drawing_prompt(self.encode(text), self.ids)),
             unconditional_ids=tuple(drawing_prompt((), self.ids)),
         )
+
+    def demonstration(self, text: str, codes: Sequence[int]) -> dict[str, list[int]]:
+        """Return the record of an image for SFT, as `data.path` reads it, with `views.kind = "image"`.
+
+        Raises:
+            ValueError: if the text is too long, or a code does not exist.
+        """
+        _, *response_ids = image_tokens(codes, self.ids)  # the prompt ends with the start
+        return {"prompt_ids": list(self.prompt(text).token_ids), "response_ids": response_ids}
 
     def params(self, sampling: SamplingParams) -> SamplingParams:
         """Return parameters under which a response is one whole image, unmasked as `sampling` has it."""

@@ -1,6 +1,7 @@
 """Views under random masks: of rollouts (`diffusion/masked_views.py`) and of demonstrations."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from unmask.configs.methods.random_mask import RandomMask
 from unmask.diffusion.masked_views import masked_views
@@ -9,6 +10,7 @@ from unmask.diffusion.views import (
     Canvas,
     Demonstrated,
     Views,
+    pinned_positions,
     views_of_responses,
     views_of_trajectory,
 )
@@ -25,7 +27,8 @@ def of_trajectory(
     """Return one view per mask, or a view and its complement; see `masked_views`."""
     traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
     seed, schedule = trajectory.sampling.seed, schedule_of(config)
-    return masked_views(traced, seed, config.count, schedule, is_coupled, is_full)
+    views = masked_views(traced, seed, config.count, schedule, is_coupled, is_full)
+    return replace(views, hidden=views.hidden & ~pinned_positions(trajectory))
 
 
 def of_demonstrations(
