@@ -6,10 +6,9 @@ from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 
-import torch
 from PIL import Image as pillow
-from torch import Tensor
 
+from tests.engine.pictures import RandomVision
 from tests.toy import toy_checkpoint
 from unmask.checkpoints.image_reader import PromptTokens
 from unmask.engine.llm import LLM
@@ -23,6 +22,8 @@ NUM_VECTORS = 9
 
 class ToyReader:
     """A reader that gives each image `NUM_VECTORS` and drops the line break after its marker."""
+
+    settings = "toy"
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the messages."""
@@ -48,16 +49,9 @@ def _pixels(image: Image) -> bytes:
 
 def make_seeing(llm: LLM) -> Counter[bytes]:
     """Give a toy `LLM` eyes; return the counts of how often each picture was encoded."""
-    encoded, width = Counter[bytes](), llm.model.spec.width
-
-    def vectors(image: PromptImage) -> Tensor:
-        encoded[image.digest] += 1
-        generator = torch.Generator().manual_seed(int.from_bytes(image.digest[:4]))
-        return torch.randn((image.count, width), generator=generator)
-
-    llm.model.image_vectors = vectors
+    llm.model.backbone.vision = vision = RandomVision(llm.model.spec.width, llm.model.dtype)
     llm.reader = ToyReader()
-    return encoded
+    return vision.encoded
 
 
 def seeing_llm(directory: Path, params: EngineParams | None = None) -> LLM:

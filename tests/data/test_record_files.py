@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.images import png
 from unmask.data.record_files import has_datasets, read_file, read_hub
 
 ROWS = [{"prompt": "a", "response": "b"}, {"prompt": "c", "response": "d"}]
@@ -54,3 +55,27 @@ def test_a_set_of_the_hub_is_read_by_rows(skip: int | None, tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"cannot be loaded from the hub") as caught:
         read_hub(str(tmp_path / "nowhere"), None, "train", skip)
     assert "\n" not in str(caught.value)
+
+
+def test_parquet_gives_images_as_they_are_stored(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [{"prompt": "a", "image": {"bytes": png(n), "path": "x.png"}} for n in range(40)]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [row for _, row in read_file(tmp_path / "a.parquet", "data.path")] == rows
+
+
+@pytest.mark.parametrize("skip", [None, 0, 1])
+def test_a_set_with_image_features_is_not_decoded(skip: int | None, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    single, several = datasets.Image(), datasets.List(datasets.Image())
+    part = {"type": datasets.Value("string"), "image": single}
+    turn = {"role": datasets.Value("string"), "content": datasets.List(part)}
+    features = {"image": single, "images": several, "messages": datasets.List(turn)}
+    image = {"bytes": png(1), "path": None}
+    turns = [{"role": "user", "content": [{"type": "image", "image": image}]}]
+    row = {"image": image, "images": [image, image], "messages": turns}
+    made = datasets.Dataset.from_list([row] * 3, features=datasets.Features(features))
+    (tmp_path / "set").mkdir()
+    made.to_parquet(tmp_path / "set" / "train.parquet")
+    found = [row for _, row in read_hub(str(tmp_path / "set"), None, "train", skip)]
+    assert found == [row] * (3 - (skip or 0))

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 from openai import OpenAI
 
+from tests.seeing import make_seeing
 from tests.toy import toy_checkpoint
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
@@ -62,12 +63,18 @@ class Served:
 
 
 @contextmanager
-def served(directory: Path, engine: EngineParams | None = None, **params: Any) -> Iterator[Served]:
-    """Serve the toy checkpoint of `directory`, which is written if it is not there."""
+def served(
+    directory: Path, engine: EngineParams | None = None, sees: bool = False, **params: Any
+) -> Iterator[Served]:
+    """Serve the toy checkpoint of `directory`, which is written if it is not there; `sees`: it reads images."""
     if not (directory / "config.json").exists():
         toy_checkpoint(directory, max_length=256)
     options = ServerParams(NAME, **params)
-    server = uvicorn_server(LLM(directory, params=engine), options)
+    llm, offline = LLM(directory, params=engine), LLM(directory)
+    if sees:
+        make_seeing(llm)
+        make_seeing(offline)
+    server = uvicorn_server(llm, options)
     listener = listen("127.0.0.1", 0, False)
     thread = Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -82,7 +89,7 @@ def served(directory: Path, engine: EngineParams | None = None, **params: Any) -
             time.sleep(0.005)
         state: Any = server.config.app
         yield Served(
-            address_of(listener), state.state.server.engine, LLM(directory), options.api_key, stop
+            address_of(listener), state.state.server.engine, offline, options.api_key, stop
         )
     finally:
         stop()

@@ -350,7 +350,10 @@ def test_a_field_that_is_not_accepted_is_named(
         ([{"role": "user"}], "must have a role and a content"),
         ([{"role": "tool", "content": "x"}], "must be one of"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "type text"),
-        ([{"role": "user", "content": [{"type": "text"}]}], "and a text"),
+        (
+            [{"role": "user", "content": [{"type": "text"}]}],
+            r"content\[0\]: must be a part of type text",
+        ),
         ([{"role": "user", "content": "1", "tool_calls": [1]}], "nothing else"),
     ],
 )

@@ -20,7 +20,7 @@ from unmask.server.engine_thread import EngineThread
 from unmask.server.errors import ApiError
 from unmask.server.job import Ask, Job
 from unmask.server.metrics import Metrics
-from unmask.types import SamplingParams
+from unmask.types import Prompt, SamplingParams
 
 BODY: dict[str, Any] = {"model": NAME, "prompt": "1+2=", "max_tokens": 12, "seed": 3}
 
@@ -41,7 +41,7 @@ def toy_thread(directory: Path, max_waiting: int = 8) -> EngineThread:
 
 def job_of(count: int = 1, streams: Streams | None = "text", max_pending: int = 100) -> Job:
     sampling = SamplingParams(max_tokens=100, stop_token_ids=())
-    return Job([Ask((5,), sampling)] * count, streams, max_pending)
+    return Job([Ask(Prompt("serve", 0, (), (5,)), sampling)] * count, streams, max_pending)
 
 
 def test_a_full_queue_is_answered_with_429(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ import pytest
 from unmask.engine.events import Committed, Finished
 from unmask.server.errors import ApiError
 from unmask.server.job import Ask, Job
-from unmask.types import SamplingParams
+from unmask.types import Prompt, SamplingParams
 
-ASK = Ask((1, 2), SamplingParams())
+ASK = Ask(Prompt("serve", 0, (), (1, 2)), SamplingParams())
 ERROR = Finished(0, ValueError("broken"))
 
 

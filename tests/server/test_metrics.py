@@ -24,7 +24,7 @@ def values(metrics: Metrics) -> dict[str, float]:
 def test_events_are_counted() -> None:
     async def run() -> None:
         metrics = Metrics(Engine(toy_model()))
-        job = Job([Ask((1, 2, 3), SamplingParams())] * 2, "text", 10)
+        job = Job([Ask(Prompt("serve", 0, (), (1, 2, 3)), SamplingParams())] * 2, "text", 10)
         metrics.observe(job, 0, Committed(0, (3,)))
         metrics.observe(job, 0, Finished(0, GENERATION))
         metrics.observe(job, 1, Finished(1, ValueError("broken")))

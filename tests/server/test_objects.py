@@ -9,7 +9,7 @@ from unmask.checkpoints.tokenizer import decode, encode
 from unmask.engine.llm import LLM, Generation
 from unmask.server.objects import CHAT, TEXT, Answer
 from unmask.server.request import AnswerOptions, Asked
-from unmask.types import SamplingParams
+from unmask.types import Prompt, SamplingParams
 
 
 class Decoder:
@@ -23,7 +23,11 @@ class Decoder:
 
 
 def answer(directory: Path, stop: tuple[str, ...] = (), usage: bool = False) -> Answer:
-    asked = Asked(((1,),), SamplingParams(stop=stop), AnswerOptions(include_usage=usage))
+    asked = Asked(
+        (Prompt("serve", 0, (), (1,)),),
+        SamplingParams(stop=stop),
+        AnswerOptions(include_usage=usage),
+    )
     decoder: LLM = Decoder(directory)  # pyright: ignore[reportAssignmentType]
     return Answer(TEXT, asked, decoder, "m")
 
@@ -69,7 +73,7 @@ def test_counts_of_tokens_are_sent_if_they_are_asked_for(tmp_path: Path) -> None
 
 
 def test_chat_opens_each_response_with_its_role(tmp_path: Path) -> None:
-    asked = Asked(((1,),), SamplingParams(n=2), AnswerOptions())
+    asked = Asked((Prompt("serve", 0, (), (1,)),), SamplingParams(n=2), AnswerOptions())
     decoder: LLM = Decoder(tmp_path)  # pyright: ignore[reportAssignmentType]
     openings = Answer(CHAT, asked, decoder, "m").openings()
     assert [one["choices"][0]["index"] for one in openings] == [0, 1]

@@ -6,7 +6,7 @@ from unmask.server.params import ServerParams
 
 
 def test_options_are_within_their_bounds() -> None:
-    assert ServerParams("m").max_body_bytes == 4 * 2**20
+    assert ServerParams("m").max_body_bytes == 2**24
     with pytest.raises(ValueError, match="request_seconds = 0"):
         ServerParams("m", request_seconds=0)
     with pytest.raises(ValueError, match="max_waiting"):

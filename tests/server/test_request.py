@@ -60,7 +60,7 @@ def test_every_field_of_openai_s_client_has_a_treatment() -> None:
 def test_responses_have_the_seeds_of_generate(llm: LLM) -> None:
     asked = read(llm, {"prompt": ["1", "2"], "n": 2, "seed": 9})
     seeds = [derive_seed(9, 0), derive_seed(9, 1)] * 2
-    assert [(ask.token_ids, ask.sampling.seed) for ask in asked.asks] == [
+    assert [(ask.prompt.token_ids, ask.sampling.seed) for ask in asked.asks] == [
         (ids, seed) for ids, seed in zip([(3,), (3,), (4,), (4,)], seeds, strict=True)
     ]
     assert all(ask.sampling.n == 1 for ask in asked.asks)
@@ -89,5 +89,7 @@ def test_fields_that_would_change_a_response_are_refused_by_name(name: str, llm:
 
 def test_contents_of_messages_may_be_parts(llm: LLM) -> None:
     parts = [{"type": "text", "text": "1+"}, {"type": "text", "text": "2"}]
-    of_parts = chat_prompts(llm, [{"role": "user", "content": parts}])
-    assert of_parts == chat_prompts(llm, [{"role": "user", "content": "1+2"}]) == [(3, 12, 4)]
+    params = ServerParams("toy")
+    (of_parts,) = chat_prompts(llm, [{"role": "user", "content": parts}], params)
+    (of_text,) = chat_prompts(llm, [{"role": "user", "content": "1+2"}], params)
+    assert of_parts == of_text and of_text.token_ids == (3, 12, 4)

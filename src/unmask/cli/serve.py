@@ -44,7 +44,9 @@ def serve(  # noqa: PLR0913 - one argument per option
     shutdown_seconds: Annotated[
         int, typer.Option(help="Time that running requests have after SIGTERM.")
     ] = 30,
-    max_body_bytes: Annotated[int, typer.Option(help="Limit of a request's body.")] = 4 * 2**20,
+    max_body_bytes: Annotated[int, typer.Option(help="Limit of a request's body.")] = 2**24,
+    max_images: Annotated[int, typer.Option(help="Limit of a request's images.")] = 8,
+    max_image_bytes: Annotated[int, typer.Option(help="Limit of an image's file.")] = 10 * 2**20,
     api_key: Annotated[
         str,
         typer.Option(
@@ -68,6 +70,8 @@ def serve(  # noqa: PLR0913 - one argument per option
         request_seconds,
         shutdown_seconds,
         max_body_bytes,
+        max_images,
+        max_image_bytes,
         api_key=api_key,
         updates_weights=updates_weights,
     )

@@ -1,7 +1,8 @@
 """Records of files and of the hub: JSON, JSON Lines (also compressed), Parquet, and `datasets`.
 
 Parquet and the hub need the optional `datasets` package, which brings pyarrow. Parquet is read in batches of
-rows, so a file does not have to fit into memory twice.
+rows, so a file does not have to fit into memory twice. Image features are given as they are stored, `{"bytes": ...,
+"path": ...}`, and never decoded.
 """
 
 import importlib
@@ -12,6 +13,8 @@ from typing import Any
 
 from unmask.json_files import read_records
 
+# Rows of a batch; of a table with images, which may have megabytes in a row, fewer.
+ROWS, IMAGE_ROWS = 1024, 32
 # Names of files that are read.
 ENDINGS = (".jsonl", ".json", ".jsonl.gz", ".json.gz", ".parquet")
 
@@ -52,6 +55,11 @@ def read_hub(
     try:
         rows = datasets.load_dataset(name, subset, split=split, streaming=skip is not None)
         rows = rows.skip(skip) if skip else rows
+        if skip is None:  # tables of Arrow hold images as they are stored
+            tables = rows.with_format("arrow").iter(IMAGE_ROWS)
+            rows = (row for table in tables for row in table.to_pylist())
+        else:
+            rows = rows.decode(False)
     except Exception as error:  # of that package; a RuntimeError for a set that ships as a script
         raise _unavailable(name, error) from error
     return _hub_rows(rows, name, split, skip or 0)
@@ -81,7 +89,8 @@ def _parquet_records(path: Path, key: str) -> Iterator[tuple[str, Any]]:
     parquet: Any = importlib.import_module("pyarrow.parquet")
     try:
         with parquet.ParquetFile(path) as file:
-            rows = (row for batch in file.iter_batches(1024) for row in batch.to_pylist())
+            size = IMAGE_ROWS if "binary" in str(file.schema_arrow) else ROWS
+            rows = (row for batch in file.iter_batches(size) for row in batch.to_pylist())
             for number, row in enumerate(rows, start=1):
                 yield f"{place}, row {number}", row
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors

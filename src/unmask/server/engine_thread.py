@@ -23,7 +23,6 @@ from unmask.engine.llm import LLM
 from unmask.server.errors import ApiError
 from unmask.server.job import Event, Job
 from unmask.server.metrics import Metrics
-from unmask.types import Prompt
 
 Delivery = tuple[Job, int, Event]  # the index is that of the response
 RETRY_SECONDS = "1"
@@ -189,9 +188,8 @@ class EngineThread:
             self._held.append(job)
         elif not job.is_closed:
             for index, ask in enumerate(job.asks):
-                prompt = Prompt("serve", index, (), ask.token_ids)
                 try:
-                    request_id = self.llm.engine.submit(prompt, ask.sampling, job.streams)
+                    request_id = self.llm.engine.submit(ask.prompt, ask.sampling, job.streams)
                 except Exception as error:  # of an automaton that is built again: time, memory
                     traceback.print_exc(file=sys.stderr)
                     self._hand_over([(job, index, Finished(-1, _for_readers(error)))])

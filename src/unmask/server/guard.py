@@ -18,7 +18,7 @@ from unmask.server.params import ServerParams
 PROTECTED = ("/v1/", "/admin/")
 # A body beyond the limit is read to its end and dropped, so that its sender gets the answer. Beyond this
 # many times the limit, the connection is closed.
-DRAINED = 32
+DRAINED = 8
 
 
 class Guard:
@@ -95,7 +95,8 @@ class Guard:
                     await self._drain(receive, num_read)
                 raise ApiError(
                     413,
-                    f"the body is larger than {self._params.max_body_bytes} bytes, the limit",
+                    f"the body is larger than {self._params.max_body_bytes} bytes, the limit "
+                    "(--max-body-bytes)",
                     code="body_too_large",
                 )
             return message

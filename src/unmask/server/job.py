@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from unmask.engine.events import Committed, Finished, Streams, Written
 from unmask.engine.llm import Generation
 from unmask.server.errors import ApiError
-from unmask.types import SamplingParams
+from unmask.types import Prompt, SamplingParams
 
 Event = Written | Committed | Finished[Generation]
 Batch = list[tuple[int, Event]]  # each with the index of its response
@@ -24,11 +24,11 @@ class Ask:
     """One response to write.
 
     Attributes:
-        token_ids: `P` prompt tokens.
+        prompt: with `token_ids`.
         sampling: with `n` = 1 and the seed of this response.
     """
 
-    token_ids: tuple[int, ...]
+    prompt: Prompt
     sampling: SamplingParams
 
 

@@ -81,7 +81,7 @@ class Metrics:
         if isinstance(event, Committed):
             return
         if isinstance(event.result, Generation):
-            self._prompt_tokens.inc(len(job.asks[index].token_ids))
+            self._prompt_tokens.inc(len(job.asks[index].prompt.token_ids))
             self._response_tokens.inc(len(event.result.token_ids))
             self._tokens_per_forward.observe(event.result.tokens_per_forward)
             self._seconds.observe(seconds)

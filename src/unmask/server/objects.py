@@ -15,7 +15,6 @@ from unmask.engine.llm import LLM, Generation
 from unmask.engine.request import Request
 from unmask.engine.text_stream import TextStream
 from unmask.server.request import AnswerOptions, Asked
-from unmask.types import Prompt
 
 Json = dict[str, Any]
 
@@ -162,7 +161,7 @@ class Answer:
 
     def usage(self) -> Json:
         """Return the counts of tokens: of all prompts, and of the responses so far, stop tokens included."""
-        prompt = sum(map(len, self.asked.prompts))
+        prompt = sum(len(prompt.token_ids) for prompt in self.asked.prompts)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": self._num_tokens,
@@ -188,15 +187,14 @@ class Answer:
     def _first_canvas(self, index: int) -> Json:
         """Return the canvas before the first denoising step: its size, and the pinned tokens."""
         prompt = self.asked.prompts[index // self.asked.sampling.n]
-        as_prompt = Prompt("serve", 0, (), prompt)
-        resolved = self._llm.engine.resolve(as_prompt, self.asked.sampling)
-        of_request = Request(0, as_prompt, resolved, self._llm.model.spec.is_full)
-        length = of_request.max_length - len(prompt)
+        resolved = self._llm.engine.resolve(prompt, self.asked.sampling)
+        of_request = Request(0, prompt, resolved, self._llm.model.spec.is_full)
+        num_before = len(prompt.token_ids)
         return {
             "step": 0,
-            "length": length,
+            "length": of_request.max_length - num_before,
             "block_size": resolved.block_size,
-            "offset": len(prompt) - of_request.first_block,  # prompt tokens in the first block
+            "offset": num_before - of_request.first_block,  # prompt tokens in the first block
             "writes": [self._write(*pair, 0.0, 1.0) for pair in resolved.pinned],
         }
 
@@ -211,7 +209,7 @@ class Answer:
         }
         if options.return_token_ids:
             prompt = self.asked.prompts[index // self.asked.sampling.n]
-            fields |= {"prompt_token_ids": prompt, "token_ids": generation.token_ids}
+            fields |= {"prompt_token_ids": prompt.token_ids, "token_ids": generation.token_ids}
         return fields
 
     def _meta_info(self, generation: Generation, seconds: float, options: AnswerOptions) -> Json:

@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from unmask.bounds import Bound, check_fields
+from unmask.images import MOST_BYTES
 from unmask.types import SamplingParams
 
 DAY = 86400
+# Of a request: an image in base64 is a third longer than its file.
+MOST_BODY_BYTES, MOST_IMAGES, MOST_IMAGE_BYTES = 2**24, 8, 10 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,12 @@ class ServerParams:
     """Most seconds from the arrival of a request to the end of its answer."""
     shutdown_seconds: Annotated[int, Bound(ge=1, le=DAY)] = 30
     """Most seconds that running requests have to end after SIGTERM."""
-    max_body_bytes: Annotated[int, Bound(ge=1024, le=2**30)] = 4 * 2**20
+    max_body_bytes: Annotated[int, Bound(ge=1024, le=2**30)] = MOST_BODY_BYTES
     """Most bytes of a request's body."""
+    max_images: Annotated[int, Bound(ge=0, le=2**20)] = MOST_IMAGES
+    """Most images of a request."""
+    max_image_bytes: Annotated[int, Bound(ge=1, le=MOST_BYTES)] = MOST_IMAGE_BYTES
+    """Most bytes of an image's file."""
     max_pending: Annotated[int, Bound(ge=1, le=2**20)] = 1024
     """Events that one response may be ahead of its reader; a reader further behind loses its request."""
     api_key: str = ""

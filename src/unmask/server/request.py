@@ -19,6 +19,7 @@ from unmask.engine.llm_arguments import conversations_of, token_ids_of
 from unmask.json_files import parse_object
 from unmask.seeds import derive_seed
 from unmask.server.errors import ApiError, refusal
+from unmask.server.images import image_opener
 from unmask.server.job import Ask
 from unmask.server.params import ServerParams
 from unmask.types import OTHER_NAMES, Prompt, SamplingParams
@@ -106,12 +107,12 @@ class Asked:
     """A request as it was understood.
 
     Attributes:
-        prompts: token ids of each prompt.
+        prompts: with `token_ids`.
         sampling: of all responses, with `n` and the seed.
         options: what is sent.
     """
 
-    prompts: tuple[tuple[int, ...], ...]
+    prompts: tuple[Prompt, ...]
     sampling: SamplingParams
     options: AnswerOptions
 
@@ -124,7 +125,7 @@ class Asked:
         return [Ask(prompt, one) for prompt in self.prompts for one in ones]
 
 
-Prompts = Callable[[LLM, Any], list[tuple[int, ...]]]
+Prompts = Callable[[LLM, Any, ServerParams], list[Prompt]]
 
 
 def read_request(
@@ -155,57 +156,50 @@ def read_request(
     if field not in body:
         raise ApiError(400, f"{field}: must be given", field, "missing")
     try:
-        token_ids = prompts(llm, body.pop(field))
+        found = prompts(llm, body.pop(field), params)
     except (ValueError, TypeError) as error:
         raise ApiError(400, str(error), field, "invalid_value") from None
-    sampling = _sampling(body, params.sampling, llm, token_ids)
-    if sampling.n * len(token_ids) > max_open:
+    sampling = _sampling(body, params.sampling, llm, found)
+    if sampling.n * len(found) > max_open:
         raise ApiError(
             400,
-            f"n = {sampling.n} responses to {len(token_ids)} prompts: this server writes {max_open} at most",
+            f"n = {sampling.n} responses to {len(found)} prompts: this server writes {max_open} at most",
             "n",
         )
-    _check_fit(llm, token_ids, sampling, field)
-    return Asked(tuple(token_ids), sampling, options)
+    _check_fit(llm, found, sampling, field)
+    return Asked(tuple(found), sampling, options)
 
 
-def chat_prompts(llm: LLM, messages: Any) -> list[tuple[int, ...]]:
+def chat_prompts(llm: LLM, messages: Any, params: ServerParams) -> list[Prompt]:
     """Return the rendered conversation of `messages`, as the only prompt."""
     if not isinstance(messages, list) or not messages:
         raise ValueError('messages: must be a list, [{"role": "user", "content": "..."}]')
-    (conversation,) = conversations_of([_message(message) for message in messages])
-    return [llm.prompt(conversation).token_ids]
+    stated = [_message(message) for message in messages]
+    (conversation,) = conversations_of(stated, image_opener(params))
+    return [llm.prompt(conversation)]
 
 
-def text_prompts(llm: LLM, prompt: Any) -> list[tuple[int, ...]]:
+def text_prompts(llm: LLM, prompt: Any, _: ServerParams) -> list[Prompt]:
     """Return the prompts of `prompt`: a text, token ids, or a list of either."""
     items = prompt if isinstance(prompt, list) else []
     is_one = isinstance(prompt, str) or (items and all(isinstance(item, int) for item in items))
     found = [prompt] if is_one else prompt
     if not isinstance(found, list) or not found:
         raise ValueError("prompt: must be a text, a list of token ids, or a list of either")
-    return [
-        token_ids_of(item, lambda text: encode(text, llm.require_tokenizer())) for item in found
-    ]
+    tokenizer = llm.require_tokenizer()
+    ids = [token_ids_of(item, lambda text: encode(text, tokenizer)) for item in found]
+    return [Prompt("serve", 0, (), one) for one in ids]
 
 
 def _message(message: Any) -> dict[str, Any]:
-    """Return a message with a text as its content, and a role that templates have."""
+    """Return a message with the fields that are given, and a role that templates have."""
     if not isinstance(message, dict):
         raise ValueError(f"messages: {message!r:.80} is no object with a role and a content")
     stated = {name: value for name, value in message.items() if value is not None}
-    role, content = stated.get("role"), stated.get("content")
+    role = stated.get("role")
     if role not in ROLES:
         raise ValueError(f"messages: role = {role!r:.80} must be one of {', '.join(ROLES)}")
-    if isinstance(content, list):
-        texts = [
-            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-            for part in content
-        ]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("messages: the parts of a content must have the type text, and a text")
-        content = "".join(map(str, texts))
-    return {**stated, "role": "system" if role == "developer" else role, "content": content}
+    return {**stated, "role": "system" if role == "developer" else role}
 
 
 def _check_model(name: Any, served: str) -> None:
@@ -282,7 +276,7 @@ def _options(body: dict[str, Any]) -> AnswerOptions:
 
 
 def _sampling(
-    body: Mapping[str, Any], default: SamplingParams, llm: LLM, prompts: Sequence[Sequence[int]]
+    body: Mapping[str, Any], default: SamplingParams, llm: LLM, prompts: Sequence[Prompt]
 ) -> SamplingParams:
     """Return the sampling parameters of what is left of a body."""
     fields = dict(body)
@@ -306,7 +300,7 @@ def _sampling(
             meant = f"; did you mean {near[0]}?" if near else ""
             raise ApiError(400, f"{name:.80}: no such field{meant}", name, "unknown_parameter")
     if "max_tokens" not in fields:  # at least 1, so that a prompt without room is refused below
-        room = llm.model.spec.max_length - max(map(len, prompts))
+        room = llm.model.spec.max_length - max(len(prompt.token_ids) for prompt in prompts)
         fields["max_tokens"] = max(1, min(default.max_tokens, room))
     fields.setdefault("seed", secrets.randbits(63))
     try:
@@ -335,11 +329,9 @@ def _check_template(template: Any, fields: Mapping[str, Any]) -> None:
             )
 
 
-def _check_fit(
-    llm: LLM, prompts: Sequence[Sequence[int]], sampling: SamplingParams, field: str
-) -> None:
+def _check_fit(llm: LLM, prompts: Sequence[Prompt], sampling: SamplingParams, field: str) -> None:
     """Refuse what the engine would refuse, before anything is queued."""
-    longest = max(map(len, prompts))
+    longest = max(len(prompt.token_ids) for prompt in prompts)
     if longest >= llm.model.spec.max_length:
         raise ApiError(
             400,
@@ -351,6 +343,6 @@ def _check_fit(
     for prompt in prompts:
         try:
             # Builds the automaton of structured output here, not in the engine's thread.
-            llm.engine.resolve(Prompt("serve", 0, (), tuple(prompt)), sampling)
+            llm.engine.resolve(prompt, sampling)
         except ValueError as error:
             raise refusal(error, field) from None

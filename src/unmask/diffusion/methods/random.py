@@ -1,7 +1,6 @@
 """Views under random masks: of rollouts (`diffusion/masked_views.py`) and of demonstrations."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from unmask.configs.methods.random_mask import RandomMask
 from unmask.diffusion.masked_views import masked_views
@@ -10,7 +9,6 @@ from unmask.diffusion.views import (
     Canvas,
     Demonstrated,
     Views,
-    pinned_positions,
     views_of_responses,
     views_of_trajectory,
 )
@@ -22,13 +20,11 @@ def of_trajectory(
     advantage: float | Sequence[float],
     config: RandomMask,
     is_full: bool,
-    is_coupled: bool = False,
 ) -> Views:
-    """Return one view per mask, or a view and its complement; see `masked_views`."""
+    """Return one view per mask; see `masked_views`."""
     traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
     seed, schedule = trajectory.sampling.seed, schedule_of(config)
-    views = masked_views(traced, seed, config.count, schedule, is_coupled, is_full)
-    return replace(views, hidden=views.hidden & ~pinned_positions(trajectory))
+    return masked_views(traced, seed, config.count, schedule, 1, is_full)
 
 
 def of_demonstrations(
@@ -47,4 +43,4 @@ def of_demonstrations(
 
 def schedule_of(config: RandomMask) -> NoiseSchedule:
     """Return the noise levels of a config."""
-    return NoiseSchedule(config.low, config.high, config.level)
+    return NoiseSchedule(config.low, config.high, config.level, config.spread)
