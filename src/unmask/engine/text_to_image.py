@@ -6,6 +6,7 @@ whose ids are restricted to the codes. The defaults are MMaDA's published sample
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -64,13 +65,15 @@ class TextToImage:
             reader: of its prompts, which holds the image tokenizer.
 
         Raises:
-            ValueError: if the model draws no images.
+            ValueError: if the model draws no images, or Pillow is not installed.
         """
         if spec.image_ids is None:
             raise ValueError(
                 f"{spec.family} draws no images here: its config.json has no image_token_ids"
             )
         codec = reader.codec if isinstance(reader, MmadaReader) else None
+        if codec is not None:
+            _pillow()  # before the time of drawing is spent
         return cls(spec.image_ids, encode, codec)
 
     def prompt(self, text: str) -> Prompt:
@@ -124,10 +127,14 @@ def picture_of(codes: Sequence[int], codec: Magvit) -> "Picture":
     Raises:
         ValueError: if Pillow is not installed.
     """
+    side = round(len(codes) ** 0.5)
+    grid = torch.tensor(codes, device=next(codec.parameters()).device).view(1, side, side)
+    return _pillow().fromarray(uint8_from_pixels(codec.decode(grid))[0].cpu().numpy())
+
+
+def _pillow() -> ModuleType:
     try:
         from PIL import Image as pillow
     except ImportError as error:
         raise ValueError("images are made by Pillow: pip install 'unmask[vision]'") from error
-    side = round(len(codes) ** 0.5)
-    grid = torch.tensor(codes, device=next(codec.parameters()).device).view(1, side, side)
-    return pillow.fromarray(uint8_from_pixels(codec.decode(grid))[0].cpu().numpy())
+    return pillow
