@@ -46,7 +46,7 @@ def data(
     ] = None,
 ) -> None:
     """List the public data sets, or check one and write the copy that task.path reads."""
-    from unmask.configs.task import PICTURES, dataset_names, module_names
+    from unmask.configs.task import PICTURES, module_names
 
     if name is None:
         typer.echo(_listing())
