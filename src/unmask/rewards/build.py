@@ -5,11 +5,13 @@ from pathlib import Path
 
 import torch
 
+from unmask.checkpoints.clip_model import load_clip
 from unmask.checkpoints.reward_model import load_reward_model
 from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs import reward as terms
 from unmask.configs.rl import RLConfig
 from unmask.models.placement import device_of, dtype_of
+from unmask.rewards.clip_score import ClipScores
 from unmask.rewards.custom import load_process_reward, score_custom
 from unmask.rewards.format import score_format
 from unmask.rewards.judge import Judge
@@ -61,7 +63,16 @@ def build_term(
         case terms.ProcessTerm():
             return ProcessReward(term, Judge(term.endpoint, run / REPLIES), tokenizer)
         case terms.RewardModelTerm():
-            name = str(device) if term.device is None else device_of(term.device, "reward.device")
-            dtype = dtype_of(term.dtype, name, "reward.dtype")
-            model = load_reward_model(term.path, torch.device(name), dtype)
+            model = load_reward_model(term.path, *_placed(term, device))
             return RewardModelScores(model, term.token_budget)
+        case terms.ClipScoreTerm():
+            clip = load_clip(term.path, *_placed(term, device), term.batch_size, "reward.path")
+            return ClipScores(clip, term.prompts)
+
+
+def _placed(
+    term: terms.RewardModelTerm | terms.ClipScoreTerm, device: torch.device
+) -> tuple[torch.device, torch.dtype]:
+    """Return device and number format of a term's model."""
+    name = str(device) if term.device is None else device_of(term.device, "reward.device")
+    return torch.device(name), dtype_of(term.dtype, name, "reward.dtype")

@@ -33,7 +33,9 @@ def picture_files(config: PictureTaskConfig) -> Iterator[PictureFiles]:
         "validation": config.validation_share,
         "test": config.test_share,
     }
-    for split in (split for split, share in shares.items() if share):
+    for split, share in shares.items():
+        if not share:
+            continue
         prompts = task.prompts(split)
         lines = [json.dumps(_record(prompt)) for prompt in prompts]
         images = {_path(prompt): prompt.messages[0].images[0].data for prompt in prompts}
