@@ -16,7 +16,7 @@ BUDGET = {
     "engine": 3620,
     "models": 3030,
     "trainers": 2470,
-    "checkpoints": 2210,
+    "checkpoints": 2220,
     "cli": 1980,
     "diffusion": 1970,
     "tasks": 1910,
