@@ -16,7 +16,7 @@ BUDGET = {
     "engine": 3630,
     "models": 3030,
     "trainers": 2470,
-    "checkpoints": 2210,
+    "checkpoints": 2220,
     "cli": 2150,
     "diffusion": 2010,
     "tasks": 1910,
