@@ -20,7 +20,7 @@ BUDGET = {
     "cli": 1910,
     "diffusion": 1990,
     "sandbox": 1740,
-    "rewards": 1660,
+    "rewards": 1690,
     "configs": 1790,
     "tasks": 1210,
     "server": 1180,
