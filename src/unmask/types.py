@@ -48,6 +48,8 @@ Split = Literal["train", "validation", "test"]
 Baseline = Literal["group_std", "group", "leave_one_out", "global", "none"]
 # What a loss is averaged over (`objectives/reduce.py`).
 Reduction = Literal["tokens", "sequence", "view", "constant"]
+# The same of losses that have a number per position of a response.
+PositionReduction = Literal["tokens", "sequence", "constant"]
 Reward = float | tuple[float, ...]
 
 # Counts are added and multiplied in int64 tensors.

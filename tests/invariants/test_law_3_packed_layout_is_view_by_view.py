@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tests.diffusion.trajectories import random_canvas, random_trajectory
 from tests.engine.writers import Ask, by_engine
+from tests.invariants import seeing
 from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
 from tests.toy import toy_model
 from unmask.configs.methods import partner
@@ -22,7 +23,7 @@ from unmask.models import tiled_attention
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
-from unmask.models.transformer import Model
+from unmask.models.transformer import Model, image_features, image_vectors
 from unmask.types import SamplingParams, Trajectory
 
 Origin = tuple[int, int, int]  # trajectory, view, position
@@ -51,13 +52,17 @@ def dense_logits(model: Model, views: Views, view: int) -> Tensor:
     row = place - int(model.spec.is_shifted)
     mask_id = model.spec.require_mask_id()
     canvas = views.canvas_ids.masked_fill(views.hidden[view], mask_id)
-    noisy = torch.cat((views.prompt_ids, canvas))
+    prompt_ids = views.prompt_ids
+    if views.prompt_hidden is not None:
+        prompt_ids = prompt_ids.masked_fill(views.prompt_hidden[view], mask_id)
+    noisy = torch.cat((prompt_ids, canvas))
+    vectors = image_vectors(model.backbone.vision, views.images)
     if model.spec.attention == "full":
-        return model.logits(noisy[None])[0, row]
-    both = torch.cat((views.prompt_ids, views.canvas_ids, noisy))[None]
+        return model.logits(noisy[None], vectors=vectors)[0, row]
+    both = torch.cat((prompt_ids, views.canvas_ids, noisy))[None]
     length = len(noisy)
     positions = torch.arange(length).repeat(2)
-    logits = model.logits(both, positions, doubled_mask(length, views.block)[None])[0]
+    logits = model.logits(both, positions, doubled_mask(length, views.block)[None], vectors)[0]
     # A row before the position's own block is clean.
     is_clean = row // views.block < place // views.block
     return logits[row + length * ~is_clean]
@@ -92,11 +97,12 @@ def packed(model: Model, batch: list[Views], budget: int) -> tuple[Logits, Gradi
     packs = pack_views(batch, conventions_of(model), budget)
     for pack in packs:
         plan = plan_documents(pack.structure)
-        rows = model(pack.tokens, pack.positions, plan, pack.rows)
+        images = image_features(model.backbone.vision, pack.images)
+        rows = model(pack.tokens, pack.positions, plan, pack.rows, images=images)
         keys = [(t, v, s) for t, v, s in pack.origin.T.tolist()]
         logits |= dict(zip(keys, rows.detach(), strict=True))
         targets = Targets(pack.targets, pack.temperatures)
-        scores = model(pack.tokens, pack.positions, plan, pack.rows, targets)
+        scores = model(pack.tokens, pack.positions, plan, pack.rows, targets, images)
         loss = loss + (pack.weights * pack.advantages * scores.logprobs).sum()
     return logits, gradients(model, loss), len(packs)
 
@@ -185,6 +191,27 @@ def test_what_the_engine_wrote_is_packed_as_view_by_view(name: str, dtype: torch
             for n, t in enumerate(trajectories)
         ]
         assert_packed_is_dense(model, weighted(batch, shrink), 64)
+
+
+@pytest.mark.parametrize("budget", [10_000, 64])
+@pytest.mark.parametrize("name", seeing.KINDS)
+def test_responses_about_images_are_packed_as_view_by_view(name: str, budget: int) -> None:
+    """Gradients of tower, projector and newline too; a picture stands in a pack once, whoever shows it."""
+    model = seeing.seeing_model(name)
+    trajectories = seeing.written(model, seeing.prompts())
+    batch = [
+        views_of_trajectory(t, 1.0 - n / 3, 2, 1, model.spec.is_full)
+        for n, t in enumerate(trajectories)
+    ]
+    num_packs = assert_packed_is_dense(model, weighted(batch, 0), budget)
+    assert (num_packs == 1) == (budget == 10_000)
+    vision = seeing.vision_of(model)
+    missing = {n for n, p in vision.named_parameters() if p.grad is None or not p.grad.any()}
+    # A bias of all keys alike changes no attention.
+    assert {n for n in missing if "k_proj.bias" not in n} == {
+        "tower.post_layernorm.weight",
+        "tower.post_layernorm.bias",
+    }
 
 
 @pytest.mark.parametrize("name", TOYS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.invariants import seeing
 from tests.invariants.conventions import TOYS, model_of
 from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits
 from tests.toy import SPEC
@@ -16,7 +17,7 @@ from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.sft import SFTConfig
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.noise import NoiseSchedule, elbo_weights
-from unmask.diffusion.views import Views, views_of_responses
+from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
@@ -109,6 +110,27 @@ def test_they_are_for_every_model(model_name: str, reduction: Reduction) -> None
         assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
         torch.testing.assert_close(of_parts, gradient, rtol=1e-9, atol=1e-12)
         assert parts.values == pytest.approx(whole.values, rel=1e-10)
+
+
+@pytest.mark.parametrize("model_name", seeing.KINDS)
+def test_they_are_for_images(model_name: str) -> None:
+    """A picture is encoded in each pack that holds it; the gradients of its encodings add up."""
+    found: list[tuple[Update, Tensor]] = []
+    for budget in (10_000, 200, 50):
+        model = seeing.seeing_model(model_name)
+        views = [
+            views_of_trajectory(t, 3.5 - n, 2, is_full=model.spec.is_full)
+            for n, t in enumerate(seeing.written(model, seeing.prompts()))
+        ]
+        packs = pack_views(views, conventions_of(model), budget)
+        assert len(packs) > {10_000: 0, 200: 1, 50: 7}[budget]
+        found.append(step(model, views, OBJECTIVES["policy, several"], 20.0, budget))
+    (whole, gradient), *others = found
+    for parts, of_parts in others:
+        assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
+        torch.testing.assert_close(of_parts, gradient, rtol=1e-9, atol=1e-12)
+        own = {k: v for k, v in whole.values.items() if k != "packed_tokens"}
+        assert {k: parts.values[k] for k in own} == pytest.approx(own, rel=1e-10)
 
 
 SFT_RESPONSES = [[2 + (7 * n + 3 * i) % 18 for i in range(1 + n % 5 * 2)] for n in range(8)]

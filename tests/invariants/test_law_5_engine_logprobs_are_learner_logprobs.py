@@ -10,7 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.engine.writers import STRATEGIES, Ask, by_engine
+from tests.invariants import seeing
 from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
+from tests.trainers import toy_methods
+from unmask.configs.model import TrainedParts
+from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import views_of_trajectory
 from unmask.engine.engine import Engine
@@ -21,6 +25,8 @@ from unmask.models.batch_invariant import make_batch_invariant
 from unmask.models.conventions import conventions_of
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.transformer import Model
+from unmask.trainers.learner import Learner
+from unmask.trainers.losses import build_policy_objective
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 # Halves, which fp32 holds exactly: the learner keeps temperatures in fp32.
@@ -208,3 +214,62 @@ def test_each_token_has_the_log_probability_of_the_weights_that_wrote_it(name: s
             if trajectory.step_map[position]:
                 expected = tables[versions[position]][row][position]
                 assert abs(trajectory.behavior_logprobs[position] - expected) < 1e-12
+
+
+@pytest.mark.parametrize("trains", ["projector", "with_projector", "all"])
+@pytest.mark.parametrize("name", seeing.KINDS)
+def test_vectors_of_images_follow_the_trained_weights(name: str, trains: TrainedParts) -> None:
+    """After each update the engine writes under the vectors of the new projector and tower."""
+    model = seeing.seeing_model(name, trains=trains)
+    engine = Engine(model)
+    is_full = model.spec.is_full
+    learner = Learner(model, OptimizerConfig(lr=1e-2))
+    objective = build_policy_objective(toy_methods.row(minibatches=1))
+    behavior: list[list[float]] = []
+    for _ in range(3):
+        trajectories = seeing.by(engine, seeing.prompts())
+        assert float(gap(model, trajectories, 200).abs().max()) <= 1e-12
+        behavior.append([p for t in trajectories for p in t.behavior_logprobs])
+        views = [
+            views_of_trajectory(t, 3.5 - n, is_full=is_full) for n, t in enumerate(trajectories)
+        ]
+        learner.update(views, objective, 20.0)
+        assert float(gap(model, trajectories, 200).abs().max()) > 1e-4
+        engine.update_weights()
+    assert behavior[0] != behavior[1] != behavior[2]
+
+
+@pytest.mark.parametrize("name", seeing.KINDS)
+def test_vectors_of_images_of_running_requests_follow_new_weights(name: str) -> None:
+    """As with `rollout.staleness`: what was written before keeps the log-probability it had."""
+    first, second = (seeing.seeing_model(name) for _ in range(2))
+    for parameter in second.parameters():
+        parameter.data.mul_(1.25)
+    models = [first, second]
+    engine = Engine(seeing.seeing_model(name))
+    for n, prompt in enumerate(seeing.prompts()):
+        engine.submit(prompt, SamplingParams(strategy="random", max_tokens=9, seed=n))
+    found: list[Trajectory] = []
+    for tick in count(1):
+        found += [e.result for e in engine.tick() if isinstance(e, Finished)]  # pyright: ignore
+        if engine.is_idle:
+            break
+        if tick == 4:
+            engine.update_weights(second.named_parameters(), version=1, continues=True)
+    assert any(set(t.policy_versions) == {0, 1} for t in found)
+    tables = [scores(model, found) for model in models]
+    for number, trajectory in enumerate(found):
+        versions = trajectory.policy_versions or [trajectory.policy_version] * 99
+        for position in range(trajectory.num_response):
+            expected = tables[versions[position]][number][position]
+            assert abs(trajectory.behavior_logprobs[position] - expected) < 1e-12
+
+
+@pytest.mark.parametrize("name", seeing.KINDS)
+def test_a_batch_invariant_model_has_no_gap_with_images(name: str) -> None:
+    model = seeing.seeing_model(name, torch.float32)
+    make_batch_invariant(model)
+    for params in ENGINES:
+        trajectories = seeing.written(model, seeing.prompts(), params)
+        for budget in (100_000, 80):
+            assert not gap(model, trajectories, budget).any()

@@ -8,11 +8,12 @@ a colour where the terminal has some.
 
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 
 from typer import style
 
-from unmask.checkpoints.image_reader import prompt_tokens
+from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader, prompt_tokens
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
     has_tokenizer,
@@ -20,6 +21,7 @@ from unmask.checkpoints.tokenizer import (
     token_pieces,
 )
 from unmask.configs.eval import EvalConfig
+from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration
@@ -42,7 +44,9 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
     if not prompts:
         raise ValueError(f"task {task.name!r} has no prompt in the {split} split: set [task]")
     origin = f"task {task.name}, {split} split, first of {len(prompts)} prompts"
-    ids = prompt_tokens(prompts[0].messages, tokenizer).token_ids
+    messages = prompts[0].messages
+    reader = _reader(config.model, tokenizer) if any(m.images for m in messages) else TEXT_ONLY
+    ids = prompt_tokens(messages, tokenizer, reader).token_ids
     return describe_prompt(origin, ids, tokenizer)
 
 
@@ -56,13 +60,34 @@ def _first_demonstrations(config: SFTConfig) -> str:
     # The ids at which the model stops decide whether end-of-text is appended.
     spec = read_spec(directory, config.model.mask_id, config.model.block_size)
     tokenizer = load_tokenizer(directory)
+    reader = _reader(config.model, tokenizer)
     with closing(build_task(config.task)) as task:
-        found = first_records(config, task, vocabulary_of(tokenizer, spec.eos_ids))
+        words = vocabulary_of(tokenizer, spec.eos_ids, reader=reader)
+        found = first_records(config, task, words)
     return "\n\n".join(
         describe_demonstration(turn, f"demonstration {number} of {len(turns)}", tokenizer)
         for turns in found
         for number, turn in enumerate(turns, start=1)
     )
+
+
+def _reader(config: ModelConfig, tokenizer: Tokenizer) -> ImageReader:
+    """Return the reader of the model of a configuration, whose weights are not loaded."""
+    from unmask.checkpoints.build_reader import reader_of_spec
+    from unmask.checkpoints.checkpoint import find_checkpoint, read_spec  # loads torch
+
+    spec = read_spec(find_checkpoint(config.path), config.mask_id, config.block_size)
+    return reader_of_spec(spec, tokenizer, config.image_codec, config.image_preprocess)
+
+
+def _pieces_and_ids(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[list[str], str]:
+    """Return the text of each token, and the ids; the vectors of images are one piece."""
+    pieces, numbers = list[str](), list[str]()
+    for is_image, run in groupby(token_ids, lambda token_id: token_id < 0):
+        ids = list(run)
+        pieces += [f"<{len(ids)} image vectors>"] if is_image else token_pieces(ids, tokenizer)
+        numbers += [f"{ids[0]}..{ids[-1]}"] if is_image else map(str, ids)
+    return pieces, " ".join(numbers)
 
 
 def describe_demonstration(demonstration: Demonstration, number: str, tokenizer: Tokenizer) -> str:
@@ -73,17 +98,18 @@ def describe_demonstration(demonstration: Demonstration, number: str, tokenizer:
         number: its number within the record, in a few words.
         tokenizer: decodes its ids.
     """
-    before = token_pieces(demonstration.prompt_ids, tokenizer)
+    before, prompt_ids = _pieces_and_ids(demonstration.prompt_ids, tokenizer)
     after = token_pieces(demonstration.response_ids, tokenizer)
     mark = f"⟦{style(visible(''.join(after)), fg='green', bold=True)}⟧"
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
     return "\n".join(
         (
-            f"{demonstration.place}, {number}; {template}; {len(before)} tokens are read, "
+            f"{demonstration.place}, {number}; {template}; {len(demonstration.prompt_ids)} tokens "
+            f"are read, "
             f"{len(after)} are trained",
             f"\n{visible(''.join(before))}{mark}\n",
             f"tokens   {' '.join(map(repr, before))}",
-            f"ids      {' '.join(map(str, demonstration.prompt_ids))}",
+            f"ids      {prompt_ids}",
             f"trained  {' '.join(map(repr, after))}",
             f"ids      {' '.join(map(str, demonstration.response_ids))}",
         )
@@ -98,14 +124,14 @@ def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer)
         token_ids: `P` ids, as the engine gets them.
         tokenizer: decodes them.
     """
-    pieces = token_pieces(token_ids, tokenizer)
+    pieces, ids = _pieces_and_ids(token_ids, tokenizer)
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
     return "\n".join(
         (
             f"{origin}; {template}; {len(token_ids)} tokens",
             f"\n{visible(''.join(pieces))}\n",
             f"tokens  {' '.join(map(repr, pieces))}",
-            f"ids     {' '.join(map(str, token_ids))}",
+            f"ids     {ids}",
         )
     )
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.likelihood import Likelihood
 from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.trace import trace_views
 from unmask.types import Prompt, PromptImage, Trajectory
@@ -67,6 +68,10 @@ class Views:
         noise_level: `(N, C)` fp64, the probability with which a random view hides each position of the
             response; None along a trajectory.
         is_causal: whether the views are block-causal, in blocks of `block`, under full attention too.
+        prompt_hidden: `(N, P)` bool, prompt tokens that hold the mask token in each view; None where the
+            prompt is whole.
+        estimate: how the views estimate the log-likelihood of the response; None where that is the sum
+            over all targets, as along a trajectory.
     """
 
     prompt_ids: Tensor
@@ -83,6 +88,16 @@ class Views:
     block: int
     noise_level: Tensor | None = None
     is_causal: bool = False
+    prompt_hidden: Tensor | None = None
+    estimate: Likelihood | None = None
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """How the views estimate the log-likelihood of the response."""
+        if self.estimate is not None:
+            return self.estimate
+        one_draw = torch.zeros(len(self.target), dtype=torch.int64)
+        return Likelihood(self.target.double(), one_draw, self.target.any(0))
 
 
 def views_of_trajectory(

@@ -318,7 +318,10 @@ class Engine:
             raise ValueError(f"update_weights: requests go on with cache = 'exact', not {cache!r}")
         # Also when a tensor is refused below: some weights may have changed by then.
         self._interrupt()
-        copy_weights(self.model, named_tensors)
+        try:
+            copy_weights(self.model, named_tensors)
+        finally:
+            self._images.renew(self.model, self.is_idle)
         self.policy_version = self.policy_version + 1 if version is None else version
 
     @torch.inference_mode()
@@ -331,7 +334,6 @@ class Engine:
             if not self._conventions.is_full:
                 feed_again(state, scheduler.preempt_all())
         scheduler.index.clear()
-        self._images.renew(self.model, self.is_idle)
 
     def release_memory(self) -> None:
         """Free the memory of the cache until the next request arrives.
