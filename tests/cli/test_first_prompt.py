@@ -73,6 +73,7 @@ def test_a_demonstration_has_its_image(seeing: Path) -> None:
     assert "22 tokens are read, 2 are trained\n\n<17 image vectors>" in text
     assert "<eos>" in text and "⟧" in text  # with the colour of the trained text
     assert re.search(r"\nimage    counting-\d+\.png, \d+ x \d+, 17 vectors\ntokens   ", text)
+    assert "\ntrained  " in text and text.endswith(" 0")
 
 
 def test_a_text_model_shows_no_pictures(tmp_path: Path) -> None:
