@@ -31,7 +31,7 @@ BUDGET = {
     "planning": 870,
     "rollouts": 830,
     "files": 780,
-    "importing": 570,
+    "importing": 580,
     "distributed": 560,
     "acceptance": 460,
     "objectives": 420,
