@@ -17,7 +17,7 @@ BUDGET = {
     "models": 3030,
     "trainers": 2470,
     "checkpoints": 2210,
-    "cli": 1980,
+    "cli": 2090,
     "diffusion": 1970,
     "tasks": 1910,
     "configs": 1880,

@@ -209,7 +209,8 @@ def token_pieces(
 ) -> list[str]:
     """Return the text that each token adds.
 
-    A character of several tokens is the text of the last one of them; the others are empty.
+    A character of several tokens is the text of the last one of them; the others are empty, as are the vectors of
+    images, whose ids are below 0.
 
     Args:
         token_ids: of a text.
@@ -219,6 +220,9 @@ def token_pieces(
     pieces: list[str] = []
     waiting: list[int] = []
     for token_id in token_ids:
+        if token_id < 0:
+            pieces.append("")
+            continue
         waiting.append(token_id)
         text = tokenizer.decode(
             waiting, skip_special_tokens=not has_special, clean_up_tokenization_spaces=False
