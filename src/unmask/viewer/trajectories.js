@@ -53,7 +53,7 @@ const Trajectories = (() => {
     for (const image of images) {
       const at = rest.indexOf(MARKER), before = at < 0 ? rest : rest.slice(0, at);
       nodes.push(before, pictureOf(image));
-      rest = rest.slice(before.length + (at < 0 ? 0 : MARKER.length)).replace(/^\n/, "");
+      rest = rest.slice(before.length + (at < 0 ? 0 : MARKER.length)).replace(/^\n(?=<image>)/, "");
     }
     return [...nodes, rest];
   }
