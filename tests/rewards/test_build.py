@@ -68,6 +68,15 @@ def test_the_default_reward_of_a_run_is_the_outcome(tmp_path: Path) -> None:
     assert not reward.has_critic
 
 
+def test_terms_that_score_texts_alone_are_marked(tmp_path: Path) -> None:
+    tokenizer = character_tokenizer(ALPHABET, tmp_path / "tokenizer")
+    judged = f'endpoint={{model="m", base_url="{ENDPOINT["base_url"]}"}}'
+    terms = f'{{kind="outcome"}}, {{kind="format", pattern="a"}}, {{kind="judge", {judged}}}'
+    terms += f', {{kind="preference", {judged}}}'
+    reward = build_rewards(rl_config(tmp_path, f"reward=[{terms}]"), tokenizer, CPU)
+    assert [term.reads_drawings for term in reward.terms] == [True, False, True, False]
+
+
 @pytest.mark.parametrize(
     ("terms", "said"),
     [

@@ -66,7 +66,8 @@ def test_a_caption_has_the_cosine_with_its_own_image(model: CountedClip) -> None
     wanted = (pictures @ captions.T).tolist()  # (2 images, 2 captions)
     assert len({cosine for row in wanted for cosine in row}) == 4
     for scores, row in zip(found, [*wanted, wanted[0]], strict=True):
-        assert [one.reward for one in scores] == pytest.approx([row[0], row[1], row[0], row[0]])
+        same = [row[0], row[1], row[0], row[0]]
+        assert [one.reward for one in scores] == pytest.approx(same, abs=1e-6)
         assert all(one.parts == ZERO for one in scores)
     before = model.num_images
     assert score(groups) == found
@@ -128,6 +129,17 @@ def test_only_captions_are_scored_unless_all_prompts_are(model: CountedClip) -> 
     assert caption.reward != 0
     assert ClipScores(model, "all")(groups[:2]) == [[caption], [caption]]
     assert ClipScores(model, "captions")(groups[:1]) == [[other]]
+
+
+def test_a_drawing_is_compared_with_the_text_of_its_prompt(model: CountedClip) -> None:
+    asked = replace(PROMPT, messages=(Message("user", "two dogs"),))
+    group = [replace(answer("codes", prompt=asked), drawing=image) for image in (CATS, DOGS, CATS)]
+    (scores,) = ClipScores(model, "captions")([group])
+    assert (model.num_images, model.num_texts) == (2, 1)
+    cosines = model.image_vectors([CATS, DOGS]) @ model.text_vectors([model.encode("two dogs")])[0]
+    wanted = [*cosines.tolist(), float(cosines[0])]
+    assert [one.reward for one in scores] == pytest.approx(wanted, abs=1e-6)
+    assert wanted[0] != wanted[1]
 
 
 @pytest.mark.parametrize(

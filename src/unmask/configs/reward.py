@@ -121,6 +121,9 @@ class RewardSection(Section):
 
     weight: float = 1.0
     """Factor of the term's number before the terms are added."""
+    standardize: bool = False
+    """Compare the term's number with those of the prompt's other answers first, (number - mean) / std, so
+    that terms of any spread count alike (LightningRL)."""
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     """Name in the log (`reward_NAME`); the kind when not given. Two terms of one kind need names."""
 
@@ -171,8 +174,9 @@ class FunctionTerm(RewardSection):
     kind: Literal["function"] = "function"
     """The kind of term."""
     function: str
-    """`module:function`, called as `function(prompt, response, trajectory)`; returns a number, one
-    number per response token, or `{denoising step: number}`."""
+    """`module:function`, called as `function(prompt, response, trajectory)`, the response a text, or an
+    image where the model draws; returns a number, one number per response token, or `{denoising step:
+    number}`."""
 
 
 class JudgeTerm(RewardSection):
@@ -286,7 +290,7 @@ class ClipScoreTerm(RewardSection):
     """Directory of a CLIP model in Hugging Face layout, with safetensors."""
     prompts: Literal["captions", "all"] = "captions"
     """The prompts whose responses are scored: those whose record has `is_caption`, or all; other responses
-    earn 0. Such a prompt has one image."""
+    earn 0. Such a prompt has one image. A response that is an image is always scored, by its prompt's text."""
     device: str | None = Field(default=None, pattern=r"^(cpu|cuda(:\d+)?)$")
     """`cpu`, `cuda`, `cuda:1`; the device of the trained model when not given."""
     dtype: DType = "auto"

@@ -221,15 +221,18 @@ def packing(
     elif isinstance(views, CountedMask):
         masks = views.count * views.per_mask
         scored = response * masks * views.predicted
-        of_block = of_full = float(masks)  # most blocks have a target in most views
+        of_block, of_full = masks * views.noisy_share(block), float(masks)
     else:
         shrink = getattr(views, "shrink", 1)
         of_block = 1.0 if views.is_causal else max(1.0, block / lengths.per_pass / shrink)
         of_full = max(1.0, response / lengths.per_pass / shrink)
-        drawn = min(1.0, getattr(views, "count", of_full) / of_full)  # of kind "steps"
+        along = of_full if spec.is_full else of_block
+        drawn = min(1.0, getattr(views, "count", along) / along)  # of kind "steps"
         of_block, of_full, scored = of_block * drawn, of_full * drawn, response * drawn
     if spec.is_full and not views.is_causal:
         return trajectories * of_full * (lengths.prompt + response), trajectories * scored
+    if isinstance(views, CountedMask) and views.has_own_prompts:
+        return trajectories * of_full * (lengths.prompt + 2 * response), trajectories * scored
     return groups * lengths.prompt + trajectories * response * (1 + of_block), trajectories * scored
 
 

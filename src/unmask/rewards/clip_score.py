@@ -1,7 +1,8 @@
 """CLIP score: the cosine of a caption and the image of its prompt, as a reward term.
 
 The caption is what a grader would compare: the response without its thought, and of that the last box or
-`<answer>` if there is one. An image is encoded once for all captions of it.
+`<answer>` if there is one. An image is encoded once for all captions of it. A response that is an image
+(text-to-image) is compared with the text of its prompt.
 
 Earning 0, without a pass of the model:
 
@@ -19,10 +20,11 @@ from unmask.checkpoints.clip_model import ClipModel
 from unmask.checkpoints.tokenizer import THOUGHT
 from unmask.images import Image
 from unmask.rewards.answers import answer_from_response
-from unmask.rewards.question import is_caption, question_images
+from unmask.rewards.question import is_caption, question_images, question_text
 from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Prompt, Score
 
+Pair = tuple[Image, str]
 # Start and end alone.
 LEAST_TOKENS = 2
 # Images whose vectors are kept from one step to the next, of some KiB each.
@@ -30,7 +32,7 @@ MOST_KEPT = 10_000
 
 
 class ClipScores:
-    """Scores of captions."""
+    """Scores of captions, and of drawings."""
 
     def __init__(self, model: ClipModel, prompts: Literal["captions", "all"]) -> None:
         """Set the model and the prompts whose responses are scored."""
@@ -38,38 +40,41 @@ class ClipScores:
         self._of_images: dict[bytes, Tensor] = {}
 
     def __call__(self, groups: Sequence[AnswerGroup]) -> list[list[Score]]:
-        """Return the score of each answer, and whether it is empty or too long.
+        """Return the score of each answer, and whether its text is empty or too long.
 
         Raises:
             ValueError: a prompt whose responses are scored has no image or several, or one that cannot be read.
         """
-        scored = [group for group in groups if self._is_scored(group[0].prompt)]
-        self._encode([the_image(group[0].prompt) for group in scored])
-        captions = {caption_of(answer) for group in scored for answer in group}
-        tokens = {caption: self._model.encode(caption) for caption in sorted(captions)}
-        read = [caption for caption, ids in tokens.items() if self._is_read(ids)]
-        vectors = self._model.text_vectors([tokens[caption] for caption in read]) if read else []
-        of_captions = dict(zip(read, vectors, strict=True))
+        pairs = [[self._pair(answer) for answer in group] for group in groups]
+        scored = [pair for group in pairs for pair in group if pair is not None]
+        self._encode([image for image, _ in scored])
+        texts = dict.fromkeys(text for _, text in scored)
+        tokens = {text: self._model.encode(text) for text in texts}
+        read = [text for text, ids in tokens.items() if self._is_read(ids)]
+        vectors = self._model.text_vectors([tokens[text] for text in read]) if read else []
+        of_texts = dict(zip(read, vectors, strict=True))
 
-        def score(answer: Answer) -> Score:
-            caption = caption_of(answer)
-            vector, length = of_captions.get(caption), len(tokens[caption])
+        def score(pair: Pair | None) -> Score:
+            if pair is None:
+                return Score(0.0, {"empty": 0.0, "too_long": 0.0})
+            image, text = pair
+            vector, length = of_texts.get(text), len(tokens[text])
             parts = {
                 "empty": float(length <= LEAST_TOKENS),
                 "too_long": float(length > self._model.max_tokens),
             }
-            if vector is None:
-                return Score(0.0, parts)
-            return Score(float(vector @ self._of_images[the_image(answer.prompt).digest]), parts)
+            cosine = 0.0 if vector is None else float(vector @ self._of_images[image.digest])
+            return Score(cosine, parts)
 
-        nothing = Score(0.0, {"empty": 0.0, "too_long": 0.0})
-        return [
-            [score(answer) if self._is_scored(answer.prompt) else nothing for answer in group]
-            for group in groups
-        ]
+        return [[score(pair) for pair in group] for group in pairs]
 
-    def _is_scored(self, prompt: Prompt) -> bool:
-        return self._prompts == "all" or is_caption(prompt)
+    def _pair(self, answer: Answer) -> Pair | None:
+        """Return the image and the text that are compared; None for an answer that is not scored."""
+        if answer.drawing is not None:
+            return answer.drawing, question_text(answer.prompt)
+        if self._prompts == "all" or is_caption(answer.prompt):
+            return the_image(answer.prompt), caption_of(answer)
+        return None
 
     def _is_read(self, ids: Sequence[int]) -> bool:
         return LEAST_TOKENS < len(ids) <= self._model.max_tokens
