@@ -10,12 +10,15 @@ import pytest
 from tests.architecture.source import ROOT, modules
 from unmask.configs.eval import EvalConfig
 from unmask.configs.keys import schema_text
+from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.section import Section
 from unmask.configs.sft import SFTConfig
 
 CLASSES: dict[str, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
-SHIPPED = sorted((ROOT / "configs").rglob("*.toml"))
+# Methods are laid over a config of RL.
+METHODS = sorted((ROOT / "configs" / "methods").glob("*.toml"))
+SHIPPED = sorted({*(ROOT / "configs").rglob("*.toml")} - {*METHODS})
 
 
 def sections() -> Iterator[type[Section]]:
@@ -36,6 +39,22 @@ def test_every_kind_is_shipped() -> None:
 def test_shipped_config_is_valid(path: Path) -> None:
     kind = path.relative_to(ROOT / "configs").parts[0]
     CLASSES[kind].model_validate(tomllib.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda path: path.stem)
+def test_a_method_is_laid_over_every_config_that_has_none(method: Path) -> None:
+    paths = [path for path in SHIPPED if path.parent.name == "rl"]
+    plain = [
+        p for p in paths if not {"views", "advantage", "loss"} & {*tomllib.loads(p.read_text())}
+    ]
+    assert len(plain) > 2
+    for path in plain:
+        load_config(RLConfig, [path, method], [])
+
+
+def test_every_method_has_a_row_in_its_page() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text()
+    assert not [path.stem for path in METHODS if f"`{path.stem}`" not in page]
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -1,6 +1,7 @@
 """The reader of a model, by how it holds images."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from unmask.checkpoints.build_reader import build_reader
 from unmask.checkpoints.image_reader import TEXT_ONLY
 from unmask.checkpoints.lladav_reader import LladavReader
 from unmask.checkpoints.mmada_reader import MmadaReader
+from unmask.checkpoints.tokenizer import character_tokenizer
+from unmask.types import Message
 
 CODEC = GOLDEN / "magvitv2"
 
@@ -18,6 +21,14 @@ def test_every_kind_of_model_has_its_reader() -> None:
     assert isinstance(build_reader(family_model("lladav"), None), LladavReader)
     found = build_reader(family_model("mmada"), None, preprocess="crop")
     assert isinstance(found, MmadaReader) and found.preprocess == "crop"
+
+
+def test_the_system_turn_needs_a_template_that_sets_turns_apart(tmp_path: Path) -> None:
+    model, tokenizer = family_model("lladav"), character_tokenizer("abc", tmp_path)
+    question = [Message("user", "a")]
+    assert build_reader(model, tokenizer).conversation(question) == question
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    assert build_reader(model, tokenizer).conversation(question)[0].role == "system"
 
 
 def test_a_codec_must_be_the_model_s() -> None:

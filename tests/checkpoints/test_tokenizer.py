@@ -174,6 +174,11 @@ def test_special_tokens_are_pieces_too(tmp_path: Path) -> None:
     assert token_pieces([3, 1, 0], tokenizer) == ["1", "<mask>", "<eos>"]
 
 
+def test_the_vectors_of_an_image_are_one_marker(tmp_path: Path) -> None:
+    tokenizer = character_tokenizer("0123456789", tmp_path)
+    assert token_pieces([-1, -2, 3, -3, 4], tokenizer) == ["<image>", "", "1", "<image>", "2"]
+
+
 @pytest.mark.parametrize("text", ["", "a", "aé€😀b\r\n", "漢字", "e\u0301"])
 def test_a_prefix_of_tokens_is_a_prefix_of_the_text(text: str) -> None:
     tokenizer = byte_tokenizer()
@@ -342,9 +347,3 @@ def test_the_bytes_of_tokens_joined_are_the_text(kind: str, tmp_path: Path) -> N
         assert joined.decode(errors="replace") == decode_ids(some)
     assert len(texts) == num_tokens(tokenizer)
     assert all(texts[i] == b"" for i in special_tokens(tokenizer))
-
-
-def test_vectors_of_images_have_no_text(tmp_path: Path) -> None:
-    tokenizer = character_tokenizer("ab", tmp_path)
-    ids = encode("ab", tokenizer)
-    assert token_pieces([ids[0], -1, -2, ids[1]], tokenizer) == ["a", "", "", "b"]

@@ -77,3 +77,41 @@ def test_without_a_file_and_a_network_the_error_is_one_line(monkeypatch: pytest.
     ) as e:
         run("gsm8k")
     assert len(str(e.value).splitlines()) == 1
+
+
+def test_a_task_of_pictures_is_shown_with_its_section():
+    printed = run("mazes", "level=5", 'questions=["way"]')
+    assert printed.startswith("mazes: level 5 of 2 to 16, the cells of a side\nway: Is there a way")
+    assert "(2 answers: guessing is right in 50.0%)" in printed
+    section = '[task]\nkind = "pictures"\nname = "mazes"\n'
+    assert printed.endswith(f'{section}questions = ["way"]\nlevel = 5\n')
+
+
+def test_pictures_are_written_with_the_section_that_reads_them(tmp_path: Path):
+    out = tmp_path / "pictures"
+    printed = run("counting", "size=30", "test_share=0", "--out", str(out))
+    problems = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    assert f"written: {out / 'train.jsonl'}: {len(problems)} problems" in printed
+    assert {*problems[0]} == {"question", "ground_truth_answer", "image"}
+    assert all((out / problem["image"]).read_bytes()[1:4] == b"PNG" for problem in problems)
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("images", "train.jsonl", "validation.jsonl"),
+    ]
+    assert f'validation = "{out / "validation.jsonl"}"\ntemplate = "{{question}}"' in printed
+    with pytest.raises(ValueError, match="is there already: give a directory that is new"):
+        run("counting", "--out", str(out))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("counting", "level=99"), "level = 99: must be 2 to 30"),
+        (("counting", "levle=3"), "unknown key levle .*did you mean level"),
+        (("counting", "--split", "test"), "counting: its problems are generated"),
+        (("countdown", "level=3"), "countdown: its problems are generated"),
+        (("gsm8k", "level=3"), "level=3: gsm8k has no keys"),
+    ],
+)
+def test_settings_that_are_refused(words: tuple[str, ...], message: str):
+    with pytest.raises(ValueError, match=message):
+        run(*words)

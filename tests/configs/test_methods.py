@@ -8,8 +8,9 @@ import pytest
 
 from tests.architecture.source import ROOT
 from tests.forked_python import run_python
-from unmask.configs.load import flatten
+from unmask.configs.load import flatten, load_config
 from unmask.configs.methods import sections
+from unmask.configs.rl import RLConfig
 
 PAGE = ROOT / "docs" / "add-a-method.md"
 # In a process of its own: the folders of methods are longer there.
@@ -58,10 +59,10 @@ def test_a_method_is_added_by_its_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("choice", "source", "folder", "names"),
     [
-        ("views", "rollouts", "diffusion", {"trace", "random", "coupled"}),
+        ("views", "rollouts", "diffusion", {"trace", "random", "coupled", "one_step", "counted"}),
         ("views", "demonstrations", "diffusion", {"random"}),
-        ("advantage", "rollouts", "trainers", {"group", "value", "shared_value"}),
-        ("loss", "rollouts", "objectives", {"clipped"}),
+        ("advantage", "rollouts", "trainers", {"group", "softmax", "value", "shared_value"}),
+        ("loss", "rollouts", "objectives", {"clipped", "weighted", "sequence_ratio"}),
         ("loss", "demonstrations", "objectives", {"likelihood"}),
     ],
 )
@@ -72,3 +73,32 @@ def test_every_section_has_a_function_of_its_file_name(
     assert found >= names
     functions = {path.stem for path in (ROOT / "src/unmask" / folder / "methods").glob("*.py")}
     assert found <= functions
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["loss.kind=sequence_ratio", "advantage.kind=value"],
+            'one per token: set loss.kind = "clipped", or advantage.kind = "group_std"',
+        ),
+        (
+            ["views.kind=random", "loss.kind=boundary"],
+            "set views.high = 1 and views.low to 0.01 or less",
+        ),
+        (
+            ["views.kind=one_step", "advantage.kind=shared_value"],
+            'only views.kind = "trace" trains on, not "one_step"',
+        ),
+        (
+            ["rollout.staleness=1", "rollout.workers=1", "loss.kind=weighted"],
+            'loss.kind = "weighted" cannot weigh: set loss.kind = "clipped"',
+        ),
+        (["loss.kind=sandwich", "loss.kl=0.1"], "loss.kl"),
+        (["advantage.psi=2"], "advantage.psi"),
+    ],
+)
+def test_data_that_a_method_cannot_use_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ValueError) as it:
+        load_config(RLConfig, [], ["model.path=-", "task.kind=json", *words])
+    assert message in str(it.value)

@@ -17,7 +17,9 @@ from unmask.configs.sft import SFTConfig
 
 CLASSES: dict[str, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
 SCHEMAS: dict[str, dict[str, Any]] = {k: json.loads(schema_text(c)) for k, c in CLASSES.items()}
-SHIPPED = sorted((ROOT / "configs").glob("*/*.toml"))
+SHIPPED = sorted(
+    p for kind in ("sft", "rl", "eval") for p in (ROOT / "configs" / kind).glob("*.toml")
+)
 TYPES: dict[str, Any] = {
     "object": dict,
     "array": list,

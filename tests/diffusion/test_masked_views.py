@@ -31,7 +31,7 @@ def looks_at(
 ) -> Views:
     traced = views_of_trajectory(trajectory, 1.5, 1, post_num, is_full)
     seed = trajectory.sampling.seed
-    return masked_views(traced, seed, num_masks, schedule, is_coupled, is_full)
+    return masked_views(traced, seed, num_masks, schedule, 1 + is_coupled, is_full)
 
 
 @pytest.mark.parametrize("is_full", [False, True])

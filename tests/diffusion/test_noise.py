@@ -71,3 +71,17 @@ def test_the_elbo_weighs_a_hidden_position_by_one_over_its_level() -> None:
     weight = elbo_weights(level)
     assert abs(float(((drawn < level) * weight).mean()) - 1) < 0.02
     assert elbo_weights(torch.zeros(2, 3, dtype=torch.float64)).tolist() == [[0.0] * 3] * 2
+
+
+def test_levels_of_one_unit_are_spread_over_the_range() -> None:
+    """Eight views of each block: cyclic ones fall into eight different eighths, rising ones end at the top."""
+    blocks = torch.arange(40)
+    cyclic = draw_noise(3, 8, blocks, NoiseSchedule(0.0, 1.0, spread="cyclic"))[1]  # (8, blocks)
+    eighths = (cyclic * 8).floor().sort(0).values
+    assert torch.equal(eighths, torch.arange(8.0)[:, None].expand(8, 40).double())
+    assert cyclic[0].unique().numel() == 40
+    rising = draw_noise(3, 8, blocks, NoiseSchedule(0.1, 0.9, spread="rising"))[1]
+    torch.testing.assert_close(rising[-1], torch.full((40,), 0.9, dtype=torch.float64))
+    steps = rising.diff(dim=0)
+    torch.testing.assert_close(steps, steps[:1].expand(7, 40))
+    assert (steps > 0).all() and torch.equal(rising[0], cyclic[0] * 0.8 + 0.1)

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -20,6 +20,7 @@ from tests.trainers.toy_methods import row
 from unmask.configs.methods import partner
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
 from unmask.configs.methods.loss.clipped import ClippedLoss
+from unmask.configs.methods.loss.weighted import WeightedLoss
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import Pack, pack_views
 from unmask.diffusion.target_table import TargetTable
@@ -52,15 +53,21 @@ METHODS: dict[str, RLConfig] = {
     "larger blocks": row({"train_block": 8}, ON | {"reduction": "constant"}),
     "clamped": row(loss=ON | {"max_log_ratio": 0.2}),
     "clamped, k1": row(loss=ON | {"max_log_ratio": 0.2, "kl_estimator": "k1"}),
+    "one step": row({"kind": "one_step", "prompt_noise": 0.5, "count": 2}, ON),
+    "some steps": row({"kind": "steps", "count": 2}, ON | {"reduction": "sequence"}),
+    "counted": row({"kind": "counted", "count": 2, "level": "block"}, ON),
+    "blockwise": row({"kind": "blockwise", "count": 2}, ON),
+    "weighted": row(loss={"kind": "weighted"}),
 }
 TRACED = ("trace", "merged", "larger blocks", "clamped")
 
 
-def batch_of(model: Model, config: RLConfig) -> list[Views]:
+def batch_of(
+    model: Model, config: RLConfig, lengths: Sequence[int] = (1, 3, 4, 6, 9)
+) -> list[Views]:
     """Draw trajectories of every phase, with advantages of both signs, in the views of a method."""
     rng = random.Random(3)
     is_full = model.spec.is_full
-    lengths = (1, 3, 4, 6, 9)
     drawn = [random_canvas(rng, n) if is_full else random_trajectory(rng, 4, n) for n in lengths]
     if isinstance(config.views.train_block, int):
         drawn = [enlarge_blocks(trajectory, config.views.train_block) for trajectory in drawn]
@@ -80,9 +87,11 @@ def naive_term(
     behavior: float,
     anchor: float,
     advantage: float,
-    config: ClippedLoss,
+    config: ClippedLoss | WeightedLoss,
 ) -> Tensor:
     """Return one target's loss in scalars."""
+    if isinstance(config, WeightedLoss):
+        return -advantage * logprob
     most = config.max_log_ratio or math.inf
     ratio = (logprob - old).clamp(-most, most).exp()
     low, high = 1 - config.clip[0], 1 + config.clip[1]
@@ -100,7 +109,7 @@ def naive_terms(
     batch: list[Views],
     old: list[Tensor],
     anchor: list[Tensor],
-    config: ClippedLoss,
+    config: ClippedLoss | WeightedLoss,
 ) -> Terms:
     """Return one dense forward per view as one term per target."""
     terms: Terms = []
@@ -145,7 +154,7 @@ def naive_value_terms(
     return terms
 
 
-def reduced(terms: Terms, config: ClippedLoss) -> Tensor:
+def reduced(terms: Terms, config: ClippedLoss | WeightedLoss) -> Tensor:
     """Average terms by the configured rule."""
     of_views = [view for trajectory in terms for view in trajectory]
     flat = [term for view in of_views for term in view]
@@ -165,14 +174,14 @@ def packed_loss(
     model: Model | ActorCritic,
     batch: list[Views],
     old: list[Tensor],
-    config: ClippedLoss,
+    config: ClippedLoss | WeightedLoss,
     budget: int,
     objective: Callable[[Any, Pack], Any],
 ) -> Tensor:
     """Return it as the learner computes it."""
     policy = model.policy if isinstance(model, ActorCritic) else model
     weights, denominator = reduction_weights(
-        [v.target.sum(-1) for v in batch], config.reduction, LENGTH
+        [(v.target * v.weight).sum(-1) for v in batch], config.reduction, LENGTH
     )
     views = [
         replace(v, weight=v.weight * w[:, None], old_logprobs=o)

@@ -52,11 +52,14 @@ def dense_logits(model: Model, views: Views, view: int) -> Tensor:
     row = place - int(model.spec.is_shifted)
     mask_id = model.spec.require_mask_id()
     canvas = views.canvas_ids.masked_fill(views.hidden[view], mask_id)
-    noisy = torch.cat((views.prompt_ids, canvas))
+    prompt_ids = views.prompt_ids
+    if views.prompt_hidden is not None:
+        prompt_ids = prompt_ids.masked_fill(views.prompt_hidden[view], mask_id)
+    noisy = torch.cat((prompt_ids, canvas))
     vectors = image_vectors(model.backbone.vision, views.images)
     if model.spec.attention == "full":
         return model.logits(noisy[None], vectors=vectors)[0, row]
-    both = torch.cat((views.prompt_ids, views.canvas_ids, noisy))[None]
+    both = torch.cat((prompt_ids, views.canvas_ids, noisy))[None]
     length = len(noisy)
     positions = torch.arange(length).repeat(2)
     logits = model.logits(both, positions, doubled_mask(length, views.block)[None], vectors)[0]

@@ -70,7 +70,7 @@ def family_model(family: str, seed: int = 0, **changes: Any) -> Model:
     model = toy_model(seed=seed, family=family, **(FAMILY_CHANGES[family] | changes))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        for tensor in (*model.parameters(), *model.buffers()):
             if tensor.dim() == 1 and tensor.is_floating_point():
                 tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.1)
     return model

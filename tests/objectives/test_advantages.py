@@ -1,5 +1,6 @@
 """Group advantages: mean 0, unit spread, and nothing where there is nothing to learn."""
 
+import math
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -7,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unmask.objectives.advantages import advantages_of_rewards, group_advantages
+from unmask.objectives.advantages import (
+    advantages_of_rewards,
+    group_advantages,
+    softmax_advantages,
+)
 
 # Multiples of 1/8 are exact in binary: rewards that look equal are equal.
 REWARDS = st.lists(st.integers(-80, 80).map(lambda n: n / 8), min_size=2, max_size=12)
@@ -72,3 +77,20 @@ def test_no_groups_have_no_advantages(baseline: Any) -> None:
 
 def test_without_a_baseline_an_advantage_is_the_reward() -> None:
     assert advantages_of_rewards([[1.0, 0.5], [2.0]], "none") == [[1.0, 0.5], [2.0]]
+
+
+@given(REWARDS, st.floats(0.1, 3))
+def test_softmax_is_the_difference_of_two_softmaxes_times_the_size_of_the_group(
+    rewards: list[float], psi: float
+) -> None:
+    mean = fmean(rewards)
+    gains, losses = ([math.exp(sign * psi * (r - mean)) for r in rewards] for sign in (1, -1))
+    pairs = zip(gains, losses, strict=True)
+    expected = [len(rewards) * (g / sum(gains) - b / sum(losses)) for g, b in pairs]
+    assert softmax_advantages(rewards, psi) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert advantages_of_rewards([rewards], "softmax", psi) == [softmax_advantages(rewards, psi)]
+
+
+def test_softmax_is_0_of_a_uniform_group_and_does_not_overflow() -> None:
+    assert softmax_advantages([0.1] * 3, 1.0) == [0.0] * 3
+    assert softmax_advantages([0.0, 1e6], 1.0) == [-2.0, 2.0]

@@ -6,7 +6,8 @@ from statistics import fmean
 import pytest
 import torch
 
-from unmask.objectives.reduce import reduction_weights
+from unmask.objectives.reduce import position_weights, reduction_weights
+from unmask.types import PositionReduction
 
 # trajectory -> view -> loss of each target
 LOSSES = [[[1.0, 2.0], [5.0]], [[3.0, 4.0, 8.0]], [[1.0], [7.0], [2.0, 9.0]]]
@@ -52,3 +53,22 @@ def test_weights_and_denominator_give_the_average_of_plain_loops(
 @pytest.mark.parametrize("reduction", ["tokens", "sequence", "view", "constant"])
 def test_no_trajectories_reduce_to_nothing(reduction: str) -> None:
     assert reduction_weights([], reduction, LENGTH) == ([], 0.0)  # pyright: ignore[reportArgumentType]
+
+
+POSITIONS = [[1.0, 2.0, 6.0], [5.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        ("tokens", 21 / 6),
+        ("sequence", fmean([3.0, 5.0, 3.5])),
+        ("constant", 21 / (3 * LENGTH)),
+    ],
+)
+def test_positions_of_responses_are_averaged_alike(
+    reduction: PositionReduction, expected: float
+) -> None:
+    weights = position_weights([len(of_one) for of_one in POSITIONS], reduction, LENGTH)
+    pairs = zip(weights, POSITIONS, strict=True)
+    assert sum(weight * sum(of_one) for weight, of_one in pairs) == pytest.approx(expected)

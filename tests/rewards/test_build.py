@@ -9,11 +9,13 @@ import torch
 from pydantic import TypeAdapter
 
 from tests.checkpoints.test_reward_model import write_reward_model
+from tests.checkpoints.toy_clip import write_clip
 from tests.toy import ALPHABET
 from tests.trainers.toy_runs import rl_config
 from unmask.checkpoints.tokenizer import character_tokenizer
 from unmask.configs.reward import RewardTerm
 from unmask.rewards.build import build_rewards, build_term
+from unmask.rewards.clip_score import ClipScores
 from unmask.rewards.pointwise import PointwiseJudge
 from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
@@ -37,6 +39,7 @@ def pay_steps(prompt: Prompt, response: str, trajectory: Trajectory) -> dict[int
 
 def test_every_kind_has_its_term(tmp_path: Path) -> None:
     write_reward_model(tmp_path / "model", "Qwen2")
+    write_clip(tmp_path / "clip")
     made = {
         "outcome": built(tmp_path, kind="outcome"),
         "speed": built(tmp_path, kind="speed"),
@@ -46,12 +49,14 @@ def test_every_kind_has_its_term(tmp_path: Path) -> None:
         "preference": built(tmp_path, kind="preference", endpoint=ENDPOINT),
         "process": built(tmp_path, kind="process", endpoint=ENDPOINT),
         "reward_model": built(tmp_path, kind="reward_model", path=str(tmp_path / "model")),
+        "clip_score": built(tmp_path, kind="clip_score", path=str(tmp_path / "clip")),
     }
     kinds = {section.model_fields["kind"].default for section in get_args(get_args(RewardTerm)[0])}
     assert made.keys() == kinds
     assert made["outcome"] is score_outcome
-    classes = [type(made[name]) for name in ("judge", "preference", "process", "reward_model")]
-    assert classes == [PointwiseJudge, Preference, ProcessReward, RewardModelScores]
+    of_models = ("judge", "preference", "process", "reward_model", "clip_score")
+    classes = [type(made[name]) for name in of_models]
+    assert classes == [PointwiseJudge, Preference, ProcessReward, RewardModelScores, ClipScores]
     assert not (tmp_path / "run").exists()
 
 
@@ -61,6 +66,15 @@ def test_the_default_reward_of_a_run_is_the_outcome(tmp_path: Path) -> None:
     assert isinstance(reward, Combination)
     assert [(t.name, t.weight, t.score) for t in reward.terms] == [("outcome", 1.0, score_outcome)]
     assert not reward.has_critic
+
+
+def test_terms_that_score_texts_alone_are_marked(tmp_path: Path) -> None:
+    tokenizer = character_tokenizer(ALPHABET, tmp_path / "tokenizer")
+    judged = f'endpoint={{model="m", base_url="{ENDPOINT["base_url"]}"}}'
+    terms = f'{{kind="outcome"}}, {{kind="format", pattern="a"}}, {{kind="judge", {judged}}}'
+    terms += f', {{kind="preference", {judged}}}'
+    reward = build_rewards(rl_config(tmp_path, f"reward=[{terms}]"), tokenizer, CPU)
+    assert [term.reads_drawings for term in reward.terms] == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +105,7 @@ def test_the_default_reward_of_a_run_is_the_outcome(tmp_path: Path) -> None:
         ('[{kind="format", pattern="("}]', "is no regular expression"),
         ('[{kind="reward_model", path="x", device="tpu"}]', "reward[0].device"),
         ('[{kind="reward_model", path="/absent"}]', "no such directory"),
+        ('[{kind="clip_score", path="/absent"}]', "reward.path = /absent: no such directory"),
     ],
 )
 def test_a_term_that_cannot_be_built_is_named(

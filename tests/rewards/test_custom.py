@@ -1,12 +1,17 @@
 """A user's own reward: its function is found, called with prompt and response, and must return a finite number."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from unmask.rewards.custom import load_process_reward, load_reward
+from unmask.images import Image
+from unmask.models.vision.image_codec import encode_image
+from unmask.rewards.custom import load_process_reward, load_reward, score_custom
+from unmask.rewards.weighted import Answer
 from unmask.runs.signals import Stopped
-from unmask.types import Message, Prompt, Reward, SamplingParams, Trajectory
+from unmask.types import Message, Prompt, Reward, SamplingParams, Score, Trajectory
 
 PROMPT = Prompt("toy", 1, (Message("user", "2+2="),), reference={"answer": "4"})
 MODULE = """
@@ -189,3 +194,28 @@ def test_the_arguments_of_a_function_are_checked_before_the_run():
     said = r"'toy_reward:right': it is called as f\(prompt, response, trajectory\), but takes"
     with pytest.raises(ValueError, match=said):
         load_process_reward("toy_reward:right", "reward")
+
+
+def test_the_documented_reward_looks_at_the_image_of_its_prompt(tmp_path: Path) -> None:
+    from PIL import Image as pillow
+
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
+    (program,) = re.findall(r"```python\n(# my_rewards\.py.*?)```", page, re.DOTALL)
+    (tmp_path / "my_rewards.py").write_text(program)
+    reward = load_process_reward("my_rewards:names_the_colour", "reward.function")
+    for colour, value in (("red", (200, 30, 30)), ("blue", (0, 0, 90))):
+        image = encode_image(pillow.new("RGB", (8, 6), value))
+        prompt = replace(PROMPT, messages=(Message.of("user", image, "Which colour?"),))
+        paid = [reward(prompt, text, trajectory()) for text in ("It is Red.", "blue", "")]
+        assert paid == [colour == "red", colour == "blue", False]
+
+
+def test_a_drawing_is_passed_in_place_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "toy_drawn.py").write_text(
+        "def size(prompt, response, trajectory):\n    return len(getattr(response, 'data', response))\n"
+    )
+    function = load_process_reward("toy_drawn:size", "reward.function")
+    written = Answer(trajectory(), "four", Score(0.0))
+    drawn = replace(written, drawing=Image("drawn.png", b"123456"))
+    (scores,) = score_custom([[written, drawn]], function)
+    assert [score.reward for score in scores] == [4.0, 6.0]

@@ -192,6 +192,14 @@ def test_a_reply_without_a_label_is_asked_again_or_a_vote_of_0(
     assert score.parts["split_votes"] == (unread == "zero")
 
 
+def test_a_caption_has_no_outcome_to_follow() -> None:
+    right = with_steps([1], outcome=1.0)
+    prompt = replace(PROMPT, reference={"is_caption": True})
+    caption = replace(right, trajectory=replace(right.trajectory, prompt=prompt))
+    assert [chunk_label((1, 1, -1), one, "outcome") for one in (right, caption)] == [1.0, 1 / 3]
+    assert chunk_label((-1, -1), caption, "outcome") == -1.0
+
+
 def test_labels_and_rewards_are_those_of_the_published_pipeline_with_images() -> None:
     file = Path(__file__).parents[1] / "golden" / "reward_v" / "scoring.json"
     golden = json.loads(file.read_text())

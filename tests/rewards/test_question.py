@@ -54,3 +54,13 @@ def test_images_are_numbered_in_the_text_and_given_once() -> None:
     question = fill("{question}", answer(prompt=prompt))
     assert question.images == (cat, dog)
     assert question_text(prompt) in question.text
+
+
+def test_an_answer_that_is_an_image_follows_those_of_the_prompt() -> None:
+    cat, dog = Image("cat.png", b"cat"), Image("dog.png", b"dog")
+    prompt = replace(PROMPT, messages=(Message.of("user", cat, "Draw a dog like it."),))
+    drawn = replace(answer("codes", prompt=prompt), drawing=dog)
+    question = fill("{question}{response}", drawn)
+    assert question.images == (cat, dog)
+    assert "\n[image 2]\n" in question.text and "codes" not in question.text
+    assert fill("{response}", replace(drawn, drawing=cat)).images == (cat,)

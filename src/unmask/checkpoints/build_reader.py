@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader
 from unmask.checkpoints.lladav_reader import LladavReader
 from unmask.checkpoints.magvit_files import load_magvit
@@ -9,6 +11,7 @@ from unmask.checkpoints.mmada_reader import MmadaReader
 from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.images import ImagePreprocess
 from unmask.models.families import family_named
+from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
 
 
@@ -27,11 +30,25 @@ def build_reader(
         preprocess: how an image becomes the square that it reads.
 
     Raises:
+        ValueError: as `reader_of_spec`.
+    """
+    return reader_of_spec(model.spec, tokenizer, codec, preprocess, model.device)
+
+
+def reader_of_spec(
+    spec: ModelSpec,
+    tokenizer: Tokenizer | None,
+    codec: str | Path | None,
+    preprocess: ImagePreprocess,
+    device: str | torch.device = "cpu",
+) -> ImageReader:
+    """Return the reader of a model that is not loaded; arguments as `build_reader`.
+
+    Raises:
         ValueError: if the model has no use for an image tokenizer or a recipe, or as `load_magvit`.
     """
-    spec = model.spec
     if spec.image_ids is not None:
-        loaded = None if codec is None else load_magvit(codec, model.device)
+        loaded = None if codec is None else load_magvit(codec, device)
         if loaded is not None and loaded.spec.num_codes != spec.image_ids.num_codes:
             raise ValueError(
                 f"model.image_codec = {codec}: has {loaded.spec.num_codes} codes, the model "
@@ -46,4 +63,7 @@ def build_reader(
     if spec.vision is None:
         return TEXT_ONLY
     start = None if tokenizer is None else tokenizer.special_tokens_map.get("bos_token")
-    return LladavReader(spec.vision, family_named(spec.family).system, start)
+    # Without a chat template a turn of the system would run into the question.
+    has_turns = tokenizer is not None and tokenizer.chat_template is not None
+    system = family_named(spec.family).system if has_turns else None
+    return LladavReader(spec.vision, system, start)

@@ -1,4 +1,4 @@
-"""`unmask data`: lists the public data sets that are tasks, and makes checked local copies of them."""
+"""`unmask data`: lists the data sets that are tasks, and writes checked local copies or generated pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,11 +18,17 @@ app = typer.Typer()
 
 @app.command(
     epilog="Examples: unmask data; unmask data gsm8k --from train.parquet --split train --out data/; "
-    "unmask data humaneval --from HumanEval.jsonl.gz"
+    "unmask data humaneval --from HumanEval.jsonl.gz; unmask data counting level=4 --out pictures/"
 )
 def data(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A data set; all are listed without it.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Keys of [task] of generated pictures: level=4 size=100."
+        ),
     ] = None,
     source: Annotated[
         Path | None,
@@ -40,20 +46,32 @@ def data(
     ] = None,
 ) -> None:
     """List the public data sets, or check one and write the copy that task.path reads."""
-    from unmask.configs.task import dataset_names
+    from unmask.configs.task import PICTURES, module_names
 
     if name is None:
         typer.echo(_listing())
         return
     known = name.lower().replace("-", "_")
-    if known in PUZZLES:
-        if source or split or out:
+    if known in (*PUZZLES, *module_names(PICTURES)):
+        if source or split or (known in PUZZLES and (out or settings)):
             raise ValueError(f"{known}: its problems are generated, there is no copy to make")
-        typer.echo(_section("reasoning_gym", known))
+        is_puzzle = known in PUZZLES
+        keys = settings or []
+        typer.echo(_section("reasoning_gym", known) if is_puzzle else _pictures(known, keys, out))
         return
+    if settings:
+        raise ValueError(f"{' '.join(settings)}: {name} has no keys; generated pictures have some")
+    _copy(name, source, split, out)
+
+
+def _copy(name: str, source: Path | None, split: Split | None, out: Path | None) -> None:
+    """Check a data set, write its copies if asked to, and print the lines of a configuration."""
+    from unmask.configs.task import PICTURES, dataset_names, module_names
+
+    known = name.lower().replace("-", "_")
     if known not in dataset_names() and ":" not in name:
         near = [one for one in dataset_names() if one.startswith(known)]
-        names = ", ".join(near or [*dataset_names(), *PUZZLES])
+        names = ", ".join(near or [*dataset_names(), *PUZZLES, *module_names(PICTURES)])
         raise ValueError(f"there is no data set {name!r}; there are {names}")
     from unmask.tasks.prepare import copies
     from unmask.tasks.public_datasets import dataset_by_name
@@ -98,6 +116,42 @@ def _write(made: "list[Copy]", out: Path, is_only: bool) -> list[Path]:
     return paths
 
 
+def _pictures(name: str, settings: list[str], out: Path | None) -> str:
+    """Return what a task of pictures asks, and the lines of a configuration; write its files if asked to."""
+    from unmask.configs.keys import to_toml
+    from unmask.configs.load import dump, load_config
+    from unmask.configs.task import PictureTaskConfig, picture_task
+    from unmask.runs.files import atomic_directory
+    from unmask.tasks.picture_files import picture_files
+
+    config, _ = load_config(PictureTaskConfig, [], [f"name={name}", *settings])
+    task, level = picture_task(name), config.chosen_level
+    lines = [f"{name}: level {level} of {task.levels[0]} to {task.levels[-1]}, the {task.meaning}"]
+    for asked in config.asked:
+        question = task.questions[asked]
+        count = len(question.answers(level))
+        lines.append(
+            f"{asked}: {question.text} ({count} answers: guessing is right in {1 / count:.1%})"
+        )
+    if out is None:
+        given = dump(config).items()
+        keys = [f"{k} = {to_toml(v)}" for k, v in given if k in config.model_fields_set - {"name"}]
+        return "\n".join([*lines, "", _section("pictures", name), *keys])
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out} is there already: give a directory that is new or empty")
+    section = ["[task]", 'kind = "json"', f'name = "{name}"']
+    with atomic_directory(out) as place:
+        for found in picture_files(config):
+            (place / "images").mkdir(exist_ok=True)
+            for path, content in found.images.items():
+                (place / path).write_bytes(content)
+            file = f"{found.split}.jsonl"
+            (place / file).write_text(found.lines)
+            lines.append(f"written: {out / file}: {found.lines.count(chr(10))} problems")
+            section.append(f'{found.split} = "{out / file}"')
+    return "\n".join([*lines, "", *section, 'template = "{question}"'])
+
+
 def _section(kind: str, name: str, path: Path | None = None) -> str:
     lines = ["[task]", f'kind = "{kind}"', f'name = "{name}"']
     return "\n".join(lines if path is None else [*lines, f'path = "{path}"'])
@@ -105,12 +159,13 @@ def _section(kind: str, name: str, path: Path | None = None) -> str:
 
 def _listing() -> str:
     """Return a line for each data set: name, splits, hub id; and the lines of a configuration."""
-    from unmask.configs.task import dataset_names
+    from unmask.configs.task import PICTURES, dataset_names, module_names
     from unmask.tasks.public_datasets import dataset_by_name
 
+    pictures = module_names(PICTURES)
     rows = [(name, dataset_by_name(name)) for name in dataset_names()]
     table = [(name, ", ".join(one.sources), one.hub) for name, one in rows]
-    table += [(name, "train, validation, test", "generated") for name in PUZZLES]
+    table += [(name, "train, validation, test", "generated") for name in (*PUZZLES, *pictures)]
     lines = [f"{name:<17}{splits:<25}{hub}" for name, splits, hub in table]
     return "\n".join(
         [
@@ -119,6 +174,8 @@ def _listing() -> str:
             _section("dataset", "gsm8k"),
             "\nPuzzles, generated by reasoning_gym (pip install 'unmask[puzzles]'):\n",
             _section("reasoning_gym", "countdown"),
+            "\nPictures with questions, generated (pip install 'unmask[vision]'):\n",
+            _section("pictures", "counting"),
             "\nChecked local copies: unmask data gsm8k --from FILE --out DIR",
         ]
     )

@@ -8,23 +8,27 @@ a colour where the terminal has some.
 
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 
 from typer import style
 
-from unmask.checkpoints.image_reader import prompt_tokens
+from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader, prompt_tokens
 from unmask.checkpoints.tokenizer import (
     Tokenizer,
     has_tokenizer,
     load_tokenizer,
+    num_tokens,
     token_pieces,
 )
 from unmask.configs.eval import EvalConfig
+from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.runs.print import visible
 from unmask.tasks.build import build_task
+from unmask.types import Image, PromptImage
 
 
 def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
@@ -42,8 +46,11 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
     if not prompts:
         raise ValueError(f"task {task.name!r} has no prompt in the {split} split: set [task]")
     origin = f"task {task.name}, {split} split, first of {len(prompts)} prompts"
-    ids = prompt_tokens(prompts[0].messages, tokenizer).token_ids
-    return describe_prompt(origin, ids, tokenizer)
+    messages = prompts[0].messages
+    reader = _reader(config.model, tokenizer) if any(m.images for m in messages) else TEXT_ONLY
+    tokens = prompt_tokens(messages, tokenizer, reader)
+    images = [image for message in messages for image in message.images]
+    return describe_prompt(origin, tokens.token_ids, tokenizer, _described(images, tokens.images))
 
 
 def _first_demonstrations(config: SFTConfig) -> str:
@@ -56,13 +63,50 @@ def _first_demonstrations(config: SFTConfig) -> str:
     # The ids at which the model stops decide whether end-of-text is appended.
     spec = read_spec(directory, config.model.mask_id, config.model.block_size)
     tokenizer = load_tokenizer(directory)
+    reader = _reader(config.model, tokenizer)
     with closing(build_task(config.task)) as task:
-        found = first_records(config, task, vocabulary_of(tokenizer, spec.eos_ids))
+        words = vocabulary_of(tokenizer, spec.eos_ids, reader=reader)
+        found = first_records(config, task, words)
     return "\n\n".join(
         describe_demonstration(turn, f"demonstration {number} of {len(turns)}", tokenizer)
         for turns in found
         for number, turn in enumerate(turns, start=1)
     )
+
+
+def _reader(config: ModelConfig, tokenizer: Tokenizer) -> ImageReader:
+    """Return the reader of the model of a configuration, whose weights are not loaded."""
+    from unmask.checkpoints.build_reader import reader_of_spec
+    from unmask.checkpoints.checkpoint import find_checkpoint, read_spec  # loads torch
+
+    spec = read_spec(find_checkpoint(config.path), config.mask_id, config.block_size)
+    return reader_of_spec(spec, tokenizer, config.image_codec, config.image_preprocess)
+
+
+def _pieces_and_ids(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[list[str], str]:
+    """Return the text of each token, and the ids; neighbouring vectors or codes of images are one piece."""
+    pieces, numbers, num_texts = list[str](), list[str](), num_tokens(tokenizer)
+
+    def kind(token_id: int) -> str:
+        return "vectors" if token_id < 0 else "codes" if token_id >= num_texts else ""
+
+    for name, run in groupby(token_ids, kind):
+        ids = list(run)
+        pieces += [f"<{len(ids)} image {name}>"] if name else token_pieces(ids, tokenizer)
+        numbers += [f"{ids[0]}..{ids[-1]}"] if name else map(str, ids)
+    return pieces, " ".join(numbers)
+
+
+def _described(sources: Sequence[Image], images: Sequence[PromptImage]) -> list[str]:
+    """Return the lines with names and sizes of images, and how many vectors each has where they are not codes."""
+    from unmask.models.vision.image_codec import decode_image
+
+    counts = [f", {image.count} vectors" for image in images] or [""] * len(sources)
+    sizes = [decode_image(source).size for source in sources]
+    return [
+        f"image    {source.name}, {width} x {height}{count}"
+        for source, (width, height), count in zip(sources, sizes, counts, strict=True)
+    ]
 
 
 def describe_demonstration(demonstration: Demonstration, number: str, tokenizer: Tokenizer) -> str:
@@ -73,39 +117,45 @@ def describe_demonstration(demonstration: Demonstration, number: str, tokenizer:
         number: its number within the record, in a few words.
         tokenizer: decodes its ids.
     """
-    before = token_pieces(demonstration.prompt_ids, tokenizer)
+    before, prompt_ids = _pieces_and_ids(demonstration.prompt_ids, tokenizer)
     after = token_pieces(demonstration.response_ids, tokenizer)
     mark = f"⟦{style(visible(''.join(after)), fg='green', bold=True)}⟧"
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
     return "\n".join(
         (
-            f"{demonstration.place}, {number}; {template}; {len(before)} tokens are read, "
+            f"{demonstration.place}, {number}; {template}; {len(demonstration.prompt_ids)} tokens "
+            f"are read, "
             f"{len(after)} are trained",
             f"\n{visible(''.join(before))}{mark}\n",
+            *_described(demonstration.sources, demonstration.images),
             f"tokens   {' '.join(map(repr, before))}",
-            f"ids      {' '.join(map(str, demonstration.prompt_ids))}",
+            f"ids      {prompt_ids}",
             f"trained  {' '.join(map(repr, after))}",
             f"ids      {' '.join(map(str, demonstration.response_ids))}",
         )
     )
 
 
-def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+def describe_prompt(
+    origin: str, token_ids: Sequence[int], tokenizer: Tokenizer, images: Sequence[str] = ()
+) -> str:
     """Return a prompt's text, its tokens one by one and their ids.
 
     Args:
         origin: the source of the prompt, in a few words.
         token_ids: `P` ids, as the engine gets them.
         tokenizer: decodes them.
+        images: a line for each of its images.
     """
-    pieces = token_pieces(token_ids, tokenizer)
+    pieces, ids = _pieces_and_ids(token_ids, tokenizer)
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
     return "\n".join(
         (
             f"{origin}; {template}; {len(token_ids)} tokens",
             f"\n{visible(''.join(pieces))}\n",
+            *images,
             f"tokens  {' '.join(map(repr, pieces))}",
-            f"ids     {' '.join(map(str, token_ids))}",
+            f"ids     {ids}",
         )
     )
 

@@ -18,6 +18,9 @@ from unmask.cli.options import (
     DenoisingSteps,
     Device,
     FamilyName,
+    ImageCodec,
+    Images,
+    ImageSquare,
     MaxTokens,
     ModelPath,
     PresetName,
@@ -35,7 +38,8 @@ app = typer.Typer()
 @app.command(
     no_args_is_help=True,
     epilog='Examples: unmask generate runs/quickstart/rl/model "3+4+5=" --temperature 0; '
-    "unmask generate MODEL --from prompts.jsonl --out responses.jsonl",
+    "unmask generate MODEL --from prompts.jsonl --out responses.jsonl; "
+    'unmask generate MODEL "What is this?" --image photo.jpg',
 )
 def generate(  # noqa: PLR0913 - one argument per option
     model: ModelPath,
@@ -47,7 +51,15 @@ def generate(  # noqa: PLR0913 - one argument per option
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Prompts: lines of text, or JSON Lines with `prompt` or `messages`; - is stdin.",
+            help="Prompts: lines of text, or JSON Lines with `prompt` or `messages`, and `image` or `images`; - is "
+            "stdin.",
+        ),
+    ] = None,
+    image: Images = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder that images in FILE are below; FILE's own by default."
         ),
     ] = None,
     out: Annotated[
@@ -66,6 +78,8 @@ def generate(  # noqa: PLR0913 - one argument per option
     adapter: Adapter = None,
     device: Device = "auto",
     family: FamilyName = None,
+    image_codec: ImageCodec = None,
+    image_preprocess: ImageSquare = "pad",
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")
     ] = True,
@@ -90,10 +104,20 @@ def generate(  # noqa: PLR0913 - one argument per option
         from unmask.configs.model import ModelConfig
         from unmask.configs.run import RunConfig
 
-        asked = ModelConfig(path=model, adapter=adapter, device=device, family=family)
+        asked = ModelConfig(
+            path=model,
+            adapter=adapter,
+            device=device,
+            family=family,
+            image_codec=image_codec,
+            image_preprocess=image_preprocess,
+        )
         config = GenerateConfig(model=asked, run=RunConfig(dir=(out or Path("out")).parent))
     start_processes(nproc, config.distributed.timeout_minutes)
     from unmask.cli.answers import answer_all
+    from unmask.cli.prompts import Asked
 
     with opened(config, "the responses before the first missing one are written") as world:
-        answer_all(config, (words or [], source), sampling, out, world, chat)
+        answer_all(
+            config, Asked(words or [], source, image or [], image_root), sampling, out, world, chat
+        )

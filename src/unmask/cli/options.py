@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from typer import Argument, Option
 
+from unmask.images import ImagePreprocess
 from unmask.presets import preset as published_sampler
 from unmask.types import SamplingParams, Strategy
 
@@ -53,6 +54,23 @@ PresetName = Annotated[
 ]
 Adapter = Annotated[
     str | None, Option(metavar="DIR", help="LoRA adapters for the model, in peft's files.")
+]
+Images = Annotated[
+    list[Path] | None,
+    Option(
+        "--image",
+        metavar="FILE",
+        help="An image for the model to read, at its <image> in the text or in front of it; repeatable.",
+    ),
+]
+ImageCodec = Annotated[
+    str | None,
+    Option(
+        metavar="DIR", help="Image tokenizer (MAGVIT-v2) of a model that reads images as tokens."
+    ),
+]
+ImageSquare = Annotated[
+    ImagePreprocess, Option(help="How such a model's images become squares: as in its training.")
 ]
 ShowPrompt = Annotated[
     bool, Option("--show-prompt", help="Only print the first prompt as the model reads it.")

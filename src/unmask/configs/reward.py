@@ -121,6 +121,9 @@ class RewardSection(Section):
 
     weight: float = 1.0
     """Factor of the term's number before the terms are added."""
+    standardize: bool = False
+    """Compare the term's number with those of the prompt's other answers first, (number - mean) / std, so
+    that terms of any spread count alike (LightningRL)."""
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     """Name in the log (`reward_NAME`); the kind when not given. Two terms of one kind need names."""
 
@@ -171,8 +174,9 @@ class FunctionTerm(RewardSection):
     kind: Literal["function"] = "function"
     """The kind of term."""
     function: str
-    """`module:function`, called as `function(prompt, response, trajectory)`; returns a number, one
-    number per response token, or `{denoising step: number}`."""
+    """`module:function`, called as `function(prompt, response, trajectory)`, the response a text, or an
+    image where the model draws; returns a number, one number per response token, or `{denoising step:
+    number}`."""
 
 
 class JudgeTerm(RewardSection):
@@ -240,7 +244,7 @@ class ProcessTerm(RewardSection):
     read images."""
     split_votes: Literal["mean", "outcome"] = "mean"
     """The label of a chunk with different votes: their mean or, as published, 1 or -1 for a right or wrong
-    answer."""
+    answer. Captions (`is_caption`) are neither, and have the mean."""
     unread_votes: Literal["retry", "zero"] = "retry"
     """A reply without a label: the judge is asked again or, as published, it is a vote of 0. Votes that are
     all 0 count as different."""
@@ -277,6 +281,24 @@ class RewardModelTerm(RewardSection):
     """Most tokens of a forward pass; a longer conversation has a pass of its own."""
 
 
+class ClipScoreTerm(RewardSection):
+    """Cosine of a caption and the image of its prompt in a CLIP model; published: 100 times that, from 0."""
+
+    kind: Literal["clip_score"] = "clip_score"
+    """The kind of term."""
+    path: str
+    """Directory of a CLIP model in Hugging Face layout, with safetensors."""
+    prompts: Literal["captions", "all"] = "captions"
+    """The prompts whose responses are scored: those whose record has `is_caption`, or all; other responses
+    earn 0. Such a prompt has one image. A response that is an image is always scored, by its prompt's text."""
+    device: str | None = Field(default=None, pattern=r"^(cpu|cuda(:\d+)?)$")
+    """`cpu`, `cuda`, `cuda:1`; the device of the trained model when not given."""
+    dtype: DType = "auto"
+    """Number format of its weights; `auto` is float32 on CPU and bfloat16 on CUDA."""
+    batch_size: int = Field(default=64, ge=1, le=2**16)
+    """Most images or captions of a forward pass."""
+
+
 RewardTerm = Annotated[
     OutcomeTerm
     | SpeedTerm
@@ -285,7 +307,8 @@ RewardTerm = Annotated[
     | JudgeTerm
     | PreferenceTerm
     | ProcessTerm
-    | RewardModelTerm,
+    | RewardModelTerm
+    | ClipScoreTerm,
     Field(discriminator="kind"),
 ]
 

@@ -12,11 +12,24 @@ from unmask.configs.lora import LoRAConfig, check_trained_parts
 from unmask.configs.methods import choose
 from unmask.configs.methods.advantage.group import GroupAdvantage
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.methods.advantage.softmax import SoftmaxAdvantage
 from unmask.configs.methods.advantage.value import ValueAdvantage
+from unmask.configs.methods.loss.boundary import BoundaryLoss
 from unmask.configs.methods.loss.clipped import ClippedLoss
+from unmask.configs.methods.loss.gdsd import GDSDLoss
+from unmask.configs.methods.loss.sandwich import SandwichLoss
+from unmask.configs.methods.loss.sequence_ratio import SequenceRatioLoss
+from unmask.configs.methods.loss.token_ratio import TokenRatioLoss
+from unmask.configs.methods.loss.weighted import WeightedLoss
+from unmask.configs.methods.views.blockwise import BlockwiseViews
+from unmask.configs.methods.views.counted import CountedViews
 from unmask.configs.methods.views.coupled import CoupledViews
+from unmask.configs.methods.views.one_step import OneStepViews
+from unmask.configs.methods.views.quadrature import QuadratureViews
 from unmask.configs.methods.views.random import RandomViews
+from unmask.configs.methods.views.steps import StepsViews
 from unmask.configs.methods.views.trace import TraceViews
+from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.model import TrainedModelConfig
 from unmask.configs.optimizer import PolicyOptimizer, PolicyOptimizerConfig
 from unmask.configs.reward import OutcomeTerm, RewardTerm, check_terms
@@ -27,9 +40,26 @@ from unmask.configs.section import Section
 from unmask.configs.task import TaskConfig
 
 if TYPE_CHECKING:
-    Views = TraceViews | RandomViews | CoupledViews
-    Advantage = GroupAdvantage | ValueAdvantage | SharedValueAdvantage
-    Loss = ClippedLoss
+    Views = (
+        TraceViews
+        | StepsViews
+        | RandomViews
+        | CoupledViews
+        | CountedViews
+        | QuadratureViews
+        | BlockwiseViews
+        | OneStepViews
+    )
+    Advantage = GroupAdvantage | SoftmaxAdvantage | ValueAdvantage | SharedValueAdvantage
+    Loss = (
+        ClippedLoss
+        | WeightedLoss
+        | TokenRatioLoss
+        | SequenceRatioLoss
+        | SandwichLoss
+        | BoundaryLoss
+        | GDSDLoss
+    )
 else:
     Views = choose("views", "rollouts", "trace")
     Advantage = choose("advantage", "rollouts", "group_std")
@@ -139,12 +169,38 @@ class RLConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _is_a_loss_of_responses(self) -> "RLConfig":
+        """Refuse advantages and views that a loss of whole responses cannot use."""
+        if not isinstance(self.loss, ViewsLoss):
+            return self
+        if self.advantage.has_value_model:
+            raise ValueError(
+                f'loss.kind = "{self.loss.kind}" has one advantage per response, advantage.kind = '
+                f'"{self.advantage.kind}" one per token: set loss.kind = "clipped", or advantage.kind = '
+                '"group_std"'
+            )
+        low, high = getattr(self.views, "low", 0.0), getattr(self.views, "high", 1.0)
+        if self.loss.bounds_likelihood and (low > 0.01 or high < 1):
+            raise ValueError(
+                f"views.low = {low}, views.high = {high}: loss.kind = "
+                f'"{self.loss.kind}" needs an estimate of the log-likelihood, for which noise levels fill '
+                "(0, 1]: set views.high = 1 and views.low to 0.01 or less"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weighs_stale_rollouts(self) -> "RLConfig":
         """Refuse responses of older weights where the loss would take them for the policy's own."""
         stale = self.rollout.staleness
         if not stale:
             return self
-        if self.loss.max_importance is None:
+        if not hasattr(self.loss, "max_importance"):
+            raise ValueError(
+                f"rollout.staleness = {stale} trains on responses of older weights, which loss.kind = "
+                f'"{self.loss.kind}" cannot weigh: set loss.kind = "clipped" with loss.max_importance = 2, or '
+                "rollout.staleness = 0"
+            )
+        if getattr(self.loss, "max_importance", None) is None:
             raise ValueError(
                 f"rollout.staleness = {stale} trains on responses of older weights, which loss.max_importance "
                 "weighs, and it is not given: set loss.max_importance = 2, or rollout.staleness = 0"

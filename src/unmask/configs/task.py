@@ -229,6 +229,8 @@ class DatasetTaskConfig(Section):
     path: Path | None = None
     """Your copy: a file of one split, or a directory of files; when not given, the directory
     `$UNMASK_DATA`, then the hub by the `datasets` package."""
+    image_root: Path | None = None
+    """Directory that paths of images are below; that of your copy's file when not given."""
     template: str | None = None
     """The prompt; `{question}` is replaced by the problem's text; the data set's own template when not
     given."""

@@ -77,13 +77,13 @@ class RecordImages:
         decode_image(image)
         return self._kept(image) if self._is_kept else image
 
-    def of_column(self, record: Mapping[str, Any]) -> list[Image]:
-        """Return the images of the first column that has some.
+    def of_column(self, record: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> list[Image]:
+        """Return the images of the first of some columns that has any.
 
         Raises:
             ValueError: as `open`; or the record has codes of an image and no image.
         """
-        name = next((name for name in COLUMNS if record.get(name) not in (None, [])), None)
+        name = next((name for name in columns if record.get(name) not in (None, [])), None)
         if name is None:
             if record.get("image_token_ids") is not None:
                 raise ValueError(

@@ -16,6 +16,8 @@ ORDER = 1
 NOISE_LEVEL = 2
 NOISE = 3
 CLASS = 4
+PROMPT_NOISE = 5
+VIEW = 6
 
 
 def _signed(number: int) -> int:

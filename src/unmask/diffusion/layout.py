@@ -160,7 +160,8 @@ def pack_views(
     """
     documents = [
         document
-        for trajectory, source in enumerate(views)
+        for trajectory, whole in enumerate(views)
+        for source in _by_prompt(whole, conventions.mask_id)
         for document in (
             _lay_out_views(trajectory, source, conventions, token_budget)
             if conventions.is_full and not source.is_causal
@@ -177,6 +178,18 @@ def pack_views(
     plan.reverse()
     own = [assemble(members, capacity) for members in plan[rank::size]]
     return own + [empty_pack(capacity)] * (num_rounds - len(own))
+
+
+def _by_prompt(views: Views, mask_id: int) -> Iterator[Views]:
+    """Yield views apart that hide different tokens of the prompt: they share no clean copy of it."""
+    if views.prompt_hidden is None:
+        yield views
+        return
+    for number, hidden in enumerate(views.prompt_hidden):
+        # Other views keep their numbers but have no target.
+        is_own = torch.arange(len(views.target))[:, None] == number
+        prompt_ids = views.prompt_ids.masked_fill(hidden, mask_id)
+        yield replace(views, prompt_ids=prompt_ids, target=views.target & is_own)
 
 
 def _plan_rounds(

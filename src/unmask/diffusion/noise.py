@@ -4,6 +4,12 @@ Masked diffusion hides each token with probability t, `t ~ U(low, high)`. The `l
 the unit that shares one t: by default a *block*, because the sampler denoises one block at a time;
 `response` is LLaDA's choice (arXiv 2502.09992); with `token`, as in the published block SFT, every
 position is an independent coin.
+
+The `spread` of a schedule relates the levels of the `N` views of one unit, with u ~ U(0, 1):
+
+    independent  t_n = u_n
+    cyclic       t_n = (u + n / N) mod 1          each uniform, together one in every N-th of the range
+    rising       t_n = u + (1 - u) n / (N - 1)    from u up to the highest (UniGRPO, arXiv 2505.15809)
 """
 
 from dataclasses import dataclass
@@ -22,6 +28,7 @@ class NoiseSchedule:
     low: float
     high: float
     level: Literal["response", "block", "token"] = "block"
+    spread: Literal["independent", "cyclic", "rising"] = "independent"
 
 
 def draw_noise(
@@ -49,7 +56,15 @@ def draw_noise(
             unit = blocks[..., None, :]
         case "token":
             unit = position
-    share = uniform(key, unit, view, NOISE_LEVEL)
+    is_shared = schedule.spread != "independent"
+    share = uniform(key, unit, torch.zeros_like(view) if is_shared else view, NOISE_LEVEL)
+    match schedule.spread:
+        case "independent":
+            pass
+        case "cyclic":
+            share = (share + view / num_views) % 1
+        case "rising":
+            share = share + (1 - share) * view / max(num_views - 1, 1)
     level = share * (schedule.high - schedule.low) + schedule.low
     drawn = uniform(key, position, view, NOISE)
     return drawn, level.expand_as(drawn)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unmask.diffusion.likelihood import Likelihood
 from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.trace import trace_views
 from unmask.types import Prompt, PromptImage, Trajectory
@@ -52,6 +53,8 @@ class Views:
         images: of the prompt, in the order of their vectors.
         prefix_digest: of everything the model reads in the prompt's whole blocks, which views of other
             prompts may share; empty where that is `prompt_ids` alone.
+        pinned: `(C,)` bool, positions whose tokens stood there from the start: hidden in no view; `None` where there
+            are none.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
         hidden: `(N, C)` bool, positions that hold the mask token in each view.
         target: `(N, C)` bool, positions predicted in each view; a subset of `hidden`.
@@ -67,11 +70,16 @@ class Views:
         noise_level: `(N, C)` fp64, the probability with which a random view hides each position of the
             response; None along a trajectory.
         is_causal: whether the views are block-causal, in blocks of `block`, under full attention too.
+        prompt_hidden: `(N, P)` bool, prompt tokens that hold the mask token in each view; None where the
+            prompt is whole.
+        estimate: how the views estimate the log-likelihood of the response; None where that is the sum
+            over all targets, as along a trajectory.
     """
 
     prompt_ids: Tensor
     images: tuple[PromptImage, ...] = field(default=(), kw_only=True)
     prefix_digest: bytes = field(default=b"", kw_only=True)
+    pinned: Tensor | None = field(default=None, kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
     target: Tensor
@@ -83,6 +91,16 @@ class Views:
     block: int
     noise_level: Tensor | None = None
     is_causal: bool = False
+    prompt_hidden: Tensor | None = None
+    estimate: Likelihood | None = None
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """How the views estimate the log-likelihood of the response."""
+        if self.estimate is not None:
+            return self.estimate
+        one_draw = torch.zeros(len(self.target), dtype=torch.int64)
+        return Likelihood(self.target.double(), one_draw, self.target.any(0))
 
 
 def views_of_trajectory(
@@ -123,13 +141,15 @@ def views_of_trajectory(
     is_trained = (position < trajectory.num_response) | (after & (after.cumsum(0) <= post_num))
     target = target & is_trained
     kept = target.any(-1)
+    pinned = pinned_positions(trajectory)
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
     return Views(
         prompt_ids=prompt_ids,
         images=trajectory.prompt.images,
         prefix_digest=trajectory.prompt.prefix_digests((len(prompt_ids) - offset,))[0],
         canvas_ids=torch.tensor(trajectory.canvas_ids),
-        hidden=hidden[kept],
+        pinned=pinned,
+        hidden=hidden[kept] & ~pinned,
         target=target[kept],
         weight=torch.ones(int(kept.sum()), position.shape[0]),
         advantages=_per_position(advantage, trajectory),
@@ -138,6 +158,13 @@ def views_of_trajectory(
         temperature=trajectory.sampling.temperature or 1.0,
         block=block,
     )
+
+
+def pinned_positions(trajectory: Trajectory) -> Tensor:
+    """Return `(C,)` bool, the positions whose tokens stood there from the start: hidden in no view."""
+    is_pinned = torch.zeros(len(trajectory.canvas_ids), dtype=torch.bool)
+    is_pinned[[position for position, _ in trajectory.sampling.pinned]] = True
+    return is_pinned
 
 
 def _per_position(advantage: float | Sequence[float], trajectory: Trajectory) -> Tensor:

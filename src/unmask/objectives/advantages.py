@@ -8,8 +8,10 @@ mean m and population standard deviation s:
     leave_one_out  r - mean of the others = G / (G - 1) (r - m)      (RLOO, arXiv 2402.14740)
     global         (r - M) / S, mean and standard deviation over all rewards of the step
     none           r
+    softmax        G (softmax(psi (r - m)) - softmax(-psi (r - m)))  (wd1, arXiv 2507.08838, equation 9)
 
-Where all that are compared earned the same there is no signal, and the advantages are zero.
+The factor G, which wd1 does not have, makes the size of a softmax advantage, about 2 psi (r - m), that of
+the others at any G. Where all that are compared earned the same there is no signal, and the advantages are zero.
 """
 
 import math
@@ -22,16 +24,19 @@ from unmask.types import Baseline
 
 
 def advantages_of_rewards(
-    rewards: Sequence[Sequence[float]], baseline: Baseline
+    rewards: Sequence[Sequence[float]], baseline: Baseline | Literal["softmax"], psi: float = 1.0
 ) -> list[list[float]]:
     """Return the advantage of every reward of a step, group by group.
 
     Args:
         rewards: the `G` rewards of each group; groups may differ in size.
         baseline: see above.
+        psi: of `softmax`.
     """
     if baseline == "none":
         return [list(group) for group in rewards]
+    if baseline == "softmax":
+        return [softmax_advantages(group, psi) for group in rewards]
     if baseline != "global":
         return [group_advantages(group, baseline) for group in rewards]
     together = group_advantages(list(chain.from_iterable(rewards)), "group_std") if rewards else []
@@ -60,3 +65,18 @@ def group_advantages(
         case "leave_one_out":
             scale = (len(rewards) - 1) / len(rewards)
     return [(reward - mean) / scale for reward in rewards]
+
+
+def softmax_advantages(rewards: Sequence[float], psi: float) -> list[float]:
+    """Return `G (softmax(psi A) - softmax(-psi A))` of each of `G` rewards, where A is the reward less their mean.
+
+    Args:
+        rewards: `G` rewards that are compared with each other.
+        psi: inverse temperature.
+    """
+    centred = group_advantages(rewards, "group")
+    most = max(map(abs, centred))  # subtracted, so that no exponential overflows
+    gains = [math.exp(psi * (a - most)) for a in centred]
+    losses = [math.exp(psi * (-a - most)) for a in centred]
+    share = len(rewards) / sum(gains), len(rewards) / sum(losses)
+    return [g * share[0] - b * share[1] for g, b in zip(gains, losses, strict=True)]

@@ -5,15 +5,15 @@ With ratio rho = exp(clamp(log pi - log pi_old)) of a target given its view,
     surrogate = min(rho A, clip(rho, 1 - low, 1 + high) A)
     dual clip = max(surrogate, c A)                          where A < 0
     weight    = min(exp(log pi_old - log pi_behavior), cap)
-    k1        = delta,   k3 = exp(clamp(-delta)) - 1 + delta,   delta = log pi - log pi_anchor
+    k1        = delta,   k2 = delta^2 / 2,   k3 = exp(clamp(-delta)) - 1 + delta,   delta = log pi - log pi_anchor
 
 The clamp to [-limit, limit] keeps the exponentials finite and touches nothing else: k1, and the
 linear term of k3, keep their value and gradient at any distance, as published for block models
 (limit 10). Beyond it k3 has the gradient 1 of that term alone: a pull back from above the anchor, a
 push away from below it. Without a limit the pull from below grows with exp(-delta).
 
-(PPO, arXiv 1707.06347; dual clip, arXiv 1912.09729; truncated importance, arXiv 1802.01561; k1 and k3
-are Schulman's estimators of KL(pi || pi_anchor), unbiased where the tokens were drawn from pi;
+(PPO, arXiv 1707.06347; dual clip, arXiv 1912.09729; truncated importance, arXiv 1802.01561; k1, k2 and k3
+are Schulman's estimators of KL(pi || pi_anchor), k1 and k3 unbiased where the tokens were drawn from pi;
 TraceRL, arXiv 2509.06949, equation 4). The anchor is the policy that starts the step, or a frozen
 reference. Everything is per target; `objectives/reduce.py` averages the targets.
 """
@@ -89,13 +89,14 @@ def truncated_importance(
 def kl_penalty(
     logprobs: Tensor,
     anchor_logprobs: Tensor,
-    estimator: Literal["k1", "k3"] = "k3",
+    estimator: Literal["k1", "k2", "k3"] = "k3",
     limit: float = math.inf,
 ) -> Tensor:
-    """Return an estimate `(S,)` of KL(pi || pi_anchor), unbiased where the tokens were drawn from pi.
+    """Return an estimate `(S,)` of KL(pi || pi_anchor), of `k1` and `k3` unbiased for tokens drawn from pi.
 
     `k1` may be negative, and as a penalty its gradient vanishes on average; `k3` never is, and pulls
-    back to the anchor.
+    back to the anchor. So does `k2`, whose gradient grows in proportion to the distance and whose mean
+    gradient is that of the divergence.
 
     Args:
         logprobs: `(S,)` of the targets under the policy being trained.
@@ -107,5 +108,7 @@ def kl_penalty(
     match estimator:
         case "k1":
             return delta
+        case "k2":
+            return delta**2 / 2
         case "k3":
             return probability_ratio(anchor_logprobs, logprobs, limit) - 1 + delta

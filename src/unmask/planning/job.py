@@ -17,9 +17,11 @@ from typing import Literal
 
 from unmask.configs.lora import LoRAConfig, LoRAParams
 from unmask.configs.methods.advantage.value import ValueAdvantage
+from unmask.configs.methods.mask_section import CountedMask
 from unmask.configs.methods.random_mask import RandomMask
 from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.methods.views.coupled import CoupledViews
+from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.optimizer import OptimizerSection
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -213,13 +215,24 @@ def packing(
         of_block, of_full = views.count * noisy_share(views, block, is_coupled), float(masks)
         if spec.is_full and views.train_blocks:  # semi_ar: a view per block
             of_full *= ceil(response / block)
+        if getattr(views, "whole", False):  # a third view per mask, of the whole response
+            scored += response * views.count
+            of_block, of_full = of_block + views.count, of_full + views.count
+    elif isinstance(views, CountedMask):
+        masks = views.count * views.per_mask
+        scored = response * masks * views.predicted
+        of_block, of_full = masks * views.noisy_share(block), float(masks)
     else:
         shrink = getattr(views, "shrink", 1)
-        scored = response
         of_block = 1.0 if views.is_causal else max(1.0, block / lengths.per_pass / shrink)
         of_full = max(1.0, response / lengths.per_pass / shrink)
+        along = of_full if spec.is_full else of_block
+        drawn = min(1.0, getattr(views, "count", along) / along)  # of kind "steps"
+        of_block, of_full, scored = of_block * drawn, of_full * drawn, response * drawn
     if spec.is_full and not views.is_causal:
         return trajectories * of_full * (lengths.prompt + response), trajectories * scored
+    if isinstance(views, CountedMask) and views.has_own_prompts:
+        return trajectories * of_full * (lengths.prompt + 2 * response), trajectories * scored
     return groups * lengths.prompt + trajectories * response * (1 + of_block), trajectories * scored
 
 
@@ -285,7 +298,9 @@ def _scorings(config: RLConfig, width: int) -> int:
         and config.advantage.kind != "shared_value"
         and not ((width >= 4 or config.model.batch_invariant) and config.has_old_behavior)
     )
-    return int(has_critic) + int(rescores) + int(config.loss.kl_to != "step")
+    # A loss of whole responses scores the views of each update once more.
+    again = config.epochs if isinstance(config.loss, ViewsLoss) else 0
+    return int(has_critic) + int(rescores) + int(config.loss.kl_to != "step") + again
 
 
 def _shard(config: Config, count: int) -> int:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import torch
 
+from unmask.checkpoints.clip_model import load_clip
 from unmask.checkpoints.reward_model import load_reward_model
 from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs import reward as terms
 from unmask.configs.rl import RLConfig
 from unmask.models.placement import device_of, dtype_of
+from unmask.rewards.clip_score import ClipScores
 from unmask.rewards.custom import load_process_reward, score_custom
 from unmask.rewards.format import score_format
 from unmask.rewards.judge import Judge
@@ -18,8 +20,16 @@ from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
 from unmask.rewards.reward_model import RewardModelScores
 from unmask.rewards.speed import score_speed
-from unmask.rewards.weighted import Combination, ScoreFunction, WeightedTerm, score_outcome
+from unmask.rewards.weighted import (
+    Combination,
+    ScoreFunction,
+    WeightedTerm,
+    score_outcome,
+    standardized,
+)
 
+# Kinds of terms that score texts alone, never images.
+OF_TEXTS = ("format", "preference", "process", "reward_model")
 # Folder below `run.dir` for the replies of judges.
 REPLIES = "judge"
 
@@ -35,8 +45,16 @@ def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) 
     Raises:
         ValueError: a term cannot be built; the message names the key.
     """
-    score_of = partial(build_term, run=config.run.dir, tokenizer=tokenizer, device=device)
-    summands = [WeightedTerm(terms.term_name(t), t.weight, score_of(t)) for t in config.reward]
+    build = partial(build_term, run=config.run.dir, tokenizer=tokenizer, device=device)
+    summands = [
+        WeightedTerm(
+            terms.term_name(t),
+            t.weight,
+            standardized(build(t)) if t.standardize else build(t),
+            reads_drawings=t.kind not in OF_TEXTS,
+        )
+        for t in config.reward
+    ]
     return Combination(tuple(summands), has_critic=config.advantage.has_value_model)
 
 
@@ -61,7 +79,16 @@ def build_term(
         case terms.ProcessTerm():
             return ProcessReward(term, Judge(term.endpoint, run / REPLIES), tokenizer)
         case terms.RewardModelTerm():
-            name = str(device) if term.device is None else device_of(term.device, "reward.device")
-            dtype = dtype_of(term.dtype, name, "reward.dtype")
-            model = load_reward_model(term.path, torch.device(name), dtype)
+            model = load_reward_model(term.path, *_placed(term, device))
             return RewardModelScores(model, term.token_budget)
+        case terms.ClipScoreTerm():
+            clip = load_clip(term.path, *_placed(term, device), term.batch_size, "reward.path")
+            return ClipScores(clip, term.prompts)
+
+
+def _placed(
+    term: terms.RewardModelTerm | terms.ClipScoreTerm, device: torch.device
+) -> tuple[torch.device, torch.dtype]:
+    """Return device and number format of a term's model."""
+    name = str(device) if term.device is None else device_of(term.device, "reward.device")
+    return torch.device(name), dtype_of(term.dtype, name, "reward.dtype")

@@ -8,6 +8,9 @@ steps (`load_process_reward`), as a term of the run's reward:
     one number per response token   a list, an array: `trajectory.response_ids` are the tokens
     {step: number}                  for denoising steps of `trajectory.step_map`; 0 for the others
 
+The images of a prompt are in `prompt.messages`. A response that is an image (text-to-image) is passed to a
+process reward as an `images.Image` in place of a text.
+
 It runs in the training process, because it is the user's own code and not foreign code. An exception
 ends the run with a line that names key, prompt and error; so does a result that is no finite number, or
 has another count than the response has tokens.
@@ -21,11 +24,12 @@ from numbers import Real
 from typing import Any
 
 from unmask.configs.import_path import import_object
+from unmask.images import Image
 from unmask.rewards.weighted import AnswerGroup
 from unmask.types import Prompt, Reward, Score, Trajectory
 
 RewardFunction = Callable[[Prompt, str], float]
-ProcessFunction = Callable[[Prompt, str, Trajectory], Reward]
+ProcessFunction = Callable[[Prompt, str | Image, Trajectory], Reward]
 
 
 def load_reward(path: str, key: str = "task.reward") -> RewardFunction:
@@ -63,7 +67,7 @@ def load_process_reward(path: str, key: str) -> ProcessFunction:
     name = f"{key} = {path!r}"
     function = _load(path, name, "prompt, response, trajectory")
 
-    def reward(prompt: Prompt, response: str, trajectory: Trajectory) -> Reward:
+    def reward(prompt: Prompt, response: str | Image, trajectory: Trajectory) -> Reward:
         value = function(prompt, response, trajectory)
         if isinstance(value, Mapping):
             return _of_steps(value, trajectory, name)
@@ -76,7 +80,10 @@ def load_process_reward(path: str, key: str) -> ProcessFunction:
 
 def score_custom(groups: Sequence[AnswerGroup], function: ProcessFunction) -> list[list[Score]]:
     """Return the score of a function for each answer."""
-    return [[Score(function(a.prompt, a.text, a.trajectory)) for a in group] for group in groups]
+    return [
+        [Score(function(a.prompt, a.drawing or a.text, a.trajectory)) for a in group]
+        for group in groups
+    ]
 
 
 def _load(path: str, name: str, arguments: str) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ from unmask.checkpoints.tokenizer import Tokenizer, text_ends
 from unmask.configs.reward import ProcessTerm
 from unmask.rewards.answers import last_boxed
 from unmask.rewards.judge import Judge
-from unmask.rewards.question import Question, fill
+from unmask.rewards.question import Question, fill, is_caption
 from unmask.rewards.weighted import Answer, AnswerGroup
 from unmask.types import Score
 
@@ -96,9 +96,9 @@ def chunk_label(
     Args:
         votes: 1, -1, or 0 for a reply without a label.
         answer: the one with the chunk.
-        split_votes: which label different votes have.
+        split_votes: which label different votes have; captions, which have no outcome, have the mean.
     """
-    if _is_split(votes) and split_votes == "outcome":
+    if split_votes == "outcome" and _is_split(votes) and not is_caption(answer.prompt):
         return 1.0 if answer.outcome_reward == 1.0 else -1.0
     return fmean(votes)
 

@@ -1,6 +1,7 @@
 """A judge's question about an answer: the filled template, and the images of the prompt.
 
-In the text, `[image 1]` stands in the place of the first of the prompt's different images.
+In the text, `[image 1]` stands in the place of the first of the prompt's different images. An answer that is
+an image follows those of the prompt.
 
 Each inserted text stands between marks that contain a hash of it. A response cannot contain its own
 hash, so it cannot close its mark and add instructions to the judge. The same text has the same marks,
@@ -23,7 +24,7 @@ class Question:
 
     Attributes:
         text: the filled template.
-        images: those of the prompt, each once.
+        images: those of the prompt, and the answer if it is one, each once.
     """
 
     text: str
@@ -78,12 +79,16 @@ def fill(template: str, answer: Answer, **texts: str) -> Question:
         answer: source of the fields `question`, `reference`, `response` and `outcome`.
         texts: further fields, which may replace those; marked in the same way.
     """
+    images, response = question_images(answer.prompt), answer.text
+    if answer.drawing is not None:
+        images = tuple(dict.fromkeys((*images, answer.drawing)))
+        response = f"[image {images.index(answer.drawing) + 1}]"
     fields = {
         "question": question_text(answer.prompt),
         "reference": reference_text(answer.prompt),
-        "response": answer.text,
+        "response": response,
         **texts,
     }
     marks = {name: marked(name, text) for name, text in fields.items()}
     text = template.format(**marks, outcome=f"{answer.outcome_reward:g}")
-    return Question(text, question_images(answer.prompt))
+    return Question(text, images)

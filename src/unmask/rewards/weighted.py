@@ -16,8 +16,10 @@ per token cannot be used, so such a reward raises an error.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isclose, isfinite
+from statistics import fmean, pstdev
 
+from unmask.images import Image
 from unmask.runs.trajectories import total_reward
 from unmask.types import Prompt, Reward, Score, Trajectory
 
@@ -32,11 +34,13 @@ class Answer:
         trajectory: the response and the order in which it was revealed.
         text: the response as text, as the task's grader received it.
         outcome: the score of that grader.
+        drawing: the image that the response is, where the model draws one (text-to-image).
     """
 
     trajectory: Trajectory
     text: str
     outcome: Score
+    drawing: Image | None = None
 
     @property
     def prompt(self) -> Prompt:
@@ -63,6 +67,34 @@ def score_outcome(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
     return [[Score(answer.outcome.reward) for answer in group] for group in groups]
 
 
+def standardized(score: ScoreFunction) -> ScoreFunction:
+    """Return a term whose number is compared with those of the group's other answers: (number - mean) / std.
+
+    The part `raw` keeps the number. It is the per-reward normalisation of LightningRL (arXiv 2603.13319).
+    """
+
+    def compared(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
+        return [_standardized(group) for group in score(groups)]
+
+    return compared
+
+
+def _standardized(scores: Sequence[Score]) -> list[Score]:
+    numbers = [score.reward for score in scores if not isinstance(score.reward, Sequence)]
+    if len(numbers) < len(scores):
+        raise ValueError(
+            "reward: standardize compares one number per answer, and a term has one per token: set "
+            "standardize = false"
+        )
+    mean, std = fmean(numbers), pstdev(numbers)
+    # Numbers added up in different orders differ in their last bits; dividing by that is noise.
+    is_uniform = isclose(min(numbers), max(numbers), rel_tol=1e-9)
+    return [
+        Score(0.0 if is_uniform else (number - mean) / std, {**score.parts, "raw": number})
+        for number, score in zip(numbers, scores, strict=True)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class WeightedTerm:
     """A summand of a reward.
@@ -71,11 +103,13 @@ class WeightedTerm:
         name: name of its number among the parts.
         weight: factor of its number.
         score: returns a score for each answer.
+        reads_drawings: whether it scores answers that are images.
     """
 
     name: str
     weight: float
     score: ScoreFunction
+    reads_drawings: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +129,15 @@ class Combination:
 
         Raises:
             ValueError: a number is not finite, a term has another count of numbers than the response
-                has tokens, or two parts have the same name.
+                has tokens, or two parts have the same name; or an answer is an image, and a term reads texts.
         """
+        drawn = next((a for group in groups for a in group if a.drawing is not None), None)
+        text_terms = [term.name for term in self.terms if not term.reads_drawings]
+        if drawn is not None and text_terms:
+            raise ValueError(
+                f"reward: {text_terms[0]!r} scores texts, and a response to task {drawn.prompt.task!r} is an "
+                "image: take clip_score, judge or function"
+            )
         of_terms = [term.score(groups) for term in self.terms]
         return [
             [self._combine(a, [scores[g][i] for scores in of_terms]) for i, a in enumerate(group)]
@@ -130,7 +171,8 @@ class Combination:
     def _parts(self, answer: Answer, scores: Sequence[Score]) -> dict[str, float]:
         own = {OUTCOME: answer.outcome_reward}
         for term, score in zip(self.terms, scores, strict=True):
-            own[term.name] = total_reward(score.reward, answer.trajectory.step_map)
+            if term.name != OUTCOME:  # the grader's own, also where the term is standardized
+                own[term.name] = total_reward(score.reward, answer.trajectory.step_map)
         for term, score in zip(self.terms, scores, strict=True):
             for part, value in score.parts.items():
                 name = f"{term.name}_{part}"

@@ -1,21 +1,23 @@
 """Local copies of public data sets: the records of a split, each read by the task's own reader, as JSON Lines.
 
 A copy has the published records unchanged, one per line, under the beginning of a name that `task.path` and
-`$UNMASK_DATA` find. Its SHA-256 is that of these lines, so that copies made of Parquet, JSON and the hub are
-compared. Whether a grader can grade a problem is found when the task is built, not here.
+`$UNMASK_DATA` find. The bytes of images are data URLs in it; paths of images stay paths. Its SHA-256 is that of these
+lines, so that copies made of Parquet, JSON and the hub are compared. Whether a grader can grade a problem is found
+when the task is built, not here.
 """
 
 import hashlib
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import starmap
 from pathlib import Path
+from typing import Any
 
-from unmask.data.record_files import read_file
 from unmask.tasks.dataset import Dataset
-from unmask.tasks.record import Record, UnfitProblemError, record_from_json
-from unmask.tasks.sources import file_in, is_of, read_split
+from unmask.tasks.record import Record, UnfitProblemError
+from unmask.tasks.sources import file_in, file_records, is_of, read_split
+from unmask.tasks.template import filled
 from unmask.types import Split
 
 FROM = "--from"
@@ -64,7 +66,7 @@ def copies(dataset: Dataset, path: Path | None, split: Split | None) -> Iterator
         raise ValueError(f"--split {split}: published are {' and '.join(dataset.sources)}")
     if path is not None and path.is_file():
         split = split or _split_of(dataset, path)
-        yield _copy(dataset, split, starmap(record_from_json, read_file(path, FROM)))
+        yield _copy(dataset, split, file_records(path, FROM))
         return
     if path is not None and not path.is_dir():
         raise ValueError(f"{FROM} {path}: there is no such file or directory")
@@ -102,7 +104,7 @@ def _copy(dataset: Dataset, split: Split, records: Iterable[Record]) -> Copy:
             if problem is None:
                 num_others += 1
                 continue
-            first = first or dataset.template.format(question=problem.question)
+            first = first or filled(dataset.template, problem.question, bool(problem.images))
         lines.append(_line(record))
     if not first:
         raise ValueError(f"{dataset.hub}: no {split} problem was found, in {num_others} records")
@@ -113,8 +115,20 @@ def _copy(dataset: Dataset, split: Split, records: Iterable[Record]) -> Copy:
 
 def _line(record: Record) -> str:
     try:
-        line = json.dumps(record.values, ensure_ascii=False, allow_nan=False)
+        values = {name: _plain(value) for name, value in record.values.items()}
+        line = json.dumps(values, ensure_ascii=False, allow_nan=False)
         line.encode()
     except (TypeError, ValueError) as error:
         raise ValueError(f"{record.place}: cannot be written as JSON: {error}") from error
     return line
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with each image feature that holds bytes, and each list of them, as data URLs."""
+    match value:
+        case {"bytes": bytes(data)}:
+            return f"data:image/any;base64,{b64encode(data).decode()}"
+        case list():
+            return [_plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            return value

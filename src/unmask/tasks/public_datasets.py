@@ -87,7 +87,7 @@ def _problems(
         )
     problems: list[tuple[str, Problem]] = []
     left_out: list[str] = []
-    for record in read_split(dataset, published, config.path):
+    for record in read_split(dataset, published, config.path, config.image_root):
         try:
             problem = dataset.problem(record)
         except UnfitProblemError as error:

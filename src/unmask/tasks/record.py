@@ -51,15 +51,25 @@ class Record:
         raise self.error(name, "must be a text or a number")
 
     def image(self, name: str) -> Image:
-        """Return a field that holds an image.
+        """Return the only image of a field; errors as `images_of`."""
+        found = self.images_of(name)
+        if len(found) != 1:
+            raise self.error(name, "must hold one image")
+        return found[0]
+
+    def images_of(self, name: str) -> list[Image]:
+        """Return the images of a field that holds one, or a list of them.
 
         Raises:
             ValueError: it holds none, or one that cannot be read.
         """
         try:
-            return self.images.open(self.values.get(name), name)
+            found = self.images.of_column(self.values, (name,))
         except ValueError as error:
             raise ValueError(f"{self.place}: {error}") from error
+        if not found:
+            raise self.error(name, "must hold an image")
+        return found
 
     def unfit(self, name: str, wanted: str) -> UnfitProblemError:
         """Return the error for a field that no grader can use; arguments as `error`."""

@@ -8,24 +8,27 @@ read. Nothing is downloaded where a path was given.
 
 import os
 from collections.abc import Iterator
-from itertools import starmap
 from pathlib import Path
 
 from unmask.data.record_files import ENDINGS, has_datasets, read_file, read_hub
+from unmask.data.record_images import RecordImages
 from unmask.tasks.dataset import Dataset, Source
 from unmask.tasks.record import Record, record_from_json
 from unmask.types import Split
 
-VARIABLE = "UNMASK_DATA"
+VARIABLE, IMAGE_ROOT = "UNMASK_DATA", "task.image_root"
 
 
-def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Record]:
+def read_split(
+    dataset: Dataset, split: Split, path: Path | None, image_root: Path | None = None
+) -> Iterator[Record]:
     """Read the records of one published split.
 
     Args:
         dataset: the data set; it has a source for `split`.
         split: which split.
         path: `task.path`.
+        image_root: `task.image_root`.
 
     Raises:
         ValueError: the split is in none of the three places, or cannot be read there.
@@ -34,9 +37,9 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
     folder = os.environ.get(VARIABLE)
     local = file_in(Path(folder), source) if folder and path is None else None
     if path is not None:
-        return _records(_file_at(path, dataset, split), "task.path")
+        return file_records(_file_at(path, dataset, split), "task.path", image_root)
     if local is not None:
-        return _records(local, f"${VARIABLE}")
+        return file_records(local, f"${VARIABLE}", image_root)
     if not has_datasets():
         raise ValueError(
             f"the {split} problems of {dataset.hub} were not found: give task.path (or --from), or set "
@@ -50,11 +53,14 @@ def read_split(dataset: Dataset, split: Split, path: Path | None) -> Iterator[Re
             f"{error}: download its files and give task.path (or --from), or set {VARIABLE} to a directory with "
             f"{source.file}.jsonl"
         ) from error
-    return starmap(record_from_json, rows)
+    images = RecordImages(image_root, IMAGE_ROOT)
+    return (record_from_json(place, value, images) for place, value in rows)
 
 
-def _records(path: Path, key: str) -> Iterator[Record]:
-    return starmap(record_from_json, read_file(path, key))
+def file_records(path: Path, key: str, image_root: Path | None = None) -> Iterator[Record]:
+    """Yield the records of a file; paths of images are below `image_root`, or its own directory."""
+    images = RecordImages(image_root or path.parent, IMAGE_ROOT)
+    return (record_from_json(place, value, images) for place, value in read_file(path, key))
 
 
 def _file_at(path: Path, dataset: Dataset, split: Split) -> Path:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unmask.configs.methods import partner
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.diffusion.layout import Pack
@@ -28,7 +29,8 @@ from unmask.trainers.master_weights import is_wide
 LOSSES = "unmask.objectives.methods"
 
 # Tensors of a step's targets that are frozen before its first update, by name: the `reference`'s
-# log-probabilities, the value model's `values`, and the `returns` they are trained towards.
+# log-probabilities, the value model's `values`, and the `returns` they are trained towards. A loss of whole
+# responses adds its `value` and `slope` in each update.
 Tables = Mapping[str, TargetTable]
 NO_TABLES: Tables = {}
 
@@ -60,6 +62,8 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
     If the step's batch is used for one optimizer step, the policy that starts the step is the one being
     differentiated, and its own log-probabilities, detached, are the old ones.
     """
+    if isinstance(config.loss, ViewsLoss):
+        return linear_objective
     loss = partner(config.loss, LOSSES).loss
 
     def objective(
@@ -90,6 +94,16 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
         return replace(output, statistics={**output.statistics, **gaps})
 
     return objective
+
+
+def linear_objective(
+    scores: Scores | ActorCriticScores, pack: Pack, tables: Tables = NO_TABLES
+) -> LossOutput:
+    """Return the loss of whole responses near the current weights, from `trainers/views_loss.py`."""
+    logprobs = scores.logprobs
+    value, slope = (tables[name].read(pack.origin).to(logprobs) for name in ("value", "slope"))
+    loss = value + slope * (logprobs - logprobs.detach())
+    return LossOutput(loss, {"entropy": Statistic(scores.entropy)})
 
 
 def build_value_objective(clip: float) -> StepObjective:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from unmask.configs.methods.advantage.value import ValueAdvantage
@@ -22,6 +23,7 @@ from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner, Update
 from unmask.trainers.losses import StepObjective, needs_rescoring, reweighted
 from unmask.trainers.reference import Scorer
+from unmask.trainers.views_loss import Linearise, build_linearise
 
 T = TypeVar("T")
 # A trajectory's views, and the columns of its targets that the objective reads, `(N, C)` by name.
@@ -37,12 +39,14 @@ class Updates:
         objective: of the learner's scores.
         config: of the run: the loss's reduction, and whether the optimizer is reset.
         passes: its `epochs` and `minibatches` are the numbers of optimizer steps.
+        linearise: the first half of an update, where the loss is one of whole responses.
     """
 
     learner: Learner
     objective: StepObjective
     config: RLConfig
     passes: RLConfig | ValueAdvantage
+    linearise: Linearise | None = None
 
     def __call__(self, scored: Sequence[Scored], seed: int, rate: float) -> dict[str, float]:
         """Update the weights and return the metrics of all updates, each reduced to one number.
@@ -67,11 +71,28 @@ class Updates:
 
     def _update(self, part: Sequence[Scored], rate: float) -> Update:
         views, columns = zip(*part, strict=True)
-        counts = [v.target.sum(-1) for v in views]  # (N,) targets of each view
+        if self.linearise is not None:
+            return self._update_linearised(self.linearise, views, columns, rate)
+        # (N,) targets of each view; a view that stands for others counts as they do.
+        counts = [(v.target * v.weight).double().sum(-1) for v in views]
         reduction, length = self.config.loss.reduction, self.config.sampling.max_tokens
         weights, denominator = reduction_weights(counts, reduction, length)
         objective = partial(self.objective, tables=tables_of(columns, self.learner.model.device))
         return self.learner.update(reweighted(views, weights), objective, denominator, rate)
+
+    def _update_linearised(
+        self,
+        linearise: Linearise,
+        views: Sequence[Views],
+        columns: Sequence[Mapping[str, Tensor]],
+        rate: float,
+    ) -> Update:
+        found = linearise(self.learner, views, columns)
+        tables = tables_of(found.columns, self.learner.model.device)
+        # The weights and the denominator are in the columns.
+        plain = [replace(v, weight=torch.ones(v.target.shape)) for v in views]
+        update = self.learner.update(plain, partial(self.objective, tables=tables), 1.0, rate)
+        return update._replace(metrics=update.metrics | found.metrics)
 
 
 class PolicyUpdate:
@@ -95,7 +116,7 @@ class PolicyUpdate:
             has_old_logprobs: the views come with old log-probabilities of the learner's own weights.
         """
         self._learner, self._reference = learner, reference
-        self._updates = Updates(learner, objective, config, config)
+        self._updates = Updates(learner, objective, config, config, build_linearise(config))
         self._rescores = not has_old_logprobs and needs_rescoring(config, learner.model.dtype)
 
     def __call__(

@@ -36,7 +36,8 @@ def rollout_views(
     views_of = partner(config.views, "unmask.diffusion.methods").of_trajectory
     block = config.views.train_block_at(step)
     rewards = [shaped_rewards(group, config.shaping) for group in groups]
-    advantages = advantages_of_rewards(rewards, config.advantage.baseline)
+    psi = getattr(config.advantage, "psi", 1.0)  # of kind "softmax"
+    advantages = advantages_of_rewards(rewards, config.advantage.baseline, psi)
     return [
         views_of(
             enlarge_blocks(trajectory, block) if block else trajectory,

@@ -19,7 +19,11 @@ class RandomMask(ViewSection):
     high: float = Field(default=0.9, gt=0, le=1)
     """Highest noise level t; each is drawn uniformly between the two."""
     count: int = Field(default=1, ge=1, le=1024)
-    """Independent masks of each response; in block-causal models their views share one clean copy."""
+    """Masks of each response; in block-causal models their views share one clean copy."""
+    spread: Literal["independent", "cyclic", "rising"] = "independent"
+    """How the noise levels of the masks of one response are related: `independent` draws each, `cyclic`
+    spaces them evenly over the range from a drawn start, around its end; `rising` spaces them evenly
+    from a drawn one up to the highest (UniGRPO)."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "RandomMask":

@@ -20,12 +20,11 @@ def of_trajectory(
     advantage: float | Sequence[float],
     config: RandomMask,
     is_full: bool,
-    is_coupled: bool = False,
 ) -> Views:
-    """Return one view per mask, or a view and its complement; see `masked_views`."""
+    """Return one view per mask; see `masked_views`."""
     traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
     seed, schedule = trajectory.sampling.seed, schedule_of(config)
-    return masked_views(traced, seed, config.count, schedule, is_coupled, is_full)
+    return masked_views(traced, seed, config.count, schedule, 1, is_full)
 
 
 def of_demonstrations(
@@ -44,4 +43,4 @@ def of_demonstrations(
 
 def schedule_of(config: RandomMask) -> NoiseSchedule:
     """Return the noise levels of a config."""
-    return NoiseSchedule(config.low, config.high, config.level)
+    return NoiseSchedule(config.low, config.high, config.level, config.spread)
