@@ -29,7 +29,7 @@ BUDGET = {
     "evaluation": 1020,
     "data": 890,
     "planning": 860,
-    "rollouts": 830,
+    "rollouts": 850,
     "files": 780,
     "importing": 570,
     "distributed": 560,
