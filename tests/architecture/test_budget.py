@@ -26,7 +26,7 @@ BUDGET = {
     "server": 1200,
     "runs": 1180,
     "viewer": 1100,
-    "evaluation": 1020,
+    "evaluation": 1050,
     "rollouts": 900,
     "planning": 900,
     "data": 890,
