@@ -101,7 +101,8 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
             metrics |= draft_metrics(trained) if num_drafts else {}
             metrics |= rollouts.metrics() | alarms.check(step, metrics)
             advantages = recorded_advantages(trained, views, config)
-            records = rollout_records(batch.groups, llm, config.run.trajectories, step, advantages)
+            limit, directory = config.run.trajectories, config.run.dir
+            records = rollout_records(batch.groups, llm, limit, step, advantages, directory)
             run.end_step(step, metrics, clock, records)
         return run.finish()
 
