@@ -390,8 +390,7 @@ class Trajectory:
         canvas_ids: `(C,)` token ids; the mask id where no token was revealed.
         step_map: `(C,)` the denoising step, counted from 1 over the whole response, that revealed
             each position; 0 where none did: where the mask id stands, and at pinned positions
-            (`sampling.pinned`), which hold their token. Trajectories with pinned tokens cannot be
-            trained on.
+            (`sampling.pinned`), which hold their token in every view and are never targets.
         behavior_logprobs: `(C,)` log-probability of each token under the distribution it was drawn
             from, at the moment it was revealed; 0 where none was.
         num_response: `R`, stop token included.

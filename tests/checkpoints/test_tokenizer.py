@@ -174,6 +174,11 @@ def test_special_tokens_are_pieces_too(tmp_path: Path) -> None:
     assert token_pieces([3, 1, 0], tokenizer) == ["1", "<mask>", "<eos>"]
 
 
+def test_the_vectors_of_an_image_are_one_marker(tmp_path: Path) -> None:
+    tokenizer = character_tokenizer("0123456789", tmp_path)
+    assert token_pieces([-1, -2, 3, -3, 4], tokenizer) == ["<image>", "", "1", "<image>", "2"]
+
+
 @pytest.mark.parametrize("text", ["", "a", "aé€😀b\r\n", "漢字", "e\u0301"])
 def test_a_prefix_of_tokens_is_a_prefix_of_the_text(text: str) -> None:
     tokenizer = byte_tokenizer()

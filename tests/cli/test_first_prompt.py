@@ -1,5 +1,6 @@
 """The prompt is shown as the engine gets it, and tokens as the text they add."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -63,13 +64,16 @@ def test_the_vectors_of_an_image_are_one_piece(seeing: Path) -> None:
     text = first_prompt(config)
     assert "no chat template; 22 tokens\n\n<17 image vectors>" in text
     assert "tokens  '<17 image vectors>' '\\n' 'r' 'e' 'd' '?'\nids     -1..-17 " in text
+    assert re.search(r"\nimage    counting-\d+\.png, \d+ x \d+, 17 vectors\ntokens  ", text)
 
 
 def test_a_demonstration_has_its_image(seeing: Path) -> None:
     config = load_config(SFTConfig, [], [f"model.path={seeing}", *PICTURES])[0]
     text = first_prompt(config)
     assert "22 tokens are read, 2 are trained\n\n<17 image vectors>" in text
-    assert "<eos>⟧" in text
+    assert "<eos>" in text and "⟧" in text  # with the colour of the trained text
+    assert re.search(r"\nimage    counting-\d+\.png, \d+ x \d+, 17 vectors\ntokens   ", text)
+    assert "\ntrained  " in text and text.endswith(" 0")
 
 
 def test_a_text_model_shows_no_pictures(tmp_path: Path) -> None:
@@ -101,4 +105,6 @@ def test_the_tokenizer_of_a_run_is_its_models_or_the_one_it_started_from(tmp_pat
 
 def test_a_prompt_is_described_with_its_length(tmp_path: Path) -> None:
     tokenizer = tokenizer_of(str(toy_checkpoint(tmp_path)))
+    codes = describe_prompt("here", [3, 900, 901, 0], tokenizer)
+    assert "<2 image codes>" in codes and codes.endswith("ids     3 900..901 0")
     assert describe_prompt("here", [3, 0], tokenizer).startswith("here; no chat template; 2 tokens")

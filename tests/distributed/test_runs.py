@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.distributed.ranks import on_ranks
+from tests.trainers.toy_methods import words_of
 from tests.trainers.toy_runs import metrics, rl_config, sft_config
 from unmask.distributed.world import ALONE, World
 from unmask.trainers.rl import train_rl
@@ -58,6 +59,9 @@ RL = {
     "shared_value": ["advantage.kind=shared_value", "advantage.lr=1e-2"],
     "lora and reference": [*LORA, "loss.kl=0.1", "loss.kl_to=reference"],
     "reference": ["loss.kl=0.1", "loss.kl_to=reference"],
+    "loss of responses": [*words_of("espo"), "epochs=1", "minibatches=2"],
+    "prompts under noise": [*words_of("wd1"), "epochs=1", "minibatches=2"],
+    "drafts": ["rollout.drafts=2", "minibatches=2"],
     "no group left": ["advantage.kind=value", "advantage.lr=1e-2", "filter.low=2", "filter.high=3"],
 }
 

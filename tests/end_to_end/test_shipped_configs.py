@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.toy import toy_checkpoint
+from unmask.checkpoints.random_init import init
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.configs.task import DatasetTaskConfig, JsonTaskConfig
+from unmask.configs.task import DatasetTaskConfig, JsonTaskConfig, PictureTaskConfig
 from unmask.evaluation.evaluate import evaluate_model
 from unmask.tasks.build import build_task
 from unmask.tasks.public_datasets import dataset_by_name
@@ -63,8 +64,11 @@ def write_dataset(place: Path, name: str) -> list[str]:
 )
 def test_a_shipped_config_runs_one_step(path: Path, tmp_path: Path) -> None:
     config = load(path, tmp_path)
-    alphabet = build_task(config.task).alphabet or string.printable
-    toy_checkpoint(tmp_path / "toy", alphabet=alphabet, max_length=256)
+    if isinstance(config.task, PictureTaskConfig):
+        init(tmp_path / "toy", "lladav")
+    else:
+        alphabet = build_task(config.task).alphabet or string.printable
+        toy_checkpoint(tmp_path / "toy", alphabet=alphabet, max_length=256)
     match config:
         case SFTConfig():
             assert (train_sft(config) / "model.safetensors").is_file()

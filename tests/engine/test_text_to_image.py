@@ -13,17 +13,24 @@ from tests.models.vision.mmada import CASES, FOLDER, IDS, drawing_model, text_to
 from unmask.acceptance.agreement import dense_logits
 from unmask.checkpoints.image_reader import TEXT_ONLY
 from unmask.checkpoints.magvit_files import load_magvit
+from unmask.configs.methods import partner
+from unmask.configs.methods.views.coupled import CoupledViews
+from unmask.configs.methods.views.random import RandomViews
+from unmask.diffusion.layout import pack_views
 from unmask.diffusion.reference_sampler import sample
+from unmask.diffusion.views import views_of_trajectory
 from unmask.engine.engine import Engine
 from unmask.engine.events import Finished
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
+from unmask.engine.scoring import score_views
 from unmask.engine.text_to_image import TextToImage, picture_of
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.models.vision.magvit import uint8_from_pixels
 from unmask.presets import preset
+from unmask.rollouts.checks import check_trajectory
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 SETTING = CASES["t2i"]
@@ -139,7 +146,7 @@ def test_the_engine_draws_what_the_reference_sampler_draws(
     assert max(written[-1].canvas_ids) < IDS.image_offset
 
 
-def test_a_cache_of_the_prompt_draws_nearly_the_same_first_codes(model: Model) -> None:
+def test_a_cache_of_the_prompt_draws_the_same_codes_in_the_first_step(model: Model) -> None:
     """The first step is exact; later ones read the prompt as it stood under hidden codes."""
     asks = golden_asks(0.0)
     exact = by_engine(model, asks)
@@ -148,8 +155,8 @@ def test_a_cache_of_the_prompt_draws_nearly_the_same_first_codes(model: Model) -
         first = [place for place, step in enumerate(one.step_map) if step == 1]
         assert first == [place for place, step in enumerate(other.step_map) if step == 1]
         assert all(one.canvas_ids[place] == other.canvas_ids[place] for place in first)
-    window = by_engine(model, asks, EngineParams(cache="window", horizon=0))
-    assert_same(window, cached)
+    for cache in ("window", "dual"):  # of one block, which is the canvas
+        assert_same(by_engine(model, asks, EngineParams(cache=cache)), cached)
 
 
 def test_aborting_a_guided_image_frees_both_sequences(model: Model) -> None:
@@ -191,3 +198,29 @@ def test_draw(model: Model) -> None:
     (alone,) = llm.draw(texts[1:], preset("mmada_image", denoising_steps=4, seed=3))
     assert alone.codes == found[2].codes  # in another batch
     assert LLM(model).draw(texts[:1], preset("mmada_image", denoising_steps=1))[0].picture is None
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_learner_scores_a_drawing_as_the_engine_did(model: Model, temperature: float) -> None:
+    """Each step of its path over the codes alone; the token of the end is seen in every view."""
+    params = replace(preset("mmada_image"), guidance=0.0, temperature=temperature, seed=4)
+    written = by_engine(model, [(IMAGES.prompt(row), IMAGES.params(params)) for row in ("0", "1")])
+    for trajectory in written:
+        check_trajectory(trajectory)
+    views = [views_of_trajectory(trajectory, 1.0, is_full=True) for trajectory in written]
+    packs = pack_views(views, conventions_of(model), 10_000)
+    (tables,) = score_views(model, views, packs, [lambda scores: scores.logprobs])
+    for found, of_one, trajectory in zip(tables, views, written, strict=True):
+        assert of_one.target.sum(0).tolist() == [1] * 64 + [0]
+        assert not of_one.hidden[:, 64].any()
+        assert found.sum(0).tolist() == pytest.approx(trajectory.behavior_logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["random", "coupled"])
+def test_random_views_of_a_drawing_show_the_end_of_the_image(model: Model, kind: str) -> None:
+    params = replace(preset("mmada_image"), guidance=0.0)
+    (drawn,) = by_engine(model, [(IMAGES.prompt("0"), IMAGES.params(params))])
+    config = {"random": RandomViews, "coupled": CoupledViews}[kind](count=3)
+    views = partner(config, "unmask.diffusion.methods").of_trajectory(drawn, 1.0, config, True)
+    assert len(views.hidden) == (6 if kind == "coupled" else 3)
+    assert torch.equal(views.hidden, views.target) and not views.hidden[:, 64].any()

@@ -77,7 +77,7 @@ def test_what_is_drawn_covers_what_there_is() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_trajectories_at_batch_1_2_and_16(kind: str) -> None:
     model = toy(kind)
-    asks = some_asks(16, 5, model, 40)
+    asks = some_asks(16, 8, model, 40)
     expected = [by_reference(model, ask) for ask in asks]
     assert {t.finish for t in expected} == {"stop", "length"}
     assert {t.revised for t in expected} == {True, False}

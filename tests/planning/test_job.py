@@ -7,6 +7,8 @@ import pytest
 
 from tests.planning.cases import LENGTHS, case
 from tests.toy import SPEC, toy_model
+from tests.trainers.toy_methods import row
+from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.methods.views.coupled import CoupledViews
 from unmask.configs.methods.views.random import RandomViews
@@ -18,7 +20,7 @@ from unmask.engine.llm import LLM
 from unmask.models.conventions import conventions_of
 from unmask.models.spec import ModelSpec
 from unmask.planning.job import Lengths, packing
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt, SamplingParams, Trajectory
 
 PROMPT, RESPONSE, COUNT = 8, 40, 60
 ONE = Lengths(PROMPT, RESPONSE, 1.0)
@@ -64,6 +66,60 @@ def test_trace_views(attention: str) -> None:
     )
     predicted = packing(TraceViews(), spec, ONE, 12, 4)
     assert predicted == (pytest.approx(tokens, rel=0.06), pytest.approx(scored, rel=0.01))
+
+
+# Tolerances of packed tokens, in block-causal models; under full attention there are as many as views.
+# Of a block of 4 tokens 1 to 4 are hidden, which is more than the half that is predicted.
+MASKED = {
+    "counted": ({"count": 2}, 0.1),
+    "counted, coupled": ({"kind": "counted", "count": 2, "coupled": True}, 0.15),
+    "counted, block": ({"kind": "counted", "level": "block"}, 0.06),
+    "quadrature": ({"points": 3}, 0.15),
+    "one_step": ({"count": 2}, 0.06),
+    "one_step, whole prompt": ({"kind": "one_step", "prompt_noise": 0}, 0.06),
+    "blockwise": ({"count": 2}, 0.3),
+    "steps": ({"count": 4}, 0.1),
+}
+
+
+@pytest.mark.parametrize("attention", ["block_causal", "full"])
+@pytest.mark.parametrize("name", MASKED)
+def test_masked_views_of_rollouts(name: str, attention: str) -> None:
+    choice, tolerance = MASKED[name]
+    spec, section = spec_with(attention), row({"kind": name.split(",")[0], **choice}).views
+    of_trajectory = partner(section, "unmask.diffusion.methods").of_trajectory
+    ids, steps = tuple([4] * RESPONSE), tuple(range(1, RESPONSE + 1))
+    views = [
+        of_trajectory(
+            Trajectory(
+                prompt=Prompt("toy", n, (), (2 + n % 18, *[3] * (PROMPT - 1))),
+                canvas_ids=ids,
+                step_map=steps,
+                behavior_logprobs=(-1.0,) * RESPONSE,
+                num_response=RESPONSE,
+                finish="length",
+                policy_version=0,
+                sampling=SamplingParams(block_size=4, seed=n),
+                num_forwards=RESPONSE,
+            ),
+            1.0,
+            section,
+            spec.is_full,
+        )
+        for n in range(COUNT)
+    ]
+    tokens, scored = packed(views, spec)
+    predicted = packing(section, spec, ONE, COUNT, 18 if not spec.is_full else COUNT)
+    bound = 0.06 if spec.is_full else tolerance
+    assert predicted == (pytest.approx(tokens, rel=bound), pytest.approx(scored, rel=0.22))
+
+
+def test_a_loss_of_responses_scores_its_views_once_more_in_each_epoch() -> None:
+    words = ["views.kind=counted", "epochs=3"]
+    plain, of_responses = (
+        case(*words, f"loss.kind={k}").plan().job for k in ("weighted", "boundary")
+    )
+    assert of_responses.scorings == plain.scorings + 3
 
 
 def test_coupled_views_score_every_token_of_a_mask_once() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from math import nan
+from statistics import pstdev
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from unmask.rewards.weighted import (
     add_on_last_step,
     outcome_alone,
     score_outcome,
+    standardized,
 )
 from unmask.runs.trajectories import total_reward
 from unmask.types import Reward, Score
@@ -172,3 +174,39 @@ def test_a_term_of_texts_refuses_an_answer_that_is_an_image() -> None:
     ):
         combined(*terms)([[answer(), drawn]])
     assert combined(terms[0])([[drawn]])[0][0].reward == 1.0
+
+
+def numbered(*numbers: Reward) -> ScoreFunction:
+    """Return a term whose answers of each group earn these numbers, in order."""
+
+    def term(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
+        return [[Score(number) for number in numbers[: len(group)]] for group in groups]
+
+    return term
+
+
+def test_a_standardized_term_is_compared_with_its_group_and_keeps_its_number() -> None:
+    group = [answer(), answer(), answer()]
+    scores = combined(WeightedTerm("a", 2.0, standardized(numbered(1.0, 3.0, 8.0))))(
+        [group, group[:2]]
+    )
+    spread = pstdev([1.0, 3.0, 8.0])
+    assert [s.reward for s in scores[0]] == pytest.approx([2 * (n - 4) / spread for n in (1, 3, 8)])
+    assert [s.reward for s in scores[1]] == [-2.0, 2.0]
+    assert scores[0][2].parts["a_raw"] == 8.0
+
+
+def test_standardized_numbers_that_are_equal_are_0_and_one_per_token_is_refused() -> None:
+    group = [answer(), answer()]
+    ((first, second),) = combined(WeightedTerm("a", 1.0, standardized(numbered(0.3, 0.1 + 0.2))))(
+        [group]
+    )
+    assert first.reward == second.reward == 0.0
+    with pytest.raises(ValueError, match="set standardize = false"):
+        standardized(numbered((1.0,) * 4, 2.0))([group])
+
+
+def test_the_outcome_that_is_logged_is_the_graders_also_where_it_is_standardized() -> None:
+    group = [answer(outcome=0.0), answer(outcome=1.0)]
+    ((_, right),) = combined(WeightedTerm("outcome", 1.0, standardized(score_outcome)))([group])
+    assert right.reward == 1.0 and right.parts["outcome"] == 1.0

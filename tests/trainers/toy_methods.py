@@ -1,5 +1,6 @@
 """Configurations that are one row of the method table, for tests that start no run."""
 
+import json
 import tomllib
 from typing import Any
 
@@ -34,7 +35,21 @@ def shipped(name: str, *words: str) -> RLConfig:
 
 def words_of(name: str) -> list[str]:
     """Return a shipped method as `key=value` words."""
-    return [f"{key}={value}" for key, value in flatten(tomllib.loads(FILES[name].read_text()))]
+    values = flatten(tomllib.loads(FILES[name].read_text()))
+    return [f"{key}={value if isinstance(value, str) else literal(value)}" for key, value in values]
+
+
+def literal(value: Any) -> str:
+    """Return a TOML literal of a value, list or table."""
+    match value:
+        case dict():
+            table: dict[str, Any] = value
+            return "{" + ", ".join(f"{k}={literal(v)}" for k, v in table.items()) + "}"
+        case list():
+            items: list[Any] = value
+            return "[" + ", ".join(map(literal, items)) + "]"
+        case _:
+            return json.dumps(value)
 
 
 OF_RESPONSES = [name for name in FILES if isinstance(shipped(name).loss, ViewsLoss)]

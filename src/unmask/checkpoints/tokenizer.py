@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol, cast
 
 from unmask.checkpoints.tokenizer_files import read_known_ids
+from unmask.images import MARKER
 from unmask.models.families.json_keys import shortened
 from unmask.types import Message
 
@@ -209,16 +210,20 @@ def token_pieces(
 ) -> list[str]:
     """Return the text that each token adds.
 
-    A character of several tokens is the text of the last one of them; the others are empty.
+    A character of several tokens is the text of the last one of them; the others are empty. The vectors of images,
+    which have negative ids in a prompt, add a marker; it is the text of the first of adjacent vectors.
 
     Args:
-        token_ids: of a text.
+        token_ids: of a text or a prompt.
         tokenizer: of the ids.
         has_special: whether special tokens have a text, too.
     """
     pieces: list[str] = []
     waiting: list[int] = []
-    for token_id in token_ids:
+    for before, token_id in zip((0, *token_ids), token_ids, strict=False):
+        if token_id < 0:
+            pieces.append(MARKER if before >= 0 else "")
+            continue
         waiting.append(token_id)
         text = tokenizer.decode(
             waiting, skip_special_tokens=not has_special, clean_up_tokenization_spaces=False

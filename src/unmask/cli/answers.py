@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, NamedTuple
 
-from unmask.cli.prompts import read_prompts, tokenized
+from unmask.cli.prompts import Asked, read_prompts, tokenized
 from unmask.configs.generate import GenerateConfig
 from unmask.distributed.parts import Steps, in_rounds, on_main
 from unmask.distributed.world import World
@@ -41,7 +41,7 @@ class Response(NamedTuple):
 
 def answer_all(
     config: GenerateConfig,
-    asked: tuple[Sequence[str], Path | None],
+    asked: Asked,
     sampling: SamplingParams,
     out: Path | None,
     world: World,
@@ -51,7 +51,7 @@ def answer_all(
 
     Args:
         config: of the command.
-        asked: words, and the file; as `read_prompts`. Rank 0 reads them.
+        asked: the prompts, which rank 0 reads.
         sampling: of every response.
         out: file that is written; stdout if not given.
         world: the ranks.
@@ -60,7 +60,7 @@ def answer_all(
     Raises:
         ValueError: as `read_prompts`, `tokenized` and `answer`.
     """
-    found = on_main(world, "prompts", lambda: read_prompts(*asked))
+    found = on_main(world, "prompts", lambda: read_prompts(asked))
     with ExitStack() as stack:
         with world.together("start"):
             llm = build_llm(config.model, config.engine)
@@ -69,7 +69,7 @@ def answer_all(
         with world.together("start"):
             if out and world.is_main:
                 file = stack.enter_context(out.open("x", encoding="utf-8"))
-        answer(llm, prompts, sampling, file, world, is_text=bool(asked[0]) and not out)
+        answer(llm, prompts, sampling, file, world, is_text=bool(asked.words) and not out)
 
 
 def answer(

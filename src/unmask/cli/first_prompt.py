@@ -18,6 +18,7 @@ from unmask.checkpoints.tokenizer import (
     Tokenizer,
     has_tokenizer,
     load_tokenizer,
+    num_tokens,
     token_pieces,
 )
 from unmask.configs.eval import EvalConfig
@@ -27,6 +28,7 @@ from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.runs.print import visible
 from unmask.tasks.build import build_task
+from unmask.types import Image, PromptImage
 
 
 def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
@@ -46,8 +48,9 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
     origin = f"task {task.name}, {split} split, first of {len(prompts)} prompts"
     messages = prompts[0].messages
     reader = _reader(config.model, tokenizer) if any(m.images for m in messages) else TEXT_ONLY
-    ids = prompt_tokens(messages, tokenizer, reader).token_ids
-    return describe_prompt(origin, ids, tokenizer)
+    tokens = prompt_tokens(messages, tokenizer, reader)
+    images = [image for message in messages for image in message.images]
+    return describe_prompt(origin, tokens.token_ids, tokenizer, _described(images, tokens.images))
 
 
 def _first_demonstrations(config: SFTConfig) -> str:
@@ -81,13 +84,29 @@ def _reader(config: ModelConfig, tokenizer: Tokenizer) -> ImageReader:
 
 
 def _pieces_and_ids(token_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[list[str], str]:
-    """Return the text of each token, and the ids; the vectors of images are one piece."""
-    pieces, numbers = list[str](), list[str]()
-    for is_image, run in groupby(token_ids, lambda token_id: token_id < 0):
+    """Return the text of each token, and the ids; neighbouring vectors or codes of images are one piece."""
+    pieces, numbers, num_texts = list[str](), list[str](), num_tokens(tokenizer)
+
+    def kind(token_id: int) -> str:
+        return "vectors" if token_id < 0 else "codes" if token_id >= num_texts else ""
+
+    for name, run in groupby(token_ids, kind):
         ids = list(run)
-        pieces += [f"<{len(ids)} image vectors>"] if is_image else token_pieces(ids, tokenizer)
-        numbers += [f"{ids[0]}..{ids[-1]}"] if is_image else map(str, ids)
+        pieces += [f"<{len(ids)} image {name}>"] if name else token_pieces(ids, tokenizer)
+        numbers += [f"{ids[0]}..{ids[-1]}"] if name else map(str, ids)
     return pieces, " ".join(numbers)
+
+
+def _described(sources: Sequence[Image], images: Sequence[PromptImage]) -> list[str]:
+    """Return the lines with names and sizes of images, and how many vectors each has where they are not codes."""
+    from unmask.models.vision.image_codec import decode_image
+
+    counts = [f", {image.count} vectors" for image in images] or [""] * len(sources)
+    sizes = [decode_image(source).size for source in sources]
+    return [
+        f"image    {source.name}, {width} x {height}{count}"
+        for source, (width, height), count in zip(sources, sizes, counts, strict=True)
+    ]
 
 
 def describe_demonstration(demonstration: Demonstration, number: str, tokenizer: Tokenizer) -> str:
@@ -108,6 +127,7 @@ def describe_demonstration(demonstration: Demonstration, number: str, tokenizer:
             f"are read, "
             f"{len(after)} are trained",
             f"\n{visible(''.join(before))}{mark}\n",
+            *_described(demonstration.sources, demonstration.images),
             f"tokens   {' '.join(map(repr, before))}",
             f"ids      {prompt_ids}",
             f"trained  {' '.join(map(repr, after))}",
@@ -116,13 +136,16 @@ def describe_demonstration(demonstration: Demonstration, number: str, tokenizer:
     )
 
 
-def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer) -> str:
+def describe_prompt(
+    origin: str, token_ids: Sequence[int], tokenizer: Tokenizer, images: Sequence[str] = ()
+) -> str:
     """Return a prompt's text, its tokens one by one and their ids.
 
     Args:
         origin: the source of the prompt, in a few words.
         token_ids: `P` ids, as the engine gets them.
         tokenizer: decodes them.
+        images: a line for each of its images.
     """
     pieces, ids = _pieces_and_ids(token_ids, tokenizer)
     template = "the model's chat template" if tokenizer.chat_template else "no chat template"
@@ -130,6 +153,7 @@ def describe_prompt(origin: str, token_ids: Sequence[int], tokenizer: Tokenizer)
         (
             f"{origin}; {template}; {len(token_ids)} tokens",
             f"\n{visible(''.join(pieces))}\n",
+            *images,
             f"tokens  {' '.join(map(repr, pieces))}",
             f"ids     {ids}",
         )

@@ -18,13 +18,19 @@ from unmask.cli.options import (
     DenoisingSteps,
     Device,
     FamilyName,
+    ImageCodec,
+    ImageRoot,
+    Images,
+    ImageSquare,
     MaxTokens,
     ModelPath,
     PresetName,
+    PromptFile,
     Seed,
     StrategyName,
     Temperature,
     Threshold,
+    model_of,
     sampling_of,
 )
 from unmask.cli.ranks import NumProcesses, agreed_start, opened, start_processes
@@ -35,21 +41,17 @@ app = typer.Typer()
 @app.command(
     no_args_is_help=True,
     epilog='Examples: unmask generate runs/quickstart/rl/model "3+4+5=" --temperature 0; '
-    "unmask generate MODEL --from prompts.jsonl --out responses.jsonl",
+    "unmask generate MODEL --from prompts.jsonl --out responses.jsonl; "
+    'unmask generate MODEL "What is this?" --image photo.jpg',
 )
 def generate(  # noqa: PLR0913 - one argument per option
     model: ModelPath,
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]", help="Texts to respond to.")
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            help="Prompts: lines of text, or JSON Lines with `prompt` or `messages`; - is stdin.",
-        ),
-    ] = None,
+    source: PromptFile = None,
+    image: Images = None,
+    image_root: ImageRoot = None,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON Lines file to write; stdout by default, as text for words."),
@@ -66,6 +68,8 @@ def generate(  # noqa: PLR0913 - one argument per option
     adapter: Adapter = None,
     device: Device = "auto",
     family: FamilyName = None,
+    image_codec: ImageCodec = None,
+    image_preprocess: ImageSquare = "pad",
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")
     ] = True,
@@ -87,13 +91,15 @@ def generate(  # noqa: PLR0913 - one argument per option
         if out and out.exists():
             raise ValueError(f"--out {out}: exists; remove it or name another file")
         from unmask.configs.generate import GenerateConfig
-        from unmask.configs.model import ModelConfig
         from unmask.configs.run import RunConfig
 
-        asked = ModelConfig(path=model, adapter=adapter, device=device, family=family)
+        asked = model_of(model, adapter, device, family, image_codec, image_preprocess)
         config = GenerateConfig(model=asked, run=RunConfig(dir=(out or Path("out")).parent))
     start_processes(nproc, config.distributed.timeout_minutes)
     from unmask.cli.answers import answer_all
+    from unmask.cli.prompts import Asked
 
     with opened(config, "the responses before the first missing one are written") as world:
-        answer_all(config, (words or [], source), sampling, out, world, chat)
+        answer_all(
+            config, Asked(words or [], source, image or [], image_root), sampling, out, world, chat
+        )

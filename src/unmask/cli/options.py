@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from typer import Argument, Option
 
+from unmask.images import ImagePreprocess
 from unmask.presets import preset as published_sampler
 from unmask.types import SamplingParams, Strategy
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from unmask.configs.model import ModelConfig
 
     C = TypeVar("C", bound=BaseModel)
 
@@ -54,6 +57,35 @@ PresetName = Annotated[
 Adapter = Annotated[
     str | None, Option(metavar="DIR", help="LoRA adapters for the model, in peft's files.")
 ]
+Images = Annotated[
+    list[Path] | None,
+    Option(
+        "--image",
+        metavar="FILE",
+        help="An image for the model to read, at its <image> in the text or in front of it; repeatable.",
+    ),
+]
+PromptFile = Annotated[
+    Path | None,
+    Option(
+        "--from",
+        metavar="FILE",
+        help="Prompts: lines of text, or JSON Lines with `prompt` or `messages`, and `image` or `images`; - is stdin.",
+    ),
+]
+ImageRoot = Annotated[
+    Path | None,
+    Option(metavar="DIR", help="Folder that images of FILE are below; FILE's own by default."),
+]
+ImageCodec = Annotated[
+    str | None,
+    Option(
+        metavar="DIR", help="Image tokenizer (MAGVIT-v2) of a model that reads images as tokens."
+    ),
+]
+ImageSquare = Annotated[
+    ImagePreprocess, Option(help="How such a model's images become squares: as in its training.")
+]
 ShowPrompt = Annotated[
     bool, Option("--show-prompt", help="Only print the first prompt as the model reads it.")
 ]
@@ -82,6 +114,27 @@ def sampling_of(preset: str | None, **options: Any) -> SamplingParams:
     """Return the sampling parameters of a preset, or the defaults, overridden by the options that are given."""
     stated = {name: value for name, value in options.items() if value is not None}
     return published_sampler(preset, **stated) if preset else SamplingParams(**stated)
+
+
+def model_of(
+    path: str,
+    adapter: str | None,
+    device: str,
+    family: str | None,
+    image_codec: str | None,
+    image_preprocess: ImagePreprocess,
+) -> "ModelConfig":
+    """Return the model section of the options of a command."""
+    from unmask.configs.model import ModelConfig
+
+    return ModelConfig(
+        path=path,
+        adapter=adapter,
+        device=device,
+        family=family,
+        image_codec=image_codec,
+        image_preprocess=image_preprocess,
+    )
 
 
 def error_lines(error: ValueError | OSError) -> list[str]:

@@ -121,6 +121,9 @@ class RewardSection(Section):
 
     weight: float = 1.0
     """Factor of the term's number before the terms are added."""
+    standardize: bool = False
+    """Compare the term's number with those of the prompt's other answers first, (number - mean) / std, so
+    that terms of any spread count alike (LightningRL)."""
     name: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     """Name in the log (`reward_NAME`); the kind when not given. Two terms of one kind need names."""
 

@@ -144,6 +144,11 @@ class RLConfig(Section):
                 "sampling.edit_threshold and remask_threshold must be off in RL: no single denoising "
                 "step wrote a token that was changed later"
             )
+        if self.rollout.drafts and sampling.stop:
+            raise ValueError(
+                f"rollout.drafts = {self.rollout.drafts}: a draft keeps tokens right of those it writes, which "
+                "sampling.stop could cut off: leave sampling.stop out, or set rollout.drafts = 0"
+            )
         if self.engine.cache != "exact":
             raise ValueError(
                 f"engine.cache = {self.engine.cache!r} must be 'exact' in RL: an approximate cache "

@@ -106,9 +106,12 @@ def under_masks(
     is_trained = traced.target.any(0)  # (C,)
     level = level.expand(target.shape)
     weight = torch.where(target, share / level, 0.0).double()
+    hidden = target | ~is_trained
+    if traced.pinned is not None:
+        hidden &= ~traced.pinned
     return replace(
         traced,
-        hidden=target | ~is_trained,
+        hidden=hidden,
         target=target,
         weight=torch.ones(target.shape),
         old_logprobs=traced.behavior_logprobs.expand(len(target), -1),

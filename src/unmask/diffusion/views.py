@@ -53,6 +53,8 @@ class Views:
         images: of the prompt, in the order of their vectors.
         prefix_digest: of everything the model reads in the prompt's whole blocks, which views of other
             prompts may share; empty where that is `prompt_ids` alone.
+        pinned: `(C,)` bool, positions whose tokens stood there from the start: hidden in no view; `None` where there
+            are none.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
         hidden: `(N, C)` bool, positions that hold the mask token in each view.
         target: `(N, C)` bool, positions predicted in each view; a subset of `hidden`.
@@ -77,6 +79,7 @@ class Views:
     prompt_ids: Tensor
     images: tuple[PromptImage, ...] = field(default=(), kw_only=True)
     prefix_digest: bytes = field(default=b"", kw_only=True)
+    pinned: Tensor | None = field(default=None, kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
     target: Tensor
@@ -138,13 +141,15 @@ def views_of_trajectory(
     is_trained = (position < trajectory.num_response) | (after & (after.cumsum(0) <= post_num))
     target = target & is_trained
     kept = target.any(-1)
+    pinned = pinned_positions(trajectory)
     behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
     return Views(
         prompt_ids=prompt_ids,
         images=trajectory.prompt.images,
         prefix_digest=trajectory.prompt.prefix_digests((len(prompt_ids) - offset,))[0],
         canvas_ids=torch.tensor(trajectory.canvas_ids),
-        hidden=hidden[kept],
+        pinned=pinned,
+        hidden=hidden[kept] & ~pinned,
         target=target[kept],
         weight=torch.ones(int(kept.sum()), position.shape[0]),
         advantages=_per_position(advantage, trajectory),
@@ -153,6 +158,13 @@ def views_of_trajectory(
         temperature=trajectory.sampling.temperature or 1.0,
         block=block,
     )
+
+
+def pinned_positions(trajectory: Trajectory) -> Tensor:
+    """Return `(C,)` bool, the positions whose tokens stood there from the start: hidden in no view."""
+    is_pinned = torch.zeros(len(trajectory.canvas_ids), dtype=torch.bool)
+    is_pinned[[position for position, _ in trajectory.sampling.pinned]] = True
+    return is_pinned
 
 
 def _per_position(advantage: float | Sequence[float], trajectory: Trajectory) -> Tensor:

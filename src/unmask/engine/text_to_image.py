@@ -6,6 +6,7 @@ whose ids are restricted to the codes. The defaults are MMaDA's published sample
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -14,7 +15,7 @@ from unmask.checkpoints.image_reader import ImageReader
 from unmask.checkpoints.mmada_reader import MmadaReader
 from unmask.models.spec import ModelSpec
 from unmask.models.vision.magvit import Magvit, uint8_from_pixels
-from unmask.models.vision.mmada_prompt import MmadaIds, drawing_prompt
+from unmask.models.vision.mmada_prompt import MmadaIds, drawing_prompt, image_tokens
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
 
 if TYPE_CHECKING:
@@ -64,13 +65,15 @@ class TextToImage:
             reader: of its prompts, which holds the image tokenizer.
 
         Raises:
-            ValueError: if the model draws no images.
+            ValueError: if the model draws no images, or Pillow is not installed.
         """
         if spec.image_ids is None:
             raise ValueError(
                 f"{spec.family} draws no images here: its config.json has no image_token_ids"
             )
         codec = reader.codec if isinstance(reader, MmadaReader) else None
+        if codec is not None:
+            _pillow()  # before the time of drawing is spent
         return cls(spec.image_ids, encode, codec)
 
     def prompt(self, text: str) -> Prompt:
@@ -86,6 +89,15 @@ class TextToImage:
             tuple(drawing_prompt(self.encode(text), self.ids)),
             unconditional_ids=tuple(drawing_prompt((), self.ids)),
         )
+
+    def demonstration(self, text: str, codes: Sequence[int]) -> dict[str, list[int]]:
+        """Return the record of an image for SFT, as `data.path` reads it, with `views.kind = "image"`.
+
+        Raises:
+            ValueError: if the text is too long, or a code does not exist.
+        """
+        _, *response_ids = image_tokens(codes, self.ids)  # the prompt ends with the start
+        return {"prompt_ids": list(self.prompt(text).token_ids), "response_ids": response_ids}
 
     def params(self, sampling: SamplingParams) -> SamplingParams:
         """Return parameters under which a response is one whole image, unmasked as `sampling` has it."""
@@ -115,10 +127,14 @@ def picture_of(codes: Sequence[int], codec: Magvit) -> "Picture":
     Raises:
         ValueError: if Pillow is not installed.
     """
+    side = round(len(codes) ** 0.5)
+    grid = torch.tensor(codes, device=next(codec.parameters()).device).view(1, side, side)
+    return _pillow().fromarray(uint8_from_pixels(codec.decode(grid))[0].cpu().numpy())
+
+
+def _pillow() -> ModuleType:
     try:
         from PIL import Image as pillow
     except ImportError as error:
         raise ValueError("images are made by Pillow: pip install 'unmask[vision]'") from error
-    side = round(len(codes) ** 0.5)
-    grid = torch.tensor(codes, device=next(codec.parameters()).device).view(1, side, side)
-    return pillow.fromarray(uint8_from_pixels(codec.decode(grid))[0].cpu().numpy())
+    return pillow

@@ -20,7 +20,13 @@ from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
 from unmask.rewards.reward_model import RewardModelScores
 from unmask.rewards.speed import score_speed
-from unmask.rewards.weighted import Combination, ScoreFunction, WeightedTerm, score_outcome
+from unmask.rewards.weighted import (
+    Combination,
+    ScoreFunction,
+    WeightedTerm,
+    score_outcome,
+    standardized,
+)
 
 # Kinds of terms that score texts alone, never images.
 OF_TEXTS = ("format", "preference", "process", "reward_model")
@@ -39,9 +45,14 @@ def build_rewards(config: RLConfig, tokenizer: Tokenizer, device: torch.device) 
     Raises:
         ValueError: a term cannot be built; the message names the key.
     """
-    score_of = partial(build_term, run=config.run.dir, tokenizer=tokenizer, device=device)
+    build = partial(build_term, run=config.run.dir, tokenizer=tokenizer, device=device)
     summands = [
-        WeightedTerm(terms.term_name(t), t.weight, score_of(t), t.kind not in OF_TEXTS)
+        WeightedTerm(
+            terms.term_name(t),
+            t.weight,
+            standardized(build(t)) if t.standardize else build(t),
+            reads_drawings=t.kind not in OF_TEXTS,
+        )
         for t in config.reward
     ]
     return Combination(tuple(summands), has_critic=config.advantage.has_value_model)

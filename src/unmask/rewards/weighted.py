@@ -16,7 +16,8 @@ per token cannot be used, so such a reward raises an error.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isclose, isfinite
+from statistics import fmean, pstdev
 
 from unmask.images import Image
 from unmask.runs.trajectories import total_reward
@@ -64,6 +65,34 @@ def outcome_alone(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
 def score_outcome(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
     """Return the reward of the task's grader, without its parts."""
     return [[Score(answer.outcome.reward) for answer in group] for group in groups]
+
+
+def standardized(score: ScoreFunction) -> ScoreFunction:
+    """Return a term whose number is compared with those of the group's other answers: (number - mean) / std.
+
+    The part `raw` keeps the number. It is the per-reward normalisation of LightningRL (arXiv 2603.13319).
+    """
+
+    def compared(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
+        return [_standardized(group) for group in score(groups)]
+
+    return compared
+
+
+def _standardized(scores: Sequence[Score]) -> list[Score]:
+    numbers = [score.reward for score in scores if not isinstance(score.reward, Sequence)]
+    if len(numbers) < len(scores):
+        raise ValueError(
+            "reward: standardize compares one number per answer, and a term has one per token: set "
+            "standardize = false"
+        )
+    mean, std = fmean(numbers), pstdev(numbers)
+    # Numbers added up in different orders differ in their last bits; dividing by that is noise.
+    is_uniform = isclose(min(numbers), max(numbers), rel_tol=1e-9)
+    return [
+        Score(0.0 if is_uniform else (number - mean) / std, {**score.parts, "raw": number})
+        for number, score in zip(numbers, scores, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +171,8 @@ class Combination:
     def _parts(self, answer: Answer, scores: Sequence[Score]) -> dict[str, float]:
         own = {OUTCOME: answer.outcome_reward}
         for term, score in zip(self.terms, scores, strict=True):
-            own[term.name] = total_reward(score.reward, answer.trajectory.step_map)
+            if term.name != OUTCOME:  # the grader's own, also where the term is standardized
+                own[term.name] = total_reward(score.reward, answer.trajectory.step_map)
         for term, score in zip(self.terms, scores, strict=True):
             for part, value in score.parts.items():
                 name = f"{term.name}_{part}"

@@ -19,11 +19,6 @@ def check_trajectory(trajectory: Trajectory) -> None:
         ValueError: naming the prompt and the fields.
     """
     subject = f"the trajectory of prompt {trajectory.prompt.uid} of task {trajectory.prompt.task!r}"
-    if trajectory.sampling.pinned:
-        raise ValueError(
-            f"{subject}: it holds pinned tokens, which the model did not write; train on responses "
-            "without pinned"
-        )
     num_positions, num_response = len(trajectory.canvas_ids), trajectory.num_response
     for name in ("step_map", "behavior_logprobs"):
         found = len(getattr(trajectory, name))
@@ -42,8 +37,11 @@ def check_trajectory(trajectory: Trajectory) -> None:
         )
     if min(trajectory.step_map) < 0:
         raise ValueError(f"{subject}: step_map has the negative step {min(trajectory.step_map)}")
-    if 0 in trajectory.step_map[:num_response]:
-        position = trajectory.step_map.index(0)
+    pinned = {position for position, _ in trajectory.sampling.pinned}
+    steps = enumerate(trajectory.step_map[:num_response])
+    missing = [position for position, step in steps if step == 0 and position not in pinned]
+    if missing:
+        position = missing[0]
         raise ValueError(
             f"{subject}: step_map disagrees with the response: no step revealed token {position} of "
             f"{num_response}"

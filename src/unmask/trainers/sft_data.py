@@ -78,7 +78,11 @@ def vocabulary_of_llm(llm: LLM) -> Vocabulary:
     Raises:
         ValueError: if it has no tokenizer.
     """
-    drawable = llm.model.head.drawable.tolist()
+    head, ids = llm.model.head, llm.model.spec.image_ids
+    drawable = head.drawable if ids is None else head.drawable | head.codes
+    if ids is not None:  # no target in views of images
+        drawable[ids.end_of_image] = True
+    drawable = drawable.tolist()
     tokenizer, eos_ids = llm.require_tokenizer(), llm.model.spec.eos_ids
     return vocabulary_of(tokenizer, eos_ids, drawable, llm.reader)
 

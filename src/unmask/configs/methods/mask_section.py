@@ -17,6 +17,15 @@ class CountedMask(ViewSection):
         return 1
 
     @property
+    def has_own_prompts(self) -> bool:
+        """Whether views hide different tokens of the prompt, so that they share no clean copy of it."""
+        return False
+
+    @property
     def predicted(self) -> float:
         """Share of the response that a view predicts, on average."""
         return 0.5
+
+    def noisy_share(self, block: int) -> float:
+        """Return the share of blocks with a target in a view, in expectation: E[1 - (1 - t)^block]."""
+        return 1 - 1 / (block + 1)

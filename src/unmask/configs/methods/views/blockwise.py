@@ -17,3 +17,13 @@ class BlockwiseViews(CountedMask):
     context_noise: float = Field(default=0.15, ge=0, lt=1)
     """Probability with which each token of the prompt and of the blocks before is hidden too; published:
     0.15. Hidden tokens of the response are predicted."""
+
+    @property
+    def has_own_prompts(self) -> bool:
+        """With noise."""
+        return self.context_noise > 0
+
+    @property
+    def predicted(self) -> float:
+        """What is after the block, and the noise before it."""
+        return 0.5 + 0.5 * self.context_noise

@@ -24,3 +24,7 @@ class CountedViews(CountedMask):
     def per_mask(self) -> int:
         """Two with complements."""
         return 2 if self.coupled else 1
+
+    def noisy_share(self, block: int) -> float:
+        """Return 1 where each block has a hidden token of its own."""
+        return 1.0 if self.level == "block" and not self.coupled else super().noisy_share(block)

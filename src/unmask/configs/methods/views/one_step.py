@@ -17,6 +17,15 @@ class OneStepViews(CountedMask):
     """Probability with which each token of the prompt is hidden, drawn for each view; published: 0.15."""
 
     @property
+    def has_own_prompts(self) -> bool:
+        """With noise."""
+        return self.prompt_noise > 0
+
+    @property
     def predicted(self) -> float:
         """All of it."""
+        return 1.0
+
+    def noisy_share(self, block: int) -> float:
+        """Return 1: every block is hidden."""
         return 1.0
