@@ -60,7 +60,7 @@ class ImageTable:
         """Encode the pictures of running requests again with new weights; drop them where there are none."""
         if is_idle:
             self._images = []
-        elif self.vectors is not None:
+        elif self._images and self.vectors is not None:
             self.vectors[: self._num_rows].copy_(_encoded(model, self._images))
 
     @property
