@@ -59,7 +59,7 @@ def test_recipes_have_settings_of_their_own(reader: MmadaReader) -> None:
     assert MmadaReader(SIDE, codec).settings != reader.settings
 
 
-def test_the_codes_of_the_latest_images_are_kept(
+def test_the_codes_of_so_many_images_are_kept(
     reader: MmadaReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unmask.checkpoints.mmada_reader.MOST_KEPT", 1)

@@ -1,9 +1,11 @@
 """Pictures in prompts: the engine against the reference sampler, and what is computed once."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.engine.bits import assert_same, exact_dtype, unpriced
 from tests.engine.models import KINDS
@@ -16,7 +18,7 @@ from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model, image_vectors
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
 
 Ask = tuple[Prompt, SamplingParams]
 
@@ -73,8 +75,56 @@ def test_a_picture_is_encoded_once_for_all_prompts() -> None:
     engine = Engine(model)
     for ask in asks_with_pictures() * 3:
         engine.submit(*ask)
-    assert encoded == {b"cat": 1, b"dog": 1}
+    assert not encoded, "requests that wait take no memory"
     list(engine.collect())
+    assert encoded == {b"cat": 1, b"dog": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_holds_the_pictures_of_running_requests(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 40 pictures of different sizes, two requests at a time hold a few: rows are used again."""
+    monkeypatch.setattr("unmask.engine.image_table.MOST_BYTES", 1)
+    model, _ = seeing_model(kind, exact_dtype())
+    pictures = [PromptImage(bytes([n]), 3 + n * 7 % 11) for n in range(40)]
+    asks = [
+        (
+            prompt_with(tuple(pictures[n : n + 1 + n % 2]), before=2, seed=n),
+            SamplingParams(max_tokens=3 + n % 9, temperature=1.0, threshold=0.3, seed=n),
+        )
+        for n in range(40)
+    ]
+    engine = Engine(model, EngineParams(max_sequences=2))
+    numbers = [engine.submit(*ask) for ask in asks]
+    finished = results_of(engine.collect())
+    found = [trajectory_of(finished[number]) for number in numbers]
+    assert_same(unpriced(found), unpriced([by_reference(model, ask) for ask in asks]))
+    vectors = engine._images.vectors  # pyright: ignore[reportPrivateUsage]
+    # Four pictures of at most 13 rows at a time, with gaps, in a table that doubles.
+    assert vectors is not None and len(vectors) <= 4 * 4 * 13
+
+
+def test_a_picture_that_cannot_be_read_any_more_stops_the_requests() -> None:
+    """Files are read when a request is admitted; afterwards the engine goes on."""
+    model, _ = seeing_model("blocks")
+    engine, vision = Engine(model), model.backbone.vision
+    number = engine.submit(*asks_with_pictures()[0])
+    model.backbone.vision = Unreadable()
+    with pytest.raises(ValueError, match="cat changed"):
+        engine.tick()
+    model.backbone.vision = vision
+    assert trajectory_of(results_of(engine.collect())[number]).num_response
+
+
+class Unreadable(nn.Module):
+    """The vision side of pictures whose files changed."""
+
+    def features(self, images: Sequence[PromptImage]) -> list[Tensor]:
+        raise ValueError(f"{images[0].digest.decode()} changed")
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        raise AssertionError("it has no features")
 
 
 def test_equal_placeholders_of_other_pictures_are_never_shared() -> None:

@@ -14,6 +14,9 @@ from unmask.configs.load import load_config
 from unmask.configs.sft import SFTConfig
 from unmask.data.demonstrations import Demonstration, vocabulary_of
 from unmask.data.mixture import Mixture
+from unmask.models.families.mmada import ids_behind
+from unmask.models.spec import ModelSpec
+from unmask.models.vision.mmada_prompt import MmadaIds
 from unmask.tasks.task import NO_TASK, prompt_from_text
 from unmask.trainers.sft import train_sft
 from unmask.trainers.sft_data import (
@@ -347,3 +350,31 @@ def test_prompts_of_other_images_are_other_prompts() -> None:
     with pytest.raises(ValueError, match="1 different prompts are too few"):
         held_out(same, 0.25)
     assert len({digest(found), digest(same), digest([replace(d, images=()) for d in same])}) == 3
+
+
+def test_images_are_trained_under_their_own_views(tmp_path: Path) -> None:
+    ids = ids_behind(SPEC.vocab_size, MmadaIds(num_codes=8, side=2))
+    spec = replace(SPEC, vocab_size=SPEC.vocab_size + 14, image_ids=ids)
+    image = [ids.image_offset + code for code in (3, 0, 7, 7)] + [ids.end_of_image]
+    path = tmp_path / "records.jsonl"
+
+    def read(response: list[int], kind: str, *words: str, of: ModelSpec = spec) -> int:
+        path.write_text(json.dumps({"prompt_ids": [2, 3], "response_ids": response}))
+        config = sft_config(
+            tmp_path, f"data.path={path}", "task=none", f"views.kind={kind}", *words
+        )
+        vocabulary = vocabulary_of(load_tokenizer(config.model.path), ())
+        return len(read_sets(config, NO_TASK, vocabulary, of).trained)
+
+    assert read(image, "image") == read([2, 3], "random") == 1
+    with pytest.raises(ValueError, match=r"records\.jsonl, line 1: the response is an image, and"):
+        read(image, "random")
+    for words in ([2, 3], image[1:], [*image[1:], 2], [2, *image[1:]]):
+        with pytest.raises(
+            ValueError, match=r'line 1: views\.kind = "image" trains responses that'
+        ):
+            read(words, "image")
+    with pytest.raises(ValueError, match=r"post_num = 0"):
+        read(image, "image", "views.post_num=1")
+    with pytest.raises(ValueError, match=r'views\.kind = "image" trains'):
+        read([2, 3], "image", of=SPEC)

@@ -37,12 +37,16 @@ class MmadaReader:
     ids: MmadaIds
     codec: Magvit | None = field(default=None, repr=False)
     preprocess: ImagePreprocess = "pad"
-    # Codes of each image by its digest, the oldest first.
+    # Codes of each image by its digest.
     _codes: dict[bytes, list[int]] = field(default_factory=dict[bytes, list[int]], repr=False)
 
-    @cached_property
+    @property
     def settings(self) -> str:
-        """What its tokens follow from, for caches: all weights of the codec are read once."""
+        """What its tokens follow from, for caches."""
+        return self._settings
+
+    @cached_property
+    def _settings(self) -> str:  # reads all weights of the codec
         state = blake2b(digest_size=16)
         for weight in self.codec.parameters() if self.codec else ():
             state.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
@@ -80,7 +84,7 @@ class MmadaReader:
             side = self.ids.side * self.codec.spec.scale
             pixels = pixels_from_picture(square_of(decode_image(image), side, self.preprocess))
             codes = self.codec.encode(pixels[None].to(next(self.codec.parameters())))
+            if len(self._codes) >= MOST_KEPT:
+                self._codes.clear()
             found = self._codes[image.digest] = codes.flatten().tolist()
-            if len(self._codes) > MOST_KEPT:
-                self._codes.pop(next(iter(self._codes)), None)
         return found

@@ -123,8 +123,9 @@ class Engine:
         """Return the parameters with the model's defaults filled in.
 
         Raises:
-            ValueError: if the request does not fit the model or the engine, needs stop texts that the engine
-                does not have, or has a pattern that no response can match.
+            ValueError: if the request does not fit the model or the engine, has pictures that the model does
+                not read, needs stop texts that the engine does not have, or has a pattern that no response can
+                match.
         """
         if sampling.stop and self._stop_texts is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
@@ -132,6 +133,8 @@ class Engine:
             raise ValueError(
                 "regex or json_schema: without a tokenizer there are no texts that could match"
             )
+        if prompt.images and self.model.backbone.vision is None:
+            raise ValueError("the prompt holds pictures, but this model reads text only")
         resolved = resolve(prompt, sampling, self.model.spec)
         request = self._request(0, prompt, resolved)
         most = self._pages.max_pages
@@ -179,8 +182,7 @@ class Engine:
         request_id = self._num_requests
         request = self._request(request_id, prompt, resolved)
         constraint = self.constraint(resolved)
-        ids = self._images.add(prompt, self.model, self.is_idle)
-        parts = {"prefix": prefix, "streams": events, "constraint": constraint, "table_ids": ids}
+        parts = {"prefix": prefix, "streams": events, "constraint": constraint}
         self._scheduler.add(replace(request, **parts))
         self._num_requests += 1
         return request_id
@@ -231,6 +233,9 @@ class Engine:
         """Take one forward pass and return its events, or on CUDA those of the pass before.
 
         A request whose logits are not finite finishes with an error; the others are not affected.
+
+        Raises:
+            ValueError: a picture of a request cannot be read any more; the request waits as before.
         """
         with as_current(self.model.device):
             self._admit()
@@ -363,13 +368,19 @@ class Engine:
         if not starts:
             assert self._state is not None
             return self._state
-        requests = [start.request for start in starts]
+        requests = self._with_pictures([start.request for start in starts])
         state = self._room(requests)
         rows = open_sequences(requests, _widths(state), self._conventions)
         state.put(_index([start.index for start in starts], state), rows)
         running = [run.request.sampling for run in self._scheduler.running.values()]
         state.sampling = replace(state.sampling, needs=Needs.of(running))
         return state
+
+    def _with_pictures(self, requests: Sequence[Request]) -> list[Request]:
+        """Return new requests with the places of their pictures in the table."""
+        prompts = [run.request.prompt for run in self._scheduler.running.values()]
+        ids = [self._images.add(request.prompt, self.model, prompts) for request in requests]
+        return [replace(one, table_ids=own) for one, own in zip(requests, ids, strict=True)]
 
     def _begin(self, state: SequenceState, starts: Sequence[Start]) -> None:
         """Write the pages of sequences to the page table and activate them."""

@@ -30,7 +30,7 @@ class Request:
             of this one and returns nothing.
         is_twin: whether it is one.
         table_ids: the prompt's token ids, negative ones as rows of the engine's table of pictures; `None` for
-            a prompt without pictures.
+            a prompt without pictures, and before the request is admitted.
     """
 
     id: int

@@ -26,6 +26,7 @@ from unmask.data.streamed import Streamed
 from unmask.data.token_cache import cached_demonstrations
 from unmask.engine.llm import LLM
 from unmask.models.spec import ModelSpec
+from unmask.models.vision.mmada_prompt import is_image
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
 
@@ -98,7 +99,7 @@ def read_sets(
     data, pads = config.data, trained_pads(config, vocabulary.tokenizer)
     counts: Counter[str] = Counter()
     ends = vocabulary.end_ids
-    fitted = partial(_fitted, data=data, pads=pads, spec=spec, counts=counts, ends=ends)
+    fitted = partial(_fitted, config=config, pads=pads, spec=spec, counts=counts, ends=ends)
     streams = [
         partial(_read_stream, section, key, vocabulary, fitted) if section.streaming else None
         for key, section in data.named_sources
@@ -203,7 +204,7 @@ def trained_pads(config: SFTConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
 
 def _fitted(
     found: Iterable[Demonstration],
-    data: SFTDataConfig,
+    config: SFTConfig,
     pads: tuple[int, ...],
     spec: ModelSpec,
     counts: Counter[str],
@@ -213,8 +214,9 @@ def _fitted(
 
     Texts that are rendered, and token ids, may end with a token at which the model does not stop: counted.
     """
-    limit = _limit(data, spec)
+    data, limit = config.data, _limit(config.data, spec)
     for short in found:
+        _check_medium(short, config, spec)
         if ends and short.response_ids[-1] not in ends:
             counts["do not end with a token at which the model stops"] += 1
         if spec.is_shifted and not short.prompt_ids:
@@ -241,6 +243,24 @@ def _fitted(
                 f'or set data.too_long = "drop"'
                 + (' or "truncate"' if data.too_long == "error" else "")
             )
+
+
+def _check_medium(one: Demonstration, config: SFTConfig, spec: ModelSpec) -> None:
+    """Refuse images under views of texts, where the token of their end would be a target, and the reverse."""
+    ids = spec.image_ids
+    if str(config.views.kind) != "image":
+        if ids is not None and ids.end_of_image in one.response_ids:
+            raise ValueError(
+                f'{one.place}: the response is an image, and views.kind = "{config.views.kind}" is for texts: set '
+                'views.kind = "image"'
+            )
+        return
+    if ids is None or not is_image(one.response_ids, ids) or config.views.post_num:
+        raise ValueError(
+            f'{one.place}: views.kind = "image" trains responses that are all codes of an image of the model and '
+            "the token of its end (docs/images.md), with views.post_num = 0, and this one is another: set "
+            'views.kind = "random"'
+        )
 
 
 def _limit(data: SFTDataConfig, spec: ModelSpec) -> int:

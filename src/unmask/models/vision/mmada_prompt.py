@@ -53,6 +53,13 @@ def image_tokens(codes: Sequence[int], ids: MmadaIds) -> list[int]:
     return [ids.start_of_image, *(ids.image_offset + code for code in codes), ids.end_of_image]
 
 
+def is_image(token_ids: Sequence[int], ids: MmadaIds) -> bool:
+    """Return whether tokens are all codes of an image and the token of its end."""
+    last = ids.image_offset + ids.num_codes - 1
+    are_codes = all(ids.image_offset <= token <= last for token in token_ids[:-1])
+    return are_codes and len(token_ids) == ids.side**2 + 1 and token_ids[-1] == ids.end_of_image
+
+
 def understanding_prompt(codes: Sequence[int], text_ids: Sequence[int], ids: MmadaIds) -> list[int]:
     """Return the prompt of a question about an image.
 
