@@ -109,7 +109,7 @@ def test_an_image_is_read_from_its_file_where_it_is_used(tmp_path: Path) -> None
     same = Image("b.png", b"content")
     assert image == same and hash(image) == hash(same) and image != Image("a.png", b"other")
     assert image.data == b"content" and image.digest == same.digest
-    assert b"content" not in repr(vars(image)).encode()
+    assert b"content" not in vars(image).values()  # not kept
     path.write_bytes(b"other")
     with pytest.raises(ValueError, match=r"a\.png changed since the data was read"):
         image.data  # noqa: B018
