@@ -20,7 +20,7 @@ BUDGET = {
     "checkpoints": 2220,
     "diffusion": 2010,
     "configs": 1950,
-    "tasks": 1910,
+    "tasks": 1920,
     "rewards": 1850,
     "sandbox": 1740,
     "server": 1200,
