@@ -13,6 +13,7 @@ from unmask.acceptance.agreement import dense_logits
 from unmask.diffusion.reference_sampler import sample
 from unmask.engine import image_table
 from unmask.engine.engine import Engine
+from unmask.engine.image_table import ImageTable
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
@@ -156,3 +157,23 @@ def test_rows_that_no_request_reads_are_written_over(monkeypatch: pytest.MonkeyP
     assert_same(
         unpriced([trajectory_of(found[number]) for number in range(48)]), unpriced(expected)
     )
+
+
+def test_rows_are_renewed_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_table, "MOST_BYTES", 0)
+    model, _ = seeing_model("blocks")
+    images = [PromptImage(bytes([number]), count) for number, count in enumerate((9, 4, 4, 5))]
+    first, small, next_small, last = (prompt_with((image,), 2) for image in images)
+    table = ImageTable()
+    table.add(first, model, lambda: ())
+    table.add(small, model, lambda: (first,))
+    table.add(next_small, model, lambda: (small,))  # in the place of the first one
+    ids = table.add(last, model, lambda: (small, next_small))  # behind it
+    assert ids and table.vectors is not None
+    assert sorted(-1 - token for token in ids if token < 0) == [4, 5, 6, 7, 8]
+    before = table.vectors[:13].clone()
+    table.vectors.zero_()
+    table.renew(model, is_idle=False)
+    assert torch.equal(table.vectors[:13], before) and before.any(dim=1).all()
+    table.renew(model, is_idle=True)
+    table.renew(model, is_idle=False)  # with text alone

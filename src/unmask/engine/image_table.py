@@ -20,8 +20,8 @@ class ImageTable:
     """The table of one engine.
 
     Attributes:
-        vectors: `(n, D)`, grown by doubling, because captured graphs hold its address; the rows behind those of
-            the pictures are not read. It never shrinks: rows of a pass that no request owns still hold ids of
+        vectors: `(n, D)`, grown by doubling, because captured graphs hold its address; the rows of no
+            picture are not read. It never shrinks: rows of a pass that no request owns still hold ids of
             requests that ended. None while no prompt had a picture.
     """
 
@@ -64,7 +64,7 @@ class ImageTable:
         """Encode the pictures of running requests again with new weights; drop them where there are none."""
         if is_idle:
             self._keep(set())
-        elif self.vectors is not None:
+        elif self.vectors is not None and self._images:
             images = [*self._images.values()]
             rows = _encoded(model, images).split([image.count for image in images])
             for image, own in zip(images, rows, strict=True):
