@@ -23,7 +23,7 @@ BUDGET = {
     "tasks": 1910,
     "rewards": 1850,
     "sandbox": 1740,
-    "server": 1200,
+    "server": 1220,
     "runs": 1180,
     "viewer": 1100,
     "evaluation": 1050,
