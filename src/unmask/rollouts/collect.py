@@ -11,6 +11,8 @@ from dataclasses import replace
 from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
+from unmask.images import Image
+from unmask.models.vision.image_codec import encode_image
 from unmask.rewards.weighted import Answer, ScoreFunction, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
 from unmask.seeds import derive_seed
@@ -102,9 +104,27 @@ def grade_trajectories(
     pairs = [(t.prompt, text) for t, text in zip(trajectories, texts, strict=True)]
     outcomes = task.grade(pairs)
     check_scores(outcomes, trajectories)
-    answers = list(map(Answer, trajectories, texts, outcomes))
+    answers = list(map(Answer, trajectories, texts, outcomes, drawings_of(llm, trajectories)))
     groups = [answers[start : start + count] for start in range(0, len(answers), count)]
     return [_group(*pair) for pair in zip(groups, rewards(groups), strict=True)]
+
+
+def drawings_of(llm: LLM, trajectories: Sequence[Trajectory]) -> list[Image | None]:
+    """Return the image that each trajectory drew; `None` of all where they wrote text.
+
+    Raises:
+        ValueError: if there is no image tokenizer.
+    """
+    if all(trajectory.sampling.writes == "text" for trajectory in trajectories):
+        return [None] * len(trajectories)
+    images = llm.images()
+    if images.codec is None:
+        raise ValueError(
+            "model.image_codec: the drawings of a model are graded as pictures; give the directory of its "
+            "image tokenizer"
+        )
+    pictures = [images.drawing(trajectory).picture for trajectory in trajectories]
+    return [picture and encode_image(picture, "drawing") for picture in pictures]
 
 
 def _group(answers: Sequence[Answer], scores: Sequence[Score]) -> Group:
