@@ -24,7 +24,7 @@ from unmask.diffusion.layout import Pack
 from unmask.diffusion.views import Views
 from unmask.models.attention import sees
 from unmask.models.heads import Scores
-from unmask.models.transformer import Model
+from unmask.models.transformer import Images, Model
 
 
 def attend_rows(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -186,11 +186,11 @@ def row_pattern(shape: RowShape, device: torch.device) -> Tensor:
     return sees(structure[:, :, None], structure[:, None, :])
 
 
-def score_every_row(model: Model, step: Pass) -> Scores:
+def score_every_row(model: Model, step: Pass, images: Images | None = None) -> Scores:
     """Score as published: logits of every token, a copy of those that are kept, their log-softmax."""
     pack = step.pack
     everything = torch.arange(pack.tokens.shape[0], device=pack.tokens.device)
-    logits = model(pack.tokens, pack.positions, step.attend, everything)
+    logits = model(pack.tokens, pack.positions, step.attend, everything, images=images)
     assert isinstance(logits, Tensor)
     kept = logits.index_select(0, pack.rows) / pack.temperatures[:, None].to(logits.dtype)
     logprobs = F.log_softmax(kept.masked_fill_(~model.head.drawable, -torch.inf), -1)

@@ -16,7 +16,7 @@ from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores, Targets
 from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import TiledAttend, plan_documents
-from unmask.models.transformer import Model
+from unmask.models.transformer import Model, image_features
 from unmask.trainers.learner import Objective
 from unmask.trainers.losses import build_policy_objective
 from unmask.types import Prompt, SamplingParams, Trajectory
@@ -92,7 +92,8 @@ def score_targets(model: Model, step: Pass) -> Scores:
     """Score as the learner does."""
     pack = step.pack
     targets = Targets(pack.targets, pack.temperatures)
-    return model(pack.tokens, pack.positions, step.attend, pack.rows, targets)
+    images = image_features(model.backbone.vision, pack.images)
+    return model(pack.tokens, pack.positions, step.attend, pack.rows, targets, images)
 
 
 def drawn(
@@ -118,13 +119,13 @@ def lognormal_lengths(count: int, mean: int, seed: int) -> list[int]:
 
 
 def _draw_views(rng: random.Random, uid: int, lengths: tuple[int, int], spec: ModelSpec) -> Views:
-    trajectory = _draw_trajectory(rng, uid, lengths, spec)
+    trajectory = draw_trajectory(rng, uid, lengths, spec)
     # Under full attention a view costs a whole row: as many views as a block of four has at most.
     shrink = -(-max(trajectory.step_map) // STEPS[-1]) if spec.is_full else 1
     return views_of_trajectory(trajectory, rng.choice((-1.0, 1.0)), shrink, is_full=spec.is_full)
 
 
-def _draw_trajectory(
+def draw_trajectory(
     rng: random.Random, uid: int, lengths: tuple[int, int], spec: ModelSpec
 ) -> Trajectory:
     """Draw a trajectory whose blocks took one to four denoising steps each, in any order of positions."""

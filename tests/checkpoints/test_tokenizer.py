@@ -347,9 +347,3 @@ def test_the_bytes_of_tokens_joined_are_the_text(kind: str, tmp_path: Path) -> N
         assert joined.decode(errors="replace") == decode_ids(some)
     assert len(texts) == num_tokens(tokenizer)
     assert all(texts[i] == b"" for i in special_tokens(tokenizer))
-
-
-def test_vectors_of_images_have_no_text(tmp_path: Path) -> None:
-    tokenizer = character_tokenizer("ab", tmp_path)
-    ids = encode("ab", tokenizer)
-    assert token_pieces([ids[0], -1, -2, ids[1]], tokenizer) == ["a", "", "", "b"]

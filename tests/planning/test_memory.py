@@ -7,9 +7,11 @@ import pytest
 from tests.planning.cases import case
 from tests.toy import toy_model
 from unmask.checkpoints.memory import memory
+from unmask.checkpoints.random_init import random_spec
 from unmask.engine.llm import LLM
 from unmask.planning.job import Lengths
 from unmask.planning.memory import Memory, cache, cache_per_token
+from unmask.planning.sizes import sizes_of
 from unmask.types import Prompt, SamplingParams
 
 STATE = ("weights", "masters", "moments", "gradients")
@@ -37,6 +39,20 @@ def test_state_is_shared_out() -> None:
     assert one.get("engine's copy") is None
     assert eight["engine's copy"] == one["weights"]
     assert eight["activations"] == one["activations"]
+
+
+def test_a_frozen_tower_is_whole_on_every_device_and_has_no_moments() -> None:
+    """FSDP2 leaves it out: its output is computed outside of the model's pass."""
+    spec = random_spec("lladav", "tiny", 128)
+    sizes = sizes_of(spec)
+    frozen, trained = (
+        case(f"model.trains={name}", spec=spec, count=8).plan() for name in ("projector", "all")
+    )
+    width = frozen.job.width
+    rest = (sizes.total - sizes.tower) / 8
+    assert parts(frozen.memory)["weights"] == (rest + sizes.tower) * width
+    assert parts(trained.memory)["weights"] == sizes.total / 8 * width
+    assert parts(frozen.memory)["moments"] < 0.2 * parts(trained.memory)["moments"]
 
 
 def test_checkpointing_keeps_the_stream_alone() -> None:

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from tests.toy import SPEC
 from unmask.checkpoints.random_init import random_spec
+from unmask.configs.model import TrainedParts
 from unmask.models.heads import Targets
 from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.spec import MoESpec
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model, initialise
-from unmask.planning.sizes import adapter_parameters, saved_bytes, sizes_of
+from unmask.models.value_model import ValueModel
+from unmask.planning.sizes import adapter_parameters, saved_bytes, sizes_of, trained_parameters
 
 TOKENS = 512
 WIDE = replace(
@@ -112,3 +114,33 @@ def test_adapters_of_experts_are_counted() -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     lora = LoRAParams(rank=2, targets=("all", "ffn.experts"))
     assert adapter_parameters(spec, lora) == trained
+
+
+@pytest.mark.parametrize(
+    "parts", ["language", "projector", "with_projector", "all", "published_layers"]
+)
+def test_parts_that_are_trained(parts: TrainedParts) -> None:
+    """Against sums by name; the norm behind the tower is never trained."""
+    spec = random_spec("lladav", "tiny", 128)
+    for model, is_value in ((Model(spec), False), (ValueModel(spec), True)):
+        counts = {name: p.numel() for name, p in model.named_parameters()}
+        unused = sum(n for name, n in counts.items() if "post_layernorm" in name)
+        tower = sum(n for name, n in counts.items() if ".vision.tower." in name)
+        projector = sum(n for name, n in counts.items() if ".vision." in name) - tower
+        language = sum(counts.values()) - tower - projector
+        expected = {
+            "language": language,
+            "projector": projector + counts.get("value_head.weight", 0),
+            "with_projector": language + projector,
+            "all": language + projector + tower - unused,
+            "published_layers": language - counts["backbone.embedding.weight"],
+        }
+        assert trained_parameters(spec, parts, is_value) == expected[parts]
+    assert sizes_of(spec).tower == tower > 0
+
+
+def test_a_text_model_is_trained_whole_and_has_no_other_parts() -> None:
+    assert trained_parameters(SPEC, "language") == sizes_of(SPEC).total
+    assert sizes_of(SPEC).tower == 0
+    with pytest.raises(ValueError, match=r"model\.trains = projector"):
+        trained_parameters(SPEC, "projector")

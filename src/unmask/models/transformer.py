@@ -72,6 +72,16 @@ def build_vision(spec: ModelSpec) -> Vision | None:
     return LladavVision(spec.vision)
 
 
+def zero_of(module: Any, like: Tensor) -> Tensor:
+    """Return a zero that depends on each trained weight of a module, in the number format of a tensor.
+
+    It gives a pass without images a gradient for the vision side, which is zero: ranks reduce the gradients of all
+    weights together, whichever of them has images.
+    """
+    trained = [] if module is None else [p for p in module.parameters() if p.requires_grad]
+    return sum((p.flatten()[0].to(like) * 0 for p in trained), like.new_zeros(()))
+
+
 class RotaryTables(NamedTuple):
     """Factors of `rotate`, in fp32 or wider.
 
@@ -239,7 +249,7 @@ class Backbone(nn.Module):
         images: Images | None = None,
     ) -> Tensor:
         """Return the normed hidden states `(S, D)` of rows `scored` of `tokens (T,)`; see `Model.forward`."""
-        x = self.embedding(tokens) if images is None else self._with_images(tokens, images)
+        x = self._inputs(tokens, images)
         tables = rotary_tables(positions, self.spec, x.dtype)
         for index, layer in enumerate(self.layers):
             if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -248,8 +258,11 @@ class Backbone(nn.Module):
                 x = layer(x, tables, attend, index)
         return self.norm(x.index_select(0, scored))
 
-    def _with_images(self, tokens: Tensor, images: Images) -> Tensor:
+    def _inputs(self, tokens: Tensor, images: Images | None) -> Tensor:
         """Return embeddings `(T, D)`, of negative ids the row `-1 - id` of the images' vectors."""
+        if images is None:
+            x = self.embedding(tokens)
+            return x + zero_of(self.vision, x) if torch.is_grad_enabled() else x
         if isinstance(images, Tensor):
             vectors = images
         else:

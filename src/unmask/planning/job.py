@@ -11,7 +11,7 @@ response, blocks of `K` and `n` tokens revealed per denoising step, the packed t
 to which a prompt adds `P` once: for each demonstration, or for all responses of a group.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -27,7 +27,7 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.models.spec import ModelSpec
 from unmask.planning.devices import Device
-from unmask.planning.sizes import Sizes, adapter_parameters, sizes_of
+from unmask.planning.sizes import Sizes, adapter_parameters, sizes_of, trained_parameters
 
 Config = SFTConfig | RLConfig
 WIDTHS = {"float32": 4, "bfloat16": 2, "float64": 8}
@@ -77,6 +77,7 @@ class Job:
         width: bytes of a number of the weights.
         policy: the model that is trained.
         critic: the value model, if it has weights of its own.
+        tower: parameters of a frozen image tower: every device holds it whole.
         frozen: parameters of a reference policy.
         devices: number of them, one rank each.
         shard: devices that share one copy of the weights.
@@ -104,6 +105,7 @@ class Job:
     width: int
     policy: Trained
     critic: Trained | None
+    tower: int
     frozen: int
     devices: int
     shard: int
@@ -161,7 +163,10 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
             "give fewer devices or larger steps"
         )
     groups = config.rollout.prompts if is_rl else trajectories
-    packed, scored = packing(config.views, spec, lengths, trajectories, groups)
+    drafts = config.rollout.drafts if is_rl else 0
+    # A draft has one view: each block was written in one denoising step.
+    along = replace(lengths, per_pass=float(lengths.response)) if drafts else lengths
+    packed, scored = packing(config.views, spec, along, trajectories * max(1, drafts), groups)
     width = WIDTHS[config.model.dtype] if config.model.dtype != "auto" else device.width
     sizes = sizes_of(spec)
     own_block = config.sampling.block_size if is_rl else None
@@ -171,7 +176,14 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
         sizes=sizes,
         lengths=lengths,
         width=width,
-        policy=_trained(spec, config.lora, config.optimizer, sizes.total, shares=False),
+        policy=_trained(
+            spec,
+            config.lora,
+            config.optimizer,
+            (sizes.total, trained_parameters(spec, config.model.trains)),
+            shares=False,
+        ),
+        tower=0 if config.model.trains == "all" else sizes.tower,
         critic=_critic(config, spec, count) if is_rl else None,
         frozen=_frozen(config, sizes) if is_rl else 0,
         devices=count,
@@ -254,12 +266,20 @@ def noisy_share(views: RandomMask, block: int, is_coupled: bool) -> float:
 
 
 def _trained(
-    spec: ModelSpec, lora: LoRAConfig | None, optimizer: OptimizerSection, total: int, shares: bool
+    spec: ModelSpec,
+    lora: LoRAConfig | None,
+    optimizer: OptimizerSection,
+    counts: tuple[int, int],
+    shares: bool,
 ) -> Trained:
-    """Return a model of `total` parameters, or with adapters; `shares` if its frozen weights are held already."""
-    params = None if lora is None else LoRAParams(**lora.model_dump())
-    trained = total if params is None else adapter_parameters(spec, params)
-    matrices = sizes_of(spec).matrices if lora is None else trained
+    """Return a model of so many parameters, of which so many are trained, or adapters in their place.
+
+    `shares` is whether its frozen weights are held already.
+    """
+    total, trained = counts
+    if lora is not None:
+        trained = adapter_parameters(spec, LoRAParams(**lora.model_dump()))
+    matrices = min(sizes_of(spec).matrices, trained) if lora is None else trained
     held = (0 if shares else total) + (0 if lora is None else trained)
     moments = {
         "adamw": 8.0 * trained,
@@ -282,7 +302,8 @@ def _critic(config: RLConfig, spec: ModelSpec, count: int) -> Trained | None:
     total = sizes.total - (0 if spec.is_tied else sizes.vocabulary) + spec.width
     has_adapters = advantage.lora is not None and config.lora is not None
     shares = count == 1 and has_adapters and advantage.path is None and advantage.head == "zero"
-    return _trained(spec, advantage.lora, config.optimizer, total, shares)
+    trained = trained_parameters(spec, config.model.trains, is_value=True)
+    return _trained(spec, advantage.lora, config.optimizer, (total, trained), shares)
 
 
 def _frozen(config: RLConfig, sizes: Sizes) -> int:

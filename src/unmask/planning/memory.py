@@ -26,7 +26,7 @@ from unmask.models.attention import KEY_CHUNK, round_up
 from unmask.models.heads import CHUNK_ELEMENTS
 from unmask.models.spec import ModelSpec
 from unmask.planning.devices import Device
-from unmask.planning.job import Job
+from unmask.planning.job import Job, Trained
 from unmask.planning.sizes import saved_bytes
 
 # Tensors of logits alive at a time: of a scored chunk in fp32, and of the engine's proposals.
@@ -117,9 +117,14 @@ def _state(job: Job) -> dict[str, float]:
     policy, critic = job.policy, job.critic
     wide = max(job.width, 4) if has_masters(job) else 0
     masters = wide * sum(model.trained for model in job.models)
+
+    def weights(model: Trained) -> float:
+        whole = min(job.tower, model.held)
+        return ((model.held - whole) / job.shard + whole) * job.width
+
     return {
-        "weights": policy.held * job.width / job.shard,
-        "value model": critic.held * job.width / job.shard if critic else 0,
+        "weights": weights(policy),
+        "value model": weights(critic) if critic else 0,
         "masters": masters / job.shard,
         "moments": sum(model.moments for model in job.models) / job.shard,
     }
@@ -212,7 +217,8 @@ def gathered(job: Job) -> float:
     if job.devices == 1:
         return 0
     sizes, share = job.sizes, job.policy.share
-    return (sizes.root + 2 * sizes.layer) * job.width + sizes.layer * (job.width + 4) * share
+    root = sizes.root - job.tower
+    return (root + 2 * sizes.layer) * job.width + sizes.layer * (job.width + 4) * share
 
 
 def reduced(job: Job, device: Device) -> float:
@@ -223,7 +229,7 @@ def reduced(job: Job, device: Device) -> float:
     if job.devices == 1:
         return 0
     scattered = 4 + 4 / job.shard + (4 if device.is_cpu else 0)
-    return job.sizes.root * job.policy.share * max(job.width + 4, scattered)
+    return (job.sizes.root - job.tower) * job.policy.share * max(job.width + 4, scattered)
 
 
 def cache(job: Job, device: Device) -> tuple[int, float]:

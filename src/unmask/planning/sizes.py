@@ -17,11 +17,17 @@ which is the accounting of Korthikanti et al., "Reducing Activation Recomputatio
 from dataclasses import dataclass
 from functools import cache
 
+import torch
+
 from unmask.checkpoints.memory import count_parameters, meta_model
 from unmask.configs.lora import LoRAParams
+from unmask.configs.model import TrainedParts
 from unmask.models.attention import ROW_TILE
 from unmask.models.lora import choose_targets, plain_projections
 from unmask.models.spec import ModelSpec
+from unmask.models.trained_parts import choose_trained
+from unmask.models.transformer import Model
+from unmask.models.value_model import ValueModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,7 @@ class Sizes:
         body: of all layers, those that one token passes.
         experts: of all layers, those of experts, which one token passes a few of.
         matrices: of all layers, those in matrices, which Muon trains.
+        tower: of the image tower, if there is one.
     """
 
     total: int
@@ -45,6 +52,7 @@ class Sizes:
     body: int
     experts: int
     matrices: int
+    tower: int = 0
 
 
 @cache
@@ -63,7 +71,21 @@ def sizes_of(spec: ModelSpec) -> Sizes:
         body=active - root,
         experts=sum(p.numel() for name, p in inside if ".ffn.experts." in name),
         matrices=sum(p.numel() for _, p in inside if p.dim() == 2),
+        tower=sum(p.numel() for name, p in model.named_parameters() if ".vision.tower." in name),
     )
+
+
+@cache
+def trained_parameters(spec: ModelSpec, parts: TrainedParts, is_value: bool = False) -> int:
+    """Count the parameters of a policy, or of a value model, that `model.trains` trains.
+
+    Raises:
+        ValueError: as `choose_trained`.
+    """
+    with torch.device("meta"):
+        model = ValueModel(spec) if is_value else Model(spec)
+    choose_trained(model, parts)
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 @cache
