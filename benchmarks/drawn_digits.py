@@ -127,7 +127,7 @@ def noise_codes(codes: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
 def train_classifiers(codec: Magvit, data: Data, codes: Tensor) -> dict[str, Classifier]:
     """Return the classifier that rewards and the one that never does, trained on disjoint halves."""
     kinds = {
-        "rewarding": MLPClassifier((64,), max_iter=100, random_state=0),
+        "rewarding": MLPClassifier((64,), max_iter=300, random_state=0),
         "independent": SVC(C=10.0),
     }
     found: dict[str, Classifier] = {}
@@ -292,8 +292,8 @@ def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--codec-steps", type=int, default=600)
-    parser.add_argument("--sft-steps", type=int, default=300)
-    parser.add_argument("--rl-steps", type=int, default=40)
+    parser.add_argument("--sft-steps", type=int, default=100)
+    parser.add_argument("--rl-steps", type=int, default=60)
     parser.add_argument("--drawings", type=int, default=100, help="of each digit")
     parser.add_argument("--out", type=Path, default=RESULTS / "drawn_digits.json")
     asked = parser.parse_args()
