@@ -179,7 +179,7 @@ class Engine:
         request_id = self._num_requests
         request = self._request(request_id, prompt, resolved)
         constraint = self.constraint(resolved)
-        ids = self._images.add(prompt, self.model, self.is_idle)
+        ids = self._images.add(prompt, self.model, self._scheduler.prompts)
         parts = {"prefix": prefix, "streams": events, "constraint": constraint, "table_ids": ids}
         self._scheduler.add(replace(request, **parts))
         self._num_requests += 1
