@@ -28,7 +28,7 @@ BUDGET = {
     "viewer": 1030,
     "evaluation": 1020,
     "data": 890,
-    "planning": 870,
+    "planning": 895,
     "rollouts": 830,
     "files": 780,
     "importing": 570,
