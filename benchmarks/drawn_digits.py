@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def noise_codes(codes: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
 def train_classifiers(codec: Magvit, data: Data, codes: Tensor) -> dict[str, Classifier]:
     """Return the classifier that rewards and the one that never does, trained on disjoint halves."""
     kinds = {
-        "rewarding": MLPClassifier((64,), max_iter=400, random_state=0),
+        "rewarding": MLPClassifier((64,), max_iter=300, random_state=0),
         "independent": SVC(C=10.0),
     }
     found: dict[str, Classifier] = {}
@@ -167,11 +168,6 @@ def build_model() -> tuple[LLM, TextToImage]:
     ids = ids_behind(num_text, MmadaIds(num_codes=2**BITS, side=SIDE))
     spec = replace(
         FAMILY.tiny,
-        num_layers=3,
-        width=96,
-        head_width=24,
-        num_kv_heads=4,
-        ffn_width=256,
         num_drawable=num_text,
         vocab_size=ids.image_offset + ids.num_codes,
         image_ids=ids,
@@ -188,7 +184,9 @@ def train_sft(llm: LLM, images: TextToImage, data: Data, codes: Tensor, steps: i
     learner = Learner(llm.model, OptimizerConfig(lr=2e-3))
     rng, canvas = random.Random(0), Canvas(SIDE**2 + 1, True)
     for step in range(steps):
-        batch = [rng.randrange(len(codes)) for _ in range(64)]
+        if step % 50 == 0:
+            print(f"sft {step}: {process_time():.0f} s", flush=True)
+        batch = [rng.randrange(len(codes)) for _ in range(48)]
         texts = [rng.choice((*TEXTS, HELD_OUT)).format(int(data.labels[i])) for i in batch]
         records = [
             images.demonstration(text, codes[i].tolist())
@@ -284,7 +282,8 @@ def train_rl(
         if step % 10 == 0:
             gap = metrics.get("logprob_gap_max", float("nan"))
             print(
-                f"rl {step}: reward {np.mean(history[-10:]):.3f}, largest gap {gap:.1e}", flush=True
+                f"rl {step}: reward {np.mean(history[-10:]):.3f}, largest gap {gap:.1e}, {process_time():.0f} s",
+                flush=True,
             )
     return history
 
@@ -292,8 +291,8 @@ def train_rl(
 def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--codec-steps", type=int, default=1500)
-    parser.add_argument("--sft-steps", type=int, default=700)
+    parser.add_argument("--codec-steps", type=int, default=600)
+    parser.add_argument("--sft-steps", type=int, default=100)
     parser.add_argument("--rl-steps", type=int, default=60)
     parser.add_argument("--drawings", type=int, default=100, help="of each digit")
     parser.add_argument("--out", type=Path, default=RESULTS / "drawn_digits.json")
@@ -304,22 +303,26 @@ def main() -> None:
     codes = codes_of(codec, data.images)
     again = pictures_of(codec, codes_of(codec, data.test_images))
     error = float((again - data.test_images).pow(2).mean().sqrt())
-    print(f"codec: root mean square error {error:.3f} of 2 on held-out digits", flush=True)
+    print(
+        f"codec: root mean square error {error:.3f} of 2 on held-out digits, {process_time():.0f} s",
+        flush=True,
+    )
     judges = train_classifiers(codec, data, codes)
     quality = {name: measured_classifier(j, codec, data, codes) for name, j in judges.items()}
-    print(quality, flush=True)
+    print(quality, f"{process_time():.0f} s", flush=True)
 
     llm, images = build_model()
     train_sft(llm, images, data, codes, asked.sft_steps)
     before = measure(llm, images, codec, judges, asked.drawings)
-    print("after sft", before, flush=True)
+    print("after sft", before, f"{process_time():.0f} s", flush=True)
     history = train_rl(llm, images, codec, judges["rewarding"], asked.rl_steps)
     after = measure(llm, images, codec, judges, asked.drawings)
-    print("after rl", after, flush=True)
+    print("after rl", after, f"{process_time():.0f} s", flush=True)
     write_result(
         asked.out,
         {
             "machine": describe_machine(),
+            "cpu_seconds": process_time(),
             "steps": {"codec": asked.codec_steps, "sft": asked.sft_steps, "rl": asked.rl_steps},
             "codec_rms_error": error,
             "classifiers": quality,

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.seeing import NUM_VECTORS, make_seeing, picture
 from tests.toy import toy_checkpoint
 from unmask.cli import chat_session
 from unmask.cli.chat_session import HELP, SETTINGS, Session
 from unmask.engine.llm import LLM
 from unmask.runs.print import read_trajectories
 from unmask.seeds import derive_seed
-from unmask.types import Message, SamplingParams
+from unmask.types import Image, Message, SamplingParams
 from unmask.viewer.view import write_view
 
 SHORT = SamplingParams(max_tokens=9, seed=3)
@@ -110,7 +111,7 @@ def test_help_names_every_command(llm: LLM) -> None:
     session, file = session_of(llm)
     assert session.take("/help")
     assert file.getvalue() == f"{HELP}\n"
-    assert all(f"/{name}" in HELP for name in (*SETTINGS, "save", "reset", "help", "quit"))
+    assert all(f"/{name}" in HELP for name in (*SETTINGS, "image", "save", "reset", "help", "quit"))
     assert not session.take("/quit")
 
 
@@ -163,3 +164,73 @@ def test_an_interruption_frees_the_pages_and_keeps_nothing(
     assert llm.engine.is_idle and llm.engine._pages.num_pages == 0
     session.take("4=")
     assert len(session.answers) == 2
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> LLM:
+    llm = LLM(toy_checkpoint(tmp_path_factory.mktemp("seeing"), max_length=256))
+    make_seeing(llm)
+    return llm
+
+
+@pytest.mark.parametrize("line", ["/image {}", "/image '{}'", "{}", "'{}'", '"{}" ', "{escaped}"])
+def test_an_image_goes_with_the_next_message(line: str, seeing: LLM, tmp_path: Path) -> None:
+    path = tmp_path / "a b.PNG"
+    path.write_bytes(picture())
+    if line == "{}":
+        path = path.rename(tmp_path / "a.png")
+    session, _ = session_of(seeing)
+    session.take(line.format(path, escaped=str(path).replace(" ", "\\ ")))
+    assert session.images == [Image("red", picture())] and not session.messages
+    session.take("1+")
+    session.take("2")
+    assert session.images == []
+    assert session.messages[0] == Message("user", "<image>\n1+", (Image("red", picture()),))
+    assert session.messages[2] == Message("user", "2"), "and stays in the conversation"
+    prompts = [answer.prompt for answer in session.answers]
+    assert [len(prompt.images) for prompt in prompts] == [1, 1]
+    assert prompts[0].token_ids[: NUM_VECTORS + 2] == prompts[1].token_ids[: NUM_VECTORS + 2]
+    session.save(tmp_path / "answers.jsonl")
+    records = read_trajectories(tmp_path / "answers.jsonl")
+    assert records and records[0]["prompt"]["messages"][0]["images"][0]["name"] == str(path)
+
+
+def test_a_file_among_words_is_not_silently_text(seeing: LLM, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(picture())
+    session, _ = session_of(seeing)
+    with pytest.raises(ValueError, match=r"a\.png is a file: add it with /image .*a\.png"):
+        session.take(f"{path} 1+")
+    with pytest.raises(ValueError, match="cannot encode"):  # it is text: the toy has no slash
+        session.take(f" {path} 1+")
+    with pytest.raises(ValueError, match="no such command"):
+        session.take(f"{path}x")
+    assert (session.images, session.messages) == ([], [])
+    session.take("/image " + str(path))
+    session.take("/image " + str(path))
+    session.take("<image>1+<image>")
+    assert session.messages[0].content == "<image>1+<image>"
+    session.take(str(path))
+    session.take("/reset")
+    assert session.images == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "cannot be read as an image"), (b"", "is empty"), (b"text", "is no image of one of")],
+)
+def test_an_image_that_cannot_be_read_is_refused_at_once(
+    content: bytes | None, reason: str, seeing: LLM, tmp_path: Path
+) -> None:
+    session, path = session_of(seeing)[0], tmp_path / "a.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.png {reason}"):
+        session.take(f"/image {path}")
+    assert session.images == []
+
+
+def test_a_text_model_refuses_an_image_at_once(llm: LLM, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    with pytest.raises(ValueError, match=r"a\.png: this model reads text only"):
+        session_of(llm)[0].take(str(tmp_path / "a.png"))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.data.images import write_png
 from unmask.cli.main import app
 from unmask.configs.task import dataset_names
 
@@ -115,3 +116,15 @@ def test_pictures_are_written_with_the_section_that_reads_them(tmp_path: Path):
 def test_settings_that_are_refused(words: tuple[str, ...], message: str):
     with pytest.raises(ValueError, match=message):
         run(*words)
+
+
+def test_images_of_the_first_problem_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNMASK_CACHE", str(tmp_path / "cache"))
+    write_png(tmp_path / "1.png", 1)
+    row = {"question": "How many?", "image": "1.png", "answer": "4", "answer_type": "integer"}
+    (tmp_path / "rows.json").write_text(json.dumps([row]))
+    text = run("mathvista", "--from", str(tmp_path / "rows.json"))
+    assert "\n<image>\nHow many?\nAnswer the question using a single integer number.\n" in text
+    assert f"\nimage    {tmp_path / '1.png'}, 4 x 3\n" in text

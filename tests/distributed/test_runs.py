@@ -61,6 +61,7 @@ RL = {
     "reference": ["loss.kl=0.1", "loss.kl_to=reference"],
     "loss of responses": [*words_of("espo"), "epochs=1", "minibatches=2"],
     "prompts under noise": [*words_of("wd1"), "epochs=1", "minibatches=2"],
+    "drafts": ["rollout.drafts=2", "minibatches=2"],
     "no group left": ["advantage.kind=value", "advantage.lr=1e-2", "filter.low=2", "filter.high=3"],
 }
 

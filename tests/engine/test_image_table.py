@@ -1,5 +1,7 @@
 """Pictures in prompts: the engine against the reference sampler, and what is computed once."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -114,3 +116,19 @@ def test_new_weights_keep_no_vectors_of_the_old_ones() -> None:
         engine.update_weights()
     assert encoded == {b"cat": 2}
     assert torch.isfinite(model.backbone.embedding.weight).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_pictures_after_many_and_new_weights(kind: str) -> None:
+    """Padding rows of a pass hold the first id of an earlier request, beyond the pictures of now."""
+    model, _ = seeing_model(kind, exact_dtype())
+    engine = Engine(model, EngineParams(max_sequences=2))
+    sampling = asks_with_pictures()[0][1]
+    for picture in (CAT, DOG):
+        engine.submit(prompt_with((picture,), before=0), sampling)
+    list(engine.collect())
+    engine.update_weights()
+    ask = (prompt_with((CAT,), before=0, seed=1), sampling)
+    number = engine.submit(*ask)
+    found = replace(trajectory_of(results_of(engine.collect())[number]), policy_version=0)
+    assert_same(unpriced([found]), unpriced([by_reference(model, ask)]))

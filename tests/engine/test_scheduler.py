@@ -11,9 +11,10 @@ from tests.engine.states import request_of
 from tests.toy import toy_model
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
+from unmask.engine.request import Request, with_twin
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.models.attention import KEY_CHUNK
-from unmask.types import SamplingParams
+from unmask.types import Prompt, SamplingParams
 
 MODEL = toy_model(max_length=1024)
 
@@ -133,7 +134,7 @@ def test_no_request_waits_for_a_prompt_that_is_not_being_fed(how: str) -> None:
     if how == "finish":
         schedule.finish([0])
     elif how == "drop":
-        assert schedule.drop(0) == 0
+        assert schedule.drop(0) == [0]
     elif how == "interrupt":
         schedule._preempt(0)
     else:
@@ -192,10 +193,43 @@ def test_a_request_can_be_dropped_wherever_it_is() -> None:
     schedule = scheduler(1, pages=4)
     queue(schedule, [5], [6])
     schedule.choose({})
-    assert schedule.drop(1) is None and not schedule.waiting
-    assert schedule.drop(0) == 0 and available(schedule) == 4
+    assert schedule.drop(1) == [] and not schedule.waiting
+    assert schedule.drop(0) == [0] and available(schedule) == 4
     with pytest.raises(ValueError, match="request 0: neither waiting nor running"):
         schedule.drop(0)
+
+
+def guided(number: int) -> Request:
+    """Return a request of two sequences of one page each."""
+    params = SamplingParams(max_tokens=8, block_size=8, guidance=1.5, stop_token_ids=())
+    return with_twin(Request(number, Prompt("toy", 0, (), (5, 6)), params, is_full=True), 1)
+
+
+def test_both_sequences_of_a_guided_request_start_and_end_together() -> None:
+    schedule = scheduler(5, pages=8)
+    for number in range(3):
+        schedule.add(guided(number))
+    starts = schedule.choose({})
+    assert begun(starts) == [0, 0, 1, 1]  # one index is free, and two are needed
+    assert [start.request.is_twin for start in starts] == [False, True, False, True]
+    assert schedule.twins == {starts[1].index: starts[0].index, starts[3].index: starts[2].index}
+    assert starts[1].request.token_ids == (1, 1) and schedule.choose({}) == []
+    assert schedule.finish([starts[0].index]) == [starts[1].index]
+    assert begun(schedule.choose({})) == [2, 2] and available(schedule) == 4
+    assert len(schedule.drop(1)) == 2 and available(schedule) == 6
+    schedule.clear()
+    assert available(schedule) == 8 and not schedule.twins
+
+
+def test_a_guided_request_waits_for_the_pages_of_both_sequences() -> None:
+    schedule = scheduler(4, pages=3)
+    schedule.add(guided(0))
+    schedule.add(guided(1))
+    starts = schedule.choose({})
+    assert begun(starts) == [0, 0]
+    schedule.withdraw(starts)
+    assert [request.id for request in schedule.waiting] == [0, 1] and available(schedule) == 3
+    assert begun(schedule.choose({})) == [0, 0]
 
 
 def test_clear_frees_every_page() -> None:

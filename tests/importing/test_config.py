@@ -181,7 +181,6 @@ def test_process_rewards_are_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model__model_base": "lladav"}, 'model.model_base = "lladav"'),
         ({"dataset__data_type": "mmu"}, 'dataset.data_type = "mmu"'),
         ({"dataset__image_root": "images"}, 'dataset.image_root = "images"'),
         ({"model__vq_model_path": "vq"}, 'model.vq_model_path = "vq"'),
@@ -191,6 +190,69 @@ def test_process_rewards_are_refused() -> None:
 )
 def test_images_and_programs_are_refused(changes: dict[str, Any], named: str) -> None:
     assert any(loss.startswith(f"{named}: ") for loss in losses(edited(full_table(), **changes)))
+
+
+def image_table(base: str) -> dict[str, Any]:
+    """An RL file of a model that reads images, with the values of the published ones."""
+    table = full_table(base)
+    table["dataset"] = {"train_dataset": "SEED", "data_type": "mmu", "image_root": "data/images"}
+    table["model"] |= {"vq_model_path": "magvitv2", "image_resolution": 512}
+    table["reward"] = {"answer_must_in_box": True, "strict_len_check": True}
+    table["training"] |= {"beta": 0.0}
+    return table
+
+
+@pytest.mark.parametrize("base", ["mmada", "lladav"])
+def test_images_of_rl_are_imported(base: str) -> None:
+    lines = lines_of(image_table(base))
+    assert lines["task.image_root"] == "data/images"
+    assert lines.get("model.image_codec") == ("magvitv2" if base == "mmada" else None)
+    assert (lines["filter.low"], lines["filter.high"]) == (0.05, 0.95)
+    assert lines["shaping.forfeit_tokens"] == 5
+    assert lines["sampling.preset"] == f"{base}_official"
+    assert lines["task.template"].startswith("You need to put your final answer in")
+    lenient = lines_of(edited(image_table(base), reward__strict_len_check=False))
+    assert "shaping.forfeit_tokens" not in lenient
+    valued = image_table(base)
+    valued["model"]["value_base_model"] = "m"
+    assert lines_of(valued)["loss.max_log_ratio"] == 10
+    assert "loss.max_log_ratio" not in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model__image_resolution", 256),
+        ("model__clip_model_path", "clip"),
+        ("reward__answer_must_in_box", False),
+        ("reward__other", True),
+        ("dataset__add_think_prompt", True),
+        ("training__beta", 0.01),
+    ],
+)
+def test_what_images_would_differ_in_is_refused(name: str, value: Any) -> None:
+    (loss,) = losses(edited(image_table("mmada"), **{name: value}))
+    assert loss.startswith(name.replace("__", "."))
+
+
+def test_evaluations_of_images_are_imported() -> None:
+    table: dict[str, Any] = {**EVAL, "model_base": "mmada", "vq_model_path": "vq"}
+    table |= {"image_resolution": 512, "answer_must_in_box": True}
+    table["dataset"] = {"eval_dataset": "SEED", "data_type": "mmu", "image_root": "images"}
+    table["rollout"] = {**EVAL["rollout"], "num_response_per_task": 3}
+    lines = lines_of(table)
+    assert (lines["task.test"], lines["task.image_root"]) == ("data/SEED.json", "images")
+    assert (lines["model.image_codec"], lines["samples"]) == ("vq", 1)
+    table["rollout"] |= {"remasking_strategy": "low_confidence_dynamic", "dynamic_threshold": 0.9}
+    assert lines_of(table)["samples"] == 3
+
+
+def test_sft_of_images_is_refused() -> None:
+    table = {**SFT, "experiment": {"project": "sft_lladav"}}
+    table["dataset"] = {"optimization_data": "sft", "data_type": "mmu", "image_root": "images"}
+    named = losses(table)
+    for key in ("dataset.data_type", "dataset.image_root"):
+        assert any(loss.startswith(f"{key} = ") for loss in named)
 
 
 def test_masks_are_drawn_as_its_two_kinds_of_models_do() -> None:

@@ -59,6 +59,15 @@ def test_tokens_are_ids_without_a_tokenizer_and_steps_without_ids() -> None:
     assert "order" not in printed(trajectory(canvas_ids=[], step_map=[], num_response=0))
 
 
+def test_images_are_named_in_the_places_of_their_markers() -> None:
+    named = [{"name": name, "digest": "0" * 32} for name in ("a.png", "b\x1b.png")]
+    content = "look: <image>\nand <image>?"
+    record = trajectory()
+    record["prompt"]["messages"] = [{"role": "user", "content": content, "images": named}]
+    text = printed(record)
+    assert "look: [a.png]" in text and "and [b␛.png]?" in text and "<image>" not in text
+
+
 def test_control_characters_are_pictures() -> None:
     hostile = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eab\r\n[bold]c[/bold]"
     assert visible(hostile) == "␛[2J␛]0;owned␇\ufffd31m\ufffdab␍\n[bold]c[/bold]"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.images import png
 from tests.real_data import real_file
 from unmask.configs.task import DatasetTaskConfig
 from unmask.tasks.build import build_task
@@ -84,3 +85,24 @@ def test_what_cannot_be_copied_is_one_line(
 def test_a_directory_without_the_files_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match=r"has no gsm8k-train\.jsonl or gsm8k-test\.jsonl"):
         list(copies(GSM8K, tmp_path, None))
+
+
+def test_a_copy_of_parquet_holds_its_images_and_reads_as_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setenv("UNMASK_CACHE", str(tmp_path / "cache"))
+    row = {"question": "Two?", "choice_a": "1", "choice_b": "2", "choice_c": "3", "choice_d": "4"}
+    row |= {"answer": "B", "data_type": "image", "question_id": "7"}
+    rows = [{**row, "image": [{"bytes": png(n), "path": None}]} for n in (1, 2)]
+    parquet.write_table(arrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (copy,) = copies(dataset_by_name("seedbench"), tmp_path / "a.parquet", None)
+    assert copy.first_prompt.startswith("<image>\nTwo?\nA. 1")
+    assert [image.data for image in copy.images] == [png(1)]
+    (tmp_path / "b.jsonl").write_text(copy.text)
+    (again,) = copies(dataset_by_name("seedbench"), tmp_path / "b.jsonl", None)
+    assert (again.text, again.sha256) == (copy.text, copy.sha256)
+    for name in ("a.parquet", "b.jsonl"):
+        task = build_task(DatasetTaskConfig(name="seedbench", path=tmp_path / name))
+        found = [prompt.messages[0].images[0].data for prompt in task.prompts("test")]
+        assert found == [png(1), png(2)]

@@ -141,6 +141,19 @@ def test_mmada_reads_images_as_tokens(train: str, tmp_path: Path) -> None:
     assert line["packed_tokens"] > prompts * 66  # the codes of an image, its start and its end
 
 
+def test_the_images_of_recorded_responses_are_kept_once(tmp_path: Path) -> None:
+    run = train_rl(rl_config(tmp_path, "steps=1")).parent
+    lines = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
+    named = {
+        image["digest"]
+        for line in lines
+        for message in line["prompt"]["messages"]
+        for image in message.get("images", ())
+    }
+    assert named and {path.stem for path in (run / "images").iterdir()} == named
+    assert all(digest in (run / "report.html").read_text() for digest in named)
+
+
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
 def test_workers_write_about_images_what_one_process_writes(tmp_path: Path) -> None:
     """Their tower is never sent; a trained projector is, and stale responses are of the one before."""

@@ -14,6 +14,9 @@ from unmask.cli.options import (
     DenoisingSteps,
     Device,
     FamilyName,
+    ImageCodec,
+    Images,
+    ImageSquare,
     MaxTokens,
     ModelPath,
     PresetName,
@@ -22,6 +25,7 @@ from unmask.cli.options import (
     Temperature,
     Threshold,
     error_lines,
+    model_of,
     sampling_of,
 )
 
@@ -49,6 +53,9 @@ def chat(  # noqa: PLR0913 - one argument per option
     adapter: Adapter = None,
     device: Device = "auto",
     family: FamilyName = None,
+    image: Images = None,
+    image_codec: ImageCodec = None,
+    image_preprocess: ImageSquare = "pad",
 ) -> None:
     """Talk to a model and watch it write; /help lists the commands of a conversation."""
     sampling = sampling_of(
@@ -65,14 +72,15 @@ def chat(  # noqa: PLR0913 - one argument per option
 
     from unmask.cli.chat_session import Session
     from unmask.configs.engine import EngineConfig
-    from unmask.configs.model import ModelConfig
     from unmask.engine.build import build_llm
 
-    config = ModelConfig(path=model, adapter=adapter, device=device, family=family)
+    config = model_of(model, adapter, device, family, image_codec, image_preprocess)
     llm = build_llm(config, EngineConfig())
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     console = Console(highlight=False, force_terminal=None if is_terminal else False)
     session = Session(llm, sampling, console, system)
+    for path in image or []:
+        session.add_image(path)
     if llm.require_tokenizer().chat_template is None:
         session.note("the model has no chat template: it reads the messages as one text")
     if not is_terminal:

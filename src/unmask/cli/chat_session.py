@@ -1,5 +1,6 @@
 """A conversation with a model: what `unmask chat` does with each line of the user."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -10,10 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from unmask.checkpoints.tokenizer import encode
 from unmask.cli.answers import record_line
 from unmask.cli.canvas_text import CanvasText, drawn, printable
 from unmask.engine.events import Written
 from unmask.engine.llm import LLM
+from unmask.engine.llm_arguments import user_message
+from unmask.images import MARKER, Image, image_from
 from unmask.models.conventions import conventions_of
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
@@ -27,15 +31,18 @@ SETTINGS: dict[str, Callable[[str], Any]] = {
     "max_tokens": int,
     "seed": int,
 }
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 HELP = f"""\
 /{" X, /".join(SETTINGS)} X
                  change a setting from the next answer on; without X, print it
+/image FILE      add an image to the next message, in front of it or where it has <image>; a file that is
+                 dragged into the terminal is added too
 /save FILE       write the answers so far as JSON Lines: unmask view FILE plays them
 /reset           begin a new conversation
 /help            print this
 /quit, Ctrl-D    leave
-Ctrl-C           stop the answer; its question is forgotten
-A line that begins with a space is never a command."""
+Ctrl-C           stop the answer; its question is forgotten, with its images
+A line that begins with a space is never a command, nor a file."""
 
 
 class Session:
@@ -44,6 +51,7 @@ class Session:
     Attributes:
         sampling: of the next answer; each answer has a seed of its own, derived from this one.
         messages: the conversation so far.
+        images: of the next message.
         answers: the trajectories of the conversation.
     """
 
@@ -67,6 +75,7 @@ class Session:
     def reset(self) -> None:
         """Begin a new conversation, with the same settings."""
         self.messages, self.answers = [*self._opening], list[Trajectory]()
+        self.images: list[Image] = []
 
     def take(self, line: str) -> bool:
         """Answer a line of the user, or run it if it is a command; return whether more lines are read.
@@ -75,6 +84,9 @@ class Session:
             ValueError: the command is wrong, or the conversation does not fit the model.
             OSError: a file cannot be written.
         """
+        if path := self._dragged(line):
+            self.add_image(path)
+            return True
         if not line.startswith("/"):
             if line.strip():
                 self.answer(line.strip())
@@ -83,6 +95,9 @@ class Session:
         value = value.strip()
         if name in SETTINGS:
             self._set(name, value)
+        elif name == "image" and value:
+            words = _words(value)
+            self.add_image(Path(words[0] if len(words) == 1 else value).expanduser())
         elif name == "save" and value:
             self.save(Path(value).expanduser())
         elif value or name not in ("help", "reset", "quit"):
@@ -92,6 +107,36 @@ class Session:
         elif name == "reset":
             self.reset()
         return name != "quit"
+
+    def _dragged(self, line: str) -> Path | None:
+        """Return the file that a line is, as terminals write one that is dragged into them.
+
+        Raises:
+            ValueError: a file of an image stands among other words, which the model would read as text.
+        """
+        if line.startswith(" "):
+            return None
+        words = _words(line)
+        paths = [Path(word) for word in words if Path(word).suffix.lower() in ENDINGS]
+        found = [path for path in paths if path.is_file()]
+        if found and len(words) > 1 and not line.startswith("/image "):
+            raise ValueError(
+                f"{found[0]} is a file: add it with /image {found[0]} and then ask; or begin the line with a space, "
+                "and it is text"
+            )
+        return found[0] if len(words) == len(found) == 1 else None
+
+    def add_image(self, path: Path) -> None:
+        """Add an image to the next message.
+
+        Raises:
+            ValueError: naming the file that cannot be read, or the model reads text only.
+        """
+        image, tokenizer = image_from(path), self.llm.require_tokenizer()
+        # Refused here rather than with the question.
+        self.llm.reader.tokens(MARKER, [image], lambda text: encode(text, tokenizer))
+        self.images.append(image)
+        self.note(f"{path} goes with the next message")
 
     def _set(self, name: str, value: str) -> None:
         if value:
@@ -121,7 +166,8 @@ class Session:
         Raises:
             ValueError: the conversation does not fit the model, or its logits are not finite.
         """
-        messages = [*self.messages, Message("user", question)]
+        images, self.images = self.images, []
+        messages = [*self.messages, user_message(question, images)]
         (prompt,) = self.llm.tokenize([Prompt("chat", len(self.answers), tuple(messages))])
         seed = derive_seed(self.sampling.seed, self._num_questions)
         self._num_questions += 1
@@ -161,6 +207,14 @@ class Session:
         """Print a dim line, or a line on stderr if the conversation is not in a terminal."""
         console = self.console if self.console.is_terminal else Console(stderr=True)
         console.print(Text(printable(text), style="dim"), soft_wrap=True)
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a line, in which quotation marks and backslashes protect spaces as in a shell."""
+    try:
+        return shlex.split(line)
+    except ValueError:  # a quotation mark that is not closed
+        return []
 
 
 def _ignore(event: Written) -> None:

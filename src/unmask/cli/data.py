@@ -73,6 +73,7 @@ def _copy(name: str, source: Path | None, split: Split | None, out: Path | None)
         near = [one for one in dataset_names() if one.startswith(known)]
         names = ", ".join(near or [*dataset_names(), *PUZZLES, *module_names(PICTURES)])
         raise ValueError(f"there is no data set {name!r}; there are {names}")
+    from unmask.models.vision.image_codec import decode_image
     from unmask.tasks.prepare import copies
     from unmask.tasks.public_datasets import dataset_by_name
 
@@ -89,7 +90,11 @@ def _copy(name: str, source: Path | None, split: Split | None, out: Path | None)
     for path in paths:
         typer.echo(f"written: {path}")
     place = None if not paths else paths[0] if len(paths) == 1 else paths[0].parent
-    typer.echo(f"\n{made[0].first_prompt}\n\n{_section('dataset', chosen, place)}")
+    typer.echo(f"\n{made[0].first_prompt}\n")
+    for image in made[0].images:
+        width, height = decode_image(image).size
+        typer.echo(f"image    {image.name}, {width} x {height}\n")
+    typer.echo(_section("dataset", chosen, place))
 
 
 def _write(made: "list[Copy]", out: Path, is_only: bool) -> list[Path]:

@@ -19,15 +19,18 @@ from unmask.cli.options import (
     Device,
     FamilyName,
     ImageCodec,
+    ImageRoot,
     Images,
     ImageSquare,
     MaxTokens,
     ModelPath,
     PresetName,
+    PromptFile,
     Seed,
     StrategyName,
     Temperature,
     Threshold,
+    model_of,
     sampling_of,
 )
 from unmask.cli.ranks import NumProcesses, agreed_start, opened, start_processes
@@ -46,22 +49,9 @@ def generate(  # noqa: PLR0913 - one argument per option
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]", help="Texts to respond to.")
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            metavar="FILE",
-            help="Prompts: lines of text, or JSON Lines with `prompt` or `messages`, and `image` or `images`; - is "
-            "stdin.",
-        ),
-    ] = None,
+    source: PromptFile = None,
     image: Images = None,
-    image_root: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder that images in FILE are below; FILE's own by default."
-        ),
-    ] = None,
+    image_root: ImageRoot = None,
     out: Annotated[
         Path | None,
         typer.Option(help="JSON Lines file to write; stdout by default, as text for words."),
@@ -101,17 +91,9 @@ def generate(  # noqa: PLR0913 - one argument per option
         if out and out.exists():
             raise ValueError(f"--out {out}: exists; remove it or name another file")
         from unmask.configs.generate import GenerateConfig
-        from unmask.configs.model import ModelConfig
         from unmask.configs.run import RunConfig
 
-        asked = ModelConfig(
-            path=model,
-            adapter=adapter,
-            device=device,
-            family=family,
-            image_codec=image_codec,
-            image_preprocess=image_preprocess,
-        )
+        asked = model_of(model, adapter, device, family, image_codec, image_preprocess)
         config = GenerateConfig(model=asked, run=RunConfig(dir=(out or Path("out")).parent))
     start_processes(nproc, config.distributed.timeout_minutes)
     from unmask.cli.answers import answer_all

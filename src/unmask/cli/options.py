@@ -15,6 +15,8 @@ from unmask.types import SamplingParams, Strategy
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from unmask.configs.model import ModelConfig
+
     C = TypeVar("C", bound=BaseModel)
 
 KINDS = ("sft", "rl", "eval")
@@ -63,6 +65,18 @@ Images = Annotated[
         help="An image for the model to read, at its <image> in the text or in front of it; repeatable.",
     ),
 ]
+PromptFile = Annotated[
+    Path | None,
+    Option(
+        "--from",
+        metavar="FILE",
+        help="Prompts: lines of text, or JSON Lines with `prompt` or `messages`, and `image` or `images`; - is stdin.",
+    ),
+]
+ImageRoot = Annotated[
+    Path | None,
+    Option(metavar="DIR", help="Folder that images of FILE are below; FILE's own by default."),
+]
 ImageCodec = Annotated[
     str | None,
     Option(
@@ -100,6 +114,27 @@ def sampling_of(preset: str | None, **options: Any) -> SamplingParams:
     """Return the sampling parameters of a preset, or the defaults, overridden by the options that are given."""
     stated = {name: value for name, value in options.items() if value is not None}
     return published_sampler(preset, **stated) if preset else SamplingParams(**stated)
+
+
+def model_of(
+    path: str,
+    adapter: str | None,
+    device: str,
+    family: str | None,
+    image_codec: str | None,
+    image_preprocess: ImagePreprocess,
+) -> "ModelConfig":
+    """Return the model section of the options of a command."""
+    from unmask.configs.model import ModelConfig
+
+    return ModelConfig(
+        path=path,
+        adapter=adapter,
+        device=device,
+        family=family,
+        image_codec=image_codec,
+        image_preprocess=image_preprocess,
+    )
 
 
 def error_lines(error: ValueError | OSError) -> list[str]:

@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli.options import Adapter, Device, FamilyName, ModelPath, PresetName, sampling_of
+from unmask.cli.options import (
+    Adapter,
+    Device,
+    FamilyName,
+    ImageCodec,
+    ImageSquare,
+    ModelPath,
+    PresetName,
+    model_of,
+    sampling_of,
+)
 
 if TYPE_CHECKING:
     from uvicorn import Server
@@ -33,6 +43,8 @@ def serve(  # noqa: PLR0913 - one argument per option
     adapter: Adapter = None,
     device: Device = "auto",
     family: FamilyName = None,
+    image_codec: ImageCodec = None,
+    image_preprocess: ImageSquare = "pad",
     max_sequences: Annotated[int, typer.Option(help="Responses written at the same time.")] = 256,
     cache_tokens: Annotated[
         int | None, typer.Option(help="Tokens whose keys and values are cached, at most.")
@@ -59,7 +71,6 @@ def serve(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Serve a model over HTTP, with OpenAI's chat and completions API."""
     from unmask.configs.engine import EngineConfig
-    from unmask.configs.model import ModelConfig
     from unmask.server.listen import address_of, listen
     from unmask.server.params import ServerParams
 
@@ -76,10 +87,9 @@ def serve(  # noqa: PLR0913 - one argument per option
         updates_weights=updates_weights,
     )
     listener = listen(host, port, bool(api_key))  # before the weights, which take long
-    config = ModelConfig(path=model, adapter=adapter, device=device, family=family)
-    server = _server(
-        config, EngineConfig(max_sequences=max_sequences, cache_tokens=cache_tokens), params
-    )
+    config = model_of(model, adapter, device, family, image_codec, image_preprocess)
+    engine = EngineConfig(max_sequences=max_sequences, cache_tokens=cache_tokens)
+    server = _server(config, engine, params)
     address = address_of(listener)
     sys.stderr.write(f"{params.model_name} at {address}/v1, playground at {address}/\n")
     server.run(sockets=[listener])

@@ -14,6 +14,9 @@ class RolloutConfig(Section):
     """Prompts per step."""
     responses: int = Field(default=8, ge=2, le=2**12)
     """Responses per prompt; they are each other's baseline."""
+    drafts: int = Field(default=0, ge=0, le=2**12)
+    """Drafts of each response that are graded and trained on in its place (wd1++): what the policy writes at
+    once given the tokens revealed before a drawn denoising step. 0 trains on the responses."""
     workers: int = Field(default=0, ge=0, le=2**12)
     """Engines in processes of their own that write the responses, on Ray; 0 writes them in the training
     process. Needs the extra `ray`."""
@@ -30,6 +33,11 @@ class RolloutConfig(Section):
             raise ValueError(
                 f"staleness = {self.staleness} needs engines that write during an update: set "
                 "rollout.workers = 1 or more, or rollout.staleness = 0"
+            )
+        if self.drafts and self.workers:
+            raise ValueError(
+                f"drafts = {self.drafts} are written in the training process: set rollout.workers = 0, or "
+                "rollout.drafts = 0"
             )
         if self.partial and not self.staleness:
             raise ValueError(

@@ -11,6 +11,8 @@ Under full attention every token depends on every other and nothing can be share
 target is a separate document of prompt and canvas, `views * (P + C)` tokens. Causal views of such a model
 are laid out as those of a block-causal one, in blocks of one token.
 
+Views that hide different tokens of the prompt share no clean copy either: each is laid out as a trajectory of its own.
+
 A shifted model predicts position i in the row before it. That row is in the same view, except for the first
 position of a block under block-causal attention: the row before it is clean in every view, so that position
 needs no noisy copy (and the sampler reveals it first and alone).

@@ -21,7 +21,8 @@ class ImageTable:
 
     Attributes:
         vectors: `(n, D)`, grown by doubling, because captured graphs hold its address; the rows behind those of
-            the pictures are not read. None while no prompt had a picture.
+            the pictures are not read. It never shrinks: rows of a pass that no request owns still hold ids of
+            requests that ended. None while no prompt had a picture.
     """
 
     def __init__(self) -> None:
@@ -44,8 +45,9 @@ class ImageTable:
         """
         if not prompt.images:
             return None
-        if is_idle and self.vectors is not None and self.vectors.nbytes > MOST_BYTES:
-            self._clear()
+        rows = self.vectors
+        if is_idle and rows is not None and rows[: self._num_rows].nbytes > MOST_BYTES:
+            self._images = []
         held = {image.digest for image in self._images}
         new = distinct_images(image for image in prompt.images if image.digest not in held)
         if new:
@@ -57,7 +59,7 @@ class ImageTable:
     def renew(self, model: Model, is_idle: bool) -> None:
         """Encode the pictures of running requests again with new weights; drop them where there are none."""
         if is_idle:
-            self._clear()
+            self._images = []
         elif self.vectors is not None:
             self.vectors[: self._num_rows].copy_(_encoded(model, self._images))
 
@@ -74,10 +76,6 @@ class ImageTable:
                 grown[:start] = self.vectors[:start]
             self.vectors = grown
         self.vectors[start:stop] = rows
-
-    def _clear(self) -> None:
-        self.vectors = None
-        self._images = []
 
 
 @torch.no_grad()

@@ -29,8 +29,9 @@ from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import RunDirectory
 from unmask.runs.files import append_lines
 from unmask.runs.gradings import KEY_NAMES, Key
+from unmask.runs.images import keep_images
 from unmask.runs.progress import Progress
-from unmask.runs.trajectories import grid_ids, trajectory_record
+from unmask.runs.trajectories import grid_ids, prompt_images, trajectory_record
 from unmask.types import Prompt, SamplingParams, Trajectory
 
 
@@ -136,5 +137,6 @@ def _record(
     check_trajectory(result)
     pieces = llm.pieces(grid_ids(result))
     record = trajectory_record(result, llm.text(result), reward=None, step=0, pieces=pieces)
+    keep_images(written.parent, prompt_images(result.prompt))
     append_lines(written, [{**ask.name, "wall_s": wall_s, **record}])
     return result.num_response

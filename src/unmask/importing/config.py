@@ -20,7 +20,6 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.section import Section
 from unmask.configs.sft import SFTConfig
 from unmask.importing.rules import (
-    IMAGE_MODELS,
     MODELS,
     NOTHING,
     Fate,
@@ -151,11 +150,11 @@ def _model_kind(keys: Mapping[str, Any], given: str | None) -> str:
     """Return the kind of model: from the file, from `--base`, or from a word of its name."""
     stated = keys.get("model.model_base", keys.get("model_base"))
     words = str(keys.get("experiment.project")).split("_")
-    named = next((word for word in words if word in (*MODELS, *IMAGE_MODELS)), None)
+    named = next((word for word in words if word in MODELS), None)
     if stated is not None and given is not None and stated != given:
         raise ValueError(f"--base {given}: the file has model_base = {_shown(stated)}")
     found = stated or given or named
-    if found not in (*MODELS, *IMAGE_MODELS):
+    if found not in MODELS:
         raise ValueError(
             f"model_base = {_shown(found)}: must be one of {', '.join(MODELS)}; if the file has "
             "none, give --base"

@@ -16,8 +16,7 @@ Fate = Literal["line", "idle", "otherwise", "lost"]
 FATES: Mapping[str, Fate] = {"idle": "idle", "otherwise": "otherwise", "lost": "lost"}
 
 BLOCK_MODELS = ("sdar", "trado")
-MODELS = (*BLOCK_MODELS, "llada", "mmada", "dream")
-IMAGE_MODELS = ("lladav",)
+MODELS = (*BLOCK_MODELS, "llada", "mmada", "dream", "lladav")
 # Stands for "no line is needed" among converted values.
 NOTHING: Any = object()
 
@@ -62,7 +61,7 @@ class Source:
             (has_critic, "critic", "plain"),
             # With a value model they train along the trajectory, under any method of the file.
             (has_critic or not has_masks, "trace", "masks"),
-            (self.base in IMAGE_MODELS or "mmu" in types, "images", "text"),
+            (self.base == "lladav" or "mmu" in types, "images", "text"),
             ("code" in types[:1], "code", "math"),
             (judge is not None, "judged", "unjudged"),
             (self._has("evaluation"), "measured", "unmeasured"),

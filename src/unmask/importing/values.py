@@ -21,7 +21,7 @@ PADS = (
     f"each demonstration trains its first so many {PAD} there, and here all that stand in its text"
 )
 TASKS = {
-    "mmu": "images are not there yet",
+    "mmu": "read by mmada and lladav; their SFT trains texts without a template, with a second <image>",
     "code": "its records are read by task.kind = 'json', but programs are asked for and graded otherwise here",
 }
 STATIC, DYNAMIC = "low_confidence_static", "low_confidence_dynamic"
@@ -50,9 +50,10 @@ def below_runs(value: Any, *_: object) -> str:
     return f"runs/{value}"
 
 
-def known_task(value: Any, *_: object) -> Any:
-    """Refuse tasks other than mathematics."""
-    if value == "math":
+def known_task(value: Any, source: Source, *_: object) -> Any:
+    """Refuse tasks other than mathematics and, of models with images that are no SFT, `mmu`."""
+    reads_images = source.base in ("mmada", "lladav") and source.kind != "sft"
+    if value == "math" or (value == "mmu" and reads_images):
         return NOTHING
     return Loss(TASKS.get(value, f"must be one of math, {', '.join(TASKS)}"))
 
@@ -77,6 +78,16 @@ def canvas_pads(value: Any, *_: object) -> Any:
         reason = "the stop token is a pad there and is not trained; here it always is"
         return Loss(reason, 0)
     return value - 1 if are_counts(value) else Loss("every pad is trained there, here a number")
+
+
+def kl_of_sum(value: Any, *_: object) -> Any:
+    """Refuse a penalty on the sum of a row's KL terms; here it is on their mean."""
+    return value if value == 0 else Loss("a sum over the tokens of a row there, a mean here", value)
+
+
+def samples_of_images(value: Any, source: Source, section: str) -> Any:
+    """Return the responses of MMaDA to a problem with an image: one under a static quota."""
+    return 1 if source.get(f"{section}.remasking_strategy") == STATIC else value
 
 
 def clip(value: Any, *_: object) -> list[Any]:

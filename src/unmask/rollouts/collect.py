@@ -11,6 +11,9 @@ from dataclasses import replace
 from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
+from unmask.engine.text_to_image import TextToImage
+from unmask.images import Image
+from unmask.models.vision.image_codec import encode_image
 from unmask.rewards.weighted import Answer, ScoreFunction, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
 from unmask.seeds import derive_seed
@@ -102,9 +105,31 @@ def grade_trajectories(
     pairs = [(t.prompt, text) for t, text in zip(trajectories, texts, strict=True)]
     outcomes = task.grade(pairs)
     check_scores(outcomes, trajectories)
-    answers = list(map(Answer, trajectories, texts, outcomes))
+    answers = list(map(Answer, trajectories, texts, outcomes, drawings_of(llm, trajectories)))
     groups = [answers[start : start + count] for start in range(0, len(answers), count)]
     return [_group(*pair) for pair in zip(groups, rewards(groups), strict=True)]
+
+
+def drawings_of(llm: LLM, trajectories: Sequence[Trajectory]) -> list[Image | None]:
+    """Return the images that responses are; None for those that are texts.
+
+    Raises:
+        ValueError: a response is an image, and the model has no image tokenizer.
+    """
+    if all(trajectory.sampling.writes == "text" for trajectory in trajectories):
+        return [None] * len(trajectories)
+    # It only decodes: no text is encoded.
+    images = TextToImage.of(llm.model.spec, lambda text: (), llm.reader)
+    found: list[Image | None] = []
+    for trajectory in trajectories:
+        is_image = trajectory.sampling.writes == "image"
+        picture = images.drawing(trajectory).picture if is_image else None
+        if is_image and picture is None:
+            raise ValueError(
+                "rewards of images need pictures, and the model has codes alone: set model.image_codec"
+            )
+        found.append(None if picture is None else encode_image(picture, "drawing"))
+    return found
 
 
 def _group(answers: Sequence[Answer], scores: Sequence[Score]) -> Group:

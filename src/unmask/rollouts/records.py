@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from unmask.engine.llm import LLM
-from unmask.runs.trajectories import grid_ids, trajectory_record
+from unmask.runs.images import keep_images
+from unmask.runs.trajectories import grid_ids, prompt_images, trajectory_record
 from unmask.types import Group
 
 
@@ -16,6 +18,7 @@ def rollout_records(
     limit: int,
     step: int,
     advantages: Mapping[int, Sequence[float]] = MappingProxyType({}),
+    directory: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield at most `limit` trajectories as JSON objects: the first of every prompt, then the second ones.
 
@@ -25,6 +28,10 @@ def rollout_records(
         limit: most records.
         step: optimizer step.
         advantages: by `id` of a trajectory, one per position; those that are not trained on have none.
+        directory: of the run, which keeps the images of the records.
+
+    Raises:
+        ValueError, OSError: as `keep_images`.
     """
     numbered = ((group, index) for index in range(len(groups[0].trajectories)) for group in groups)
     for group, index in islice(numbered, limit):
@@ -40,4 +47,6 @@ def rollout_records(
         if found := advantages.get(id(trajectory)):
             # One number where all positions share it.
             record["advantages"] = found[0] if len(set(found)) == 1 else list(found)
+        if directory:
+            keep_images(directory, prompt_images(trajectory.prompt))
         yield record

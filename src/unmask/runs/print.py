@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from unmask.images import MARKER
 from unmask.json_files import MAX_BYTES, read_objects
 from unmask.runs.gradings import read_verdicts, with_verdict
 from unmask.runs.read import read_lines
@@ -151,10 +152,18 @@ def _heading(number: int, record: Record) -> Text:
 
 
 def _prompt_lines(record: Record) -> list[Text]:
-    lines = [_labelled(m["role"], m["content"]) for m in record["prompt"]["messages"]]
+    lines = [_labelled(m["role"], _content(m)) for m in record["prompt"]["messages"]]
     if "answer" in record:
         lines.append(_labelled("answer", record["answer"]))
     return lines
+
+
+def _content(message: Record) -> str:
+    """Return the content of a message with the names of its images in the places of their markers."""
+    text = message["content"]
+    for image in message.get("images", ()):
+        text = text.replace(MARKER, f"[{image['name']}]", 1)
+    return text
 
 
 def _labelled(label: str, text: str) -> Text:

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
+from unmask.images import Image
 from unmask.types import Group, Message, Prompt, Reward, Trajectory
 
 
@@ -53,6 +54,11 @@ def trajectory_record(
         "num_denoising_steps": trajectory.num_denoising_steps,
         **fields,
     }
+
+
+def prompt_images(prompt: Prompt) -> list[Image]:
+    """Return the images of a prompt's messages."""
+    return [image for message in prompt.messages for image in message.images]
 
 
 def _prompt_fields(prompt: Prompt) -> dict[str, Any]:

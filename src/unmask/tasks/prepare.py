@@ -18,7 +18,7 @@ from unmask.tasks.dataset import Dataset
 from unmask.tasks.record import Record, UnfitProblemError
 from unmask.tasks.sources import file_in, file_records, is_of, read_split
 from unmask.tasks.template import filled
-from unmask.types import Split
+from unmask.types import Image, Split
 
 FROM = "--from"
 
@@ -35,6 +35,7 @@ class Copy:
         left_out: names and reasons of records that no grader can grade; they are among the lines.
         num_others: records of other tasks, which are not among the lines.
         first_prompt: the first problem in the data set's template.
+        images: of the first problem.
     """
 
     split: Split
@@ -44,6 +45,7 @@ class Copy:
     left_out: tuple[str, ...]
     num_others: int
     first_prompt: str
+    images: tuple[Image, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -94,7 +96,7 @@ def _split_of(dataset: Dataset, path: Path) -> Split:
 
 def _copy(dataset: Dataset, split: Split, records: Iterable[Record]) -> Copy:
     lines, left_out = list[str](), list[str]()
-    num_others, first = 0, ""
+    num_others, first, images = 0, "", tuple[Image, ...]()
     for record in records:
         try:
             problem = dataset.problem(record)
@@ -104,13 +106,15 @@ def _copy(dataset: Dataset, split: Split, records: Iterable[Record]) -> Copy:
             if problem is None:
                 num_others += 1
                 continue
-            first = first or filled(dataset.template, problem.question, bool(problem.images))
+            if not first:
+                images = problem.images
+                first = filled(dataset.template, problem.question, bool(images))
         lines.append(_line(record))
     if not first:
         raise ValueError(f"{dataset.hub}: no {split} problem was found, in {num_others} records")
     file, num_problems = f"{dataset.sources[split].file}.jsonl", len(lines) - len(left_out)
     text = "".join(f"{line}\n" for line in lines)
-    return Copy(split, file, text, num_problems, tuple(left_out), num_others, first)
+    return Copy(split, file, text, num_problems, tuple(left_out), num_others, first, images)
 
 
 def _line(record: Record) -> str:

@@ -23,6 +23,7 @@ from unmask.rewards.build import build_rewards
 from unmask.rollouts.batch import Batch
 from unmask.rollouts.build import open_rollouts
 from unmask.rollouts.collect import check_room, grade_trajectories
+from unmask.rollouts.drafts import draft_metrics, write_drafts
 from unmask.rollouts.metrics import rollout_metrics
 from unmask.rollouts.records import rollout_records
 from unmask.rollouts.shaping import forfeit_overlong, shaping_metrics
@@ -81,17 +82,27 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
                     with clock("reward"):
                         graded = grade_trajectories(llm, task, trajectories, count, rewards)
                 batch.add(forfeit_overlong(world.gather_shares(graded), config.shaping))
+            trained = batch.kept
+            if num_drafts := config.rollout.drafts:
+                with world.together("drafts"):
+                    with clock("rollout"):
+                        drafts = write_drafts(llm, world.share(batch.kept), num_drafts)
+                    with clock("reward"):
+                        graded = grade_trajectories(llm, task, drafts, count * num_drafts, rewards)
+                trained = forfeit_overlong(world.gather_shares(graded), config.shaping)
             with clock("update"):
                 with world.together("views"):
-                    views = rollout_views(batch.kept, config, llm.model.spec.is_full, step)
-                metrics = update.step(batch.kept, views, step, seed)
+                    views = rollout_views(trained, config, llm.model.spec.is_full, step)
+                metrics = update.step(trained, views, step, seed)
             metrics |= sync_weights(llm.engine, update.learner, world, clock)
             seconds = max(world.gather(clock.stages["rollout"].wall))
             metrics |= rollout_metrics(batch.groups, batch.kept, seconds)
             metrics |= batch.numbers() | shaping_metrics(batch.groups, config.shaping)
+            metrics |= draft_metrics(trained) if num_drafts else {}
             metrics |= rollouts.metrics() | alarms.check(step, metrics)
-            advantages = recorded_advantages(batch.kept, views, config)
-            records = rollout_records(batch.groups, llm, config.run.trajectories, step, advantages)
+            advantages = recorded_advantages(trained, views, config)
+            limit, directory = config.run.trajectories, config.run.dir
+            records = rollout_records(batch.groups, llm, limit, step, advantages, directory)
             run.end_step(step, metrics, clock, records)
         return run.finish()
 

@@ -41,7 +41,7 @@
   if (traces && byId("player")) {
     keepChoice(byId("filter"));
     for (const name of ["speed", "colour"]) keepChoice(byId("player"), name, name, "unmask-choice");
-    Trajectories.start(traces);
+    Trajectories.start(traces, data("images-data") ?? {});
   }
   if (document.body.dataset.running) keepFresh(Number(document.body.dataset.running));
   showAge();

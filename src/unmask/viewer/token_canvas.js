@@ -88,7 +88,10 @@ class TokenCanvas {
 
   detailsOf(box) {
     const { writes, step } = this;
-    if (box.dataset.prompt !== undefined) return [["end of the prompt", ""], ["id", `${writes.tail[Number(box.dataset.prompt)]}`]];
+    if (box.dataset.prompt !== undefined) {
+      const id = writes.tail[Number(box.dataset.prompt)];
+      return [["end of the prompt", ""], id < 0 ? ["vectors of an image", ""] : ["id", `${id}`]];
+    }
     const position = Number(box.dataset.position), block = writes.blockOf(position), write = writes.at(position, step);
     const pairs = [["position", `${position}`], ["block", `${block}`]];
     if (!write) {
@@ -129,7 +132,9 @@ class TokenCanvas {
   #drawPrompt() {
     const { tail, pieces } = this.writes;
     tail.forEach((id, place) => {
-      const box = element("span", "token of-prompt", ...pieceNodes(pieces ? pieces[place] : null, id));
+      // The vectors of an image have ids below 0: one box stands for all of them.
+      if (id < 0 && tail[place - 1] < 0) return;
+      const box = element("span", "token of-prompt", ...pieceNodes(id < 0 ? "▣" : pieces ? pieces[place] : null, id));
       box.dataset.prompt = place;
       this.#block(0).append(box);
     });

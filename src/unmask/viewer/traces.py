@@ -18,6 +18,7 @@ from unmask.runs.gradings import read_verdicts, with_verdict
 from unmask.runs.read import Record, is_number, read_spread, read_tail
 from unmask.runs.trajectories import total_reward
 from unmask.viewer.markup import json_text
+from unmask.viewer.thumbnails import images_of
 
 NUM_LATEST, NUM_LOWEST, NUM_SPREAD = 64, 16, 24
 MAX_BYTES = 1_200_000
@@ -152,11 +153,7 @@ def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
         "task": str(prompt.get("task", "")),
         "uid": str(prompt.get("uid", "")),
         "prompt": _prompt_key(prompt),
-        "messages": [
-            {name: _cut(str(message.get(name, ""))) for name in ("role", "content")}
-            for message in prompt["messages"]
-            if isinstance(message, dict)
-        ],
+        "messages": [_turn(message) for message in prompt["messages"] if isinstance(message, dict)],
         "text": _cut(record["text"]),
         "reward": None if reward is None else _total(record),
         "token_rewards": reward if isinstance(reward, list) else None,
@@ -178,6 +175,13 @@ def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
         "pieces": _pieces(record.get("pieces"), tail + len(canvas)),
         **_measured(record, len(canvas)),
     }
+
+
+def _turn(message: Record) -> dict[str, Any]:
+    """Return a message with the names and digests of its images, if it has some."""
+    turn: dict[str, Any] = {name: _cut(str(message.get(name, ""))) for name in ("role", "content")}
+    images = [{key: str(one[key]) for key in ("name", "digest")} for one in images_of(message)]
+    return turn | ({"images": images} if images else {})
 
 
 def _measured(record: Record, count: int) -> dict[str, Any]:

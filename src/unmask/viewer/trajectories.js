@@ -6,7 +6,8 @@
 const Trajectories = (() => {
   const byId = (id) => document.getElementById(id);
   const MOST_COLUMNS = 8, NUM_WORDS = 90;
-  let all = [], listed = [], chosen = [], items = new Map();
+  const MARKER = "<image>", TINY = 64;
+  let all = [], listed = [], chosen = [], items = new Map(), pictures = {};
 
   function element(name, className, ...content) {
     const made = document.createElement(name);
@@ -21,7 +22,8 @@ const Trajectories = (() => {
     const line = text.slice(0, 4 * NUM_WORDS).replace(/\s+/g, " ").trim();
     return line.length > NUM_WORDS ? `${line.slice(0, NUM_WORDS)}…` : line;
   };
-  const question = (trace) => trace.messages.at(-1)?.content ?? "";
+  const wordsOf = ({ content, images }) => (images ?? []).reduce((text) => text.replace(MARKER, ""), content);
+  const question = (trace) => (trace.messages.length ? wordsOf(trace.messages.at(-1)) : "");
   const lastStep = (trace) => trace.steps.reduce((most, at) => Math.max(most, at), 0);
   const samePrompt = (trace) => all.filter((one) => one.prompt === trace.prompt);
 
@@ -37,10 +39,32 @@ const Trajectories = (() => {
   function drawFacts() {
     const [first] = chosen, isOne = chosen.length === 1;
     const prompts = chosen.every((trace) => trace.prompt === first.prompt) ? first.messages : [];
-    const turns = prompts.map(({ role, content }) => element("div", "turn", element("span", "role", role), element("span", "content", content)));
+    const turns = prompts.map((turn) => element("div", "turn", element("span", "role", turn.role), element("span", "content", ...nodesOf(turn))));
     byId("prompt").replaceChildren(element("div", "turns", ...turns), ...compareButton(first, isOne));
     const chips = isOne ? chipsOf(first) : [];
     byId("chips").replaceChildren(...chips.map(([name, value, mark]) => element("li", mark ?? "", element("span", "", name), " ", element("b", "", value))));
+  }
+
+  // The texts of a message and its images in the places of their markers; a name where the page has no copy.
+  function nodesOf({ content, images }) {
+    if (!images) return [content];
+    const nodes = [];
+    let rest = content;
+    for (const image of images) {
+      const at = rest.indexOf(MARKER), before = at < 0 ? rest : rest.slice(0, at);
+      nodes.push(before, pictureOf(image));
+      rest = rest.slice(before.length + (at < 0 ? 0 : MARKER.length)).replace(/^\n(?=<image>)/, "");
+    }
+    return [...nodes, rest];
+  }
+
+  function pictureOf({ name, digest }) {
+    if (!Object.hasOwn(pictures, digest)) return element("code", "picture-name", name);
+    const image = element("img", "picture");
+    image.alt = image.title = name;
+    image.addEventListener("load", () => image.classList.toggle("tiny", image.naturalWidth <= TINY && image.naturalHeight <= TINY));
+    image.src = pictures[digest];
+    return image;
   }
 
   function compareButton(first, isOne) {
@@ -164,8 +188,9 @@ const Trajectories = (() => {
   }
 
   return {
-    start(traces) {
+    start(traces, images) {
       all = traces;
+      pictures = images;
       const most = (name, each) => all.reduce((found, trace) => Math.max(found, Math.abs(trace[name] ?? 0), ...(trace[each] ?? []).map(Math.abs)), 0);
       byId("player").ranges = { advantage: most("advantage", "advantages"), value: most("value", "values"), reward: most("reward", "token_rewards") };
       for (const option of byId("filter").options) option.disabled = Boolean(option.value) && !all.some((trace) => trace.why.includes(option.value));

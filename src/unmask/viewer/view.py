@@ -6,9 +6,10 @@ and states how many were left out and how many records cannot be played.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from unmask.json_files import read_objects, read_records
 from unmask.runs.files import write_text
@@ -17,6 +18,7 @@ from unmask.runs.read import Record
 from unmask.viewer.markup import escape, json_text
 from unmask.viewer.page import Page, page_html, section
 from unmask.viewer.player import source
+from unmask.viewer.thumbnails import images_island, thumbnails
 from unmask.viewer.traces import is_playable, is_shown, shown
 
 MAX_BYTES = 32_000_000
@@ -67,7 +69,8 @@ def write_view(place: Path, out: Path, step: int | None = None) -> Chosen:
             f"be played ({found.num_unplayable:,} other records); a run writes them unless "
             "run.trajectories = 0, and `unmask show` prints the rollouts of dLLM-RL"
         )
-    write_text(out, view_html(str(place), found))
+    images = thumbnails(path.parent, found.islands)
+    write_text(out, view_html(str(place), found, images))
     return found
 
 
@@ -90,8 +93,8 @@ def choose_last(records: Iterable[Record], max_bytes: int = MAX_BYTES) -> Chosen
     return found
 
 
-def view_html(name: str, found: Chosen) -> str:
-    """Return the page; `name` is the run or file."""
+def view_html(name: str, found: Chosen, images: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the page; `name` is the run or file, `images` are data URLs by digest."""
     count = len(found.islands)
     notes = [f"{count:,} response{'s'[: count != 1]}"]
     if found.num_left_out:
@@ -107,5 +110,5 @@ def view_html(name: str, found: Chosen) -> str:
         '<span class="keys">. Keys: space plays, left and right step</span></p>'
     )
     body = f"<header>{head}</header>{section('Trajectories', source('trajectories.html'), note)}"
-    islands = {"traces-data": f"[{','.join(found.islands)}]"}
+    islands = {"traces-data": f"[{','.join(found.islands)}]", **images_island(images)}
     return page_html(Page(f"Trajectories of {name}", body, islands, has_charts=False))
