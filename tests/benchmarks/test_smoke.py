@@ -18,6 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
     [
         "quickstart_parts",
         "tracerl_update",
+        "vision_update",
         "load_memory",
         "engine",
         "methods",
@@ -49,6 +50,11 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         for run in result["runs"].values():
             assert run["same_tokens"] == 1, "loop and engine reveal alike"
             assert 0 < run["of_bound"] < 1.5 and run["speed"] > 0
+    elif name == "vision_update":
+        for found in result["workloads"].values():
+            assert found["gradient_difference"] < 1e-5
+            tokens = {layout: own["tokens"] for layout, own in found["layouts"].items()}
+            assert tokens["packed"] <= tokens["rows, own length"] < tokens["rows"]
     elif name.startswith("sft_"):
         check_sft(name, result, out)
     elif name == "methods":
