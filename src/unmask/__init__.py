@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from unmask.checkpoints.checkpoint import load_model, save_model
     from unmask.engine.llm import LLM, BrokenResponses
     from unmask.evaluation.grade import grade
-    from unmask.types import SamplingParams
+    from unmask.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,7 +31,7 @@ moved.install()
 _HOMES = {
     "BrokenResponses": "unmask.engine.llm",
     "LLM": "unmask.engine.llm",
-    "SamplingParams": "unmask.types",
+    "SamplingParams": "unmask.sampling_params",
     "grade": "unmask.evaluation.grade",
     "load_model": "unmask.checkpoints.checkpoint",
     "save_model": "unmask.checkpoints.checkpoint",

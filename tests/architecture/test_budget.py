@@ -27,13 +27,13 @@ BUDGET = {
     "runs": 1180,
     "viewer": 1100,
     "evaluation": 1050,
-    "planning": 900,
     "rollouts": 900,
+    "planning": 900,
     "data": 890,
     "files": 780,
     "importing": 580,
     "distributed": 560,
-    "acceptance": 460,
+    "acceptance": 470,
     "objectives": 430,
 }
 NOT_CODE = {

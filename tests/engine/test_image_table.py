@@ -18,7 +18,8 @@ from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model, image_vectors
-from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, PromptImage, Trajectory
 
 Ask = tuple[Prompt, SamplingParams]
 

@@ -12,8 +12,9 @@ from tests.toy import toy_checkpoint, toy_model
 from unmask.checkpoints.random_init import init
 from unmask.engine.events import Written
 from unmask.engine.llm import LLM, BrokenResponses, Generation
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Message, SamplingParams, Trajectory
+from unmask.types import Message, Trajectory
 
 PARAMS = SamplingParams(max_tokens=9, seed=3, strategy="static")
 

@@ -46,7 +46,8 @@ from unmask.models.conventions import conventions_of
 from unmask.models.placement import as_current
 from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 MOST_CONSTRAINTS = 64  # that are kept
 

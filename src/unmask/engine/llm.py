@@ -48,8 +48,9 @@ from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.presets import preset
+from unmask.sampling_params import Medium, SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Medium, Message, Prompt, SamplingParams, Trajectory
+from unmask.types import Message, Prompt, Trajectory
 
 
 class BrokenResponses(ValueError):

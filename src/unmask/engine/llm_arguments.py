@@ -10,7 +10,8 @@ from typing import Any
 from unmask.images import MARKER, Image, image_from
 from unmask.message_parts import message_parts
 from unmask.models.transformer import Model
-from unmask.types import OTHER_NAMES, Message, SamplingParams
+from unmask.sampling_params import OTHER_NAMES, SamplingParams
+from unmask.types import Message
 
 ROLES = ("system", "user", "assistant")  # templates write any other word as it is
 CONVERSATION = '[{"role": "user", "content": "..."}]'

@@ -19,7 +19,7 @@ from unmask.checkpoints.tokenizer import Tokenizer, token_bytes
 from unmask.diffusion.automaton import Automaton, build_automaton
 from unmask.engine import pattern_child
 from unmask.engine.json_schemas import DEPTH, checked_schema, unanchored
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 MOST_STATES = 2000
 # Automata kept; one takes a few MB.
