@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.architecture.source import modules
 
 BUDGET = {
-    "engine": 3660,
+    "engine": 3670,
     "models": 3030,
     "trainers": 2490,
     "cli": 2220,
