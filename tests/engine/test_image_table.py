@@ -121,6 +121,21 @@ def test_new_weights_keep_no_vectors_of_the_old_ones() -> None:
     assert torch.isfinite(model.backbone.embedding.weight).all()
 
 
+def test_new_weights_of_requests_without_pictures_after_some_with() -> None:
+    model, encoded = seeing_model("blocks")
+    engine = Engine(model)
+    engine.submit(*asks_with_pictures()[0])
+    list(engine.collect())
+    engine.update_weights()
+    prompt, sampling = asks_with_pictures()[3]
+    assert not prompt.images
+    number = engine.submit(prompt, sampling)
+    engine.tick()
+    engine.update_weights(continues=True)
+    assert trajectory_of(results_of(engine.collect())[number]).policy_version == 2
+    assert encoded == {b"cat": 1}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_pictures_after_many_and_new_weights(kind: str) -> None:
     """Padding rows of a pass hold the first id of an earlier request, beyond the pictures of now."""
