@@ -196,7 +196,7 @@ def test_what_the_engine_wrote_is_packed_as_view_by_view(name: str, dtype: torch
 @pytest.mark.parametrize("budget", [10_000, 64])
 @pytest.mark.parametrize("name", seeing.KINDS)
 def test_responses_about_images_are_packed_as_view_by_view(name: str, budget: int) -> None:
-    """Gradients of tower, projector and newline too; a picture stands in a pack once, however many prompts hold it."""
+    """Gradients of tower, projector and newline too; a picture stands in a pack once."""
     model = seeing.seeing_model(name)
     trajectories = seeing.written(model, seeing.prompts())
     batch = [

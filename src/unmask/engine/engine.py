@@ -144,7 +144,7 @@ class Engine:
         if most is not None and pages > most:
             raise ValueError(
                 f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = "
-                f"{sampling.max_tokens} take {pages} pages of the cache, which has "
+                f"{resolved.max_tokens} take {pages} pages of the cache, which has "
                 f"{most}; lower max_tokens or raise engine.cache_tokens"
             )
         self.constraint(resolved)  # refuses here what no response could match
