@@ -26,7 +26,7 @@ from unmask.types import Message, Prompt, PromptImage, SamplingParams, Trajector
         ("min_p", -0.5),
         ("threshold", 2.0),
         ("threshold", float("nan")),
-        ("schedule", "cosine"),
+        ("schedule", "cubic"),
         ("sub_block_size", 0),
         ("factor", -1.0),
         ("factor", float("inf")),

@@ -15,7 +15,6 @@ Legend of dimensions, the same everywhere:
 """
 
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,20 +23,12 @@ from hashlib import blake2b
 from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal, Self
 
-from unmask.bounds import LARGEST, Bound, check_fields
+from unmask.bounds import LARGEST, MOST_COUNT, Bound, check_fields, pinned_of
 from unmask.images import MARKER, Image, check_markers
 
-Strategy = Literal[
-    "static",
-    "dynamic",
-    "factor",
-    "entropy_bounded",
-    "margin",
-    "entropy",
-    "random",
-    "left_to_right",
-    "gumbel",
-]
+# With a fixed quota, and without the confidence of the drawn token alone.
+_Others = Literal["margin", "entropy", "random", "left_to_right", "gumbel"]
+Strategy = Literal["static", "dynamic", "factor", "entropy_bounded", _Others]
 Confidence = Literal["raw", "filtered"]
 Schedule = Literal["even", "block", "linear", "cosine"]
 Medium = Literal["text", "image"]
@@ -52,8 +43,6 @@ Reduction = Literal["tokens", "sequence", "view", "constant"]
 PositionReduction = Literal["tokens", "sequence", "constant"]
 Reward = float | tuple[float, ...]
 
-# Counts are added and multiplied in int64 tensors.
-MOST_COUNT = 2**31 - 1
 FRACTION = Bound(ge=0, le=1)
 AMOUNT = Bound(ge=0, le=LARGEST)
 COUNT = Bound(ge=1, le=MOST_COUNT)
@@ -334,7 +323,7 @@ class SamplingParams(SamplingFields):
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         if self.pinned != ():
-            object.__setattr__(self, "pinned", _pinned_of(self.pinned))
+            object.__setattr__(self, "pinned", pinned_of(self.pinned))
         check_fields(self)
         self.check_structure()
         if not self.pinned:
@@ -355,26 +344,6 @@ class SamplingParams(SamplingFields):
     def first_end(self) -> int:
         """First position of the response at which a stop token ends it: the last pinned one."""
         return self.pinned[-1][0] if self.pinned else 0
-
-
-def _pinned_of(given: Any) -> tuple[tuple[int, int], ...]:
-    """Return pairs of position and token id, sorted by position.
-
-    Raises:
-        ValueError: if they are not such pairs, or a position comes twice.
-    """
-    pairs: list[Any] = list(given) if isinstance(given, list | tuple) else [given]  # pyright: ignore[reportUnknownArgumentType]
-    for pair in pairs:
-        is_pair = isinstance(pair, list | tuple) and len(pair) == 2  # pyright: ignore[reportUnknownArgumentType]
-        if not is_pair or any(type(n) is not int or not 0 <= n <= MOST_COUNT for n in pair):  # pyright: ignore[reportUnknownVariableType]
-            raise ValueError(
-                f"pinned holds {pair!r}: must be pairs of a position of the response and a token id, "
-                "both whole numbers from 0, ((12, 345), ...)"
-            )
-    for position, count in Counter(position for position, _ in pairs).items():
-        if count > 1:
-            raise ValueError(f"pinned holds position {position} twice: one token stands there")
-    return tuple(sorted((position, token) for position, token in pairs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,21 @@ import pytest
 import torch
 
 from tests.cli.test_main import run
+from tests.models.vision import mmada
 from tests.toy import toy_checkpoint
+from tests.trainers.toy_images import write_files
 from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.engine.llm import LLM
 from unmask.presets import preset
 from unmask.runs.print import read_trajectories
 from unmask.runs.trajectories import grid_ids, trajectory_record
 from unmask.seeds import derive_seed
-from unmask.types import Message, Prompt, SamplingParams
+from unmask.types import Image, Message, Prompt, SamplingParams
 from unmask.viewer.traces import is_playable
 
 SHORT = ("--max-tokens", "9")
+CODEC = mmada.FOLDER.parent / "magvitv2"
+SYSTEM = '{"role": "system", "content": "-"}'  # LLaDA-V's own has letters that the toy does not
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +228,46 @@ def test_a_terminal_gets_no_control_characters(
     assert run(monkeypatch, *words) == 0
     shown = capsys.readouterr().out
     assert len(shown) == len(text) and not set(shown[:-1]) & {"\x1b", "\x07", "\x9b"}
+
+
+@pytest.mark.parametrize("reads", ["vectors", "tokens"])
+def test_a_model_that_sees_answers_about_an_image(
+    reads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files(tmp_path)
+    options, image = SHORT, tmp_path / "0.png"
+    llm = LLM(tmp_path / "checkpoint")
+    if reads == "tokens":
+        llm = LLM(*seeing_mmada(tmp_path))
+        options = (*SHORT, "--image-codec", str(CODEC))
+    question = '[{"type": "image", "path": "0.png"}, {"type": "text", "text": "1+2="}]'
+    file = tmp_path / "asked.jsonl"
+    file.write_text(f'{{"messages": [{SYSTEM}, {{"role": "user", "content": {question}}}]}}')
+    out = tmp_path / "out.jsonl"
+    words = ("--from", str(file), "--out", str(out), *options)
+    assert run(monkeypatch, "generate", str(llm.model.source), *words) == 0
+    (record,) = written(out)
+    messages = [Message("system", "-"), Message.of("user", Image("0", image.read_bytes()), "1+2=")]
+    (expected,) = llm.chat(messages, SamplingParams(max_tokens=9))
+    assert record["text"] == expected.text
+    assert [one["name"] for one in record["prompt"]["messages"][1]["images"]] == [str(image)]
+    assert (min(record["prompt"]["token_ids"]) < 0) == (reads == "vectors")
+    assert run(monkeypatch, "view", str(out), "--out", str(tmp_path / "page.html")) == 0
+    assert "data:image/png;base64" in (tmp_path / "page.html").read_text()
+    capsys.readouterr()
+    assert run(monkeypatch, "show", str(out)) == 0
+    assert f"[{image}]" in capsys.readouterr().out
+    lost = ("--image", str(tmp_path / "gone.png"))
+    assert run(monkeypatch, "generate", str(llm.model.source), "1+", *lost, *options) == 2
+    assert error_of(capsys).endswith(
+        "gone.png cannot be read as an image: No such file or directory"
+    )
+
+
+def seeing_mmada(folder: Path) -> tuple[Path, str, str, None, Path]:
+    """Write an MMaDA whose images are 64 codes, and return the arguments of its `LLM`."""
+    model = shutil.copytree(mmada.FOLDER, folder / "mmada")
+    config = json.loads((model / "config.json").read_text())
+    ids = replace(mmada.IDS, side=mmada.CASES["image_resolution"] // 4)
+    (model / "config.json").write_text(json.dumps(config | {"image_token_ids": asdict(ids)}))
+    return model, "cpu", "float32", None, CODEC

@@ -96,6 +96,7 @@ def test_every_section_has_a_function_of_its_file_name(
         ),
         (["loss.kind=sandwich", "loss.kl=0.1"], "loss.kl"),
         (["advantage.psi=2"], "advantage.psi"),
+        (["advantage.kind=progress"], "set rollout.drafts = 4"),
         (["rollout.drafts=2", "rollout.workers=1"], "set rollout.workers = 0"),
         (["rollout.drafts=2", 'sampling.stop=["x"]'], "leave sampling.stop out"),
     ],

@@ -1,6 +1,7 @@
 """Every mistake a user can make: exit code 2, one line that names it, no traceback, nothing half written."""
 
 import json
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -235,3 +236,13 @@ def test_a_disk_that_fills_up_during_a_save_loses_nothing(tmp_path: Path) -> Non
 
 def file_sizes(place: Path, *suffixes: str) -> list[int]:
     return [path.stat().st_size for path in place.rglob("*") if path.suffix in suffixes]
+
+
+@pytest.mark.parametrize("command", ["sft", "rl", "eval"])
+def test_a_text_model_is_asked_about_pictures(command: str, tmp_path: Path) -> None:
+    toy_checkpoint(tmp_path / "text")
+    words = ["task.kind=pictures", "task.name=counting", "task.size=20", "task.compact=true"]
+    paths = [f"run.dir={tmp_path / 'run'}", f"model.path={tmp_path / 'text'}"]
+    (line,) = errors([command, *words, *paths])
+    assert re.search(r"counting-\d+\.png: this model reads text only; leave the image out$", line)
+    assert not (tmp_path / "run").exists()

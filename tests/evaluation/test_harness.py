@@ -1,6 +1,7 @@
 """The real lm-evaluation-harness, through `unmask lm-eval`, on a task file of ours, offline."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import pytest
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval (600 MB) is not installed")
 
+from PIL import Image as pillow
+
 from tests.end_to_end.real_command import start
+from tests.seeing import make_seeing, picture
 from tests.toy import ALPHABET, toy_checkpoint
 from unmask.checkpoints.checkpoint import load_model
 from unmask.checkpoints.lora_files import save_adapter
@@ -98,7 +102,7 @@ def test_log_likelihoods_are_bounds_of_the_continuation_alone(path: Path) -> Non
     pairs = [(encode("1+2="), encode("3;3")), ((), encode("12")), (encode("1+2="), encode(" 3"))]
     found = model.loglikelihood(requests)
     assert [bound for bound, _ in found] == bound_loglikelihoods(model._llm.model, pairs)
-    with pytest.raises(ValueError, match="'' has no token"):
+    with pytest.raises(ValueError, match="'' adds no token"):
         model.loglikelihood([Request("1", "")])
 
 
@@ -133,7 +137,7 @@ def test_a_tasks_settings_win_and_unknown_ones_are_refused() -> None:
     assert sampling_of({"do_sample": True}, base, 0).temperature == 0.7
     harmless = {"num_beams": 1, "repetition_penalty": 1.0, "early_stopping": False, "min_new": None}
     assert sampling_of(harmless, base, 0) == sampling_of({}, base, 0)
-    with pytest.raises(ValueError, match="generation settings num_beams: no sampler here"):
+    with pytest.raises(ValueError, match="generation settings num_beams: unmask's samplers do not"):
         sampling_of({"num_beams": 4}, base, 0)
 
 
@@ -163,3 +167,44 @@ def test_adapters_are_laid_over_the_model(path: Path, tmp_path: Path) -> None:
     request = [Request("1+2=", "3;")]
     plain, adapted = HarnessModel(str(path)), HarnessModel(str(path), adapter=str(tmp_path))
     assert plain.loglikelihood(request) != adapted.loglikelihood(request)
+
+
+def seeing(place: Path) -> HarnessModel:
+    toy_checkpoint(place)
+    model = HarnessModel(str(place), strategy="static")
+    make_seeing(model._llm)
+    return model
+
+
+def test_images_of_a_task_stand_at_its_markers(tmp_path: Path) -> None:
+    model, settings = seeing(tmp_path), {"max_gen_toks": 6}
+    assert model.MULTIMODAL
+    red, blue = (pillow.open(BytesIO(picture(colour))) for colour in ("red", "blue"))
+    asked = [
+        Request("1<image>+2=", settings, {"visual": [red]}),
+        Request("1<image>+2=", settings, {"visual": [blue]}),
+        Request("1<image>+2=", settings, {"visual": [red]}),
+        Request("1+2=", settings, {"visual": []}),
+        Request("1+2=", settings),
+    ]
+    first, other, again, *texts = model.generate_until(asked)
+    assert first != other and first != again, "a repeated request gets another draw"
+    assert model.generate_until(asked[:1]) == [first], "alone it is the same"
+    assert len({*model.generate_until(asked[3:4]), *model.generate_until(asked[4:])}) == 1
+    assert texts[0] != texts[1]
+    encoded = model._llm.model.backbone.vision.encoded  # type: ignore[union-attr]
+    assert set(encoded.values()) == {1}, "each picture is encoded once"
+
+
+def test_other_images_are_refused(path: Path, tmp_path: Path) -> None:
+    red = pillow.open(BytesIO(picture()))
+    blind, model = HarnessModel(str(path)), seeing(tmp_path)
+    assert not blind.MULTIMODAL
+    with pytest.raises(ValueError, match="image 1: this model reads text only"):
+        blind.generate_until([Request("<image>", {}, {"visual": [red]})])
+    with pytest.raises(ValueError, match="the text has 0 <image> for 1 images"):
+        model.generate_until([Request("1+", {}, {"visual": [red]})])
+    with pytest.raises(ValueError, match="the task has audio: only text and images are read"):
+        model.generate_until([Request("1+", {}, {"audio": []})])
+    with pytest.raises(ValueError, match="the likelihood of a text about images"):
+        model.loglikelihood([Request("1+", "2", {"visual": [red]})])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from unmask.objectives.advantages import (
     advantages_of_rewards,
     group_advantages,
+    progress_advantages,
     softmax_advantages,
 )
 
@@ -94,3 +95,24 @@ def test_softmax_is_the_difference_of_two_softmaxes_times_the_size_of_the_group(
 def test_softmax_is_0_of_a_uniform_group_and_does_not_overflow() -> None:
     assert softmax_advantages([0.1] * 3, 1.0) == [0.0] * 3
     assert softmax_advantages([0.0, 1e6], 1.0) == [-2.0, 2.0]
+
+
+def test_progress_is_the_gain_of_a_draft_and_the_mean_of_later_ones_over_those_of_its_number() -> (
+    None
+):
+    """Three responses with three drafts each, by hand."""
+    rewards = [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    first = [0 + (1 + 1) / 2, 1 + (0 + 0) / 2, 0 + (0 + 1) / 2]
+    second = [1 + 1, -1 + 0, 0 + 1]
+    third = [0 + 1, 0 + 0, 1 + 1]
+    columns = [
+        [(s - fmean(column)) / pstdev(column) for s in column] for column in (first, second, third)
+    ]
+    expected = [columns[m][g] for g in range(3) for m in range(3)]
+    flat = [reward for own in rewards for reward in own]
+    assert progress_advantages(flat, 3) == pytest.approx(expected)
+    assert advantages_of_rewards([flat], "progress", drafts=3) == [progress_advantages(flat, 3)]
+
+
+def test_progress_of_equal_drafts_is_0() -> None:
+    assert progress_advantages([0.5] * 6, 2) == [0.0] * 6

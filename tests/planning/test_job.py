@@ -122,6 +122,12 @@ def test_a_loss_of_responses_scores_its_views_once_more_in_each_epoch() -> None:
     assert of_responses.scorings == plain.scorings + 3
 
 
+def test_drafts_have_one_view_each() -> None:
+    plain, drafted = (case(f"rollout.drafts={count}").plan().job for count in (0, 3))
+    assert drafted.scored == pytest.approx(3 * plain.scored)
+    assert drafted.packed < 3 * plain.packed
+
+
 def test_coupled_views_score_every_token_of_a_mask_once() -> None:
     tokens, scored = packing(CoupledViews(), spec_with("full"), ONE, 10, 10)
     assert (tokens, scored) == (10 * 2 * (PROMPT + RESPONSE), 10 * RESPONSE)

@@ -5,11 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from tests.models.vision.mmada import FOLDER, drawing_model
 from tests.toy import toy_checkpoint
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
+from unmask.models.vision.image_codec import decode_image
+from unmask.presets import preset
 from unmask.rewards.weighted import Answer, AnswerGroup
-from unmask.rollouts.collect import check_room, grade_trajectories, write_trajectories
+from unmask.rollouts.collect import (
+    check_room,
+    drawings_of,
+    grade_trajectories,
+    write_trajectories,
+)
 from unmask.tasks.task import Task, prompt_from_text
 from unmask.types import Prompt, SamplingParams, Score, Trajectory
 
@@ -107,3 +115,20 @@ def test_a_prompt_without_room_for_its_answer_is_refused(llm: LLM, prompts: list
     check_room(llm, prompts, SamplingParams(max_tokens=room))
     with pytest.raises(ValueError, match=f"{longest} tokens and max_tokens = {room + 1}"):
         check_room(llm, prompts, SamplingParams(max_tokens=room + 1))
+
+
+def test_drawings_are_given_to_rewards_as_images() -> None:
+    drawing = LLM(drawing_model(), image_codec=FOLDER.parent / "magvitv2")
+    drawn = drawing.draw(["a cat", "two dogs"], preset("mmada_image", denoising_steps=2, seed=1))
+    trajectories = [one.trajectory for one in drawn]
+    images = drawings_of(drawing, trajectories)
+    for one, image in zip(drawn, images, strict=True):
+        assert image is not None and one.picture is not None
+        assert decode_image(image).tobytes() == one.picture.tobytes()
+    assert images[0] != images[1]
+    text = replace(trajectories[0], sampling=SAMPLING)
+    assert drawings_of(drawing, [text, trajectories[1]]) == [None, images[1]]
+    codes_alone = LLM(drawing_model())
+    assert drawings_of(codes_alone, [text]) == [None]
+    with pytest.raises(ValueError, match=r"codes alone: set model\.image_codec"):
+        drawings_of(codes_alone, trajectories)

@@ -14,6 +14,7 @@ from PIL import Image as pillow
 
 from tests.seeing import NUM_VECTORS, picture
 from tests.server.served import NAME, Served, served
+from tests.trainers.toy_images import write_files
 from unmask.types import SamplingParams
 
 BODY: dict[str, Any] = {"model": NAME, "max_tokens": 12, "seed": 3}
@@ -139,3 +140,14 @@ def test_a_text_model_refuses_images_and_answers_the_next_request(tmp_path: Path
             client.chat.completions.create(messages=asks(url_of(picture())), **BODY)
         assert json.dumps(caught.value.body)
         assert client.chat.completions.create(messages=asks(), **BODY).choices
+
+
+def test_a_llada_v_sees(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    url = url_of((tmp_path / "0.png").read_bytes())
+    system = {"role": "system", "content": "-"}  # the family's has letters that the toy does not
+    messages: Any = [system, *asks(url), {"role": "assistant", "content": "3"}, *asks(url)]
+    with served(tmp_path / "checkpoint") as running:
+        found = running.client().chat.completions.create(messages=messages, **BODY).choices[0]
+        (expected,) = running.offline.chat(messages, SamplingParams(max_tokens=12, seed=3))
+        assert found.message.content == expected.text

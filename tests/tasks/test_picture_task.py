@@ -1,5 +1,6 @@
 """Generated pictures as tasks: seeds, splits, exact grades, what guessing is worth, and what is refused."""
 
+import sys
 from collections import Counter
 from hashlib import blake2b
 from typing import Any
@@ -11,6 +12,7 @@ from unmask.models.vision.image_codec import decode_image
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.picture_task import guessing, pixel_digest, problem_of
+from unmask.tasks.pictures import digits
 from unmask.types import Prompt, Split
 
 NAMES = module_names(PICTURES)
@@ -247,3 +249,14 @@ def test_every_level_fits_its_least_pixels():
                 )
                 for seed in range(3):
                     assert problem_of(of, seed).drawing.picture.size == (of.pixels, of.pixels)
+
+
+@pytest.mark.parametrize(("name", "package"), [("counting", "PIL"), ("digits", "sklearn.datasets")])
+def test_a_missing_package_is_named(
+    name: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    digits.written.cache_clear()
+    task = build_task(config(name))
+    with pytest.raises(ValueError, match=r"pip install 'unmask\[vision\]'"):
+        task.prompts("train")

@@ -211,3 +211,35 @@ def test_the_grader_reads_references_of_every_kind() -> None:
     with closing(build_grader(DatasetTaskConfig(name="mmmu"))) as grader:
         items = [(Prompt("t", 1, (), (), reference), text) for reference, text, _ in table]
         assert [score.reward for score in grader.grade(items)] == [right for *_, right in table]
+
+
+@pytest.mark.parametrize(
+    "separator",
+    [", ", " ", "/", ";", "\n", " or ", " and ", ") (", ". ", ": ", "", "|", " - ", "**"],
+)
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("{}", "({})", "{}.", "**{}**", "The answer is {}", "The answer is ({}).", "Answer: {}"),
+        *(r"\boxed{{{}}}", "Option {}", "I choose ({})", "<answer>{}</answer>", "Either {}!"),
+    ],
+)
+@pytest.mark.parametrize("named", ["ABCD", "AB", "BA", "DCBA", "CD"])
+def test_several_letters_are_never_paid(separator: str, form: str, named: str) -> None:
+    assert chosen_letter(form.format(separator.join(named)), COLOURS) is None
+
+
+@pytest.mark.parametrize("separator", [", ", " ", "\n", " or ", "; ", "/"])
+def test_several_options_are_never_paid(separator: str) -> None:
+    lines = listed(COLOURS).splitlines()
+    for texts in (COLOURS, COLOURS[::-1], lines, lines[::-1], lines[:2]):
+        assert chosen_letter(separator.join(texts), COLOURS) is None
+
+
+@pytest.mark.parametrize("separator", [", ", " ", "\n", " or ", "; ", "/", " = ", "-", " - ", ".."])
+def test_several_numbers_are_never_paid(separator: str) -> None:
+    for numbers in (range(1, 41), range(40, 0, -1), (40, 41), (39, 40)):
+        response = separator.join(map(str, numbers))
+        assert not is_short_answer(response, "40")
+        assert not is_short_answer(f"The answer is {response}", "40")
+        assert not is_short_answer(response, "40", 1)

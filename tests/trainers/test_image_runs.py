@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,37 @@ def test_mmada_reads_images_as_tokens(train: str, tmp_path: Path) -> None:
     assert math.isfinite(line["loss"])
     prompts = {"sft": 1, "rl": 8}[train]  # that have an image, at least
     assert line["packed_tokens"] > prompts * 66  # the codes of an image, its start and its end
+
+
+def test_the_images_of_recorded_responses_are_kept_once(tmp_path: Path) -> None:
+    run = train_rl(rl_config(tmp_path, "steps=1")).parent
+    lines = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
+    named = {
+        image["digest"]
+        for line in lines
+        for message in line["prompt"]["messages"]
+        for image in message.get("images", ())
+    }
+    assert named and {path.stem for path in (run / "images").iterdir()} == named
+    assert all(digest in (run / "report.html").read_text() for digest in named)
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
+def test_workers_write_about_images_what_one_process_writes(tmp_path: Path) -> None:
+    """Their tower is never sent; a trained projector is, and stale responses are of the one before."""
+    words = ["model.trains=with_projector", "optimizer.lr=1e-2", "run.trajectories=99", "steps=3"]
+    own = train_rl(rl_config(tmp_path, *words, run="own")).parent
+    workers = ["rollout.workers=1"]
+    found = train_rl(rl_config(tmp_path, *words, *workers, run="workers")).parent
+    for name in ("trajectories.jsonl", "model/model.safetensors"):
+        assert (found / name).read_bytes() == (own / name).read_bytes()
+    stale = [*workers, "rollout.staleness=1", "loss.max_importance=2"]
+    lines = metrics(train_rl(rl_config(tmp_path, *words, *stale, run="stale")).parent)
+    assert [line["staleness_max"] for line in lines] == [0, 1, 1]
+    assert lines[0]["importance_max"] == pytest.approx(1, abs=1e-4)
+    trained = sum(
+        weight.numel()
+        for name, weight in load_file(own / "model/model.safetensors").items()
+        if not name.startswith(TOWER)
+    )
+    assert lines[0]["weight_sync_bytes"] == 4 * trained

@@ -12,7 +12,9 @@ from tests.trainers import toy_methods
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.diffusion.views import views_of_trajectory
 from unmask.engine.engine import Engine
+from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.transformer import Model
+from unmask.models.value_model import critic_on_frozen_policy
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_policy_objective
 
@@ -81,3 +83,18 @@ def test_a_frozen_tower_encodes_a_picture_once_in_a_run() -> None:
         engine.update_weights()
     assert found["tower"] == 3, "three distinct pictures"
     assert found["projector"] == 9, "its weights may have changed"
+
+
+def test_a_value_model_on_the_frozen_policy_reads_its_features() -> None:
+    model = seeing.seeing_model("full", torch.float32, "language")
+    add_lora(model, LoRAParams(rank=2))
+    found = counted(model)
+    views = [
+        views_of_trajectory(t, 1.0, is_full=True) for t in seeing.written(model, seeing.prompts())
+    ]
+    critic = critic_on_frozen_policy(model)
+    add_lora(critic, LoRAParams(rank=2))
+    critic.value_head.requires_grad_(True)
+    for learner in (Learner(model, OptimizerConfig()), Learner(critic, OptimizerConfig())):
+        learner.score(views)
+    assert found["tower"] == 3, "three distinct pictures"

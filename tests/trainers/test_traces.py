@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.distributed.ranks import on_ranks
+from tests.trainers import toy_images
 from tests.trainers.toy_runs import metrics, sft_config
 from unmask.configs.sft import SFTConfig
 from unmask.distributed.world import ALONE, World
@@ -51,6 +52,14 @@ def test_what_cannot_be_recorded_is_refused(tmp_path: Path) -> None:
     out.write_text("")
     with pytest.raises(ValueError, match=r"traces\.jsonl: exists"):
         write_traces(config, out)
+
+
+def test_prompts_with_vectors_of_images_are_no_records_of_ids(tmp_path: Path) -> None:
+    out = tmp_path / "traces.jsonl"
+    message = r"^data\.path = .*demonstrations\.json, item 1: the prompt holds vectors of images"
+    with pytest.raises(ValueError, match=message):
+        write_traces(toy_images.sft_config(tmp_path), out)
+    assert not out.exists()
 
 
 def traces(world: World, config: SFTConfig, out: Path, is_free: bool) -> int:

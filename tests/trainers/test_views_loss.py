@@ -69,7 +69,9 @@ def test_later_updates_are_measured_from_the_start_of_the_step() -> None:
 
 def test_losses_of_targets_have_no_first_half() -> None:
     assert build_linearise(row()) is None
-    assert build_policy_objective(row(loss={"kind": "sandwich"})) is linear_objective
+    assert (
+        build_policy_objective(row({"kind": "counted"}, {"kind": "sandwich"})) is linear_objective
+    )
 
 
 def test_the_loss_reported_is_that_of_the_responses(tmp_path: Path) -> None:
@@ -78,3 +80,6 @@ def test_the_loss_reported_is_that_of_the_responses(tmp_path: Path) -> None:
     config = row(loss={"kind": "sequence_ratio"}, minibatches=1)
     metrics = policy_update(model, config)(policy_views(model), seed=0, rate=1e-12)
     assert metrics["loss"] == pytest.approx(-sum(1.5 - n for n in range(6)) / 6)
+    assert (
+        metrics["logprob_gap_max"] < 1e-9
+    )  # along the trajectory the engine has scored the same views

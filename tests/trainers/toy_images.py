@@ -22,7 +22,7 @@ from unmask.types import Prompt
 
 TOWER = SiglipSpec(width=16, ffn_width=32, num_layers=2, num_heads=2, image_size=16, patch_size=8)
 VISION = LladavVisionSpec(SPEC.width, TOWER, grids=((16, 16), (32, 16), (16, 32)), most_tiles=4)
-# The first question is asked of two pictures, and has no other uid for that.
+# The first question is asked of two pictures: two problems.
 QUESTIONS = (("1+2=", 0), ("1+2=", 1), ("3-4=", 0), ("50+1=", 2), ("7=", 2), ("6+6+6=", None))
 # In place of the family's, which is long.
 SYSTEM = {"role": "system", "content": "-"}

@@ -11,6 +11,7 @@ from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig, check_trained_parts
 from unmask.configs.methods import choose
 from unmask.configs.methods.advantage.group import GroupAdvantage
+from unmask.configs.methods.advantage.progress import ProgressAdvantage
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
 from unmask.configs.methods.advantage.softmax import SoftmaxAdvantage
 from unmask.configs.methods.advantage.value import ValueAdvantage
@@ -50,7 +51,13 @@ if TYPE_CHECKING:
         | BlockwiseViews
         | OneStepViews
     )
-    Advantage = GroupAdvantage | SoftmaxAdvantage | ValueAdvantage | SharedValueAdvantage
+    Advantage = (
+        GroupAdvantage
+        | SoftmaxAdvantage
+        | ProgressAdvantage
+        | ValueAdvantage
+        | SharedValueAdvantage
+    )
     Loss = (
         ClippedLoss
         | WeightedLoss
@@ -164,6 +171,11 @@ class RLConfig(Section):
             raise ValueError(
                 f'advantage.kind = "{self.advantage.kind}": the value model needs the sampler\'s own '
                 f'states, which only views.kind = "trace" trains on, not "{self.views.kind}"'
+            )
+        if self.advantage.kind == "progress" and not self.rollout.drafts:
+            raise ValueError(
+                'advantage.kind = "progress" compares the drafts of a response, and rollout.drafts = 0 writes none: '
+                'set rollout.drafts = 4, or advantage.kind = "group_std"'
             )
         if self.loss.kl > 0 and self.loss.kl_to == "step" and self.is_single_update:
             raise ValueError(

@@ -11,10 +11,10 @@ read is made again. Entries are `.npz` files without pickled objects, below `$UN
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b, file_digest
 from importlib.metadata import version
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, repeat
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -39,6 +39,8 @@ MIN_BYTES = 2**20
 TOKENIZER_FILES = (
     *("tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "chat_template"),
 )
+# `images` and `sources` of a demonstration.
+ImagesOf = tuple[tuple[PromptImage, ...], tuple[Image, ...]]
 COLUMNS = ("prompt", "response", "step_map")
 
 
@@ -106,7 +108,8 @@ def _save(entry: Path, found: Sequence[Demonstration]) -> None:
         # -1 stands for a demonstration without a step map.
         arrays[f"{name}_lengths"] = np.array([-1 if r is None else len(r) for r in rows])
         arrays[name] = np.fromiter((i for r in rows for i in r or ()), dtype=np.int32)
-    arrays["images"] = np.frombuffer(_images_as_json(found), dtype=np.uint8)
+    if any(demonstration.sources for demonstration in found):
+        arrays["images"] = np.frombuffer(_images_as_json(found), dtype=np.uint8)
     entry.parent.mkdir(parents=True, exist_ok=True)
     temporary = entry.with_name(f"{entry.stem}.{os.getpid()}.tmp")
     try:
@@ -147,9 +150,7 @@ def _images_as_json(found: Sequence[Demonstration]) -> bytes:
     return json.dumps([table, rows]).encode()
 
 
-def _images_from_json(
-    text: bytes,
-) -> Iterator[tuple[tuple[PromptImage, ...], tuple[Image, ...]]]:
+def _images_from_json(text: bytes) -> Iterator[ImagesOf]:
     """Yield `images` and `sources` of each demonstration, after all files were read.
 
     Raises:
@@ -178,7 +179,9 @@ def _load(entry: Path, place: str) -> Iterator[Demonstration]:
         arrays = {name: file[name] for name in file.files}
     kind = str(arrays["kind"][0])
     columns = [_rows(arrays[name], arrays[f"{name}_lengths"]) for name in COLUMNS]
-    held = list(_images_from_json(arrays["images"].tobytes()))
+    held: Iterable[ImagesOf] = repeat(((), ()), len(arrays["number"]))
+    if "images" in arrays:
+        held = list(_images_from_json(arrays["images"].tobytes()))
     rows = zip(arrays["number"].tolist(), *columns, held, strict=True)
     return (
         Demonstration(

@@ -45,11 +45,8 @@ class ImageTable:
         """
         if not prompt.images:
             return None
-        if (
-            is_idle
-            and self.vectors is not None
-            and self.vectors[: self._num_rows].nbytes > MOST_BYTES
-        ):
+        rows = self.vectors
+        if is_idle and rows is not None and rows[: self._num_rows].nbytes > MOST_BYTES:
             self._images = []
         held = {image.digest for image in self._images}
         new = distinct_images(image for image in prompt.images if image.digest not in held)

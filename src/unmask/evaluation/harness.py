@@ -8,6 +8,9 @@ such models do. `loglikelihood_rolling` is refused, because a perplexity compute
 compare with other perplexities. A generation setting that unmask's samplers do not have is refused by
 name, unless its value has no effect (`num_beams: 1`).
 
+Images of a task (`doc_to_image`) stand at the markers `<image>` of its text, which are the harness's own too. They go
+with `generate_until`; a likelihood about images is refused.
+
 This module imports the package, so only the command imports this module.
 """
 
@@ -16,14 +19,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
+from unmask.checkpoints.image_reader import TEXT_ONLY
 from unmask.checkpoints.tokenizer import encode, render_text
 from unmask.configs.engine import EngineConfig
 from unmask.configs.model import DType, ModelConfig
 from unmask.configs.sampling import SamplingConfig
 from unmask.engine.build import build_llm
 from unmask.evaluation.likelihood import Pair, bound_loglikelihoods
+from unmask.images import ImagePreprocess, image_from
 from unmask.runs.progress import Progress
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt, SamplingParams, Trajectory
@@ -55,6 +61,8 @@ class HarnessModel(LM):
         device: str = "auto",
         dtype: DType = "auto",
         adapter: str | None = None,
+        image_codec: str | None = None,
+        image_preprocess: ImagePreprocess = "pad",
         batch_size: int | str = NO_BATCH_SIZE_GIVEN,
         max_batch_size: int | None = None,
         mc_num: int = 128,
@@ -69,6 +77,8 @@ class HarnessModel(LM):
             device: as `model.device`.
             dtype: as `model.dtype`.
             adapter: as `model.adapter`.
+            image_codec: as `model.image_codec`.
+            image_preprocess: as `model.image_preprocess`.
             batch_size: sequences of a batch; 1 and `auto` are the engine's default.
             max_batch_size: the harness's, used where `batch_size` is `auto`.
             mc_num: masks per block of a log-likelihood.
@@ -85,11 +95,23 @@ class HarnessModel(LM):
         engine = EngineConfig(max_sequences=size) if size > NO_BATCH_SIZE_GIVEN else EngineConfig()
         device = "auto" if device == NO_DEVICE_GIVEN else device
         self._path = pretrained
-        model = ModelConfig(path=pretrained, device=device, dtype=dtype, adapter=adapter)
+        model = ModelConfig(
+            path=pretrained,
+            device=device,
+            dtype=dtype,
+            adapter=adapter,
+            image_codec=image_codec,
+            image_preprocess=image_preprocess,
+        )
         self._llm = build_llm(model, engine)
         self._tokenizer = self._llm.require_tokenizer()
         self._sampling = SamplingConfig(**sampling).to_params(seed=seed)
         self._mc_num, self._check_greedy = mc_num, check_greedy
+
+    @property
+    def MULTIMODAL(self) -> bool:
+        """Whether tasks with images may be asked."""
+        return self._llm.reader is not TEXT_ONLY
 
     @property
     def tokenizer_name(self) -> str:
@@ -112,19 +134,22 @@ class HarnessModel(LM):
             raise ValueError(f"{self._path} has no chat template: leave --apply_chat_template out")
         messages = [Message(turn["role"], turn["content"]) for turn in chat_history]
         is_open = not add_generation_prompt
+        conversation = self._llm.reader.conversation(messages)
         return render_text(
-            messages, self._tokenizer, add_generation_prompt, continue_final_message=is_open
+            conversation, self._tokenizer, add_generation_prompt, continue_final_message=is_open
         )
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return a response to every request; a repeated request gets another draw."""
-        seen: Counter[str] = Counter()
+        seen: Counter[bytes] = Counter()
         prompts: list[Prompt] = []
         params: list[SamplingParams] = []
-        for context, settings in (request.args for request in requests):
-            prompt = Prompt("lm_eval", 0, (), self._encode(context))
-            seed = derive_seed(self._sampling.seed, seen[context], *prompt.token_ids)
-            seen[context] += 1
+        for context, settings, *others in (request.args for request in requests):
+            prompt = self._prompt(context, *others)
+            # The ids of a prompt without images are its whole content.
+            content = prompt.token_ids if not prompt.images else prompt.digest
+            seed = derive_seed(self._sampling.seed, seen[prompt.digest], *content)
+            seen[prompt.digest] += 1
             prompts.append(prompt)
             params.append(sampling_of(settings, self._sampling, seed))
         written = self._write(prompts, params, "generate_until")
@@ -164,8 +189,22 @@ class HarnessModel(LM):
             "perplexity computed from it does not compare with others; leave out tasks of this kind"
         )
 
-    def _pair(self, context: str, continuation: str) -> Pair:
+    def _prompt(self, context: str, others: Mapping[str, Any] = MappingProxyType({})) -> Prompt:
+        """Return the prompt of a rendered text and what a task shows with it."""
+        if unread := sorted({*others} - {"visual"}):
+            raise ValueError(f"the task has {', '.join(unread)}: only text and images are read")
+        visuals = others.get("visual") or []
+        images = [image_from(visual, f"image {n}") for n, visual in enumerate(visuals, start=1)]
+        tokens = self._llm.reader.tokens(context, images, lambda text: list(self._encode(text)))
+        return Prompt("lm_eval", 0, (), tokens.token_ids, images=tokens.images)
+
+    def _pair(self, context: str, continuation: str, *others: Any) -> Pair:
         """Return prompt and response ids, split where the context's own tokens end."""
+        if others:
+            raise ValueError(
+                "loglikelihood: the likelihood of a text about images is not measured; ask tasks with images that "
+                "generate (output_type: generate_until)"
+            )
         kept = context.rstrip()
         prompt_ids = self._encode(kept)
         whole = self._encode(context + continuation)

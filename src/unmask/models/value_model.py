@@ -132,6 +132,7 @@ def critic_on_frozen_policy(policy: Model) -> ValueModel:
     held = policy.backbone.state_dict()
     own = {name: weight for name, weight in held.items() if ".lora_" not in name}
     critic.backbone.load_state_dict(own, assign=True)
+    critic.backbone.vision = policy.backbone.vision  # with the features that it keeps
     critic.backbone.requires_grad_(False)
     critic.value_head = ValueHead(policy.spec).to(policy.device, policy.dtype)
     critic.source = policy.source

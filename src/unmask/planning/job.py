@@ -11,7 +11,7 @@ response, blocks of `K` and `n` tokens revealed per denoising step, the packed t
 to which a prompt adds `P` once: for each demonstration, or for all responses of a group.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -163,7 +163,10 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
             "give fewer devices or larger steps"
         )
     groups = config.rollout.prompts if is_rl else trajectories
-    packed, scored = packing(config.views, spec, lengths, trajectories, groups)
+    drafts = config.rollout.drafts if is_rl else 0
+    # A draft has one view: each block was written in one denoising step.
+    along = replace(lengths, per_pass=float(lengths.response)) if drafts else lengths
+    packed, scored = packing(config.views, spec, along, trajectories * max(1, drafts), groups)
     width = WIDTHS[config.model.dtype] if config.model.dtype != "auto" else device.width
     sizes = sizes_of(spec)
     own_block = config.sampling.block_size if is_rl else None

@@ -1,8 +1,8 @@
 """Weights from the learner to rollout workers: a process group of torch, and one broadcast per tensor.
 
 The learner is rank 0. Tensors travel in the order of their names, as bytes, so the copies are equal to the
-bit in every number format, and a worker holds one tensor more than its weights. Under LoRA only adapters
-are sent: the other weights never change.
+bit in every number format, and a worker holds one tensor more than its weights. Frozen weights, such as those
+under adapters or an image tower's, are not sent: they never change.
 
 The group is built on a store of its own instead of torch's default group, which is that of the trainer's
 ranks and cannot lose a member: after a worker has died, a new group is made of the others and its successor.
@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.models.lora import adapters
 from unmask.models.transformer import Model
 
 # Its stubs leave out what these classes can do, so they have no types here.
@@ -55,18 +54,17 @@ class Weights:
 
 
 def trained_weights(model: Model, version: int, copies: bool) -> Weights:
-    """Return the weights that training changes: adapters if the model has any, else all.
+    """Return the weights that training changes: those with gradients, such as adapters.
 
     Args:
         model: under training.
         version: of its weights.
         copies: copy them to host memory, so that the next update does not change them.
     """
-    prefixes = tuple(f"{name}.lora_" for name in adapters(model))
     found = {
         name: parameter.detach()
         for name, parameter in sorted(model.named_parameters())
-        if not prefixes or name.startswith(prefixes)
+        if parameter.requires_grad
     }
     if copies:
         found = {name: tensor.to("cpu", copy=True) for name, tensor in found.items()}

@@ -18,6 +18,7 @@ from unmask.configs.model import ModelConfig
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.lora import LoRAParams, add_lora
+from unmask.models.trained_parts import choose_trained
 from unmask.rollouts.weight_broadcast import (
     Group,
     Layout,
@@ -66,6 +67,7 @@ class RolloutWorker:
         """
         torch.set_num_threads(spec.threads)
         self._llm = build_llm(spec.model, spec.engine)
+        choose_trained(self._llm.model, spec.model.trains)
         if spec.lora is not None:
             add_lora(self._llm.model, LoRAParams(**spec.lora.model_dump()))
             self._llm.engine.update_weights(version=0)

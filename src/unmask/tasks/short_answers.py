@@ -41,6 +41,7 @@ NUMBER = re.compile(r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE]
 # A number that is no part of a word, a percentage, a power or a fraction.
 VALUE = re.compile(rf"(?<![\w.^/]){NUMBER.pattern}(?![\w%^/]|\s*\\?%)")
 LIST = re.compile(r"\[\s*[-+]?[\d.]+(?:\s*,\s*[-+]?[\d.]+)*\s*\]")
+REASON = re.compile(r",?\s+(?:because|since|as|for)\b.*", re.DOTALL | re.IGNORECASE)
 ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\S)")
 WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}")
 YES_OR_NO = {"yes": True, "y": True, "no": False, "n": False}
@@ -98,11 +99,14 @@ def is_short_answer(response: str, gold: str, precision: int | None = None) -> b
         return [*map(_numbers, items[0])] == [*map(_numbers, items[1])]
     if not NUMBER.fullmatch(gold):
         return False
-    # Several numbers are several answers, unless one is stated.
     if len({*NUMBER.findall(answer)}) > 1:
-        answer = _bare(stated_answer(answer) or "")
-    values, (right,) = {*VALUE.findall(answer)} & {*NUMBER.findall(answer)}, _numbers(gold)
-    if len(values) != 1:
+        # Several numbers are several answers, unless a sentence states one and gives its reason.
+        if any(NUMBER.fullmatch(_bare(line)) for line in answer.splitlines()):
+            return False
+        answer = REASON.sub("", stated_answer(answer, is_words=True) or "")
+    found, (right,) = {*NUMBER.findall(answer)}, _numbers(gold)
+    values = {*VALUE.findall(answer)} & found
+    if len(found) != 1 or len(values) != 1:
         return False
     (value,) = _numbers(values.pop())
     return value == right if precision is None else round(value, precision) == right

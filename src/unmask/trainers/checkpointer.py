@@ -159,7 +159,7 @@ class Checkpointer:
                 name = self._format.critic if key == CRITIC_UPDATES else self._format.policy
                 self._format.write(learner.state(), place / name)
             trained = self._value_learner
-            critic = _whole_critic(trained, is_trained_only=True) if trained else None
+            critic = _whole_critic(trained, is_checkpoint=True) if trained else None
             self._on_main(lambda: self._write_models(place, critic))
         self._saved_step = self.step
         if not self._has_adapters:
@@ -320,9 +320,14 @@ class Checkpointer:
         raise Stopped(number, self._saved_step if self._is_dirty else self.step)
 
 
-def _whole_critic(learner: Learner, is_trained_only: bool = False) -> ValueModel | ActorCritic:
-    """Return a value model with whole weights on rank 0: a collective."""
-    found = learner.whole_model(is_trained_only)
+def _whole_critic(learner: Learner, is_checkpoint: bool = False) -> ValueModel | ActorCritic:
+    """Return a value model with whole weights on rank 0: a collective.
+
+    A checkpoint has no frozen weights under adapters; those of a model without adapters, such as an image tower's,
+    are in its files as in any model's.
+    """
+    assert isinstance(learner.model, ValueModel | ActorCritic)
+    found = learner.whole_model(is_trained_only=is_checkpoint and not is_whole(learner.model))
     assert isinstance(found, ValueModel | ActorCritic)
     return found
 

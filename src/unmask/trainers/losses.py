@@ -59,11 +59,33 @@ def build_supervised_objective(config: SFTConfig) -> Callable[[Scores, Pack], Lo
 def build_policy_objective(config: RLConfig) -> StepObjective:
     """Return the objective of RL.
 
+    Where the views are those of the engine, the gap between its log-probabilities and the learner's is a statistic.
+    """
+    is_of_views = isinstance(config.loss, ViewsLoss)
+    of_loss = linear_objective if is_of_views else build_target_objective(config)
+    if not config.has_old_behavior:  # the engine's are of other views or weights
+        return of_loss
+
+    def objective(
+        scores: Scores | ActorCriticScores, pack: Pack, tables: Tables = NO_TABLES
+    ) -> LossOutput:
+        output = of_loss(scores, pack, tables)
+        gap = (scores.logprobs.detach().double() - pack.behavior_logprobs).abs()
+        gaps = {
+            "logprob_gap": Statistic(gap, "mean", is_of_first=True),
+            "logprob_gap_max": Statistic(gap, "max", is_of_first=True),
+        }
+        return replace(output, statistics={**output.statistics, **gaps})
+
+    return objective
+
+
+def build_target_objective(config: RLConfig) -> StepObjective:
+    """Return the objective of a loss that is a function of one target at a time.
+
     If the step's batch is used for one optimizer step, the policy that starts the step is the one being
     differentiated, and its own log-probabilities, detached, are the old ones.
     """
-    if isinstance(config.loss, ViewsLoss):
-        return linear_objective
     loss = partner(config.loss, LOSSES).loss
 
     def objective(
@@ -83,15 +105,7 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
             else old,
             advantages=pack.advantages.to(own.dtype),
         )
-        output: LossOutput = loss(targets, config.loss)
-        if not config.has_old_behavior:  # the engine's are of other views or weights
-            return output
-        gap = (own.double() - pack.behavior_logprobs).abs()
-        gaps = {
-            "logprob_gap": Statistic(gap, "mean", is_of_first=True),
-            "logprob_gap_max": Statistic(gap, "max", is_of_first=True),
-        }
-        return replace(output, statistics={**output.statistics, **gaps})
+        return loss(targets, config.loss)
 
     return objective
 

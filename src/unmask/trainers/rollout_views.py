@@ -37,7 +37,9 @@ def rollout_views(
     block = config.views.train_block_at(step)
     rewards = [shaped_rewards(group, config.shaping) for group in groups]
     psi = getattr(config.advantage, "psi", 1.0)  # of kind "softmax"
-    advantages = advantages_of_rewards(rewards, config.advantage.baseline, psi)
+    advantages = advantages_of_rewards(
+        rewards, config.advantage.baseline, psi, config.rollout.drafts
+    )
     return [
         views_of(
             enlarge_blocks(trajectory, block) if block else trajectory,

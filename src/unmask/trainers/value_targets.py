@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from unmask.configs.methods.advantage.group import GroupAdvantage
-from unmask.configs.methods.advantage.softmax import SoftmaxAdvantage
+from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.rl import RLConfig
 from unmask.configs.rollout import ShapingConfig
 from unmask.diffusion.views import Views
@@ -80,7 +80,7 @@ def value_targets(
     Raises:
         ValueError: a process reward is not one number per response token.
     """
-    assert not isinstance(config.advantage, GroupAdvantage | SoftmaxAdvantage)
+    assert isinstance(config.advantage, ValueAdvantage | SharedValueAdvantage)
     if not any(len(v.target) for v in views):
         return ValueTargets([])
     pairs = [pair for g in groups for pair in zip(g.trajectories, g.rewards, strict=True)]

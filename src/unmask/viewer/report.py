@@ -23,7 +23,7 @@ from unmask.viewer.evaluation import evaluation_charts, evaluation_table
 from unmask.viewer.markup import escape, html_table, json_text
 from unmask.viewer.page import Page, page_html, section
 from unmask.viewer.player import source
-from unmask.viewer.thumbnails import thumbnails
+from unmask.viewer.thumbnails import images_island, thumbnails
 from unmask.viewer.traces import Traces, read_traces
 
 NAME = "report.html"
@@ -68,7 +68,7 @@ def report_html(run_directory: Path, is_running: bool = False) -> str:
     islands = {
         "charts-data": json_text(steps),
         "traces-data": f"[{','.join(traces.islands)}]",
-        "images-data": json_text(thumbnails(run_directory, traces.islands)),
+        **images_island(thumbnails(run_directory, traces.islands)),
     }
     return page_html(
         Page(

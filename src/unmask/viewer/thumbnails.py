@@ -14,6 +14,7 @@ from typing import Any
 
 from unmask.images import Image
 from unmask.runs.images import find_image
+from unmask.viewer.markup import json_text
 
 SIDE = 160
 # Pixels of a decoded image; as of images that models read.
@@ -38,6 +39,11 @@ def thumbnails(directory: Path, islands: Iterable[str]) -> dict[str, str]:
             urls[digest] = url
             size += len(url)
     return urls
+
+
+def images_island(urls: Mapping[str, str]) -> dict[str, str]:
+    """Return the data block of thumbnails by its identifier; none for a page without images."""
+    return {"images-data": json_text(dict(urls))} if urls else {}
 
 
 def _named(islands: Iterable[str]) -> dict[str, str]:

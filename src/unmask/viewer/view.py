@@ -18,7 +18,7 @@ from unmask.runs.read import Record
 from unmask.viewer.markup import escape, json_text
 from unmask.viewer.page import Page, page_html, section
 from unmask.viewer.player import source
-from unmask.viewer.thumbnails import thumbnails
+from unmask.viewer.thumbnails import images_island, thumbnails
 from unmask.viewer.traces import is_playable, is_shown, shown
 
 MAX_BYTES = 32_000_000
@@ -110,8 +110,5 @@ def view_html(name: str, found: Chosen, images: Mapping[str, str] = MappingProxy
         '<span class="keys">. Keys: space plays, left and right step</span></p>'
     )
     body = f"<header>{head}</header>{section('Trajectories', source('trajectories.html'), note)}"
-    islands = {
-        "traces-data": f"[{','.join(found.islands)}]",
-        "images-data": json_text(images),
-    }
+    islands = {"traces-data": f"[{','.join(found.islands)}]", **images_island(images)}
     return page_html(Page(f"Trajectories of {name}", body, islands, has_charts=False))

@@ -20,7 +20,7 @@ def _answers(level: int) -> list[str]:
 
 
 @cache
-def _written() -> Mapping[str, list[bytes]]:
+def written() -> Mapping[str, list[bytes]]:
     """Return the 64 greys, 0 to 16, of each written digit, by its value."""
     try:
         datasets: Any = import_module("sklearn.datasets")
@@ -42,7 +42,7 @@ def draw(random: Random, wanted: Wanted) -> Drawing:
 
     picture, _ = white_square(wanted.pixels)
     cell = wanted.pixels // wanted.level
-    sources = [random.choice(_written()[digit]) for digit in wanted.answer]
+    sources = [random.choice(written()[digit]) for digit in wanted.answer]
     for number, source in enumerate(sources):
         greys = Image.frombytes("L", (8, 8), bytes(255 - 255 * grey // 16 for grey in source))
         size = random.randint(max(8, cell * 3 // 4), cell)

@@ -20,7 +20,7 @@ class BlockwiseViews(CountedMask):
 
     @property
     def has_own_prompts(self) -> bool:
-        """With noise."""
+        """Whether there is noise."""
         return self.context_noise > 0
 
     @property

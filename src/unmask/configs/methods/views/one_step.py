@@ -18,7 +18,7 @@ class OneStepViews(CountedMask):
 
     @property
     def has_own_prompts(self) -> bool:
-        """With noise."""
+        """Whether there is noise."""
         return self.prompt_noise > 0
 
     @property
