@@ -11,7 +11,8 @@ from unmask import moved
 
 if TYPE_CHECKING:
     from unmask.checkpoints.checkpoint import load_model, save_model
-    from unmask.engine.llm import LLM, BrokenResponses
+    from unmask.engine.generation import BrokenResponses
+    from unmask.engine.llm import LLM
     from unmask.evaluation.grade import grade
     from unmask.types import SamplingParams
 
@@ -29,7 +30,7 @@ __all__ = [
 moved.install()
 
 _HOMES = {
-    "BrokenResponses": "unmask.engine.llm",
+    "BrokenResponses": "unmask.engine.generation",
     "LLM": "unmask.engine.llm",
     "SamplingParams": "unmask.types",
     "grade": "unmask.evaluation.grade",

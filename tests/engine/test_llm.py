@@ -11,7 +11,8 @@ from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import toy_checkpoint, toy_model
 from unmask.checkpoints.random_init import init
 from unmask.engine.events import Written
-from unmask.engine.llm import LLM, BrokenResponses, Generation
+from unmask.engine.generation import BrokenResponses, Generation
+from unmask.engine.llm import LLM
 from unmask.seeds import derive_seed
 from unmask.types import Message, SamplingParams, Trajectory
 
