@@ -28,7 +28,7 @@ from unmask.engine.new_weights import copy_weights
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
-from unmask.engine.request import Request, prefix_key_of, resolve, with_twin
+from unmask.engine.request import Request, check_room, prefix_key_of, resolve, with_twin
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Load, Scheduler, Start
 from unmask.engine.sequence_state import (
@@ -131,20 +131,7 @@ class Engine:
                 "regex or json_schema: without a tokenizer there are no texts that could match"
             )
         resolved = resolve(prompt, sampling, self.model.spec)
-        request = self._request(0, prompt, resolved)
-        most = self._pages.max_pages
-        pages = sum(num_pages(one.max_length, self._pages.page_size) for one in request.members)
-        if len(request.members) > self.params.max_sequences:
-            raise ValueError(
-                f"guidance = {sampling.guidance} takes two sequences: engine.max_sequences = "
-                f"{self.params.max_sequences} must be 2 or more"
-            )
-        if most is not None and pages > most:
-            raise ValueError(
-                f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = "
-                f"{resolved.max_tokens} take {pages} pages of the cache, which has "
-                f"{most}; lower max_tokens or raise engine.cache_tokens"
-            )
+        check_room(self._request(0, prompt, resolved), self._pages, self.params.max_sequences)
         self.constraint(resolved)  # refuses here what no response could match
         return resolved
 
@@ -171,9 +158,8 @@ class Engine:
         resolved, prefix = self.resolve(prompt, sampling), NO_PREFIX
         assert resolved.block_size is not None
         if self.params.shares_prefixes:
-            prefix = prefix_key_of(
-                prompt, resolved.block_size, self.model.spec, self._pages.page_size
-            )
+            spec, page_size = self.model.spec, self._pages.page_size
+            prefix = prefix_key_of(prompt, resolved.block_size, spec, page_size)
         request_id = self._num_requests
         request = self._request(request_id, prompt, resolved)
         constraint = self.constraint(resolved)

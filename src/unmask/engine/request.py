@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from unmask.diffusion.constrained import Constraint
 from unmask.engine.events import Streams
+from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.spec import ModelSpec
@@ -91,6 +92,26 @@ def with_twin(request: Request, mask_id: int) -> Request:
     sampling = replace(request.sampling, stop=())  # the other one finds where both end
     twin = Request(request.id, unconditional, sampling, request.is_full, is_twin=True)
     return replace(request, twin=twin)
+
+
+def check_room(request: Request, pages: PagePool, max_sequences: int) -> None:
+    """Refuse a request that would not fit an empty engine.
+
+    Raises:
+        ValueError: naming the option of the engine.
+    """
+    sampling, most = request.sampling, pages.max_pages
+    needed = sum(num_pages(one.max_length, pages.page_size) for one in request.members)
+    if len(request.members) > max_sequences:
+        raise ValueError(
+            f"guidance = {sampling.guidance} takes two sequences: engine.max_sequences = {max_sequences} must "
+            "be 2 or more"
+        )
+    if most is not None and needed > most:
+        raise ValueError(
+            f"a prompt of {len(request.prompt.token_ids)} tokens and max_tokens = {sampling.max_tokens} take "
+            f"{needed} pages of the cache, which has {most}; lower max_tokens or raise engine.cache_tokens"
+        )
 
 
 def prefix_key_of(
