@@ -8,7 +8,6 @@ them from the dataclass (`class SamplingConfig(Section, SamplingFields)`); pydan
 """
 
 import operator
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -17,8 +16,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 # Larger numbers overflow in the libraries below. Keys that cost memory or threads have lower limits.
 LARGEST = 2**32 - 1
-# Counts are added and multiplied in int64 tensors.
-MOST_COUNT = 2**31 - 1
 # By the name of a bound: its words, and the comparison of a value with it.
 SIGNS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
     "ge": ("at least", operator.ge),
@@ -152,23 +149,3 @@ def _tuple_problem(value: Any, item: Any) -> str:
         return f"must be a tuple of {ITEM_NAMES[kind]}; write ({value!r},)"
     problems = ((one, _problem(one, item)) for one in value)  # pyright: ignore[reportUnknownVariableType]
     return next((f"{one!r} {problem}" for one, problem in problems if problem), "")
-
-
-def pinned_of(given: Any) -> tuple[tuple[int, int], ...]:
-    """Return pairs of position and token id, sorted by position.
-
-    Raises:
-        ValueError: if they are not such pairs, or a position comes twice.
-    """
-    pairs: list[Any] = list(given) if isinstance(given, list | tuple) else [given]  # pyright: ignore[reportUnknownArgumentType]
-    for pair in pairs:
-        is_pair = isinstance(pair, list | tuple) and len(pair) == 2  # pyright: ignore[reportUnknownArgumentType]
-        if not is_pair or any(type(n) is not int or not 0 <= n <= MOST_COUNT for n in pair):  # pyright: ignore[reportUnknownVariableType]
-            raise ValueError(
-                f"pinned holds {pair!r}: must be pairs of a position of the response and a token id, "
-                "both whole numbers from 0, ((12, 345), ...)"
-            )
-    for position, count in Counter(position for position, _ in pairs).items():
-        if count > 1:
-            raise ValueError(f"pinned holds position {position} twice: one token stands there")
-    return tuple(sorted((position, token) for position, token in pairs))

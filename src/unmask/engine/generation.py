@@ -1,11 +1,11 @@
 """`Generation`: one response as `LLM` returns it, which a notebook shows as a player."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from unmask.checkpoints.tokenizer import Tokenizer, token_pieces
-from unmask.types import Finish, Prompt, Trajectory
+from unmask.types import Finish, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,56 +59,3 @@ def player_html(trajectory: Trajectory, text: str, tokenizer: Tokenizer | None) 
 
     pieces = token_pieces(grid_ids(trajectory), tokenizer) if tokenizer else None
     return trajectory_html(trajectory, text, pieces)
-
-
-class BrokenResponses(ValueError):
-    """Some responses of a batch could not be written; the error carries the others.
-
-    Attributes:
-        errors: index in the batch to the error of that response.
-        trajectories: in the order of the batch, `None` where there is an error.
-        generations: the same, as `generate` returns them.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        errors: Mapping[int, ValueError],
-        trajectories: Sequence[Trajectory | None],
-        generations: Sequence[Generation | None],
-    ) -> None:
-        """Store the errors and the other responses."""
-        super().__init__(message)
-        self.errors = errors
-        self.trajectories = trajectories
-        self.generations = generations
-
-
-def unbroken(
-    prompts: Sequence[Prompt],
-    results: Sequence[Trajectory | ValueError],
-    generation_of: Callable[[Trajectory], Generation],
-) -> list[Trajectory]:
-    """Return the trajectories of a batch.
-
-    Args:
-        prompts: of the batch.
-        results: a trajectory or an error for each.
-        generation_of: a trajectory as `generate` returns it.
-
-    Raises:
-        BrokenResponses: if there is an error.
-    """
-    written = [None if isinstance(r, ValueError) else r for r in results]
-    errors = {i: r for i, r in enumerate(results) if isinstance(r, ValueError)}
-    if not errors:
-        return [trajectory for trajectory in written if trajectory]
-    names = list(dict.fromkeys(f"{prompts[i].task} prompt {prompts[i].uid}" for i in errors))
-    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    raise BrokenResponses(
-        f"{len(errors)} of {len(results)} responses could not be written ({shown}): "
-        f"{next(iter(errors.values()))}; the others are the error's generations and trajectories",
-        errors,
-        written,
-        [trajectory and generation_of(trajectory) for trajectory in written],
-    )

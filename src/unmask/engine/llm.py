@@ -29,7 +29,7 @@ from unmask.checkpoints.tokenizer import (
 from unmask.engine.broken_responses import require_whole
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished, Streams, Written
-from unmask.engine.generation import Generation, player_html, unbroken
+from unmask.engine.generation import Generation, player_html
 from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,

@@ -183,15 +183,3 @@ def _items(values: Any, name: str, wanted: str) -> list[Any]:
 def _shown(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def each_response(
-    prompts: Sequence[Prompt], sampling: Sequence[SamplingParams]
-) -> tuple[list[Prompt], list[SamplingParams]]:
-    """Return prompt and parameters of every response, `n` per prompt with seeds of their own."""
-    pairs = [
-        (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
-        for uid, (prompt, one) in enumerate(zip(prompts, sampling, strict=True))
-        for index in range(one.n)
-    ]
-    return [prompt for prompt, _ in pairs], [one for _, one in pairs]
