@@ -68,8 +68,8 @@ class MmadaReader:
         """
         if self.codec is None:
             raise ValueError(
-                f"{image.name}: this model reads images as codes: set model.image_codec to the directory of "
-                "their tokenizer (MAGVIT-v2)"
+                f"{image.name}: this model reads images as codes: set model.image_codec, or --image-codec, to the "
+                "directory of their tokenizer (MAGVIT-v2)"
             )
         if image.digest not in self._codes:
             side = self.ids.side * self.codec.spec.scale

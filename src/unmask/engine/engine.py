@@ -144,7 +144,7 @@ class Engine:
         if most is not None and pages > most:
             raise ValueError(
                 f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = "
-                f"{sampling.max_tokens} take {pages} pages of the cache, which has "
+                f"{resolved.max_tokens} take {pages} pages of the cache, which has "
                 f"{most}; lower max_tokens or raise engine.cache_tokens"
             )
         self.constraint(resolved)  # refuses here what no response could match
@@ -179,7 +179,7 @@ class Engine:
         request_id = self._num_requests
         request = self._request(request_id, prompt, resolved)
         constraint = self.constraint(resolved)
-        ids = self._images.add(prompt, self.model, self.is_idle)
+        ids = self._images.add(prompt, self.model, self._scheduler.prompts)
         parts = {"prefix": prefix, "streams": events, "constraint": constraint, "table_ids": ids}
         self._scheduler.add(replace(request, **parts))
         self._num_requests += 1

@@ -49,7 +49,7 @@ from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.presets import preset
 from unmask.seeds import derive_seed
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.types import Medium, Message, Prompt, SamplingParams, Trajectory
 
 
 class BrokenResponses(ValueError):
@@ -203,12 +203,20 @@ class LLM:
         Raises:
             ValueError: if the model draws no images or has no tokenizer, or a text is too long; or as `complete`.
         """
-        spec, tokenizer = self.model.spec, self.require_tokenizer()
-        images = TextToImage.of(spec, lambda text: encode(text, tokenizer), self.reader)
+        images = self.images()
         found = [images.prompt(text) for text in prompts_of(texts)]
-        asked = images.params(sampling or preset("mmada_image"))
+        asked = replace(sampling or preset("mmada_image"), writes="image")
         written = self.complete(*_each_response(found, [asked] * len(found)), on_finish)
         return list(map(images.drawing, written))
+
+    def images(self) -> TextToImage:
+        """Return what makes requests of texts, and pictures of responses.
+
+        Raises:
+            ValueError: if the model draws no images or has no tokenizer, or Pillow is not installed.
+        """
+        tokenizer = self.require_tokenizer()
+        return TextToImage.of(self.model.spec, lambda text: encode(text, tokenizer), self.reader)
 
     def stream(
         self, prompt: str | Sequence[int] | Prompt, sampling: SamplingParams | None = None
@@ -337,8 +345,13 @@ class LLM:
             text, lambda part: encode(part, tokenizer), sampling or SamplingParams()
         )
 
-    def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Return the prompts with `token_ids` and `images`, rendered with the model's chat template."""
+    def tokenize(self, prompts: Sequence[Prompt], writes: Medium = "text") -> list[Prompt]:
+        """Return the prompts with `token_ids` and `images`, rendered with the model's chat template.
+
+        With `writes = "image"`, a prompt is the text of an image: its only message.
+        """
+        if writes == "image":
+            return list(map(self.images().prompt_of, prompts))
         tokenizer, found = self.require_tokenizer(), list[Prompt]()
         for prompt in prompts:
             tokens = prompt_tokens(prompt.messages, tokenizer, self.reader)
@@ -447,8 +460,8 @@ class LLM:
         )
 
     def text(self, trajectory: Trajectory) -> str:
-        """Return a response's text before the first stop text; empty without a tokenizer."""
-        if self._stop_texts is None:
+        """Return a response's text before the first stop text; empty without a tokenizer, and of an image."""
+        if self._stop_texts is None or trajectory.sampling.writes == "image":
             return ""
         stop = trajectory.sampling.stop
         if not stop:

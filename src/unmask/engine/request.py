@@ -112,6 +112,8 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
         ValueError: if prompt and response, in whole blocks, cannot fit the model; the prompt's ids
             are not in its vocabulary; or the seed is not one of 64 bits.
     """
+    if sampling.writes == "image":
+        sampling = params_of_image(sampling, spec)
     length = len(prompt.token_ids) + sampling.max_tokens
     if sampling.guidance:
         length = max(length, len(prompt.unconditional_ids) + sampling.max_tokens)
@@ -138,10 +140,6 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"seed = {sampling.seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
             "derive_seed makes one from any int"
         )
-    if sampling.writes == "image" and spec.image_ids is None:
-        raise ValueError(
-            f'writes = "image": {spec.family} draws no images here: its config.json has no image_token_ids'
-        )
     if sampling.guidance and not spec.is_full:
         raise ValueError(
             f"guidance = {sampling.guidance}: the engine does classifier-free guidance under full attention, "
@@ -161,6 +159,28 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
         block_size=block,
         sub_block_size=sampling.sub_block_size or spec.sub_block_size,
         stop_token_ids=stops,
+    )
+
+
+def params_of_image(sampling: SamplingParams, spec: ModelSpec) -> SamplingParams:
+    """Return parameters under which a response is one image: all of its codes, and the token of its end, pinned.
+
+    Raises:
+        ValueError: if the model draws no images.
+    """
+    ids = spec.image_ids
+    if ids is None:
+        raise ValueError(
+            f'writes = "image": {spec.family} draws no images here: its config.json has no image_token_ids'
+        )
+    num_codes = ids.side**2
+    return replace(
+        sampling,
+        max_tokens=num_codes + 1,
+        block_size=num_codes + 1,
+        pinned=((num_codes, ids.end_of_image),),
+        stop=(),
+        stop_token_ids=(),
     )
 
 

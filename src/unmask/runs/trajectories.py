@@ -41,6 +41,8 @@ def trajectory_record(
     fields = asdict(replace(trajectory, prompt=prompt))
     fields["prompt"] |= _prompt_fields(trajectory.prompt)
     del fields["prompt"]["reference"], fields["prompt"]["images"]
+    if not prompt.unconditional_ids:
+        del fields["prompt"]["unconditional_ids"]
     if not trajectory.policy_versions:  # all tokens have the one `policy_version`
         del fields["policy_versions"]
     if pieces is not None:

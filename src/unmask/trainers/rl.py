@@ -54,7 +54,7 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
     count = config.rollout.responses
     with world.together("data"):
         rewards = build_rewards(config, llm.require_tokenizer(), llm.model.device)
-        prompts = llm.tokenize(task.prompts("train"))
+        prompts = llm.tokenize(task.prompts("train"), config.sampling.writes)
         check_fit(llm, prompts, config.sampling.to_params(n=count), config)
         source = Shuffled(prompts, config.run.seed)
         update = build_update(config, llm.model, saved_critic(config), world)
