@@ -59,6 +59,22 @@ def test_recipes_have_settings_of_their_own(reader: MmadaReader) -> None:
     assert MmadaReader(SIDE, codec).settings != reader.settings
 
 
+def test_the_codes_of_the_latest_images_are_kept(
+    reader: MmadaReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unmask.checkpoints.mmada_reader.MOST_KEPT", 1)
+    fresh = MmadaReader(SIDE, reader.codec)
+    expected = [reader.codes(photo(name)) for name in ("wide", "tall", "wide")]
+    assert [fresh.codes(photo(name)) for name in ("wide", "tall", "wide")] == expected
+    assert len(fresh._codes) == 1  # pyright: ignore[reportPrivateUsage]
+
+
+def test_the_weights_of_a_codec_are_read_once_for_the_settings(reader: MmadaReader) -> None:
+    fresh = MmadaReader(SIDE, reader.codec)
+    first = fresh.settings
+    assert fresh.settings is first == reader.settings
+
+
 def test_without_a_codec_an_image_is_refused() -> None:
     message = Message.of("user", photo("wide"), "?")
     with pytest.raises(

@@ -18,7 +18,8 @@ from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model, image_vectors
-from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, PromptImage, Trajectory
 
 Ask = tuple[Prompt, SamplingParams]
 
@@ -118,6 +119,21 @@ def test_new_weights_keep_no_vectors_of_the_old_ones() -> None:
         engine.update_weights()
     assert encoded == {b"cat": 2}
     assert torch.isfinite(model.backbone.embedding.weight).all()
+
+
+def test_new_weights_of_requests_without_pictures_after_some_with() -> None:
+    model, encoded = seeing_model("blocks")
+    engine = Engine(model)
+    engine.submit(*asks_with_pictures()[0])
+    list(engine.collect())
+    engine.update_weights()
+    prompt, sampling = asks_with_pictures()[3]
+    assert not prompt.images
+    number = engine.submit(prompt, sampling)
+    engine.tick()
+    engine.update_weights(continues=True)
+    assert trajectory_of(results_of(engine.collect())[number]).policy_version == 2
+    assert encoded == {b"cat": 1}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -31,7 +31,8 @@ from unmask.models.transformer import Model
 from unmask.models.vision.magvit import uint8_from_pixels
 from unmask.presets import preset
 from unmask.rollouts.checks import check_trajectory
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 SETTING = CASES["t2i"]
 IMAGES = TextToImage(IDS, lambda text: text_to_image_ids(int(text)))

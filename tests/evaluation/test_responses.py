@@ -12,7 +12,8 @@ from unmask.json_files import read_objects
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import RunDirectory
 from unmask.runs.gradings import key_of
-from unmask.types import Image, Message, Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Image, Message, Prompt
 
 PROMPTS = [Prompt("toy", uid, (), (3, 4, uid)) for uid in (5, 6, 5)]
 SAMPLINGS = {

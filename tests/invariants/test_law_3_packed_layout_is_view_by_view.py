@@ -24,7 +24,8 @@ from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model, image_features, image_vectors
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 Origin = tuple[int, int, int]  # trajectory, view, position
 Logits = dict[Origin, Tensor]

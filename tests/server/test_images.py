@@ -15,8 +15,8 @@ from PIL import Image as pillow
 from tests.seeing import NUM_VECTORS, picture
 from tests.server.served import NAME, Served, served
 from tests.trainers.toy_images import write_files
+from unmask.sampling_params import SamplingParams
 from unmask.server import engine_thread
-from unmask.types import SamplingParams
 
 BODY: dict[str, Any] = {"model": NAME, "max_tokens": 12, "seed": 3}
 

@@ -7,6 +7,7 @@ The markers in the text, and a line break after each, are dropped.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 
 import torch
@@ -18,6 +19,9 @@ from unmask.models.vision.image_preprocess import pixels_from_picture, square_of
 from unmask.models.vision.magvit import Magvit
 from unmask.models.vision.mmada_prompt import MmadaIds, image_tokens
 from unmask.types import Image, Message
+
+# Images whose codes are kept: some 40 KiB each in released checkpoints.
+MOST_KEPT = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,21 @@ class MmadaReader:
     ids: MmadaIds
     codec: Magvit | None = field(default=None, repr=False)
     preprocess: ImagePreprocess = "pad"
-    # Codes of each image by its digest: 8 KiB in released checkpoints.
+    # Codes of each image by its digest, the oldest first.
     _codes: dict[bytes, list[int]] = field(default_factory=dict[bytes, list[int]], repr=False)
 
     @property
     def settings(self) -> str:
         """What its tokens follow from, for caches."""
+        return f"{self!r} {self._weights}"
+
+    @cached_property
+    def _weights(self) -> str:
+        """Digest of the codec's weights, which are read once."""
         state = blake2b(digest_size=16)
         for weight in self.codec.parameters() if self.codec else ():
             state.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return f"{self!r} {state.hexdigest()}"
+        return state.hexdigest()
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the messages; see `ImageReader.conversation`."""
@@ -71,9 +80,12 @@ class MmadaReader:
                 f"{image.name}: this model reads images as codes: set model.image_codec, or --image-codec, to the "
                 "directory of their tokenizer (MAGVIT-v2)"
             )
-        if image.digest not in self._codes:
+        found = self._codes.get(image.digest)
+        if found is None:
             side = self.ids.side * self.codec.spec.scale
             pixels = pixels_from_picture(square_of(decode_image(image), side, self.preprocess))
             codes = self.codec.encode(pixels[None].to(next(self.codec.parameters())))
-            self._codes[image.digest] = codes.flatten().tolist()
-        return self._codes[image.digest]
+            found = self._codes[image.digest] = codes.flatten().tolist()
+            if len(self._codes) > MOST_KEPT:
+                self._codes.pop(next(iter(self._codes)), None)
+        return found

@@ -10,14 +10,12 @@ approximate cache is chosen.
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.diffusion.automaton import Automaton
-from unmask.diffusion.constrained import Constraint, check_work
 from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
@@ -42,13 +40,13 @@ from unmask.engine.sequence_state import (
     with_versions,
 )
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
+from unmask.engine.structured import constraints_of
 from unmask.models.conventions import conventions_of
 from unmask.models.placement import as_current
 from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
-from unmask.types import Prompt, SamplingParams, Trajectory
-
-MOST_CONSTRAINTS = 64  # that are kept
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 
 class Engine:
@@ -86,7 +84,7 @@ class Engine:
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
         self._stop_texts, self._automata = stop_texts, automata
-        self._constraints = lru_cache(maxsize=MOST_CONSTRAINTS)(self._constraint)
+        self.constraint = constraints_of(automata)
         self._conventions = conventions_of(model)
         kind, shapes = self.params.attention, Shapes.of(model)
         if model.is_batch_invariant:
@@ -189,33 +187,6 @@ class Engine:
         """Return a request, and its twin with guidance."""
         request = Request(request_id, prompt, resolved, self._conventions.is_full)
         return with_twin(request, self._conventions.mask_id)
-
-    def constraint(self, resolved: SamplingParams) -> Constraint | None:
-        """Return the constraint of structured output; `None` where there is none.
-
-        Args:
-            resolved: from `resolve`.
-
-        Raises:
-            ValueError: if the pattern cannot be used, or no response fits `max_tokens` and `pinned`.
-        """
-        if not resolved.is_structured:
-            return None
-        # What it depends on, so that requests which differ in their seed share one.
-        names = ("regex", "json_schema", "stop_token_ids", "max_tokens", "pinned", "block_size")
-        return self._constraints(
-            SamplingParams(**{name: getattr(resolved, name) for name in names})
-        )
-
-    def _constraint(self, asked: SamplingParams) -> Constraint:
-        assert self._automata is not None and asked.block_size is not None
-        automaton = self._automata(asked)
-        key = "regex" if asked.regex is not None else "json_schema"
-        try:
-            check_work(automaton, min(asked.block_size, asked.max_tokens))
-            return Constraint.of(automaton, asked.max_tokens, asked.pinned)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
 
     def collect(
         self, before_tick: Callable[[], None] | None = None

@@ -8,7 +8,8 @@ from unmask.engine.events import Streams
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.spec import ModelSpec
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt
 
 # Each response feeds a shorter prompt itself: waiting for another request's pages would take longer.
 MIN_SHARED = 32

@@ -15,9 +15,10 @@ from unmask.images import Image
 from unmask.models.vision.image_codec import encode_image
 from unmask.rewards.weighted import Answer, ScoreFunction, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
-from unmask.types import Group, Prompt, SamplingParams, Score, Trajectory
+from unmask.types import Group, Prompt, Score, Trajectory
 
 
 def write_trajectories(

@@ -73,8 +73,13 @@ def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
 
 
 def _images(message: Message) -> dict[str, Any]:
-    named = [{"name": image.name, "digest": image.digest.hex()} for image in message.images]
+    named = list(map(image_record, message.images))
     return {"images": named} if named else {}
+
+
+def image_record(image: Image) -> dict[str, str]:
+    """Return the record of an image: its name and its digest."""
+    return {"name": image.name, "digest": image.digest.hex()}
 
 
 def total_reward(reward: Reward | Sequence[float], step_map: Sequence[int]) -> float:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from unmask.engine.events import Committed, Finished, Streams, Written
 from unmask.engine.llm import Generation
 from unmask.runs.trajectories import prompt_images
+from unmask.sampling_params import SamplingParams
 from unmask.server.errors import ApiError
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt
 
 Event = Written | Committed | Finished[Generation]
 Batch = list[tuple[int, Event]]  # each with the index of its response
