@@ -38,7 +38,7 @@ from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
 from unmask.engine.structured import automata_of
 from unmask.models.conventions import conventions_of
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 MODEL = Path.home() / ".cache" / "unmask" / "real-model" / "start"
 BATCH, TICKS, WARM = 16, 40, 8

@@ -210,7 +210,7 @@ def drawn(
     llm: LLM, images: TextToImage, texts: Sequence[str], seeds: Sequence[int]
 ) -> list[Trajectory]:
     """Return one image of each text, drawn without guidance."""
-    sampling = images.params(preset("mmada_image", guidance=0.0, denoising_steps=STEPS))
+    sampling = preset("mmada_image", guidance=0.0, denoising_steps=STEPS)
     prompts = [replace(images.prompt(text), uid=uid) for uid, text in enumerate(texts)]
     return llm.complete(prompts, [replace(sampling, seed=seed) for seed in seeds])
 
@@ -248,7 +248,7 @@ def rl_config(steps: int) -> RLConfig:
             "steps": steps,
             "sampling": {
                 **{"preset": "mmada_image", "guidance": 0.0, "denoising_steps": STEPS},
-                **{"max_tokens": SIDE**2 + 1, "block_size": SIDE**2 + 1},
+                "max_tokens": SIDE**2 + 1,
             },
             "optimizer": {"lr": 3e-4, "token_budget": 16384},
         }
@@ -292,7 +292,7 @@ def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--codec-steps", type=int, default=600)
-    parser.add_argument("--sft-steps", type=int, default=100)
+    parser.add_argument("--sft-steps", type=int, default=180)
     parser.add_argument("--rl-steps", type=int, default=60)
     parser.add_argument("--drawings", type=int, default=100, help="of each digit")
     parser.add_argument("--out", type=Path, default=RESULTS / "drawn_digits.json")

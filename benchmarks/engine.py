@@ -45,7 +45,8 @@ from unmask.engine.engine import Engine
 from unmask.engine.events import Finished
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model, initialise
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 LOOP_PROMPTS, ROUNDS = 8, 3
 FULL = {"width": 768, "num_layers": 12, "ffn_width": 2304, "vocab_size": 32000}

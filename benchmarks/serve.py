@@ -41,7 +41,7 @@ from word_problems import problems
 
 from unmask.checkpoints.random_init import init
 from unmask.engine.llm import LLM
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 CACHE = Path(os.environ.get("UNMASK_CACHE", "~/.cache/unmask")).expanduser() / "real-model"
 FIELDS: dict[str, Any] = {"strategy": "static", "denoising_steps": 2, "stop_token_ids": []}

@@ -45,11 +45,11 @@ from unmask.models.families import family_named
 from unmask.models.transformer import Model, initialise
 from unmask.runs.files import atomic_directory
 from unmask.runs.read import read_lines
+from unmask.sampling_params import SamplingParams
 from unmask.tasks.build import build_task
 from unmask.trainers.quickstart import shipped_config
 from unmask.trainers.sft import train_sft
 from unmask.trainers.traces import write_traces
-from unmask.types import SamplingParams
 
 TASK = "chain_sum"
 FAMILIES = {"block": "sdar", "full": "llada"}

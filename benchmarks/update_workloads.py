@@ -17,9 +17,10 @@ from unmask.models.heads import Scores, Targets
 from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import TiledAttend, plan_documents
 from unmask.models.transformer import Model, image_features
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Objective
 from unmask.trainers.losses import build_policy_objective
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Prompt, Trajectory
 
 # Denoising steps that a block took, and how often; means of prompt and response; the longest, in means.
 STEPS, SHARES = (1, 2, 3, 4), (0.35, 0.35, 0.2, 0.1)

@@ -21,7 +21,8 @@ from setting import RESULTS, describe_machine, write_result
 
 from unmask.runs.files import append_lines
 from unmask.runs.trajectories import trajectory_record
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Message, Prompt, Trajectory
 from unmask.viewer.view import write_view
 
 BLOCK = 8

@@ -246,10 +246,10 @@ def read_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--share", type=int, default=8, help="of the rows that are run")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--pictures", type=int, default=2)
     parser.add_argument("--responses", type=int, default=16, help="of each picture")
     parser.add_argument("--mean", type=int, default=128, help="tokens of a response")
     parser.add_argument("--views", type=int, default=4, help="of a response, full attention")

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from unmask.images import MOST_BYTES, Image, check_markers, data_url, image_from, media_type
+from unmask.images import (
+    MOST_BYTES,
+    Image,
+    ImageFile,
+    check_markers,
+    data_url,
+    digest_of,
+    image_from,
+    media_type,
+)
 
 
 def test_a_path_bytes_and_a_data_url_give_equal_images(tmp_path: Path) -> None:
@@ -91,3 +100,19 @@ def test_the_type_of_a_real_file_is_found_and_others_are_refused() -> None:
         assert media_type(image_from(file.getvalue())) == f"image/{kind}"
     with pytest.raises(ValueError, match=r"^a.tiff is no image of the formats PNG, JPEG"):
         media_type(Image("a.tiff", b"II*\0"))
+
+
+def test_an_image_is_read_from_its_file_where_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"content")
+    image = Image("a.png", ImageFile(path, digest_of(b"content")))
+    same = Image("b.png", b"content")
+    assert image == same and hash(image) == hash(same) and image != Image("a.png", b"other")
+    assert image.data == b"content" and image.digest == same.digest
+    assert b"content" not in vars(image).values()  # not kept
+    path.write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"a\.png changed since the data was read"):
+        image.data  # noqa: B018
+    path.unlink()
+    with pytest.raises(ValueError, match=r"a\.png cannot be read as an image: No such file"):
+        image.data  # noqa: B018

@@ -6,7 +6,7 @@ import pytest
 
 from tests.engine.golden_traces import compared
 from unmask.presets import PRESETS, preset
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 # Set request by request: part of no published sampler.
 PER_REQUEST = {"seed", "n", "max_tokens", "stop_token_ids"}

@@ -11,9 +11,10 @@ from unmask import moved
 
 if TYPE_CHECKING:
     from unmask.checkpoints.checkpoint import load_model, save_model
-    from unmask.engine.llm import LLM, BrokenResponses
+    from unmask.engine.broken_responses import BrokenResponses
+    from unmask.engine.llm import LLM
     from unmask.evaluation.grade import grade
-    from unmask.types import SamplingParams
+    from unmask.sampling_params import SamplingParams
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,9 +30,9 @@ __all__ = [
 moved.install()
 
 _HOMES = {
-    "BrokenResponses": "unmask.engine.llm",
+    "BrokenResponses": "unmask.engine.broken_responses",
     "LLM": "unmask.engine.llm",
-    "SamplingParams": "unmask.types",
+    "SamplingParams": "unmask.sampling_params",
     "grade": "unmask.evaluation.grade",
     "load_model": "unmask.checkpoints.checkpoint",
     "save_model": "unmask.checkpoints.checkpoint",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 _SDAR = {"strategy": "dynamic", "threshold": 0.9, "schedule": "block", "confidence": "filtered"}
 _STATIC = {"strategy": "static", "temperature": 0.0}

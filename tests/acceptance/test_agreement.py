@@ -15,7 +15,8 @@ from unmask.acceptance.agreement import compare_with_reference, first_difference
 from unmask.models.families import family_named
 from unmask.models.transformer import Model
 from unmask.presets import preset
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12, threshold=0.3, stop_token_ids=())
 PROMPT = [5, 6, 7, 8, 9]

@@ -30,7 +30,8 @@ from unmask.cli import main as cli
 from unmask.configs.model import ModelConfig
 from unmask.engine.llm import LLM
 from unmask.models.families import families
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 CHARACTERS = "".join(sorted(set(string.printable) - set("\r\x0b\x0c")))
 

@@ -64,6 +64,18 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
             assert layouts["rows"]["tflop"] > least * layouts["packed"]["tflop"]
 
 
+def test_the_update_with_images_runs(tmp_path: Path) -> None:
+    """Packed and published rows have one gradient; padding is what the first never has."""
+    out = tmp_path / "result.json"
+    command = [BENCHMARKS / "vision_update.py", "--smoke", "--out", out]
+    done = run_python(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for found in json.loads(out.read_text())["workloads"].values():
+        assert found["gradient_difference"] < 1e-5
+        tokens = {layout: own["tokens"] for layout, own in found["layouts"].items()}
+        assert tokens["packed"] <= tokens["rows, own length"] < tokens["rows"]
+
+
 def check_sft(name: str, result: dict[str, Any], out: Path) -> None:
     if name == "sft_methods":
         assert out.with_suffix(".svg").exists()

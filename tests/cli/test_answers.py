@@ -12,7 +12,8 @@ from unmask.checkpoints.checkpoint import load_model, save_model
 from unmask.cli.answers import answer
 from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
-from unmask.types import Message, Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Message, Prompt
 
 SAMPLING_PARAMS = SamplingParams(max_tokens=9, n=3, seed=4)
 

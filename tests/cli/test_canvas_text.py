@@ -10,7 +10,8 @@ from rich.console import Console
 from unmask.cli.canvas_text import CanvasText, drawn, printable
 from unmask.diffusion.conventions import Conventions
 from unmask.engine.events import Written
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt
 
 MASK = 1
 BLOCKS, FULL = (Conventions(MASK, torch.ones(9, dtype=torch.bool), full) for full in (False, True))

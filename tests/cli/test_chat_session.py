@@ -15,8 +15,9 @@ from unmask.cli import chat_session
 from unmask.cli.chat_session import HELP, SETTINGS, Session
 from unmask.engine.llm import LLM
 from unmask.runs.print import read_trajectories
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Image, Message, SamplingParams
+from unmask.types import Image, Message
 from unmask.viewer.view import write_view
 
 SHORT = SamplingParams(max_tokens=9, seed=3)

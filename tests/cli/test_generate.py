@@ -20,8 +20,9 @@ from unmask.engine.llm import LLM
 from unmask.presets import preset
 from unmask.runs.print import read_trajectories
 from unmask.runs.trajectories import grid_ids, trajectory_record
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Image, Message, Prompt, SamplingParams
+from unmask.types import Image, Message, Prompt
 from unmask.viewer.traces import is_playable
 
 SHORT = ("--max-tokens", "9")

@@ -46,6 +46,12 @@ def test_experts_are_reported(tmp_path: Path) -> None:
     assert "8 of width 32, 2 per token, in 1 layers, grouped_sigmoid" in printed
 
 
+def test_the_side_of_images_is_reported(tmp_path: Path) -> None:
+    unmask("init", tmp_path / "model", "--family", "lladav")
+    printed = unmask("inspect", tmp_path / "model").stdout
+    assert "a tower of 2 layers of width 64; 17 vectors for 32 x 32 pixels" in printed
+
+
 def test_convert(tmp_path: Path) -> None:
     write_source(tmp_path / "source", "Llama")
     done = unmask(

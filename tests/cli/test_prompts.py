@@ -10,7 +10,8 @@ import pytest
 
 from tests.seeing import NUM_VECTORS, picture, seeing_llm
 from unmask.cli.prompts import Asked, read_prompts, tokenized
-from unmask.types import Image, Message, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Image, Message
 
 TURNS = [{"role": "user", "content": "1+"}]
 

@@ -16,8 +16,8 @@ from tests.forked_python import ForkedPython
 from tests.toy import toy_checkpoint
 from unmask.cli.serve import serve
 from unmask.engine.llm import LLM
+from unmask.sampling_params import SamplingParams
 from unmask.server.listen import address_of, listen
-from unmask.types import SamplingParams
 
 
 def test_running_requests_end_after_sigterm(tmp_path: Path) -> None:

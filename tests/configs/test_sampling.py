@@ -11,7 +11,7 @@ from unmask.configs.keys import to_toml
 from unmask.configs.load import dump, flatten, load_config
 from unmask.configs.sampling import SamplingConfig
 from unmask.presets import PRESETS, preset
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 NEEDED = ["model.path=m", "task.kind=json", "task.test=t.json"]
 

@@ -13,7 +13,7 @@ from unmask.configs.lora import LoRAConfig, LoRAParams
 from unmask.configs.sampling import SamplingConfig
 from unmask.configs.section import Section
 from unmask.engine.options import EngineParams
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 PAIRS: list[tuple[type[Section], type[Any]]] = [
     (SamplingConfig, SamplingParams),

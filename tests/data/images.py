@@ -48,3 +48,21 @@ class ToyReader:
         for start, piece in zip(image_starts(found), others, strict=True):
             ids += [*range(-1 - start, -1 - start - self.count, -1), *encode(piece)]
         return PromptTokens(tuple(ids), found)
+
+
+class CodeReader:
+    """A model whose images are two token ids each, in front of the text."""
+
+    settings = "codes"
+
+    def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return the messages."""
+        return messages
+
+    def tokens(
+        self, text: str, images: Sequence[Image], encode: Callable[[str], list[int]]
+    ) -> PromptTokens:
+        """Return the codes of all images, and the ids of the text without markers."""
+        check_markers(text, len(images))
+        codes = [code for image in images for code in (300, image.digest[0] + 301)]
+        return PromptTokens((*codes, *encode(text.replace(f"{MARKER}\n", ""))))

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.data.images import ToyReader, png, write_png
+from tests.data.images import CodeReader, ToyReader, png, write_png
 from tests.data.toy_tokenizers import PLAIN, toy_tokenizer
+from unmask.checkpoints.image_reader import ImageReader
 from unmask.checkpoints.tokenizer import TEMPLATE_FILE, load_tokenizer
 from unmask.configs.sft_data import RecordsConfig
 from unmask.data import token_cache
@@ -145,10 +146,13 @@ def test_images_are_kept_as_files_and_digests(
     assert png(1) not in entry.read_bytes() and png(200) not in entry.read_bytes()
 
 
+@pytest.mark.parametrize("reader", [ToyReader(), CodeReader()])
 @pytest.mark.parametrize("content", [png(9), b"", None])
-def test_an_image_that_changed_makes_the_entry_again(content: bytes | None, tmp_path: Path) -> None:
+def test_an_image_that_changed_makes_the_entry_again(
+    content: bytes | None, reader: ImageReader, tmp_path: Path
+) -> None:
     path = with_images(tmp_path, 1)
-    vocabulary = vocabulary_of(toy_tokenizer(tmp_path / "t"), (), reader=ToyReader())
+    vocabulary = vocabulary_of(toy_tokenizer(tmp_path / "t"), (), reader=reader)
     (before,) = read(path, vocabulary)
     picture = tmp_path / "1.png"
     picture.unlink() if content is None else picture.write_bytes(content)

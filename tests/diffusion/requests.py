@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from unmask.diffusion.sampling_tensors import SamplingTensors
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 
 def sampling(*changes: dict[str, Any]) -> SamplingTensors:

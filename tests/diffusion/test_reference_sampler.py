@@ -25,7 +25,8 @@ from tests.toy import toy_model
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.reference_sampler import LogitsFn, find_end, sample
 from unmask.diffusion.views import views_of_trajectory
-from unmask.types import SamplingParams, Schedule, Strategy, Trajectory
+from unmask.sampling_params import SamplingParams, Schedule, Strategy
+from unmask.types import Trajectory
 
 MASK = 9
 ALPHABET = Conventions(MASK, torch.arange(10) != MASK)

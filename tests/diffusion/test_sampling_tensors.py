@@ -8,7 +8,7 @@ import torch
 
 from tests.diffusion.requests import sampling
 from unmask.diffusion.sampling_tensors import COLUMNS, SCHEDULES, STRATEGIES, Needs, SamplingTensors
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 # Every field with a value that is not its default, and the column that shows it.
 STATED: dict[str, Any] = {

@@ -12,7 +12,8 @@ from tests.diffusion.trajectories import CONVENTIONS, random_trajectory, traject
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.trace import trace_views
 from unmask.diffusion.views import views_of_responses, views_of_trajectory, with_images
-from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, PromptImage, Trajectory
 
 # Prompt of five in blocks of four: three positions, four, four. The stop token is position 7; positions 8 and
 # 10 are junk right of it, position 9 was never revealed.

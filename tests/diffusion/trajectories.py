@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.toy import SPEC
 from unmask.diffusion.conventions import Conventions
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 MASK = SPEC.require_mask_id()
 CONVENTIONS = Conventions(MASK, drawable=torch.arange(SPEC.vocab_size) != MASK)

@@ -13,9 +13,9 @@ from tests.trainers.toy_runs import metrics, rl_config, sft_config
 from unmask import load_model
 from unmask.checkpoints.checkpoint import save_model
 from unmask.engine.llm import LLM
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
-from unmask.types import SamplingParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=8)
 # Besides SDAR, which the tests of the trainers run on.

@@ -7,9 +7,9 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import load_config
 from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import evaluate_model
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
-from unmask.types import SamplingParams
 
 LEARNING = ["optimizer.lr=1e-2", "eval.problems=6"]
 

@@ -16,7 +16,8 @@ from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.engine import CacheMode
 from unmask.models.transformer import Model
 from unmask.presets import preset
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SDAR = GOLDEN / "sdar"

@@ -11,7 +11,7 @@ from unmask.engine.pages import num_pages
 from unmask.engine.request import Request, prefix_key_of, resolve
 from unmask.engine.sequence_state import SequenceState, open_sequences
 from unmask.models.spec import ModelSpec
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 MASK = 1
 ALPHABET = Conventions(MASK, torch.arange(24) != MASK)

@@ -10,7 +10,7 @@ from unmask.configs.engine import EngineConfig
 from unmask.configs.model import ModelConfig
 from unmask.engine.build import build_llm
 from unmask.engine.options import EngineParams
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 
 @pytest.fixture(scope="module")

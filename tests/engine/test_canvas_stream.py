@@ -21,7 +21,8 @@ from unmask.engine.events import Committed, Event, Finished, Written
 from unmask.engine.options import EngineParams
 from unmask.engine.scheduler import Running
 from unmask.engine.stop_texts import StopTexts
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 SIZES = {
     "default": EngineParams(),

@@ -19,7 +19,7 @@ from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.runner import Sizes
 from unmask.engine.stop_texts import StopTexts
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 
 def no_attention(*plan: Any) -> Any:

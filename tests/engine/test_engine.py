@@ -31,7 +31,7 @@ from unmask.configs.engine import CacheMode
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 NO_STOP = SamplingParams(strategy="static", stop_token_ids=(), max_tokens=10)
 

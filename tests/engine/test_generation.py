@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.toy import toy_checkpoint
 from unmask.engine.llm import LLM
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 
 def test_a_notebook_shows_a_response_as_a_player(tmp_path: Path) -> None:

@@ -1,11 +1,9 @@
 """Pictures in prompts: the engine against the reference sampler, and what is computed once."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from tests.engine.bits import assert_same, exact_dtype, unpriced
 from tests.engine.models import KINDS
@@ -13,12 +11,15 @@ from tests.engine.pictures import CAT, DOG, prompt_with, seeing_model
 from tests.engine.writers import results_of, trajectory_of
 from unmask.acceptance.agreement import dense_logits
 from unmask.diffusion.reference_sampler import sample
+from unmask.engine import image_table
 from unmask.engine.engine import Engine
+from unmask.engine.image_table import ImageTable
 from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model, image_vectors
-from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, PromptImage, Trajectory
 
 Ask = tuple[Prompt, SamplingParams]
 
@@ -75,56 +76,8 @@ def test_a_picture_is_encoded_once_for_all_prompts() -> None:
     engine = Engine(model)
     for ask in asks_with_pictures() * 3:
         engine.submit(*ask)
-    assert not encoded, "requests that wait take no memory"
-    list(engine.collect())
     assert encoded == {b"cat": 1, b"dog": 1}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_table_holds_the_pictures_of_running_requests(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 40 pictures of different sizes, two requests at a time hold a few: rows are used again."""
-    monkeypatch.setattr("unmask.engine.image_table.MOST_BYTES", 1)
-    model, _ = seeing_model(kind, exact_dtype())
-    pictures = [PromptImage(bytes([n]), 3 + n * 7 % 11) for n in range(40)]
-    asks = [
-        (
-            prompt_with(tuple(pictures[n : n + 1 + n % 2]), before=2, seed=n),
-            SamplingParams(max_tokens=3 + n % 9, temperature=1.0, threshold=0.3, seed=n),
-        )
-        for n in range(40)
-    ]
-    engine = Engine(model, EngineParams(max_sequences=2))
-    numbers = [engine.submit(*ask) for ask in asks]
-    finished = results_of(engine.collect())
-    found = [trajectory_of(finished[number]) for number in numbers]
-    assert_same(unpriced(found), unpriced([by_reference(model, ask) for ask in asks]))
-    vectors = engine._images.vectors  # pyright: ignore[reportPrivateUsage]
-    # Four pictures of at most 13 rows at a time, with gaps, in a table that doubles.
-    assert vectors is not None and len(vectors) <= 4 * 4 * 13
-
-
-def test_a_picture_that_cannot_be_read_any_more_stops_the_requests() -> None:
-    """Files are read when a request is admitted; afterwards the engine goes on."""
-    model, _ = seeing_model("blocks")
-    engine, vision = Engine(model), model.backbone.vision
-    number = engine.submit(*asks_with_pictures()[0])
-    model.backbone.vision = Unreadable()
-    with pytest.raises(ValueError, match="cat changed"):
-        engine.tick()
-    model.backbone.vision = vision
-    assert trajectory_of(results_of(engine.collect())[number]).num_response
-
-
-class Unreadable(nn.Module):
-    """The vision side of pictures whose files changed."""
-
-    def features(self, images: Sequence[PromptImage]) -> list[Tensor]:
-        raise ValueError(f"{images[0].digest.decode()} changed")
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        raise AssertionError("it has no features")
+    list(engine.collect())
 
 
 def test_equal_placeholders_of_other_pictures_are_never_shared() -> None:
@@ -197,3 +150,46 @@ def test_few_pictures_after_many_and_new_weights(kind: str) -> None:
     number = engine.submit(*ask)
     found = replace(trajectory_of(results_of(engine.collect())[number]), policy_version=0)
     assert_same(unpriced([found]), unpriced([by_reference(model, ask)]))
+
+
+def test_rows_that_no_request_reads_are_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is never idle: the table is as large as what runs at a time, and the limit."""
+    model, _ = seeing_model("blocks", exact_dtype())
+    row_bytes = model.spec.width * exact_dtype().itemsize
+    monkeypatch.setattr(image_table, "MOST_BYTES", 20 * row_bytes)
+    engine, sampling = Engine(model), SamplingParams(max_tokens=9, temperature=1.0, threshold=0.3)
+    images = [PromptImage(bytes([number]), 9 - number % 3) for number in range(48)]
+    asks = [(prompt_with((CAT, one), number % 5), sampling) for number, one in enumerate(images)]
+    found: dict[int, Trajectory | ValueError] = {}
+    for ask in asks:
+        engine.submit(*ask)
+        for _ in range(2):
+            found |= results_of(engine.tick())
+        assert not engine.is_idle
+    found |= results_of(engine.collect())
+    vectors = engine._images.vectors
+    assert vectors is not None and len(vectors) < sum(image.count for image in images) / 2
+    expected = [by_reference(model, ask) for ask in asks]
+    assert_same(
+        unpriced([trajectory_of(found[number]) for number in range(48)]), unpriced(expected)
+    )
+
+
+def test_rows_are_renewed_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_table, "MOST_BYTES", 0)
+    model, _ = seeing_model("blocks")
+    images = [PromptImage(bytes([number]), count) for number, count in enumerate((9, 4, 4, 5))]
+    first, small, next_small, last = (prompt_with((image,), 2) for image in images)
+    table = ImageTable()
+    table.add(first, model, lambda: ())
+    table.add(small, model, lambda: (first,))
+    table.add(next_small, model, lambda: (small,))  # in the place of the first one
+    ids = table.add(last, model, lambda: (small, next_small))  # behind it
+    assert ids and table.vectors is not None
+    assert sorted(-1 - token for token in ids if token < 0) == [4, 5, 6, 7, 8]
+    before = table.vectors[:13].clone()
+    table.vectors.zero_()
+    table.renew(model, is_idle=False)
+    assert torch.equal(table.vectors[:13], before) and before.any(dim=1).all()
+    table.renew(model, is_idle=True)
+    table.renew(model, is_idle=False)  # with text alone

@@ -19,7 +19,8 @@ from unmask.checkpoints.checkpoint import load_model
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.models.transformer import Model
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 END = (lladav.SPECIAL["<|eot_id|>"],)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.toy import toy_checkpoint
 from unmask.engine.infilling import with_template
 from unmask.engine.llm import LLM
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 
 def ordinals(text: str) -> list[int]:

@@ -41,7 +41,7 @@ from unmask.engine.options import EngineParams
 from unmask.engine.sequence_state import SequenceState
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 PLAIN = SamplingParams(strategy="static", stop_token_ids=(), max_tokens=10)
 BAD = 9  # a token the broken model cannot bear

@@ -10,10 +10,12 @@ import torch
 from tests.engine.writers import by_engine, prompt_of, results_of
 from tests.toy import toy_checkpoint, toy_model
 from unmask.checkpoints.random_init import init
+from unmask.engine.broken_responses import BrokenResponses
 from unmask.engine.events import Written
-from unmask.engine.llm import LLM, BrokenResponses, Generation
+from unmask.engine.llm import LLM, Generation
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Message, SamplingParams, Trajectory
+from unmask.types import Message, Trajectory
 
 PARAMS = SamplingParams(max_tokens=9, seed=3, strategy="static")
 

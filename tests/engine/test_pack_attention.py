@@ -19,7 +19,7 @@ from unmask.models.batch_invariant import make_batch_invariant
 from unmask.models.conventions import conventions_of
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 MODELS = ["block-causal", "block-causal, shifted", "full", "full, shifted"]
 # Prompts that end inside a page, on its border and inside a block; two share one, and one is short.

@@ -12,7 +12,7 @@ from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import MIN_SHARED, prefix_key_of, resolve
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 ASKED = SamplingParams(max_tokens=8)
 

@@ -14,7 +14,8 @@ from unmask.engine.prefix_cache import NO_PREFIX
 from unmask.engine.request import Request, with_twin
 from unmask.engine.scheduler import Scheduler, Start
 from unmask.models.attention import KEY_CHUNK
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt
 
 MODEL = toy_model(max_length=1024)
 

@@ -26,7 +26,8 @@ from unmask.engine.sequence_state import (
     next_block,
     read_finished,
 )
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 
 def writes(block: Block, token: int, broken: int = -1) -> tuple[Tensor, tuple[Tensor, Tensor]]:

@@ -23,7 +23,8 @@ from unmask.engine.scheduler import Running
 from unmask.engine.sequence_state import SequenceState
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.engine.text_stream import REPLACEMENT
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 ALPHABET = "..abcdefghijklmnopqrstuv"
 # Ordinary tokens can spell the special ones.

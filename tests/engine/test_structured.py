@@ -14,7 +14,7 @@ from unmask.checkpoints.random_init import init
 from unmask.engine import structured
 from unmask.engine.llm import LLM
 from unmask.engine.structured import automata_of, byte_automaton
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 from constrained import random_params

@@ -31,7 +31,8 @@ from unmask.models.transformer import Model
 from unmask.models.vision.magvit import uint8_from_pixels
 from unmask.presets import preset
 from unmask.rollouts.checks import check_trajectory
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 SETTING = CASES["t2i"]
 IMAGES = TextToImage(IDS, lambda text: text_to_image_ids(int(text)))
@@ -70,7 +71,7 @@ def by_engine(
 
 
 def golden_asks(guidance: float) -> list[Ask]:
-    params = IMAGES.params(replace(GREEDY, guidance=guidance))
+    params = replace(GREEDY, guidance=guidance)
     return [(IMAGES.prompt(row), params) for row in ("0", "1")]
 
 
@@ -80,15 +81,13 @@ def some_asks() -> list[Ask]:
     asks = [
         (
             IMAGES.prompt(row),
-            IMAGES.params(
-                replace(
-                    preset("mmada_image"),
-                    guidance=guidance,
-                    temperature=temperature,
-                    ranking_noise=noise,
-                    denoising_steps=steps,
-                    seed=seed,
-                )
+            replace(
+                preset("mmada_image"),
+                guidance=guidance,
+                temperature=temperature,
+                ranking_noise=noise,
+                denoising_steps=steps,
+                seed=seed,
             ),
         )
         for seed, (row, guidance, temperature, noise, steps) in enumerate(varied)
@@ -204,7 +203,7 @@ def test_draw(model: Model) -> None:
 def test_the_learner_scores_a_drawing_as_the_engine_did(model: Model, temperature: float) -> None:
     """Each step of its path over the codes alone; the token of the end is seen in every view."""
     params = replace(preset("mmada_image"), guidance=0.0, temperature=temperature, seed=4)
-    written = by_engine(model, [(IMAGES.prompt(row), IMAGES.params(params)) for row in ("0", "1")])
+    written = by_engine(model, [(IMAGES.prompt(row), params) for row in ("0", "1")])
     for trajectory in written:
         check_trajectory(trajectory)
     views = [views_of_trajectory(trajectory, 1.0, is_full=True) for trajectory in written]
@@ -219,7 +218,7 @@ def test_the_learner_scores_a_drawing_as_the_engine_did(model: Model, temperatur
 @pytest.mark.parametrize("kind", ["random", "coupled"])
 def test_random_views_of_a_drawing_show_the_end_of_the_image(model: Model, kind: str) -> None:
     params = replace(preset("mmada_image"), guidance=0.0)
-    (drawn,) = by_engine(model, [(IMAGES.prompt("0"), IMAGES.params(params))])
+    (drawn,) = by_engine(model, [(IMAGES.prompt("0"), params)])
     config = {"random": RandomViews, "coupled": CoupledViews}[kind](count=3)
     views = partner(config, "unmask.diffusion.methods").of_trajectory(drawn, 1.0, config, True)
     assert len(views.hidden) == (6 if kind == "coupled" else 3)

@@ -14,7 +14,8 @@ from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 BOTH = {"edit_threshold": 0.3, "remask_threshold": 0.1}
 

@@ -18,8 +18,9 @@ from unmask.evaluation.evaluate import Evaluation, conclude, evaluate, evaluate_
 from unmask.evaluation.grading import rescore
 from unmask.evaluation.rank_files import FAILURES
 from unmask.evaluation.summary import Summary
+from unmask.sampling_params import SamplingParams
 from unmask.tasks.task import Task, prompt_from_text
-from unmask.types import Prompt, SamplingParams, Score
+from unmask.types import Prompt, Score
 
 SUMMARY, RESPONSES = "summary.json", "trajectories.jsonl"
 TWO = ("variations.static.strategy=static", "variations.greedy.temperature=0")

@@ -19,7 +19,7 @@ from unmask.checkpoints.lora_files import save_adapter
 from unmask.evaluation.harness import HarnessModel, sampling_of
 from unmask.evaluation.likelihood import bound_loglikelihoods
 from unmask.models.lora import LoRAParams, adapters, add_lora
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 TASKS = {
     "toy_generate": """

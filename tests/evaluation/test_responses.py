@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.seeing import picture, seeing_llm
 from tests.toy import toy_checkpoint
 from unmask.configs.sampling import SamplingConfig
 from unmask.engine.llm import LLM
@@ -11,7 +12,8 @@ from unmask.json_files import read_objects
 from unmask.rollouts.collect import seeded_requests
 from unmask.runs.directory import RunDirectory
 from unmask.runs.gradings import key_of
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Image, Message, Prompt
 
 PROMPTS = [Prompt("toy", uid, (), (3, 4, uid)) for uid in (5, 6, 5)]
 SAMPLINGS = {
@@ -67,3 +69,12 @@ def test_what_failed_is_not_asked_again(tmp_path: Path) -> None:
     failed = list(read_objects(tmp_path / FAILURES))
     assert [key_of(record) for record in failed] == [("a", 0, 0), ("b", 0, 0)]
     assert all("lower max_tokens" in record["error"] for record in failed)
+
+
+def test_images_of_the_prompts_are_kept_once(tmp_path: Path) -> None:
+    llm, run = seeing_llm(tmp_path / "model"), RunDirectory(tmp_path)
+    images = [Image(colour, picture(colour)) for colour in ("red", "blue", "red")]
+    asked = [Prompt("toy", n, (Message.of("user", i, "1"),)) for n, i in enumerate(images)]
+    write_missing(run, llm, plan_responses(llm.tokenize(asked), SAMPLINGS, samples=2, seed=7))
+    kept = {path.stem for path in (tmp_path / "images").iterdir()}
+    assert kept == {image.digest.hex() for image in images} and len(kept) == 2

@@ -19,7 +19,8 @@ from unmask.models.transformer import Model
 from unmask.models.vision.image_codec import encode_image
 from unmask.models.vision.lladav import LladavVision, LladavVisionSpec
 from unmask.models.vision.siglip import SiglipSpec
-from unmask.types import Prompt, PromptImage, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, PromptImage, Trajectory
 
 KINDS = {"full": FULL, "block-causal": {}, "block-causal, shifted": SHIFTED}
 TOWER = SiglipSpec(width=16, ffn_width=32, num_layers=2, num_heads=2, image_size=16, patch_size=8)

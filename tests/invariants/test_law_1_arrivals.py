@@ -33,7 +33,8 @@ from unmask.engine.scheduler import Scheduler
 from unmask.engine.sequence_state import SequenceState
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 # Pages are shared and given up for others under block-causal attention only.
 NUM_SCENES = {kind: 16 if kind in ("blocks", "blocks, shifted") else 6 for kind in KINDS}

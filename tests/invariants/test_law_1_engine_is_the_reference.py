@@ -32,7 +32,8 @@ from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams, Strategy, Trajectory
+from unmask.sampling_params import SamplingParams, Strategy
+from unmask.types import Trajectory
 
 # Page counts and budgets that force waiting, interruptions, cuts and turns; the last as on CUDA.
 SIZES = {

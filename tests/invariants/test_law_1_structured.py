@@ -21,7 +21,8 @@ from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 LETTERS = "abcdefghijklmnopqr"  # ids 2 to 19, all that the toys may write
 SIZES = {

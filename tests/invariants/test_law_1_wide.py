@@ -16,7 +16,7 @@ from unmask.engine.options import EngineParams
 from unmask.models import row_tile
 from unmask.models.row_tile import inexact
 from unmask.models.spec import MoESpec
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 # Query heads and the feed-forward's width at each width; above 1024 both are cut, for time.
 WIDTHS = {576: (9, 1536), 1024: (16, 3072), 2048: (8, 2048), 4096: (8, 1024)}

@@ -31,7 +31,7 @@ from unmask.engine.options import EngineParams
 from unmask.engine.prefix_cache import PrefixIndex
 from unmask.engine.scheduler import Scheduler
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 # Where the CPU does not keep the bits of fp32, fp64 still tells the same tokens.
 WEIGHTS = (

@@ -69,7 +69,8 @@ def plain_loss(
                     float(old[t][v, s]),
                     float(anchor[t][v, s]),
                 )
-                for s in views.target[v].nonzero()[:, 0].tolist()
+                # A token that is hidden only because no coin hid one has no part in the estimate.
+                for s in (estimate.weight[v] > 0).nonzero()[:, 0].tolist()
             ]
         positions = estimate.trained.nonzero()[:, 0].tolist()
         advantage = float(views.advantages[0])

@@ -24,7 +24,8 @@ from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import Model, image_features, image_vectors
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 Origin = tuple[int, int, int]  # trajectory, view, position
 Logits = dict[Origin, Tensor]
@@ -196,7 +197,7 @@ def test_what_the_engine_wrote_is_packed_as_view_by_view(name: str, dtype: torch
 @pytest.mark.parametrize("budget", [10_000, 64])
 @pytest.mark.parametrize("name", seeing.KINDS)
 def test_responses_about_images_are_packed_as_view_by_view(name: str, budget: int) -> None:
-    """Gradients of tower, projector and newline too; a picture stands in a pack once, however many prompts hold it."""
+    """Gradients of tower, projector and newline too; a picture stands in a pack once."""
     model = seeing.seeing_model(name)
     trajectories = seeing.written(model, seeing.prompts())
     batch = [

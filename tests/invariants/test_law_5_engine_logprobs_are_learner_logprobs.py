@@ -25,9 +25,10 @@ from unmask.models.batch_invariant import make_batch_invariant
 from unmask.models.conventions import conventions_of
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.models.transformer import Model
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_policy_objective
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Prompt, Trajectory
 
 # Halves, which fp32 holds exactly: the learner keeps temperatures in fp32.
 TEMPERATURES = (0.0, 0.5, 1.0, 1.5)

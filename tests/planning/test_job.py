@@ -20,7 +20,8 @@ from unmask.engine.llm import LLM
 from unmask.models.conventions import conventions_of
 from unmask.models.spec import ModelSpec
 from unmask.planning.job import Lengths, packing
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 PROMPT, RESPONSE, COUNT = 8, 40, 60
 ONE = Lengths(PROMPT, RESPONSE, 1.0)

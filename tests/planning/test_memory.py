@@ -12,7 +12,8 @@ from unmask.engine.llm import LLM
 from unmask.planning.job import Lengths
 from unmask.planning.memory import Memory, cache, cache_per_token
 from unmask.planning.sizes import sizes_of
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt
 
 STATE = ("weights", "masters", "moments", "gradients")
 

@@ -11,7 +11,8 @@ from unmask.models.vision.image_codec import encode_image
 from unmask.rewards.custom import load_process_reward, load_reward, score_custom
 from unmask.rewards.weighted import Answer
 from unmask.runs.signals import Stopped
-from unmask.types import Message, Prompt, Reward, SamplingParams, Score, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Message, Prompt, Reward, Score, Trajectory
 
 PROMPT = Prompt("toy", 1, (Message("user", "2+2="),), reference={"answer": "4"})
 MODULE = """

@@ -6,7 +6,7 @@ import pytest
 
 from tests.rewards.toy_answers import answer
 from unmask.rewards.speed import score_speed, tokens_per_step_share
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from unmask.rollouts.collect import (
     grade_trajectories,
     write_trajectories,
 )
+from unmask.sampling_params import SamplingParams
 from unmask.tasks.task import Task, prompt_from_text
-from unmask.types import Prompt, SamplingParams, Score, Trajectory
+from unmask.types import Prompt, Score, Trajectory
 
 SAMPLING = SamplingParams(max_tokens=6, n=3, temperature=3.0)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.invariants.conventions import TOYS
 from tests.toy import toy_model
 from tests.trainers.toy_runs import toy_trajectories
 from unmask.diffusion.views import views_of_trajectory
@@ -14,11 +15,9 @@ from unmask.models.transformer import Model
 from unmask.rollouts.drafts import draft_metrics, draft_sampling, draft_steps, write_drafts
 from unmask.types import Group, Trajectory
 
-FULL = {"attention": "full", "block_size": None}
-
 
 def model_of(kind: str) -> Model:
-    return toy_model(dtype=torch.float64, **(FULL if kind == "full" else {}))
+    return toy_model(dtype=torch.float64, **TOYS[kind])
 
 
 def group_of(trajectories: list[Trajectory]) -> Group:
@@ -39,7 +38,7 @@ def test_every_step_is_drawn_alike_often() -> None:
     assert all(0.8 * expected < times < 1.2 * expected for times in drawn.values())
 
 
-@pytest.mark.parametrize("kind", ["block-causal", "full"])
+@pytest.mark.parametrize("kind", ["block-causal", "block-causal, shifted", "full", "full, shifted"])
 def test_a_draft_keeps_what_was_revealed_and_is_trained_on_the_rest(kind: str) -> None:
     """Under full attention in one denoising step; its view is the state of the response at that step."""
     model = model_of(kind)
@@ -53,10 +52,11 @@ def test_a_draft_keeps_what_was_revealed_and_is_trained_on_the_rest(kind: str) -
         assert dict(draft.sampling.pinned).keys() == given
         assert all(draft.canvas_ids[i] == source.canvas_ids[i] for i in given)
         views = views_of_trajectory(draft, 1.0, is_full=model.spec.is_full)
-        assert len(views.target) == 1  # each block in one step
+        # Each block in one step; the first position of a shifted block in one of its own.
+        assert len(views.target) <= (2 if kind == "block-causal, shifted" else 1)
         expected = {i for i in range(draft.num_response) if i not in given}
-        assert set(views.target[0].nonzero()[:, 0].tolist()) == expected
-        assert not views.hidden[0, sorted(given)].any()
+        assert set(views.target.any(0).nonzero()[:, 0].tolist()) == expected
+        assert not views.hidden[:, sorted(given)].any()
 
 
 def test_the_seed_of_a_response_makes_its_drafts() -> None:

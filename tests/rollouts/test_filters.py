@@ -13,7 +13,8 @@ from unmask.rewards.math import is_equal
 from unmask.rollouts.filters import is_kept
 from unmask.rollouts.shaping import forfeit_overlong
 from unmask.runs.trajectories import group_totals, total_reward
-from unmask.types import Group, Reward, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Group, Reward
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden" / "reward_v" / "scoring.json").read_text()

@@ -16,7 +16,8 @@ from unmask.engine.llm import LLM
 from unmask.models.lora import LoRAParams, adapters, add_lora
 from unmask.rollouts.weight_broadcast import Group, Meeting, join, open_store, send, trained_weights
 from unmask.rollouts.worker import RolloutWorker, WorkerSpec
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 CPU = torch.device("cpu")
 REQUESTS = [

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from unmask.types import Finish, Group, Prompt, Reward, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Finish, Group, Prompt, Reward, Trajectory
 
 
 def trajectory(

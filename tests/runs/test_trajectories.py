@@ -7,7 +7,8 @@ import pytest
 
 from unmask.images import Image
 from unmask.runs.trajectories import grid_ids, total_reward, trajectory_record
-from unmask.types import Message, Prompt, PromptImage, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Message, Prompt, PromptImage, Trajectory
 
 TRAJECTORY = Trajectory(
     prompt=Prompt("sum", 7, (Message("user", "1+1="),), (5, 6), {"answer": object()}),

@@ -16,9 +16,9 @@ from tests.server.served import HTTP, NAME, Served, served
 from tests.toy import toy_model
 from unmask.engine.llm import LLM, Generation
 from unmask.engine.options import EngineParams
+from unmask.sampling_params import SamplingParams
 from unmask.server.app import build_app
 from unmask.server.params import ServerParams
-from unmask.types import SamplingParams
 
 BODY: dict[str, Any] = {"model": NAME, "max_tokens": 40, "seed": 3}
 OPEN = {"extra_body": {"stop_token_ids": []}}  # responses of full length

@@ -16,11 +16,12 @@ from tests.toy import toy_checkpoint
 from unmask.engine.events import Finished, Streams
 from unmask.engine.llm import LLM
 from unmask.engine.options import EngineParams
+from unmask.sampling_params import SamplingParams
 from unmask.server.engine_thread import EngineThread
 from unmask.server.errors import ApiError
 from unmask.server.job import Ask, Job
 from unmask.server.metrics import Metrics
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt
 
 BODY: dict[str, Any] = {"model": NAME, "prompt": "1+2=", "max_tokens": 12, "seed": 3}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from unmask.sampling_params import SamplingParams
 from unmask.server.errors import ApiError, refusal
-from unmask.types import SamplingParams
 
 
 def test_the_body_has_openai_s_shape() -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("tenacity", reason="lm_eval[api] is not installed")
 pytest.importorskip("aiohttp", reason="lm_eval[api] is not installed")
 
 from tests.server.served import NAME, served
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 TASK = """
 task: toy_served

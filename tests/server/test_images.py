@@ -15,7 +15,8 @@ from PIL import Image as pillow
 from tests.seeing import NUM_VECTORS, picture
 from tests.server.served import NAME, Served, served
 from tests.trainers.toy_images import write_files
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.server import engine_thread
 
 BODY: dict[str, Any] = {"model": NAME, "max_tokens": 12, "seed": 3}
 
@@ -151,3 +152,17 @@ def test_a_llada_v_sees(tmp_path: Path) -> None:
         found = running.client().chat.completions.create(messages=messages, **BODY).choices[0]
         (expected,) = running.offline.chat(messages, SamplingParams(max_tokens=12, seed=3))
         assert found.message.content == expected.text
+
+
+def test_images_of_open_requests_are_limited_together(
+    server: Served, client: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red = picture("red")
+    monkeypatch.setattr(engine_thread, "MOST_OPEN_BYTES", len(red))
+    for urls in ([url_of(red)], [url_of(red)] * 2):  # the same file twice is held once
+        assert client.chat.completions.create(messages=asks(*urls), n=2, **BODY).choices
+    with pytest.raises(openai.RateLimitError, match="the queue is full: images of 0 MiB"):
+        client.chat.completions.create(messages=asks(url_of(red), url_of(picture("blue"))), **BODY)
+    server.wait_until_idle()
+    assert server.engine.image_bytes == 0
+    assert client.chat.completions.create(messages=asks(), **BODY).choices

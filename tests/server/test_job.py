@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from unmask.engine.events import Committed, Finished
+from unmask.sampling_params import SamplingParams
 from unmask.server.errors import ApiError
 from unmask.server.job import Ask, Job
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt
 
 ASK = Ask(Prompt("serve", 0, (), (1, 2)), SamplingParams())
 ERROR = Finished(0, ValueError("broken"))

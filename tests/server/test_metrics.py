@@ -6,9 +6,10 @@ from tests.toy import toy_model
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished
 from unmask.engine.llm import Generation
+from unmask.sampling_params import SamplingParams
 from unmask.server.job import Ask, Job
 from unmask.server.metrics import Metrics
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt
 
 GENERATION = Generation(
     "ab", (3, 4), (1, 1), (-1.0, -1.0), "stop", 1, (-1.0, -1.0), (0.0, 0.0), 0, lambda: ""

@@ -7,9 +7,10 @@ import pytest
 from unmask.checkpoints.random_init import byte_tokenizer
 from unmask.checkpoints.tokenizer import decode, encode
 from unmask.engine.llm import LLM, Generation
+from unmask.sampling_params import SamplingParams
 from unmask.server.objects import CHAT, TEXT, Answer
 from unmask.server.request import AnswerOptions, Asked
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt
 
 
 class Decoder:

@@ -16,7 +16,7 @@ from tests.server.served import NAME, Served, served
 from tests.viewer.browser import chromium, needs_chromium
 from tests.viewer.page import Page as Parsed
 from unmask.engine.llm import Generation
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 from unmask.viewer.markup import csp_hash
 
 KEY = "key-9f2c"

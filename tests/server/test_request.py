@@ -10,6 +10,7 @@ from openai.types.chat import completion_create_params as chat_fields
 from tests.toy import toy_checkpoint
 from unmask.engine.llm import LLM
 from unmask.presets import preset
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
 from unmask.server.errors import ApiError
 from unmask.server.params import ServerParams
@@ -22,7 +23,6 @@ from unmask.server.request import (
     read_request,
     text_prompts,
 )
-from unmask.types import SamplingParams
 
 USED = {*SamplingParams.__dataclass_fields__, *FLAGS}
 USED |= {

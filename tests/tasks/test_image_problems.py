@@ -77,6 +77,18 @@ def test_the_reference_of_an_own_reward_holds_no_images(
     }
 
 
+def test_turns_with_images_are_in_the_messages_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "turn_reward.py").write_text("def score(prompt, response):\n    return 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    turns = [{"role": "user", "content": [IMAGE, TEXT]}]
+    for content, held in ((turns, {"level"}), ("How many?", {"level", "prompt"})):
+        records = [{"prompt": content, "level": 3}]
+        (prompt,) = prompts(tmp_path, records, reward="turn_reward:score")
+        assert prompt.reference.keys() == held
+
+
 def test_image_root_is_the_directory_that_paths_are_below(tmp_path: Path) -> None:
     record = {**QUESTION, "image": "1.png"}
     (prompt,) = prompts(tmp_path, [record], image_root=tmp_path / "sub")

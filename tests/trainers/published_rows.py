@@ -13,10 +13,11 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.target_table import tables_of
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.objectives.reduce import reduction_weights
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Learner, Update
 from unmask.trainers.losses import NO_TABLES, reweighted
 from unmask.trainers.value_targets import value_targets
-from unmask.types import Group, Prompt, SamplingParams, Trajectory
+from unmask.types import Group, Prompt, Trajectory
 
 
 def written(

@@ -67,6 +67,22 @@ def test_every_method_of_rl(name: str, tmp_path: Path) -> None:
     assert changed(tmp_path, run)
 
 
+@pytest.mark.parametrize("train", ["sft", "rl"])
+def test_vectors_of_images_count_as_positions(train: str, tmp_path: Path) -> None:
+    """A prompt of 6 tokens and an image of 16 vectors, and a response: more than 25 positions."""
+    words = ["optimizer.token_budget=25"]
+    with pytest.raises(
+        ValueError, match=r"token_budget = 25 is too small: one view takes (2[6-9]|3)"
+    ):
+        if train == "sft":
+            train_sft(sft_config(tmp_path, *words))
+        else:
+            train_rl(rl_config(tmp_path, *words))
+    if train == "sft":
+        with pytest.raises(ValueError, match=r"data\.max_tokens allows 20 positions"):
+            train_sft(sft_config(tmp_path, "data.max_tokens=20", run="other"))
+
+
 @pytest.mark.parametrize("name", SFT)
 def test_every_method_of_sft(name: str, tmp_path: Path) -> None:
     run = train_sft(sft_config(tmp_path, *SFT[name])).parent

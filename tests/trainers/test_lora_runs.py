@@ -26,13 +26,13 @@ from unmask.evaluation.evaluate import evaluate_model
 from unmask.models.lora import LoRAParams, adapters, add_lora, merge_lora
 from unmask.models.transformer import Model
 from unmask.runs.signals import Stopped
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
 from unmask.trainers.reference import build_reference
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import check_fit, noisy_views, train_sft, weighted_views
 from unmask.trainers.start import starting_llm
-from unmask.types import SamplingParams
 
 LORA = ["lora.rank=3", "lora.alpha=6", "optimizer.lr=1e-2"]
 SHARED = [*LORA, "save_every=2", "eval.problems=4", "eval.every=2", REWARD]

@@ -94,16 +94,17 @@ def rl_views(case: dict[str, Any] = OF_LOSSES) -> list[Views]:
 
 
 def _ended(views: Views, rest: Sequence[int]) -> Views:
-    shown, number = (0, len(rest)), F.pad
+    """Return views with tokens behind the canvas that are shown in every one."""
+    shown = (0, len(rest))
     return replace(
         views,
         canvas_ids=torch.cat((views.canvas_ids, torch.tensor(rest, dtype=torch.int64))),
-        hidden=number(views.hidden, shown),
-        target=number(views.target, shown),
-        weight=number(views.weight, shown),
-        advantages=number(views.advantages, shown),
-        behavior_logprobs=number(views.behavior_logprobs, shown),
-        old_logprobs=number(views.old_logprobs, shown),
+        hidden=F.pad(views.hidden, shown),
+        target=F.pad(views.target, shown),
+        weight=F.pad(views.weight, shown),
+        advantages=F.pad(views.advantages, shown),
+        behavior_logprobs=F.pad(views.behavior_logprobs, shown),
+        old_logprobs=F.pad(views.old_logprobs, shown),
     )
 
 

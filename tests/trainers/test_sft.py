@@ -18,6 +18,7 @@ from unmask.configs.task import ReasoningGymConfig
 from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.views import Views
 from unmask.engine.llm import LLM
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
 from unmask.trainers.sft import (
@@ -29,7 +30,7 @@ from unmask.trainers.sft import (
     train_sft,
     weighted_views,
 )
-from unmask.types import Message, SamplingParams
+from unmask.types import Message
 
 # Noise levels with which the ELBO is a bound.
 FILLED = ("views.low=0.001", "views.high=1")

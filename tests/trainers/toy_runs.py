@@ -16,7 +16,8 @@ from unmask.diffusion.noise import NoiseSchedule, elbo_weights
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.engine.llm import LLM
 from unmask.models.transformer import Model
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 QUESTIONS = ["1+2=", "3-4=", "50+1=", "7=", "89-12=", "6+6+6="]
 

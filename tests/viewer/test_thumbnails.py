@@ -18,7 +18,7 @@ from tests.viewer.page import Page
 from tests.viewer.toy_run import HOSTILE, TRAJECTORY, write_run
 from unmask.images import Image
 from unmask.runs.images import keep_images
-from unmask.runs.trajectories import trajectory_record
+from unmask.runs.trajectories import image_record, trajectory_record
 from unmask.types import Message, Prompt, PromptImage
 from unmask.viewer.notebook import trajectory_html
 from unmask.viewer.report import write_report
@@ -114,9 +114,11 @@ def test_a_notebook_shows_the_images_of_the_prompt() -> None:
 @needs_chromium
 def test_the_prompt_of_a_page_shows_its_images(browser: Browser, tmp_path: Path) -> None:
     kept, gone = photo("blue", (8, 8)), photo("green")
-    run = write_run(tmp_path / "run", trajectories=[record(kept, gone, seed=1)])
-    keep_images(run, [kept])
-    with opened(browser, write_report(run)) as page:
+    drawing = photo("red", (32, 32))
+    drawn = record(seed=2) | {"drawing": image_record(drawing)}
+    run = write_run(tmp_path / "run", trajectories=[record(kept, gone, seed=1), drawn])
+    keep_images(run, [kept, drawing])
+    with opened(browser, write_report(run), "#trajectory=1.1") as page:
         image = page.locator("#prompt img.picture")
         assert image.evaluate("image => [image.naturalWidth, image.offsetWidth, image.alt]") == [
             *(8, 96, "blue.png")
@@ -125,3 +127,6 @@ def test_the_prompt_of_a_page_shows_its_images(browser: Browser, tmp_path: Path)
         text = page.locator("#prompt .content").inner_text()
         assert "<image>" not in text and "1+1=" in text
         assert "<image>" not in page.locator("#list").inner_text()
+    with opened(browser, tmp_path / "run" / "report.html", "#trajectory=1.2") as page:
+        assert page.locator("#prompt img.picture").get_attribute("alt") == "red.png"
+        assert page.locator("#prompt .role").all_inner_texts() == ["user", "drawn"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unmask.runs.trajectories import grid_ids, trajectory_record
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Message, Prompt, Trajectory
 
 HOSTILE = (
     "</script><script>document.title='owned'</script>",

@@ -43,7 +43,8 @@ from unmask.engine.events import Finished
 from unmask.engine.host_state import Report
 from unmask.engine.options import EngineParams
 from unmask.models.transformer import Model
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 SEQUENCES, TINY_SEQUENCES = (1, 16, 128), (2,)
 # Shortest prompt, over how many lengths prompts are spread, and tokens written.

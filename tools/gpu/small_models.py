@@ -21,7 +21,8 @@ from unmask.models.conventions import conventions_of
 from unmask.models.heads import Scores
 from unmask.models.spec import ModelSpec, MoESpec
 from unmask.models.transformer import Model, initialise
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Differences that rounding may cause. Of log-probabilities on average, and the largest: bf16 differs from fp32 by

@@ -20,7 +20,8 @@ from torch import Tensor
 from unmask.diffusion.reference_sampler import LogitsFn, sample
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model, block_causal, image_vectors
-from unmask.types import SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Trajectory
 
 # (step, token) of a position that one of two responses lacks or never revealed.
 NEVER = (0, -1)

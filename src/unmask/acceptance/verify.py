@@ -40,7 +40,8 @@ from unmask.models.spec import ModelSpec
 from unmask.presets import PRESETS, preset
 from unmask.runs.print import visible
 from unmask.runs.text_table import align
-from unmask.types import Message, Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Message, Prompt
 
 # Folders of an absolute path, up to its last name.
 PATH = re.compile(r"""(?<![\w.])~?/(?:[^\s/'":,;]+/)+""")

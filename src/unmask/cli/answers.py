@@ -19,8 +19,9 @@ from unmask.engine.llm import LLM
 from unmask.runs.print import visible
 from unmask.runs.progress import Progress
 from unmask.runs.trajectories import grid_ids, trajectory_record
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Prompt, Trajectory
 
 
 class Response(NamedTuple):

@@ -17,7 +17,8 @@ from rich.text import Text
 from unmask.diffusion.conventions import Conventions
 from unmask.engine.events import Written
 from unmask.runs.print import visible
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt
 
 FRAME_S = 1 / 30
 HIDDEN = "░"

@@ -19,8 +19,9 @@ from unmask.engine.llm import LLM
 from unmask.engine.llm_arguments import user_message
 from unmask.images import MARKER, Image, image_from
 from unmask.models.conventions import conventions_of
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.types import Message, Prompt, Trajectory
 
 SETTINGS: dict[str, Callable[[str], Any]] = {
     "strategy": str,

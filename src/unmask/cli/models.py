@@ -263,6 +263,11 @@ def _facts(found: "Inspection") -> list[tuple[str, str]]:
         if (moe := spec.moe) is not None:
             of = f"{moe.num_experts} of width {moe.width}, {moe.num_active} per token"
             rows.append(("experts", f"{of}, in {len(moe.layers)} layers, {moe.router}"))
+        if (vision := spec.vision) is not None:
+            tower, side = vision.tower, vision.tower.image_size
+            of = f"a tower of {tower.num_layers} layers of width {tower.width}"
+            count = vision.num_vectors(side, side)
+            rows.append(("images", f"{of}; {count} vectors for {side} x {side} pixels"))
         eos = ", ".join(map(str, spec.eos_ids)) or "none"
         rows += [
             ("positions", f"{spec.max_length}, rotary base {spec.rope_theta:g}"),

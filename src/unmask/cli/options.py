@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from unmask.images import ImagePreprocess
 from unmask.presets import preset as published_sampler
-from unmask.types import SamplingParams, Strategy
+from unmask.sampling_params import SamplingParams, Strategy
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

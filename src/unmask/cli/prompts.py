@@ -20,7 +20,8 @@ from unmask.engine.llm import LLM
 from unmask.engine.llm_arguments import conversations_of, user_message
 from unmask.images import Image, image_from
 from unmask.json_files import read_records, records_of
-from unmask.types import Message, Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Message, Prompt
 
 STDIN = Path("-")
 JSON_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")

@@ -12,7 +12,7 @@ from pydantic import field_validator, model_validator
 
 from unmask.configs.section import Section
 from unmask.presets import PRESETS
-from unmask.types import SamplingFields, SamplingParams
+from unmask.sampling_params import SamplingFields, SamplingParams
 
 
 def with_preset(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -205,7 +205,8 @@ class JsonTaskConfig(Section):
     a file holds whole prompts, which ask for the form of the answer themselves."""
     reward: str | None = None
     """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
-    place of the grader; `prompt.reference` has all fields of the record."""
+    place of the grader; `prompt.reference` has all fields of the record, but images and turns that hold
+    some, which are in `prompt.messages`."""
     verifier: VerifierConfig = VerifierConfig()
     """How the verifier is run."""
     sandbox: SandboxConfig = SandboxConfig()

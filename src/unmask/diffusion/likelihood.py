@@ -17,7 +17,8 @@ class Likelihood:
     """The weights of an estimate of a response's log-likelihood.
 
     Attributes:
-        weight: `(N, C)` fp64, what the log-probability of each target counts; 0 where there is none.
+        weight: `(N, C)` fp64, what the log-probability of each target counts; 0 where there is none, or where it
+            has no part in the estimate.
         draw: `(N,)` number of the draw that each view belongs to; each draw is an estimate of its own.
         trained: `(C,)` bool, the positions of the response that are trained.
     """

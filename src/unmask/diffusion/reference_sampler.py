@@ -20,7 +20,8 @@ from unmask.diffusion.constrained import Constraint, Span
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.unmask import PINNED, Block, Reveal, open_now, quota, reveal
-from unmask.types import Finish, Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Finish, Prompt, Trajectory
 
 LogitsFn = Callable[[Tensor], Tensor]
 

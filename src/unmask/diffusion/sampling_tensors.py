@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unmask.types import EntropySum, SamplingParams, Schedule, Strategy
+from unmask.sampling_params import EntropySum, SamplingParams, Schedule, Strategy
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)

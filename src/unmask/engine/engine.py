@@ -10,14 +10,12 @@ approximate cache is chosen.
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unmask.diffusion.automaton import Automaton
-from unmask.diffusion.constrained import Constraint, check_work
 from unmask.diffusion.sampling_tensors import Needs, on_device
 from unmask.engine.attention import Shapes, backend_of, row_attention
 from unmask.engine.attention_choice import choose_attention
@@ -30,7 +28,7 @@ from unmask.engine.new_weights import copy_weights
 from unmask.engine.options import EngineParams
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX
-from unmask.engine.request import Request, prefix_key_of, resolve, with_twin
+from unmask.engine.request import Request, check_room, prefix_key_of, resolve, with_twin
 from unmask.engine.runner import Runner, Sizes
 from unmask.engine.scheduler import Load, Scheduler, Start
 from unmask.engine.sequence_state import (
@@ -42,13 +40,13 @@ from unmask.engine.sequence_state import (
     with_versions,
 )
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
+from unmask.engine.structured import constraints_of
 from unmask.models.conventions import conventions_of
 from unmask.models.placement import as_current
 from unmask.models.row_tile import inexact
 from unmask.models.transformer import Model
-from unmask.types import Prompt, SamplingParams, Trajectory
-
-MOST_CONSTRAINTS = 64  # that are kept
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 
 class Engine:
@@ -86,7 +84,7 @@ class Engine:
         self.params = (params or EngineParams()).on(model.device)
         self.policy_version = 0
         self._stop_texts, self._automata = stop_texts, automata
-        self._constraints = lru_cache(maxsize=MOST_CONSTRAINTS)(self._constraint)
+        self.constraint = constraints_of(automata)
         self._conventions = conventions_of(model)
         kind, shapes = self.params.attention, Shapes.of(model)
         if model.is_batch_invariant:
@@ -123,9 +121,8 @@ class Engine:
         """Return the parameters with the model's defaults filled in.
 
         Raises:
-            ValueError: if the request does not fit the model or the engine, has pictures that the model does
-                not read, needs stop texts that the engine does not have, or has a pattern that no response can
-                match.
+            ValueError: if the request does not fit the model or the engine, needs stop texts that the engine
+                does not have, or has a pattern that no response can match.
         """
         if sampling.stop and self._stop_texts is None:
             raise ValueError(f"stop = {sampling.stop!r}: without a tokenizer no text can be found")
@@ -133,23 +130,8 @@ class Engine:
             raise ValueError(
                 "regex or json_schema: without a tokenizer there are no texts that could match"
             )
-        if prompt.images and self.model.backbone.vision is None:
-            raise ValueError("the prompt holds pictures, but this model reads text only")
         resolved = resolve(prompt, sampling, self.model.spec)
-        request = self._request(0, prompt, resolved)
-        most = self._pages.max_pages
-        pages = sum(num_pages(one.max_length, self._pages.page_size) for one in request.members)
-        if len(request.members) > self.params.max_sequences:
-            raise ValueError(
-                f"guidance = {sampling.guidance} takes two sequences: engine.max_sequences = "
-                f"{self.params.max_sequences} must be 2 or more"
-            )
-        if most is not None and pages > most:
-            raise ValueError(
-                f"a prompt of {len(prompt.token_ids)} tokens and max_tokens = "
-                f"{sampling.max_tokens} take {pages} pages of the cache, which has "
-                f"{most}; lower max_tokens or raise engine.cache_tokens"
-            )
+        check_room(self._request(0, prompt, resolved), self._pages, self.params.max_sequences)
         self.constraint(resolved)  # refuses here what no response could match
         return resolved
 
@@ -176,13 +158,13 @@ class Engine:
         resolved, prefix = self.resolve(prompt, sampling), NO_PREFIX
         assert resolved.block_size is not None
         if self.params.shares_prefixes:
-            prefix = prefix_key_of(
-                prompt, resolved.block_size, self.model.spec, self._pages.page_size
-            )
+            spec, page_size = self.model.spec, self._pages.page_size
+            prefix = prefix_key_of(prompt, resolved.block_size, spec, page_size)
         request_id = self._num_requests
         request = self._request(request_id, prompt, resolved)
         constraint = self.constraint(resolved)
-        parts = {"prefix": prefix, "streams": events, "constraint": constraint}
+        ids = self._images.add(prompt, self.model, self._scheduler.prompts)
+        parts = {"prefix": prefix, "streams": events, "constraint": constraint, "table_ids": ids}
         self._scheduler.add(replace(request, **parts))
         self._num_requests += 1
         return request_id
@@ -191,33 +173,6 @@ class Engine:
         """Return a request, and its twin with guidance."""
         request = Request(request_id, prompt, resolved, self._conventions.is_full)
         return with_twin(request, self._conventions.mask_id)
-
-    def constraint(self, resolved: SamplingParams) -> Constraint | None:
-        """Return the constraint of structured output; `None` where there is none.
-
-        Args:
-            resolved: from `resolve`.
-
-        Raises:
-            ValueError: if the pattern cannot be used, or no response fits `max_tokens` and `pinned`.
-        """
-        if not resolved.is_structured:
-            return None
-        # What it depends on, so that requests which differ in their seed share one.
-        names = ("regex", "json_schema", "stop_token_ids", "max_tokens", "pinned", "block_size")
-        return self._constraints(
-            SamplingParams(**{name: getattr(resolved, name) for name in names})
-        )
-
-    def _constraint(self, asked: SamplingParams) -> Constraint:
-        assert self._automata is not None and asked.block_size is not None
-        automaton = self._automata(asked)
-        key = "regex" if asked.regex is not None else "json_schema"
-        try:
-            check_work(automaton, min(asked.block_size, asked.max_tokens))
-            return Constraint.of(automaton, asked.max_tokens, asked.pinned)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
 
     def collect(
         self, before_tick: Callable[[], None] | None = None
@@ -233,9 +188,6 @@ class Engine:
         """Take one forward pass and return its events, or on CUDA those of the pass before.
 
         A request whose logits are not finite finishes with an error; the others are not affected.
-
-        Raises:
-            ValueError: a picture of a request cannot be read any more; the request waits as before.
         """
         with as_current(self.model.device):
             self._admit()
@@ -368,19 +320,13 @@ class Engine:
         if not starts:
             assert self._state is not None
             return self._state
-        requests = self._with_pictures([start.request for start in starts])
+        requests = [start.request for start in starts]
         state = self._room(requests)
         rows = open_sequences(requests, _widths(state), self._conventions)
         state.put(_index([start.index for start in starts], state), rows)
         running = [run.request.sampling for run in self._scheduler.running.values()]
         state.sampling = replace(state.sampling, needs=Needs.of(running))
         return state
-
-    def _with_pictures(self, requests: Sequence[Request]) -> list[Request]:
-        """Return new requests with the places of their pictures in the table."""
-        prompts = [run.request.prompt for run in self._scheduler.running.values()]
-        ids = [self._images.add(request.prompt, self.model, prompts) for request in requests]
-        return [replace(one, table_ids=own) for one, own in zip(requests, ids, strict=True)]
 
     def _begin(self, state: SequenceState, starts: Sequence[Start]) -> None:
         """Write the pages of sequences to the page table and activate them."""

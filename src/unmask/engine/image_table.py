@@ -1,10 +1,10 @@
-"""The vectors of the pictures in an engine's sequences: each distinct one stands in the table once.
+"""The vectors of the pictures in an engine's prompts: each distinct one stands in the table once.
 
-Pictures are encoded when a request is admitted. Rows stay where they are while a running request refers to them;
-the pictures of requests that ended are kept until all together take more than `MOST_BYTES`.
+Rows stay where they are while requests may refer to them. When they take more than `MOST_BYTES`, those of pictures
+that no request refers to are written over by new ones, so that a server under steady load does not grow.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -20,21 +20,19 @@ class ImageTable:
     """The table of one engine.
 
     Attributes:
-        vectors: `(n, D)`, grown by doubling, because captured graphs hold its address; the rows between and behind
-            those of the pictures are not read. It never shrinks: rows of a pass that no request owns still hold
-            ids of requests that ended. None while no prompt had a picture.
+        vectors: `(n, D)`, grown by doubling, because captured graphs hold its address; the rows of no
+            picture are not read. It never shrinks: rows of a pass that no request owns still hold ids of
+            requests that ended. None while no prompt had a picture.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self.vectors: Tensor | None = None
-        # Digest to the first row and the picture, in the order of the rows.
-        self._held: dict[bytes, tuple[int, PromptImage]] = {}
+        self._images: dict[bytes, PromptImage] = {}  # by digest
+        self._starts: dict[bytes, int] = {}  # first row of each
 
-    # Inference tensors could not be changed by `renew`.
-    @torch.inference_mode(False)
     def add(
-        self, prompt: Prompt, model: Model, running: Iterable[Prompt] = ()
+        self, prompt: Prompt, model: Model, in_use: Callable[[], Iterable[Prompt]]
     ) -> tuple[int, ...] | None:
         """Return the prompt's token ids, negative ones as rows of the table; `None` without pictures.
 
@@ -43,61 +41,60 @@ class ImageTable:
         Args:
             prompt: with its `images`.
             model: that encodes them.
-            running: prompts whose pictures keep their rows.
+            in_use: prompts of all requests that wait or run, whose rows must stay.
 
         Raises:
-            ValueError: if the model reads no pictures, or one cannot be read.
+            ValueError: if the model reads no pictures.
         """
         if not prompt.images:
             return None
-        new = distinct_images(i for i in prompt.images if i.digest not in self._held)
+        new = distinct_images(i for i in prompt.images if i.digest not in self._images)
         if new:
-            parts = _encoded(model, new)
-            if self._num_rows * parts[0][0].nbytes + sum(p.nbytes for p in parts) > MOST_BYTES:
-                used = {image.digest for one in (prompt, *running) for image in one.images}
-                self._held = {d: held for d, held in self._held.items() if d in used}
-            for image, rows in zip(new, parts, strict=True):
-                self._put(image, rows)
-        starts = {digest: start for digest, (start, _) in self._held.items()}
-        return tuple(table_ids(torch.tensor(prompt.token_ids), prompt.images, starts).tolist())
+            vectors = _encoded(model, new)
+            row_bytes = vectors[0].nbytes
+            if sum(image.count for image in self._images.values()) * row_bytes > MOST_BYTES:
+                self._keep({i.digest for one in (prompt, *in_use()) for i in one.images})
+            self._images |= {image.digest: image for image in new}
+            for image, rows in zip(new, vectors.split([i.count for i in new]), strict=True):
+                self._place(image, rows)
+        ids = torch.tensor(prompt.token_ids)
+        return tuple(table_ids(ids, prompt.images, self._starts).tolist())
 
     def renew(self, model: Model, is_idle: bool) -> None:
         """Encode the pictures of running requests again with new weights; drop them where there are none."""
         if is_idle:
-            self._held = {}
-        if not self._held:
-            return
-        assert self.vectors is not None, "it holds pictures"
-        images = [image for _, image in self._held.values()]
-        for (start, image), rows in zip(self._held.values(), _encoded(model, images), strict=True):
-            self.vectors[start : start + image.count] = rows
+            self._keep(set())
+        elif self.vectors is not None and self._images:
+            images = [*self._images.values()]
+            rows = _encoded(model, images).split([image.count for image in images])
+            for image, own in zip(images, rows, strict=True):
+                start = self._starts[image.digest]
+                self.vectors[start : start + image.count] = own
 
-    @property
-    def _num_rows(self) -> int:
-        return sum(image.count for _, image in self._held.values())
+    def _keep(self, digests: Set[bytes]) -> None:
+        """Drop all other pictures; their rows are free."""
+        self._images = {key: image for key, image in self._images.items() if key in digests}
+        self._starts = {key: start for key, start in self._starts.items() if key in digests}
 
-    def _put(self, image: PromptImage, rows: Tensor) -> None:
-        """Write the vectors of a picture to the first rows that are free."""
+    def _place(self, image: PromptImage, rows: Tensor) -> None:
+        """Write the rows of a picture into the first gap that holds them, or behind the last one."""
         start = 0
-        for first, other in self._held.values():
-            if first - start >= image.count:
+        for digest in sorted(self._starts, key=self._starts.__getitem__):
+            if self._starts[digest] - start >= len(rows):
                 break
-            start = first + other.count
-        size = 0 if self.vectors is None else len(self.vectors)
-        if start + image.count > size:
-            grown = rows.new_zeros(max(start + image.count, 2 * size), rows.shape[1])
+            start = self._starts[digest] + self._images[digest].count
+        stop = start + len(rows)
+        if self.vectors is None or stop > len(self.vectors):
+            grown = rows.new_zeros(max(stop, 2 * start), rows.shape[1])
             if self.vectors is not None:
-                grown[:size] = self.vectors
+                grown[: len(self.vectors)] = self.vectors
             self.vectors = grown
-        assert self.vectors is not None, "it has grown"
-        self.vectors[start : start + image.count] = rows
-        held = {**self._held, image.digest: (start, image)}
-        self._held = dict(sorted(held.items(), key=lambda item: item[1][0]))
+        self.vectors[start:stop] = rows
+        self._starts[image.digest] = start
 
 
 @torch.no_grad()
-def _encoded(model: Model, images: Sequence[PromptImage]) -> Sequence[Tensor]:
-    """Return the vectors of each picture."""
+def _encoded(model: Model, images: Sequence[PromptImage]) -> Tensor:
     vectors = image_vectors(model.backbone.vision, images)
     assert vectors is not None, "there are pictures"
-    return vectors.to(model.device, model.dtype).split([image.count for image in images])
+    return vectors.to(model.device, model.dtype)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 GAP = re.compile(r"\[\[(\d+)\]\]")
 

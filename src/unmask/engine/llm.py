@@ -26,6 +26,7 @@ from unmask.checkpoints.tokenizer import (
     load_tokenizer,
     token_pieces,
 )
+from unmask.engine.broken_responses import require_whole
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished, Streams, Written
 from unmask.engine.generation import Generation, player_html
@@ -33,6 +34,7 @@ from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
     conversations_of,
+    each_response,
     prompts_of,
     refuse_unknown,
     sampling_of,
@@ -48,31 +50,9 @@ from unmask.models.conventions import conventions_of
 from unmask.models.placement import device_of, dtype_of
 from unmask.models.transformer import Model
 from unmask.presets import preset
+from unmask.sampling_params import Medium, SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
-
-
-class BrokenResponses(ValueError):
-    """Some responses of a batch could not be written; the error carries the others.
-
-    Attributes:
-        errors: index in the batch to the error of that response.
-        trajectories: in the order of the batch, `None` where there is an error.
-        generations: the same, as `generate` returns them.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        errors: Mapping[int, ValueError],
-        trajectories: Sequence[Trajectory | None],
-        generations: Sequence[Generation | None],
-    ) -> None:
-        """Store the errors and the other responses."""
-        super().__init__(message)
-        self.errors = errors
-        self.trajectories = trajectories
-        self.generations = generations
+from unmask.types import Message, Prompt, Trajectory
 
 
 class LLM:
@@ -203,12 +183,20 @@ class LLM:
         Raises:
             ValueError: if the model draws no images or has no tokenizer, or a text is too long; or as `complete`.
         """
-        spec, tokenizer = self.model.spec, self.require_tokenizer()
-        images = TextToImage.of(spec, lambda text: encode(text, tokenizer), self.reader)
+        images = self.images()
         found = [images.prompt(text) for text in prompts_of(texts)]
-        asked = images.params(sampling or preset("mmada_image"))
-        written = self.complete(*_each_response(found, [asked] * len(found)), on_finish)
+        asked = replace(sampling or preset("mmada_image"), writes="image")
+        written = self.complete(*each_response(found, [asked] * len(found)), on_finish)
         return list(map(images.drawing, written))
+
+    def images(self) -> TextToImage:
+        """Return what makes requests of texts, and pictures of responses.
+
+        Raises:
+            ValueError: if the model draws no images or has no tokenizer, or Pillow is not installed.
+        """
+        tokenizer = self.require_tokenizer()
+        return TextToImage.of(self.model.spec, lambda text: encode(text, tokenizer), self.reader)
 
     def stream(
         self, prompt: str | Sequence[int] | Prompt, sampling: SamplingParams | None = None
@@ -337,8 +325,13 @@ class LLM:
             text, lambda part: encode(part, tokenizer), sampling or SamplingParams()
         )
 
-    def tokenize(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Return the prompts with `token_ids` and `images`, rendered with the model's chat template."""
+    def tokenize(self, prompts: Sequence[Prompt], writes: Medium = "text") -> list[Prompt]:
+        """Return the prompts with `token_ids` and `images`, rendered with the model's chat template.
+
+        With `writes = "image"`, a prompt is the text of an image: its only message.
+        """
+        if writes == "image":
+            return list(map(self.images().prompt_of, prompts))
         tokenizer, found = self.require_tokenizer(), list[Prompt]()
         for prompt in prompts:
             tokens = prompt_tokens(prompt.messages, tokenizer, self.reader)
@@ -387,7 +380,8 @@ class LLM:
         except BaseException:
             self.engine.abort()
             raise
-        return self._unbroken(prompts, [finished[request_id] for request_id in request_ids])
+        results = [finished[request_id] for request_id in request_ids]
+        return require_whole(prompts, results, self._generation)
 
     def _require_idle(self) -> None:
         if not self.engine.is_idle:  # their events would be returned to this call and be lost
@@ -395,23 +389,6 @@ class LLM:
                 "requests that were added still run: tick until engine.is_idle, or abort() them, "
                 "before generate, chat, stream or complete"
             )
-
-    def _unbroken(
-        self, prompts: Sequence[Prompt], results: Sequence[Trajectory | ValueError]
-    ) -> list[Trajectory]:
-        written = [None if isinstance(r, ValueError) else r for r in results]
-        errors = {i: r for i, r in enumerate(results) if isinstance(r, ValueError)}
-        if not errors:
-            return [trajectory for trajectory in written if trajectory]
-        names = list(dict.fromkeys(f"{prompts[i].task} prompt {prompts[i].uid}" for i in errors))
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise BrokenResponses(
-            f"{len(errors)} of {len(results)} responses could not be written ({shown}): "
-            f"{next(iter(errors.values()))}; the others are the error's generations and trajectories",
-            errors,
-            written,
-            [trajectory and self._generation(trajectory) for trajectory in written],
-        )
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens."""
@@ -426,8 +403,7 @@ class LLM:
         prompts: Sequence[Prompt],
         sampling: SamplingParams | Sequence[SamplingParams] | None,
     ) -> list[Generation]:
-        pairs = _each_response(prompts, sampling_of(sampling, len(prompts)))
-        written = self.complete(*pairs)
+        written = self.complete(*each_response(prompts, sampling_of(sampling, len(prompts))))
         return [self._generation(trajectory) for trajectory in written]
 
     def _generation(self, trajectory: Trajectory) -> Generation:
@@ -447,8 +423,8 @@ class LLM:
         )
 
     def text(self, trajectory: Trajectory) -> str:
-        """Return a response's text before the first stop text; empty without a tokenizer."""
-        if self._stop_texts is None:
+        """Return a response's text before the first stop text; empty without a tokenizer, and of an image."""
+        if self._stop_texts is None or trajectory.sampling.writes == "image":
             return ""
         stop = trajectory.sampling.stop
         if not stop:
@@ -472,15 +448,3 @@ class LLM:
                 f"{self.model.source} has no tokenizer files: give prompts as token ids"
             )
         return self.tokenizer
-
-
-def _each_response(
-    prompts: Sequence[Prompt], sampling: Sequence[SamplingParams]
-) -> tuple[list[Prompt], list[SamplingParams]]:
-    """Return prompt and parameters of every response, `n` per prompt with seeds of their own."""
-    pairs = [
-        (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
-        for uid, (prompt, one) in enumerate(zip(prompts, sampling, strict=True))
-        for index in range(one.n)
-    ]
-    return [prompt for prompt, _ in pairs], [one for _, one in pairs]

@@ -4,13 +4,16 @@ Every unambiguous form is accepted; all others are refused with one sentence tha
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any
 
 from unmask.images import MARKER, Image, image_from
 from unmask.message_parts import message_parts
 from unmask.models.transformer import Model
-from unmask.types import OTHER_NAMES, Message, SamplingParams
+from unmask.sampling_params import OTHER_NAMES, SamplingParams
+from unmask.seeds import derive_seed
+from unmask.types import Message, Prompt
 
 ROLES = ("system", "user", "assistant")  # templates write any other word as it is
 CONVERSATION = '[{"role": "user", "content": "..."}]'
@@ -98,6 +101,18 @@ def sampling_of(sampling: Any, count: int) -> list[SamplingParams]:
             f"{len(found)} SamplingParams for {count} prompts: give one, or one for each"
         )
     return found
+
+
+def each_response(
+    prompts: Sequence[Prompt], sampling: Sequence[SamplingParams]
+) -> tuple[list[Prompt], list[SamplingParams]]:
+    """Return prompt and parameters of every response, `n` per prompt with seeds of their own."""
+    pairs = [
+        (replace(prompt, uid=uid), replace(one, n=1, seed=derive_seed(one.seed, index)))
+        for uid, (prompt, one) in enumerate(zip(prompts, sampling, strict=True))
+        for index in range(one.n)
+    ]
+    return [prompt for prompt, _ in pairs], [one for _, one in pairs]
 
 
 def refuse_unknown(call: str, takes: str, unknown: Mapping[str, Any]) -> None:

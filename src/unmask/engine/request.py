@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 
 from unmask.diffusion.constrained import Constraint
 from unmask.engine.events import Streams
+from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import NO_PREFIX, PrefixKey
 from unmask.models.attention import KEY_CHUNK
 from unmask.models.spec import ModelSpec
-from unmask.types import Prompt, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt
 
 # Each response feeds a shorter prompt itself: waiting for another request's pages would take longer.
 MIN_SHARED = 32
@@ -30,7 +32,7 @@ class Request:
             of this one and returns nothing.
         is_twin: whether it is one.
         table_ids: the prompt's token ids, negative ones as rows of the engine's table of pictures; `None` for
-            a prompt without pictures, and before the request is admitted.
+            a prompt without pictures.
     """
 
     id: int
@@ -92,6 +94,26 @@ def with_twin(request: Request, mask_id: int) -> Request:
     return replace(request, twin=twin)
 
 
+def check_room(request: Request, pages: PagePool, max_sequences: int) -> None:
+    """Refuse a request that would not fit an empty engine.
+
+    Raises:
+        ValueError: naming the option of the engine.
+    """
+    sampling, most = request.sampling, pages.max_pages
+    needed = sum(num_pages(one.max_length, pages.page_size) for one in request.members)
+    if len(request.members) > max_sequences:
+        raise ValueError(
+            f"guidance = {sampling.guidance} takes two sequences: engine.max_sequences = {max_sequences} must "
+            "be 2 or more"
+        )
+    if most is not None and needed > most:
+        raise ValueError(
+            f"a prompt of {len(request.prompt.token_ids)} tokens and max_tokens = {sampling.max_tokens} take "
+            f"{needed} pages of the cache, which has {most}; lower max_tokens or raise engine.cache_tokens"
+        )
+
+
 def prefix_key_of(
     prompt: Prompt, block: int, spec: ModelSpec, page_size: int = KEY_CHUNK
 ) -> PrefixKey:
@@ -112,6 +134,8 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
         ValueError: if prompt and response, in whole blocks, cannot fit the model; the prompt's ids
             are not in its vocabulary; or the seed is not one of 64 bits.
     """
+    if sampling.writes == "image":
+        sampling = params_of_image(sampling, spec)
     length = len(prompt.token_ids) + sampling.max_tokens
     if sampling.guidance:
         length = max(length, len(prompt.unconditional_ids) + sampling.max_tokens)
@@ -138,10 +162,6 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"seed = {sampling.seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
             "derive_seed makes one from any int"
         )
-    if sampling.writes == "image" and spec.image_ids is None:
-        raise ValueError(
-            f'writes = "image": {spec.family} draws no images here: its config.json has no image_token_ids'
-        )
     if sampling.guidance and not spec.is_full:
         raise ValueError(
             f"guidance = {sampling.guidance}: the engine does classifier-free guidance under full attention, "
@@ -161,6 +181,28 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
         block_size=block,
         sub_block_size=sampling.sub_block_size or spec.sub_block_size,
         stop_token_ids=stops,
+    )
+
+
+def params_of_image(sampling: SamplingParams, spec: ModelSpec) -> SamplingParams:
+    """Return parameters under which a response is one image: all of its codes, and the token of its end, pinned.
+
+    Raises:
+        ValueError: if the model draws no images.
+    """
+    ids = spec.image_ids
+    if ids is None:
+        raise ValueError(
+            f'writes = "image": {spec.family} draws no images here: its config.json has no image_token_ids'
+        )
+    num_codes = ids.side**2
+    return replace(
+        sampling,
+        max_tokens=num_codes + 1,
+        block_size=num_codes + 1,
+        pinned=((num_codes, ids.end_of_image),),
+        stop=(),
+        stop_token_ids=(),
     )
 
 

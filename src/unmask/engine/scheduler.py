@@ -8,12 +8,13 @@ that do not), and the oldest is never preempted, so every request ends.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import PrefixIndex, PrefixKey
 from unmask.engine.request import Request
+from unmask.types import Prompt
 
 
 @dataclass(slots=True)
@@ -96,6 +97,11 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a request."""
         self.waiting.append(request)
+
+    def prompts(self) -> Iterator[Prompt]:
+        """Yield the prompts of all requests."""
+        yield from (request.prompt for request in self.waiting)
+        yield from (run.request.prompt for run in self.running.values())
 
     def load(self) -> Load:
         """Return how much is in use."""

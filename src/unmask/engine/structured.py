@@ -17,9 +17,10 @@ from torch import Tensor
 
 from unmask.checkpoints.tokenizer import Tokenizer, token_bytes
 from unmask.diffusion.automaton import Automaton, build_automaton
+from unmask.diffusion.constrained import Constraint, check_work
 from unmask.engine import pattern_child
 from unmask.engine.json_schemas import DEPTH, checked_schema, unanchored
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 MOST_STATES = 2000
 # Automata kept; one takes a few MB.
@@ -90,3 +91,35 @@ def byte_automaton(key: str, pattern: str) -> tuple[list[list[int]], list[int]]:
     if not answer["finals"]:
         raise ValueError("no text matches")
     return answer["states"], answer["finals"]
+
+
+def constraints_of(
+    automata: Callable[[SamplingParams], Automaton] | None,
+) -> Callable[[SamplingParams], Constraint | None]:
+    """Return what builds the constraint of a request, `None` without structured output, and keeps the last ones.
+
+    It raises a ValueError if the pattern cannot be used, or no response fits `max_tokens` and `pinned`.
+
+    Args:
+        automata: as `automata_of` returns it.
+    """
+
+    @lru_cache(maxsize=MOST_KEPT)
+    def built(asked: SamplingParams) -> Constraint:
+        assert automata is not None and asked.block_size is not None
+        automaton = automata(asked)
+        key = "regex" if asked.regex is not None else "json_schema"
+        try:
+            check_work(automaton, min(asked.block_size, asked.max_tokens))
+            return Constraint.of(automaton, asked.max_tokens, asked.pinned)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+
+    def constraint(resolved: SamplingParams) -> Constraint | None:
+        if not resolved.is_structured:
+            return None
+        # What it depends on, so that requests which differ in their seed share one.
+        names = ("regex", "json_schema", "stop_token_ids", "max_tokens", "pinned", "block_size")
+        return built(SamplingParams(**{name: getattr(resolved, name) for name in names}))
+
+    return constraint

@@ -1,7 +1,8 @@
 """Text-to-image: from a text to the request of an image, and from its codes to a picture.
 
 An image is a response whose canvas is its N codes and the token of its end, which is pinned: an ordinary request,
-whose ids are restricted to the codes. The defaults are MMaDA's published sampler (`presets.py: mmada_image`).
+whose ids are restricted to the codes (`engine/request.py: params_of_image`). The defaults are MMaDA's published
+sampler (`presets.py: mmada_image`).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from unmask.checkpoints.mmada_reader import MmadaReader
 from unmask.models.spec import ModelSpec
 from unmask.models.vision.magvit import Magvit, uint8_from_pixels
 from unmask.models.vision.mmada_prompt import MmadaIds, drawing_prompt, image_tokens
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.types import Message, Prompt, Trajectory
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -82,11 +83,23 @@ class TextToImage:
         Raises:
             ValueError: if the text is too long.
         """
-        return Prompt(
-            "draw",
-            0,
-            (Message("user", text),),
-            tuple(drawing_prompt(self.encode(text), self.ids)),
+        return self.prompt_of(Prompt("draw", 0, (Message("user", text),)))
+
+    def prompt_of(self, prompt: Prompt) -> Prompt:
+        """Return a prompt whose only message is the text of an image, with its token ids.
+
+        Raises:
+            ValueError: if the text is too long, or there are several messages.
+        """
+        if len(prompt.messages) != 1:
+            raise ValueError(
+                f"prompt {prompt.uid} of task {prompt.task!r} has {len(prompt.messages)} messages: an image is "
+                "drawn of one"
+            )
+        text = self.encode(prompt.messages[0].content)
+        return replace(
+            prompt,
+            token_ids=tuple(drawing_prompt(text, self.ids)),
             unconditional_ids=tuple(drawing_prompt((), self.ids)),
         )
 
@@ -98,19 +111,6 @@ class TextToImage:
         """
         _, *response_ids = image_tokens(codes, self.ids)  # the prompt ends with the start
         return {"prompt_ids": list(self.prompt(text).token_ids), "response_ids": response_ids}
-
-    def params(self, sampling: SamplingParams) -> SamplingParams:
-        """Return parameters under which a response is one whole image, unmasked as `sampling` has it."""
-        num_codes = self.ids.side**2
-        return replace(
-            sampling,
-            writes="image",
-            max_tokens=num_codes + 1,
-            block_size=num_codes + 1,
-            pinned=((num_codes, self.ids.end_of_image),),
-            stop=(),
-            stop_token_ids=(),
-        )
 
     def drawing(self, trajectory: Trajectory) -> Drawing:
         """Return the image of a response."""

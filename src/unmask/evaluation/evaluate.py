@@ -43,10 +43,11 @@ from unmask.runs.gradings import gradings, key_of, verdicts_by_problem
 from unmask.runs.progress import Progress
 from unmask.runs.text_table import align
 from unmask.runs.trajectories import total_reward
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
-from unmask.types import Group, Prompt, SamplingParams, Trajectory
+from unmask.types import Group, Prompt, Trajectory
 
 # Separates evaluation draws from training draws of the same run seed.
 EVALUATION = 2**32

@@ -31,8 +31,9 @@ from unmask.engine.build import build_llm
 from unmask.evaluation.likelihood import Pair, bound_loglikelihoods
 from unmask.images import ImagePreprocess, image_from
 from unmask.runs.progress import Progress
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Message, Prompt, SamplingParams, Trajectory
+from unmask.types import Message, Prompt, Trajectory
 
 # Left untyped: the package is an extra.
 LM: Any = import_module("lm_eval.api.model").LM

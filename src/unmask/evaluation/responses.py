@@ -32,7 +32,8 @@ from unmask.runs.gradings import KEY_NAMES, Key
 from unmask.runs.images import keep_images
 from unmask.runs.progress import Progress
 from unmask.runs.trajectories import grid_ids, prompt_images, trajectory_record
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,9 @@ from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.rollouts.collect import own_requests
 from unmask.rollouts.weight_broadcast import Weights, trained_weights
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Prompt, Trajectory
 
 # Prompt and sampling parameters of one response.
 Request = tuple[Prompt, SamplingParams]

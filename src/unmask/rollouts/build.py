@@ -17,7 +17,8 @@ from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.rollouts.ahead import Ahead
 from unmask.rollouts.collect import write_trajectories
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 
 class Rollouts(Protocol):

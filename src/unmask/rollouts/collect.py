@@ -11,14 +11,14 @@ from dataclasses import replace
 from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
-from unmask.engine.text_to_image import TextToImage
 from unmask.images import Image
 from unmask.models.vision.image_codec import encode_image
 from unmask.rewards.weighted import Answer, ScoreFunction, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
-from unmask.types import Group, Prompt, SamplingParams, Score, Trajectory
+from unmask.types import Group, Prompt, Score, Trajectory
 
 
 def write_trajectories(
@@ -111,25 +111,21 @@ def grade_trajectories(
 
 
 def drawings_of(llm: LLM, trajectories: Sequence[Trajectory]) -> list[Image | None]:
-    """Return the images that responses are; None for those that are texts.
+    """Return the image that each trajectory drew; `None` of all where they wrote text.
 
     Raises:
-        ValueError: a response is an image, and the model has no image tokenizer.
+        ValueError: if there is no image tokenizer.
     """
     if all(trajectory.sampling.writes == "text" for trajectory in trajectories):
         return [None] * len(trajectories)
-    # It only decodes: no text is encoded.
-    images = TextToImage.of(llm.model.spec, lambda text: (), llm.reader)
-    found: list[Image | None] = []
-    for trajectory in trajectories:
-        is_image = trajectory.sampling.writes == "image"
-        picture = images.drawing(trajectory).picture if is_image else None
-        if is_image and picture is None:
-            raise ValueError(
-                "rewards of images need pictures, and the model has codes alone: set model.image_codec"
-            )
-        found.append(None if picture is None else encode_image(picture, "drawing"))
-    return found
+    images = llm.images()
+    if images.codec is None:
+        raise ValueError(
+            "model.image_codec: the drawings of a model are graded as pictures; give the directory of its "
+            "image tokenizer"
+        )
+    pictures = [images.drawing(trajectory).picture for trajectory in trajectories]
+    return [picture and encode_image(picture, "drawing") for picture in pictures]
 
 
 def _group(answers: Sequence[Answer], scores: Sequence[Score]) -> Group:

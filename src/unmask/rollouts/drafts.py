@@ -17,8 +17,9 @@ from statistics import fmean
 
 from unmask.engine.llm import LLM
 from unmask.runs.trajectories import total_reward
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
-from unmask.types import Group, SamplingParams, Trajectory
+from unmask.types import Group, Trajectory
 
 # Keeps the seed of the steps apart from those of the drafts, which are numbered from 0.
 STEPS = -1

@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from unmask.engine.llm import LLM
+from unmask.rollouts.collect import drawings_of
 from unmask.runs.images import keep_images
-from unmask.runs.trajectories import grid_ids, prompt_images, trajectory_record
+from unmask.runs.trajectories import grid_ids, image_record, prompt_images, trajectory_record
 from unmask.types import Group
 
 
@@ -48,5 +49,10 @@ def rollout_records(
             # One number where all positions share it.
             record["advantages"] = found[0] if len(set(found)) == 1 else list(found)
         if directory:
-            keep_images(directory, prompt_images(trajectory.prompt))
+            (drawing,) = drawings_of(llm, [trajectory])
+            images = prompt_images(trajectory.prompt)
+            if drawing:
+                record["drawing"] = image_record(drawing)
+                images.append(drawing)
+            keep_images(directory, images)
         yield record

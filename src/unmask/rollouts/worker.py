@@ -28,7 +28,8 @@ from unmask.rollouts.weight_broadcast import (
     receive,
     trained_weights,
 )
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 
 @dataclass(frozen=True, slots=True)

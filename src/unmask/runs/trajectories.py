@@ -41,6 +41,8 @@ def trajectory_record(
     fields = asdict(replace(trajectory, prompt=prompt))
     fields["prompt"] |= _prompt_fields(trajectory.prompt)
     del fields["prompt"]["reference"], fields["prompt"]["images"]
+    if not prompt.unconditional_ids:
+        del fields["prompt"]["unconditional_ids"]
     if not trajectory.policy_versions:  # all tokens have the one `policy_version`
         del fields["policy_versions"]
     if pieces is not None:
@@ -71,8 +73,13 @@ def _prompt_fields(prompt: Prompt) -> dict[str, Any]:
 
 
 def _images(message: Message) -> dict[str, Any]:
-    named = [{"name": image.name, "digest": image.digest.hex()} for image in message.images]
+    named = list(map(image_record, message.images))
     return {"images": named} if named else {}
+
+
+def image_record(image: Image) -> dict[str, str]:
+    """Return the record of an image: its name and its digest."""
+    return {"name": image.name, "digest": image.digest.hex()}
 
 
 def total_reward(reward: Reward | Sequence[float], step_map: Sequence[int]) -> float:

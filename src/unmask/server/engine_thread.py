@@ -26,6 +26,8 @@ from unmask.server.metrics import Metrics
 
 Delivery = tuple[Job, int, Event]  # the index is that of the response
 RETRY_SECONDS = "1"
+# Of images in open jobs, as files: 512 requests of the default size would be 8 GiB.
+MOST_OPEN_BYTES = 2**30
 
 
 class EngineThread:
@@ -36,6 +38,7 @@ class EngineThread:
         metrics: what is counted.
         max_open: most responses that may run and wait.
         num_open: responses that run or wait.
+        image_bytes: size of the images of open jobs.
     """
 
     def __init__(self, llm: LLM, max_waiting: int, metrics: Metrics) -> None:
@@ -48,7 +51,7 @@ class EngineThread:
         """
         self.llm, self.metrics = llm, metrics
         self.max_open = llm.engine.params.max_sequences + max_waiting
-        self.num_open = 0
+        self.num_open = self.image_bytes = 0
         self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = Thread(target=self._run, name="unmask engine", daemon=True)
         # Of the engine's thread:
@@ -78,7 +81,7 @@ class EngineThread:
         """Queue a job.
 
         Raises:
-            ApiError: 429 if too many responses wait, 503 if the thread has ended.
+            ApiError: 429 if too many responses or images wait, 503 if the thread has ended.
         """
         if not self.is_alive:
             raise ApiError(503, "the engine has stopped", code="engine_stopped")
@@ -89,7 +92,16 @@ class EngineThread:
                 code="queue_full",
                 headers={"Retry-After": RETRY_SECONDS},
             )
+        if job.image_bytes and self.image_bytes + job.image_bytes > MOST_OPEN_BYTES:
+            raise ApiError(
+                429,
+                f"the queue is full: images of {self.image_bytes >> 20} MiB are read, of "
+                f"{MOST_OPEN_BYTES >> 20} at most",
+                code="queue_full",
+                headers={"Retry-After": RETRY_SECONDS},
+            )
         self.num_open += len(job.asks)
+        self.image_bytes += job.image_bytes
         self._commands.put(partial(self._submit, job))
 
     def close(self, job: Job) -> None:
@@ -98,6 +110,7 @@ class EngineThread:
             return
         job.is_closed = True
         self.num_open -= job.num_open
+        self.image_bytes -= job.image_bytes
         if job.num_open:
             self.metrics.aborted(job.num_open)
             self._commands.put(partial(self._drop, job))

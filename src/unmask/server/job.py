@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from unmask.engine.events import Committed, Finished, Streams, Written
 from unmask.engine.llm import Generation
+from unmask.runs.trajectories import prompt_images
+from unmask.sampling_params import SamplingParams
 from unmask.server.errors import ApiError
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt
 
 Event = Written | Committed | Finished[Generation]
 Batch = list[tuple[int, Event]]  # each with the index of its response
@@ -42,6 +44,7 @@ class Job:
         streams: the events that the reader gets before the end.
         started: time of arrival, in seconds of the monotonic clock.
         num_open: responses that have not ended.
+        image_bytes: size of its images, which are held until it ends.
         begun: indices of responses that have sent an event.
         is_closed: whether nothing more is read: it ended, or its reader left.
     """
@@ -65,6 +68,8 @@ class Job:
         self.streams: Streams | None = streams
         self.started = time.monotonic() if started is None else started
         self.num_open = len(self.asks)
+        images = {image for ask in self.asks for image in prompt_images(ask.prompt)}
+        self.image_bytes = sum(len(image.data) for image in images)
         self.begun: set[int] = set()
         self.is_closed = False
         self._max_pending = max_pending * len(self.asks)

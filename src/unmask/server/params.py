@@ -5,7 +5,7 @@ from typing import Annotated
 
 from unmask.bounds import Bound, check_fields
 from unmask.images import MOST_BYTES
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 DAY = 86400
 # Of a request: an image in base64 is a third longer than its file.

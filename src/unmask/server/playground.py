@@ -12,8 +12,8 @@ from typing import get_args
 from starlette.responses import HTMLResponse, Response
 
 from unmask.engine.llm import LLM
+from unmask.sampling_params import Strategy
 from unmask.server.params import ServerParams
-from unmask.types import Strategy
 from unmask.viewer import player
 from unmask.viewer.markup import csp_hash, json_island, json_text
 from unmask.viewer.page import ICON

@@ -17,12 +17,13 @@ from unmask.engine.events import Streams
 from unmask.engine.llm import LLM
 from unmask.engine.llm_arguments import conversations_of, token_ids_of
 from unmask.json_files import parse_object
+from unmask.sampling_params import OTHER_NAMES, SamplingParams
 from unmask.seeds import derive_seed
 from unmask.server.errors import ApiError, refusal
 from unmask.server.images import image_opener
 from unmask.server.job import Ask
 from unmask.server.params import ServerParams
-from unmask.types import OTHER_NAMES, Prompt, SamplingParams
+from unmask.types import Prompt
 
 # Sent by clients, without effect on a response.
 NO_EFFECT = {

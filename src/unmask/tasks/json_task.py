@@ -15,7 +15,7 @@ from typing import Any
 from unmask.configs.task import JsonTaskConfig
 from unmask.data.examples import UNREAD, all_layouts, has_layout, layout_of, mapped
 from unmask.data.record_files import read_file
-from unmask.data.record_images import COLUMNS, RecordImages, placed, with_open_parts
+from unmask.data.record_images import COLUMNS, TURNS, RecordImages, placed, with_open_parts
 from unmask.tasks.code_problems import code_grader
 from unmask.tasks.dataset import DEMONSTRATION, Problem, fit_problems, warn_of_left_out
 from unmask.tasks.grader import Grader, math_grader, own_grader
@@ -98,7 +98,9 @@ def read_problems(config: JsonTaskConfig, path: Path, key: str) -> ProblemFile:
             _check_time_limit(record, layout.time_limit(record.values), config.sandbox.cpu_s)
         if config.reward is not None:
             # The prompt has the images; those of a whole file would not fit into memory.
-            own = {name: value for name, value in record.values.items() if name not in COLUMNS}
+            turns = (*problem.context, problem)
+            held = {*COLUMNS, *(TURNS if any(turn.images for turn in turns) else ())}
+            own = {name: value for name, value in record.values.items() if name not in held}
             problem = replace(problem, reference={**own, **problem.reference})
         problems.append((record.name, problem))
     if not problems or name is None:

@@ -33,7 +33,7 @@ class Evaluator:
         self._sampling = (config.eval.sampling or own).to_params(n=config.eval.samples)
         count = config.eval.problems
         problems = task.prompts(config.eval.split)[:count] if count else ()
-        self._prompts = llm.tokenize(problems)
+        self._prompts = llm.tokenize(problems, self._sampling.writes)
         check_room(llm, self._prompts, self._sampling)
 
     def is_due(self, step: int, last_step: int) -> bool:

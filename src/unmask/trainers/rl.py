@@ -28,6 +28,7 @@ from unmask.rollouts.metrics import rollout_metrics
 from unmask.rollouts.records import rollout_records
 from unmask.rollouts.shaping import forfeit_overlong, shaping_metrics
 from unmask.runs.clock import Clock
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
 from unmask.trainers.alarms import Alarms
 from unmask.trainers.rl_update import build_update
@@ -35,7 +36,7 @@ from unmask.trainers.rollout_views import check_train_block, recorded_advantages
 from unmask.trainers.run import open_training
 from unmask.trainers.start import prepare, saved_critic
 from unmask.trainers.sync import sync_weights
-from unmask.types import Prompt, SamplingParams
+from unmask.types import Prompt
 
 
 def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Path:
@@ -54,7 +55,7 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
     count = config.rollout.responses
     with world.together("data"):
         rewards = build_rewards(config, llm.require_tokenizer(), llm.model.device)
-        prompts = llm.tokenize(task.prompts("train"))
+        prompts = llm.tokenize(task.prompts("train"), config.sampling.writes)
         check_fit(llm, prompts, config.sampling.to_params(n=count), config)
         source = Shuffled(prompts, config.run.seed)
         update = build_update(config, llm.model, saved_critic(config), world)

@@ -52,7 +52,8 @@ def _named(islands: Iterable[str]) -> dict[str, str]:
     for island in islands:
         if '"digest"' not in island:  # most pages have no images
             continue
-        for message in json.loads(island)["messages"]:
+        trace = json.loads(island)
+        for message in (*trace["messages"], {"images": [trace.get("drawing")]}):
             named.update((str(one["digest"]), str(one["name"])) for one in images_of(message))
     return named
 

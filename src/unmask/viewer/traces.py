@@ -174,14 +174,21 @@ def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
         "logprobs": _rounded(record["behavior_logprobs"]),
         "pieces": _pieces(record.get("pieces"), tail + len(canvas)),
         **_measured(record, len(canvas)),
+        **({"drawing": drawn[0]} if (drawn := _images([record.get("drawing")])) else {}),
     }
 
 
 def _turn(message: Record) -> dict[str, Any]:
     """Return a message with the names and digests of its images, if it has some."""
     turn: dict[str, Any] = {name: _cut(str(message.get(name, ""))) for name in ("role", "content")}
-    images = [{key: str(one[key]) for key in ("name", "digest")} for one in images_of(message)]
+    images = _images(message.get("images"))
     return turn | ({"images": images} if images else {})
+
+
+def _images(images: object) -> list[dict[str, str]]:
+    """Return names and digests of images of a record."""
+    found = images_of({"images": images})
+    return [{key: _cut(str(one[key])) for key in ("name", "digest")} for one in found]
 
 
 def _measured(record: Record, count: int) -> dict[str, Any]:

@@ -40,6 +40,8 @@ const Trajectories = (() => {
     const [first] = chosen, isOne = chosen.length === 1;
     const prompts = chosen.every((trace) => trace.prompt === first.prompt) ? first.messages : [];
     const turns = prompts.map((turn) => element("div", "turn", element("span", "role", turn.role), element("span", "content", ...nodesOf(turn))));
+    const drawn = chosen.filter(({ drawing }) => drawing).map(({ drawing }) => pictureOf(drawing));
+    if (drawn.length) turns.push(element("div", "turn", element("span", "role", "drawn"), element("span", "content", ...drawn)));
     byId("prompt").replaceChildren(element("div", "turns", ...turns), ...compareButton(first, isOne));
     const chips = isOne ? chipsOf(first) : [];
     byId("chips").replaceChildren(...chips.map(([name, value, mark]) => element("li", mark ?? "", element("span", "", name), " ", element("b", "", value))));

@@ -24,7 +24,8 @@ from unmask.engine.kernels.paged_attention import (
     write_rows,
 )
 from unmask.engine.options import EngineParams
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16

@@ -16,7 +16,7 @@ from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
 from unmask.models.batch_invariant import linear_by_program, make_batch_invariant
 from unmask.models.transformer import Model
-from unmask.types import SamplingParams
+from unmask.sampling_params import SamplingParams
 
 DEVICE = torch.device("cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")
 

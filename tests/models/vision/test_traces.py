@@ -20,7 +20,8 @@ from unmask.checkpoints.tokenizer import encode, load_tokenizer
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.reference_sampler import LogitsFn, sample
 from unmask.models.conventions import conventions_of
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Trajectory
 
 
 @pytest.fixture(scope="module")

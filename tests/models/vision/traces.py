@@ -4,7 +4,8 @@ from typing import Any
 
 from tests.models.vision import lladav
 from unmask.models.vision.lladav_prompt import expanded
-from unmask.types import Prompt, PromptImage, SamplingParams
+from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, PromptImage
 
 STRATEGIES = {"confidence": "static", "margin_confidence": "margin"}
 

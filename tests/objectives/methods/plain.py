@@ -101,6 +101,8 @@ def sequence_ratio(
 def sandwich(
     terms: Sequence[Term], positions: Sequence[int], advantage: float, config: SandwichLoss
 ) -> list[Tensor]:
+    if not terms:  # one token that no coin hid
+        return [zero()] * len(positions)
     elbo = estimate(terms, lambda x: x.own) / len(positions)
     logs = []
     for position in {x.position for x in terms}:

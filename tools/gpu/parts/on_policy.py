@@ -24,9 +24,10 @@ from unmask.models.batch_invariant import make_batch_invariant
 from unmask.models.heads import RMSNorm
 from unmask.models.linear import Linear
 from unmask.models.transformer import Model
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Prompt, Trajectory
 
 # Attention and number format; the cost is measured for the first kind.
 CASES = (("block", torch.bfloat16), ("block", torch.float32), ("full, shifted", torch.bfloat16))

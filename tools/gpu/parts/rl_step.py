@@ -20,10 +20,11 @@ from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_policy_objective
 from unmask.trainers.policy_update import PolicyUpdate
-from unmask.types import Prompt, SamplingParams, Trajectory
+from unmask.types import Prompt, Trajectory
 
 # Prompts, responses of each, shortest prompt, spread, tokens of a response, token budget.
 FULL, TINY = (32, 8, 200, 64, 256, 8192), (2, 2, 24, 8, 8, 512)

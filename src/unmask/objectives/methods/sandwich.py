@@ -32,8 +32,10 @@ def loss(views: ScoredViews, config: SandwichLoss) -> LossOutput:
 
 
 def upper_bound(views: ScoredViews, beta: float) -> torch.Tensor:
-    """Return the Renyi upper bound per token, over the positions that some view predicts."""
+    """Return the Renyi upper bound per token, over the positions that some view predicts; 0 without any."""
     seen = (views.weight > 0).any(0)  # (C,)
+    if not seen.any():
+        return views.logprobs.sum() * 0  # without gradient, where a mean of nothing is NaN
     weight = views.weight[:, seen] / views.num_draws
     # log(0) = -inf where a view does not predict a position that another one does.
     powers = beta * views.logprobs[:, seen] + weight.log()
