@@ -37,21 +37,20 @@ class MmadaReader:
     ids: MmadaIds
     codec: Magvit | None = field(default=None, repr=False)
     preprocess: ImagePreprocess = "pad"
-    # Codes of each image by its digest, the oldest first.
+    # Codes of each image by its digest.
     _codes: dict[bytes, list[int]] = field(default_factory=dict[bytes, list[int]], repr=False)
 
     @property
     def settings(self) -> str:
         """What its tokens follow from, for caches."""
-        return f"{self!r} {self._weights}"
+        return self._settings
 
     @cached_property
-    def _weights(self) -> str:
-        """Digest of the codec's weights, which are read once."""
+    def _settings(self) -> str:  # reads all weights of the codec
         state = blake2b(digest_size=16)
         for weight in self.codec.parameters() if self.codec else ():
             state.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-        return state.hexdigest()
+        return f"{self!r} {state.hexdigest()}"
 
     def conversation(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return the messages; see `ImageReader.conversation`."""
@@ -77,15 +76,15 @@ class MmadaReader:
         """
         if self.codec is None:
             raise ValueError(
-                f"{image.name}: this model reads images as codes: set model.image_codec, or --image-codec, to the "
-                "directory of their tokenizer (MAGVIT-v2)"
+                f"{image.name}: this model reads images as codes: set model.image_codec to the directory of "
+                "their tokenizer (MAGVIT-v2)"
             )
         found = self._codes.get(image.digest)
         if found is None:
             side = self.ids.side * self.codec.spec.scale
             pixels = pixels_from_picture(square_of(decode_image(image), side, self.preprocess))
             codes = self.codec.encode(pixels[None].to(next(self.codec.parameters())))
+            if len(self._codes) >= MOST_KEPT:
+                self._codes.clear()
             found = self._codes[image.digest] = codes.flatten().tolist()
-            if len(self._codes) > MOST_KEPT:
-                self._codes.pop(next(iter(self._codes)), None)
         return found
