@@ -130,6 +130,8 @@ class Engine:
             raise ValueError(
                 "regex or json_schema: without a tokenizer there are no texts that could match"
             )
+        if prompt.images and self.model.backbone.vision is None:
+            raise ValueError("the prompt holds pictures, but this model reads text only")
         resolved = resolve(prompt, sampling, self.model.spec)
         check_room(self._request(0, prompt, resolved), self._pages, self.params.max_sequences)
         self.constraint(resolved)  # refuses here what no response could match
@@ -163,8 +165,7 @@ class Engine:
         request_id = self._num_requests
         request = self._request(request_id, prompt, resolved)
         constraint = self.constraint(resolved)
-        ids = self._images.add(prompt, self.model, self._scheduler.prompts)
-        parts = {"prefix": prefix, "streams": events, "constraint": constraint, "table_ids": ids}
+        parts = {"prefix": prefix, "streams": events, "constraint": constraint}
         self._scheduler.add(replace(request, **parts))
         self._num_requests += 1
         return request_id
@@ -320,7 +321,9 @@ class Engine:
         if not starts:
             assert self._state is not None
             return self._state
-        requests = [start.request for start in starts]
+        asked = [start.request for start in starts]
+        ids = [self._images.add(r.prompt, self.model, self._scheduler.prompts) for r in asked]
+        requests = [replace(one, table_ids=own) for one, own in zip(asked, ids, strict=True)]
         state = self._room(requests)
         rows = open_sequences(requests, _widths(state), self._conventions)
         state.put(_index([start.index for start in starts], state), rows)

@@ -1,6 +1,7 @@
 """The vectors of the pictures in an engine's prompts: each distinct one stands in the table once.
 
-Rows stay where they are while requests may refer to them. When they take more than `MOST_BYTES`, those of pictures
+Pictures are encoded when a request is admitted: one that waits takes no memory. Rows stay where they are while running
+requests refer to them. When they take more than `MOST_BYTES`, those of pictures
 that no request refers to are written over by new ones, so that a server under steady load does not grow.
 """
 
@@ -31,6 +32,7 @@ class ImageTable:
         self._images: dict[bytes, PromptImage] = {}  # by digest
         self._starts: dict[bytes, int] = {}  # first row of each
 
+    @torch.inference_mode(False)  # inference tensors could not be changed by `renew`
     def add(
         self, prompt: Prompt, model: Model, in_use: Callable[[], Iterable[Prompt]]
     ) -> tuple[int, ...] | None:
@@ -41,7 +43,7 @@ class ImageTable:
         Args:
             prompt: with its `images`.
             model: that encodes them.
-            in_use: prompts of all requests that wait or run, whose rows must stay.
+            in_use: prompts of running requests, whose rows must stay.
 
         Raises:
             ValueError: if the model reads no pictures.

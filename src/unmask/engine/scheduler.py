@@ -99,8 +99,7 @@ class Scheduler:
         self.waiting.append(request)
 
     def prompts(self) -> Iterator[Prompt]:
-        """Yield the prompts of all requests."""
-        yield from (request.prompt for request in self.waiting)
+        """Yield the prompts of running requests."""
         yield from (run.request.prompt for run in self.running.values())
 
     def load(self) -> Load:
