@@ -137,3 +137,8 @@ def test_a_prompt_with_images_is_read_with_a_template_and_without(
     broken = [("prompt 1", (Message.of("user", Image("a.png", b"broken"), "1"),), True)]
     with pytest.raises(ValueError, match=r"prompt 1: a\.png is no image"):
         tokenized(broken, llm, short, True)
+
+
+def test_a_url_of_an_image_is_named_whole() -> None:
+    with pytest.raises(ValueError, match=r"https://host/a\.png: URLs are not fetched"):
+        read_prompts(Asked(["a"], images=["https://host/a.png"]))

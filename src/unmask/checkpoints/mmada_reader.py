@@ -76,8 +76,8 @@ class MmadaReader:
         """
         if self.codec is None:
             raise ValueError(
-                f"{image.name}: this model reads images as codes: set model.image_codec to the directory of "
-                "their tokenizer (MAGVIT-v2)"
+                f"{image.name}: this model reads images as codes: set model.image_codec, or --image-codec, to "
+                "the directory of their tokenizer (MAGVIT-v2)"
             )
         found = self._codes.get(image.digest)
         if found is None:

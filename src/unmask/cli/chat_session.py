@@ -127,7 +127,7 @@ class Session:
             )
         return found[0] if len(words) == len(found) == 1 else None
 
-    def add_image(self, path: Path) -> None:
+    def add_image(self, path: str | Path) -> None:
         """Add an image to the next message.
 
         Raises:

@@ -58,7 +58,8 @@ Adapter = Annotated[
     str | None, Option(metavar="DIR", help="LoRA adapters for the model, in peft's files.")
 ]
 Images = Annotated[
-    list[Path] | None,
+    # Not paths, which would lose a slash of a URL: the message that refuses one names it.
+    list[str] | None,
     Option(
         "--image",
         metavar="FILE",

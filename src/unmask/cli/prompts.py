@@ -41,7 +41,7 @@ class Asked:
 
     words: Sequence[str] = ()
     source: Path | None = None
-    images: Sequence[Path] = ()
+    images: Sequence[str] = ()
     image_root: Path | None = None
 
 
