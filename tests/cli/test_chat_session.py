@@ -209,6 +209,9 @@ def test_a_file_among_words_is_not_silently_text(seeing: LLM, tmp_path: Path) ->
     assert (session.images, session.messages) == ([], [])
     session.take("/image " + str(path))
     session.take("/image " + str(path))
+    with pytest.raises(ValueError, match="1 <image> for 2 images"):
+        session.take("<image>1+")
+    assert len(session.images) == 2, "they go with the next question"
     session.take("<image>1+<image>")
     assert session.messages[0].content == "<image>1+<image>"
     session.take(str(path))

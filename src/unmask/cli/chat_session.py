@@ -167,8 +167,7 @@ class Session:
         Raises:
             ValueError: the conversation does not fit the model, or its logits are not finite.
         """
-        images, self.images = self.images, []
-        messages = [*self.messages, user_message(question, images)]
+        messages = [*self.messages, user_message(question, self.images)]
         (prompt,) = self.llm.tokenize([Prompt("chat", len(self.answers), tuple(messages))])
         seed = derive_seed(self.sampling.seed, self._num_questions)
         self._num_questions += 1
@@ -176,6 +175,7 @@ class Session:
         trajectory = self._written(prompt, replace(self.sampling, seed=seed))
         seconds = monotonic() - start
         text = self.llm.text(trajectory)
+        self.images = []
         self.messages = [*messages, Message("assistant", text)]
         self.answers.append(trajectory)
         self._print(text)

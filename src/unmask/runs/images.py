@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from unmask.images import MOST_BYTES, Image, digest_of, media_type
+from unmask.images import MEDIA_TYPES, MOST_BYTES, Image, digest_of, media_type
 from unmask.runs.files import atomic_file
 
 FOLDER = "images"
+ENDINGS = tuple(kind.removeprefix("image/") for _, kind in MEDIA_TYPES)
 DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
@@ -53,5 +54,6 @@ def find_image(directory: Path, digest: str, name: str) -> Image | None:
 
 
 def _kept(directory: Path, digest: str) -> Path | None:
-    found = (path for path in (directory / FOLDER).glob(f"{digest}.*") if "tmp-" not in path.name)
-    return next(found, None)
+    # By name, not by a listing: a folder may hold as many images as a run has records.
+    paths = (directory / FOLDER / f"{digest}.{ending}" for ending in ENDINGS)
+    return next((path for path in paths if path.is_file()), None)
