@@ -59,9 +59,11 @@ def write_dataset(place: Path, name: str) -> list[str]:
     return ["task.validation_share=0.5"]
 
 
-@pytest.mark.parametrize(
-    "path", sorted(CONFIGS.rglob("*.toml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
-)
+# Files of `configs/methods` go on top of one of these: law 9 runs each of them.
+WHOLE = sorted(path for path in CONFIGS.rglob("*.toml") if path.parent.name != "methods")
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_shipped_config_runs_one_step(path: Path, tmp_path: Path) -> None:
     config = load(path, tmp_path)
     if isinstance(config.task, PictureTaskConfig):

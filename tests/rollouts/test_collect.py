@@ -131,5 +131,5 @@ def test_drawings_are_given_to_rewards_as_images() -> None:
     assert drawings_of(drawing, [text, trajectories[1]]) == [None, images[1]]
     codes_alone = LLM(drawing_model())
     assert drawings_of(codes_alone, [text]) == [None]
-    with pytest.raises(ValueError, match=r"codes alone: set model\.image_codec"):
+    with pytest.raises(ValueError, match=r"model\.image_codec: the drawings of a model are graded"):
         drawings_of(codes_alone, trajectories)

@@ -222,7 +222,7 @@ def test_an_empty_split_names_the_keys():
             "counting has no question 'blue'; it has red",
         ),
         ({"name": "mazes", "level": 9}, "pixels = 32: level 9 of mazes needs at least 36"),
-        ({"name": "unmask.types:MOST_COUNT"}, "must be a PictureTask, found int"),
+        ({"name": "unmask.sampling_params:MOST_COUNT"}, "must be a PictureTask, found int"),
         ({"name": "counting", "size": 0}, "greater than or equal to 10"),
     ],
 )

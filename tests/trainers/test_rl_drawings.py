@@ -56,6 +56,6 @@ def test_a_run_trains_on_pictures(tmp_path: Path) -> None:
 def test_a_run_without_an_image_tokenizer_is_refused(tmp_path: Path) -> None:
     model = {"path": str(tmp_path / "base")}
     with pytest.raises(
-        ValueError, match=r"rewards of images need pictures.* set model\.image_codec"
+        ValueError, match=r"model\.image_codec: the drawings of a model are graded as pictures"
     ):
         train_rl(config_of(tmp_path, model=model))

@@ -111,7 +111,7 @@ def grade_trajectories(
 
 
 def drawings_of(llm: LLM, trajectories: Sequence[Trajectory]) -> list[Image | None]:
-    """Return the image that each trajectory drew; `None` of all where they wrote text.
+    """Return the image that each trajectory drew; `None` of those that are text.
 
     Raises:
         ValueError: if there is no image tokenizer.
@@ -124,7 +124,10 @@ def drawings_of(llm: LLM, trajectories: Sequence[Trajectory]) -> list[Image | No
             "model.image_codec: the drawings of a model are graded as pictures; give the directory of its "
             "image tokenizer"
         )
-    pictures = [images.drawing(trajectory).picture for trajectory in trajectories]
+    pictures = [
+        images.drawing(trajectory).picture if trajectory.sampling.writes == "image" else None
+        for trajectory in trajectories
+    ]
     return [picture and encode_image(picture, "drawing") for picture in pictures]
 
 
