@@ -55,7 +55,7 @@ def test_replies_come_in_the_order_of_the_questions_as_often_as_votes_are_to_ask
 ) -> None:
     with judge_server(length) as server:
         server.delay_s = 0.005
-        found = judge(server, tmp_path, votes=3).ask(to_ask("aaa", "a", "aa", "a"), read)
+        found = judge(server, tmp_path, votes=3).ask(["aaa", *to_ask("a", "aa"), "a"], read)
         assert found == [[5.0] * 3, [1.0] * 3, [3.0] * 3, [1.0] * 3]
         assert sorted(server.questions) == sorted(["aaa", "a", "aa"] * 3)  # the same question once
         assert server.bodies[0]["model"] == "toy-judge"

@@ -88,11 +88,12 @@ class Judge:
         self._config = config
         self._cache = ReplyCache(cache)
 
-    def ask(self, questions: Sequence[Question], read: Read) -> list[list[float]]:
+    def ask(self, questions: Sequence[Question | str], read: Read) -> list[list[float]]:
         """Return `votes` numbers per question, in the order of the questions.
 
         Args:
-            questions: sent as the user's turn of a conversation, each different one once per vote.
+            questions: sent as the user's turn of a conversation, each different one once per vote; a text is
+                a question without images.
             read: turns a reply into its number; None for a reply that holds none.
 
         Raises:
@@ -100,10 +101,11 @@ class Judge:
             ValueError: the images of a question exceed `endpoint.max_image_bytes`, or one is of no known
                 format; no question is sent.
         """
-        for images in dict.fromkeys(question.images for question in questions):
+        whole = [Question(one) if isinstance(one, str) else one for one in questions]
+        for images in dict.fromkeys(question.images for question in whole):
             self._check(images)
         votes = self._config.votes
-        asked = [(question, vote) for question in dict.fromkeys(questions) for vote in range(votes)]
+        asked = [(question, vote) for question in dict.fromkeys(whole) for vote in range(votes)]
 
         async def ask_all(client: "AsyncClient") -> list[float]:
             free = asyncio.Semaphore(self._config.concurrency)
@@ -111,7 +113,7 @@ class Judge:
             return await asyncio.gather(*(self._vote(client, free, *one, read) for one in asked))
 
         numbers = dict(zip(asked, run_with_client(ask_all), strict=True))
-        return [[numbers[question, vote] for vote in range(votes)] for question in questions]
+        return [[numbers[question, vote] for vote in range(votes)] for question in whole]
 
     def _check(self, images: Sequence[Image]) -> None:
         """Refuse images that cannot be sent."""
