@@ -158,16 +158,22 @@ def test_writing_is_shown_live_and_can_be_played_afterwards(
 def test_space_plays_on_a_fresh_page_and_after_a_choice(browser: Browser, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", trajectories=[record(1, seed=1), record(2, seed=2)])
     with opened(browser, write_report(run)) as page:
+        # Slow until it has been seen to play, which at full speed could be over by then.
+        slow, fast = "player.speed = 0.5;", "player.speed = 4;"
         playing = "return player.isPlaying;"
-        call(page, "player.speed = 4;")
+        call(page, slow)
         page.keyboard.press(" ")
         assert call(page, playing)
+        call(page, fast)
         expect(counter(page)).to_contain_text("step 3 of 3")
+        call(page, slow)
         page.locator("#list .item").nth(1).click()
         page.keyboard.press(" ")
         assert call(page, playing)
+        call(page, fast)
         expect(counter(page)).to_contain_text("step 3 of 3")
         page.locator("unmask-player button.first").click()
+        call(page, slow)
         page.keyboard.press(" ")
         assert call(page, playing)
         assert page.evaluate("scrollY") == 0
