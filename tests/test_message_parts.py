@@ -54,6 +54,12 @@ def test_an_image_of_pillow_keeps_its_pixels() -> None:
     assert (written.size, written.tobytes()) == (picture.size, picture.tobytes())
 
 
+def test_an_image_of_pillow_that_no_png_holds_is_refused() -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    with pytest.raises(ValueError, match="inks cannot be stored as PNG: cannot write mode CMYK"):
+        image_from(pillow.new("CMYK", (3, 2)), "inks")
+
+
 @pytest.mark.parametrize(
     ("content", "images", "reason"),
     [

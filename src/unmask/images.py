@@ -166,7 +166,10 @@ def _png_of(picture: Any, name: str) -> bytes:
             "Pillow"
         )
     file = BytesIO()
-    picture.save(file, "PNG")
+    try:
+        picture.save(file, "PNG")
+    except OSError as error:
+        raise ValueError(f"{name} cannot be stored as PNG: {error}") from error
     return file.getvalue()
 
 

@@ -6,11 +6,10 @@ headers are compared with the model before memory is taken for a weight.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from unmask.checkpoints.weights import (
     WEIGHTS,
@@ -32,7 +31,6 @@ from unmask.models.vision.magvit import (
     latents_from_codes,
 )
 
-M = TypeVar("M", bound=nn.Module)
 # The published file of MAGVIT-v2, whatever its name suggests.
 PYTORCH_WEIGHTS = "pytorch_model.safetensors"
 # What follows from the number of bits: the latents of every code, and the weight of every bit.

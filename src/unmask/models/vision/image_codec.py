@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from unmask.images import Image
+from unmask.images import Image, image_from
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -92,9 +92,4 @@ def encode_image(picture: "Picture", name: str = "image") -> Image:
     Raises:
         ValueError: if it has no colours that a PNG holds.
     """
-    file = BytesIO()
-    try:
-        picture.save(file, "PNG")
-    except OSError as error:
-        raise ValueError(f"{name} cannot be stored as PNG: {error}") from error
-    return Image(name, file.getvalue())
+    return image_from(picture, name)
