@@ -14,7 +14,7 @@ from tests.architecture.source import modules
 
 BUDGET = {
     "engine": 3670,
-    "models": 3040,
+    "models": 3030,
     "trainers": 2510,
     "cli": 2230,
     "checkpoints": 2220,
