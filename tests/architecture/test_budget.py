@@ -28,7 +28,7 @@ BUDGET = {
     "viewer": 1110,
     "evaluation": 1050,
     "rollouts": 910,
-    "planning": 900,
+    "planning": 945,
     "data": 890,
     "files": 780,
     "importing": 580,

@@ -23,7 +23,7 @@ def plan(  # noqa: PLR0913 - one argument per option
         typer.Argument(
             metavar="sft|rl|CONFIG|KEY=VALUE",
             help="As for `sft` and `rl`. The kind is the first word, or the folder of the first file. Of the "
-            "model only config.json is read; names of SDAR and TraDo models need no file.",
+            "model only config.json is read; names of SDAR, TraDo, LLaDA and Dream models need no file.",
             show_default=False,
         ),
     ],
