@@ -18,7 +18,7 @@ BUDGET = {
     "trainers": 2510,
     "cli": 2230,
     "checkpoints": 2220,
-    "diffusion": 2010,
+    "diffusion": 2100,
     "configs": 2000,
     "tasks": 1920,
     "rewards": 1850,
