@@ -25,7 +25,7 @@ BUDGET = {
     "sandbox": 1740,
     "server": 1220,
     "runs": 1190,
-    "viewer": 1200,
+    "viewer": 1215,
     "evaluation": 1050,
     "data": 1050,
     "planning": 940,

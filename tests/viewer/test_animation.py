@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 from tests.viewer.toy_run import HOSTILE, TRAJECTORY, hostile_record, record
@@ -12,7 +13,7 @@ from unmask.viewer.traces import shown
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(whole: dict[str, object]) -> ElementTree.Element:
+def drawn(whole: dict[str, Any]) -> ElementTree.Element:
     return ElementTree.fromstring(animated_svg(shown(json.loads(json.dumps(whole)))))
 
 
