@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from unmask.sampling_params import OTHER_NAMES
+from unmask.vllm_names import OTHER_NAMES
 
 # Keys here, and the names that other libraries have for them.
 ROWS: dict[tuple[str, ...], tuple[str, ...]] = {
