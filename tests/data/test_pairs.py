@@ -45,8 +45,6 @@ def test_the_layouts_of_demonstrations_and_of_pairs_name_each_other() -> None:
         RecordsConfig(path=Path("a"), layout="prompt_chosen_rejected")
     with pytest.raises(ValueError, match="there is no layout 'other'; there are chosen_rejected"):
         PairsConfig(path=Path("a"), layout="other")
-    with pytest.raises(ValueError, match="path: gives the file of preference pairs"):
-        PairsConfig()
 
 
 def test_the_configuration_lists_the_fields_of_all_layouts() -> None:

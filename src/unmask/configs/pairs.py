@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from unmask.configs.sft_data import PAIRS, RecordsSection
 
@@ -35,7 +35,7 @@ class PairsConfig(RecordsSection):
     `b` of a table `a`."""
     validation: Annotated[float, Field(gt=0, lt=1)] | Path | None = None
     """Pairs that are measured and not trained: a share, chosen by their prompts, or a file with the keys of
-    `[data]`."""
+    `[pairs]`."""
     too_long: Literal["error", "drop"] = "error"
     """A pair with an answer of more tokens than the model or `max_tokens` allows: refuse it, or leave it
     out."""
@@ -52,10 +52,13 @@ class PairsConfig(RecordsSection):
         own = {name: getattr(self, name) for name in ("layout", "fields", "image_root", "rendered")}
         return PairsConfig(path=self.validation, **own)
 
-    @model_validator(mode="after")
-    def _is_given(self) -> "PairsConfig":
+    def check_given(self) -> None:
+        """Refuse a configuration without pairs.
+
+        Raises:
+            ValueError: naming the key.
+        """
         if self.path is None and self.hub is None:
             raise ValueError(
-                "path: gives the file of preference pairs (docs/preferences.md), or hub a data set"
+                "pairs.path must name a file of preference pairs (docs/preferences.md), or pairs.hub a data set"
             )
-        return self

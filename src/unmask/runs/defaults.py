@@ -1,5 +1,6 @@
 """The keys of a run's configuration that differ from their defaults."""
 
+from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.keys import keys, to_toml
 from unmask.configs.load import flatten
@@ -7,7 +8,7 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.runs.read import Record
 
-CONFIGS = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+CONFIGS = {"sft": SFTConfig, "dpo": DPOConfig, "rl": RLConfig, "eval": EvalConfig}
 
 
 def changed_keys(config: Record, kind: str | None) -> set[str]:
@@ -17,7 +18,7 @@ def changed_keys(config: Record, kind: str | None) -> set[str]:
 
     Args:
         config: the resolved configuration of a run.
-        kind: `sft`, `rl` or `eval`; None is a kind without defaults.
+        kind: one of `CONFIGS`; None or another is a kind without defaults.
     """
     values = {name: to_toml(value) for name, value in flatten(config)}
     listed = keys(CONFIGS[kind]) if kind in CONFIGS else []
