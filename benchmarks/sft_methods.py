@@ -33,7 +33,7 @@ from time import process_time
 from typing import Any
 
 import torch
-from methods_report import mean_and_half
+from intervals import mean_and_half
 from rich.console import Console
 from rich.table import Table
 from setting import RESULTS, describe_machine, write_result

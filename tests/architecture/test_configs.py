@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.source import ROOT, modules
+from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.keys import schema_text
 from unmask.configs.load import load_config
@@ -15,7 +16,12 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.section import Section
 from unmask.configs.sft import SFTConfig
 
-CLASSES: dict[str, type[Section]] = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+CLASSES: dict[str, type[Section]] = {
+    "sft": SFTConfig,
+    "dpo": DPOConfig,
+    "rl": RLConfig,
+    "eval": EvalConfig,
+}
 # Methods are laid over a config of RL.
 METHODS = sorted((ROOT / "configs" / "methods").glob("*.toml"))
 SHIPPED = sorted({*(ROOT / "configs").rglob("*.toml")} - {*METHODS})

@@ -49,7 +49,7 @@ def plan(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Predict memory, tokens per second and step time of a run, and what would make it fit."""
     name, rest = kind_of(words, "plan")
-    if name == "eval":
+    if name not in ("sft", "rl"):
         raise ValueError("plan: give a configuration of sft or rl")
     if devices < 1:
         raise ValueError(f"--devices {devices}: must be at least 1")

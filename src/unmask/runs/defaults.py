@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.keys import Key, keys, to_toml
 from unmask.configs.load import flatten
@@ -9,7 +10,7 @@ from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.runs.read import Record
 
-CONFIGS = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+CONFIGS = {"sft": SFTConfig, "dpo": DPOConfig, "rl": RLConfig, "eval": EvalConfig}
 
 
 def changed_keys(config: Record, kind: str | None) -> set[str]:
@@ -19,7 +20,7 @@ def changed_keys(config: Record, kind: str | None) -> set[str]:
 
     Args:
         config: the resolved configuration of a run.
-        kind: `sft`, `rl` or `eval`; None is a kind without defaults.
+        kind: one of `CONFIGS`; None or another is a kind without defaults.
     """
     values = {name: to_toml(value) for name, value in flatten(config)}
     return {
