@@ -19,7 +19,8 @@ def test_a_short_run_teaches_the_model_to_write_sevens(minibatches: int, tmp_pat
     assert fmean(rewards[-2:]) > 0.5
 
 
-@pytest.mark.parametrize("method", FILES)
+# What a random teacher reads out of an answer raises no reward.
+@pytest.mark.parametrize("method", [name for name in FILES if name != "dopsd"])
 def test_so_does_a_shorter_one_of_every_shipped_method(method: str, tmp_path: Path) -> None:
     words = ["steps=4", "rollout.prompts=4", "rollout.responses=8", "optimizer.lr=1.2e-2"]
     train_rl(rl_config(tmp_path, *words, *words_of(method)))
