@@ -5,10 +5,10 @@
 
 A tiny block-causal model with random weights writes 32 characters to each question, and is rewarded by the share of
 digits among them: a reward that a reader of the first half of a response can predict half of. The policy is never
-changed. Per seed, a value model is trained on `--rounds` rounds of fresh rollouts at each of `RATES`, with a cosine; the rate whose
-values explain most of the variance of returns on rollouts for validation is kept. On further rollouts, which neither
-saw, the gradient of each group of 16 responses is taken with the group's advantage alone, and with the value model at
-lambda 1 and 0 (gamma 1). Reported are
+changed. Per seed, a value model is trained on `--rounds` rounds of fresh rollouts at each of `RATES`, with a cosine;
+the rate whose values explain most of the variance of returns on rollouts for validation is kept. On further rollouts,
+which neither saw, the gradient of each group of 16 responses is taken with the group's advantage alone, and with the
+value model at lambda 1 and 0 (gamma 1). Reported are
 
     explained      share of the variance of returns that the values explain, over tokens
     advantage      variance of the advantages of tokens, over that without the value model
