@@ -80,7 +80,7 @@ class Spec(Section):
 
     baseline: str = "tracerl"
     """The method that others are compared with."""
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = Field(min_length=1, max_length=10)
     """Seeds of the compared runs."""
     rate_seed: int = 1000
     """Seed of the runs that choose a learning rate; none of `seeds`."""

@@ -123,7 +123,7 @@ def test_a_failed_run_is_named_and_counts(
     text = report.report(spec("tracerl", "wd1", seeds=(0,)), "main", runs)
     assert row(text, "wd1")[1].startswith(f"{accuracies[-1]:.1%}")
     assert row(text, "wd1", 1)[-1] == failure
-    assert row(text, "wd1", 1)[6] == "3.0", "variance over squared mean"
+    assert row(text, "wd1", 1)[7] == "3.0", "variance over squared mean"
 
 
 def test_aup_of_one_point_is_a_rectangle_and_of_a_flat_curve_its_area() -> None:
