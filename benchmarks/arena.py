@@ -105,9 +105,8 @@ def error_of(spec: Spec, work: Path, unit: Unit) -> str | None:
     """Run a unit and return its error, which must not keep the others from running."""
     try:
         run_unit(spec, work, unit)
-    except (
-        Exception
-    ) as error:  # whatever it is, the next stage is independent of it or names it again
+    except Exception as error:
+        # Whatever it is: a later unit that needs this one fails by itself.
         text = f"{unit}: {type(error).__name__}: {error}"
         print(text, file=sys.stderr, flush=True)
         return text
