@@ -69,7 +69,7 @@ class MethodEntry(Section):
     baseline: str | None = None
     """What it is compared with; the spec's `baseline` when not given."""
     eval_block: int | None = Field(default=None, ge=1)
-    """Block size of the evaluations; that of the rollouts when not given."""
+    """Block size of the evaluations; the model's own when not given."""
     phases: tuple[Table, ...] = ({},)
     """Changed settings of runs that follow each other from one model, each with an equal share of N rollouts
     and an optimizer of its own; the last one goes on to the end."""

@@ -164,6 +164,7 @@ def test_every_spec_makes_valid_runs(path: Any, tmp_path: Any) -> None:
             configs = start.rl_configs(found, unit, size.rates[0], tmp_path)
             assert len(configs) == len(entry.phases)
             assert {config.optimizer.lr for config in configs} == {size.rates[0]}
+            assert {config.eval.sampling.strategy for config in configs} == {"dynamic"}, "for all"
             step = configs[0].rollout.prompts * configs[0].rollout.responses
             assert size.rollouts % (step * size.every) == 0, "N is an evaluation"
 
