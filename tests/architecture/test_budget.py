@@ -16,7 +16,7 @@ BUDGET = {
     "engine": 3750,
     "models": 3030,
     "trainers": 2780,
-    "diffusion": 2260,
+    "diffusion": 2270,
     "cli": 2260,
     "checkpoints": 2220,
     "configs": 2160,
