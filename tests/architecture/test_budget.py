@@ -16,8 +16,8 @@ BUDGET = {
     "engine": 3670,
     "models": 3040,
     "trainers": 2510,
-    "cli": 2230,
-    "checkpoints": 2220,
+    "cli": 2330,  # `export` is a command of ten options
+    "checkpoints": 2230,
     "diffusion": 2010,
     "configs": 1950,
     "tasks": 1920,
@@ -31,6 +31,8 @@ BUDGET = {
     "planning": 900,
     "data": 890,
     "files": 780,
+    # A third is the modelling file that exports carry, a third the model card.
+    "exporting": 660,
     "importing": 580,
     "distributed": 560,
     "acceptance": 470,
