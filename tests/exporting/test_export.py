@@ -173,6 +173,18 @@ def test_the_files_of_an_export(tmp_path: Path) -> None:
     assert after.keys() - before.keys() == {"auto_map", "unmask"}
 
 
+def test_the_class_that_the_authors_registered_is_named(tmp_path: Path) -> None:
+    code = with_code("dream", tmp_path / "code")
+    facts = export(ExportParams(str(code), name="me/model"), tmp_path / "out")
+    assert (facts.code, facts.auto) == ("published", "AutoModel")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert 'AutoModel.from_pretrained("me/model", trust_remote_code=True)' in card
+    assert "# model\n" in card and "modeling_unmask" not in card
+    facts = export(ExportParams(str(code), own_code=True), tmp_path / "own")
+    assert (facts.code, facts.auto) == ("own", "AutoModelForCausalLM")
+    assert [path.name for path in (tmp_path / "own").glob("*.py")] == ["modeling_unmask.py"]
+
+
 def test_shards_are_copied_with_their_index(tmp_path: Path) -> None:
     model = family_model("sdar")
     save_model(model, tmp_path / "model", max_shard_bytes=40_000)
@@ -235,9 +247,12 @@ def test_what_the_result_lacks_is_noted(tmp_path: Path) -> None:
     elsewhere = {"auto_map": {"AutoModel": "them/theirs--modeling_theirs.Model"}}
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | elsewhere))
     facts = export(ExportParams(str(tmp_path / "model")), tmp_path / "out")
-    first, second, third = notes(facts)
+    first, second, third, fourth = notes(facts)
     assert first.startswith("auto_map names them/theirs--modeling_theirs.Model: modeling_unmask.py")
     assert second.startswith("images: modeling_unmask.py reads text")
-    assert third.startswith("licence: none is stated")
+    assert third.startswith("tokenizer: ") and fourth.startswith("licence: none is stated")
     licensed = ExportParams(str(tmp_path / "out"), licence="mit")
-    assert [line[:6] for line in notes(export(licensed, tmp_path / "again"))] == ["images"]
+    assert [line[:6] for line in notes(export(licensed, tmp_path / "again"))] == [
+        "images",
+        "tokeni",
+    ]

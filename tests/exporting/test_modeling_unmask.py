@@ -1,5 +1,6 @@
 """The modelling file of exports: masks, padding, positions, blocks and number formats, against our model."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 
 from tests.models.toy import family_model
+from unmask.checkpoints.checkpoint import save_model
 from unmask.checkpoints.weights import stored_tensors
-from unmask.exporting.export import own_code_fields
+from unmask.exporting.export import ExportParams, export, own_code_fields
 from unmask.exporting.modeling_unmask import UnmaskConfig, UnmaskForCausalLM
 from unmask.models.families import family_named
 from unmask.models.transformer import Model, block_causal
@@ -19,7 +21,7 @@ IDS = torch.randint(0, 38, (2, 11), generator=torch.Generator().manual_seed(3))
 def pair(family: str, **changes: Any) -> tuple[Model, UnmaskForCausalLM]:
     """Return a random model of a family in fp64, and the exported code with the same weights."""
     ours = family_model(family, **changes).double()
-    config = family_named(family).new_config(ours.spec) | own_code_fields(ours, {})
+    config = family_named(family).new_config(ours.spec) | own_code_fields(ours)
     theirs = UnmaskForCausalLM(UnmaskConfig(**config)).double().eval()
     theirs.load_state_dict(stored_tensors(ours, None))
     return ours, theirs
@@ -79,7 +81,16 @@ def test_narrow_formats_give_wide_logits() -> None:
     assert apart.median() < 0.05
 
 
-def test_weights_have_the_published_names_and_can_be_drawn() -> None:
+def test_the_routers_bias_stays_wide(tmp_path: Path) -> None:
+    ours, _ = pair("llada2")
+    save_model(ours.float(), tmp_path / "model")
+    export(ExportParams(str(tmp_path / "model")), tmp_path / "out")
+    model = UnmaskForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.bfloat16)
+    formats = {name.endswith("expert_bias"): t.dtype for name, t in model.state_dict().items()}
+    assert formats == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_weights_have_the_published_names() -> None:
     ours, model = pair("mmada")
     assert model.state_dict().keys() == stored_tensors(ours, None).keys()
     head = model.get_output_embeddings()

@@ -109,6 +109,7 @@ def export(  # noqa: PLR0913 - one argument per option
         base=base_model,
         evaluations=tuple(evaluation or ()),
         family=family,
+        name=push,
     )
     if private is not None and push is None:
         raise ValueError("--private, --public: go with --push USER/NAME")

@@ -14,7 +14,7 @@ merged model is asked for.
 import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +25,7 @@ from unmask.checkpoints.lora_files import CONFIG as ADAPTER_CONFIG
 from unmask.checkpoints.lora_files import TENSORS as ADAPTERS
 from unmask.checkpoints.memory import meta_model
 from unmask.checkpoints.random_init import require_unused
+from unmask.checkpoints.tokenizer import has_tokenizer
 from unmask.checkpoints.weights import (
     INDEX,
     check_tensors,
@@ -65,6 +66,7 @@ class ExportParams:
         base: model on the Hub that the source was made from; found in its runs by default.
         evaluations: runs of `unmask eval` whose results the card holds.
         family: `module:OBJECT` of a family outside this package.
+        name: repository on the Hub that the card names; by default the directory.
     """
 
     source: str
@@ -74,6 +76,7 @@ class ExportParams:
     base: str | None = None
     evaluations: tuple[Path, ...] = ()
     family: str | None = None
+    name: str | None = None
 
 
 def export(params: ExportParams, directory: Path) -> Facts:
@@ -103,7 +106,7 @@ def export(params: ExportParams, directory: Path) -> Facts:
     published = published_class(origin.model, read_config(origin.model))
     auto = None if params.own_code else published
     facts = Facts(
-        name=directory.name,
+        name=params.name or directory.name,
         origin=origin,
         spec=spec,
         num_parameters=sum(math.prod(header.shape) for header in stored.values()),
@@ -125,12 +128,13 @@ def export(params: ExportParams, directory: Path) -> Facts:
 
 def notes(facts: Facts) -> Iterator[str]:
     """Yield what the user should see: parts that the result lacks."""
-    named = read_config(facts.origin.model).get("auto_map") or {}
-    theirs = next((name for auto in AUTO_CLASSES if (name := named.get(auto))), OUR_CODE)
+    theirs = next(iter(code_names(read_config(facts.origin.model)).values()), OUR_CODE)
     if facts.code == "own" and not theirs.startswith(OUR_CODE):
         yield f"auto_map names {theirs}: {OUR_CODE}.py is written in place of that code"
     if facts.code == "own" and (facts.spec.vision or facts.spec.image_ids):
         yield f"images: {OUR_CODE}.py reads text; unmask reads images from the same directory"
+    if not has_tokenizer(facts.origin.model):
+        yield f"tokenizer: {facts.origin.model} has none"
     if facts.licence is None:
         yield "licence: none is stated; give that of the base model, or your own: --license ID"
 
@@ -149,22 +153,28 @@ def _write_model(source: Path, model: Model, directory: Path, is_own: bool) -> N
     if is_own:
         code = files("unmask.exporting").joinpath(f"{OUR_CODE}.py")
         write_text(directory / f"{OUR_CODE}.py", code.read_text(encoding="utf-8"))
-        config |= own_code_fields(model, config.get("auto_map") or {})
+        config |= own_code_fields(model)
     write_json(directory / CONFIG, config)
+
+
+def code_names(config: Config) -> dict[str, str]:
+    """Return the model classes that `auto_map` names, by the class of transformers that opens them."""
+    named: Any = config.get("auto_map")
+    found = named if isinstance(named, dict) else {}
+    return {auto: found[auto] for auto in AUTO_CLASSES if isinstance(found.get(auto), str)}
 
 
 def published_class(directory: Path, config: Config) -> str | None:
     """Return the class of transformers that opens a directory by the modelling files in it, if they are there."""
-    named = config.get("auto_map") or {}
-    for auto in AUTO_CLASSES:
+    for auto, name in code_names(config).items():
         # A name with a repository in front is that of a file to download.
-        module = named.get(auto, "").partition(".")[0]
+        module = name.partition(".")[0]
         if module != OUR_CODE and (directory / f"{module}.py").is_file():
             return auto
     return None
 
 
-def own_code_fields(model: Model, auto_map: Mapping[str, str]) -> dict[str, Any]:
+def own_code_fields(model: Model) -> dict[str, Any]:
     """Return the keys of `config.json` that our modelling file reads, and an `auto_map` that names it."""
     spec, family = model.spec, family_named(model.spec.family)
     fields = {name: value for name, value in asdict(spec).items() if name not in UNREAD}
@@ -184,10 +194,9 @@ def own_code_fields(model: Model, auto_map: Mapping[str, str]) -> dict[str, Any]
     seen = {family.weight_name(name) for name in held_tensors(model) if name.startswith(VISION)}
     places = sorted({".".join(name.split(".")[:2]) for name in seen})
     fields["unused"] = [f"^{re.escape(place)}" for place in (*places, *spare_names(model))]
-    tokenizer = {auto: name for auto, name in auto_map.items() if auto == "AutoTokenizer"}
     code = dict.fromkeys(AUTO_CLASSES, f"{OUR_CODE}.UnmaskForCausalLM")
     return {
-        "auto_map": {**tokenizer, "AutoConfig": f"{OUR_CODE}.UnmaskConfig", **code},
+        "auto_map": {"AutoConfig": f"{OUR_CODE}.UnmaskConfig", **code},
         **({} if spec.mask_id is None else {family.mask_key: spec.mask_id}),
         **({} if family.block_key is None else {family.block_key: spec.block_size}),
         "unmask": fields,

@@ -23,20 +23,8 @@ Code = Literal["published", "own", "adapter"]
 
 NAMES = {"sft": "supervised fine-tuning", "rl": "reinforcement learning"}
 # Sections and keys of a configuration that describe the method.
-METHOD = (
-    *(
-        "steps",
-        "epochs",
-        "minibatches",
-        "lora",
-        "views",
-        "advantage",
-        "loss",
-        "rollout",
-        "sampling",
-    ),
-    *("filter", "shaping", "optimizer"),
-)
+METHOD = {"steps", "epochs", "minibatches", "lora", "views", "advantage", "loss"}
+METHOD_OF_RL = {"rollout", "sampling", "filter", "shaping", "optimizer"}
 PLACES = {"path", "head_path", "offload", "workers"}
 CHOICES = ("views", "advantage", "loss")
 LAST_METRICS = ("reward", "accuracy", "loss")
@@ -47,7 +35,7 @@ class Facts:
     """What a card states.
 
     Attributes:
-        name: of the model.
+        name: directory of the model, or its repository on the Hub.
         origin: the runs and the base model.
         spec: of the model.
         num_parameters: numbers in its weights.
@@ -130,7 +118,7 @@ def card_text(facts: Facts) -> str:
         tags=["unmask", "diffusion-language-model", facts.spec.family, *_methods(facts)],
     )
     sections = [
-        f"# {facts.name}\n\n{_introduction(facts)}",
+        f"# {facts.name.rpartition('/')[2]}\n\n{_introduction(facts)}",
         f"## Use\n\n{_use(facts)}",
         _training(facts.origin.runs),
         _evaluation(results),
@@ -173,14 +161,12 @@ def _use(facts: Facts) -> str:
             "",
             f'tokenizer = AutoTokenizer.from_pretrained("{name}")',
             f'model = {facts.auto}.from_pretrained("{name}", trust_remote_code=True)',
-            'logits = model(tokenizer("3+4+5=", return_tensors="pt").input_ids).logits',
         ]
         commands = f'unmask generate {name} "3+4+5="\nunmask serve {name}'
-        code = (
-            "`modeling_unmask.py`, which reads text only"
-            if facts.code == "own"
-            else "the modelling code that its authors published"
-        )
+        code = "the modelling code that its authors published"
+    if facts.code == "own":
+        lines.append('logits = model(tokenizer("3+4+5=", return_tensors="pt").input_ids).logits')
+        code = "`modeling_unmask.py`, which reads text only"
     python = "\n".join(lines)
     return (
         f"```python\n{python}\n```\n\nThis runs {code}. `unmask` samples from it and serves it with OpenAI's API:"
@@ -218,7 +204,12 @@ def _settings(run: RunFiles) -> Iterator[tuple[str, str]]:
     changed = changed_keys(run.config, run.kind)
     for name, value in flatten(run.config):
         section, leaf = name.partition(".")[0], name.rpartition(".")[2]
-        if section in METHOD and name in changed and leaf not in PLACES and value is not None:
+        if (
+            section in METHOD | METHOD_OF_RL
+            and name in changed
+            and leaf not in PLACES
+            and value is not None
+        ):
             yield name, to_toml(value).replace("|", "\\|")
 
 
