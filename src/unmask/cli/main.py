@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import chat, data, draw, evaluate, generate, models, pages, plan, serve
+from unmask.cli import chat, data, draw, evaluate, export, generate, models, pages, plan, serve
 from unmask.cli.options import (
     Resume,
     ShowPrompt,
@@ -319,7 +319,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-for part in (chat, data, draw, evaluate, generate, models, pages, plan, serve):
+for part in (chat, data, draw, evaluate, export, generate, models, pages, plan, serve):
     app.registered_commands += part.app.registered_commands
 
 
