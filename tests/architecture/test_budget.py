@@ -13,30 +13,30 @@ from pathlib import Path
 from tests.architecture.source import modules
 
 BUDGET = {
-    "engine": 3670,
-    "models": 3040,
-    "trainers": 2510,
-    "cli": 2330,  # `export` is a command of ten options
+    "engine": 3750,
+    "models": 3030,
+    "trainers": 2750,
+    "cli": 2370,  # `export` is a command of ten options
     "checkpoints": 2230,
-    "diffusion": 2010,
-    "configs": 1950,
+    "diffusion": 2220,
+    "configs": 2130,
     "tasks": 1920,
     "rewards": 1850,
     "sandbox": 1740,
+    "viewer": 1230,
+    "runs": 1220,
     "server": 1220,
-    "runs": 1190,
-    "viewer": 1110,
     "evaluation": 1050,
-    "rollouts": 910,
-    "planning": 900,
-    "data": 890,
-    "files": 780,
+    "data": 1050,
+    "planning": 940,
+    "rollouts": 920,
+    "files": 910,
     # A third is the modelling file that exports carry, a third the model card.
     "exporting": 660,
     "importing": 580,
     "distributed": 560,
     "acceptance": 470,
-    "objectives": 430,
+    "objectives": 450,
 }
 NOT_CODE = {
     tokenize.COMMENT,

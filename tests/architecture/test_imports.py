@@ -8,7 +8,8 @@ from tests.architecture.source import Import, Module, imports, modules
 MAY_IMPORT = {
     "bounds": set(),
     "types": {"images", "sampling_params"},
-    "sampling_params": {"bounds"},
+    "sampling_params": {"bounds", "vllm_names"},
+    "vllm_names": set(),
     "images": set(),
     "message_parts": {"images"},
     "seeds": set(),
@@ -73,6 +74,7 @@ LEAVES = {
         "json_files",
         "moved",
         "presets",
+        "vllm_names",
     ),
     "__version__",
 }

@@ -154,11 +154,17 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         (["sampling.regex=a"], r"sampling\.regex and json_schema must be off in RL"),
         (["sampling.guidance=1.5"], r"sampling\.guidance = 1\.5 must be 0 in RL"),
         (["engine.cache=dual"], r"engine\.cache = 'dual' must be 'exact'"),
-        (["sampling.edit_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must be"),
-        (["sampling.remask_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must"),
         (
-            ["sampling.preset=llada2_1", "sampling.temperature=1"],
-            r"sampling\.edit_threshold and remask_threshold must be off in RL",
+            ["sampling.edit_threshold=0.5", "views.shrink=2"],
+            r"edit_threshold and remask_threshold let .* times, and views\.shrink merges",
+        ),
+        (
+            ["sampling.remask_threshold=0.5", "advantage.kind=value"],
+            r'times, and advantage\.kind = "value" has one value and one return per position',
+        ),
+        (
+            ["sampling.remask_threshold=0.5", "rollout.drafts=2"],
+            r"times, and rollout\.drafts = 2 keeps the tokens that stood at a step",
         ),
         (["loss.kl=0.1", "minibatches=1"], r"loss\.kl = 0\.1 has no effect"),
         (["loss.kl_to=absent"], "absent"),

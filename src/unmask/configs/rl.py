@@ -146,11 +146,6 @@ class RLConfig(Section):
                 "sampling.regex and json_schema must be off in RL: the learner's log-probabilities "
                 "are the model's own, those of structured output are conditioned on a match"
             )
-        if sampling.revises:
-            raise ValueError(
-                "sampling.edit_threshold and remask_threshold must be off in RL: no single denoising "
-                "step wrote a token that was changed later"
-            )
         if self.rollout.drafts and sampling.stop:
             raise ValueError(
                 f"rollout.drafts = {self.rollout.drafts}: a draft keeps tokens right of those it writes, which "
@@ -160,6 +155,30 @@ class RLConfig(Section):
             raise ValueError(
                 f"engine.cache = {self.engine.cache!r} must be 'exact' in RL: an approximate cache "
                 "samples from other log-probabilities than the learner's"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _trains_every_write(self) -> "RLConfig":
+        """Refuse what needs one write per position where the sampler may overwrite tokens or mask them again."""
+        if not self.sampling.to_params().revises:
+            return self
+        subject = (
+            "sampling.edit_threshold and remask_threshold let a position be written several times"
+        )
+        if getattr(self.views, "shrink", 1) > 1:
+            raise ValueError(
+                f"{subject}, and views.shrink merges denoising steps that may do so: set views.shrink = 1"
+            )
+        if self.advantage.has_value_model:
+            raise ValueError(
+                f'{subject}, and advantage.kind = "{self.advantage.kind}" has one value and one return per '
+                'position: set advantage.kind = "group_std", or leave both thresholds out'
+            )
+        if self.rollout.drafts:
+            raise ValueError(
+                f"{subject}, and rollout.drafts = {self.rollout.drafts} keeps the tokens that stood at a step "
+                "by their last write: set rollout.drafts = 0, or leave both thresholds out"
             )
         return self
 

@@ -245,7 +245,7 @@ def _lay_out_views(
     for view in source.target.any(-1).nonzero()[:, 0].tolist():
         check_budget(positions.shape[0], None, token_budget)
         canvas_positions = source.target[view].nonzero()[:, 0]
-        canvas = source.canvas_ids.masked_fill(source.hidden[view], conventions.mask_id)
+        canvas = source.read_in(view).masked_fill(source.hidden[view], conventions.mask_id)
         tokens = torch.cat((source.prompt_ids, canvas))
         # One block of one noisy copy, which sees itself: there is no grid of blocks.
         blocks, copies = torch.zeros_like(positions), torch.ones_like(positions)
@@ -270,6 +270,10 @@ def _lay_out_blocks(
     assert num_prefix + offset >= shift, "no row is before the first position"
     prefix_ids, tail_ids = source.prompt_ids[:num_prefix], source.prompt_ids[num_prefix:]
     clean = torch.cat((tail_ids, source.canvas_ids)).view(-1, block)  # (blocks, K)
+    inputs = clean.expand(len(source.target), -1, -1)  # (N, blocks, K)
+    if source.inputs is not None:
+        tails = tail_ids.expand(len(source.target), -1)
+        inputs = torch.cat((tails, source.inputs), 1).unflatten(1, clean.shape)
     masks = F.pad(torch.stack((source.hidden, source.target)), (offset, 0))
     masks = masks.unflatten(2, clean.shape).transpose(1, 2)  # (2, blocks, N, K)
     # Sorted by block, so that the clean copy of each part is as short as possible.
@@ -282,7 +286,7 @@ def _lay_out_blocks(
         (blocks, views), copied = wanted[part].T, is_noisy[part]
         num_clean = int(blocks[-1]) * block
         # (part, K): one row per noisy block of this part.
-        noisy_ids = clean[blocks].masked_fill(hidden[part], conventions.mask_id)
+        noisy_ids = inputs[views, blocks].masked_fill(hidden[part], conventions.mask_id)
         noisy_positions = blocks[:, None] * block + torch.arange(block)
         tokens = torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten()))
         positions = torch.cat((torch.arange(num_clean), noisy_positions[copied].flatten()))
@@ -427,10 +431,10 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
         positions=positions,
         structure=torch.stack((numbers, blocks, copies, prefix.repeat_interleave(sizes))),
         rows=rows + torch.where(rows < 0, ends, firsts),
-        targets=gather(lambda source, _, i: source.canvas_ids[i]),
+        targets=gather(lambda source, n, i: source.written()[n, i]),
         weights=gather(lambda source, n, i: source.weight[n, i]),
         advantages=gather(lambda source, _, i: source.advantages[i]),
-        behavior_logprobs=gather(lambda source, _, i: source.behavior_logprobs[i]),
+        behavior_logprobs=gather(lambda source, n, i: source.behavior_logprobs[n, i]),
         old_logprobs=gather(lambda source, n, i: source.old_logprobs[n, i]),
         temperatures=temperatures.repeat_interleave(counts),
         origin=torch.stack(

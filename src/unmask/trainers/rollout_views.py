@@ -1,7 +1,7 @@
 """The views of a step's trajectories, by `views.kind`, with their advantages over their baseline.
 
 `views.train_block` lays a block-causal trajectory on a coarser grid first. Its blocks are whole blocks of
-the rollout's grid, so the step map stands as it is and numbers the reveals of the larger block.
+the rollout's grid, so the denoising steps stand as they are and number the passes of the larger block.
 
 A value model replaces `Views.advantages (C,)` by one advantage per token afterwards.
 """
@@ -31,7 +31,7 @@ def rollout_views(
         step: RL step, counted from 1, for the schedule of `views.train_block`.
 
     Raises:
-        ValueError: if a revealed token was changed later.
+        ValueError: what `views_of_trajectory` refuses.
     """
     views_of = partner(config.views, "unmask.diffusion.methods").of_trajectory
     block = config.views.train_block_at(step)

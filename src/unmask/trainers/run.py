@@ -7,7 +7,7 @@
             run.end_step(step, metrics, clock)
         return run.finish()
 
-`trainers/sft.py` and `trainers/rl.py` are the two users.
+`trainers/sft.py`, `trainers/dpo.py` and `trainers/rl.py` are its users.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unmask.configs.rl import RLConfig
-from unmask.configs.sft import SFTConfig
+from unmask.configs.training import TrainingConfig
 from unmask.data.shuffled import Source
 from unmask.distributed.world import ALONE, World
 from unmask.runs.clock import Clock
@@ -42,6 +41,7 @@ SHOWN = {
         "val_nelbo",
         "eval_accuracy",
     ),
+    "DPO": ("loss", "pair_accuracy", "margin", "val_loss", "val_pair_accuracy", "eval_accuracy"),
     "RL": ("reward", "accuracy", "tokens_per_s", "eval_accuracy"),
 }
 
@@ -62,7 +62,7 @@ class Run:
         world: the ranks that train together.
     """
 
-    config: SFTConfig | RLConfig
+    config: TrainingConfig
     directory: RunDirectory
     metrics: Metrics | Silent
     report: LiveReport | Silent
@@ -158,6 +158,6 @@ def _open_files(
         yield directory, metrics, report
 
 
-def label_of(config: SFTConfig | RLConfig) -> str:
+def label_of(config: TrainingConfig) -> str:
     """Return the name of a run's training."""
-    return "RL" if isinstance(config, RLConfig) else "SFT"
+    return type(config).__name__.removesuffix("Config")

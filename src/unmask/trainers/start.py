@@ -9,7 +9,7 @@ import torch
 from unmask.checkpoints.lora_files import load_adapter
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
-from unmask.configs.sft import SFTConfig
+from unmask.configs.training import TrainingConfig
 from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
@@ -40,14 +40,14 @@ class Start:
         world: the ranks that train together.
     """
 
-    config: SFTConfig | RLConfig
+    config: TrainingConfig
     resume: bool
     llm: LLM
     task: Task
     world: World = ALONE
 
 
-def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) -> Start:
+def prepare(config: TrainingConfig, resume: bool, world: World = ALONE) -> Start:
     """Load the model that a run starts from, and its task, on every rank.
 
     Raises:
@@ -67,7 +67,7 @@ def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) ->
         return Start(config, resume, starting_llm(config, model), build_task(config.task), world)
 
 
-def starting_llm(config: SFTConfig | RLConfig, model: ModelConfig | None = None) -> LLM:
+def starting_llm(config: TrainingConfig, model: ModelConfig | None = None) -> LLM:
     """Load the model a run starts from; where the config has `[lora]`, with adapters.
 
     They are those of the run's last checkpoint, else fresh ones.
@@ -93,7 +93,7 @@ def starting_llm(config: SFTConfig | RLConfig, model: ModelConfig | None = None)
     return llm
 
 
-def starting_model(config: SFTConfig | RLConfig, world: World = ALONE) -> ModelConfig:
+def starting_model(config: TrainingConfig, world: World = ALONE) -> ModelConfig:
     """Return the `[model]` a run starts from: its last checkpoint, or the config's own for a new run or adapters.
 
     Args:
@@ -110,7 +110,7 @@ def starting_model(config: SFTConfig | RLConfig, world: World = ALONE) -> ModelC
         _check_start(Path(config.model.path), world)
     if not found:
         return config.model
-    if not (isinstance(config, SFTConfig) and config.epochs is not None):
+    if isinstance(config, RLConfig) or config.epochs is None:
         check_steps(config)  # those of epochs are counted when the data has been read
     check_whole(config.run.dir, world)
     if config.lora is not None:
@@ -118,7 +118,7 @@ def starting_model(config: SFTConfig | RLConfig, world: World = ALONE) -> ModelC
     return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
 
 
-def check_steps(config: SFTConfig | RLConfig) -> None:
+def check_steps(config: TrainingConfig) -> None:
     """Refuse a run that is past the config's last step.
 
     Raises:

@@ -11,7 +11,7 @@ from unmask.configs.methods.view_section import ViewSection
 class TraceViews(ViewSection):
     """One view per denoising step: what was hidden then, and what was revealed."""
 
-    sources: ClassVar[tuple[Source, ...]] = ("demonstrations", "rollouts")
+    sources: ClassVar[tuple[Source, ...]] = ("demonstrations", "pairs", "rollouts")
     needs_step_map: ClassVar[bool] = True
     kind: Literal["trace"] = "trace"
     """How a response becomes noisy views: `trace` trains the states the sampler was in (TraceRL), in SFT

@@ -1,4 +1,4 @@
-"""The recipes for schedulers: files that their programs read, whose commands torchrun and `unmask` take."""
+"""The files for schedulers: files that their programs read, whose commands torchrun and `unmask` take."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 
-RECIPES = sorted((ROOT / "configs" / "recipes").iterdir())
+LAUNCHERS = sorted((ROOT / "configs" / "recipes" / "launch").iterdir())
 PAGE = ROOT / "docs" / "scale.md"
 CLASSES = {"sft": SFTConfig, "rl": RLConfig}
 
@@ -27,7 +27,7 @@ def commands(path: Path) -> list[str]:
     return re.findall(r"torchrun (-.*? -m unmask [^\n&#]*)", text)
 
 
-@pytest.mark.parametrize("path", [*RECIPES, PAGE], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*LAUNCHERS, PAGE], ids=lambda path: path.name)
 def test_commands_are_valid(path: Path) -> None:
     found = commands(path)
     assert found
@@ -43,7 +43,7 @@ def test_commands_are_valid(path: Path) -> None:
         load_config(CLASSES[kind], files, [word for word in rest if "=" in word])
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.name)
 def test_a_scheduler_can_read_it(path: Path) -> None:
     if path.suffix == ".yaml":
         assert all(isinstance(part, dict) for part in yaml.safe_load_all(path.read_text()))
@@ -52,5 +52,5 @@ def test_a_scheduler_can_read_it(path: Path) -> None:
     assert f"`{path.name}`" in PAGE.read_text()
 
 
-def test_no_recipe_is_missing() -> None:
-    assert {path.suffix for path in RECIPES} == {".sh", ".yaml"}
+def test_no_launcher_is_missing() -> None:
+    assert {path.suffix for path in LAUNCHERS} == {".sh", ".yaml"}

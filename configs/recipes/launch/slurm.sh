@@ -1,5 +1,5 @@
 #!/bin/bash
-# RL on 4 nodes of 8 GPUs:   sbatch configs/recipes/slurm.sh
+# RL on 4 nodes of 8 GPUs:   sbatch configs/recipes/launch/slurm.sh
 # Two minutes before its time limit the job saves its last step and queues itself again. A preempted job does the same
 # where Slurm has PreemptParameters=send_user_signal; elsewhere --requeue starts it again from its last checkpoint.
 # The directory it is submitted from must be on a file system that all nodes share; activate an environment here.

@@ -1,0 +1,7 @@
+"""The configurations of the commands that train a model."""
+
+from unmask.configs.dpo import DPOConfig
+from unmask.configs.rl import RLConfig
+from unmask.configs.sft import SFTConfig
+
+TrainingConfig = SFTConfig | DPOConfig | RLConfig
