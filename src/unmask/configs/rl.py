@@ -17,6 +17,7 @@ from unmask.configs.methods.advantage.softmax import SoftmaxAdvantage
 from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.methods.loss.boundary import BoundaryLoss
 from unmask.configs.methods.loss.clipped import ClippedLoss
+from unmask.configs.methods.loss.distilled import DistilledLoss
 from unmask.configs.methods.loss.gdsd import GDSDLoss
 from unmask.configs.methods.loss.sandwich import SandwichLoss
 from unmask.configs.methods.loss.sequence_ratio import SequenceRatioLoss
@@ -29,6 +30,7 @@ from unmask.configs.methods.views.one_step import OneStepViews
 from unmask.configs.methods.views.quadrature import QuadratureViews
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.methods.views.steps import StepsViews
+from unmask.configs.methods.views.suffix import SuffixViews
 from unmask.configs.methods.views.trace import TraceViews
 from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.model import TrainedModelConfig
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
         | QuadratureViews
         | BlockwiseViews
         | OneStepViews
+        | SuffixViews
     )
     Advantage = (
         GroupAdvantage
@@ -66,6 +69,7 @@ if TYPE_CHECKING:
         | SandwichLoss
         | BoundaryLoss
         | GDSDLoss
+        | DistilledLoss
     )
 else:
     Views = choose("views", "rollouts", "trace")
@@ -201,6 +205,31 @@ class RLConfig(Section):
                 f"loss.kl = {self.loss.kl} has no effect with minibatches = 1 and epochs = 1: the only "
                 "update starts at the policy it is measured from; set minibatches = 2, loss.kl = 0 or "
                 'loss.kl_to = "reference"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> "RLConfig":
+        """Refuse hints without a teacher, a teacher without hints, and blocks that leave nothing to hint at."""
+        reads, has = (
+            getattr(self.loss, "needs_hints", False),
+            getattr(self.views, "has_hints", False),
+        )
+        if reads and not has:
+            raise ValueError(
+                f'views.kind = "{self.views.kind}" shows a teacher nothing that the policy does not read, and '
+                'loss.kind = "distilled" needs it: set views.kind = "suffix", or loss.kind = "clipped"'
+            )
+        if has and not reads:
+            raise ValueError(
+                f'views.kind = "suffix" hints at the response for a teacher, which loss.kind = "{self.loss.kind}" '
+                'does not have: set loss.kind = "distilled", or views.kind = "trace"'
+            )
+        block, longest = self.sampling.block_size, self.sampling.max_tokens
+        if has and (block is None or block >= longest):
+            raise ValueError(
+                f'sampling.block_size = {block}: views.kind = "suffix" shows a teacher positions right of the '
+                f"current block: set one below sampling.max_tokens = {longest}"
             )
         return self
 

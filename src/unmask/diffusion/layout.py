@@ -49,7 +49,7 @@ class Pack:
         positions: `(T,)` absolute positions.
         structure: `(4, T)` document, block, copy and prefix of each token (`models/attention.py`).
         rows: `(S,)` the scored rows, one per target; views may share the row of a target.
-        targets: `(S,)` target ids.
+        targets: `(S,)` target ids, or `(S, M)` where several are scored in each row.
         weights: `(S,)`.
         advantages: `(S,)`.
         behavior_logprobs: `(S,)`.

@@ -28,7 +28,7 @@ class Targets(NamedTuple):
     """The token scored at each scored row.
 
     Attributes:
-        ids: `(S,)` token ids.
+        ids: `(S,)` token ids, or `(S, M)`: the token, and others that are scored in its place.
         temperatures: `(S,)` temperature at which each was drawn.
     """
 
@@ -37,10 +37,29 @@ class Targets(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Log-probabilities of the targets, `logprobs (S,)`, and without gradient their `entropy (S,)`."""
+    """Log-probabilities of the targets, `logprobs` as their ids, and without gradient `entropy (S,)`."""
 
     logprobs: Tensor
     entropy: Tensor
+
+
+class MostLikely(NamedTuple):
+    """The request for the most probable tokens of each scored row, in place of `Targets`.
+
+    Attributes:
+        targets: of the rows; their ids choose between text and image codes.
+        most: `M`, how many.
+    """
+
+    targets: Targets
+    most: int
+
+
+class Top(NamedTuple):
+    """The most probable tokens of each row, `ids (S, M)`, and their `logprobs (S, M)`, without gradient."""
+
+    ids: Tensor
+    logprobs: Tensor
 
 
 def widen(tensor: Tensor) -> Tensor:
@@ -84,11 +103,15 @@ class LanguageHead(nn.Module):
         self.register_buffer("drawable", drawable_ids(spec), persistent=False)
         self.register_buffer("codes", code_ids(spec), persistent=False)
 
-    def forward(self, hidden: Tensor, targets: Targets | None) -> Tensor | Scores:
-        """Return raw logits `(S, V)` of `hidden (S, D)`, or the `Scores` of its targets."""
+    def forward(
+        self, hidden: Tensor, targets: Targets | MostLikely | None
+    ) -> Tensor | Scores | Top:
+        """Return raw logits `(S, V)` of `hidden (S, D)`, the `Scores` of its targets, or the `Top` of its rows."""
         if targets is None:
             return widen(self.projection(hidden))
         rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // self.projection.out_features)
+        if isinstance(targets, MostLikely):
+            return self._top(hidden, targets, rows)
         if hidden.shape[0] <= rows:
             return Scores(*self._score(hidden, *targets))
         chunks = [
@@ -97,18 +120,31 @@ class LanguageHead(nn.Module):
         ]
         return Scores(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
+    @torch.no_grad()
+    def _top(self, hidden: Tensor, request: MostLikely, rows: int) -> Top:
+        parts = zip(hidden.split(rows), *(t.split(rows) for t in request.targets), strict=True)
+        found = [self._logprobs(*part).topk(request.most) for part in parts]
+        return Top(
+            torch.cat([top.indices for top in found]), torch.cat([top.values for top in found])
+        )
+
     def _score(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs = self._logprobs(hidden, ids, temperatures)
+        entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
+        # Cloned, here and below: FSDP2 warns of outputs that are views.
+        if ids.dim() == 1:
+            return logprobs.gather(1, ids[:, None])[:, 0].clone(), entropy
+        return logprobs.gather(1, ids), entropy
+
+    def _logprobs(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> Tensor:
         logits = widen(self.projection(hidden))
         allowed = self.drawable
         if self.has_codes:
-            allowed = torch.where(self.codes[ids][:, None], self.codes, allowed)  # (rows, V)
+            first = ids if ids.dim() == 1 else ids[:, 0]  # (rows,)
+            allowed = torch.where(self.codes[first][:, None], self.codes, allowed)  # (rows, V)
         # In place: a copy would be as large as all of a chunk's logits.
         logits.div_(temperatures[:, None].to(logits.dtype)).masked_fill_(~allowed, -torch.inf)
-        logprobs = logits.log_softmax(-1)  # (rows, V)
-        del logits
-        entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
-        # Cloned, here and below: FSDP2 warns of outputs that are views.
-        return logprobs.gather(1, ids[:, None])[:, 0].clone(), entropy
+        return logits.log_softmax(-1)  # (rows, V)
 
 
 class ValueHead(nn.Module):

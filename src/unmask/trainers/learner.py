@@ -307,8 +307,14 @@ def score_shares(
 ) -> list[list[Tensor]]:
     """Return `score_views` of every trajectory, of which each rank scores the targets in its packs."""
     found = score_views(model, views, packs, columns)
-    if world.size == 1 or not views:
-        return found
+    sum_over_ranks(model, found, world)
+    return found
+
+
+def sum_over_ranks(model: Any, found: Sequence[Sequence[Tensor]], world: World) -> None:
+    """Fill in the tables of targets, in which each rank has written those of its packs."""
+    if world.size == 1 or not found[0]:
+        return
     # FSDP2 keeps the root's weights gathered until a backward pass, which a reference never has.
     getattr(model, "reshard", lambda: None)()
     # A target is in the packs of one rank and 0 in the tables of the others: the sums are exact.
@@ -317,7 +323,6 @@ def score_shares(
         parts = summed.split([table.numel() for table in tables])
         for table, part in zip(tables, parts, strict=True):
             table.copy_(part.view_as(table))
-    return found
 
 
 def _gib(count: float) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unmask.configs.methods import partner
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.methods.loss.distilled import DistilledLoss
 from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -21,7 +22,7 @@ from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
 from unmask.models.heads import Scores
 from unmask.models.value_model import ActorCriticScores
-from unmask.objectives.loss import LossOutput, ScoredTargets
+from unmask.objectives.loss import LossOutput, ScoredChoices, ScoredTargets
 from unmask.objectives.statistics import Statistic
 from unmask.objectives.value import clipped_value_loss, is_value_clipped
 from unmask.trainers.master_weights import is_wide
@@ -29,8 +30,9 @@ from unmask.trainers.master_weights import is_wide
 LOSSES = "unmask.objectives.methods"
 
 # Tensors of a step's targets that are frozen before its first update, by name: the `reference`'s
-# log-probabilities, the value model's `values`, the `returns` they are trained towards, and which responses are
-# `right`. A loss of whole responses adds its `value` and `slope` in each update.
+# log-probabilities, the value model's `values`, the `returns` they are trained towards, which responses are
+# `right`, and a `teacher`'s log-probabilities of several tokens. A loss of whole responses adds its `value` and
+# `slope` in each update.
 Tables = Mapping[str, TargetTable]
 NO_TABLES: Tables = {}
 
@@ -61,6 +63,8 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
 
     Where the views are those of the engine, the gap between its log-probabilities and the learner's is a statistic.
     """
+    if isinstance(config.loss, DistilledLoss):
+        return build_distilled_objective(config)
     is_of_views = isinstance(config.loss, ViewsLoss)
     of_loss = linear_objective if is_of_views else build_target_objective(config)
     if not config.has_old_behavior:  # the engine's are of other views or weights
@@ -106,6 +110,21 @@ def build_target_objective(config: RLConfig) -> StepObjective:
             advantages=pack.advantages.to(own.dtype),
             right=tables["right"].read(pack.origin).to(own) if "right" in tables else None,
         )
+        return loss(targets, config.loss)
+
+    return objective
+
+
+def build_distilled_objective(config: RLConfig) -> StepObjective:
+    """Return the objective of a loss that reads a teacher's most probable tokens, which the views target too."""
+    loss = partner(config.loss, LOSSES).loss
+
+    def objective(scores: Scores, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
+        teacher, right = (tables[name].read(pack.origin) for name in ("teacher", "right"))
+        count, width = teacher.shape
+        # The first column is the token that was written. A pack without targets has no columns.
+        logprobs = scores.logprobs.reshape(count, 1 + width)[:, 1:]
+        targets = ScoredChoices(logprobs, teacher.to(logprobs), scores.entropy, right.to(logprobs))
         return loss(targets, config.loss)
 
     return objective

@@ -58,16 +58,16 @@ def rollout_views(
 def outcome_columns(
     groups: Sequence[Group], views: Sequence[Views], config: RLConfig
 ) -> list[Mapping[str, Tensor]]:
-    """Return `right (N, C)` of each trajectory's targets, where `loss.nll` reads it, or no column.
+    """Return `right (N, C)` of each trajectory's targets, where the loss reads it, or no column.
 
     Args:
         groups: that are trained on.
         views: of their trajectories in order.
         config: of the run.
     """
-    if not getattr(config.loss, "nll", 0.0):
+    least: float | None = getattr(config.loss, "least_right", None)
+    if least is None:
         return [{} for _ in views]
-    least: float = getattr(config.loss, "nll_from")  # noqa: B009  # of kind "clipped"
     outcomes = [outcome for group in groups for outcome in group.parts["outcome"]]
     return [
         {"right": torch.full(v.target.shape, float(outcome >= least))}

@@ -47,3 +47,8 @@ class ClippedLoss(Section):
     """What the loss is averaged over; `view` is the published choice for full attention, `constant`
     for block models, where the length is `sampling.max_tokens` (published: the longest response of
     the step)."""
+
+    @property
+    def least_right(self) -> float | None:
+        """Lowest outcome of a right response, if the loss reads which are right."""
+        return self.nll_from if self.nll else None
