@@ -25,6 +25,7 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -80,22 +81,36 @@ def read_arguments() -> argparse.Namespace:
 
 
 def run_all(spec: Spec, work: Path, jobs: int) -> None:
-    """Run every unit that has no file, stage by stage; those of a stage need nothing of each other."""
+    """Run every unit that has no file, stage by stage; those of a stage need nothing of each other.
+
+    Raises:
+        ValueError: at the end, naming the units that raised an error.
+    """
     for folder in ("rates", "cells"):
         (work / folder).mkdir(parents=True, exist_ok=True)
     make_problems(work)
-    run = partial(run_unit, spec, work)
-    if jobs == 1:
-        for stage in stages(spec):
-            for unit in stage:
-                run(unit)
-        return
+    run = partial(error_of, spec, work)
     # A forked process would share the locks of torch's threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        for stage in stages(spec):
-            for _ in pool.map(run, stage):  # raises what a unit raised
-                pass
+    with ExitStack() as stack:
+        each: Any = map
+        if jobs > 1:
+            each = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context)).map
+        errors = [error for stage in stages(spec) for error in each(run, stage) if error]
+    if errors:
+        raise ValueError("\n".join(errors))
+
+
+def error_of(spec: Spec, work: Path, unit: Unit) -> str | None:
+    """Run a unit and return its error, which must not keep the others from running."""
+    try:
+        run_unit(spec, work, unit)
+    except Exception as error:
+        # Whatever it is: a later unit that needs this one fails by itself.
+        text = f"{unit}: {type(error).__name__}: {error}"
+        print(text, file=sys.stderr, flush=True)
+        return text
+    return None
 
 
 def stages(spec: Spec) -> Iterator[list[Unit]]:
@@ -137,14 +152,15 @@ def run_unit(spec: Spec, work: Path, unit: Unit) -> None:
         make_start(spec, unit.task, unit.name, unit.seed, work)
         return
     path, settings = work / unit.file, digest(spec, unit)
+    size, is_cell = spec.tasks[unit.task], unit.kind == "cell"
+    rate = unit.rate or chosen_rate(spec, work, unit)
     if path.exists():
-        if json.loads(path.read_text())["settings"] != settings:
+        found = json.loads(path.read_text())
+        if (found["settings"], found["rate"]) != (settings, rate):
             raise ValueError(
                 f"{path} was made under another spec: remove it, or give another --work"
             )
         return
-    size, is_cell = spec.tasks[unit.task], unit.kind == "cell"
-    rate = unit.rate or chosen_rate(spec, work, unit)
     configs = rl_configs(spec, unit, rate, work)
     budgets = Budgets(size.rollouts, size.tokens, size.every, spec.cpu_limit_s)
     if not is_cell:  # ends at N, and its last two evaluations are all that is read
@@ -155,13 +171,14 @@ def run_unit(spec: Spec, work: Path, unit: Unit) -> None:
 
 
 def digest(spec: Spec, unit: Unit) -> str:
-    """Return a digest of the entries of a spec that a run depends on."""
+    """Return a digest of the entries of a spec that a run depends on, besides its learning rate."""
     method = spec.methods[unit.name]
+    task = spec.tasks[unit.task].model_dump(mode="json", exclude={"rates"})
     shared = spec.model_dump(
         mode="json",
         include={"rate_seed", "problems", "thresholds", "noise_batches", "cpu_limit_s"},
     )
-    entries = [shared, spec.tasks[unit.task], method, spec.starts[method.start]]
+    entries = [shared, task, method, spec.starts[method.start]]
     text = json.dumps([e if isinstance(e, dict) else e.model_dump(mode="json") for e in entries])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

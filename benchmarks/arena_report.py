@@ -6,6 +6,7 @@ Reading the tables:
     at F           accuracy at F forwarded tokens, on the straight line between the evaluations around it
     (+1.2 ± 3.4)   points ahead of the baseline at the same seed: mean over the seeds that both have, and half
                    of its 95 % interval (Student's t, paired by seed). An interval that holds 0 decides nothing
+    start          accuracy of the SFT models
     tokens/step    tokens that a denoising step reveals
     AUP            area under accuracy (in percent) by tokens per denoising step over the thresholds of dynamic
                    sampling, as arXiv 2601.07568 weighs it (`aup`)
@@ -181,12 +182,12 @@ def failure_of(run: Run) -> str | None:
     """Return how a run failed; None if it did not."""
     if run["ended"] != "budgets":
         return run["ended"]
-    is_lost = run["points"][-1]["accuracy"] < run["points"][0]["accuracy"] / 2
+    is_lost = run["points"][-1]["accuracy"] < start_accuracy(run) / 2
     return "collapse" if is_lost else None
 
 
 DETAILS = (
-    "method", "seeds", "rate", "tokens/step at N", "at F", "AUP", "noise", "gap", "CPU s to N",
+    "method", "seeds", "rate", "start", "tokens/step at N", "at F", "AUP", "noise", "gap", "CPU s to N",
     "learner tokens to N", "rollouts to F", "failed",
 )  # fmt: skip
 
@@ -202,14 +203,15 @@ def detail_rows(spec: Spec, found: Mapping[str, Runs], task: str) -> Iterator[li
     def parallel(axis: str, place: float) -> Number:
         return lambda run: value_at(run, "tokens_per_denoising_step", axis, place)
 
-    for method, runs in found.items():
-        others = found.get(spec.baseline_of(method), {})
+    for method in filter(found.__contains__, spec.methods):
+        runs, others = found[method], found.get(spec.baseline_of(method), {})
         rates = dict.fromkeys(f"{run['rate']:g}" for run in runs.values())
         failures = filter(None, map(failure_of, runs.values()))
         yield [
             label_of(spec, method),
             str(len(runs)),
             ", ".join(rates),
+            _mean(runs, start_accuracy, "{:.1%}"),
             _mean(runs, parallel("rollouts", size.rollouts), "{:.2f}"),
             _mean(runs, parallel("tokens", size.tokens), "{:.2f}"),
             _with_lead(runs, others, lambda run: aup(run["parallelism"], best), 1.0, ""),
@@ -240,8 +242,12 @@ def label_of(spec: Spec, method: str) -> str:
 
 
 def _start_cell(found: Mapping[str, Runs], spec: Spec) -> str:
-    runs = found.get(spec.baseline, {})
-    return _mean(runs, lambda run: run["points"][0]["accuracy"], "{:.1%}")
+    return _mean(found.get(spec.baseline, {}), start_accuracy, "{:.1%}")
+
+
+def start_accuracy(run: Run) -> float:
+    """Return the accuracy of the SFT model that a run begins with."""
+    return run["points"][0]["accuracy"]
 
 
 def _shown(spec: Spec, found: Mapping[str, Runs], method: str, number: Number) -> str:

@@ -69,7 +69,7 @@ class MethodEntry(Section):
     baseline: str | None = None
     """What it is compared with; the spec's `baseline` when not given."""
     eval_block: int | None = Field(default=None, ge=1)
-    """Block size of the evaluations; that of the rollouts when not given."""
+    """Block size of the evaluations; the model's own when not given."""
     phases: tuple[Table, ...] = ({},)
     """Changed settings of runs that follow each other from one model, each with an equal share of N rollouts
     and an optimizer of its own; the last one goes on to the end."""
@@ -80,7 +80,7 @@ class Spec(Section):
 
     baseline: str = "tracerl"
     """The method that others are compared with."""
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = Field(min_length=1, max_length=10)
     """Seeds of the compared runs."""
     rate_seed: int = 1000
     """Seed of the runs that choose a learning rate; none of `seeds`."""

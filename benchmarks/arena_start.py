@@ -50,6 +50,11 @@ def rl_configs(spec: Spec, unit: Unit, rate: float, work: Path) -> list[RLConfig
         (f"methods.{method}.overrides", entry.overrides),
     ]
     configs: list[RLConfig] = []
+    # Evaluations are sampled alike for all methods, whatever order a method writes its rollouts in.
+    without = _config(
+        RLConfig, "rl", task, [*tables[:2], ("arena", {"model": {"path": str(model)}})], work
+    )
+    sampling = without.sampling.model_copy(update={"block_size": entry.eval_block})
     for number, phase in enumerate(entry.phases):
         own = {
             "run": {"dir": str(work / "unused"), "seed": unit.seed + 7919 * number},
@@ -65,17 +70,9 @@ def rl_configs(spec: Spec, unit: Unit, rate: float, work: Path) -> list[RLConfig
         if isinstance(config.advantage, ValueAdvantage):
             critic = config.advantage.model_copy(update={"lr": VALUE_RATE * rate})
             config = config.model_copy(update={"advantage": critic})
-        configs.append(_evaluated_in(config, entry.eval_block))
+        section = config.eval.model_copy(update={"sampling": sampling})
+        configs.append(config.model_copy(update={"eval": section}))
     return configs
-
-
-def _evaluated_in(config: RLConfig, block: int | None) -> RLConfig:
-    """Return a config whose evaluations are sampled as in training, in blocks of another size if one is given."""
-    if block is None:
-        return config
-    sampling = config.sampling.model_copy(update={"block_size": block})
-    section = config.eval.model_copy(update={"sampling": sampling})
-    return config.model_copy(update={"eval": section})
 
 
 def make_start(spec: Spec, task: str, start: str, seed: int, work: Path) -> None:

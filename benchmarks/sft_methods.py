@@ -3,7 +3,7 @@
     python benchmarks/sft_methods.py                 # minutes of one core; the JSON states them
     python benchmarks/sft_methods.py --seeds 0 --steps 20
 
-For each attention a tiny model is trained on the quickstart's sums by `random` for `--start` steps. It then
+For each attention a tiny model is trained on the quickstart's sums by `random` for `--start` steps (cosine). It then
 writes the trajectories of `--demonstrations` right answers, forced to their tokens (`unmask trace`), and every
 method goes on from it, on these same demonstrations, for as many forwarded tokens as `--steps` steps of `random`
 take. A seed draws the order, the noise and the answers of these runs; the model they start from is one. Settings are
@@ -133,7 +133,8 @@ def make_start(attention: str, args: argparse.Namespace, place: Path) -> Start:
     """Train the start of an attention and record its trajectories."""
     base, traces = place / "base", place / "traces.jsonl"
     words = METHODS[attention]["random"]
-    config = config_of(place / "start", base, args, 0, f"steps={args.start}", *words)
+    words = (*words, f"steps={args.start}", "optimizer.schedule=cosine")
+    config = config_of(place / "start", base, args, 0, *words)
     make_base(config, FAMILIES[attention], base)
     model = train_sft(config)
     assert config.task is not None
@@ -229,10 +230,10 @@ def show(summary: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Run every seed, print the table, write JSON and picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--attention", nargs="+", choices=METHODS, default=[*METHODS])
-    parser.add_argument("--start", type=int, default=350, help="steps of the model all start from")
+    parser.add_argument("--start", type=int, default=800, help="steps of the model all start from")
     parser.add_argument("--steps", type=int, default=60, help="steps of `random` after it")
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--demonstrations", type=int, default=600)

@@ -100,6 +100,6 @@ def test_a_file_of_another_spec_is_refused(work: Path) -> None:
     unit = specs.Unit("cell", "chain_sum", "tracerl", 0, 1e-3)
     path = work / unit.file
     path.parent.mkdir(exist_ok=True)
-    path.write_text('{"settings": "other"}')
+    path.write_text('{"settings": "other", "rate": 1e-3}')
     with pytest.raises(ValueError, match="made under another spec"):
         arena.run_unit(SPEC, work, unit)

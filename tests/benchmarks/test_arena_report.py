@@ -123,7 +123,7 @@ def test_a_failed_run_is_named_and_counts(
     text = report.report(spec("tracerl", "wd1", seeds=(0,)), "main", runs)
     assert row(text, "wd1")[1].startswith(f"{accuracies[-1]:.1%}")
     assert row(text, "wd1", 1)[-1] == failure
-    assert row(text, "wd1", 1)[6] == "3.0", "variance over squared mean"
+    assert row(text, "wd1", 1)[7] == "3.0", "variance over squared mean"
 
 
 def test_aup_of_one_point_is_a_rectangle_and_of_a_flat_curve_its_area() -> None:
@@ -164,6 +164,7 @@ def test_every_spec_makes_valid_runs(path: Any, tmp_path: Any) -> None:
             configs = start.rl_configs(found, unit, size.rates[0], tmp_path)
             assert len(configs) == len(entry.phases)
             assert {config.optimizer.lr for config in configs} == {size.rates[0]}
+            assert {config.eval.sampling.strategy for config in configs} == {"dynamic"}, "for all"
             step = configs[0].rollout.prompts * configs[0].rollout.responses
             assert size.rollouts % (step * size.every) == 0, "N is an evaluation"
 

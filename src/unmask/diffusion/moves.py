@@ -121,7 +121,8 @@ class Factors(NamedTuple):
         has_lost = torch.zeros_like(kind, dtype=torch.bool)  # by number of the move
         has_lost[move[kind == LOST]] = True
         first = ((kind == REVEALED) & has_lost[move]).nonzero()[:, 0]
-        return cls(kind, move, position, *rules.T, first)
+        temperature, threshold, factor, edit_threshold = rules.T
+        return cls(kind, move, position, temperature, threshold, factor, edit_threshold, first)
 
 
 def bounds_of(confidence: Tensor, factors: Factors) -> Tensor:

@@ -6,8 +6,11 @@ the rollout's grid, so the denoising steps stand as they are and number the pass
 A value model replaces `Views.advantages (C,)` by one advantage per token afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
@@ -49,6 +52,26 @@ def rollout_views(
         )
         for group, of_group in zip(groups, advantages, strict=True)
         for trajectory, advantage in zip(group.trajectories, of_group, strict=True)
+    ]
+
+
+def outcome_columns(
+    groups: Sequence[Group], views: Sequence[Views], config: RLConfig
+) -> list[Mapping[str, Tensor]]:
+    """Return `right (N, C)` of each trajectory's targets, where `loss.nll` reads it, or no column.
+
+    Args:
+        groups: that are trained on.
+        views: of their trajectories in order.
+        config: of the run.
+    """
+    if not getattr(config.loss, "nll", 0.0):
+        return [{} for _ in views]
+    least: float = getattr(config.loss, "nll_from")  # noqa: B009  # of kind "clipped"
+    outcomes = [outcome for group in groups for outcome in group.parts["outcome"]]
+    return [
+        {"right": torch.full(v.target.shape, float(outcome >= least))}
+        for v, outcome in zip(views, outcomes, strict=False)  # there are no views without targets
     ]
 
 
