@@ -38,7 +38,7 @@ def score_pack(model: Any, pack: Pack) -> Any:
             pack.positions,
             attend,
             pack.rows,
-            Targets(pack.targets, pack.temperatures),
+            Targets(pack.targets, pack.temperatures, pack.factors),
             image_features(model.backbone.vision, pack.images),
         )
 

@@ -5,10 +5,14 @@ log-probability of each target and the entropy of its distribution, in the one d
 and learner share: fp32, at the trajectory's temperature, over the ids the engine may draw. Full `(T, V)`
 logits never exist in training: rows are scored in chunks, recomputed in the backward pass.
 
+A target may be a set of tokens instead of one, whose log-probability is that of any of them (`TokenSets`).
+
 The value head returns one number per row: the expected return of the rest of the response.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,18 +26,47 @@ from unmask.models.spec import ModelSpec
 # the head's whole weight. A GPU needs thousands of rows to be busy.
 CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
 NARROW = (torch.bfloat16, torch.float16)
+# Hidden states `(s, D)` and token ids `(s,)` to logits `(s, V)`, -inf for ids that may not be drawn.
+LogitsOf = Callable[[Tensor, Tensor], Tensor]
+# `LogitsOf`, hidden states and columns `(s,)`, ids first, to log-probability and entropy `(s,)`.
+Score = Callable[..., tuple[Tensor, Tensor]]
+
+
+class TokenSets(Protocol):
+    """The set of tokens that each row is scored by; which they are depends on other rows (`diffusion/moves.py`)."""
+
+    @property
+    def first(self) -> Tensor:
+        """`(W,)` the rows whose targets the sets depend on."""
+        ...
+
+    @property
+    def ranking_temperature(self) -> Tensor:
+        """`(S,)` temperature of the probabilities that decide what is in a set."""
+        ...
+
+    def columns(self, confidence: Tensor) -> tuple[Tensor, ...]:
+        """Return what `score` takes of each row, `(S,)` each, given the probabilities `(W,)` of those targets."""
+        ...
+
+    @property
+    def score(self) -> Score:
+        """What turns rows into log-probabilities of their sets; its columns are ids, temperatures and `columns`."""
+        ...
 
 
 class Targets(NamedTuple):
-    """The token scored at each scored row.
+    """The token scored at each scored row, or the set of tokens.
 
     Attributes:
         ids: `(S,)` token ids.
         temperatures: `(S,)` temperature at which each was drawn.
+        sets: of tokens; `None` where the token alone is scored.
     """
 
     ids: Tensor
     temperatures: Tensor
+    sets: TokenSets | None = None
 
 
 class Scores(NamedTuple):
@@ -88,27 +121,48 @@ class LanguageHead(nn.Module):
         """Return raw logits `(S, V)` of `hidden (S, D)`, or the `Scores` of its targets."""
         if targets is None:
             return widen(self.projection(hidden))
-        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // self.projection.out_features)
-        if hidden.shape[0] <= rows:
-            return Scores(*self._score(hidden, *targets))
-        chunks = [
-            checkpoint(self._score, *chunk, use_reentrant=False)
-            for chunk in zip(hidden.split(rows), *(t.split(rows) for t in targets), strict=True)
-        ]
-        return Scores(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+        ids, temperatures, sets = targets
+        if sets is None:
+            return Scores(*self._in_chunks(score_tokens, hidden, ids, temperatures))
+        first = sets.first
+        with torch.no_grad():
+            ranking = ids[first], sets.ranking_temperature[first]
+            logprobs, _ = self._in_chunks(score_tokens, hidden[first], *ranking)
+        columns = sets.columns(logprobs.exp())
+        return Scores(*self._in_chunks(sets.score, hidden, ids, temperatures, *columns))
 
-    def _score(self, hidden: Tensor, ids: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
+    def _in_chunks(self, score: Score, hidden: Tensor, *columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `score` of rows, as many at a time as memory is meant for; `columns` are ids and more."""
+        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // self.projection.out_features)
+        own = partial(score, self._logits)
+        if hidden.shape[0] <= rows:
+            return own(hidden, *columns)
+        chunks = [
+            checkpoint(own, *chunk, use_reentrant=False)
+            for chunk in zip(hidden.split(rows), *(c.split(rows) for c in columns), strict=True)
+        ]
+        logprobs, entropy = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        return logprobs, entropy
+
+    def _logits(self, hidden: Tensor, ids: Tensor) -> Tensor:
         logits = widen(self.projection(hidden))
         allowed = self.drawable
         if self.has_codes:
             allowed = torch.where(self.codes[ids][:, None], self.codes, allowed)  # (rows, V)
-        # In place: a copy would be as large as all of a chunk's logits.
-        logits.div_(temperatures[:, None].to(logits.dtype)).masked_fill_(~allowed, -torch.inf)
-        logprobs = logits.log_softmax(-1)  # (rows, V)
-        del logits
-        entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
-        # Cloned, here and below: FSDP2 warns of outputs that are views.
-        return logprobs.gather(1, ids[:, None])[:, 0].clone(), entropy
+        # In place, here and below: a copy would be as large as all of a chunk's logits.
+        return logits.masked_fill_(~allowed, -torch.inf)
+
+
+def score_tokens(
+    logits_of: LogitsOf, hidden: Tensor, ids: Tensor, temperatures: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of each row's token, and the entropy, `(s,)` each."""
+    logits = logits_of(hidden, ids)
+    logprobs = logits.div_(temperatures[:, None].to(logits.dtype)).log_softmax(-1)  # (s, V)
+    del logits
+    entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
+    # Cloned, here and below: FSDP2 warns of outputs that are views.
+    return logprobs.gather(1, ids[:, None])[:, 0].clone(), entropy
 
 
 class ValueHead(nn.Module):

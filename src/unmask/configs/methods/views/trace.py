@@ -20,6 +20,10 @@ class TraceViews(ViewSection):
     shrink: int = Field(default=1, ge=1)
     """Neighbouring reveals merged into one view: fewer views, coarser conditionals."""
 
+    post_stop: Literal["score", "ignore"] = "score"
+    """Positions right of the response under `loss.likelihood = "move"`: what the sampler drew there before it
+    stopped took part in every move. `score` is exact; `ignore` trains the response alone."""
+
     @property
     def is_sampler_path(self) -> bool:
         """Whether no reveals are merged and no block is enlarged."""
