@@ -60,7 +60,7 @@ def test_counts_that_no_tensor_holds_are_refused(field: str, value: int) -> None
         SamplingParams(**{field: value})  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("field", ["max_tokens", "n", "top_k", "seed", "temperature", "threshold"])
+@pytest.mark.parametrize("field", ["max_tokens", "n", "top_k", "temperature", "threshold"])
 def test_none_is_no_number(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} = None: must be a"):
         SamplingParams(**{field: None})  # pyright: ignore[reportArgumentType]
@@ -72,8 +72,9 @@ def test_amounts_that_no_tensor_holds_are_refused(value: Any) -> None:
         SamplingParams(temperature=value)
 
 
-def test_any_int_is_a_seed() -> None:
+def test_any_int_is_a_seed_and_none_asks_for_one() -> None:
     """`derive_seed` makes 64 bits of it."""
+    assert SamplingParams(seed=None).seed is None  # pyright: ignore[reportArgumentType]
     assert SamplingParams(seed=2**70).seed == 2**70
     assert SamplingParams(seed=-1).seed == -1
 

@@ -1,11 +1,12 @@
-"""How responses are unmasked: the parameters of a request, and the names that other libraries have for them."""
+"""How responses are unmasked: the parameters of a request."""
 
 from collections import Counter
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Annotated, Any, Literal, Self
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from unmask.bounds import LARGEST, Bound, check_fields
+from unmask.vllm_names import sampling_fields
 
 Strategy = Literal[
     "static",
@@ -28,22 +29,11 @@ MOST_COUNT = 2**31 - 1
 FRACTION = Bound(ge=0, le=1)
 AMOUNT = Bound(ge=0, le=LARGEST)
 COUNT = Bound(ge=1, le=MOST_COUNT)
-# Names of other libraries for the same or the nearest field.
-_NAMES_OF = {
-    "max_tokens": ("max_new_tokens", "max_length", "gen_length"),
-    "denoising_steps": ("steps", "num_steps", "diffusion_steps"),
-    "block_size": ("block_length",),
-    "guidance": ("cfg_scale",),
-    "strategy": ("remasking", "remasking_strategy"),
-    "threshold": ("dynamic_threshold", "confidence_threshold"),
-    "temperature": ("do_sample",),
-    "n": ("num_return_sequences",),
-    "stop": ("stop_strings",),
-    "stop_token_ids": ("eos_token_id",),
-}
-
-
-OTHER_NAMES = {name: field for field, names in _NAMES_OF.items() for name in names}
+# A seed is a number everywhere behind `LLM`, which draws one in the place of `None`.
+if TYPE_CHECKING:
+    Seed = int
+else:
+    Seed = int | None
 
 
 @dataclass(frozen=True)
@@ -177,9 +167,27 @@ class SamplingFields:
             )
 
 
+Params = TypeVar("Params", bound=type[Any])
+
+
+def _with_names_of_vllm(cls: Params) -> Params:
+    """Let a class be made with the arguments of vLLM's `SamplingParams` too (`vllm_names.py`)."""
+    init = cls.__init__
+
+    @wraps(init)
+    def read(self: Any, *args: Any, **given: Any) -> None:
+        init(self, *args, **sampling_fields(given, cls.__dataclass_fields__))
+
+    cls.__init__ = read
+    return cls
+
+
+@_with_names_of_vllm
 @dataclass(frozen=True, slots=True)
 class SamplingParams(SamplingFields):
     """How one request is unmasked; the fields of `SamplingFields` stand first.
+
+    Takes the arguments of vLLM's `SamplingParams` as well (docs/generate.md lists them).
 
     Raises:
         ValueError: a value is not accepted. Accepted values fit the tensors of a batch: a value that
@@ -187,9 +195,9 @@ class SamplingParams(SamplingFields):
         TypeError: a field does not exist.
     """
 
-    seed: int = 0
+    seed: Seed = 0
     """First half of the key of every random draw: the same seed gives the same response, in any
-    batch."""
+    batch. With `None`, `LLM` draws one for each prompt of each call."""
     n: Annotated[int, COUNT] = 1
     """Responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`. The engine itself
     draws one response, with the seed as given."""
@@ -197,15 +205,6 @@ class SamplingParams(SamplingFields):
     """Positions of the response and the token ids that stand there, written before the first denoising
     step and never drawn, changed or scored. A stop token ends a response only from the last of them
     on. A block-causal model sees them from their own block on, a full-attention model at once."""
-
-    def __new__(cls, *args: Any, **fields: Any) -> Self:
-        """Refuse fields that do not exist, naming the nearest one."""
-        for name in fields:
-            if name not in cls.__dataclass_fields__:
-                near = get_close_matches(OTHER_NAMES.get(name, name), cls.__dataclass_fields__, 1)
-                meant = f"did you mean {near[0]}?" if near else "help(SamplingParams) lists them"
-                raise TypeError(f"SamplingParams has no {name}; {meant}")
-        return object.__new__(cls)
 
     def __post_init__(self) -> None:
         """Check the fields; `stop` may also be one string, and `pinned` is sorted by position."""

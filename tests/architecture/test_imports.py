@@ -8,7 +8,8 @@ from tests.architecture.source import Import, Module, imports, modules
 MAY_IMPORT = {
     "bounds": set(),
     "types": {"images", "sampling_params"},
-    "sampling_params": {"bounds"},
+    "sampling_params": {"bounds", "vllm_names"},
+    "vllm_names": set(),
     "images": set(),
     "message_parts": {"images"},
     "seeds": set(),
@@ -37,6 +38,7 @@ MAY_IMPORT = {
     "rollouts": {
         *("types", "configs", "models", "distributed", "engine", "tasks", "rewards", "runs"),
     },
+    "exporting": {"types", "configs", "models", "checkpoints", "runs"},
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
     "distributed": {"configs", "models", "runs.signals", "runs.directory"},
     "evaluation": {
@@ -56,7 +58,13 @@ MAY_IMPORT["trainers"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["__init__"] = {
-    *("types", "checkpoints.checkpoint", "engine.broken_responses", "engine.llm"),
+    *(
+        "types",
+        "checkpoints.checkpoint",
+        "engine.async_llm",
+        "engine.broken_responses",
+        "engine.llm",
+    ),
     "evaluation.grade",
 }
 
@@ -72,6 +80,7 @@ LEAVES = {
         "json_files",
         "moved",
         "presets",
+        "vllm_names",
     ),
     "__version__",
 }

@@ -25,13 +25,18 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> LLM:
     return LLM(toy_checkpoint(tmp_path_factory.mktemp("toy")))
 
 
-def ids(generations: list[Generation]) -> list[tuple[int, ...]]:
-    return [generation.token_ids for generation in generations]
+def each(results: list[Generation]) -> list[Generation]:
+    """Return all responses to the first prompt, then to the second, and so on."""
+    return [one for result in results for one in result.outputs]
+
+
+def ids(results: list[Generation]) -> list[tuple[int, ...]]:
+    return [one.token_ids for one in each(results)]
 
 
 def test_results_come_in_the_order_of_prompts_and_samples(llm: LLM) -> None:
     prompts = [[5] * 13, [6], [7, 8]]
-    results = llm.generate(prompts, replace(PARAMS, n=2))
+    results = each(llm.generate(prompts, replace(PARAMS, n=2)))
     asks = [
         (prompt, replace(PARAMS, seed=derive_seed(3, index)))
         for prompt in prompts
@@ -49,6 +54,34 @@ def test_more_samples_leave_the_first_ones_as_they_are(llm: LLM) -> None:
     assert ids(llm.generate([[5, 6]], replace(PARAMS, n=2))) == ids(five)[:2]
     assert ids(llm.generate([[5, 6]], PARAMS)) == ids(five)[:1]
     assert len(set(ids(five))) > 1
+
+
+def test_a_prompt_has_one_result_with_all_its_responses(llm: LLM) -> None:
+    first, second = llm.generate(["1+", [5, 6]], [hot(0, n=3), PARAMS])
+    assert len(first.outputs) == 3 and first.outputs[0] is first and second.outputs == (second,)
+    assert [one.outputs for one in first.others] == [(one,) for one in first.others]
+    assert len({one.token_ids for one in first.outputs}) > 1
+    assert first.outputs[1].prompt == first.prompt == "1+" and first.prompt_token_ids == (3, 12)
+    assert second.prompt == llm.decode([5, 6]) and second.prompt_token_ids == (5, 6)
+    for one in first.outputs:
+        assert one.finish_reason == one.finish
+        assert one.cumulative_logprob == pytest.approx(sum(one.logprobs), abs=1e-12)
+    players = first._repr_html_()  # pyright: ignore[reportPrivateUsage]
+    assert players.count("<unmask-player ") == 3
+
+
+def test_without_a_tokenizer_a_prompt_has_no_text() -> None:
+    assert LLM(toy_model()).generate([[5]], PARAMS)[0].prompt is None
+
+
+def test_without_a_seed_every_response_is_drawn_anew(llm: LLM) -> None:
+    asked = replace(PARAMS, seed=None, max_tokens=20, stop_token_ids=(), temperature=3.0)
+    results = llm.generate([[5]] * 3, asked) + llm.generate([[5]] * 3, asked)
+    assert len(set(ids(results))) == 6
+    numbers = [llm.add([5], asked) for _ in range(2)]
+    assert len({one.token_ids for one in until_idle(llm).values()}) == len(numbers)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="seed = None: LLM draws a seed in its place"):
+        llm.complete([prompt_of([5])], [asked])
 
 
 def test_another_prompt_in_the_batch_changes_nothing(llm: LLM) -> None:
@@ -288,10 +321,8 @@ def test_an_error_ends_a_stream(tmp_path: Path) -> None:
     assert llm.engine.is_idle
 
 
-def test_one_text_is_no_list_of_prompts(llm: LLM) -> None:
-    """Its characters would be answered, one by one."""
-    with pytest.raises(ValueError, match=r"prompts = '2-7=' is one prompt: .* \['2-7='\]"):
-        llm.generate("2-7=", PARAMS)
+def test_one_text_is_one_prompt_and_numbers_are_none(llm: LLM) -> None:
+    assert llm.generate("2-7=", PARAMS) == llm.generate(["2-7="], PARAMS)
     with pytest.raises(ValueError, match=r"the prompt 5 is a number: give its token ids, \[5\]"):
         llm.generate([5, 6], PARAMS)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"token id '1\+' of the prompt is a str"):
@@ -368,13 +399,14 @@ def test_a_broken_response_is_raised_after_the_others_have_ended(tmp_path: Path)
 def test_a_broken_response_does_not_lose_the_others(tmp_path: Path) -> None:
     llm = breaking_llm(tmp_path)
     asked = replace(PARAMS, n=2)
-    alone = [llm.generate([prompt], asked) for prompt in ([5], [6])]
+    alone = [each(llm.generate([prompt], asked)) for prompt in ([5], [6])]
     message = r"^4 of 8 .* \(generate prompt 1, generate prompt 3\): request \d+: .* not numbers"
     with pytest.raises(BrokenResponses, match=message):
         llm.generate([[5], [9], [6], [9]], asked)
     with pytest.raises(BrokenResponses) as info:
         llm.generate([[5], [9], [6]], asked)
+    alone = [[replace(one, others=()) for one in some] for some in alone]
     assert info.value.generations == [*alone[0], None, None, *alone[1]]
     assert list(info.value.errors) == [2, 3]
     assert all("not numbers" in str(error) for error in info.value.errors.values())
-    assert llm.generate([[5]], asked) == alone[0]
+    assert ids(llm.generate([[5]], asked)) == [one.token_ids for one in alone[0]]

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def llm(directory: Path) -> Any:
 
 
 def ids(llm: Any, *given: Any, **named: Any) -> list[tuple[int, ...]]:
-    return [result.token_ids for result in llm.generate(*given, **named)]
+    return [one.token_ids for result in llm.generate(*given, **named) for one in result.outputs]
 
 
 def test_token_ids_in_every_form_are_the_same_prompt(llm: Any) -> None:
@@ -119,13 +120,54 @@ def test_one_stop_text_is_a_text() -> None:
     assert SamplingParams(stop_token_ids=[5]).stop_token_ids == (5,)  # type: ignore[arg-type]
 
 
+def test_calls_of_vllm_can_be_pasted(llm: Any, directory: Path) -> None:
+    asked = SamplingParams(  # type: ignore[call-arg]
+        *(),
+        **{
+            **{
+                "temperature": 1.0,
+                "top_p": 1.0,
+                "top_k": -1,
+                "min_p": 0.0,
+                "seed": 3,
+                "stop": None,
+            },
+            **{"max_tokens": 4, "n": 1, "repetition_penalty": 1.0, "presence_penalty": 0.0},
+            **{"frequency_penalty": 0.0, "skip_special_tokens": True, "ignore_eos": False},
+            **{"logprobs": 0, "prompt_logprobs": None, "best_of": 1, "logits_processors": None},
+        },
+    )
+    assert asked == SamplingParams(max_tokens=4, top_k=-1, seed=3)
+    again = LLM(
+        model=str(directory), dtype="float32", trust_remote_code=True, tensor_parallel_size=1
+    )
+    expected = llm.generate(["1+", "2+"], [asked, asked])
+    for given in (["1+", "2+"], [{"prompt": "1+"}, {"prompt_token_ids": [4, 12]}]):
+        found = again.generate(prompts=given, sampling_params=asked, use_tqdm=False)
+        assert found == expected
+    assert llm.generate("1+", asked) == llm.generate({"prompt": "1+"}, asked) == expected[:1]
+    talked = llm.chat(messages=[TURN], sampling_params=asked, add_generation_prompt=True)
+    assert [one.outputs[0].text for one in talked] == [expected[0].text]
+
+
+def test_eos_is_ignored_where_no_stop_tokens_are_given() -> None:
+    ignoring: Any = {"ignore_eos": True}
+    assert SamplingParams(**ignoring).stop_token_ids == ()
+    assert SamplingParams(**ignoring, stop_token_ids=(5,)).stop_token_ids == (5,)
+    assert replace(SamplingParams(), **ignoring).stop_token_ids == ()
+    assert SamplingParams(ignore_eos=False).stop_token_ids is None  # type: ignore[call-arg]
+
+
 Call = Callable[[Any, Path], Any]
 REFUSED: dict[str, tuple[Call, str]] = {
-    "one text": (lambda llm, _: llm.generate("1+"), r"prompts = '1\+' is one prompt: .* \['1\+'\]"),
     "numbers": (lambda llm, _: llm.generate([5, 6]), r"the prompt 5 is a number: .* \[5\]"),
     "numpy numbers": (lambda llm, _: llm.generate(np.array([5])), r"the prompt 5 is a number"),
     "no prompts": (lambda llm, _: llm.generate(None), "prompts = None: must be a list of texts"),
-    "a table": (lambda llm, _: llm.generate({"prompt": "1"}), "must be a list of texts"),
+    "a table": (lambda llm, _: llm.generate({"text": "1"}), "must be a list of texts"),
+    "a prompt of vLLM with images": (
+        lambda llm, _: llm.generate([{"prompt": "1", "multi_modal_data": {}}]),
+        r"llm\.chat answers those",
+    ),
     "no prompt": (lambda llm, _: llm.generate([None]), "the prompt = None: must be a text or"),
     "floats": (lambda llm, _: llm.generate([[5.0]]), "token id 5.0 of the prompt is a float"),
     "texts in a prompt": (lambda llm, _: llm.generate([["1", "2"]]), "token id '1' of the prompt"),
@@ -140,8 +182,28 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "a loose field": (lambda llm, _: llm.generate(["1"], max_tokens=8), r"SamplingParams\(max_tok"),
     "a foreign field": (lambda llm, _: llm.chat([TURN], max_new_tokens=8), r"Params\(max_tokens="),
     "an unknown word": (
-        lambda llm, _: llm.generate(["1"], use_tqdm=1),
-        "it takes prompts and samp",
+        lambda llm, _: llm.generate(["1"], qqq=1),
+        "generate takes no qqq; it takes prompts and samp",
+    ),
+    "a misspelt word": (
+        lambda llm, _: llm.generate(["1"], prompt="1"),
+        r"takes no prompt; did you mean prompts\? It takes prompts and sampling",
+    ),
+    "a progress bar": (
+        lambda llm, _: llm.generate(["1"], use_tqdm=True),
+        "generate: use_tqdm = True: there is no progress bar",
+    ),
+    "two samplings": (
+        lambda llm, _: llm.generate(["1"], SHORT, sampling_params=SHORT),
+        "sampling and sampling_params: two names of one argument",
+    ),
+    "two conversations": (
+        lambda llm, _: llm.chat([TURN], messages=[TURN]),
+        "conversations and messages: two names of one argument",
+    ),
+    "tools": (
+        lambda llm, _: llm.chat([TURN], tools=[{}]),
+        r"chat: tools = \[\{\}\]: calls of tools",
     ),
     "added twice": (lambda llm, _: llm.add("1", [SHORT] * 2), "2 SamplingParams for 1 prompts"),
     "a chat text": (lambda llm, _: llm.chat("1+"), "a conversation is a list of messages"),
@@ -210,7 +272,28 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "a dict as params": (lambda _, at: LLM(at, params={}), r"params = {}: must be EngineParams"),
     "an unknown option": (
         lambda _, at: LLM(at, max_model_len=9),
-        "takes no max_model_len; it takes",
+        "LLM: max_model_len = 9: the model's own length holds",
+    ),
+    "a misspelt option": (
+        lambda _, at: LLM(at, devices="cpu"),
+        r"takes no devices; did you mean device\? It takes model, device,.* and image_preprocess",
+    ),
+    "two devices": (
+        lambda _, at: LLM(at, tensor_parallel_size=2),
+        "tensor_parallel_size = 2: an LLM has one device",
+    ),
+    "a penalty": (
+        lambda *_: SamplingParams(repetition_penalty=1.1),
+        r"repetition_penalty = 1\.1: the tokens of a denoising step are drawn at once",
+    ),
+    "alternatives": (
+        lambda *_: SamplingParams(logprobs=5),
+        "logprobs = 5: only the written tokens",
+    ),
+    "ignore_eos": (lambda *_: SamplingParams(ignore_eos="x"), "ignore_eos = 'x': must be True or"),
+    "a misspelt name of vLLM": (
+        lambda *_: SamplingParams(repetition_penalti=1),
+        "SamplingParams has no repetition_penalti; did you mean repetition_penalty",
     ),
     "no model": (lambda *_: LLM(None), "model = None: must be the directory of a checkpoint"),
     "an empty path": (lambda *_: LLM(""), "model = '': must be the directory of a checkpoint"),

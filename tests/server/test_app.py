@@ -38,7 +38,7 @@ def client(server: Served) -> OpenAI:
 
 def offline(server: Served, prompt: Any, **fields: Any) -> list[Generation]:
     sampling = SamplingParams(**{"max_tokens": 40, "seed": 3, **fields})
-    return server.offline.generate([prompt], sampling)
+    return [*server.offline.generate([prompt], sampling)[0].outputs]
 
 
 def test_a_completion_is_the_offline_response(server: Served, client: OpenAI) -> None:
@@ -68,7 +68,8 @@ def test_a_chat_is_the_offline_response(server: Served, client: OpenAI) -> None:
 def test_n_responses_to_each_prompt_are_those_of_generate(server: Served, client: OpenAI) -> None:
     prompts = ["1+2=", "3"]
     found = client.completions.create(prompt=prompts, n=3, **BODY)
-    expected = server.offline.generate(prompts, SamplingParams(max_tokens=40, seed=3, n=3))
+    results = server.offline.generate(prompts, SamplingParams(max_tokens=40, seed=3, n=3))
+    expected = [one for result in results for one in result.outputs]
     assert [choice.index for choice in found.choices] == list(range(6))
     assert [choice.text for choice in found.choices] == [one.text for one in expected]
     assert len({choice.text for choice in found.choices}) > 3

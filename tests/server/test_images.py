@@ -53,7 +53,8 @@ def asks(*urls: str, text: str = "1+2=") -> Any:
 def test_a_chat_with_images_is_the_offline_response(server: Served, client: OpenAI) -> None:
     messages = asks(url_of(picture("red")), url_of(picture("blue", kind="JPEG"), "jpeg"))
     found = client.chat.completions.create(messages=messages, n=2, **BODY)
-    expected = server.offline.chat(messages, SamplingParams(max_tokens=12, seed=3, n=2))
+    (result,) = server.offline.chat(messages, SamplingParams(max_tokens=12, seed=3, n=2))
+    expected = result.outputs
     assert [one.message.content for one in found.choices] == [one.text for one in expected]
     assert found.usage and found.usage.prompt_tokens == 2 * NUM_VECTORS + 4
     other = client.chat.completions.create(messages=asks(url_of(picture("green"))), **BODY)

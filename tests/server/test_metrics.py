@@ -12,7 +12,7 @@ from unmask.server.metrics import Metrics
 from unmask.types import Prompt
 
 GENERATION = Generation(
-    "ab", (3, 4), (1, 1), (-1.0, -1.0), "stop", 1, (-1.0, -1.0), (0.0, 0.0), 0, lambda: ""
+    "ab", (3, 4), (1, 1), (-1.0, -1.0), "stop", 1, (-1.0, -1.0), (0.0, 0.0), 0, str, (), str
 )
 
 

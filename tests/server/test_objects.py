@@ -36,7 +36,7 @@ def answer(directory: Path, stop: tuple[str, ...] = (), usage: bool = False) -> 
 def generation(text: str, token_ids: list[int]) -> Generation:
     rows = (0.0,) * len(token_ids)
     return Generation(
-        text, tuple(token_ids), (1,) * len(token_ids), rows, "stop", 1, rows, rows, 0, lambda: ""
+        text, tuple(token_ids), (1,) * len(token_ids), rows, "stop", 1, rows, rows, 0, str, (), str
     )
 
 

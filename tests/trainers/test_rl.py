@@ -215,6 +215,7 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         ([*MOVE, "views.kind=steps"], r"set views\.kind = \"trace\" with shrink = 1"),
         ([*MOVE, "views.post_num=1"], r"views\.post_num = 1 counts .* part of a move"),
         ([*MOVE, "advantage.kind=shared_value"], r"such values are no baseline of a move"),
+        ([*MOVE, "loss.nll=0.1"], r"loss\.nll = 0\.1 is the likelihood of tokens"),
         ([*MOVE, "rollout.drafts=2"], r"rollout\.drafts = 2: a draft is written in one step"),
         ([*MOVE, "loss.max_importance=2"], r"loss\.max_importance: the engine records no"),
         (

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from unmask.sampling_params import OTHER_NAMES
+from unmask.vllm_names import OTHER_NAMES
 
 # Keys here, and the names that other libraries have for them.
 ROWS: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -68,6 +68,15 @@ RENAMED = {
 # Keys of version 0.1 without a successor.
 GONE = {
     "model.matmul": "model.matmul is gone: the engine always uses torch's own products; leave it out"
+}
+# Tables of one command, which the others refuse.
+TABLES = {
+    "pairs": "`unmask dpo` and `unmask reward-model` train on preference pairs",
+    "data": "`unmask sft` trains on demonstrations",
+    **dict.fromkeys(
+        ("rollout", "reward", "advantage", "sampling", "filter", "shaping"),
+        "`unmask rl` samples responses and trains on their rewards",
+    ),
 }
 
 

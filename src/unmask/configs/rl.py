@@ -266,6 +266,11 @@ class RLConfig(Section):
             f'advantage.kind = "{self.advantage.kind}" reads values where tokens were revealed, which the draws '
             'decide: such values are no baseline of a move. Set advantage.kind = "group_std"',
         )
+        nll = getattr(self.loss, "nll", 0.0)
+        yield (
+            nll > 0,
+            f"loss.nll = {nll} is the likelihood of tokens, and draws that were lost wrote none: set loss.nll = 0",
+        )
         yield (
             self.rollout.drafts > 0,
             f"rollout.drafts = {self.rollout.drafts}: a draft is written in one step, which loses no draw: set "

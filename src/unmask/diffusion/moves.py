@@ -142,10 +142,8 @@ class Factors(NamedTuple):
         has_lost = torch.zeros_like(kind, dtype=torch.bool)  # by number of the move
         has_lost[move[kind == LOST]] = True
         first = ((kind == REVEALED) & has_lost[move]).nonzero()[:, 0]
-        ranking_temperature, threshold, factor, edit_threshold = rules.unbind(1)
-        return cls(
-            kind, move, position, ranking_temperature, threshold, factor, edit_threshold, first
-        )
+        temperature, threshold, factor, edit_threshold = rules.unbind(1)
+        return cls(kind, move, position, temperature, threshold, factor, edit_threshold, first)
 
     def to(self, device: torch.device) -> "Factors":
         """Return the factors on another device."""

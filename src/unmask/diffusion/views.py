@@ -138,9 +138,15 @@ class Views:
         Args:
             index: numbers or slice of the views, or `(N,)` bool.
         """
+        count = len(torch.arange(len(self.target))[index])
+
+        def pick(column: Tensor) -> Tensor:
+            # One row expanded to all views stays one: as many rows would take gigabytes under full attention.
+            return column[:1].expand(count, -1) if column.stride(0) == 0 else column[index]
+
         names = ("hidden", "target", "weight", "behavior_logprobs", "old_logprobs")
         names += tuple(name for name in ("inputs", "target_ids") if getattr(self, name) is not None)
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+        return replace(self, **{name: pick(getattr(self, name)) for name in names})
 
 
 def views_of_trajectory(

@@ -9,7 +9,6 @@ The place to start from Python:
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,13 @@ from unmask.checkpoints.tokenizer import (
 from unmask.engine.broken_responses import require_whole
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Finished, Streams, Written
-from unmask.engine.generation import Generation, player_html
+from unmask.engine.generation import Generation, by_prompt, generation_of
 from unmask.engine.infilling import with_template
 from unmask.engine.llm_arguments import (
     check_model,
     conversations_of,
     each_response,
+    one_of,
     prompts_of,
     refuse_unknown,
     sampling_of,
@@ -53,6 +53,12 @@ from unmask.presets import preset
 from unmask.sampling_params import Medium, SamplingParams
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt, Trajectory
+from unmask.vllm_names import CHATTING, LOADING, WRITING
+
+OPTIONS = ("model", "device", "dtype", "params", "image_codec", "image_preprocess")
+Asked = SamplingParams | Sequence[SamplingParams] | None
+Turns = Sequence[Message | Mapping[str, Any]]
+Conversations = Turns | Sequence[Turns]
 
 
 class LLM:
@@ -86,15 +92,13 @@ class LLM:
             params: size and mode of the engine.
             image_codec: directory of the image tokenizer of a model whose images are tokens.
             image_preprocess: how an image becomes the square that it reads.
-            unknown: refused, naming the arguments that exist.
+            unknown: arguments of vLLM without effect here; others are refused, naming what to give instead.
 
         Raises:
             ValueError: as `load_model`; or for an unknown device, format or model.
             TypeError: for an argument that does not exist.
         """
-        refuse_unknown(
-            "LLM", "model, device, dtype, params, image_codec and image_preprocess", unknown
-        )
+        refuse_unknown("LLM", OPTIONS, unknown, LOADING)
         check_model(model)
         if params is not None and not isinstance(params, EngineParams):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"params = {params!r}: must be EngineParams(max_sequences=..., ...)")
@@ -112,8 +116,10 @@ class LLM:
 
     def generate(
         self,
-        prompts: Sequence[str | Sequence[int] | Prompt],
-        sampling: SamplingParams | Sequence[SamplingParams] | None = None,
+        prompts: str | Sequence[str | Sequence[int] | Prompt | Mapping[str, Any]],
+        sampling: Asked = None,
+        *,
+        sampling_params: Asked = None,
         **unknown: Any,
     ) -> list[Generation]:
         """Return responses to texts or token ids, without a chat template.
@@ -121,25 +127,28 @@ class LLM:
         Args:
             prompts: texts or token ids, or what `prompt` makes of a conversation.
             sampling: sampling parameters; one for all, or one for each prompt.
-            unknown: refused, naming the argument that takes it.
+            sampling_params: another name of `sampling`.
+            unknown: as of `LLM`.
 
         Returns:
-            `n` generations per prompt, in the order of the prompts.
+            One result for each prompt: the first response, whose `outputs` are all `n`.
 
         Raises:
             ValueError: if `prompts` is not a list of prompts; or as `complete`: if some responses could
                 not be written, the error carries the others.
             TypeError: for an argument that does not exist.
         """
-        refuse_unknown("generate", "prompts and sampling", unknown)
-        found = [self._prompt("generate", prompt) for prompt in prompts_of(prompts)]
-        return self._write(found, sampling)
+        asked = one_of("sampling", sampling, "sampling_params", sampling_params)
+        refuse_unknown("generate", ("prompts", "sampling"), unknown, WRITING)
+        return self._write([self.to_prompt("generate", one) for one in prompts_of(prompts)], asked)
 
     def chat(
         self,
-        conversations: Sequence[Message | Mapping[str, Any]]
-        | Sequence[Sequence[Message | Mapping[str, Any]]],
-        sampling: SamplingParams | Sequence[SamplingParams] | None = None,
+        conversations: Conversations | None = None,
+        sampling: Asked = None,
+        *,
+        messages: Conversations | None = None,
+        sampling_params: Asked = None,
         **unknown: Any,
     ) -> list[Generation]:
         """Return responses to conversations, rendered with the model's chat template.
@@ -149,7 +158,9 @@ class LLM:
                 `{"role": ..., "content": ...}`, whose content is a text or a list of parts, texts and images
                 (`message_parts.py`).
             sampling: as in `generate`.
-            unknown: refused, naming the argument that takes it.
+            messages: another name of `conversations`.
+            sampling_params: another name of `sampling`.
+            unknown: as of `LLM`.
 
         Returns:
             As `generate`.
@@ -158,10 +169,11 @@ class LLM:
             ValueError: if they are not conversations; or as `complete`.
             TypeError: for an argument that does not exist.
         """
-        refuse_unknown("chat", "conversations and sampling", unknown)
+        asked = one_of("sampling", sampling, "sampling_params", sampling_params)
+        given = one_of("conversations", conversations, "messages", messages)
+        refuse_unknown("chat", ("conversations", "sampling"), unknown, CHATTING)
         self.require_tokenizer()
-        found = conversations_of(conversations)
-        return self._write([self.prompt(messages) for messages in found], sampling)
+        return self._write([self.prompt(turns) for turns in conversations_of(given)], asked)
 
     def draw(
         self,
@@ -186,7 +198,8 @@ class LLM:
         images = self.images()
         found = [images.prompt(text) for text in prompts_of(texts)]
         asked = replace(sampling or preset("mmada_image"), writes="image")
-        written = self.complete(*each_response(found, [asked] * len(found)), on_finish)
+        each = each_response(found, sampling_of(asked, len(found)))
+        written = self.complete(*each, on_finish)
         return list(map(images.drawing, written))
 
     def images(self) -> TextToImage:
@@ -211,16 +224,11 @@ class LLM:
                 requests still run, or the model's logits are not finite.
         """
         self.require_tokenizer()
-        num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
-        text, num_chars = TextStream(self.decode, num_held), 0
+        text = TextStream.of(self.decode, sampling)
         with closing(self.events(*self._request(prompt, sampling), "text")) as events:
             for event in events:
-                piece = (
-                    self.text(event)[num_chars:]
-                    if isinstance(event, Trajectory)
-                    else text.add(event.token_ids)
-                )
-                num_chars += len(piece)
+                is_end = isinstance(event, Trajectory)
+                piece = text.rest(self.text(event)) if is_end else text.add(event.token_ids)
                 if piece:
                     yield piece
 
@@ -290,7 +298,7 @@ class LLM:
         """Return a prompt with its token ids, and the parameters of the first response to it."""
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
-        return self._prompt("add", prompt), asked
+        return self.to_prompt("add", prompt), asked
 
     def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""
@@ -398,29 +406,13 @@ class LLM:
         """Return the text each token adds, special tokens included."""
         return token_pieces(token_ids, self.require_tokenizer())
 
-    def _write(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: SamplingParams | Sequence[SamplingParams] | None,
-    ) -> list[Generation]:
-        written = self.complete(*each_response(prompts, sampling_of(sampling, len(prompts))))
-        return [self._generation(trajectory) for trajectory in written]
+    def _write(self, prompts: Sequence[Prompt], sampling: Asked) -> list[Generation]:
+        asked = sampling_of(sampling, len(prompts))
+        written = map(self._generation, self.complete(*each_response(prompts, asked)))
+        return by_prompt([*written], [one.n for one in asked])
 
     def _generation(self, trajectory: Trajectory) -> Generation:
-        length = trajectory.num_response
-        text = self.text(trajectory)
-        return Generation(
-            text=text,
-            token_ids=trajectory.response_ids,
-            step_map=trajectory.step_map[:length],
-            logprobs=trajectory.behavior_logprobs[:length],
-            finish=trajectory.finish,
-            num_forwards=trajectory.num_forwards,
-            raw_logprobs=trajectory.raw_logprobs[:length],
-            entropies=trajectory.entropies[:length],
-            policy_version=trajectory.policy_version,
-            html=partial(player_html, trajectory, text, self.tokenizer),
-        )
+        return generation_of(trajectory, self.text(trajectory), self.tokenizer)
 
     def text(self, trajectory: Trajectory) -> str:
         """Return a response's text before the first stop text; empty without a tokenizer, and of an image."""
@@ -431,7 +423,8 @@ class LLM:
             return self.decode(trajectory.response_ids)
         return self._stop_texts(stop).text_before(trajectory.response_ids)
 
-    def _prompt(self, task: str, prompt: Any) -> Prompt:
+    def to_prompt(self, task: str, prompt: Any) -> Prompt:
+        """Return the prompt of a text or token ids, under the name of a task."""
         if isinstance(prompt, Prompt):
             return prompt
         ids = token_ids_of(prompt, lambda text: encode(text, self.require_tokenizer()))

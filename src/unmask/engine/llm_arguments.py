@@ -3,6 +3,7 @@
 Every unambiguous form is accepted; all others are refused with one sentence that names the accepted form.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import index
@@ -11,12 +12,15 @@ from typing import Any
 from unmask.images import MARKER, Image, image_from
 from unmask.message_parts import message_parts
 from unmask.models.transformer import Model
-from unmask.sampling_params import OTHER_NAMES, SamplingParams
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
 from unmask.types import Message, Prompt
+from unmask.vllm_names import OTHER_NAMES, Rows, is_without_effect, nearest
 
 ROLES = ("system", "user", "assistant")  # templates write any other word as it is
 CONVERSATION = '[{"role": "user", "content": "..."}]'
+# Keys of vLLM's prompts.
+TABLES = ({"prompt"}, {"prompt_token_ids"})
 
 
 def token_ids_of(prompt: Any, encode: Callable[[str], Sequence[int]]) -> tuple[int, ...]:
@@ -42,10 +46,14 @@ def token_ids_of(prompt: Any, encode: Callable[[str], Sequence[int]]) -> tuple[i
 
 
 def prompts_of(prompts: Any) -> list[Any]:
-    """Return the prompts as a list, each in the form it was given."""
-    if isinstance(prompts, str):
-        raise ValueError(f"prompts = {prompts!r} is one prompt: give a list of them, [{prompts!r}]")
+    """Return the prompts as a list, each a text or in the form it was given; one text is one prompt.
+
+    vLLM's `{"prompt": text}` and `{"prompt_token_ids": ids}` are the text and the ids.
+    """
+    if isinstance(prompts, str) or _is_table(prompts):
+        prompts = [prompts]
     found = _items(prompts, "prompts", "a list of texts or of lists of token ids")
+    found = [next(iter(one.values())) if _is_table(one) else one for one in found]
     if any(map(_is_message, found)):
         raise ValueError(
             f"prompts = {_shown(prompts)} is a conversation: llm.chat answers those, and the prompts of "
@@ -85,10 +93,21 @@ def user_message(text: str, images: Sequence[Image] = ()) -> Message:
     return Message("user", text, tuple(images))
 
 
+def one_of(name: str, value: Any, other_name: str, other: Any) -> Any:
+    """Return the value of an argument that has two names.
+
+    Raises:
+        TypeError: both are given.
+    """
+    if value is not None and other is not None:
+        raise TypeError(f"{name} and {other_name}: two names of one argument; give one")
+    return other if value is None else value
+
+
 def sampling_of(sampling: Any, count: int) -> list[SamplingParams]:
-    """Return the sampling parameters of each of `count` prompts."""
+    """Return the sampling parameters of each of `count` prompts, with a seed."""
     if sampling is None or isinstance(sampling, SamplingParams):
-        return [sampling or SamplingParams()] * count
+        return [_seeded(sampling or SamplingParams()) for _ in range(count)]
     found: list[Any] = list(sampling) if isinstance(sampling, list | tuple) else [sampling]  # pyright: ignore[reportUnknownArgumentType]
     for one in found:
         if not isinstance(one, SamplingParams):
@@ -100,7 +119,14 @@ def sampling_of(sampling: Any, count: int) -> list[SamplingParams]:
         raise ValueError(
             f"{len(found)} SamplingParams for {count} prompts: give one, or one for each"
         )
-    return found
+    return list(map(_seeded, found))
+
+
+def _seeded(sampling: SamplingParams) -> SamplingParams:
+    """Return parameters with a seed, drawn if there is none."""
+    if sampling.seed is not None:  # pyright: ignore[reportUnnecessaryComparison] - `LLM` alone reads None
+        return sampling
+    return replace(sampling, seed=secrets.randbits(63))
 
 
 def each_response(
@@ -115,17 +141,28 @@ def each_response(
     return [prompt for prompt, _ in pairs], [one for _, one in pairs]
 
 
-def refuse_unknown(call: str, takes: str, unknown: Mapping[str, Any]) -> None:
+def refuse_unknown(call: str, takes: Sequence[str], unknown: Mapping[str, Any], rows: Rows) -> None:
     """Refuse keyword arguments that a call does not have.
 
+    Args:
+        call: name of the call.
+        takes: the arguments that it has.
+        unknown: the others that were given.
+        rows: arguments of vLLM's call.
+
     Raises:
-        TypeError: naming the first one and the argument that takes it.
+        ValueError: naming an argument of vLLM, its value and what to give in place of it.
+        TypeError: naming any other argument, the nearest one, and the argument that takes it.
     """
-    for name in unknown:
+    for name, value in unknown.items():
+        if is_without_effect(name, value, rows, f"{call}: "):
+            continue
         field = OTHER_NAMES.get(name, name)
         if field in SamplingParams.__dataclass_fields__:
             raise TypeError(f"{call} takes no {name}: give SamplingParams({field}=...) as sampling")
-        raise TypeError(f"{call} takes no {name}; it takes {takes}")
+        near = nearest(name, [*takes, *rows])
+        meant = f"did you mean {near}? It takes" if near else "it takes"
+        raise TypeError(f"{call} takes no {name}; {meant} {', '.join(takes[:-1])} and {takes[-1]}")
 
 
 def check_model(model: Any) -> None:
@@ -168,6 +205,10 @@ def _message(number: int, message: Any, open_image: Callable[[Any, str], Image])
         return message
     parts = message_parts(given["content"], f"messages[{number}].content", open_image)
     return Message.of(given["role"], *parts)  # pyright: ignore[reportArgumentType]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) in TABLES  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _is_message(value: Any) -> bool:

@@ -162,11 +162,7 @@ def resolve(prompt: Prompt, sampling: SamplingParams, spec: ModelSpec) -> Sampli
             f"the prompt is empty: {spec.family} predicts a token from the one before it, so it "
             "needs at least one"
         )
-    if not -(2**63) <= sampling.seed < 2**63:
-        raise ValueError(
-            f"seed = {sampling.seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
-            "derive_seed makes one from any int"
-        )
+    _check_seed(sampling.seed)
     if sampling.guidance and not spec.is_full:
         raise ValueError(
             f"guidance = {sampling.guidance}: the engine does classifier-free guidance under full attention, "
@@ -209,6 +205,16 @@ def params_of_image(sampling: SamplingParams, spec: ModelSpec) -> SamplingParams
         stop=(),
         stop_token_ids=(),
     )
+
+
+def _check_seed(seed: int) -> None:
+    if seed is None:  # pyright: ignore[reportUnnecessaryComparison] - `LLM` alone reads None
+        raise ValueError("seed = None: LLM draws a seed in its place; the engine needs one")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(
+            f"seed = {seed}: a request's seed has 64 bits, from -2**63 to 2**63 - 1; "
+            "derive_seed makes one from any int"
+        )
 
 
 def _check_ids(token_ids: Sequence[int], vocab_size: int, key: str, lowest: int = 0) -> None:

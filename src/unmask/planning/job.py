@@ -229,7 +229,7 @@ def packing(
         scored = response * masks * (0.5 if is_coupled else (views.low + views.high) / 2)
         of_block, of_full = views.count * noisy_share(views, block, is_coupled), float(masks)
         if spec.is_full and views.train_blocks:  # semi_ar: a view per block
-            of_full *= ceil(response / block)
+            of_full *= ceil(response / max(views.train_blocks))
         if getattr(views, "whole", False):  # a third view per mask, of the whole response
             scored += response * views.count
             of_block, of_full = of_block + views.count, of_full + views.count

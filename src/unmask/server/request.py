@@ -8,7 +8,6 @@ import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 from unmask.bounds import check_fields
@@ -17,13 +16,14 @@ from unmask.engine.events import Streams
 from unmask.engine.llm import LLM
 from unmask.engine.llm_arguments import conversations_of, token_ids_of
 from unmask.json_files import parse_object
-from unmask.sampling_params import OTHER_NAMES, SamplingParams
+from unmask.sampling_params import SamplingParams
 from unmask.seeds import derive_seed
 from unmask.server.errors import ApiError, refusal
 from unmask.server.images import image_opener
 from unmask.server.job import Ask
 from unmask.server.params import ServerParams
 from unmask.types import Prompt
+from unmask.vllm_names import SAMPLING, nearest
 
 # Sent by clients, without effect on a response.
 NO_EFFECT = {
@@ -293,12 +293,11 @@ def _sampling(
                 "max_completion_tokens",
                 "invalid_value",
             )
+    known = (*SamplingParams.__dataclass_fields__, *SAMPLING, "ignore_eos")
     for name in fields:
-        if name not in SamplingParams.__dataclass_fields__:
-            others = (*NEUTRAL, *FLAGS, "template", "response_format")
-            names = [*SamplingParams.__dataclass_fields__, *others]
-            near = get_close_matches(OTHER_NAMES.get(name, name), names, 1)
-            meant = f"; did you mean {near[0]}?" if near else ""
+        if name not in known:
+            near = nearest(name, (*known, *NEUTRAL, *FLAGS, "template", "response_format"))
+            meant = f"; did you mean {near}?" if near else ""
             raise ApiError(400, f"{name:.80}: no such field{meant}", name, "unknown_parameter")
     if "max_tokens" not in fields:  # at least 1, so that a prompt without room is refused below
         room = llm.model.spec.max_length - max(len(prompt.token_ids) for prompt in prompts)

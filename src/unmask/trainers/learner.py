@@ -97,10 +97,33 @@ class Learner:
             ValueError: if the gradient is not finite; the weights are then untouched.
         """
         packs = self._packs(views)
+
+        def shares() -> Iterator[tuple[Tensor, LossOutput]]:
+            for pack in packs:
+                output = objective(score_pack(self.model, pack), pack)
+                yield (output.loss * pack.weights).sum() / denominator, output
+
+        return self.minimise(shares(), sum(pack.tokens.shape[0] for pack in packs), rate)
+
+    def minimise(
+        self,
+        shares: Iterable[tuple[Tensor, LossOutput]],
+        num_tokens: int,
+        rate: float | None = None,
+    ) -> Update:
+        """Take one optimizer step on a loss that is given in shares.
+
+        Args:
+            shares: each `()` share of the loss with the output it is a sum of; the gradient of one is taken before
+                the next one is computed.
+            num_tokens: of all passes of this rank.
+            rate: learning rate; the config's when not given.
+
+        Raises:
+            ValueError: if the gradient is not finite; the weights are then untouched.
+        """
         sums, losses = StatisticSums(), list[Tensor]()
-        for pack in packs:
-            output = objective(score_pack(self.model, pack), pack)
-            loss = (output.loss * pack.weights).sum() / denominator
+        for loss, output in shares:
             loss.backward()
             self._masters.take_gradients()
             losses.append(loss.detach())
@@ -114,8 +137,7 @@ class Learner:
             optimizer.step()
         self._zero_grad()
         self._masters.write()
-        tokens = sum(pack.tokens.shape[0] for pack in packs)
-        loss, tokens, sums = self._over_ranks(float(sum(losses)), tokens, sums)
+        loss, tokens, sums = self._over_ranks(float(sum(losses)), num_tokens, sums)
         own = {
             "gradient_norm": Metric(gradient_norm),
             "learning_rate": Metric(rate),

@@ -31,8 +31,8 @@ from unmask.trainers.master_weights import is_wide
 LOSSES = "unmask.objectives.methods"
 
 # Tensors of a step's targets that are frozen before its first update, by name: the `reference`'s
-# log-probabilities, the value model's `values`, and the `returns` they are trained towards. A loss of whole
-# responses adds its `value` and `slope` in each update.
+# log-probabilities, the value model's `values`, the `returns` they are trained towards, and which responses are
+# `right`. A loss of whole responses adds its `value` and `slope` in each update.
 Tables = Mapping[str, TargetTable]
 NO_TABLES: Tables = {}
 
@@ -107,6 +107,7 @@ def build_target_objective(config: RLConfig) -> StepObjective:
             if is_anchored
             else old,
             advantages=pack.advantages.to(own.dtype),
+            right=tables["right"].read(pack.origin).to(own) if "right" in tables else None,
         )
         return loss(targets, pack)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from unmask.configs.methods.advantage.value import ValueAdvantage
@@ -23,7 +22,7 @@ from unmask.seeds import derive_seed
 from unmask.trainers.learner import Learner, Update
 from unmask.trainers.losses import StepObjective, needs_rescoring, reweighted
 from unmask.trainers.reference import Scorer
-from unmask.trainers.views_loss import Linearise, build_linearise
+from unmask.trainers.views_loss import Linearise, build_linearise, descend
 
 T = TypeVar("T")
 # A trajectory's views, and the columns of its targets that the objective reads, `(N, C)` by name.
@@ -88,11 +87,7 @@ class Updates:
         rate: float,
     ) -> Update:
         found = linearise(self.learner, views, columns)
-        tables = tables_of(found.columns, self.learner.model.device)
-        # The weights and the denominator are in the columns.
-        plain = [replace(v, weight=torch.ones(v.target.shape)) for v in views]
-        update = self.learner.update(plain, partial(self.objective, tables=tables), 1.0, rate)
-        return update._replace(metrics=update.metrics | found.metrics)
+        return descend(self.learner, views, found, self.objective, rate)
 
 
 class PolicyUpdate:

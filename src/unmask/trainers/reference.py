@@ -7,6 +7,7 @@ from operator import attrgetter
 from torch import Tensor
 
 from unmask.checkpoints.checkpoint import load_model
+from unmask.configs.dpo import DPOConfig
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.views import Views
@@ -61,7 +62,9 @@ class Scorer:
             return logprobs
 
 
-def build_reference(config: RLConfig, model: Model, world: World = ALONE) -> Scorer | None:
+def build_reference(
+    config: RLConfig | DPOConfig, model: Model, world: World = ALONE
+) -> Scorer | None:
     """Load the frozen model that the KL penalty is measured from, if `loss.kl_to` names one.
 
     Args:

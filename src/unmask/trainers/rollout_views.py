@@ -6,9 +6,12 @@ the rollout's grid, so the denoising steps stand as they are and number the pass
 A value model replaces `Views.advantages (C,)` by one advantage per token afterwards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+
+import torch
+from torch import Tensor
 
 from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
@@ -67,6 +70,26 @@ def _views_function(config: RLConfig, is_full: bool, is_shifted: bool) -> Callab
         )
     of_trajectory = partner(config.views, "unmask.diffusion.methods").of_trajectory
     return partial(of_trajectory, config=config.views, is_full=is_full)
+
+
+def outcome_columns(
+    groups: Sequence[Group], views: Sequence[Views], config: RLConfig
+) -> list[Mapping[str, Tensor]]:
+    """Return `right (N, C)` of each trajectory's targets, where `loss.nll` reads it, or no column.
+
+    Args:
+        groups: that are trained on.
+        views: of their trajectories in order.
+        config: of the run.
+    """
+    if not getattr(config.loss, "nll", 0.0):
+        return [{} for _ in views]
+    least: float = getattr(config.loss, "nll_from")  # noqa: B009  # of kind "clipped"
+    outcomes = [outcome for group in groups for outcome in group.parts["outcome"]]
+    return [
+        {"right": torch.full(v.target.shape, float(outcome >= least))}
+        for v, outcome in zip(views, outcomes, strict=False)  # there are no views without targets
+    ]
 
 
 def recorded_advantages(

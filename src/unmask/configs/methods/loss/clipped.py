@@ -47,6 +47,11 @@ class ClippedLoss(Section):
     kl_to: str = Field(default="step", min_length=1)
     """`step` is the policy that starts the step, `reference` the frozen model that the run starts from;
     anything else is the directory or hub id of a frozen model."""
+    nll: float = Field(default=0.0, ge=0)
+    """Weight of `-log pi` of the tokens of right responses, those whose outcome is at least `nll_from`;
+    published: 0.1 (LightningRL)."""
+    nll_from: float = 1.0
+    """Lowest outcome of the task's grader that makes a response right for `nll`."""
     reduction: Reduction = "tokens"
     """What the loss is averaged over; `view` is the published choice for full attention, `constant`
     for block models, where the length is `sampling.max_tokens` (published: the longest response of
