@@ -91,7 +91,7 @@ class Size:
     rl: tuple[str, ...] = ("rollout.prompts=32",)
 
 
-SMOKE = Size(60, 8, 2, 1, 8, ("steps=20",), ("rollout.prompts=4",))
+SMOKE = Size(100, 8, 2, 1, 8, ("steps=60",), ("rollout.prompts=4",))
 
 
 @dataclass(frozen=True, slots=True)
