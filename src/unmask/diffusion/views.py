@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.likelihood import Likelihood
+from unmask.diffusion.moves import Moves
 from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.passes import trajectory_passes
 from unmask.diffusion.trace import trace_views
@@ -80,6 +81,8 @@ class Views:
             `canvas_ids`, as in every view of a response in which each position was written once.
         target_ids: `(N, C)` token ids written in each view; None where those are `canvas_ids`. Or `(N, C, M)`: that
             token, and others that are scored in its place.
+        moves: what each target contributes to the move of its denoising pass; None where targets are scored by
+            their token.
         estimate: how the views estimate the log-likelihood of the response; None where that is the sum
             over all targets, as along a trajectory.
     """
@@ -103,7 +106,14 @@ class Views:
     prompt_hidden: Tensor | None = None
     inputs: Tensor | None = None
     target_ids: Tensor | None = None
+    moves: Moves | None = None
     estimate: Likelihood | None = None
+
+    @property
+    def counts(self) -> Tensor:
+        """The tokens written in each view that are trained, `(N,)` fp64, each times its weight."""
+        written = self.target if self.moves is None else self.moves.is_written
+        return (written * self.weight).double().sum(-1)
 
     @property
     def likelihood(self) -> Likelihood:

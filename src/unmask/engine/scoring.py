@@ -27,7 +27,7 @@ def score_pack(model: Any, pack: Pack, count: int = 0) -> Any:
         pack: on the model's device.
         count: of a `Model`: return in their place the `Top` of so many most probable tokens of each row.
     """
-    targets = Targets(pack.targets, pack.temperatures)
+    targets = Targets(pack.targets, pack.temperatures, pack.factors)
     if model.is_batch_invariant:
         # Whole tiles of rows, as in the engine: on CPU the last bits of `exp` and `cos` depend on the place.
         pack = pack.filled(round_up(len(pack.tokens), row_tile(products(model))))

@@ -6,6 +6,7 @@ none. The mathematics is in `objectives/`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +24,7 @@ from unmask.diffusion.views import Views
 from unmask.models.heads import Scores
 from unmask.models.value_model import ActorCriticScores
 from unmask.objectives.loss import LossOutput, ScoredChoices, ScoredTargets
+from unmask.objectives.moves import loss_of_moves
 from unmask.objectives.statistics import Statistic
 from unmask.objectives.value import clipped_value_loss, is_value_clipped
 from unmask.trainers.master_weights import is_wide
@@ -90,7 +92,8 @@ def build_target_objective(config: RLConfig) -> StepObjective:
     If the step's batch is used for one optimizer step, the policy that starts the step is the one being
     differentiated, and its own log-probabilities, detached, are the old ones.
     """
-    loss = partner(config.loss, LOSSES).loss
+    of_one = partial(partner(config.loss, LOSSES).loss, config=config.loss)
+    loss = partial(_of_moves if getattr(config.loss, "per_move", False) else _of_targets, of_one)
 
     def objective(
         scores: Scores | ActorCriticScores, pack: Pack, tables: Tables = NO_TABLES
@@ -110,7 +113,7 @@ def build_target_objective(config: RLConfig) -> StepObjective:
             advantages=pack.advantages.to(own.dtype),
             right=tables["right"].read(pack.origin).to(own) if "right" in tables else None,
         )
-        return loss(targets, config.loss)
+        return loss(targets, pack)
 
     return objective
 
@@ -128,6 +131,19 @@ def build_distilled_objective(config: RLConfig) -> StepObjective:
         return loss(targets, config.loss)
 
     return objective
+
+
+def _of_targets(
+    loss: Callable[[ScoredTargets], LossOutput], targets: ScoredTargets, pack: Pack
+) -> LossOutput:
+    return loss(targets)
+
+
+def _of_moves(
+    loss: Callable[[ScoredTargets], LossOutput], targets: ScoredTargets, pack: Pack
+) -> LossOutput:
+    assert pack.factors is not None
+    return loss_of_moves(loss, targets, pack.factors.move)
 
 
 def linear_objective(

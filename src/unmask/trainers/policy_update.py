@@ -74,8 +74,8 @@ class Updates:
         views, columns = zip(*part, strict=True)
         if self.linearise is not None:
             return self._update_linearised(self.linearise, views, columns, rate)
-        # (N,) targets of each view; a view that stands for others counts as they do.
-        counts = [(v.target * v.weight).double().sum(-1) for v in views]
+        # A view that stands for others counts as they do.
+        counts = [v.counts for v in views]
         reduction, length = self.config.loss.reduction, self.config.sampling.max_tokens
         weights, denominator = reduction_weights(counts, reduction, length)
         objective = partial(self.objective, tables=tables_of(columns, self.learner.model.device))
