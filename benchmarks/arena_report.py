@@ -7,10 +7,12 @@ Reading the tables:
     (+1.2 ± 3.4)   points ahead of the baseline at the same seed: mean over the seeds that both have, and half
                    of its 95 % interval (Student's t, paired by seed). An interval that holds 0 decides nothing
     start          accuracy of the SFT models
+    mean lead      the lead, mean over all tasks, and its interval over the seeds at which all of them are there
     tokens/step    tokens that a denoising step reveals
     AUP            area under accuracy (in percent) by tokens per denoising step over the thresholds of dynamic
                    sampling, as arXiv 2601.07568 weighs it (`aup`)
-    noise          variance over squared mean of the gradient at the start, sums over seeds; `-` with a critic
+    noise          variance over squared mean of the gradient at the start, sums over seeds; `-` with a critic,
+                   `no mean` where the estimate of the squared mean is not positive: too few batches to tell it from 0
     gap            distance between engine and learner in log-probability, mean over tokens and seeds
     CPU s          of rollouts and updates up to N; on a shared machine good to a factor of two
     failed         runs that ended in an error (such as a gradient that is not finite), that lost more than half of
@@ -31,9 +33,11 @@ from arena_spec import Spec
 from intervals import mean_and_half
 from setting import describe_machine
 
+PLACES = ("at N", "at F")
 Run = Mapping[str, Any]
 Runs = Mapping[int, Run]  # of one task and method, by seed
 Number = Callable[[Run], float | None]
+Reading = Callable[[Run], float]
 
 # Weight of a loss of accuracy, and the points below the first at which a curve ends (arXiv 2601.07568).
 ALPHA, LARGEST_LOSS = 3.0, 5.0
@@ -80,14 +84,22 @@ def report(spec: Spec, name: str, runs: Sequence[Run]) -> str:
     cells = [run for run in runs if run["kind"] == "cell" and run["task"] in spec.tasks]
     found = {task: runs_of(spec, cells, task) for task in spec.tasks}
     parts = [f"# Arena: {name}\n", missing(spec, cells), ""]
-    heads = [f"{task} {place}" for task in spec.tasks for place in ("at N", "at F")]
+    heads = [f"{task} {place}" for task in spec.tasks for place in PLACES]
     rows = [
-        [label_of(spec, method), *(_shown(spec, found[task], method, at)
-                                   for task in spec.tasks for at in readings(spec, task))]
+        [
+            label_of(spec, method),
+            *(
+                _shown(spec, found[task], method, number)
+                for task in spec.tasks
+                for number in readings(spec, task)
+            ),
+            *(_lead_over_tasks(spec, found, method, place) for place in range(len(PLACES))),
+        ]
         for method in spec.methods
-    ]  # fmt: skip
-    starts = [_start_cell(found[task], spec) for task in spec.tasks for _ in range(2)]
-    parts += [_table(["method", *heads], [["SFT, the start", *starts], *rows])]
+    ]
+    starts = [_start_cell(found[task], spec) for task in spec.tasks for _ in PLACES]
+    heads += [f"mean lead {place}" for place in PLACES]
+    parts += [_table(["method", *heads], [["SFT, the start", *starts, "-", "-"], *rows])]
     for task, size in spec.tasks.items():
         if found[task]:
             parts += [
@@ -127,7 +139,7 @@ def missing(spec: Spec, cells: Sequence[Run]) -> str:
     return "\n".join([f"{text}. Missing:\n", *named])
 
 
-def readings(spec: Spec, task: str) -> tuple[Number, Number]:
+def readings(spec: Spec, task: str) -> tuple[Reading, Reading]:
     """Return what reads the accuracy of a run at N and at F."""
     size = spec.tasks[task]
     return (
@@ -255,6 +267,27 @@ def _shown(spec: Spec, found: Mapping[str, Runs], method: str, number: Number) -
     return _with_lead(found.get(method, {}), others, number, 100.0, "%")
 
 
+def _lead_over_tasks(
+    spec: Spec, found: Mapping[str, Mapping[str, Runs]], method: str, place: int
+) -> str:
+    """Return a method's lead, mean over all tasks, over the seeds at which all of them are there."""
+    baseline = spec.baseline_of(method)
+    runs = [(found[t].get(method, {}), found[t].get(baseline, {}), t) for t in spec.tasks]
+    seeds = set[int].intersection(*(set(own) & set(others) for own, others, _ in runs))
+    if method == baseline or not seeds:
+        return "-"
+    leads = [
+        fmean(
+            100 * (number(own[seed]) - number(others[seed]))
+            for own, others, task in runs
+            for number in [readings(spec, task)[place]]
+        )
+        for seed in sorted(seeds)
+    ]
+    lead, half = mean_and_half(leads)
+    return f"{lead:+.1f}" if half is None else f"{lead:+.1f} ± {half:.1f}"
+
+
 def _with_lead(runs: Runs, others: Runs, number: Number, scale: float, unit: str) -> str:
     """Return a mean, with its paired lead over other runs where these are others."""
     values = {seed: value for seed, run in runs.items() if (value := number(run)) is not None}
@@ -292,7 +325,8 @@ def curves(spec: Spec, runs: Sequence[Run]) -> dict[str, dict[str, list[tuple[fl
     axes: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for axis in ("rollouts", "tokens", "cpu_s"):
         lines = axes[axis] = {}
-        for method, of in found.items():
+        for method in filter(found.__contains__, spec.methods):
+            of = found[method]
             chosen = [of[seed] for seed in sorted(shared or of)]
             end = min(along(run["points"][-1], axis) for run in chosen)
             places = [end * number / 24 for number in range(25)]

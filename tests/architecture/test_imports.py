@@ -58,7 +58,13 @@ MAY_IMPORT["trainers"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["__init__"] = {
-    *("types", "checkpoints.checkpoint", "engine.broken_responses", "engine.llm"),
+    *(
+        "types",
+        "checkpoints.checkpoint",
+        "engine.async_llm",
+        "engine.broken_responses",
+        "engine.llm",
+    ),
     "evaluation.grade",
 }
 

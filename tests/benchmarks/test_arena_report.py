@@ -89,7 +89,8 @@ def test_a_lead_is_paired_by_seed_with_students_interval() -> None:
     ]
     text = report.report(spec("tracerl", "wd1"), "main", runs)
     assert row(text, "wd1")[1] == "65.0% (+15.0 ± 63.5)"  # 12.706 * 5 points
-    assert row(text, "tracerl")[1] == "50.0%", "no lead over itself"
+    assert row(text, "wd1")[3] == "+15.0 ± 63.5", "one task is all tasks"
+    assert row(text, "tracerl")[1:4:2] == ["50.0%", "-"], "no lead over itself"
     assert row(text, "SFT, the start")[1] == "20.0%"
     assert "4 of 4 runs are there." in text
 
@@ -104,7 +105,7 @@ def test_a_seed_without_the_baseline_counts_in_the_mean_alone() -> None:
 def test_nothing_finished_is_reported_as_that() -> None:
     text = report.report(spec("tracerl", "wd1"), "main", [])
     assert "0 of 4 runs are there" in text and "- chain_sum, seed 0: all methods" in text
-    assert row(text, "wd1") == ["wd1", "-", "-"]
+    assert row(text, "wd1") == ["wd1", *"----"]
 
 
 @pytest.mark.parametrize(

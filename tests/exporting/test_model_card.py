@@ -18,7 +18,13 @@ def card_of(source: Path, out: Path, **params: object) -> ModelCard:
 
 
 def test_a_trained_model(tmp_path: Path) -> None:
-    words = ("optimizer.lr=0.25", "rollout.responses=5", "minibatches=2", "run.seed=77")
+    words = (
+        "optimizer.lr=0.25",
+        "task.size=7000",
+        "rollout.responses=5",
+        "minibatches=2",
+        "run.seed=77",
+    )
     run = trained_run(tmp_path / "run", "them/base", *words)
     environment = json.loads((run / "environment.json").read_text())
     environment |= {"unmask": "9.9", "data": {"task.path = /home/me/secret/x.json": "abcdef"}}
@@ -47,6 +53,7 @@ def test_a_trained_model(tmp_path: Path) -> None:
         "- Data: `x.json` (SHA-256 `abcdef`)",
         "- unmask 9.9",
         "| `optimizer.lr` | `0.25` |",
+        "| `task.size` | `7000` |",
         "| chain_sum | - | 50 % | 25 % to 75 % |",
         "The weights: `apache-2.0`. `modeling_unmask.py`: Apache-2.0.",
     ):

@@ -57,8 +57,8 @@ def toy_pairs() -> list[Pair]:
 
     prompts = [tuple(range(3, 5 + n)) for n in range(len(LENGTHS))]
     return [
-        Pair(*(answer(prompt, length) for length in lengths))
-        for prompt, lengths in zip(prompts, LENGTHS, strict=True)
+        Pair(answer(prompt, first), answer(prompt, second))
+        for prompt, (first, second) in zip(prompts, LENGTHS, strict=True)
     ]
 
 

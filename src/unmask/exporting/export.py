@@ -98,7 +98,7 @@ def export(params: ExportParams, directory: Path) -> Facts:
     if params.merge_lora and origin.adapter is None:
         raise ValueError(f"--merge-lora: {params.source} is no run that trained adapters ([lora])")
     evaluations = read_evaluations(params.evaluations)
-    spec = read_spec(origin.model, family=params.family)
+    spec = read_spec(origin.model, family=params.family or origin.family)
     model = meta_model(spec)
     stored = read_headers(origin.model)
     check_tensors(model, stored)

@@ -25,6 +25,8 @@ NAMES = {"sft": "supervised fine-tuning", "rl": "reinforcement learning"}
 # Sections and keys of a configuration that describe the method.
 METHOD = {"steps", "epochs", "minibatches", "lora", "views", "advantage", "loss"}
 METHOD_OF_RL = {"rollout", "sampling", "filter", "shaping", "optimizer"}
+# Sections of which only numbers are printed: their texts may be paths.
+NUMBERS = {"data", "task"}
 PLACES = {"path", "head_path", "offload", "workers"}
 CHOICES = ("views", "advantage", "loss")
 LAST_METRICS = ("reward", "accuracy", "loss")
@@ -204,12 +206,9 @@ def _settings(run: RunFiles) -> Iterator[tuple[str, str]]:
     changed = changed_keys(run.config, run.kind)
     for name, value in flatten(run.config):
         section, leaf = name.partition(".")[0], name.rpartition(".")[2]
-        if (
-            section in METHOD | METHOD_OF_RL
-            and name in changed
-            and leaf not in PLACES
-            and value is not None
-        ):
+        is_size = section in NUMBERS and isinstance(value, int | float)
+        is_method = section in METHOD | METHOD_OF_RL and leaf not in PLACES
+        if name in changed and value is not None and (is_size or is_method):
             yield name, to_toml(value).replace("|", "\\|")
 
 

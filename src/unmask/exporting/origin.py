@@ -28,6 +28,7 @@ class Origin:
         runs: the runs that made it, the last one first; empty where none did.
         base: model on the Hub that the first of them started from; `None` where that is not recorded.
         licence: licence that the card of that model states; `None` where no card is at hand.
+        family: family that the last run names; `None` for one of this package.
     """
 
     model: Path
@@ -35,6 +36,7 @@ class Origin:
     runs: Sequence[RunFiles]
     base: str | None
     licence: str | None
+    family: str | None
 
 
 def find_origin(place: str, base: str | None = None) -> Origin:
@@ -47,22 +49,23 @@ def find_origin(place: str, base: str | None = None) -> Origin:
     Raises:
         ValueError: if there is no model, naming the place and what to give.
     """
-    path = Path(place)
+    path, adapter = Path(place), None
     if is_run(path):
         runs = _chain(path)
-        model, adapter = _model_of(runs[0]), path / ADAPTER
+        model = _model_of(runs[0])
+        adapter = path / ADAPTER if (path / ADAPTER).is_dir() else None
     else:
-        model, adapter = find_checkpoint(place), path / ADAPTER
-        runs = _chain(model.parent) if model.name in MODELS and is_run(model.parent) else []
-        adapter = None
+        model = find_checkpoint(place)
+        runs = _chain(model.parent) if model.name in MODELS else []
     start = str(subtable(runs[-1].config, "model").get("path")) if runs else place
     base = base or _hub_model(start)
     return Origin(
         model=model,
-        adapter=adapter if adapter is not None and adapter.is_dir() else None,
+        adapter=adapter,
         runs=runs,
         base=base,
         licence=_licence(base, Path(start)),
+        family=subtable(runs[0].config, "model").get("family") if runs else None,
     )
 
 

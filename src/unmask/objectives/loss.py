@@ -33,6 +33,23 @@ class ScoredTargets:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredChoices:
+    """`S` targets of views, and what the model being trained and a teacher predict in their place.
+
+    Attributes:
+        logprobs: `(S, M)` under the policy being trained, of the tokens most probable to the teacher.
+        teacher_logprobs: `(S, M)` under the teacher.
+        entropy: `(S,)` of the policy's distribution.
+        right: `(S,)`, 1 where the response is right and 0 elsewhere.
+    """
+
+    logprobs: Tensor
+    teacher_logprobs: Tensor
+    entropy: Tensor
+    right: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredViews:
     """All views of one trajectory, and what the model being trained predicts of them.
 

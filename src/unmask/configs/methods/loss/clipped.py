@@ -18,6 +18,15 @@ class ClippedLoss(Section):
     sources: ClassVar[tuple[Source, ...]] = ("rollouts",)
     kind: Literal["clipped"] = "clipped"
     """What is minimised."""
+    likelihood: Literal["revealed", "move"] = "revealed"
+    """What a denoising step is scored by: `revealed` are the tokens it wrote, as published; `move` is everything it
+    drew: the tokens written, and at the other positions it looked at the probability that the draw there was
+    not written. Where the drawn tokens decide which are written (`static`, `dynamic`, `factor`, edits), `move`
+    is the gradient of the sampler and `revealed` is not; under other strategies they are the same. `move`
+    scores more rows and has a larger variance (docs/exact.md)."""
+    per_move: bool = False
+    """Under `likelihood = "move"`, the ratio, its clip and the KL divergence are of a whole move, not of each
+    position."""
     clip: tuple[Low, High] = (0.2, 0.2)
     """[low, high]: the probability ratio is clipped to 1 - low from below and 1 + high from above; no
     effect in a step's first update, where it is 1."""
@@ -47,3 +56,8 @@ class ClippedLoss(Section):
     """What the loss is averaged over; `view` is the published choice for full attention, `constant`
     for block models, where the length is `sampling.max_tokens` (published: the longest response of
     the step)."""
+
+    @property
+    def least_right(self) -> float | None:
+        """Lowest outcome of a right response, if the loss reads which are right."""
+        return self.nll_from if self.nll else None

@@ -19,6 +19,10 @@ class TraceViews(ViewSection):
     shrink: int = Field(default=1, ge=1)
     """Neighbouring reveals merged into one view: fewer views, coarser conditionals."""
 
+    post_stop: Literal["score", "ignore"] = "score"
+    """Positions right of the response under `loss.likelihood = "move"`: what the sampler drew there before it
+    stopped took part in every move. `score` is exact; `ignore` trains the response alone."""
+
     @property
     def needs_step_map(self) -> bool:
         """Always."""
