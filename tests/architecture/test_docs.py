@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.source import ROOT
+from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.grade import GradeConfig
 from unmask.configs.keys import keys
 from unmask.configs.load import flatten
+from unmask.configs.reward_model import RewardModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 
@@ -23,7 +25,8 @@ PAGES = [
 ]
 # Its keys are of dLLM-RL; `tests/importing` holds its table against the importer.
 FOREIGN = {"coming-from-dllm-rl.md"}
-KEYS = [key for kind in (SFTConfig, RLConfig, EvalConfig, GradeConfig) for key in keys(kind)]
+KINDS = (SFTConfig, DPOConfig, RewardModelConfig, RLConfig, EvalConfig, GradeConfig)
+KEYS = [key for kind in KINDS for key in keys(kind)]
 SECTIONS = {key.name.partition(".")[0].removesuffix("[]") for key in KEYS}
 # Sections of earlier versions.
 GONE = {"mask", "noise", "objective", "value"}
