@@ -1,4 +1,4 @@
-"""The tables of `docs/plan.md`: plans of published models on 8, 64 and 512 H100, and the errors of `plan_error.py`.
+"""The tables of `docs/plan.md`: plans of published models and of recipes on H100, and the errors of `plan_error.py`.
 
     python benchmarks/plan_tables.py                # seconds; writes them into the page
 
@@ -21,14 +21,30 @@ from unmask.planning.report import duration, gib
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plan.md"
 RESULTS = ROOT / "benchmarks" / "results" / "plan_error.json"
-PLANS, ERRORS = (
-    f"<!-- {name}: written by benchmarks/plan_tables.py -->" for name in ("plans", "errors")
+PLANS, RECIPES, ERRORS = (
+    f"<!-- {name}: written by benchmarks/plan_tables.py -->"
+    for name in ("plans", "recipes", "errors")
 )
 END = "<!-- end of what it writes -->"
 MODELS = ("JetLM/SDAR-1.7B-Chat", "JetLM/SDAR-8B-Chat", "JetLM/SDAR-30B-A3B-Chat")
 DEVICES = (8, 64, 512)
 LENGTHS = {"rl": Lengths(256, 1024, 1.5), "sft": Lengths(256, 512, 1.5)}
 WORDS = {"rl": (), "sft": ("data.batch_size=1024",)}
+# Of a recipe: its name, lengths, and the published model whose shape its own model has, where that is one of a run.
+# Lengths are those of the paper's tables. Under full attention a response is the whole canvas, and tokens per step are
+# chosen so that it has as many steps as the published answers have tokens: 380 of Dream-Coder, all 512 of LLaDA.
+OF_RECIPES: dict[str, tuple[Lengths, str | None]] = {
+    "rl/trado_4b_math": (Lengths(256, 595, 2.63), None),
+    "rl/trado_4b_math_value": (Lengths(256, 595, 2.63), None),
+    "rl/trado_4b_code": (Lengths(512, 238, 1.61), None),
+    "rl/trado_8b_math": (Lengths(256, 625, 2.50), None),
+    "rl/trado_8b_code": (Lengths(512, 233, 1.60), None),
+    "sft/trado_8b_thinking": (Lengths(256, 5872, 1.0), None),
+    "rl/trado_8b_thinking": (Lengths(256, 5872, 2.50), "Gen-Verse/TraDo-8B-Instruct"),
+    "sft/dream_coder": (Lengths(512, 380, 1.0), None),
+    "rl/dream_coder": (Lengths(512, 1024, 1024 / 380), "Dream-org/Dream-Coder-v0-Instruct-7B"),
+    "rl/llada_math": (Lengths(256, 512, 1.0), None),
+}
 
 
 def config_of(kind: str, model: str) -> Config:
@@ -94,6 +110,33 @@ def plans() -> str:
     return "\n".join([*lines, "", *rows("sft")])
 
 
+def recipe(name: str, count: int) -> Case:
+    """Return a recipe on so many H100."""
+    lengths, shape = OF_RECIPES[name]
+    kind, file = name.partition("/")[0], ROOT / "configs" / "recipes" / f"{name}.toml"
+    words = [] if shape is None else [f"model.path={shape}"]
+    config, _ = load_config(RLConfig if kind == "rl" else SFTConfig, [file], words)
+    return Case(config, spec_of(config), device_named("h100"), count, lengths)
+
+
+def recipes() -> str:
+    """Return the table of recipes."""
+    head = "recipe | H100 | packed tokens | as it is | with | peak | rollout | update | step"
+    lines = [f"| {head} |", "|" + "---|" * 9]
+    for name in OF_RECIPES:
+        for count in (8,) if name == "sft/dream_coder" else (8, 64):  # it has 8 demonstrations
+            case = recipe(name, count)
+            change, plan = best(case)
+            cells = (
+                *(f"`{name}`", str(count), f"{plan.job.packed / 1e6:,.1f}M"),
+                *(gib(case.plan().memory.peak), change or "-", gib(plan.memory.peak)),
+                *(duration(t) if t else "-" for t in (plan.seconds.rollout, plan.seconds.update)),
+                duration(plan.seconds.step),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def errors() -> str:
     """Return the table of measured and predicted memory and CPU seconds."""
     lines = [
@@ -112,7 +155,7 @@ def errors() -> str:
 
 def written(page: str) -> str:
     """Return the text of the page with its tables written again."""
-    for begin, table in ((PLANS, plans()), (ERRORS, errors())):
+    for begin, table in ((PLANS, plans()), (RECIPES, recipes()), (ERRORS, errors())):
         before, _, rest = page.partition(begin)
         _, _, after = rest.partition(END)
         page = f"{before}{begin}\n\n{table}\n\n{END}{after}"

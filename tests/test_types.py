@@ -65,5 +65,5 @@ def test_a_response_is_the_start_of_its_canvas() -> None:
         num_forwards=3,
     )
     assert trajectory.response_ids == (5, 6, 0)
-    assert trajectory.num_denoising_steps == 3
+    assert trajectory.num_steps == 3
     assert replace(trajectory, num_response=1).response_ids == (5,)

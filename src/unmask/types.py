@@ -137,6 +137,28 @@ def image_starts(images: Sequence[PromptImage]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """A write that did not stand to the end, or the masking of a written position.
+
+    Attributes:
+        step: the denoising step of the event.
+        position: on the canvas.
+        token: the id written; the mask id where it is masked again.
+        logprob: log-probability of the token when it was written; 0 where it is masked again.
+        kind: `write`, which a later event at the position replaced, or `remask`.
+        policy_version: version of the weights of that step; `None` if they are those of the trajectory's
+            `policy_version`.
+    """
+
+    step: int
+    position: int
+    token: int
+    logprob: float
+    kind: Literal["write", "remask"]
+    policy_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Trajectory:
     """A response together with the order in which it was revealed.
 
@@ -144,10 +166,14 @@ class Trajectory:
     last whole block. The response is its first `num_response` positions; those to its right were
     context while it was written, and are never training targets.
 
+    Some samplers overwrite tokens or mask them again. `step_map`, `behavior_logprobs` and `canvas_ids` are
+    of the write that stands at the end, and `revisions` holds every other event: the state before
+    a denoising step follows from the last event before it at each position.
+
     Attributes:
         prompt: the question answered.
         canvas_ids: `(C,)` token ids; the mask id where no token was revealed.
-        step_map: `(C,)` the denoising step, counted from 1 over the whole response, that revealed
+        step_map: `(C,)` the denoising step, counted from 1 over the whole response, that wrote
             each position; 0 where none did: where the mask id stands, and at pinned positions
             (`sampling.pinned`), which hold their token in every view and are never targets.
         behavior_logprobs: `(C,)` log-probability of each token under the distribution it was drawn
@@ -157,7 +183,10 @@ class Trajectory:
         policy_version: how many weight syncs made the weights that wrote it, or its end.
         sampling: the parameters of its request, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
-        revised: whether a revealed token was changed later; such trajectories cannot be trained on.
+        revisions: earlier writes and re-maskings, ascending by step and position.
+        num_steps: denoising steps taken, which number the blocks' passes in order; the last step of
+            `step_map` if not given. A step that wrote nothing occurs only as the last of a block that
+            may still be edited, and the first of a block always reveals.
         raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
             (temperature 1, no filter) when it was revealed; its exponential is the confidence.
         entropies: `(C,)` entropy of that distribution, in nats.
@@ -174,29 +203,32 @@ class Trajectory:
     policy_version: int
     sampling: SamplingParams
     num_forwards: int
-    revised: bool = False
+    revisions: tuple[Revision, ...] = ()
+    num_steps: int = 0
     raw_logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
     policy_versions: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Fill in the number of denoising steps where every step wrote a token that stands."""
+        if not self.num_steps:
+            object.__setattr__(self, "num_steps", max(self.step_map, default=0))
+
+    @property
+    def revised(self) -> bool:
+        """Whether a written token was changed or masked later."""
+        return bool(self.revisions)
+
     @property
     def oldest_version(self) -> int:
-        """Version of the oldest weights that wrote one of its tokens."""
-        return min(self.policy_versions, default=self.policy_version)
+        """Version of the oldest weights that wrote one of its tokens, earlier writes included."""
+        earlier = (r.policy_version for r in self.revisions if r.policy_version is not None)
+        return min((*self.policy_versions, *earlier), default=self.policy_version)
 
     @property
     def response_ids(self) -> tuple[int, ...]:
         """The `R` token ids the model wrote, stop token included."""
         return self.canvas_ids[: self.num_response]
-
-    @property
-    def num_denoising_steps(self) -> int:
-        """Number of the last denoising pass that wrote a position of the canvas.
-
-        Every pass reveals at least one position, except with `edit_threshold`: passes over a block
-        without hidden positions, which may only edit it, are numbered as well.
-        """
-        return max(self.step_map)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "rollouts": {
         *("types", "configs", "models", "distributed", "engine", "tasks", "rewards", "runs"),
     },
+    "exporting": {"types", "configs", "models", "checkpoints", "runs"},
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
     "distributed": {"configs", "models", "runs.signals", "runs.directory"},
     "evaluation": {

@@ -20,16 +20,14 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         "tracerl_update",
         "load_memory",
         "engine",
-        "methods",
         "sft_step",
         "sft_methods",
+        "critic",
     ],
 )
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     command = [BENCHMARKS / f"{name}.py", "--smoke", "--out", out]
-    chosen = {"methods": ["--variants", "sft", "trace", "value", "coupled", "random"]}
-    command += chosen.get(name, [])
     done = run_python(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
@@ -49,13 +47,10 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         for run in result["runs"].values():
             assert run["same_tokens"] == 1, "loop and engine reveal alike"
             assert 0 < run["of_bound"] < 1.5 and run["speed"] > 0
+    elif name == "critic":
+        assert 0 < result["summary"]["lambda 1"]["cosine"][0] <= 1
     elif name.startswith("sft_"):
         check_sft(name, result, out)
-    elif name == "methods":
-        rows = {row["variant"]: row for row in result["methods"]["chain_sum"]}
-        assert set(rows) == {"sft", "value", "trace", "coupled", "random"}
-        assert rows["value"]["cpu_s_per_step"]["update"] > 0
-        assert out.with_suffix(".svg").read_text().count("<g ") == 3, "three panels of one task"
     else:
         whole = {"chain_sum": 2.0, "block 4": 3.0, "full": 1.5, "1.7B, 784 + 2000": 2.0}
         assert set(result["workloads"]) == set(whole)
@@ -74,6 +69,25 @@ def test_the_update_with_images_runs(tmp_path: Path) -> None:
         assert found["gradient_difference"] < 1e-5
         tokens = {layout: own["tokens"] for layout, own in found["layouts"].items()}
         assert tokens["packed"] <= tokens["rows, own length"] < tokens["rows"]
+
+
+def test_the_arena_runs_and_reports_again(tmp_path: Path) -> None:
+    out = tmp_path / "arena"
+    command = [BENCHMARKS / "arena.py", "--smoke", "--out", out]
+    done = run_python(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (out / "smoke.md").read_text()
+    assert "4 of 4 runs are there." in text and "| enlarged |" in text
+    runs = [json.loads(line) for line in (out / "smoke-chain_sum.jsonl").read_text().splitlines()]
+    assert [run["kind"] for run in runs].count("rate") == 8, "four methods at two rates"
+    for run in runs:
+        if run["kind"] == "cell":
+            assert run["failure"] is None and len(run["parallelism"]) == 2
+            assert run["gap"]["mean"] < 1e-3
+    assert (out / "smoke-chain_sum.svg").read_text().count("<g ") == 4, "three panels and a legend"
+    again = run_python([*command, "--report-only"], cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert (out / "smoke.md").read_text() == text, "the report follows from the runs it has left"
 
 
 def check_sft(name: str, result: dict[str, Any], out: Path) -> None:

@@ -14,6 +14,7 @@ from tests.diffusion.trajectories import (
     CONVENTIONS,
     MASK,
     random_canvas,
+    random_revising,
     random_trajectory,
     trajectories,
 )
@@ -90,12 +91,36 @@ def test_scored_rows_carry_the_numbers_of_their_position(conventions: Convention
             look = views[t]
             assert p.tokens[p.rows[row]] == MASK or conventions.is_shifted
             assert p.positions[p.rows[row]] == len(look.prompt_ids) + s - conventions.is_shifted
-            assert p.targets[row] == look.canvas_ids[s]
+            assert p.targets[row] == look.written()[v, s]
             assert p.weights[row] == look.weight[v, s]
             assert p.advantages[row] == look.advantages[s]
-            assert p.behavior_logprobs[row] == look.behavior_logprobs[s]
+            assert p.behavior_logprobs[row] == look.behavior_logprobs[v, s]
             assert p.old_logprobs[row] == look.old_logprobs[v, s]
             assert p.temperatures[row] == look.temperature
+
+
+@every_convention
+def test_a_revising_trajectory_costs_its_passes(conventions: Conventions) -> None:
+    """`P + C` and a block for each pass that writes; under full attention `P + C` for each such pass."""
+    rng = random.Random(5)
+    for _ in range(20):
+        drawn, taken = random_revising(rng, 4, conventions.is_full, num_prompt=rng.randrange(1, 9))
+        drawn = replace(drawn, num_response=len(drawn.canvas_ids))
+        assert drawn.revisions or len(drawn.canvas_ids) < 4
+        (p,) = pack(
+            [views_of_trajectory(drawn, 1.0, is_full=conventions.is_full)], LARGE, conventions
+        )
+        num_tokens = len(drawn.prompt.token_ids) + len(drawn.canvas_ids)
+        # A shifted model scores the first position of a block in the clean row before it.
+        offset, first = len(drawn.prompt.token_ids) % 4, int(conventions.is_shifted)
+        if conventions.is_full:
+            expected = num_tokens * sum(bool(one.writes) for one in taken)
+        else:
+            copied = sum(any((offset + i) % 4 >= first for i in one.writes) for one in taken)
+            # No scored row attends to the clean copy of the last block.
+            expected = num_tokens - 4 + 4 * copied
+        assert len(p.tokens) == expected
+        assert len(p.targets) == sum(len(one.writes) for one in taken)
 
 
 def texts_around(

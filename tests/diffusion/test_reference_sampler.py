@@ -341,8 +341,8 @@ def test_the_record_holds_the_models_probabilities_at_that_step(
     prompt_ids = [5, 6, 7]
     result = by_reference(model, (prompt_ids, params))
     steps = sorted({step for step in result.step_map if step})
-    assert steps == list(range(1, result.num_denoising_steps + 1)) and not result.revised
-    assert result.num_forwards == result.num_denoising_steps
+    assert steps == list(range(1, result.num_steps + 1)) and not result.revised
+    assert result.num_forwards == result.num_steps
     assert result.sampling.block_size is not None
     dense = dense_logits(model, result.sampling.block_size)
     filters = params.is_filtered or params.temperature not in (0, 1)

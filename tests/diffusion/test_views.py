@@ -8,12 +8,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.diffusion.trajectories import CONVENTIONS, random_trajectory, trajectories
+from tests.diffusion.trajectories import CONVENTIONS, MASK, random_trajectory, trajectories
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.trace import trace_views
-from unmask.diffusion.views import views_of_responses, views_of_trajectory, with_images
+from unmask.diffusion.views import (
+    views_of_responses,
+    views_of_text,
+    views_of_trajectory,
+    with_images,
+)
 from unmask.sampling_params import SamplingParams
-from unmask.types import Prompt, PromptImage, Trajectory
+from unmask.types import Prompt, PromptImage, Revision, Trajectory
 
 # Prompt of five in blocks of four: three positions, four, four. The stop token is position 7; positions 8 and
 # 10 are junk right of it, position 9 was never revealed.
@@ -102,8 +107,8 @@ def test_under_full_attention_a_view_is_the_whole_canvas_before_a_step(
 
 def test_log_probabilities_stand_at_their_slots() -> None:
     views = views_of_trajectory(TRAJECTORY, 1.0)
-    assert views.behavior_logprobs.tolist() == list(TRAJECTORY.behavior_logprobs)
-    assert torch.equal(views.old_logprobs, views.behavior_logprobs.expand(2, 11))
+    assert views.behavior_logprobs.tolist() == [list(TRAJECTORY.behavior_logprobs)] * 2
+    assert torch.equal(views.old_logprobs, views.behavior_logprobs)
     assert views.behavior_logprobs.dtype == torch.float64
 
 
@@ -124,9 +129,67 @@ def test_greedy_trajectories_are_scored_at_temperature_one() -> None:
     assert views_of_trajectory(greedy, 1.0).temperature == 1
 
 
-def test_a_revised_trajectory_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"prompt 3 changed revealed tokens \(strategy = "):
-        views_of_trajectory(replace(TRAJECTORY, revised=True), 1.0)
+# Position 1 was 12 at step 1 and edited at step 2; position 3 was masked at step 5 and written again at step 6.
+# The first block takes steps 1 to 3, the second 4 to 6, the third 7 to 9, the last of which writes nothing.
+REVISED = replace(
+    TRAJECTORY,
+    step_map=(2, 2, 3, 6, 5, 6, 4, 7, 8, 0, 7),
+    revisions=(
+        Revision(1, 1, 12, -0.5, "write"),
+        Revision(4, 3, 14, -1.5, "write"),
+        Revision(5, 3, MASK, 0.0, "remask"),
+    ),
+    num_steps=9,
+)
+
+
+def test_a_write_is_a_target_of_the_view_it_happened_in() -> None:
+    views = views_of_trajectory(REVISED, 2.0)
+    assert views.inputs is not None and views.target_ids is not None
+    assert targets(views.target) == [[1, 3, 6, 7], [0, 1, 4], [2, 3, 5]]
+    assert targets(views.hidden) == [list(range(11)), [0, 2, 4, 5, 8, 9], [2, 3, 5, 9]]
+    assert views.target_ids[0, [1, 3, 6, 7]].tolist() == [12, 14, 8, 0]
+    assert views.target_ids[1, [0, 1, 4]].tolist() == [2, 3, 6]
+    assert views.inputs[1, [1, 3, 6]].tolist() == [12, 14, 8]
+    assert views.inputs[2, [0, 1, 4, 6]].tolist() == [2, 3, 6, 8]
+    assert views.behavior_logprobs[0, [1, 3]].tolist() == [-0.5, -1.5]
+    assert views.behavior_logprobs[1, [0, 1]].tolist() == [0.0, -1.0]
+    assert torch.equal(views.old_logprobs, views.behavior_logprobs)
+
+
+def test_what_no_revised_trajectory_has_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"views.shrink = 2: the trajectory of prompt 3 changed wr"
+    ):
+        views_of_trajectory(REVISED, 1.0, shrink=2)
+    with pytest.raises(
+        ValueError, match="reward of prompt 3 has a number for each token of the fin"
+    ):
+        views_of_trajectory(REVISED, [1.0] * 8)
+
+
+def test_methods_that_mask_the_text_anew_train_each_position_once() -> None:
+    views = views_of_text(REVISED, [float(i) for i in range(8)], post_num=1)
+    assert views.inputs is None and views.target_ids is None
+    assert views.target.sum(0).tolist() == [1] * 9 + [0] * 2
+    plain = replace(REVISED, revisions=())
+    assert torch.equal(views.target, views_of_trajectory(plain, 1.0, post_num=1).target)
+
+
+def test_some_views_are_taken() -> None:
+    views = views_of_trajectory(REVISED, 1.0)
+    last = views.take(slice(-1, None))
+    for name in ("hidden", "target", "weight", "inputs", "target_ids", "behavior_logprobs"):
+        assert torch.equal(getattr(last, name), getattr(views, name)[-1:]), name
+    once = views_of_trajectory(TRAJECTORY, 1.0).take(torch.tensor([1]))
+    assert once.inputs is None and once.behavior_logprobs.tolist() == [
+        list(TRAJECTORY.behavior_logprobs)
+    ]
+
+
+def test_log_probabilities_of_write_once_trajectories_take_no_memory_for_each_view() -> None:
+    views = views_of_trajectory(TRAJECTORY, 1.0)
+    assert views.behavior_logprobs.shape == (2, 11) and views.behavior_logprobs.stride(0) == 0
 
 
 @pytest.mark.parametrize("num_prompt", [0, 3, 4, 9])

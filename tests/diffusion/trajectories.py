@@ -1,6 +1,8 @@
 """Trajectories such as an engine makes: block after block, cut anywhere in the last; or a whole canvas."""
 
 import random
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from tests.toy import SPEC
 from unmask.diffusion.conventions import Conventions
 from unmask.sampling_params import SamplingParams
-from unmask.types import Prompt, Trajectory
+from unmask.types import Prompt, Revision, Trajectory
 
 MASK = SPEC.require_mask_id()
 CONVENTIONS = Conventions(MASK, drawable=torch.arange(SPEC.vocab_size) != MASK)
@@ -51,6 +53,62 @@ def random_canvas(rng: random.Random, num_prompt: int) -> Trajectory:
         step_map[position] *= rng.randrange(2) * (position < end)
     prompt_ids = tuple(rng.randrange(2, 20) for _ in range(num_prompt))
     return _trajectory(rng, prompt_ids, step_map, num_response, 4)
+
+
+class Pass(NamedTuple):
+    """One denoising pass as it happened: its block, what stood before it (`None`: the mask), what it wrote."""
+
+    block: int
+    before: list[int | None]
+    writes: dict[int, tuple[int, float]]  # position to token and log-probability
+
+
+def random_revising(
+    rng: random.Random, block: int = 4, is_full: bool = False, num_prompt: int | None = None
+) -> tuple[Trajectory, list[Pass]]:
+    """Draw a trajectory that overwrites tokens and masks them again, and its passes as they happened."""
+    count = rng.randrange(3 * block) if num_prompt is None else num_prompt
+    prompt_ids = tuple(rng.randrange(2, 20) for _ in range(count))
+    offset = 0 if is_full else count % block
+    num_positions = rng.randrange(1, 14) if is_full else rng.randrange(1, 5) * block - offset
+    events: list[
+        tuple[int, int, int | None, float]
+    ] = []  # step, position, token or None, log-probability
+    canvas: list[int | None] = [None] * num_positions
+    passes: list[Pass] = []
+    for number in range((offset + num_positions - 1) // block + 1):
+        places = [i for i in range(num_positions) if (offset + i) // block == number]
+        edits_left = 3
+        while edits_left:
+            hidden = [i for i in places if canvas[i] is None]
+            written = [i for i in places if canvas[i] is not None]
+            masked = [i for i in written if rng.random() < 0.2][: max(len(hidden) - 1, 0)]
+            least = min(len(masked) + 1, len(hidden))
+            chosen = rng.sample(hidden, rng.randrange(least, len(hidden) + 1)) if hidden else []
+            chosen += [i for i in written if i not in masked and rng.random() < 0.3]
+            writes = {i: (rng.randrange(2, 20), -rng.random()) for i in chosen}
+            passes.append(Pass(number, list(canvas), writes))
+            events += [(len(passes), i, *write) for i, write in writes.items()]
+            events += [(len(passes), i, None, 0.0) for i in masked]
+            for i in (*chosen, *masked):
+                canvas[i] = writes[i][0] if i in writes else None
+            edits_left = edits_left - bool(chosen) if hidden or chosen else 0
+            edits_left = 3 if hidden else edits_left
+    last = {position: event for event in events for position in (event[1],)}
+    steps = [last[i][0] for i in range(num_positions)]
+    trajectory = _trajectory(rng, prompt_ids, steps, rng.randrange(1, num_positions + 1), block)
+    revisions = [
+        Revision(step, i, MASK if token is None else token, logprob, "write" if token else "remask")
+        for step, i, token, logprob in events
+        if (step, i) != last[i][:2]
+    ]
+    return replace(
+        trajectory,
+        canvas_ids=tuple(token or MASK for token in canvas),
+        behavior_logprobs=tuple(last[i][3] for i in range(num_positions)),
+        revisions=tuple(sorted(revisions, key=lambda r: (r.step, r.position))),
+        num_steps=len(passes),
+    ), passes
 
 
 @st.composite

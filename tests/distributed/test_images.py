@@ -42,8 +42,16 @@ def steps(world: World, parts: TrainedParts, num_images: int, budget: int) -> Tr
     )
 
 
-@pytest.mark.parametrize("parts", PARTS)
-@pytest.mark.parametrize(("num_images", "budget"), [(6, 100), (6, 8192), (1, 60), (0, 60)])
+@pytest.mark.parametrize(
+    ("parts", "num_images", "budget"),
+    [
+        *((parts, 6, 100) for parts in PARTS),
+        ("all", 6, 8192),
+        ("with_projector", 1, 60),
+        ("all", 0, 60),
+        ("projector", 0, 60),
+    ],
+)
 def test_two_ranks_train_as_one_process(parts: TrainedParts, num_images: int, budget: int) -> None:
     """Also where one rank has no image, and where none has one."""
     expected = steps(ALONE, parts, num_images, budget)

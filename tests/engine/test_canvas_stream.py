@@ -15,14 +15,14 @@ from tests.engine.states import opened, request_of
 from tests.engine.writers import Ask, by_engine, prompt_of, results_of, some_asks
 from tests.toy import toy_model
 from unmask.diffusion.sampling_tensors import STRATEGIES
-from unmask.engine.canvas_stream import COLUMNS, new_writes, take_snapshot
+from unmask.engine.canvas_stream import COLUMNS, new_writes, record_revisions, take_snapshot
 from unmask.engine.engine import Engine
 from unmask.engine.events import Committed, Event, Finished, Written
 from unmask.engine.options import EngineParams
 from unmask.engine.scheduler import Running
 from unmask.engine.stop_texts import StopTexts
 from unmask.sampling_params import SamplingParams
-from unmask.types import Trajectory
+from unmask.types import Revision, Trajectory
 
 SIZES = {
     "default": EngineParams(),
@@ -74,7 +74,7 @@ def assert_replayed(written: Iterable[Written], result: Trajectory | ValueError,
     assert tuple(logprobs) == result.behavior_logprobs
     expected = zip(result.raw_logprobs, result.step_map, strict=True)
     assert confidences == [exp(x) if step else 0 for x, step in expected]
-    assert last == result.num_denoising_steps
+    assert last == max(result.step_map)
 
 
 @pytest.mark.parametrize("kind", ["blocks", "canvas", "canvas, shifted"])
@@ -240,6 +240,33 @@ def test_the_writes_of_a_tick_are_what_differs() -> None:
     second = new_writes(sequence, 4, columns)
     assert second and second.positions == (4, 5, 6) and second.step == 2
     assert second.token_ids == (9, 2, 1) and second.confidences[2] == 0
+
+
+def test_what_a_tick_replaced_is_recorded() -> None:
+    """An edit, a new mask, and a reveal of what was masked; the window moves on with the blocks."""
+    asked = SamplingParams(max_tokens=6, block_size=4, edit_threshold=0.5)
+    run = Running(request_of(0, ([5], asked)))
+    ticks = [
+        (0, [[7, 1, 8], [1, 0, 1], [-0.5, 0.0, -2.0]]),
+        (0, [[6, 9, 1], [2, 2, 0], [-0.1, -0.2, 0.0]]),
+        (1, [[9, 4, 1], [2, 3, 0], [-0.2, -0.3, 0.0]]),
+        (1, [[9, 4, 2], [2, 3, 4], [-0.2, -0.3, -0.6]]),
+    ]
+    for first, columns in ticks:
+        raw = [[0.0, 0.0, 0.0]]
+        record_revisions(run, first, torch.tensor(columns + raw, dtype=torch.float64))
+    assert run.revisions == [
+        Revision(1, 0, 7, -0.5, "write"),
+        Revision(1, 2, 8, -2.0, "write"),
+        Revision(2, 2, 1, 0.0, "remask"),
+    ]
+
+
+def test_requests_that_may_revise_are_followed_once_each() -> None:
+    """The twin of guidance takes the tokens of the sequence that it guides."""
+    one = request_of(0, ([5], SamplingParams(max_tokens=6, block_size=4, remask_threshold=0.5)))
+    assert one.is_followed and not replace(one, is_twin=True).is_followed
+    assert not request_of(0, ([5], SamplingParams(max_tokens=6, block_size=4))).is_followed
 
 
 def test_broken_logits_are_no_writes() -> None:

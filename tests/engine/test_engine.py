@@ -204,7 +204,7 @@ def test_stop_ids_of_a_prompt_do_not_end_its_response(model: Model) -> None:
 def test_a_fused_forward_is_a_denoising_pass(num_prompt: int, model: Model) -> None:
     """Neither prefill nor commits cost a forward of their own."""
     (fused,) = by_engine(model, [([7] * num_prompt, NO_STOP)])
-    assert fused.num_forwards == fused.num_denoising_steps == len(set(fused.step_map) - {0})
+    assert fused.num_forwards == fused.num_steps == len(set(fused.step_map) - {0})
     (separate,) = by_engine(model, [([7] * num_prompt, NO_STOP)], EngineParams(fuses_commit=False))
     num_blocks = (num_prompt + len(fused.canvas_ids)) // 4
     prefill = num_prompt >= 4

@@ -118,6 +118,25 @@ def some_asks(
     ]
 
 
+def revising_asks(
+    count: int, seed: int, model: Model, longest: int = 14, **stated: Any
+) -> list[Ask]:
+    """Draw requests that overwrite tokens, mask them again or both, unfiltered and at exact temperatures."""
+    rng = random.Random(seed)
+    edits, masks = {"edit_threshold": 0.15, "max_edit_steps": 3}, {"remask_threshold": 0.2}
+    whole = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+    asks: list[Ask] = []
+    for i, (ids, params) in enumerate(some_asks(count, seed, model, longest)):
+        drawn = {
+            "temperature": rng.choice([0.5, 1.0, 1.5]),
+            "block_size": rng.choice([3, 4, 8]),
+            "max_tokens": rng.randrange(5, 20),
+        }
+        changes = whole | drawn | (edits, masks, edits | masks)[i % 3] | stated
+        asks.append((ids, replace(params, **changes)))
+    return asks
+
+
 def pinned_asks(asks: Sequence[Ask], seed: int, vocabulary: int = 20) -> list[Ask]:
     """Return requests with tokens pinned: few, many, whole blocks, or all but one position."""
     rng = random.Random(seed)

@@ -7,6 +7,7 @@ budget (and so how prompts are cut), shared prompts or none.
 import random
 from dataclasses import replace
 from functools import cache
+from itertools import count
 
 import pytest
 import torch
@@ -22,8 +23,11 @@ from tests.engine.writers import (
     dense_logits,
     pinned_asks,
     prompt_of,
+    results_of,
+    revising_asks,
     sharing_asks,
     some_asks,
+    trajectory_of,
 )
 from unmask.checkpoints.checkpoint import load_model
 from unmask.diffusion.reference_sampler import sample
@@ -141,6 +145,47 @@ def test_trajectories_at_any_size_of_the_engine(kind: str, size: str) -> None:
     order = random.Random(size).sample(range(len(asks)), len(asks))
     results = by_engine(toy(kind), [asks[i] for i in order], SIZES[size])
     assert_same(unpriced(results), [written[i] for i in order])
+
+
+@pytest.mark.parametrize("size", ["default", "few pages", "read late"])
+@pytest.mark.parametrize("kind", ["blocks", "blocks, shifted", "canvas"])
+def test_revisions_while_weights_change(kind: str, size: str) -> None:
+    """Each change interrupts every request; the record of what was overwritten goes on."""
+    model = toy(kind)
+    asks = revising_asks(10, 6, model, longest=70, temperature=1.0)
+    engine = Engine(model, SIZES[size])
+    numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
+    found: dict[int, Trajectory] = {}
+    for tick in count(1):
+        found |= {n: trajectory_of(t) for n, t in results_of(engine.tick()).items()}
+        if engine.is_idle:
+            break
+        if tick % 5 == 0:
+            engine.update_weights(continues=True)
+    written = [found[number] for number in numbers]
+    assert sum(len(t.revisions) for t in written) > 20
+    assert any(r.policy_version == 0 for t in written for r in t.revisions)
+    unversioned = [
+        replace(
+            t,
+            policy_version=0,
+            policy_versions=(),
+            revisions=tuple(replace(r, policy_version=None) for r in t.revisions),
+        )
+        for t in written
+    ]
+    expected = [by_reference(model, ask) for ask in asks]
+    assert {t.num_steps - max(t.step_map) for t in expected} == {0, 1}
+    assert_same(unpriced(unversioned), unpriced(expected))
+
+
+@pytest.mark.parametrize("size", ["default", "read late"])
+def test_revisions_with_guidance_are_recorded_once(size: str) -> None:
+    """The twin that guides a sequence takes its tokens and has no record of its own."""
+    asks = revising_asks(5, 2, toy("canvas"), guidance=1.5)
+    expected = [by_reference(toy("canvas"), ask) for ask in asks]
+    assert sum(len(t.revisions) for t in expected) > 20
+    assert_same(unpriced(by_engine(toy("canvas"), asks, SIZES[size])), unpriced(expected))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -123,7 +123,7 @@ def naive_terms(
                     naive_term(
                         logprobs[s, views.canvas_ids[s]],
                         float(old[t][v, s]),
-                        float(views.behavior_logprobs[s]),
+                        float(views.behavior_logprobs[v, s]),
                         float(anchor[t][v, s]),
                         float(views.advantages[s]),
                         config,

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 from tests.diffusion.trajectories import random_canvas, random_trajectory
-from tests.engine.writers import Ask, by_engine
+from tests.engine.writers import Ask, by_engine, prompt_of, revising_asks
 from tests.invariants import seeing
 from tests.invariants.conventions import EVERY_MODEL, TOYS, model_of
 from tests.toy import toy_model
+from unmask.acceptance.agreement import dense_logits as reference_logits
 from unmask.configs.methods import partner
 from unmask.configs.methods.views.left_to_right import LeftToRightViews
 from unmask.configs.methods.views.semi_ar import SemiARViews
 from unmask.configs.methods.views.trace import TraceViews
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.noise import NoiseSchedule
+from unmask.diffusion.reference_sampler import sample
 from unmask.diffusion.views import Canvas, Views, views_of_responses, views_of_trajectory
+from unmask.engine.request import resolve
 from unmask.models import tiled_attention
 from unmask.models.conventions import conventions_of
 from unmask.models.heads import Targets
@@ -52,7 +55,7 @@ def dense_logits(model: Model, views: Views, view: int) -> Tensor:
     place = torch.arange(num_prompt, num_prompt + num_slots)
     row = place - int(model.spec.is_shifted)
     mask_id = model.spec.require_mask_id()
-    canvas = views.canvas_ids.masked_fill(views.hidden[view], mask_id)
+    canvas = views.read_in(view).masked_fill(views.hidden[view], mask_id)
     prompt_ids = views.prompt_ids
     if views.prompt_hidden is not None:
         prompt_ids = prompt_ids.masked_fill(views.prompt_hidden[view], mask_id)
@@ -87,7 +90,7 @@ def dense(model: Model, batch: list[Views]) -> tuple[Logits, Gradients]:
             for s in views.target[v].nonzero()[:, 0].tolist():
                 logits[t, v, s] = rows[s].detach()
                 gain = views.weight[v, s] * views.advantages[s]
-                loss = loss + gain * logprobs[s, views.canvas_ids[s]]
+                loss = loss + gain * logprobs[s, views.written()[v, s]]
     return logits, gradients(model, loss)
 
 
@@ -192,6 +195,57 @@ def test_what_the_engine_wrote_is_packed_as_view_by_view(name: str, dtype: torch
             for n, t in enumerate(trajectories)
         ]
         assert_packed_is_dense(model, weighted(batch, shrink), 64)
+
+
+def pass_by_pass(model: Model, ask: Ask) -> tuple[Trajectory, Tensor]:
+    """Return a response of the reference sampler, and its log-likelihood by a plain loop over its passes."""
+    prompt = prompt_of(ask[0])
+    params = resolve(prompt, ask[1], model.spec)
+    assert params.block_size is not None
+    forward = reference_logits(model, params.block_size)
+    texts: list[Tensor] = []
+
+    def recorded(ids: Tensor) -> Tensor:
+        texts.append(ids.clone())  # the sampler changes it in place
+        return forward(ids)
+
+    found = sample(prompt, params, recorded, conventions_of(model))
+    writes = [(r.step, r.position, r.token) for r in found.revisions if r.kind == "write"]
+    standing = enumerate(zip(found.step_map, found.canvas_ids, strict=True))
+    writes += [(step, position, token) for position, (step, token) in standing if step]
+    assert len(texts) == found.num_steps and {step for step, *_ in writes} <= {
+        *range(len(texts) + 1)
+    }
+    total = torch.zeros((), dtype=torch.float64)
+    for number, text in enumerate(texts, 1):
+        rows = forward(text)[0].masked_fill(~model.head.drawable, -torch.inf)
+        logprobs = (rows / params.temperature).log_softmax(-1)
+        for step, position, token in writes:
+            if step == number:
+                row = len(ask[0]) + position - int(model.spec.is_shifted)
+                total = total + logprobs[row, token]
+    return found, total
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_the_likelihood_of_a_revising_trajectory_is_that_of_its_passes(name: str) -> None:
+    """Packed, view by view and pass by pass, where tokens are overwritten, masked again or both."""
+    model = model_of(name, torch.float64)
+    asks = revising_asks(6, 4, model, stop_token_ids=())
+    asks = [(ids, replace(one, max_tokens=12)) for ids, one in asks]
+    written = [pass_by_pass(model, ask) for ask in asks]
+    assert sum(len(t.revisions) for t, _ in written) > 12
+    assert {r.kind for t, _ in written for r in t.revisions} == {"write", "remask"}
+    total = torch.stack([likelihood for _, likelihood in written]).sum()
+    expected = gradients(model, total)
+    is_full = model.spec.is_full
+    # The canvas may go on behind the response, to the end of its block: all its writes count here.
+    whole = [replace(t, num_response=len(t.canvas_ids)) for t, _ in written]
+    batch = [views_of_trajectory(t, 1.0, is_full=is_full) for t in whole]
+    for budget in (10_000, 64):
+        _, found, _ = packed(model, batch, budget)
+        assert largest_gap(found, expected) <= TOLERANCE[model.dtype]
+    assert_packed_is_dense(model, weighted(batch, 1), 64)
 
 
 @pytest.mark.parametrize("budget", [10_000, 64])

@@ -13,6 +13,8 @@ from unmask.configs.methods.view_section import ViewSection
 from unmask.configs.methods.views.coupled import CoupledViews
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.methods.views.trace import TraceViews
+from unmask.configs.sft import SFTConfig
+from unmask.data.demonstrations import Demonstration
 from unmask.diffusion.layout import pack_views
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
@@ -21,6 +23,7 @@ from unmask.models.conventions import conventions_of
 from unmask.models.spec import ModelSpec
 from unmask.planning.job import Lengths, packing
 from unmask.sampling_params import SamplingParams
+from unmask.trainers.sft import noisy_views
 from unmask.types import Prompt, Trajectory
 
 PROMPT, RESPONSE, COUNT = 8, 40, 60
@@ -49,6 +52,18 @@ def test_random_views(attention: str, low: float, high: float) -> None:
     tokens, scored = packed(views, spec)
     section = RandomViews(low=low, high=high, count=2)
     predicted = packing(section, spec, ONE, COUNT, 18 if not spec.is_full else COUNT)
+    assert predicted == (pytest.approx(tokens, rel=0.06), pytest.approx(scored, rel=0.1))
+
+
+def test_semi_autoregressive_views_have_one_per_block() -> None:
+    spec = replace(spec_with("full"), block_size=None)
+    config = SFTConfig.model_validate(
+        {"model": {"path": "-"}, "views": {"kind": "semi_ar", "train_block": 8}}
+    )
+    text = Demonstration((2,) * PROMPT, (4,) * RESPONSE)
+    views = noisy_views([text] * COUNT, range(COUNT), config, spec, 1, 0)
+    tokens, scored = packed(views, spec)
+    predicted = packing(config.views, spec, ONE, COUNT, COUNT)
     assert predicted == (pytest.approx(tokens, rel=0.06), pytest.approx(scored, rel=0.1))
 
 

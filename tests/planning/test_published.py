@@ -9,7 +9,10 @@ from unmask.planning.sizes import sizes_of
 @pytest.mark.parametrize(
     ("shape", "num_bytes"),
     # Total size in the index of the released bf16 files.
-    [("4B", 8_822_848_512), ("8B", 16_381_470_720), ("30B-A3B", 61_064_245_248)],
+    [
+        *(("4B", 8_822_848_512), ("8B", 16_381_470_720), ("30B-A3B", 61_064_245_248)),
+        *(("LLaDA-8B", 16_031_162_368), ("Dream-7B", 15_231_233_024)),
+    ],
 )
 def test_parameters_are_those_of_the_released_files(shape: str, num_bytes: int) -> None:
     assert 2 * sizes_of(SHAPES[shape]).total == num_bytes
@@ -22,9 +25,13 @@ def test_parameters_are_those_of_the_released_files(shape: str, num_bytes: int) 
         ("models/SDAR-1.7B-Chat-b32", "1.7B", 32),
         ("Gen-Verse/TraDo-8B-Instruct", "8B", 4),
         ("SDAR-30B-A3B-Chat", "30B-A3B", 4),
+        ("GSAI-ML/LLaDA-8B-Instruct", "LLaDA-8B", 32),
+        ("GSAI-ML/LLaDA-1.5", "LLaDA-8B", 32),
+        ("Dream-org/Dream-Coder-v0-Instruct-7B", "Dream-7B", None),
+        ("apple/DiffuCoder-7B-cpGRPO", "Dream-7B", None),
     ],
 )
-def test_names_are_recognised(path: str, shape: str, block: int) -> None:
+def test_names_are_recognised(path: str, shape: str, block: int | None) -> None:
     spec = published_shape(path)
     assert spec is not None
     assert (spec.num_layers, spec.block_size) == (SHAPES[shape].num_layers, block)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.rollouts.toy_groups import group
 from unmask.rollouts.checks import check_scores, check_trajectory
-from unmask.types import Reward, Score
+from unmask.types import Revision, Reward, Score
 
 (TRAJECTORY,) = group([1.0], uid=42).trajectories
 
@@ -28,6 +28,9 @@ from unmask.types import Reward, Score
         ({"num_response": 5}, "no step revealed token 4 of 5"),
         ({"behavior_logprobs": (0.0,)}, "behavior_logprobs has 1 entries for 5 canvas positions"),
         ({"behavior_logprobs": (0.0, -inf, 0.0, 0.0, 0.0)}, "behavior_logprobs are not finite"),
+        ({"revisions": (Revision(1, 0, 5, nan, "write"),)}, "behavior_logprobs are not finite"),
+        ({"revisions": (Revision(1, 5, 5, 0.0, "write"),)}, "revisions hold a position outside"),
+        ({"revisions": (Revision(3, 0, 5, 0.0, "write"),)}, "num_steps = 2, and step 3 wrote a to"),
     ],
 )
 def test_a_trajectory_whose_parts_disagree_is_refused(changes: Any, said: str) -> None:

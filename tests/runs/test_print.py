@@ -59,6 +59,26 @@ def test_tokens_are_ids_without_a_tokenizer_and_steps_without_ids() -> None:
     assert "order" not in printed(trajectory(canvas_ids=[], step_map=[], num_response=0))
 
 
+REVISIONS = [
+    {"step": 1, "position": 0, "token": 3, "logprob": -0.5, "kind": "write"},
+    {"step": 1, "position": 2, "token": 15, "logprob": -0.5, "kind": "write"},
+    {"step": 2, "position": 2, "token": 1, "logprob": 0.0, "kind": "remask"},
+]
+
+
+def test_earlier_writes_stand_before_the_one_that_stands() -> None:
+    record = trajectory(revisions=REVISIONS, step_map=[2, 1, 3, 3, 0])
+    shown = 'order     1:"1">2:"5" 1:";" | 1:";">2:_>3:"-" 3:"1" 0:"<eos>"\n'
+    TEXTS[1] = "<mask>"
+    assert shown in printed(record)
+    grid = ["prompt", "tail", "5", ";", "-", "1", "<eos>", "f", "1", ";", "<mask>"]
+    found = record | {"pieces": grid, "canvas_ids": [*record["canvas_ids"][:5], 9]}
+    assert shown in printed(found, with_pieces=False)
+    text = printed(record, force_terminal=True, color_system="truecolor")
+    assert "\x1b[4;38;2;60;170;70m5\x1b[0m" in text and "\x1b[4m  written again\x1b[0m" in text
+    assert "written again" not in printed(trajectory(), force_terminal=True)
+
+
 def test_images_are_named_in_the_places_of_their_markers() -> None:
     named = [{"name": name, "digest": "0" * 32} for name in ("a.png", "b\x1b.png")]
     content = "look: <image>\nand <image>?"

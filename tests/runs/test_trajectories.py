@@ -8,7 +8,7 @@ import pytest
 from unmask.images import Image
 from unmask.runs.trajectories import grid_ids, total_reward, trajectory_record
 from unmask.sampling_params import SamplingParams
-from unmask.types import Message, Prompt, PromptImage, Trajectory
+from unmask.types import Message, Prompt, PromptImage, Revision, Trajectory
 
 TRAJECTORY = Trajectory(
     prompt=Prompt("sum", 7, (Message("user", "1+1="),), (5, 6), {"answer": object()}),
@@ -20,6 +20,16 @@ TRAJECTORY = Trajectory(
     policy_version=3,
     sampling=SamplingParams(block_size=4, stop_token_ids=(0,)),
     num_forwards=3,
+)
+REVISED = replace(
+    TRAJECTORY,
+    step_map=(4, 2, 0, 0),
+    revisions=(
+        Revision(1, 1, 8, -0.5, "write"),
+        Revision(2, 0, 3, -0.7, "write"),
+        Revision(3, 0, 1, 0.0, "remask", policy_version=2),
+    ),
+    num_steps=5,
 )
 
 
@@ -44,6 +54,26 @@ def test_policy_versions_are_kept_where_they_differ() -> None:
     assert "policy_versions" not in trajectory_record(TRAJECTORY, "2", 0.0)
     mixed = replace(TRAJECTORY, policy_versions=(3, 2, 3, 3))
     assert trajectory_record(mixed, "2", 0.0)["policy_versions"] == (3, 2, 3, 3)
+
+
+def test_revisions_are_recorded_where_there_are_any() -> None:
+    assert not {"revisions", "num_steps"} & trajectory_record(TRAJECTORY, "2", 0.0).keys()
+    record = json.loads(json.dumps(trajectory_record(REVISED, "2", 0.0)))
+    assert record["num_denoising_steps"] == 5 and "num_steps" not in record
+    first, *_, last = record["revisions"]
+    assert first == {"step": 1, "position": 1, "token": 8, "logprob": -0.5, "kind": "write"}
+    assert last == {
+        "step": 3,
+        "position": 0,
+        "token": 1,
+        "logprob": 0.0,
+        "kind": "remask",
+        "policy_version": 2,
+    }
+
+
+def test_ids_of_revisions_follow_the_grid() -> None:
+    assert grid_ids(REVISED) == (5, 6, *REVISED.canvas_ids, 8, 3, 1)
 
 
 def test_images_are_recorded_by_name_and_digest() -> None:

@@ -21,6 +21,7 @@ from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl
 from unmask.types import Group, Prompt, Score, Trajectory
 
+MOVE = ("loss.likelihood=move",)
 STALE = ("rollout.workers=1", "rollout.staleness=1", "loss.max_importance=2")
 
 
@@ -83,6 +84,10 @@ def test_every_reduction_trains(reduction: str, tmp_path: Path) -> None:
         ["advantage.kind=global", "filter.drop_uniform=false"],
         ["shaping.overlong_penalty=0.5", "shaping.overlong_tokens=3"],
         ["filter.refill=2", "filter.high=0.05"],
+        ["loss.likelihood=move"],
+        ["loss.likelihood=move", "views.post_stop=ignore", "sampling.strategy=static"],
+        ["loss.likelihood=move", "loss.per_move=true", "epochs=2", "loss.kl=0.1"],
+        ["loss.likelihood=move", "loss.kl=0.1", "loss.kl_to=reference", "minibatches=2"],
     ],
 )
 def test_every_setting_trains(words: list[str], tmp_path: Path) -> None:
@@ -154,11 +159,17 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         (["sampling.regex=a"], r"sampling\.regex and json_schema must be off in RL"),
         (["sampling.guidance=1.5"], r"sampling\.guidance = 1\.5 must be 0 in RL"),
         (["engine.cache=dual"], r"engine\.cache = 'dual' must be 'exact'"),
-        (["sampling.edit_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must be"),
-        (["sampling.remask_threshold=0.5"], r"sampling\.edit_threshold and remask_threshold must"),
         (
-            ["sampling.preset=llada2_1", "sampling.temperature=1"],
-            r"sampling\.edit_threshold and remask_threshold must be off in RL",
+            ["sampling.edit_threshold=0.5", "views.shrink=2"],
+            r"edit_threshold and remask_threshold let .* times, and views\.shrink merges",
+        ),
+        (
+            ["sampling.remask_threshold=0.5", "advantage.kind=value"],
+            r'times, and advantage\.kind = "value" has one value and one return per position',
+        ),
+        (
+            ["sampling.remask_threshold=0.5", "rollout.drafts=2"],
+            r"times, and rollout\.drafts = 2 keeps the tokens that stood at a step",
         ),
         (["loss.kl=0.1", "minibatches=1"], r"loss\.kl = 0\.1 has no effect"),
         (["loss.kl_to=absent"], "absent"),
@@ -196,6 +207,21 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         ([*STALE, "views.kind=random"], r'only views\.kind = "trace" with shrink = 1'),
         ([*STALE, "views.train_block=8"], r"and no train_block trains on"),
         ([*STALE, "filter.refill=1"], r"set filter\.refill = 0 or rollout\.staleness = 0"),
+        (["loss.per_move=true"], r"set loss\.likelihood = \"move\", or loss\.per_move = false"),
+        ([*MOVE, "sampling.strategy=gumbel"], r"gumbel\" ranks drawn tokens by .* plus noise"),
+        ([*MOVE, "sampling.writes=image"], r"is of text: set sampling\.writes = \"text\""),
+        ([*MOVE, "views.shrink=2"], r"set views\.kind = \"trace\" with shrink = 1"),
+        ([*MOVE, "views.train_block=8"], r"with shrink = 1 and no train_block"),
+        ([*MOVE, "views.kind=steps"], r"set views\.kind = \"trace\" with shrink = 1"),
+        ([*MOVE, "views.post_num=1"], r"views\.post_num = 1 counts .* part of a move"),
+        ([*MOVE, "advantage.kind=shared_value"], r"such values are no baseline of a move"),
+        ([*MOVE, "loss.nll=0.1"], r"loss\.nll = 0\.1 is the likelihood of tokens"),
+        ([*MOVE, "rollout.drafts=2"], r"rollout\.drafts = 2: a draft is written in one step"),
+        ([*MOVE, "loss.max_importance=2"], r"loss\.max_importance: the engine records no"),
+        (
+            [*MOVE, "loss.per_move=true", "views.post_stop=ignore"],
+            r"loss\.per_move = true is of whole ones: set views\.post_stop",
+        ),
         (["task.train=none"], r"task\.train is not given"),
         (["sampling.max_tokens=200"], "lower max_tokens"),
         (["optimizer.token_budget=16", "sampling.max_tokens=40"], r"optimizer\.token_budget = 16"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.diffusion.trajectories import random_trajectory
+from tests.diffusion.trajectories import random_revising, random_trajectory
 from tests.toy import SPEC, toy_model
 from tests.trainers.toy_methods import row
 from tests.trainers.toy_runs import rl_config, toy_trajectories
@@ -17,6 +17,7 @@ from unmask.diffusion.views import views_of_trajectory
 from unmask.trainers.rollout_views import (
     check_train_block,
     enlarge_blocks,
+    outcome_columns,
     recorded_advantages,
     rollout_views,
 )
@@ -50,6 +51,27 @@ def test_larger_blocks_keep_the_path_and_number_its_reveals() -> None:
         assert torch.equal(views.target.sum(0), (slots < trajectory.num_response).long())
 
 
+def test_passes_of_a_larger_block_are_those_of_its_blocks_in_order() -> None:
+    """Each writes what it wrote, in a block whose later part is hidden and whose earlier part is done."""
+    rng = random.Random(4)
+    for _ in range(40):
+        trajectory, taken = random_revising(rng, 2)
+        trajectory = replace(trajectory, num_response=len(trajectory.canvas_ids))
+        views = views_of_trajectory(enlarge_blocks(trajectory, 6), 1.0)
+        offset, size = len(trajectory.prompt.token_ids) % 6, len(trajectory.canvas_ids)
+        first = int((len(trajectory.prompt.token_ids) % 6) // 2)  # of the canvas, in blocks of two
+        for number in range(-(-(offset + size) // 6)):
+            passes = [one for one in taken if (first + one.block) // 3 == number and one.writes]
+            places = [i for i in range(size) if (offset + i) // 6 == number]
+            found = [v for v in range(len(views.target)) if views.target[v, places].any()]
+            for view, one in zip(found, passes, strict=True):
+                assert views.target[view, places].tolist() == [i in one.writes for i in places]
+                before = [one.before[i] is None for i in places]
+                assert views.hidden[view, places].tolist() == before
+                kept = [i for i in places if one.before[i] is not None]
+                assert [int(views.read_in(view)[i]) for i in kept] == [one.before[i] for i in kept]
+
+
 def test_blocks_follow_their_schedule(tmp_path: Path) -> None:
     written = toy_trajectories(toy_model(), 2)
     groups = [Group(written[0].prompt, written[:2], [1.0, 0.0])]
@@ -80,6 +102,17 @@ def test_blocks_are_refused_where_attention_is_full() -> None:
         check_train_block(blocks(8), None, full)
     check_train_block(blocks(None), None, full)
     check_train_block(blocks(8), 8, SPEC)
+
+
+def test_outcomes_from_the_lowest_right_one_on_are_right(tmp_path: Path) -> None:
+    written = toy_trajectories(toy_model(), 3)
+    group = Group(written[0].prompt, written, [9.0, 9.0, 9.0], {"outcome": [0.0, 0.5, 1.0]})
+    views = [views_of_trajectory(t, 1.0) for t in written]
+    for words, expected in ((["loss.nll_from=0.5"], [0, 1, 1]), ([], [0, 0, 1])):
+        columns = outcome_columns([group], views, rl_config(tmp_path, "loss.nll=0.1", *words))
+        assert [float(c["right"].unique()) for c in columns] == expected
+        assert [c["right"].shape for c in columns] == [v.target.shape for v in views]
+    assert outcome_columns([group], views, rl_config(tmp_path)) == [{}, {}, {}]
 
 
 @pytest.mark.parametrize("words", ["[[3,8],[3,16]]", "[[0,8]]", "0", "[[2,8],[1,16]]"])

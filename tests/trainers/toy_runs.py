@@ -74,7 +74,7 @@ def _write_lists(place: Path) -> None:
     (place / "demonstrations.json").write_text(json.dumps(answers))
 
 
-def _words(place: Path, run: str) -> list[str]:
+def words_of_run(place: Path, run: str) -> list[str]:
     """Write checkpoint and data below `place` once, and return the settings all runs share."""
     if not (place / "checkpoint").exists():
         _write_checkpoint(place / "checkpoint")
@@ -96,14 +96,14 @@ def _words(place: Path, run: str) -> list[str]:
 def rl_config(place: Path, *words: str, run: str = "run") -> RLConfig:
     """Return a tiny `unmask rl`, with `key=value` words laid over it."""
     settings = ["rollout.prompts=3", "rollout.responses=4", "sampling.max_tokens=8", *words]
-    return load_config(RLConfig, [], _words(place, run) + settings)[0]
+    return load_config(RLConfig, [], words_of_run(place, run) + settings)[0]
 
 
 def sft_config(place: Path, *words: str, run: str = "run") -> SFTConfig:
     """Return a tiny `unmask sft`, with `key=value` words laid over it."""
     path = f"data.path={place / 'demonstrations.json'}"
     settings = [path, "data.batch_size=4", "eval.sampling.max_tokens=8", *words]
-    return load_config(SFTConfig, [], _words(place, run) + settings)[0]
+    return load_config(SFTConfig, [], words_of_run(place, run) + settings)[0]
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.viewer.browser import needs_chromium, opened
-from tests.viewer.toy_run import TRAJECTORY, record, write_run
+from tests.viewer.toy_run import TRAJECTORY, record, revising_record, write_run
 from unmask.runs.trajectories import grid_ids
 from unmask.viewer.notebook import trajectory_html
 from unmask.viewer.player import player_script
 from unmask.viewer.report import write_report
+from unmask.viewer.traces import shown
 
 
 @pytest.fixture
@@ -150,8 +151,37 @@ def test_writing_is_shown_live_and_can_be_played_afterwards(
         call(page, "player.step = 3; player.end({num_response: 3});")
         assert canvas(page)[:3] == ["Q", " x", "_"]
         call(page, "player.step = 4;")
-        assert page.locator(".token.edited").all_inner_texts() == ["y"]
+        assert page.locator(".canvas .token.edited").all_inner_texts() == ["y"]
         assert page.locator(".token.beyond[data-position='3']").count() == 1
+
+
+@needs_chromium
+def test_earlier_writes_and_new_masks_are_played(browser: Browser, element: Path) -> None:
+    """Position 1 was written in steps 1 and 2; position 3 in step 1, masked again in step 2, written in step 3."""
+    with opened(browser, element) as page:
+        sample = page.locator(".sample", has_text="masked again")
+        assert sample.is_hidden()
+        offered = "all => all.filter(one => !one.disabled).map(one => one.value)"
+        assert "writes" not in page.locator("option[id]").evaluate_all(offered)
+        call(page, "player.trajectory = given;", shown(revising_record()))
+        assert sample.is_visible()
+        found: list[tuple[list[str], list[str], list[str]]] = []
+        for step in range(4):
+            call(page, f"player.step = {step};")
+            boxes = page.locator(".canvas .token.edited"), page.locator(".canvas .token.again")
+            found.append((canvas(page)[:4], *(box.all_inner_texts() for box in boxes)))
+        assert found == [
+            (["_"] * 4, [], []),
+            (["[14]", "[9]", "[15]", "[15]"], [], []),
+            (["[14]", "[18]", "[15]", "_"], ["[18]"], ["[15]"]),
+            (["[14]", "[18]", "[15]", "[14]"], ["[18]", "[14]"], []),
+        ]
+        assert "writes" in page.locator("option[id]").evaluate_all(offered)
+        call(page, "player.colour = 'writes';")
+        fills = page.locator(".token[data-position]").evaluate_all(
+            "all => all.map(one => one.style.getPropertyValue('--fill'))"
+        )
+        assert [bool(fill) for fill in fills[:4]] == [False, True, False, True]
 
 
 @needs_chromium

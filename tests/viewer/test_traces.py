@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.viewer.toy_run import TRAJECTORY, hostile_record, record, write_lines
+from tests.viewer.toy_run import TRAJECTORY, hostile_record, record, revising_record, write_lines
 from unmask.runs.trajectories import trajectory_record
 from unmask.viewer.traces import MAX_CHARACTERS, NUM_LATEST, is_playable, read_traces
 
@@ -37,6 +37,23 @@ def test_all_fields_of_a_trajectory_are_kept(path: Path) -> None:
     assert trace["messages"] == [{"role": "user", "content": "2-7-2="}]
     assert (trace["parts"], trace["key"]) == ({"format": 0.5}, "4.11")
     assert trace["why"] == ["latest", "lowest", "spread"]
+
+
+def test_earlier_writes_and_new_masks_are_kept(path: Path) -> None:
+    write_lines(path, [revising_record(), record(seed=12)])
+    revised, plain = sorted(shown(path), key=lambda trace: "revisions" not in trace)
+    assert revised["revisions"] == [[1, 1, 9, -0.125], [1, 3, 15, -0.75], [2, 3, None, 0.0]]
+    assert revised["pieces"][8:] == ["[9]", "[15]", "[1]"]
+    assert "revisions" not in plain and len(plain["pieces"]) == 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, [1], [{"step": 1, "position": 6, "token": 1, "logprob": 0.0}], [{"step": 1}], None],
+)
+def test_records_of_wrong_revisions_are_not_played(wrong: Any) -> None:
+    assert is_playable(revising_record())
+    assert not is_playable(revising_record() | {"revisions": wrong})
 
 
 def test_records_without_pieces_are_shown_by_id(path: Path) -> None:

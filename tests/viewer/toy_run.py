@@ -8,7 +8,7 @@ from typing import Any
 
 from unmask.runs.trajectories import grid_ids, trajectory_record
 from unmask.sampling_params import SamplingParams
-from unmask.types import Message, Prompt, Trajectory
+from unmask.types import Message, Prompt, Revision, Trajectory
 
 HOSTILE = (
     "</script><script>document.title='owned'</script>",
@@ -73,6 +73,17 @@ def record(
     seeded = replace(trajectory, sampling=replace(trajectory.sampling, seed=seed))
     pieces = [f"[{token}]" for token in grid_ids(seeded)]
     return trajectory_record(seeded, text, reward, {"format": 0.5}, step, pieces)
+
+
+def revising_record() -> dict[str, Any]:
+    """Position 1 was written in steps 1 and 2, position 3 masked again in step 2."""
+    revisions = (
+        Revision(1, 1, 9, -0.125, "write"),
+        Revision(1, 3, 15, -0.75, "write"),
+        Revision(2, 3, 1, 0.0, "remask"),
+    )
+    made = record(trajectory=replace(TRAJECTORY, revisions=revisions))
+    return json.loads(json.dumps(made))
 
 
 def hostile_record() -> dict[str, Any]:

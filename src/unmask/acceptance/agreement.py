@@ -101,7 +101,7 @@ def first_difference(one: Trajectory, other: Trajectory) -> int | None:
         return min(steps)
     # Equal at every position, with another end.
     ends = [(t.num_response, t.finish) for t in (one, other)]
-    return None if ends[0] == ends[1] else one.num_denoising_steps
+    return None if ends[0] == ends[1] else one.num_steps
 
 
 def _differing(

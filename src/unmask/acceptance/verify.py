@@ -191,7 +191,7 @@ def check_engine(llm: LLM, probes: Sequence[Prompt], sampling: SamplingParams) -
     is_tie = bounds.tie > 0 and all(gap <= bounds.tie for gap, _ in different)
     found = (
         f"{len(written)} prompts, {sum(t.num_response for t in written)} tokens, "
-        f"{sum(t.num_denoising_steps for t in written)} denoising steps: "
+        f"{sum(t.num_steps for t in written)} denoising steps: "
     )
     if different:
         gap, step = max(different)

@@ -21,17 +21,18 @@ from unmask.checkpoints.tokenizer import (
     num_tokens,
     token_pieces,
 )
+from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.model import ModelConfig
-from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
-from unmask.data.demonstrations import Demonstration
+from unmask.configs.training import PolicyConfig
+from unmask.data.demonstrations import Demonstration, Vocabulary
 from unmask.runs.print import visible
 from unmask.tasks.build import build_task
 from unmask.types import Image, PromptImage
 
 
-def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
+def first_prompt(config: PolicyConfig | EvalConfig) -> str:
     """Return the first prompt of a run: its text with special tokens, its tokens and ids.
 
     Raises:
@@ -39,6 +40,8 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
     """
     if isinstance(config, SFTConfig):
         return _first_demonstrations(config)
+    if isinstance(config, DPOConfig):
+        return _first_pair(config)
     tokenizer = tokenizer_of(config.model.path)
     split = config.split if isinstance(config, EvalConfig) else "train"
     with closing(build_task(config.task)) as task:
@@ -55,23 +58,42 @@ def first_prompt(config: SFTConfig | RLConfig | EvalConfig) -> str:
 
 def _first_demonstrations(config: SFTConfig) -> str:
     """Return the demonstrations of the first record of each source, or of the first problem that has one."""
-    from unmask.checkpoints.checkpoint import find_checkpoint, read_spec  # loads torch
-    from unmask.data.demonstrations import vocabulary_of
     from unmask.trainers.sft_data import first_records
 
-    directory = find_checkpoint(config.model.path)
-    # The ids at which the model stops decide whether end-of-text is appended.
-    spec = read_spec(directory, config.model.mask_id, config.model.block_size)
-    tokenizer = load_tokenizer(directory)
-    reader = _reader(config.model, tokenizer)
     with closing(build_task(config.task)) as task:
-        words = vocabulary_of(tokenizer, spec.eos_ids, reader=reader)
+        words = _vocabulary(config.model)
         found = first_records(config, task, words)
     return "\n\n".join(
-        describe_demonstration(turn, f"demonstration {number} of {len(turns)}", tokenizer)
+        describe_demonstration(turn, f"demonstration {number} of {len(turns)}", words.tokenizer)
         for turns in found
         for number, turn in enumerate(turns, start=1)
     )
+
+
+def _first_pair(config: DPOConfig) -> str:
+    """Return the two answers of the first pair."""
+    from unmask.data.pairs import pairs_of_source
+
+    words = _vocabulary(config.model)
+    pair = next(pairs_of_source(config.pairs, "pairs", words), None)
+    if pair is None:
+        raise ValueError(f"pairs.path = {config.pairs.path}: holds no pairs")
+    return "\n\n".join(
+        describe_demonstration(answer, f"the {name} answer", words.tokenizer)
+        for name, answer in zip(("chosen", "rejected"), pair.answers, strict=True)
+    )
+
+
+def _vocabulary(config: ModelConfig) -> Vocabulary:
+    """Return the tokens of the model of a configuration, whose weights are not loaded."""
+    from unmask.checkpoints.checkpoint import find_checkpoint, read_spec  # loads torch
+    from unmask.data.demonstrations import vocabulary_of
+
+    directory = find_checkpoint(config.path)
+    # The ids at which the model stops decide whether end-of-text is appended.
+    spec = read_spec(directory, config.mask_id, config.block_size)
+    tokenizer = load_tokenizer(directory)
+    return vocabulary_of(tokenizer, spec.eos_ids, reader=_reader(config, tokenizer))
 
 
 def _reader(config: ModelConfig, tokenizer: Tokenizer) -> ImageReader:

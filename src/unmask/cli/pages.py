@@ -43,17 +43,21 @@ def report(
 
 @app.command(
     no_args_is_help=True,
-    epilog="Examples: unmask view runs/quickstart/rl --step 40; unmask view responses.jsonl --open",
+    epilog="Examples: unmask view runs/quickstart/rl --step 40; unmask view responses.jsonl --open; "
+    "unmask view responses.jsonl --out last.svg",
 )
 def view(
     place: Annotated[
         Path, typer.Argument(metavar="RUN|FILE", help="A run, or JSON Lines of `unmask generate`.")
     ],
     step: Annotated[int | None, typer.Option(help="Only those of an optimizer step.")] = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page; or, named .svg, a picture that plays the last trajectory."),
+    ] = None,
     open_page: Open = False,
 ) -> None:
-    """Write a page that plays recorded trajectories token by token."""
+    """Write a page that plays recorded trajectories token by token, or an animated picture of one."""
     from unmask.viewer.view import write_view
 
     page = out or (place / "view.html" if place.is_dir() else place.with_suffix(".html"))

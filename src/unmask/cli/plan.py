@@ -23,7 +23,7 @@ def plan(  # noqa: PLR0913 - one argument per option
         typer.Argument(
             metavar="sft|rl|CONFIG|KEY=VALUE",
             help="As for `sft` and `rl`. The kind is the first word, or the folder of the first file. Of the "
-            "model only config.json is read; names of SDAR and TraDo models need no file.",
+            "model only config.json is read; names of SDAR, TraDo, LLaDA and Dream models need no file.",
             show_default=False,
         ),
     ],
@@ -49,7 +49,7 @@ def plan(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Predict memory, tokens per second and step time of a run, and what would make it fit."""
     name, rest = kind_of(words, "plan")
-    if name == "eval":
+    if name not in ("sft", "rl"):
         raise ValueError("plan: give a configuration of sft or rl")
     if devices < 1:
         raise ValueError(f"--devices {devices}: must be at least 1")

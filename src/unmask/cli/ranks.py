@@ -16,13 +16,14 @@ from unmask.cli.options import load, resume_command
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+    from unmask.configs.dpo import DPOConfig
     from unmask.configs.eval import EvalConfig
     from unmask.configs.rl import RLConfig
     from unmask.configs.sft import SFTConfig
     from unmask.distributed.start import Config
     from unmask.distributed.world import World
 
-    R = TypeVar("R", SFTConfig, RLConfig, EvalConfig)
+    R = TypeVar("R", SFTConfig, DPOConfig, RLConfig, EvalConfig)
 
 # For the last save after a signal; it is also the wait for ranks on GPUs that wait for a killed one.
 LONGEST_END_S = 600

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from unmask.configs.keys import REQUIRED, Key, keys, to_toml
-from unmask.configs.other_names import GONE, ours
+from unmask.configs.other_names import GONE, TABLES, ours
 from unmask.json_files import check_nesting, too_deep
 
 C = TypeVar("C", bound=BaseModel)
@@ -256,6 +256,8 @@ def _way_out(name: str, listed: Sequence[Key]) -> str:
         return f"it exists only when {kinds[0]}"
     if name in GONE:
         return GONE[name]
+    if name in TABLES:
+        return TABLES[name]
     names = {key.name for key in listed}
     if meant := ours(name, names):
         return f"here that is {' or '.join(meant)}"

@@ -69,6 +69,15 @@ RENAMED = {
 GONE = {
     "model.matmul": "model.matmul is gone: the engine always uses torch's own products; leave it out"
 }
+# Tables of one command, which the others refuse.
+TABLES = {
+    "pairs": "`unmask dpo` and `unmask reward-model` train on preference pairs",
+    "data": "`unmask sft` trains on demonstrations",
+    **dict.fromkeys(
+        ("rollout", "reward", "advantage", "sampling", "filter", "shaping"),
+        "`unmask rl` samples responses and trains on their rewards",
+    ),
+}
 
 
 def ours(name: str, listed: Collection[str]) -> list[str]:

@@ -3,12 +3,15 @@
 import importlib.util
 import pkgutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from unmask.configs.section import Section
 
+DEMONSTRATIONS, PAIRS = "unmask.data.layouts", "unmask.data.pair_layouts"
+# Packages of layouts, and the commands that train on their records.
+TRAINERS = {DEMONSTRATIONS: "`unmask sft`", PAIRS: "`unmask dpo` or `unmask reward-model`"}
 # Fields of all layouts (`data/layouts`).
 FieldName = Literal[
     "messages",
@@ -31,17 +34,19 @@ FieldName = Literal[
 ]
 
 
-def layout_names() -> tuple[str, ...]:
-    """Return the names of the layouts: the files of `unmask.data.layouts`, which are not imported."""
-    folder = importlib.util.find_spec("unmask.data.layouts")
+def layout_names(package: str = DEMONSTRATIONS) -> tuple[str, ...]:
+    """Return the names of the layouts: the files of a package, which are not imported."""
+    folder = importlib.util.find_spec(package)
     assert folder is not None
     modules = pkgutil.iter_modules(folder.submodule_search_locations)
     return tuple(sorted(module.name for module in modules))
 
 
-class RecordsConfig(Section):
-    """A set of records, and how each becomes a demonstration."""
+class RecordsSection(Section):
+    """Where records are, and what their texts are."""
 
+    layouts: ClassVar[str] = DEMONSTRATIONS
+    """Package of the layouts that the records may have."""
     path: Path | None = None
     """File of records: JSON, JSON Lines (also `.gz`) or Parquet."""
     hub: str | None = None
@@ -50,35 +55,47 @@ class RecordsConfig(Section):
     """Name of the hub set's configuration, where it has several."""
     split: str = "train"
     """Split of the hub set."""
-    streaming: bool = False
-    """Read the hub set while training, without a copy on the disk; it is then shuffled within windows of 1024
-    records."""
     layout: str | None = None
     """Layout of the records (docs/data.md lists them); follows from the keys of the first record when not
     given."""
-    fields: dict[FieldName, str] = {}
-    """Names of fields here and in the file: `{prompt = "question", response = "answer"}`; `a.b` is the
-    field `b` of a table `a`."""
     image_root: Path | None = None
     """Directory that paths of images are below; that of the file of records when not given."""
     rendered: bool = False
     """The texts are final: no chat template and no end-of-text token is added to them."""
-    turns: Literal["all", "last"] = "all"
-    """Which turns of the assistant are trained."""
 
     @field_validator("layout")
     @classmethod
     def _exists(cls, layout: str | None) -> str | None:
-        if layout is not None and layout not in layout_names():
-            raise ValueError(
-                f"there is no layout {layout!r}; there are {', '.join(layout_names())}"
-            )
-        return layout
+        if layout is None or layout in (names := layout_names(cls.layouts)):
+            return layout
+        for package, command in TRAINERS.items():
+            if layout in layout_names(package):
+                raise ValueError(
+                    f"layout {layout!r} holds what {command} trains: run that, or give another"
+                )
+        raise ValueError(f"there is no layout {layout!r}; there are {', '.join(names)}")
 
     @model_validator(mode="after")
-    def _one_place(self) -> "RecordsConfig":
+    def _one_place(self) -> "RecordsSection":
         if self.path is not None and self.hub is not None:
             raise ValueError(f"hub = {self.hub}: the records come from path = {self.path}")
+        return self
+
+
+class RecordsConfig(RecordsSection):
+    """A set of records, and how each becomes a demonstration."""
+
+    streaming: bool = False
+    """Read the hub set while training, without a copy on the disk; it is then shuffled within windows of 1024
+    records."""
+    fields: dict[FieldName, str] = {}
+    """Names of fields here and in the file: `{prompt = "question", response = "answer"}`; `a.b` is the
+    field `b` of a table `a`."""
+    turns: Literal["all", "last"] = "all"
+    """Which turns of the assistant are trained."""
+
+    @model_validator(mode="after")
+    def _streams_from_the_hub(self) -> "RecordsConfig":
         if self.streaming and self.hub is None:
             raise ValueError("streaming = true: is for a data set on the hub")
         return self

@@ -21,8 +21,8 @@ from typing import Any
 
 from unmask.checkpoints.image_reader import TEXT_ONLY, ImageReader, PromptTokens
 from unmask.checkpoints.tokenizer import Tokenizer, encode, render_turn, token_pieces
-from unmask.configs.sft_data import RecordsConfig
-from unmask.data.examples import Example, example_of, has_layout, layout_of, mapped
+from unmask.configs.sft_data import RecordsConfig, RecordsSection
+from unmask.data.examples import LAYOUTS, Example, example_of, has_layout, layout_of, mapped
 from unmask.data.record_files import has_datasets, read_file, read_hub
 from unmask.data.record_images import NO_FILES, RecordImages
 from unmask.images import MARKER
@@ -90,7 +90,7 @@ def demonstrations_of_answers(
     for prompt, text in answers:
         example = Example((*prompt.messages, Message("assistant", text)), len(prompt.messages))
         place = f"task {prompt.task!r}, problem {prompt.uid}"
-        yield from _demonstrations(example, place, config, vocabulary)
+        yield from demonstrations_of_example(example, place, config, vocabulary)
 
 
 def demonstrations_of_source(
@@ -107,27 +107,41 @@ def demonstrations_of_source(
     Raises:
         ValueError: the records cannot be read; otherwise as `demonstrations_of_records`.
     """
-    if config.path is not None:
-        records = read_file(config.path, f"{key}.path")
-    else:
-        assert config.hub is not None
-        if not has_datasets():
-            raise ValueError(
-                f"{key}.hub = {config.hub}: `pip install 'unmask[datasets]'` loads it, or give its file "
-                f"as {key}.path"
-            )
-        skip = 0 if config.streaming and skip is None else skip
-        try:
-            records = read_hub(config.hub, config.subset, config.split, skip)
-        except ValueError as error:
-            raise ValueError(
-                f"{key}.hub = {error}; download a file of it and give that as {key}.path"
-            ) from error
+    records = read_source(config, key, 0 if config.streaming and skip is None else skip)
     images = RecordImages(image_root(config), f"{key}.image_root", is_kept=not config.streaming)
     return demonstrations_of_records(records, config, vocabulary, images)
 
 
-def image_root(config: RecordsConfig) -> Path | None:
+def read_source(
+    config: RecordsSection, key: str, skip: int | None = None
+) -> Iterator[tuple[str, Any]]:
+    """Return an iterator over `(place, record)` of a file or of a data set on the hub.
+
+    Args:
+        config: names it.
+        key: of the section, such as `data`.
+        skip: rows that are left out at the start of a stream; None reads the whole set.
+
+    Raises:
+        ValueError: the records cannot be read.
+    """
+    if config.path is not None:
+        return read_file(config.path, f"{key}.path")
+    assert config.hub is not None
+    if not has_datasets():
+        raise ValueError(
+            f"{key}.hub = {config.hub}: `pip install 'unmask[datasets]'` loads it, or give its file "
+            f"as {key}.path"
+        )
+    try:
+        return read_hub(config.hub, config.subset, config.split, skip)
+    except ValueError as error:
+        raise ValueError(
+            f"{key}.hub = {error}; download a file of it and give that as {key}.path"
+        ) from error
+
+
+def image_root(config: RecordsSection) -> Path | None:
     """Return the directory that paths of images are below, if there is one."""
     return config.image_root or (config.path and config.path.parent)
 
@@ -157,36 +171,69 @@ def demonstrations_of_records(
             tokenizer's alphabet, a step map has another length than its response, a response holds a
             token that the model may not write, or an image cannot be read.
     """
-    layout = config.layout
+    for place, values, layout in in_layout(records, config.layout, config.fields):
+        try:
+            example = example_of(values, layout, images)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        yield from demonstrations_of_example(example, place, config, vocabulary)
+
+
+def in_layout(
+    records: Iterable[tuple[str, Any]],
+    stated: str | None,
+    fields: Mapping[Any, str],
+    package: str = LAYOUTS,
+    example: str = 'prompt = "...", response = "..."',
+) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Yield place and fields of each record, and the layout of all of them.
+
+    Args:
+        records: pairs of place and record.
+        stated: the layout; that of the first record when not given.
+        fields: names here and in the records.
+        package: its modules are the layouts.
+        example: of `fields`, for messages.
+
+    Raises:
+        ValueError: naming the place of a record that is no table, of an unknown layout or of another than
+            the first one.
+    """
+    layout = stated
     for place, record in records:
         if not isinstance(record, Mapping):
             raise ValueError(f"{place}: a record must be an object, found {type(record).__name__}")
         try:
-            values = mapped(record, {**config.fields})
-            layout = layout or layout_of(values)
-            if config.layout is None and not has_layout(values, layout):
-                _refuse_mixture(values, layout)
-            example = example_of(values, layout, images)
+            values = mapped(record, fields)
+            layout = layout or layout_of(values, package, example=example)
+            if stated is None and not has_layout(values, layout, package):
+                _refuse_mixture(values, layout, package)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
-        yield from _demonstrations(example, place, config, vocabulary)
+        yield place, values, layout
 
 
-def _refuse_mixture(record: Mapping[str, Any], layout: str) -> None:
+def _refuse_mixture(record: Mapping[str, Any], layout: str, package: str) -> None:
     """Raise if a record that is not of a layout is of another one."""
     try:
-        other = layout_of(record)
+        other = layout_of(record, package)
     except ValueError:
-        return  # `example_of` names the missing field
+        return  # `opened_record` names the missing field
+    sources = " ([[data.sources]])" if package == LAYOUTS else ""
     raise ValueError(
         f"the record has the layout {other}, the first one has {layout}: give each layout a file of "
-        "its own ([[data.sources]])"
+        f"its own{sources}"
     )
 
 
-def _demonstrations(
+def demonstrations_of_example(
     example: Example, place: str, config: RecordsConfig, vocabulary: Vocabulary
 ) -> list[Demonstration]:
+    """Return a demonstration for each trained turn of an example.
+
+    Raises:
+        ValueError: naming the place, as `demonstrations_of_records`.
+    """
     try:
         found = list(_of_example(example, config, vocabulary))
         for demonstration in found:

@@ -12,6 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
+from unmask.configs.sft_data import TRAINERS
 from unmask.data.record_images import COLUMNS, NO_FILES, RecordImages, placed, with_open_parts
 from unmask.types import Image, Message
 
@@ -96,6 +97,10 @@ def layout_of(
         raise ValueError(
             f"the record has the keys of {' and of '.join(found)}: choose one by {section}.layout"
         )
+    for other, command in TRAINERS.items():
+        names = all_layouts(other) if other != package else ()
+        if any(has_layout(record, name, other) for name in names):
+            raise ValueError(f"the record has the keys of what {command} trains: run that")
     accepted = "; ".join(
         f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts(package).items()
     )
@@ -111,7 +116,19 @@ def example_of(record: Mapping[str, Any], layout: str, images: RecordImages = NO
     Raises:
         ValueError: naming the field that is missing or wrong, or the image.
     """
-    module = all_layouts()[layout]
+    opened, waiting = opened_record(record, layout, images)
+    return with_images(all_layouts()[layout].read(opened), waiting, layout)
+
+
+def opened_record(
+    record: Mapping[str, Any], layout: str, images: RecordImages, package: str = LAYOUTS
+) -> tuple[Mapping[str, Any], list[Image]]:
+    """Return a record of a layout with its parts opened, and the images that wait for a place.
+
+    Raises:
+        ValueError: naming the field that is missing or not read, or the image.
+    """
+    module = all_layouts(package)[layout]
     missing = [key for key in module.KEYS if record.get(key) is None]
     if missing:
         raise ValueError(
@@ -121,8 +138,15 @@ def example_of(record: Mapping[str, Any], layout: str, images: RecordImages = NO
     unread = [key for key in UNREAD if record.get(key)]
     if unread:
         raise ValueError(f"{unread[0]!r} is not read: remove the field or the record")
-    opened, waiting = with_open_parts(record, images)
-    example = module.read(opened)
+    return with_open_parts(record, images)
+
+
+def with_images(example: Example, waiting: Sequence[Image], layout: str) -> Example:
+    """Return an example with the images of its record's columns in their places.
+
+    Raises:
+        ValueError: naming an image that has none.
+    """
     if waiting and example.kind in ("text", "ids"):
         raise ValueError(
             f"{waiting[0].name}: the layout {layout} has no prompt that an image could stand in"

@@ -28,7 +28,7 @@ from unmask.types import Message
 # Columns with images, the first one that has some is read: TRL's, dLLM-RL's and LLaVA's, and dLLM-RL's others.
 COLUMNS = ("images", "image", "image_path", "image_abs_path")
 # Fields with turns, whose contents may be parts.
-TURNS = ("messages", "conversations", "prompt", "completion")
+TURNS = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
 
 
 def cache_root() -> Path:

@@ -30,6 +30,8 @@ from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.image_vectors import distinct_images, table_ids, table_starts
+from unmask.diffusion.move_views import factors_of
+from unmask.diffusion.moves import Factors
 from unmask.diffusion.views import Views
 from unmask.types import PromptImage
 
@@ -49,7 +51,7 @@ class Pack:
         positions: `(T,)` absolute positions.
         structure: `(4, T)` document, block, copy and prefix of each token (`models/attention.py`).
         rows: `(S,)` the scored rows, one per target; views may share the row of a target.
-        targets: `(S,)` target ids.
+        targets: `(S,)` target ids, or `(S, M)` where several are scored in each row.
         weights: `(S,)`.
         advantages: `(S,)`.
         behavior_logprobs: `(S,)`.
@@ -57,6 +59,7 @@ class Pack:
         temperatures: `(S,)`.
         origin: `(3, S)` trajectory (index into the given views), view and canvas position of each
             target.
+        factors: what the likelihood of moves needs of each target; `None` where tokens are scored.
         capacity: number of tokens it is filled up to on a GPU, so that one compiled kernel serves every
             pack.
         images: the distinct pictures of its prompts.
@@ -73,6 +76,7 @@ class Pack:
     old_logprobs: Tensor
     temperatures: Tensor
     origin: Tensor
+    factors: Factors | None = None
     capacity: int = 0
     images: tuple[PromptImage, ...] = ()
 
@@ -80,8 +84,9 @@ class Pack:
         """Return the pack on another device; on a GPU it is filled."""
         whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY  # tiles of attention
         pack = self.filled(whole) if device.type == "cuda" else self
-        names = [name for name in self.__slots__ if name not in ("capacity", "images")]
-        return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
+        names = [name for name in self.__slots__ if name not in ("factors", "capacity", "images")]
+        columns = {name: getattr(pack, name).to(device) for name in names}
+        return replace(pack, **columns, factors=pack.factors and pack.factors.to(device))
 
     def filled(self, num_tokens: int) -> "Pack":
         """Return the pack, filled to `num_tokens` with one document that is not scored and that no other sees."""
@@ -245,7 +250,7 @@ def _lay_out_views(
     for view in source.target.any(-1).nonzero()[:, 0].tolist():
         check_budget(positions.shape[0], None, token_budget)
         canvas_positions = source.target[view].nonzero()[:, 0]
-        canvas = source.canvas_ids.masked_fill(source.hidden[view], conventions.mask_id)
+        canvas = source.read_in(view).masked_fill(source.hidden[view], conventions.mask_id)
         tokens = torch.cat((source.prompt_ids, canvas))
         # One block of one noisy copy, which sees itself: there is no grid of blocks.
         blocks, copies = torch.zeros_like(positions), torch.ones_like(positions)
@@ -270,6 +275,10 @@ def _lay_out_blocks(
     assert num_prefix + offset >= shift, "no row is before the first position"
     prefix_ids, tail_ids = source.prompt_ids[:num_prefix], source.prompt_ids[num_prefix:]
     clean = torch.cat((tail_ids, source.canvas_ids)).view(-1, block)  # (blocks, K)
+    inputs = clean.expand(len(source.target), -1, -1)  # (N, blocks, K)
+    if source.inputs is not None:
+        tails = tail_ids.expand(len(source.target), -1)
+        inputs = torch.cat((tails, source.inputs), 1).unflatten(1, clean.shape)
     masks = F.pad(torch.stack((source.hidden, source.target)), (offset, 0))
     masks = masks.unflatten(2, clean.shape).transpose(1, 2)  # (2, blocks, N, K)
     # Sorted by block, so that the clean copy of each part is as short as possible.
@@ -282,7 +291,7 @@ def _lay_out_blocks(
         (blocks, views), copied = wanted[part].T, is_noisy[part]
         num_clean = int(blocks[-1]) * block
         # (part, K): one row per noisy block of this part.
-        noisy_ids = clean[blocks].masked_fill(hidden[part], conventions.mask_id)
+        noisy_ids = inputs[views, blocks].masked_fill(hidden[part], conventions.mask_id)
         noisy_positions = blocks[:, None] * block + torch.arange(block)
         tokens = torch.cat((clean.flatten()[:num_clean], noisy_ids[copied].flatten()))
         positions = torch.cat((torch.arange(num_clean), noisy_positions[copied].flatten()))
@@ -416,6 +425,7 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
     tokens, positions, blocks, copies = torch.cat(pieces, 1)
     numbers = torch.arange(len(pieces)).repeat_interleave(sizes)
     trajectories = torch.tensor([document.trajectory for document in documents])
+    places = torch.cat([torch.stack((d.views, d.canvas_positions)) for d in documents], 1)  # (2, s)
     temperatures = torch.tensor([d.source.temperature for d in documents], dtype=torch.float64)
 
     def gather(read: Callable[[Views, Tensor, Tensor], Tensor]) -> Tensor:
@@ -427,19 +437,14 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
         positions=positions,
         structure=torch.stack((numbers, blocks, copies, prefix.repeat_interleave(sizes))),
         rows=rows + torch.where(rows < 0, ends, firsts),
-        targets=gather(lambda source, _, i: source.canvas_ids[i]),
+        targets=gather(lambda source, n, i: source.written()[n, i]),
         weights=gather(lambda source, n, i: source.weight[n, i]),
         advantages=gather(lambda source, _, i: source.advantages[i]),
-        behavior_logprobs=gather(lambda source, _, i: source.behavior_logprobs[i]),
+        behavior_logprobs=gather(lambda source, n, i: source.behavior_logprobs[n, i]),
         old_logprobs=gather(lambda source, n, i: source.old_logprobs[n, i]),
         temperatures=temperatures.repeat_interleave(counts),
-        origin=torch.stack(
-            (
-                trajectories.repeat_interleave(counts),
-                gather(lambda _, n, i: n),
-                gather(lambda _, n, i: i),
-            )
-        ),
+        origin=torch.cat((trajectories.repeat_interleave(counts)[None], places)),
+        factors=factors_of((d.source, d.views, d.canvas_positions) for d in documents),
         capacity=capacity,
         images=images,
     )

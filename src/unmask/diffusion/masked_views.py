@@ -47,7 +47,7 @@ def masked_views(
     """Return random views of the response that a trajectory's views are of.
 
     Args:
-        traced: its views along the trajectory, unmerged: what is a target there is what is trained.
+        traced: its views along the text (`views_of_text`): what is a target there is what is trained.
         seed: key of the draws; `trajectory.sampling.seed`.
         num_masks: masks drawn.
         schedule: how likely a token is hidden; every target weighs one.
@@ -76,7 +76,7 @@ def coupled_masks(traced: Views, target: Tensor, level: Tensor) -> Views:
     """Return the views of masks that come with their complements; each view weighs half.
 
     Args:
-        traced: views along the trajectory.
+        traced: views along the text (`views_of_text`).
         target: `(masks, 2 or 3, C)` bool; a view without targets is left out.
         level: the probability with which each is hidden, of the same shape.
     """
@@ -97,7 +97,7 @@ def under_masks(
     """Return the views of a trajectory's response that hide given positions of it.
 
     Args:
-        traced: views along the trajectory.
+        traced: views along the text (`views_of_text`).
         target: `(N, C)` bool.
         level: `(N, C)` or `(N, 1)`, the probability with which each position is hidden.
         draw: `(N,)` the estimate of the log-likelihood that each view belongs to.
@@ -114,7 +114,9 @@ def under_masks(
         hidden=hidden,
         target=target,
         weight=torch.ones(target.shape),
-        old_logprobs=traced.behavior_logprobs.expand(len(target), -1),
+        # Each position was written once, so all views along the text have the same log-probabilities.
+        behavior_logprobs=traced.behavior_logprobs[:1].expand(len(target), -1),
+        old_logprobs=traced.behavior_logprobs[:1].expand(len(target), -1),
         noise_level=level,
         estimate=Likelihood(weight, draw, is_trained),
     )

@@ -22,7 +22,7 @@ from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.unmask import PINNED, Block, Reveal, open_now, quota, reveal
 from unmask.sampling_params import SamplingParams
-from unmask.types import Finish, Prompt, Trajectory
+from unmask.types import Finish, Prompt, Revision, Trajectory
 
 LogitsFn = Callable[[Tensor], Tensor]
 
@@ -87,6 +87,7 @@ class ReferenceSequence:
         tokens: `(1, L)` prompt and canvas so far.
         step_map: `(1, L)` the denoising step that wrote each; 0 for prompt and mask, `PINNED` for pinned.
         measured: `(3, L)` float64, `behavior_logprobs`, `raw_logprobs` and `entropies` of a `Trajectory`.
+        revisions: writes that were replaced, and positions masked again.
         num_passes: forward passes taken.
     """
 
@@ -107,7 +108,8 @@ class ReferenceSequence:
         self.tokens = self._integers(prompt.token_ids)
         self.step_map = torch.zeros_like(self.tokens)
         self.measured = torch.zeros_like(self.tokens, dtype=torch.float64).repeat(3, 1)
-        self.taken, self.num_passes, self.revised = 0, 0, False
+        self.taken, self.num_passes = 0, 0
+        self.revisions: list[Revision] = []
         self.start = self.stop = self.num_prompt
         if conventions.is_full:
             self._extend(self.num_prompt + params.max_tokens)
@@ -229,6 +231,8 @@ class ReferenceSequence:
         self.taken += 1
         self.num_passes += 1
         here = slice(self.start, self.stop)
+        edited = result.chosen & block.written
+        self._record(edited, result.remasked)
         measured = torch.cat((result.logprobs, result.raw_logprobs, result.entropy)).double()
         for column, values, empty in (
             (self.tokens, result.tokens, self.conventions.mask_id),
@@ -237,10 +241,19 @@ class ReferenceSequence:
         ):
             written = torch.where(result.chosen, values, column[:, here])
             column[:, here] = written.masked_fill(result.remasked, empty)
-        edited = bool((result.chosen & block.written).any())
-        self.revised |= edited or bool(result.remasked.any())
         if not block.hidden.any():
-            self.edits_left = self.edits_left - 1 if edited else 0
+            self.edits_left = self.edits_left - 1 if edited.any() else 0
+
+    def _record(self, edited: Tensor, remasked: Tensor) -> None:
+        """Record the writes that a step replaces, before it does, and the positions that it masks again."""
+        for column in (edited | remasked)[0].nonzero()[:, 0].tolist():
+            place, position = self.start + column, self.start + column - self.num_prompt
+            step, token = int(self.step_map[0, place]), int(self.tokens[0, place])
+            logprob = float(self.measured[0, place])
+            self.revisions.append(Revision(step, position, token, logprob, "write"))
+            if remasked[0, column]:
+                mask_id = self.conventions.mask_id
+                self.revisions.append(Revision(self.taken, position, mask_id, 0.0, "remask"))
 
     def find_end(self) -> tuple[int, Finish] | None:
         """Return the response's length and finish reason, or `None` while it goes on."""
@@ -262,7 +275,8 @@ class ReferenceSequence:
             policy_version=0,
             sampling=self.params,
             num_forwards=self.num_passes * (2 if self.params.guidance else 1),
-            revised=self.revised,
+            revisions=tuple(sorted(self.revisions, key=lambda r: (r.step, r.position))),
+            num_steps=self.taken,
             raw_logprobs=raw_logprobs,
             entropies=entropies,
         )

@@ -284,7 +284,11 @@ def reveal(
     else:
         proposal = propose(scored, drawable, uniforms, held, row_sampling)
     grid = Proposal(*(_on_grid(values, block.hidden, request, column) for values in proposal))
+    return decide(grid, block, sampling)
 
+
+def decide(grid: Proposal, block: Block, sampling: SamplingTensors) -> Reveal:
+    """Return the outcome of a denoising step, given the proposals at its scored positions, `(B, K)` each."""
     remasked = torch.zeros_like(block.hidden)
     edited, quotas = remasked, block.quotas
     if sampling.needs.revises:

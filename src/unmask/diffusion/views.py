@@ -8,13 +8,16 @@ on the grid that starts at absolute position 0, under full attention all positio
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.likelihood import Likelihood
+from unmask.diffusion.moves import Moves
 from unmask.diffusion.noise import NoiseSchedule, draw_noise
+from unmask.diffusion.passes import trajectory_passes
 from unmask.diffusion.trace import trace_views
 from unmask.types import Prompt, PromptImage, Trajectory
 
@@ -57,10 +60,11 @@ class Views:
             are none.
         canvas_ids: `(C,)`, whole blocks: `(P mod K + C) mod K = 0`; any number under full attention.
         hidden: `(N, C)` bool, positions that hold the mask token in each view.
-        target: `(N, C)` bool, positions predicted in each view; a subset of `hidden`.
+        target: `(N, C)` bool, positions predicted in each view: hidden ones, and written ones that the
+            sampler overwrote.
         weight: `(N, C)`, the weight of each target in the loss.
         advantages: `(C,)`.
-        behavior_logprobs: `(C,)`, from the engine when the position was revealed; 0 where there is no
+        behavior_logprobs: `(N, C)`, from the engine when the target was written; 0 where there is no
             engine.
         old_logprobs: `(N, C)`, under the policy that starts the step, given each view. The engine's
             own, unless the learner scores them again because its views are not those of the engine
@@ -72,6 +76,13 @@ class Views:
         is_causal: whether the views are block-causal, in blocks of `block`, under full attention too.
         prompt_hidden: `(N, P)` bool, prompt tokens that hold the mask token in each view; None where the
             prompt is whole.
+        hints: `(N, C)` bool, hidden positions whose tokens a teacher reads in each view; None where there is none.
+        inputs: `(N, C)` token ids that stand in each view where not hidden; None where those are
+            `canvas_ids`, as in every view of a response in which each position was written once.
+        target_ids: `(N, C)` token ids written in each view; None where those are `canvas_ids`. Or `(N, C, M)`: that
+            token, and others that are scored in its place.
+        moves: what each target contributes to the move of its denoising pass; None where targets are scored by
+            their token.
         estimate: how the views estimate the log-likelihood of the response; None where that is the sum
             over all targets, as along a trajectory.
     """
@@ -79,6 +90,7 @@ class Views:
     prompt_ids: Tensor
     images: tuple[PromptImage, ...] = field(default=(), kw_only=True)
     prefix_digest: bytes = field(default=b"", kw_only=True)
+    hints: Tensor | None = field(default=None, kw_only=True)
     pinned: Tensor | None = field(default=None, kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
@@ -92,7 +104,16 @@ class Views:
     noise_level: Tensor | None = None
     is_causal: bool = False
     prompt_hidden: Tensor | None = None
+    inputs: Tensor | None = None
+    target_ids: Tensor | None = None
+    moves: Moves | None = None
     estimate: Likelihood | None = None
+
+    @property
+    def counts(self) -> Tensor:
+        """The tokens written in each view that are trained, `(N,)` fp64, each times its weight."""
+        written = self.target if self.moves is None else self.moves.is_written
+        return (written * self.weight).double().sum(-1)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -101,6 +122,35 @@ class Views:
             return self.estimate
         one_draw = torch.zeros(len(self.target), dtype=torch.int64)
         return Likelihood(self.target.double(), one_draw, self.target.any(0))
+
+    def read_in(self, view: int) -> Tensor:
+        """Return the token ids `(C,)` that stand in a view where not hidden."""
+        return self.canvas_ids if self.inputs is None else self.inputs[view]
+
+    def written(self) -> Tensor:
+        """Return the `(N, C)` token ids written in each view, where its targets are."""
+        return (
+            self.canvas_ids.expand(self.target.shape)
+            if self.target_ids is None
+            else self.target_ids
+        )
+
+    def take(self, index: Tensor | slice) -> "Views":
+        """Return some of the views along a trajectory.
+
+        Args:
+            index: numbers or slice of the views, or `(N,)` bool.
+        """
+        count = len(torch.arange(len(self.target))[index])
+
+        def pick(column: Tensor) -> Tensor:
+            # One row expanded to all views stays one: as many rows would take gigabytes under full attention.
+            return column[:1].expand(count, -1) if column.stride(0) == 0 else column[index]
+
+        names = ("hidden", "target", "weight", "behavior_logprobs", "old_logprobs")
+        optional = ("hints", "inputs", "target_ids")
+        names += tuple(name for name in optional if getattr(self, name) is not None)
+        return replace(self, **{name: pick(getattr(self, name)) for name in names})
 
 
 def views_of_trajectory(
@@ -112,7 +162,9 @@ def views_of_trajectory(
 ) -> Views:
     """Return the views of the path a trajectory took.
 
-    Targets are the response's positions, and the first `post_num` revealed ones right of it.
+    Targets are the response's positions, and the first `post_num` revealed ones right of it. Where the
+    sampler overwrote tokens or masked them again, every write is a target of the view it happened in, which
+    holds the tokens that stood there then.
 
     Args:
         trajectory: what the engine wrote.
@@ -122,42 +174,89 @@ def views_of_trajectory(
         is_full: whether the model's attention is full: blocks were then only the order of writing.
 
     Raises:
-        ValueError: if a revealed token was changed later: no single step wrote it.
+        ValueError: if a written token was changed later, and reveals are to be merged or advantages differ
+            from token to token.
     """
-    if trajectory.revised:
-        raise ValueError(
-            f"the trajectory of prompt {trajectory.prompt.uid} changed revealed tokens "
-            f"(strategy = {trajectory.sampling.strategy!r}); train on a strategy that does not revise"
-        )
     prompt_ids = torch.tensor(trajectory.prompt.token_ids, dtype=torch.int64)
     step_map = torch.tensor(trajectory.step_map)
     block = step_map.shape[0] if is_full else trajectory.sampling.block_size
     assert block is not None
     offset = 0 if is_full else prompt_ids.shape[0] % block
-    hidden, target = trace_views(step_map, block, offset, shrink)
+    steps = _steps_of(trajectory, step_map, advantage, (block, offset, shrink))
     position = torch.arange(step_map.shape[0])
     # Right of a stop only: what stands past `max_tokens` is cut off, not after the end.
     after = (position >= trajectory.num_response) & (step_map > 0) & (trajectory.finish == "stop")
     is_trained = (position < trajectory.num_response) | (after & (after.cumsum(0) <= post_num))
-    target = target & is_trained
-    kept = target.any(-1)
+    target = steps.target & is_trained
     pinned = pinned_positions(trajectory)
-    behavior_logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
-    return Views(
+    views = Views(
         prompt_ids=prompt_ids,
         images=trajectory.prompt.images,
         prefix_digest=trajectory.prompt.prefix_digests((len(prompt_ids) - offset,))[0],
         canvas_ids=torch.tensor(trajectory.canvas_ids),
         pinned=pinned,
-        hidden=hidden[kept] & ~pinned,
-        target=target[kept],
-        weight=torch.ones(int(kept.sum()), position.shape[0]),
+        hidden=steps.hidden & ~pinned,
+        target=target,
+        weight=torch.ones(target.shape),
         advantages=_per_position(advantage, trajectory),
-        behavior_logprobs=behavior_logprobs,
-        old_logprobs=behavior_logprobs.expand(int(kept.sum()), -1),
+        behavior_logprobs=steps.logprobs,
+        old_logprobs=steps.logprobs,
         temperature=trajectory.sampling.temperature or 1.0,
         block=block,
+        inputs=steps.inputs,
+        target_ids=steps.target_ids,
     )
+    return views.take(target.any(-1))
+
+
+class _Steps(NamedTuple):
+    """Parts of `Views` that follow from the order of writing; `(N, C)` each."""
+
+    hidden: Tensor
+    target: Tensor
+    logprobs: Tensor
+    inputs: Tensor | None = None
+    target_ids: Tensor | None = None
+
+
+def _steps_of(
+    trajectory: Trajectory,
+    step_map: Tensor,
+    advantage: float | Sequence[float],
+    grid: tuple[int, int, int],
+) -> _Steps:
+    """Return the states of a trajectory and their writes; `grid` is block, offset and `shrink`."""
+    block, offset, shrink = grid
+    if not trajectory.revisions:
+        hidden, target = trace_views(step_map, block, offset, shrink)
+        logprobs = torch.tensor(trajectory.behavior_logprobs, dtype=torch.float64)
+        return _Steps(hidden, target, logprobs.expand(target.shape))
+    if shrink > 1:
+        raise ValueError(
+            f"views.shrink = {shrink}: the trajectory of prompt {trajectory.prompt.uid} changed written tokens, "
+            "and merged denoising steps may write a position twice: set views.shrink = 1"
+        )
+    if isinstance(advantage, Sequence):
+        raise ValueError(
+            f"the reward of prompt {trajectory.prompt.uid} has a number for each token of the final text, and "
+            "tokens that were overwritten have none (sampling.edit_threshold, remask_threshold): give one number "
+            "per response"
+        )
+    found = trajectory_passes(trajectory, block, offset)
+    return _Steps(found.hidden, found.target, found.logprobs, found.inputs, found.target_ids)
+
+
+def views_of_text(
+    trajectory: Trajectory,
+    advantage: float | Sequence[float],
+    post_num: int = 0,
+    is_full: bool = False,
+) -> Views:
+    """Return views along a trajectory of the writes that stand at the end alone, for methods that mask the text anew.
+
+    What is a target of one of them is what such a method trains; see `views_of_trajectory`.
+    """
+    return views_of_trajectory(replace(trajectory, revisions=()), advantage, 1, post_num, is_full)
 
 
 def pinned_positions(trajectory: Trajectory) -> Tensor:
@@ -281,7 +380,7 @@ def _views_of_response(
         target=target,
         weight=weight,
         advantages=torch.ones(()).expand(num_positions),
-        behavior_logprobs=zeros.expand(num_positions),
+        behavior_logprobs=zeros.expand(num_views, num_positions),
         old_logprobs=zeros.expand(num_views, num_positions),
         temperature=1.0,
         block=block,

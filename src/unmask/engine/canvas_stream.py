@@ -1,10 +1,10 @@
-"""The writes of every denoising step, for requests that stream their canvas.
+"""The writes of every denoising step, for requests that stream their canvas or may revise it.
 
 After each tick the tokens and steps of the last two blocks of those requests are copied to the host with
 the counters (`host_state.py`): a step writes into one block, and may then open the next. On CUDA the copy
 arrives one tick late, like the counters, so the host waits no more often than without it. The positions
 whose denoising step differs from the last one sent are the writes of the tick. A preempted request continues
-where it was, so no write is sent twice.
+where it was, so no write is sent twice. The writes that a tick replaced are the revisions of a trajectory.
 """
 
 import math
@@ -18,13 +18,13 @@ from unmask.diffusion.sampling_tensors import on_device
 from unmask.engine.events import Written
 from unmask.engine.scheduler import Running
 from unmask.engine.sequence_state import SequenceState
-from unmask.types import Trajectory
+from unmask.types import Revision, Trajectory
 
 COLUMNS = ("tokens", "step_map", "logprobs", "raw_logprobs")
 
 
 class Snapshot(NamedTuple):
-    """The last two blocks of the sequences that stream their canvas.
+    """The last two blocks of the sequences that stream their canvas or may revise it.
 
     Attributes:
         indices: their sequence indices.
@@ -37,8 +37,8 @@ class Snapshot(NamedTuple):
 
 
 def take_snapshot(state: SequenceState, running: Mapping[int, Running]) -> Snapshot | None:
-    """Return the last two blocks of the sequences that stream their canvas, on the device; `None` without any."""
-    blocks = {i: run.request.block for i, run in running.items() if run.request.streams == "canvas"}
+    """Return the last two blocks of the sequences that need them, on the device; `None` without any."""
+    blocks = {i: run.request.block for i, run in running.items() if run.request.is_followed}
     if not blocks:
         return None
     index = on_device(list(blocks), state.start.device)
@@ -79,6 +79,30 @@ def new_writes(run: Running, first: int, columns: Sequence[Sequence[float]]) -> 
         logprobs=logprobs,
         confidences=tuple(confidences),
     )
+
+
+def record_revisions(run: Running, first: int, columns: Tensor) -> None:
+    """Append the writes that one tick replaced, and the positions that it masked again, to a request's revisions.
+
+    Args:
+        run: the request; `held` of it becomes what the columns hold.
+        first: position of the columns' first entries, relative to the first response token.
+        columns: `(4, w)` fp64, `COLUMNS`.
+    """
+    if run.held is None:
+        num_positions = run.request.max_length - len(run.request.prompt.token_ids)
+        run.held = columns.new_zeros(3, num_positions)
+    held = run.held[:, first : first + columns.shape[1]]  # (3, w)
+    steps, (now, now_steps) = held[1], columns[:2]
+    # A step that masks positions again also reveals at least one.
+    taken = int(now_steps.max())
+    for place in ((steps > 0) & (now_steps != steps)).nonzero()[:, 0].tolist():
+        token, step, logprob = held[:, place].tolist()
+        position = first + place
+        run.revisions.append(Revision(int(step), position, int(token), logprob, "write"))
+        if not now_steps[place]:
+            run.revisions.append(Revision(taken, position, int(now[place]), 0.0, "remask"))
+    held.copy_(columns[:3])
 
 
 def last_writes(run: Running, result: Trajectory | ValueError) -> Written | None:

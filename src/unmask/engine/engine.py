@@ -37,7 +37,7 @@ from unmask.engine.sequence_state import (
     feed_again,
     open_sequences,
     read_finished,
-    with_versions,
+    with_record,
 )
 from unmask.engine.stop_texts import StopTexts, find_stop_texts
 from unmask.engine.structured import constraints_of
@@ -391,7 +391,8 @@ class Engine:
         runs = [scheduler.running[index] for index in done]
         requests = [run.request for run in runs]
         finished = read_finished(state, done, requests, self.policy_version)
-        finished = list(map(with_versions, finished, (run.earlier for run in runs)))
+        records = ((run.earlier, run.revisions) for run in runs)
+        finished = [with_record(one, *own) for one, own in zip(finished, records, strict=True)]
         written += map(last_writes, runs, finished)
         twins = scheduler.finish(done)
         if twins and stopped:  # else they have ended in the same step

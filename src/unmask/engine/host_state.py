@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unmask.diffusion.unmask import ALLOWANCES
-from unmask.engine.canvas_stream import Snapshot, new_writes
+from unmask.engine.canvas_stream import Snapshot, new_writes, record_revisions
 from unmask.engine.events import Written
 from unmask.engine.pages import num_pages
 from unmask.engine.request import Request
@@ -233,10 +233,12 @@ def read_written(
 ) -> list[Written | None]:
     """Return the writes of a tick, for requests that stream their canvas; `None` where there are none.
 
+    What it revised is recorded with each request that may revise.
+
     Args:
-        snapshot: of the report that the host has received last, if any request streamed then.
+        snapshot: of the report that the host has received last, if any request needed one then.
         host: the counters.
-        running: sequence index to request; `sent` of each is extended.
+        running: sequence index to request; `sent` and `revisions` of each are extended.
     """
     written: list[Written | None] = []
     if snapshot is None:
@@ -249,8 +251,11 @@ def read_written(
         first = max(before, num_prompt)
         end = min(start + request.block, request.max_length)
         # The snapshot begins with the block before the current one.
-        columns = snapshot.columns[:, row, first - before : end - before].tolist()
-        written.append(new_writes(running[index], first - num_prompt, columns))
+        columns = snapshot.columns[:, row, first - before : end - before]
+        if request.sampling.revises:
+            record_revisions(running[index], first - num_prompt, columns)
+        if request.streams == "canvas":
+            written.append(new_writes(running[index], first - num_prompt, columns.tolist()))
     return written
 
 

@@ -52,6 +52,11 @@ class Request:
         return (self,) if self.twin is None else (self, self.twin)
 
     @property
+    def is_followed(self) -> bool:
+        """Whether the host reads the writes of each of its denoising steps."""
+        return self.streams == "canvas" or (self.sampling.revises and not self.is_twin)
+
+    @property
     def token_ids(self) -> tuple[int, ...]:
         """What the engine feeds of the prompt."""
         return self.prompt.token_ids if self.table_ids is None else self.table_ids

@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from unmask.engine.pages import PagePool, num_pages
 from unmask.engine.prefix_cache import PrefixIndex, PrefixKey
 from unmask.engine.request import Request
-from unmask.types import Prompt
+from unmask.types import Prompt, Revision
 
 
 @dataclass(slots=True)
@@ -28,6 +30,9 @@ class Running:
         committed: response tokens of its finished blocks, if it streams or has stop texts.
         sent: response position to the denoising step of its last write in an event, if it streams its
             canvas.
+        held: `(3, C)` fp64 token, denoising step and log-probability of each response position after the last
+            tick that was read, if it may revise.
+        revisions: earlier writes and re-maskings until then.
         earlier: the weights that were replaced while it ran: version, and denoising steps taken until then.
     """
 
@@ -36,6 +41,8 @@ class Running:
     feeds: PrefixKey | None = None
     committed: list[int] = field(default_factory=list)
     sent: dict[int, int] = field(default_factory=dict)
+    held: Tensor | None = None
+    revisions: list[Revision] = field(default_factory=list)
     earlier: list[tuple[int, int]] = field(default_factory=list)
 
 

@@ -22,7 +22,7 @@ from unmask.diffusion.sampling_tensors import SamplingTensors, on_device
 from unmask.diffusion.unmask import PINNED, Block, Reveal, open_now, reveal
 from unmask.engine.pages import SCRAP
 from unmask.engine.request import Request
-from unmask.types import Trajectory
+from unmask.types import Revision, Trajectory
 
 
 @dataclass(slots=True)
@@ -51,7 +51,6 @@ class SequenceState:
         step_in_block: `(n,)` index of the next step in the current block's schedule.
         is_fresh: `(n,)` bool, whether the current block, or sub-block, has not been denoised yet.
         edits_left: `(n,)` passes that may still edit the block once it has no masks.
-        revised: `(n,)` bool, whether a written token changed.
         forwards: `(n,)` forward passes taken.
         num_response: `(n,)` `R` once the response ended; 0 before, -1 where logits were not finite.
         is_stop: `(n,)` bool, whether a stop token or text ended it rather than `max_tokens`.
@@ -81,7 +80,6 @@ class SequenceState:
     step_in_block: Tensor
     is_fresh: Tensor
     edits_left: Tensor
-    revised: Tensor
     forwards: Tensor
     num_response: Tensor
     is_stop: Tensor
@@ -117,7 +115,7 @@ class SequenceState:
 COLUMNS = tuple(field.name for field in fields(SequenceState) if field.name != "sampling")
 # The columns that become fields of a trajectory, one entry per position.
 PER_POSITION = ("tokens", "step_map", "logprobs", "raw_logprobs", "entropies")
-RESULTS = (*PER_POSITION, "start", "forwards", "revised", "num_response", "is_stop")
+RESULTS = (*PER_POSITION, "start", "step", "forwards", "num_response", "is_stop")
 # Padding where 0 would have a meaning: block sizes are divisors, and 0 is a token id.
 FILL = {"block": 1, "stop_ids": -1, "guide": -1, "leader": -1}
 
@@ -182,7 +180,6 @@ def open_sequences(
         num_masks=torch.minimum(start + block, canvas_end) - num_prompt - column(num_pinned),
         is_fresh=~no,
         edits_left=sampling.max_edit_steps,
-        revised=no,
         is_stop=no,
         guide=torch.full_like(start, -1),
         leader=torch.full_like(start, -1),
@@ -322,10 +319,7 @@ def write(state: SequenceState, result: Reveal, block: Block, mask_id: int) -> N
         held = column.gather(1, block.positions)  # (n, K)
         new = torch.where(result.chosen, values.to(column.dtype), held)
         column.scatter_(1, block.positions, new.masked_fill(result.remasked, empty))
-    state.set(
-        edits_left=torch.where(is_settling, left, state.edits_left),
-        revised=state.revised | edited | result.remasked.any(-1),
-    )
+    state.set(edits_left=torch.where(is_settling, left, state.edits_left))
 
 
 def find_ends(state: SequenceState, is_open: Tensor, may_end: Tensor) -> tuple[Tensor, Tensor]:
@@ -386,22 +380,32 @@ def read_finished(
     return [_trajectory(*pair, policy_version) for pair in zip(requests, rows, strict=True)]
 
 
-def with_versions(
-    result: Trajectory | ValueError, earlier: Sequence[tuple[int, int]]
+def with_record(
+    result: Trajectory | ValueError,
+    earlier: Sequence[tuple[int, int]],
+    revisions: Sequence[Revision],
 ) -> Trajectory | ValueError:
-    """Return a trajectory with the version of the weights that wrote each token.
+    """Return a trajectory with its revisions, and the version of the weights that wrote each token.
 
     Args:
         result: from `read_finished`.
         earlier: the weights that were replaced while it ran, oldest first: their version, and the number
             of denoising steps taken when they were replaced.
+        revisions: of the running sequence, in any order.
     """
-    if not earlier or isinstance(result, ValueError):
+    if isinstance(result, ValueError) or not (earlier or revisions):
         return result
+
+    def version_of(step: int) -> int | None:
+        return next((version for version, last in earlier if 0 < step <= last), None)
+
+    ordered = sorted(revisions, key=lambda r: (r.step, r.position))
+    result = replace(
+        result, revisions=tuple(replace(r, policy_version=version_of(r.step)) for r in ordered)
+    )
     newest = result.policy_version
     versions = tuple(
-        next((version for version, last in earlier if 0 < step <= last), newest)
-        for step in result.step_map
+        newest if (version := version_of(step)) is None else version for step in result.step_map
     )
     return result if set(versions) == {newest} else replace(result, policy_versions=versions)
 
@@ -429,7 +433,7 @@ def _trajectory(
         policy_version=policy_version,
         sampling=request.sampling,
         num_forwards=int(row["forwards"]) * len(request.members),
-        revised=bool(row["revised"]),
+        num_steps=int(row["step"]),
         raw_logprobs=values["raw_logprobs"],
         entropies=values["entropies"],
     )

@@ -52,7 +52,7 @@ from unmask.types import Group, Prompt, Trajectory
 # Separates evaluation draws from training draws of the same run seed.
 EVALUATION = 2**32
 SUMMARY = "summary.json"
-# Fields that a `Response` takes from its trajectory.
+# Fields that a `Response` takes from the record of its trajectory.
 MEASURED = ("num_response", "num_denoising_steps", "num_forwards", "finish")
 
 
@@ -130,8 +130,9 @@ def _responses_of_group(group: Group, llm: LLM, task: Task) -> list[Response]:
     for place, trajectory in enumerate(group.trajectories):
         reward = total_reward(group.rewards[place], trajectory.step_map)
         outcome = outcome_of(reward, {name: v[place] for name, v in group.parts.items()})
-        measured = {name: getattr(trajectory, name) for name in MEASURED}
-        found.append(Response(reward, outcome, task.answer(llm.text(trajectory)), **measured))
+        counts = trajectory.num_response, trajectory.num_steps, trajectory.num_forwards
+        answer = task.answer(llm.text(trajectory))
+        found.append(Response(reward, outcome, answer, *counts, trajectory.finish))
     return found
 
 

@@ -167,6 +167,9 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
     # A draft has one view: each block was written in one denoising step.
     along = replace(lengths, per_pass=float(lengths.response)) if drafts else lengths
     packed, scored = packing(config.views, spec, along, trajectories * max(1, drafts), groups)
+    if is_rl and config.scores_moves and config.sampling.to_params().ranks_draws:
+        # Of n denoising steps of a block, the s-th draws at n + 1 - s of n parts of it.
+        scored *= (1 + max(1.0, (spec.block_size or lengths.response) / lengths.per_pass)) / 2
     width = WIDTHS[config.model.dtype] if config.model.dtype != "auto" else device.width
     sizes = sizes_of(spec)
     own_block = config.sampling.block_size if is_rl else None
@@ -226,7 +229,7 @@ def packing(
         scored = response * masks * (0.5 if is_coupled else (views.low + views.high) / 2)
         of_block, of_full = views.count * noisy_share(views, block, is_coupled), float(masks)
         if spec.is_full and views.train_blocks:  # semi_ar: a view per block
-            of_full *= ceil(response / block)
+            of_full *= ceil(response / max(views.train_blocks))
         if getattr(views, "whole", False):  # a third view per mask, of the whole response
             scored += response * views.count
             of_block, of_full = of_block + views.count, of_full + views.count

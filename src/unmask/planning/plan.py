@@ -69,7 +69,7 @@ def spec_of(config: Config) -> ModelSpec:
     if found is None:
         raise ValueError(
             f"model.path = {path}: there is no {path / 'config.json'}, and a plan downloads nothing; give "
-            f"a directory with that file, or the name of an SDAR or TraDo of {', '.join(SHAPES)}, such as "
-            "JetLM/SDAR-8B-Chat"
+            f"a directory with that file, or the name of an SDAR, TraDo, LLaDA or Dream of {', '.join(SHAPES)}, "
+            "such as JetLM/SDAR-8B-Chat"
         )
     return found if model.block_size is None else replace(found, block_size=model.block_size)

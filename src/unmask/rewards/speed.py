@@ -25,7 +25,7 @@ def tokens_per_step_share(trajectory: Trajectory, full_at: float | None) -> floa
     most = full_at or trajectory.sampling.block_size or len(trajectory.canvas_ids)
     if most <= 1:
         return 0.0
-    parallel = trajectory.num_response / trajectory.num_denoising_steps
+    parallel = trajectory.num_response / trajectory.num_steps
     return min(max((parallel - 1) / (most - 1), 0.0), 1.0)
 
 

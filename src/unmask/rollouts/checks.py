@@ -46,7 +46,15 @@ def check_trajectory(trajectory: Trajectory) -> None:
             f"{subject}: step_map disagrees with the response: no step revealed token {position} of "
             f"{num_response}"
         )
-    if not all(map(math.isfinite, trajectory.behavior_logprobs)):
+    if any(not 0 <= r.position < num_positions for r in trajectory.revisions):
+        raise ValueError(f"{subject}: revisions hold a position outside the canvas")
+    last = max((*trajectory.step_map, *(r.step for r in trajectory.revisions)))
+    if last > trajectory.num_steps:
+        raise ValueError(
+            f"{subject}: num_steps = {trajectory.num_steps}, and step {last} wrote a token"
+        )
+    logprobs = *trajectory.behavior_logprobs, *(r.logprob for r in trajectory.revisions)
+    if not all(map(math.isfinite, logprobs)):
         raise ValueError(f"{subject}: behavior_logprobs are not finite")
 
 

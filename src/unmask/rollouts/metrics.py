@@ -24,7 +24,7 @@ def rollout_metrics(
         "groups_kept": len(kept) / len(groups),
         "response_tokens": tokens / len(trajectories),
         "truncated": fmean(t.finish == "length" for t in trajectories),
-        "tokens_per_denoising_step": tokens / sum(t.num_denoising_steps for t in trajectories),
+        "tokens_per_denoising_step": tokens / sum(t.num_steps for t in trajectories),
         "tokens_per_forward": tokens / sum(t.num_forwards for t in trajectories),
         "tokens_per_s": tokens / wall_s,
     }

@@ -1,13 +1,23 @@
 """The keys of a run's configuration that differ from their defaults."""
 
+from functools import cache
+
+from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
-from unmask.configs.keys import keys, to_toml
+from unmask.configs.keys import Key, keys, to_toml
 from unmask.configs.load import flatten
+from unmask.configs.reward_model import RewardModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.runs.read import Record
 
-CONFIGS = {"sft": SFTConfig, "rl": RLConfig, "eval": EvalConfig}
+CONFIGS = {
+    "sft": SFTConfig,
+    "dpo": DPOConfig,
+    "reward-model": RewardModelConfig,
+    "rl": RLConfig,
+    "eval": EvalConfig,
+}
 
 
 def changed_keys(config: Record, kind: str | None) -> set[str]:
@@ -17,20 +27,30 @@ def changed_keys(config: Record, kind: str | None) -> set[str]:
 
     Args:
         config: the resolved configuration of a run.
-        kind: `sft`, `rl` or `eval`; None is a kind without defaults.
+        kind: one of `CONFIGS`; None or another is a kind without defaults.
     """
     values = {name: to_toml(value) for name, value in flatten(config)}
-    listed = keys(CONFIGS[kind]) if kind in CONFIGS else []
     return {
         name
         for name, value in values.items()
         if not any(
             key.default == value
-            for key in listed
+            for key in _keys_named(kind, name)
             # Sections of a union may have a key of one name each: `when` names the kinds of this one.
-            if key.names(name) and (not key.when or _has_kind(key.when, values))
+            if not key.when or _has_kind(key.when, values)
         )
     }
+
+
+@cache  # every run asks for the same names, several times
+def _keys_named(kind: str | None, name: str) -> list[Key]:
+    listed = _keys_of(kind) if kind in CONFIGS else []
+    return [key for key in listed if key.names(name)]
+
+
+@cache
+def _keys_of(kind: str) -> list[Key]:
+    return keys(CONFIGS[kind])
 
 
 def _has_kind(when: str, values: dict[str, str]) -> bool:

@@ -32,6 +32,7 @@ from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump, flatten
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
+from unmask.configs.training import TrainingConfig
 from unmask.json_files import read_object
 from unmask.runs.files import (
     append_lines,
@@ -46,7 +47,7 @@ from unmask.runs.manifest import digest
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 ENVIRONMENT = "environment.json"
 # Config keys that name files of training or evaluation data.
-DATA_KEYS = ("data.path", "data.validation", "task.path")
+DATA_KEYS = ("data.path", "data.validation", "pairs.path", "pairs.validation", "task.path")
 PACKAGES = ("torch", "transformers", "safetensors", "pydantic", "reasoning-gym")
 
 
@@ -93,7 +94,7 @@ class RunDirectory:
         force_to_disk(self.path)
 
 
-def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -> None:
+def check_run(config: TrainingConfig | EvalConfig, resume: bool = False) -> None:
     """Refuse a directory that the run may not write; call it before anything heavy is loaded.
 
     Args:
@@ -119,7 +120,7 @@ def check_run(config: SFTConfig | RLConfig | EvalConfig, resume: bool = False) -
     if not (path / CONFIG).is_file():
         raise ValueError(f"run.dir = {path}: has no {CONFIG}, so there is no run to resume")
     # RL's `epochs` are passes over a step's batch.
-    epochs = ("epochs",) if isinstance(config, SFTConfig) else ()
+    epochs = () if isinstance(config, RLConfig) else ("epochs",)
     free = ("steps", "optimizer.offload", "rollout.workers", *epochs)
     before = dict(flatten(_recorded(path / CONFIG, type(config))))
     now = dict(flatten(dump(config)))
@@ -144,7 +145,7 @@ def _recorded(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
 
 
 def open_run(
-    config: SFTConfig | RLConfig | EvalConfig,
+    config: TrainingConfig | EvalConfig,
     resume: bool = False,
     isolation: str | None = None,
     attention: str | None = None,
@@ -189,7 +190,7 @@ def open_run(
     return run
 
 
-def _data_digests(config: SFTConfig | RLConfig | EvalConfig) -> dict[str, str]:
+def _data_digests(config: TrainingConfig | EvalConfig) -> dict[str, str]:
     """Return the digest of every data file that a config names, by key; of a directory, of its files."""
     found: dict[str, str] = {}
     for key, place in _data_files(config):
@@ -199,7 +200,7 @@ def _data_digests(config: SFTConfig | RLConfig | EvalConfig) -> dict[str, str]:
     return found
 
 
-def _data_files(config: SFTConfig | RLConfig | EvalConfig) -> Iterator[tuple[str, Path]]:
+def _data_files(config: TrainingConfig | EvalConfig) -> Iterator[tuple[str, Path]]:
     for key, value in flatten(dump(config)):
         if key in DATA_KEYS and isinstance(value, str):
             yield key, Path(value)

@@ -22,8 +22,7 @@ from typing import Any, TypeAlias
 
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump
-from unmask.configs.rl import RLConfig
-from unmask.configs.sft import SFTConfig
+from unmask.configs.training import TrainingConfig
 from unmask.runs.directory import METRICS, TRAJECTORIES, RunDirectory
 from unmask.runs.files import write_text
 from unmask.runs.read import read_lines
@@ -93,7 +92,7 @@ class Metrics:
         self._last = min(self._last, step)
 
 
-def open_metrics(run: RunDirectory, config: SFTConfig | RLConfig | EvalConfig) -> Metrics:
+def open_metrics(run: RunDirectory, config: TrainingConfig | EvalConfig) -> Metrics:
     """Return the metrics of a run with the sinks of `run.tensorboard` and `run.wandb`.
 
     Raises:
@@ -107,7 +106,7 @@ def open_metrics(run: RunDirectory, config: SFTConfig | RLConfig | EvalConfig) -
     return Metrics(run, tuple(sinks))
 
 
-def check_metrics(config: SFTConfig | RLConfig) -> None:
+def check_metrics(config: TrainingConfig) -> None:
     """Refuse a sink whose package is missing; call it before the run directory is made.
 
     Raises:

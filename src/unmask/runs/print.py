@@ -3,7 +3,8 @@
 On a terminal with colours each token has the colour of its denoising step, from blue (first) over
 green to red (last). Elsewhere each token is printed with its step in front, `2:"5" 1:";"`, so that
 the order can be cut and grepped. `|` separates blocks, which lie on one grid that starts with the
-prompt.
+prompt. Where a token was overwritten or masked again, its earlier writes stand before it,
+`1:"5">3:_>4:"7"`, and on a terminal it is underlined.
 
 A response may contain terminal control sequences: control characters are printed as pictures and
 never reach the terminal.
@@ -176,14 +177,31 @@ def _labelled(label: str, text: str) -> Text:
 
 
 def _tokens(record: Record, pieces: Pieces | None) -> list[str]:
+    """Return the text of each response token, then that of each token of `revisions`."""
     ids = record["canvas_ids"][: record["num_response"]]
+    revised = [revision["token"] for revision in record.get("revisions", ())]
     if "pieces" in record:
         # Pieces begin with the prompt tokens of the first block, see `trajectories.grid_ids`.
         tail = len(record["prompt"]["token_ids"]) % (record["sampling"].get("block_size") or 1)
-        return record["pieces"][tail : tail + len(ids)]
+        found, first = record["pieces"], tail + len(record["canvas_ids"])
+        return found[tail : tail + len(ids)] + found[first : first + len(revised)]
     if pieces is None or not ids:
-        return [f"#{token_id}" for token_id in ids]
-    return pieces(ids)
+        return [f"#{token_id}" for token_id in ids + revised]
+    return pieces(ids + revised)
+
+
+def _earlier(record: Record, tokens: Sequence[str]) -> dict[int, list[str]]:
+    """Return what stood at each revised position, in the order of denoising steps."""
+    found: dict[int, list[str]] = {}
+    for number, revision in enumerate(record.get("revisions", ()), record["num_response"]):
+        piece = _quoted(tokens[number]) if tokens else ""
+        shown = "_" if revision["kind"] == "remask" else piece
+        found.setdefault(revision["position"], []).append(f"{revision['step']}:{shown}")
+    return found
+
+
+def _quoted(token: str) -> str:
+    return json.dumps(visible(token), ensure_ascii=False)
 
 
 def _positions(record: Record) -> Iterator[tuple[int, bool]]:
@@ -196,22 +214,23 @@ def _positions(record: Record) -> Iterator[tuple[int, bool]]:
 
 
 def _numbered(record: Record, tokens: Sequence[str]) -> str:
-    """Return `2:"5" | 1:";"`, or only the steps if there are no tokens."""
-    words: list[str] = []
+    """Return `2:"5" | 1:";">3:"0"`, or only the steps if there are no tokens."""
+    words, earlier = list[str](), _earlier(record, tokens)
     for place, (step, is_border) in enumerate(_positions(record)):
         words += ["|"] if is_border else []
-        piece = json.dumps(visible(tokens[place]), ensure_ascii=False) if tokens else ""
-        words.append(f"{step}:{piece}" if tokens else str(step))
+        now = f"{step}:{_quoted(tokens[place])}" if tokens else str(step)
+        words.append(">".join((*earlier.get(place, ()), now)))
     return " ".join(words)
 
 
 def _colored(record: Record, tokens: Sequence[str]) -> Text:
-    last = record["num_denoising_steps"]
+    last, earlier = record["num_denoising_steps"], _earlier(record, tokens)
     text = Text("  ")
-    for (step, is_border), token in zip(_positions(record), tokens, strict=False):
+    for place, (step, is_border) in enumerate(_positions(record)):
         if is_border:
             text.append("|", style="dim")
-        text.append(visible(token).replace("\n", "\n  "), style=_style(step, last))
+        style = _style(step, last) + Style(underline=place in earlier or None)
+        text.append(visible(tokens[place]).replace("\n", "\n  "), style=style)
     return text
 
 
@@ -221,6 +240,8 @@ def _legend(record: Record) -> Text:
     shown = sorted({round(1 + i * (last - 1) / 8) for i in range(9)}) if last else []
     for step in shown:
         text.append(f" {step}", style=_style(step, last))
+    if record.get("revisions"):
+        text.append("  written again", style=Style(underline=True))
     return text
 
 

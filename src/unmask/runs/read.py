@@ -25,8 +25,14 @@ Record = Mapping[str, Any]
 
 # Levels below the given directory that are searched for runs: `runs/quickstart/rl` is at level two.
 DEPTH = 3
-# A top-level key of the configuration that only this kind of run has.
-KEY_OF_KIND = {"rl": "rollout", "sft": "data", "eval": "split"}
+# Top-level keys of the configuration that tell the kind of a run, the first kind that has all of them.
+KEYS_OF_KIND = {
+    "rl": {"rollout"},
+    "dpo": {"pairs", "loss"},
+    "reward-model": {"pairs"},
+    "sft": {"data"},
+    "eval": {"split"},
+}
 # Bytes of a trajectory file's end that `read_tail` reads.
 TAIL_BYTES = 4 * 2**20
 # Sums and differences of larger numbers could overflow a float.
@@ -55,13 +61,14 @@ class RunFiles:
 
     @property
     def kind(self) -> str | None:
-        """`sft`, `rl` or `eval`; None if the configuration has the keys of none of them."""
-        return next((kind for kind, key in KEY_OF_KIND.items() if key in self.config), None)
+        """One of `KEYS_OF_KIND`; None if the configuration has the keys of none of them."""
+        return next((kind for kind, keys in KEYS_OF_KIND.items() if keys <= {*self.config}), None)
 
     @property
     def task(self) -> str:
-        """Name of the task, or of the file of demonstrations; empty if there is neither."""
-        task, data = subtable(self.config, "task"), subtable(self.config, "data")
+        """Name of the task, or of the file of demonstrations or pairs; empty if there is neither."""
+        task = subtable(self.config, "task")
+        data = subtable(self.config, "data") or subtable(self.config, "pairs")
         return str(task.get("name") or Path(str(data.get("path") or "")).name)
 
     @property

@@ -35,6 +35,8 @@ def trajectory_record(
         step: the optimizer step of its rollout.
         pieces: the text of each of `grid_ids(trajectory)`, special tokens spelled out; half a
             multi-byte character may be U+FFFD.
+
+    Revisions are recorded where there are any, in order: step, position, token, logprob and kind of each.
     """
     # Images by name and digest: their bytes are stored once, not in every record.
     prompt = replace(trajectory.prompt, messages=(), reference={}, images=())
@@ -45,6 +47,12 @@ def trajectory_record(
         del fields["prompt"]["unconditional_ids"]
     if not trajectory.policy_versions:  # all tokens have the one `policy_version`
         del fields["policy_versions"]
+    del fields["num_steps"]  # recorded as `num_denoising_steps`, its older name
+    for revision in fields["revisions"]:
+        if revision["policy_version"] is None:  # that of the trajectory
+            del revision["policy_version"]
+    if not trajectory.revisions:
+        del fields["revisions"]
     if pieces is not None:
         assert len(pieces) == len(grid_ids(trajectory)), "one piece per token of the grid"
         fields["pieces"] = list(pieces)
@@ -53,7 +61,7 @@ def trajectory_record(
         "text": text,
         "reward": reward,
         "parts": dict(parts or {}),
-        "num_denoising_steps": trajectory.num_denoising_steps,
+        "num_denoising_steps": trajectory.num_steps,
         **fields,
     }
 
@@ -109,10 +117,12 @@ def group_totals(group: Group) -> list[float]:
 
 
 def grid_ids(trajectory: Trajectory) -> tuple[int, ...]:
-    """Return the tokens on the block grid: the prompt's tail in the first block, then the canvas.
+    """Return the tokens on the block grid: the prompt's tail in the first block, then the canvas, then those revised.
 
-    The grid starts at absolute position 0, so `P mod K` prompt tokens stand in the first block.
+    The grid starts at absolute position 0, so `P mod K` prompt tokens stand in the first block. The ids of
+    `revisions` follow in their order.
     """
     prompt_ids, block = trajectory.prompt.token_ids, trajectory.sampling.block_size
     tail = len(prompt_ids) % block if block else 0
-    return prompt_ids[len(prompt_ids) - tail :] + trajectory.canvas_ids
+    revised = tuple(revision.token for revision in trajectory.revisions)
+    return prompt_ids[len(prompt_ids) - tail :] + trajectory.canvas_ids + revised

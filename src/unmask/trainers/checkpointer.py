@@ -7,7 +7,7 @@ renamed, so a checkpoint under its own name is whole. Each directory holds the d
 (`runs/manifest.py`), and nothing is gone on with that differs from them.
 
     checkpoints/step-000040/   model/  optimizer.safetensors  state.json  manifest.json
-    best/                      the model of the best evaluation, or lowest `val_nll`, so far
+    best/                      the model of the best evaluation, or lowest `val_nll` or `val_loss`, so far
     model/                     the model of the last step
 
 A run that trains adapters (`[lora]`) keeps those in place of the weights, which stay as they are in
@@ -85,7 +85,7 @@ class Checkpointer:
     def __init__(
         self,
         run: RunDirectory,
-        start: Start,
+        start: Start[Any],
         source: Source,
         learner: Learner,
         value: ValueTraining | None = None,
@@ -124,8 +124,9 @@ class Checkpointer:
             Stopped: if a signal came during the step's update.
             OSError: the disk is full; the checkpoint before stands.
         """
-        # Without evaluation of a task, held-out demonstrations decide.
-        score = metrics.get("eval_reward", -metrics.get("val_nll", inf))
+        # Without evaluation of a task, held-out demonstrations or pairs decide.
+        held_out = metrics.get("val_nll", metrics.get("val_loss", inf))
+        score = metrics.get("eval_reward", -held_out)
         if score > self._best:
             self._save_model(BEST)
             self._best = score

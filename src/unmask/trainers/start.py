@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 
 from unmask.checkpoints.lora_files import load_adapter
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
-from unmask.configs.sft import SFTConfig
+from unmask.configs.training import PolicyConfig, TrainingConfig
 from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
@@ -23,31 +24,32 @@ from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 
+T = TypeVar("T")
 ADAPTER, BEST, CRITIC, MODEL = "adapter", "best", "critic", "model"
 # Keeps the seed of fresh adapters apart from those of the steps, which begin at 1.
 ADAPTER_DRAW = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class Start(Generic[T]):
     """Config, model and task at the start of a run.
 
     Attributes:
         config: of the run.
         resume: whether it goes on from the last checkpoint of `run.dir`, if there is one.
-        llm: the model under training.
+        llm: the model under training, with its engine.
         task: for evaluation, and as a source.
         world: the ranks that train together.
     """
 
-    config: SFTConfig | RLConfig
+    config: TrainingConfig
     resume: bool
-    llm: LLM
+    llm: T
     task: Task
     world: World = ALONE
 
 
-def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) -> Start:
+def prepare(config: PolicyConfig, resume: bool, world: World = ALONE) -> Start[LLM]:
     """Load the model that a run starts from, and its task, on every rank.
 
     Raises:
@@ -55,6 +57,17 @@ def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) ->
             directory that must not be written.
     """
     resume = resume or world.is_restart
+    model = prepare_directory(config, resume, world)
+    with world.together("start"):
+        return Start(config, resume, starting_llm(config, model), build_task(config.task), world)
+
+
+def prepare_directory(config: TrainingConfig, resume: bool, world: World = ALONE) -> ModelConfig:
+    """Check the run directory, and return the `[model]` that the run starts from.
+
+    Raises:
+        ValueError: a run directory that must not be written, or as `starting_model`.
+    """
     with world.together("run directory"):
         check_run(config, resume)
         check_metrics(config)
@@ -62,12 +75,10 @@ def prepare(config: SFTConfig | RLConfig, resume: bool, world: World = ALONE) ->
             remove_leftovers(config.run.dir)
     torch.set_num_threads(config.run.threads)
     with world.together("checkpoint"):
-        model = starting_model(config, world)
-    with world.together("start"):
-        return Start(config, resume, starting_llm(config, model), build_task(config.task), world)
+        return starting_model(config, world)
 
 
-def starting_llm(config: SFTConfig | RLConfig, model: ModelConfig | None = None) -> LLM:
+def starting_llm(config: PolicyConfig, model: ModelConfig | None = None) -> LLM:
     """Load the model a run starts from; where the config has `[lora]`, with adapters.
 
     They are those of the run's last checkpoint, else fresh ones.
@@ -93,7 +104,7 @@ def starting_llm(config: SFTConfig | RLConfig, model: ModelConfig | None = None)
     return llm
 
 
-def starting_model(config: SFTConfig | RLConfig, world: World = ALONE) -> ModelConfig:
+def starting_model(config: TrainingConfig, world: World = ALONE) -> ModelConfig:
     """Return the `[model]` a run starts from: its last checkpoint, or the config's own for a new run or adapters.
 
     Args:
@@ -110,7 +121,7 @@ def starting_model(config: SFTConfig | RLConfig, world: World = ALONE) -> ModelC
         _check_start(Path(config.model.path), world)
     if not found:
         return config.model
-    if not (isinstance(config, SFTConfig) and config.epochs is not None):
+    if isinstance(config, RLConfig) or config.epochs is None:
         check_steps(config)  # those of epochs are counted when the data has been read
     check_whole(config.run.dir, world)
     if config.lora is not None:
@@ -118,7 +129,7 @@ def starting_model(config: SFTConfig | RLConfig, world: World = ALONE) -> ModelC
     return config.model.model_copy(update={"path": str(found[-1] / MODEL)})
 
 
-def check_steps(config: SFTConfig | RLConfig) -> None:
+def check_steps(config: TrainingConfig) -> None:
     """Refuse a run that is past the config's last step.
 
     Raises:

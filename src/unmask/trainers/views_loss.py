@@ -12,7 +12,8 @@ by a bound for the sake of that memory; EBPO in DARE does as here.)
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ from torch import Tensor
 from unmask.configs.methods import partner
 from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.rl import RLConfig
+from unmask.diffusion.target_table import tables_of
 from unmask.diffusion.views import Views
 from unmask.objectives.loss import LossOutput, ScoredViews
 from unmask.objectives.reduce import position_weights
-from unmask.objectives.statistics import Metric, StatisticSums
-from unmask.trainers.learner import Learner
+from unmask.objectives.statistics import Metric, Statistic, StatisticSums
+from unmask.trainers.learner import Learner, Update
 
 Columns = Mapping[str, Tensor]
 
@@ -89,12 +91,64 @@ def linearise(
     for of_one, kept, weight, *tables in zip(views, columns, weights, *scores, strict=True):
         scored = _scored(of_one, *tables)
         output = loss(scored, config)
-        total = weight * output.loss.sum()
-        (slope,) = torch.autograd.grad(total, scored.logprobs)
-        share = total.detach() / of_one.target.sum()
-        found.append({**kept, "slope": slope, "value": share.expand(slope.shape)})
+        (own,) = _shares(weight * output.loss.sum(), [scored], [of_one])
+        found.append({**kept, **own})
         sums.add(output.statistics, len(output.loss))
     return Linearised(found, sums.metrics())
+
+
+def linearise_pairs(
+    views: Sequence[Views],
+    scores: tuple[Sequence[Tensor], Sequence[Tensor]],
+    loss: Callable[[ScoredViews, ScoredViews, Any], LossOutput],
+    config: Any,
+) -> Linearised:
+    """Return the mean loss of an update's pairs, and its derivatives.
+
+    Args:
+        views: of the answers, the preferred one of each pair first.
+        scores: log-probabilities `(N, C)` of each answer: current, and of the frozen reference.
+        loss: of the views of two answers.
+        config: its section.
+    """
+    found, sums = list[Columns](), StatisticSums()
+    scored = [_scored(v, own, own, anchor) for v, own, anchor in zip(views, *scores, strict=True)]
+    for start in range(0, len(views), 2):
+        pair = slice(start, start + 2)
+        output = loss(scored[start], scored[start + 1], config)
+        found += _shares(output.loss.sum() / (len(views) // 2), scored[pair], views[pair])
+        sums.add({**output.statistics, "loss": Statistic(output.loss)}, len(output.loss))
+    return Linearised(found, sums.metrics())
+
+
+def descend(
+    learner: Learner, views: Sequence[Views], found: Linearised, objective: Any, rate: float
+) -> Update:
+    """Take the optimizer step of a linearised loss, whose weights and denominator are in its columns.
+
+    Args:
+        learner: of the weights that were scored.
+        views: that were scored.
+        found: their loss.
+        objective: `linear_objective`, or one that adds to it; it is given the tables of the columns.
+        rate: learning rate.
+    """
+    tables = tables_of(found.columns, learner.model.device)
+    plain = [replace(v, weight=torch.ones(v.target.shape)) for v in views]
+    update = learner.update(plain, partial(objective, tables=tables), 1.0, rate)
+    return update._replace(metrics=update.metrics | found.metrics)
+
+
+def _shares(
+    total: Tensor, scored: Sequence[ScoredViews], views: Sequence[Views]
+) -> list[dict[str, Tensor]]:
+    """Return the columns of the responses that a loss is a function of: its derivatives and shares of its value."""
+    slopes = torch.autograd.grad(total, [own.logprobs for own in scored])
+    value = total.detach() / len(views)
+    return [
+        {"slope": slope, "value": (value / of_one.target.sum()).expand(slope.shape)}
+        for slope, of_one in zip(slopes, views, strict=True)
+    ]
 
 
 def _scored(views: Views, current: Tensor, old: Tensor, anchor: Tensor) -> ScoredViews:

@@ -18,7 +18,8 @@ const signed = (name) => ({
 });
 
 // Each choice: `part(write, context)` from 0 to 1 along the stops, and the texts at both ends of its key.
-// context: `last` denoising step, `longest` (steps of a block), and `ranges`, the largest absolute value by name.
+// context: `last` denoising step, `longest` (steps of a block), `mostWrites` of a position, and `ranges`, the largest
+// absolute value by name.
 const CHOICES = {
   step: {
     label: "denoising step",
@@ -33,6 +34,13 @@ const CHOICES = {
     has: () => true,
     part: (write, { longest }) => fraction(1, write.order, longest),
     ends: ({ longest }) => ["first", `step ${longest} of its block`],
+  },
+  writes: {
+    label: "times written again",
+    stops: DOUBT,
+    has: (write) => write.number > 1,
+    part: (write, { mostWrites }) => (write.number - 1) / Math.max(2, mostWrites - 1),
+    ends: ({ mostWrites }) => ["once", mostWrites > 2 ? `${mostWrites - 1} times` : "twice"],
   },
   logprob: {
     label: "probability when drawn",

@@ -9,6 +9,8 @@ from unmask.runs.read import Record, RunFiles, is_interval, is_number, subtable
 KINDS = {
     "rl": "Reinforcement learning",
     "sft": "Supervised fine-tuning",
+    "dpo": "Preference optimization",
+    "reward-model": "Reward model",
     "eval": "Evaluation",
 }
 MAX_TILES = 6

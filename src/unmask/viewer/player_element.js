@@ -190,9 +190,11 @@ class UnmaskPlayer extends HTMLElement {
     const context = {
       last: Math.max(1, this.#last),
       longest: Math.max(1, ...all.map((writes) => writes.longest)),
+      mostWrites: Math.max(1, ...all.map((writes) => writes.mostWrites)),
       ranges: Object.fromEntries(["advantage", "value", "reward"].map((name) => [name, this.#ranges[name] ?? most(name)])),
     };
-    const { colour, scale } = this.#parts;
+    const { colour, scale, key } = this.#parts;
+    key.classList.toggle("revises", all.some((writes) => writes.history.some((history) => history.length > 1)));
     for (const option of colour.options) option.hidden = option.disabled = !written.some((write) => CHOICES[option.value].has(write));
     const chosen = colour.namedItem(this.#colour)?.disabled === false ? this.#colour : "step";
     colour.value = chosen;
@@ -250,13 +252,13 @@ class UnmaskPlayer extends HTMLElement {
     const scale = element("span", "scale");
     const sample = (className, label) => element("span", "sample", element("i", className), ` ${label}`);
     const key = element("div", "key", scale, sample("token veiled", "hidden"), sample("token fresh", "revealed now"), sample("token beyond", "past the stop"),
-      sample("token of-prompt", "given"), sample("block open", "block being written"), sample("block done", "block finished"));
+      sample("token edited", "written again"), sample("token veiled again", "masked again"), sample("token of-prompt", "given"), sample("block open", "block being written"), sample("block done", "block finished"));
     const details = element("div", "details");
     details.setAttribute("role", "tooltip");
     details.hidden = true;
     const player = element("div", "player", stage, counter, timeline, controls, key, details);
     root.append(player);
-    this.#parts = { player, stage, slider, pulse, ahead, timeline, counter, speed, colour, scale, details, toggle };
+    this.#parts = { player, stage, slider, pulse, ahead, timeline, counter, speed, colour, scale, key, details, toggle };
     this.#listen();
   }
 
@@ -280,7 +282,7 @@ class UnmaskPlayer extends HTMLElement {
     const choice = CHOICES[this.#colour];
     this.#last = Math.max(0, ...all.map((writes) => writes.last));
     this.#step = 0;
-    this.#canvases = all.map((writes) => new TokenCanvas(writes, choice, { last: 1, longest: 1, ranges: {} }));
+    this.#canvases = all.map((writes) => new TokenCanvas(writes, choice, { last: 1, longest: 1, mostWrites: 1, ranges: {} }));
     this.#parts.stage.replaceChildren(...this.#canvases.map(({ root }, index) => {
       const caption = this.#records[index]?.caption;
       return element("div", "column", ...(caption && all.length > 1 ? [element("div", "caption", caption)] : []), root);

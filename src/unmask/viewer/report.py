@@ -54,7 +54,7 @@ def report_html(run_directory: Path, is_running: bool = False) -> str:
     files, traces = read_run(run_directory), read_traces(run_directory / "trajectories.jsonl")
     curves = curves_from_metrics(files.metrics)
     charts, sections = _chart_sections(files, curves)
-    has_trajectories = files.kind != "sft" or bool(traces.islands)
+    has_trajectories = files.kind not in ("sft", "dpo", "reward-model") or bool(traces.islands)
     body = [
         _header(files, is_running),
         _trajectories(traces) if has_trajectories else "",

@@ -95,7 +95,8 @@ class TokenCanvas {
     const position = Number(box.dataset.position), block = writes.blockOf(position), write = writes.at(position, step);
     const pairs = [["position", `${position}`], ["block", `${block}`]];
     if (!write) {
-      const next = writes.history[position].find((one) => one.step > step);
+      const next = writes.history[position].find((one) => one.step > step), masked = writes.maskedAt(position, step);
+      if (masked) pairs.push(["masked again in denoising step", `${masked.step}`]);
       return [...pairs, next ? ["hidden until denoising step", `${next.step}`] : ["never revealed", ""]];
     }
     pairs.push(["id", `${write.id}`]);
@@ -106,8 +107,7 @@ class TokenCanvas {
     if (write.confidence !== undefined) pairs.push(["confidence of the model", share(write.confidence)]);
     if (write.entropy !== undefined) pairs.push(["entropy", `${write.entropy.toFixed(3)} nats`]);
     for (const name of ["advantage", "value", "reward"]) if (write[name] !== undefined) pairs.push([name, rounded(write[name])]);
-    const earlier = writes.history[position].filter((one) => one.step < write.step).length;
-    if (earlier) pairs.push(["earlier writes", `${earlier}`]);
+    if (write.number > 1) pairs.push(["earlier writes", `${write.number - 1}`]);
     if (position >= writes.numResponse) pairs.push(["past the stop: context, not response", ""]);
     return pairs;
   }
@@ -154,7 +154,7 @@ class TokenCanvas {
       this.#paint(position);
     }
     const names = ["token"];
-    if (!shown) names.push("veiled");
+    if (!shown) names.push("veiled", ...(writes.maskedAt(position, step) ? ["again"] : []));
     else if (!shown.step) names.push("given");
     else if (shown.step === step) names.push("fresh");
     if (shown && writes.history[position][0] !== shown) names.push("edited");

@@ -82,6 +82,7 @@ def is_playable(record: Record) -> bool:
         and _is_numbers(steps)
         and _is_numbers(logprobs)
         and len(canvas) == len(steps) == len(logprobs) > 0
+        and _are_revisions(record.get("revisions", []), len(canvas))
         and (reward is None or _is_numbers([reward]) or _is_numbers(reward))
         and (record.get("step") is None or isinstance(record.get("step"), int))
         and is_number(record.get("num_response"))
@@ -91,6 +92,17 @@ def is_playable(record: Record) -> bool:
         and _is_numbers(prompt.get("token_ids"))
         and isinstance(prompt.get("messages"), list)
         and isinstance(record.get("sampling"), dict)
+    )
+
+
+def _are_revisions(value: object, count: int) -> bool:
+    """Return whether a value is a list of events at `count` positions, as records hold them."""
+    events = cast(list[object], value) if isinstance(value, list) else [None]
+    return all(
+        isinstance(event, dict)
+        and all(is_number(event.get(name)) for name in ("step", "position", "token", "logprob"))
+        and 0 <= event["position"] < count
+        for event in events
     )
 
 
@@ -144,7 +156,7 @@ def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
     block = sampling.get("block_size")
     block = block if isinstance(block, int) and block > 0 else None
     tail = len(prompt["token_ids"]) % block if block else 0
-    reward = record["reward"]
+    reward, revisions = record["reward"], record.get("revisions", [])
     return {
         "key": _key(record),
         "why": list(why),
@@ -172,7 +184,8 @@ def shown(record: Record, why: Sequence[str] = ()) -> dict[str, Any]:
         "ids": canvas,
         "steps": record["step_map"],
         "logprobs": _rounded(record["behavior_logprobs"]),
-        "pieces": _pieces(record.get("pieces"), tail + len(canvas)),
+        "pieces": _pieces(record.get("pieces"), tail + len(canvas) + len(revisions)),
+        **({"revisions": [_revision(one) for one in revisions]} if revisions else {}),
         **_measured(record, len(canvas)),
         **({"drawing": drawn[0]} if (drawn := _images([record.get("drawing")])) else {}),
     }
@@ -206,6 +219,12 @@ def _measured(record: Record, count: int) -> dict[str, Any]:
     if is_number(advantages):
         found["advantage"] = advantages
     return found
+
+
+def _revision(event: Record) -> list[Any]:
+    """Return step, position, id and log-probability of an event; the id is None where it masks again."""
+    token = None if event.get("kind") == "remask" else event["token"]
+    return [event["step"], event["position"], token, round(event["logprob"], 4)]
 
 
 def _pieces(pieces: object, count: int) -> list[str] | None:

@@ -1,10 +1,11 @@
-"""`unmask view`: one page that plays the trajectories of a run or a file.
+"""`unmask view`: one page that plays the trajectories of a run or a file, or a picture that plays the last one.
 
 A file holds one record of a trajectory per line (`runs.trajectories`), or is one record; a trajectory
 that the player has saved is one too. The page holds the last ones of the file up to a limit of bytes,
 and states how many were left out and how many records cannot be played.
 """
 
+import json
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from unmask.json_files import read_objects, read_records
 from unmask.runs.files import write_text
 from unmask.runs.gradings import read_verdicts, with_verdict
 from unmask.runs.read import Record
+from unmask.viewer.animation import animated_svg
 from unmask.viewer.markup import escape, json_text
 from unmask.viewer.page import Page, page_html, section
 from unmask.viewer.player import source
@@ -40,11 +42,11 @@ class Chosen:
 
 
 def write_view(place: Path, out: Path, step: int | None = None) -> Chosen:
-    """Write a page that plays the trajectories of a run or a file.
+    """Write a page that plays the trajectories of a run or a file, or a picture that plays the last one.
 
     Args:
         place: a run's directory, or a file of trajectories.
-        out: the page.
+        out: the page; a name that ends in `.svg` is that of a picture.
         step: only those of this optimizer step.
 
     Returns:
@@ -69,6 +71,9 @@ def write_view(place: Path, out: Path, step: int | None = None) -> Chosen:
             f"be played ({found.num_unplayable:,} other records); a run writes them unless "
             "run.trajectories = 0, and `unmask show` prints the rollouts of dLLM-RL"
         )
+    if out.suffix == ".svg":
+        write_text(out, animated_svg(json.loads(found.islands[-1])))
+        return found
     images = thumbnails(path.parent, found.islands)
     write_text(out, view_html(str(place), found, images))
     return found

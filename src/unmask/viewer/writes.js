@@ -34,12 +34,19 @@ class Writes {
     };
     const given = new Set(record.pinned ?? []), positions = record.ids.map((_, position) => position);
     const byStep = positions.filter((position) => record.steps[position] || given.has(position));
-    byStep.sort((a, b) => record.steps[a] - record.steps[b]);
-    for (const position of byStep) {
+    const events = byStep.map((position) => {
       const write = { position, id: record.ids[position], piece: record.pieces ? record.pieces[record.tail.length + position] : null };
       if (record.steps[position]) for (const [name, at] of Object.entries(fields)) write[name] = at(position);
-      made.add(record.steps[position], write);
+      return [record.steps[position], write];
+    });
+    // Earlier writes of positions, and new masks, whose id is null; their pieces follow those of the canvas.
+    for (const [number, [step, position, id, logprob]] of (record.revisions ?? []).entries()) {
+      const write = { position, id, piece: record.pieces ? record.pieces[record.tail.length + record.ids.length + number] : null };
+      if (id !== null) Object.assign(write, { logprob, advantage: fields.advantage(position) });
+      if (id !== null && record.confidences === "logprobs") write.confidence = Math.exp(logprob);
+      events.push([step, write]);
     }
+    for (const [step, write] of events.sort(([a], [b]) => a - b)) made.add(step, write);
     return made;
   }
 
@@ -61,7 +68,8 @@ class Writes {
     while (this.length <= write.position) this.length = this.history.push([]);
     const steps = (this.stepsOf[this.blockOf(write.position)] ??= []);
     if (step && steps[steps.length - 1] !== step) steps.push(step);
-    this.history[write.position].push({ ...write, step, order: steps.length });
+    const history = this.history[write.position], number = history.filter(({ id }) => id !== null).length + 1;
+    history.push({ ...write, step, order: steps.length, number });
     (this.touched[step] ??= []).push(write.position);
     this.last = Math.max(this.last, step);
   }
@@ -89,8 +97,19 @@ class Writes {
     return found;
   }
 
+  // The most times that a position was written.
+  get mostWrites() {
+    return this.history.reduce((most, writes) => Math.max(most, writes.at(-1)?.number ?? 1), 1);
+  }
+
   get longest() {
     return this.stepsOf.reduce((most, steps) => Math.max(most, steps.length), 1);
+  }
+
+  // The event that masked a position again, if it is the last one there up to a step.
+  maskedAt(position, step) {
+    const found = this.history[position].findLast((write) => write.step <= step);
+    return found?.id === null ? found : undefined;
   }
 
   numShown(step) {

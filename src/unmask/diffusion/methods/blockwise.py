@@ -16,7 +16,7 @@ from unmask.diffusion.keyed_random import PROMPT_NOISE, VIEW, uniform
 from unmask.diffusion.masked_views import blocks_of, under_masks
 from unmask.diffusion.noise import NoiseSchedule
 from unmask.diffusion.prompt_noise import hide_prompt
-from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.diffusion.views import Views, views_of_text
 from unmask.types import Trajectory
 
 
@@ -27,7 +27,7 @@ def of_trajectory(
     is_full: bool,
 ) -> Views:
     """Return `config.count` views, each a draw of its own."""
-    traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
+    traced = views_of_text(trajectory, advantage, config.post_num, is_full)
     seed, is_trained = trajectory.sampling.seed, traced.target.any(0)
     position = torch.arange(len(is_trained))
     size = trajectory.sampling.block_size or len(position)

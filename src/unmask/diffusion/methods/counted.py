@@ -12,7 +12,7 @@ from unmask.configs.methods.views.counted import CountedViews
 from unmask.diffusion.counted_masks import draw_orders, sizes_of
 from unmask.diffusion.masked_views import blocks_of, coupled_masks, under_masks
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.diffusion.views import Views, views_of_text
 from unmask.types import Trajectory
 
 
@@ -23,7 +23,7 @@ def of_trajectory(
     is_full: bool,
 ) -> Views:
     """Return one view per mask, or a view and its complement; a view without targets is left out."""
-    traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
+    traced = views_of_text(trajectory, advantage, config.post_num, is_full)
     is_trained, units = traced.target.any(0), blocks_of(traced, is_full)
     if config.level == "response":
         units = torch.zeros_like(units)

@@ -7,7 +7,7 @@ import torch
 from unmask.configs.methods.views.one_step import OneStepViews
 from unmask.diffusion.masked_views import under_masks
 from unmask.diffusion.prompt_noise import hide_prompt
-from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.diffusion.views import Views, views_of_text
 from unmask.types import Trajectory
 
 
@@ -18,7 +18,7 @@ def of_trajectory(
     is_full: bool,
 ) -> Views:
     """Return `config.count` views in which every trained position is a target."""
-    traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
+    traced = views_of_text(trajectory, advantage, config.post_num, is_full)
     target = traced.target.any(0).expand(config.count, -1)
     views = under_masks(traced, target, torch.ones(1, 1), torch.arange(config.count))
     return hide_prompt(views, trajectory.sampling.seed, config.prompt_noise)

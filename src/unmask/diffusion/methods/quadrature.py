@@ -15,7 +15,7 @@ from unmask.configs.methods.views.quadrature import QuadratureViews
 from unmask.diffusion.counted_masks import draw_orders
 from unmask.diffusion.masked_views import under_masks
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.diffusion.views import Views, views_of_text
 from unmask.types import Trajectory
 
 
@@ -26,7 +26,7 @@ def of_trajectory(
     is_full: bool,
 ) -> Views:
     """Return `config.count` draws of `config.points` views each."""
-    traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
+    traced = views_of_text(trajectory, advantage, config.post_num, is_full)
     is_trained = traced.target.any(0)
     units, num_views = torch.zeros(len(is_trained), dtype=torch.int64), config.count * config.points
     nodes, weights = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(config.points))

@@ -10,7 +10,7 @@ from unmask.diffusion.views import (
     Demonstrated,
     Views,
     views_of_responses,
-    views_of_trajectory,
+    views_of_text,
 )
 from unmask.types import Trajectory
 
@@ -22,7 +22,7 @@ def of_trajectory(
     is_full: bool,
 ) -> Views:
     """Return one view per mask; see `masked_views`."""
-    traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
+    traced = views_of_text(trajectory, advantage, config.post_num, is_full)
     seed, schedule = trajectory.sampling.seed, schedule_of(config)
     return masked_views(traced, seed, config.count, schedule, 1, is_full)
 

@@ -27,13 +27,7 @@ def of_trajectory(
     zero = torch.zeros((), dtype=torch.int64)
     start = uniform(torch.tensor(trajectory.sampling.seed), zero, zero, VIEW)
     chosen = ((start + torch.arange(count)) * num_views / count).long()  # (M,)
-    weight, target = num_views / count, traced.target[chosen]
+    weight, views = num_views / count, traced.take(chosen)
     draw = torch.zeros(count, dtype=torch.int64)
-    return replace(
-        traced,
-        hidden=traced.hidden[chosen],  # (N, C) -> (M, C), and so on
-        target=target,
-        weight=traced.weight[chosen] * weight,
-        old_logprobs=traced.old_logprobs[chosen],
-        estimate=Likelihood(target * weight, draw, traced.target.any(0)),
-    )
+    estimate = Likelihood(views.target * weight, draw, traced.target.any(0))
+    return replace(views, weight=views.weight * weight, estimate=estimate)

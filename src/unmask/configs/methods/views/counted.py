@@ -1,13 +1,15 @@
 """`views.kind = "counted"`: random masks that hide a drawn number of tokens (ESPO, BGPO, EBPO)."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+from unmask.configs.methods import Source
 from unmask.configs.methods.mask_section import CountedMask
 
 
 class CountedViews(CountedMask):
     """One view per mask, or with its complement two."""
 
+    sources: ClassVar[tuple[Source, ...]] = ("pairs", "rollouts")
     kind: Literal["counted"] = "counted"
     """How a response becomes noisy views: `counted` hides k random tokens of n, where k is uniform on 1, ...,
     n; with their complements on 0, ..., n."""

@@ -9,7 +9,7 @@ from unmask.configs.methods.random_mask import RandomMask
 class RandomViews(RandomMask):
     """One view per mask."""
 
-    sources: ClassVar[tuple[Source, ...]] = ("demonstrations", "rollouts")
+    sources: ClassVar[tuple[Source, ...]] = ("demonstrations", "pairs", "rollouts")
     kind: Literal["random"] = "random"
     """How a response becomes noisy views: `random` hides random tokens; in block-causal models that is
     `block`."""
