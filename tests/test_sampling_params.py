@@ -151,3 +151,17 @@ def test_pinned_tokens_that_cannot_stand_are_refused(pinned: Any, message: str) 
 def test_stop_strings_with_pinned_tokens_are_refused() -> None:
     with pytest.raises(ValueError, match=r"stop = .* with pinned tokens"):
         SamplingParams(pinned=((0, 1),), stop="\n")
+
+
+def test_min_tokens_fit_the_response_and_stop_tokens_alone() -> None:
+    pinned = SamplingParams(min_tokens=5, pinned=((2, 9),))
+    assert (SamplingParams(min_tokens=5).first_end, pinned.first_end) == (5, 5)
+    assert SamplingParams(min_tokens=2, pinned=((7, 9),)).first_end == 7
+    for fields, message in (
+        ({"min_tokens": 9, "max_tokens": 8}, "min_tokens = 9: max_tokens = 8 ends the response"),
+        ({"min_tokens": 1, "stop": "x"}, r"min_tokens = 1 with stop = \('x',\): holds for stop_t"),
+        ({"min_tokens": 1, "regex": "a"}, "min_tokens = 1 with regex or json_schema: holds"),
+        ({"min_tokens": -1}, "min_tokens = -1: must be at least"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SamplingParams(**fields)  # type: ignore[arg-type]

@@ -201,6 +201,8 @@ class SamplingParams(SamplingFields):
     n: Annotated[int, COUNT] = 1
     """Responses per prompt; response `i` is drawn with seed `derive_seed(seed, i)`. The engine itself
     draws one response, with the seed as given."""
+    min_tokens: Annotated[int, Bound(ge=0, le=2**20)] = 0
+    """Response tokens before the first that may be a stop token: stop tokens have probability 0 there."""
     pinned: tuple[tuple[int, int], ...] = ()
     """Positions of the response and the token ids that stand there, written before the first denoising
     step and never drawn, changed or scored. A stop token ends a response only from the last of them
@@ -214,6 +216,8 @@ class SamplingParams(SamplingFields):
             object.__setattr__(self, "pinned", _pinned_of(self.pinned))
         check_fields(self)
         self.check_structure()
+        if self.min_tokens:
+            self._check_min_tokens()
         if not self.pinned:
             return
         last, _ = self.pinned[-1]
@@ -228,10 +232,22 @@ class SamplingParams(SamplingFields):
                 "them; leave stop out, or end it with stop_token_ids"
             )
 
+    def _check_min_tokens(self) -> None:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens = {self.min_tokens}: max_tokens = {self.max_tokens} ends the response before; "
+                "lower one or raise the other"
+            )
+        if self.stop or self.is_structured:
+            other = f"stop = {self.stop!r}" if self.stop else "regex or json_schema"
+            raise ValueError(
+                f"min_tokens = {self.min_tokens} with {other}: holds for stop_token_ids only; leave one out"
+            )
+
     @property
     def first_end(self) -> int:
-        """First position of the response at which a stop token ends it: the last pinned one."""
-        return self.pinned[-1][0] if self.pinned else 0
+        """First position of the response at which a stop token ends it."""
+        return max(self.min_tokens, self.pinned[-1][0] if self.pinned else 0)
 
 
 def _pinned_of(given: Any) -> tuple[tuple[int, int], ...]:

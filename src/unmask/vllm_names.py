@@ -31,7 +31,6 @@ SAMPLING: Rows = {
     "presence_penalty": ((0,), f"{PENALTY}; give 0"),
     "frequency_penalty": ((0,), f"{PENALTY}; give 0"),
     "repetition_penalty": ((1,), f"{PENALTY}; give 1"),
-    "min_tokens": ((0,), "not implemented; stop_token_ids = () writes max_tokens tokens"),
     "logprobs": (
         (0,),
         "only the written tokens have log-probabilities, which every result holds; give 0",

@@ -320,7 +320,7 @@ def test_logits_are_needed_where_something_may_change() -> None:
     assert scored_positions(block, sampling({})).tolist() == [[True, False, False]]
     for change in ({"edit_threshold": 0.5}, {"remask_threshold": 0.5}):
         assert scored_positions(block, sampling(change)).tolist() == [[True, True, False]]
-    both = Block(*(torch.cat((column, column)) for column in block[:-1]))
+    both = Block(*(torch.cat((column, column)) for column in block[:7]))
     mixed = scored_positions(both, sampling({}, {"edit_threshold": 0.5}))
     assert mixed.tolist() == [[True, False, False], [True, True, False]]
 
@@ -450,7 +450,7 @@ def test_a_step_does_not_depend_on_its_company() -> None:
     expected = reveal(logits, together, own, everything)
     assert expected.remasked.any() and (expected.chosen & together.written).any()
     for i, part in enumerate(logits[: counts.sum()].split(counts.tolist())):
-        block = Block(*(column[i : i + 1] for column in together[:-1]))
+        block = Block(*(column[i : i + 1] for column in together[:7]))
         alone = reveal(part, block, sampling(requests[i]), everything)
         for name in Reveal._fields:
             assert torch.equal(getattr(alone, name)[0], getattr(expected, name)[i]), name

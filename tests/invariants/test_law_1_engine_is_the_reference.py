@@ -93,6 +93,23 @@ def test_trajectories_at_batch_1_2_and_16(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_trajectories_whose_first_tokens_are_no_stop_tokens(kind: str) -> None:
+    """In company with requests whose first tokens may be; many stop tokens, so that they would be."""
+    model, stops = toy(kind), tuple(range(2, 12))
+    plain = [(ids, replace(p, stop_token_ids=stops)) for ids, p in some_asks(9, 12, model, 40)]
+    asks = [(ids, replace(p, min_tokens=-(-p.max_tokens // 2))) for ids, p in plain]
+    expected = [by_reference(model, ask) for ask in (*asks, *plain[:3])]
+    assert {t.finish for t in expected[:9]} == {"stop", "length"}
+    for (_, params), written in zip(asks, expected, strict=False):
+        early = written.response_ids[: params.min_tokens]
+        assert len(early) == params.min_tokens and not {*early} & {*stops}
+    assert any(t.num_response < p.min_tokens for t, (_, p) in zip(expected[9:], asks, strict=False))
+    assert_same(by_engine(model, [*asks, *plain[:3]]), expected)
+    for ask, one in zip(asks[:2], expected, strict=False):
+        assert_same(by_engine(model, [ask]), [one])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_trajectories_with_pinned_tokens(kind: str) -> None:
     """Few and many, whole blocks of them, in company with requests that pin none."""
     model = toy(kind)

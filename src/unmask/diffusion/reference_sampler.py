@@ -7,7 +7,8 @@ start, and blocks, counted from the response's start, are only the order of sequ
 
 A response ends at the first stop token with everything left of it decided, or when `max_tokens` positions
 are decided. Where written tokens may still change, the block is finished first. Stop tokens left of a pinned
-token do not end it. A block of pinned tokens takes no denoising step; the engine feeds it in a pass of its own.
+token do not end it, and none is drawn among its first `min_tokens`. A block of pinned tokens takes no denoising
+step; the engine feeds it in a pass of its own.
 """
 
 from collections.abc import Callable
@@ -181,6 +182,8 @@ class ReferenceSequence:
             taken=self._integers([self.taken])[0],
             step=self.step_in_block,
             quotas=quotas,
+            is_early=self._positions() < self.num_prompt + self.params.min_tokens,
+            stop_ids=self._integers(self.params.stop_token_ids or ()),
         )
         scored = block.hidden | (block.written & self.params.revises)
         logits = self._logits()[0, self.start : self.stop][scored[0]]

@@ -47,6 +47,7 @@ class Needs:
         revises: whether written tokens may be written or masked again.
         writes_images: whether image codes are drawn.
         guides: whether logits are guided away from those without the prompt.
+        bars_stops: whether stop tokens are barred from the first positions.
     """
 
     strategies: frozenset[Strategy]
@@ -58,6 +59,7 @@ class Needs:
     revises: bool
     writes_images: bool
     guides: bool
+    bars_stops: bool
 
     @classmethod
     def of(cls, requests: Sequence[SamplingParams]) -> Self:
@@ -72,6 +74,7 @@ class Needs:
             revises=any(r.revises for r in requests),
             writes_images=any(r.writes == "image" for r in requests),
             guides=any(r.guidance > 0 for r in requests),
+            bars_stops=any(r.min_tokens > 0 for r in requests),
         )
 
 
@@ -104,6 +107,7 @@ class SamplingTensors:
     remask_threshold: Tensor
     guidance: Tensor
     writes_image: Tensor
+    min_tokens: Tensor
     needs: Needs
 
     @classmethod
@@ -145,6 +149,7 @@ class SamplingTensors:
             remask_threshold=column([r.remask_threshold or 0.0 for r in requests]),
             guidance=column([r.guidance for r in requests]),
             writes_image=column([r.writes == "image" for r in requests], torch.bool),
+            min_tokens=integers([r.min_tokens for r in requests]),
             needs=Needs.of(requests),
         )
 

@@ -40,6 +40,8 @@ class Block(NamedTuple):
         step: `(B,)` number of this step in the schedule of its block, from 1.
         quotas: `(B,)` fewest positions to reveal.
         spans: by index, of the blocks whose output is structured.
+        is_early: `(B, K)` bool, positions where stop tokens are barred (`min_tokens`).
+        stop_ids: `(B, stops)` those tokens, padded with -1.
     """
 
     tokens: Tensor
@@ -50,6 +52,8 @@ class Block(NamedTuple):
     step: Tensor
     quotas: Tensor
     spans: Mapping[int, Span] = MappingProxyType({})
+    is_early: Tensor | None = None
+    stop_ids: Tensor | None = None
 
 
 class Reveal(NamedTuple):
@@ -266,6 +270,8 @@ def reveal(
         assert codes is not None
         drawable = torch.where(row_sampling.writes_image[:, None], codes, drawable)
     inside = column.clamp(max=block.hidden.shape[1] - 1)
+    if sampling.needs.bars_stops:
+        drawable = drawable & ~_barred(block, request, inside, logits.shape[1])
     held, positions = block.tokens[request, inside], block.positions[request, inside]
     taken = block.taken[request]
     uniforms = uniform(row_sampling.seed, positions, taken, TOKEN)
@@ -294,6 +300,16 @@ def decide(grid: Proposal, block: Block, sampling: SamplingTensors) -> Reveal:
     return Reveal(
         chosen | edited, remasked, grid.tokens, grid.logprobs, grid.raw_logprobs, grid.entropy
     )
+
+
+def _barred(block: Block, request: Tensor, column: Tensor, vocabulary: int) -> Tensor:
+    """Return `(S, V)` bool, the stop tokens of the rows at early positions."""
+    assert block.is_early is not None and block.stop_ids is not None
+    ids = block.stop_ids[request]  # (S, stops)
+    barred = torch.zeros(len(ids), vocabulary + 1, dtype=torch.bool, device=ids.device)
+    # Padding lands in an extra column that is cut off.
+    barred.scatter_(1, ids.where(ids >= 0, vocabulary), True)
+    return barred[:, :-1] & block.is_early[request, column][:, None]
 
 
 def _on_grid(values: Tensor, grid: Tensor, request: Tensor, column: Tensor) -> Tensor:

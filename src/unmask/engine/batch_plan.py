@@ -189,6 +189,8 @@ def plan_block(
         taken=state.step,
         step=next_step,
         quotas=quotas,
+        is_early=positions < (state.num_prompt + state.sampling.min_tokens)[:, None],
+        stop_ids=state.stop_ids,
     )
     return block, torch.where(hidden.any(-1), next_step, state.step_in_block)
 
