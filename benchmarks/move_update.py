@@ -198,9 +198,9 @@ def main() -> None:
     result: dict[str, Any] = {"machine": describe_machine()}
     parts: dict[str, Callable[[Path], Any]] = {
         "policy": lambda place: policy(
-            place, 4 if is_small else 40, ["steps=2", "data.batch_size=8"] if is_small else []
+            place, 4 if is_small else 24, ["steps=2", "data.batch_size=8"] if is_small else []
         ),
-        "cost": lambda _: cost(1 if is_small else 7, 1 if is_small else 4),
+        "cost": lambda _: cost(1 if is_small else 5, 1 if is_small else 1),
     }
     for name in asked.only:
         with tempfile.TemporaryDirectory() as directory:
