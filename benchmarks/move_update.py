@@ -147,16 +147,13 @@ def _measured(table: Tensor, exact: Tensor, size: int) -> dict[str, Any]:
     return {"variance": variance, "norm": norm, "cosine": cosines, "cosine_whole": float(whole)}
 
 
-def cost(rounds: int, num_trajectories: int) -> dict[str, Any]:
+def cost(rounds: int) -> dict[str, Any]:
     """Return the median CPU seconds of an update under either likelihood, in turn, and the rows of the head."""
     model = Model(SPEC)
     initialise(model, 0)
-    rng = random.Random(0)
-    written = []
-    for uid in range(num_trajectories):
-        drawn = draw_trajectory(rng, uid, (150, 300), SPEC)
-        written.append(replace(drawn, sampling=replace(drawn.sampling, strategy="static")))
-    groups = [Group(t.prompt, [t, t], [1.0, 0.0]) for t in written]
+    drawn = draw_trajectory(random.Random(0), 0, (150, 300), SPEC)
+    drawn = replace(drawn, sampling=replace(drawn.sampling, strategy="static"))
+    groups = [Group(drawn.prompt, [drawn, drawn], [1.0, 0.0])]
     configs = {
         name: RLConfig.model_validate(
             {
@@ -198,9 +195,9 @@ def main() -> None:
     result: dict[str, Any] = {"machine": describe_machine()}
     parts: dict[str, Callable[[Path], Any]] = {
         "policy": lambda place: policy(
-            place, 4 if is_small else 40, ["steps=2", "data.batch_size=8"] if is_small else []
+            place, 4 if is_small else 24, ["steps=2", "data.batch_size=8"] if is_small else []
         ),
-        "cost": lambda _: cost(1 if is_small else 7, 1 if is_small else 4),
+        "cost": lambda _: cost(1 if is_small else 5),
     }
     for name in asked.only:
         with tempfile.TemporaryDirectory() as directory:
