@@ -45,7 +45,7 @@ lint: $(STAMP) ## ruff check, ruff format --check, pyright
 format: $(STAMP) ## Fix what ruff can fix, and write the schemas of configs/ again
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	for kind in sft dpo rl eval; do $(BIN)/unmask config $$kind --schema > configs/$$kind.schema.json; done
+	for kind in sft dpo reward-model rl eval; do $(BIN)/unmask config $$kind --schema > configs/$$kind.schema.json; done
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis src/unmask.egg-info

@@ -11,6 +11,7 @@ from unmask import moved
 
 if TYPE_CHECKING:
     from unmask.checkpoints.checkpoint import load_model, save_model
+    from unmask.engine.async_llm import AsyncLLM
     from unmask.engine.broken_responses import BrokenResponses
     from unmask.engine.llm import LLM
     from unmask.evaluation.grade import grade
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "LLM",
+    "AsyncLLM",
     "BrokenResponses",
     "SamplingParams",
     "__version__",
@@ -30,6 +32,7 @@ __all__ = [
 moved.install()
 
 _HOMES = {
+    "AsyncLLM": "unmask.engine.async_llm",
     "BrokenResponses": "unmask.engine.broken_responses",
     "LLM": "unmask.engine.llm",
     "SamplingParams": "unmask.sampling_params",

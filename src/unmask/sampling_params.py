@@ -131,6 +131,11 @@ class SamplingFields:
         return self.edit_threshold is not None or self.remask_threshold is not None
 
     @property
+    def ranks_draws(self) -> bool:
+        """Whether the confidence of the drawn tokens decides which positions are revealed."""
+        return self.strategy in ("static", "dynamic", "factor", "gumbel")
+
+    @property
     def is_structured(self) -> bool:
         """Whether the response must match a pattern."""
         return self.regex is not None or self.json_schema is not None

@@ -212,7 +212,7 @@ class Trajectory:
     def __post_init__(self) -> None:
         """Fill in the number of denoising steps where every step wrote a token that stands."""
         if not self.num_steps:
-            object.__setattr__(self, "num_steps", max(self.step_map))
+            object.__setattr__(self, "num_steps", max(self.step_map, default=0))
 
     @property
     def revised(self) -> bool:

@@ -12,6 +12,7 @@ from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.keys import schema_text
 from unmask.configs.load import load_config
+from unmask.configs.reward_model import RewardModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.section import Section
 from unmask.configs.sft import SFTConfig
@@ -19,6 +20,7 @@ from unmask.configs.sft import SFTConfig
 CLASSES: dict[str, type[Section]] = {
     "sft": SFTConfig,
     "dpo": DPOConfig,
+    "reward-model": RewardModelConfig,
     "rl": RLConfig,
     "eval": EvalConfig,
 }

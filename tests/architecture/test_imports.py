@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "rollouts": {
         *("types", "configs", "models", "distributed", "engine", "tasks", "rewards", "runs"),
     },
+    "exporting": {"types", "configs", "models", "checkpoints", "runs"},
     "importing": {"types", "configs", "models.families", "data", "diffusion.trace", "runs"},
     "distributed": {"configs", "models", "runs.signals", "runs.directory"},
     "evaluation": {
@@ -57,7 +58,13 @@ MAY_IMPORT["trainers"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["__init__"] = {
-    *("types", "checkpoints.checkpoint", "engine.broken_responses", "engine.llm"),
+    *(
+        "types",
+        "checkpoints.checkpoint",
+        "engine.async_llm",
+        "engine.broken_responses",
+        "engine.llm",
+    ),
     "evaluation.grade",
 }
 

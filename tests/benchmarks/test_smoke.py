@@ -22,6 +22,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
         "engine",
         "sft_step",
         "sft_methods",
+        "critic",
     ],
 )
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
@@ -46,6 +47,8 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         for run in result["runs"].values():
             assert run["same_tokens"] == 1, "loop and engine reveal alike"
             assert 0 < run["of_bound"] < 1.5 and run["speed"] > 0
+    elif name == "critic":
+        assert 0 < result["summary"]["lambda 1"]["cosine"][0] <= 1
     elif name.startswith("sft_"):
         check_sft(name, result, out)
     else:

@@ -11,11 +11,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from unmask.checkpoints import convert as module
-from unmask.checkpoints.checkpoint import load_model, save_model
+from unmask.checkpoints.checkpoint import CONVERTED_FROM, load_model, save_model
 from unmask.checkpoints.convert import convert, with_mask_row
 from unmask.checkpoints.mask_token import MaskToken
 from unmask.checkpoints.random_init import byte_tokenizer
 from unmask.checkpoints.tokenizer import encode, load_tokenizer
+from unmask.models.families.config_file import read_config
 
 TARGETS = ("sdar", "dream")
 LLAMA3 = {
@@ -309,3 +310,14 @@ def test_an_interrupted_conversion_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
     convert(tmp_path / "source", tmp_path / "made", "sdar")
     assert not (tmp_path / "made" / "junk").exists()
+
+
+def test_a_result_names_the_model_on_the_hub_that_it_was_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_source(tmp_path / "source", "Qwen3")
+    convert(tmp_path / "source", tmp_path / "local", "sdar")
+    assert CONVERTED_FROM not in read_config(tmp_path / "local")
+    monkeypatch.setattr(module, "find_checkpoint", lambda _: tmp_path / "source")
+    convert("them/qwen", tmp_path / "made", "sdar")
+    assert read_config(tmp_path / "made")[CONVERTED_FROM] == "them/qwen"

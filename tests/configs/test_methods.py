@@ -62,6 +62,13 @@ def test_a_method_is_added_by_its_page(tmp_path: Path) -> None:
         ("views", "rollouts", "diffusion", {"trace", "random", "coupled", "one_step", "counted"}),
         ("views", "demonstrations", "diffusion", {"random"}),
         ("advantage", "rollouts", "trainers", {"group", "softmax", "value", "shared_value"}),
+        (
+            "views",
+            "pairs",
+            "diffusion",
+            {"counted", "random", "quadrature", "block_steps", "trace"},
+        ),
+        ("loss", "pairs", "objectives", {"dpo"}),
         ("loss", "rollouts", "objectives", {"clipped", "weighted", "sequence_ratio"}),
         ("loss", "demonstrations", "objectives", {"likelihood"}),
     ],

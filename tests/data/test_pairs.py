@@ -8,7 +8,7 @@ import pytest
 from tests.data.toy_pairs import EXPECTED, GOOD, read_pairs
 from unmask.configs.pairs import FieldName, PairsConfig
 from unmask.configs.sft_data import PAIRS, RecordsConfig
-from unmask.data.examples import all_layouts
+from unmask.data.examples import all_layouts, layout_of
 from unmask.data.record_images import COLUMNS
 
 
@@ -36,6 +36,14 @@ def test_an_unknown_layout_names_those_of_pairs(tmp_path: Path) -> None:
     message = r"no layout that is read \(chosen_rejected: chosen, rejected; group"
     with pytest.raises(ValueError, match=message):
         read_pairs(tmp_path, {"question": "1"})
+
+
+def test_records_of_the_other_kind_name_the_command_that_trains_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the keys of what `unmask sft` trains: run that"):
+        read_pairs(tmp_path, {"prompt": "1", "response": "2"})
+    message = "the keys of what `unmask dpo` or `unmask reward-model` trains"
+    with pytest.raises(ValueError, match=message):
+        layout_of(GOOD)
 
 
 def test_the_layouts_of_demonstrations_and_of_pairs_name_each_other() -> None:

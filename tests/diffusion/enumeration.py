@@ -18,6 +18,7 @@ from unmask.diffusion.sampling_tensors import SamplingTensors
 from unmask.diffusion.token_sampling import Proposal, propose
 from unmask.diffusion.unmask import Block, decide, open_now, quota, scored_positions
 from unmask.sampling_params import SamplingParams
+from unmask.types import Prompt, Revision, Trajectory
 
 CPU = torch.device("cpu")
 # Draws enumerated at a time.
@@ -244,7 +245,7 @@ def factor_logprobs(
         start: position of column 0.
     """
     move, column = kinds.nonzero(as_tuple=True)  # (F,) each
-    rules = torch.tensor(MoveRules.of(params)[2:], dtype=torch.float64).expand(len(move), -1)
+    rules = torch.tensor(MoveRules.of(params).numbers, dtype=torch.float64).expand(len(move), -1)
     factors = Factors.of(kinds[move, column], rank_of(move), column + start, rules)
     temperatures = torch.full((len(move),), params.temperature, dtype=torch.float64)
     own = ids[move, column].clamp(max=logits.shape[-1] - 1)  # the mask id stands at lost positions
@@ -376,6 +377,45 @@ def paths_of(toy: Toy, levels: list[Moves]) -> Paths:
                 index = arriving[here.source[index]]
         parts.append(Paths(chain, probability, canvas, step_map))
     return Paths(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def trajectories_of(
+    toy: Toy, levels: list[Moves], paths: Paths, prompt: Prompt
+) -> list[Trajectory]:
+    """Return the record of every path, as a response to a prompt."""
+    found = list[Trajectory]()
+    for row, canvas in zip(paths.moves.tolist(), paths.canvas.tolist(), strict=True):
+        before = [toy.vocabulary] * toy.canvas
+        events: list[list[Revision]] = [[] for _ in before]  # by position, the last one stands
+        steps = [(levels[n], move) for n, move in enumerate(row) if move >= 0]
+        for number, (moves, move) in enumerate(steps, start=1):
+            after, kinds = moves.after[move].tolist(), moves.kinds[move].tolist()
+            for i, (old, new) in enumerate(zip(before, after, strict=True)):
+                if new == toy.vocabulary and old != new:
+                    events[i].append(Revision(number, i, new, 0.0, "remask"))
+                elif kinds[i] in (REVEALED, EDITED):
+                    events[i].append(Revision(number, i, new, 0.0, "write"))
+            before = after
+        stands = [own.pop() if own and own[-1].kind == "write" else None for own in events]
+        revisions = [event for own in events for event in own]
+        length = int(toy.lengths(torch.tensor([canvas]))[0])
+        is_stop = canvas[length - 1] in (toy.params.stop_token_ids or ())
+        found.append(
+            Trajectory(
+                prompt=prompt,
+                canvas_ids=tuple(canvas),
+                step_map=tuple(event.step if event else 0 for event in stands),
+                behavior_logprobs=(0.0,) * toy.canvas,
+                num_response=length,
+                finish="stop" if is_stop else "length",
+                policy_version=0,
+                sampling=toy.params,
+                num_forwards=len(steps),
+                revisions=tuple(sorted(revisions, key=lambda r: (r.step, r.position))),
+                num_steps=len(steps),
+            )
+        )
+    return found
 
 
 def along(levels: list[Moves], paths: Paths, numbers: list[Tensor]) -> Tensor:

@@ -29,6 +29,7 @@ from tests.diffusion.enumeration_rules import EDITS, EXACT, RULES, toy_of
 from tests.engine.writers import by_engine
 from tests.toy import toy_model
 from unmask.diffusion.moves import EDITED, REVEALED, STAYED
+from unmask.models.transformer import block_causal
 from unmask.objectives.advantages import advantages_of_rewards
 from unmask.sampling_params import SamplingParams
 from unmask.types import Baseline
@@ -204,6 +205,29 @@ def chi_square(counts: Tensor, probability: Tensor) -> float:
     return float(chi2.sf(statistic, int(kept.sum()) - 1))
 
 
+def engine_counts(rule: dict[str, Any], responses: int) -> tuple[Tensor, Tensor]:
+    """Return how often an engine took each path and how probable it is.
+
+    The model is a real one of three tokens, behind a prompt of two blocks.
+    """
+    model = toy_model(3, vocab_size=4, num_drawable=3, mask_id=3, eos_ids=())
+    params = SamplingParams(**{"block_size": 4, "max_tokens": 4, "stop_token_ids": (), **rule})
+    toy = Toy(3, 4, params)
+    canvases = torch.cartesian_prod(*[torch.arange(4)] * 4)
+    prompt = [0, 2, 1, 1, 2, 0, 1, 0]
+    ids = torch.cat((torch.tensor(prompt).expand(len(canvases), -1), canvases), 1)
+    sees = block_causal(ids.shape[1], params.block_size or 4, ids.device)[None]
+    logits = model.logits(ids, allowed=sees)[:, len(prompt) :, :3].detach().double()
+    theta = logits[toy.state(canvases).argsort()]  # by number of the state
+    paths = paths_of(toy, enumerate_moves(toy, theta, is_merged=False))
+    rows = torch.cat((paths.canvas, paths.step_map), -1).tolist()
+    number = {tuple(row): index for index, row in enumerate(rows)}
+    asks = [(prompt, replace(params, seed=seed)) for seed in range(responses)]
+    taken = [number[*t.canvas_ids, *t.step_map] for t in by_engine(model, asks)]
+    counts = torch.bincount(torch.tensor(taken), minlength=len(rows))
+    return counts.double(), paths.probability
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -214,25 +238,4 @@ def chi_square(counts: Tensor, probability: Tensor) -> float:
     ids=lambda rule: rule["strategy"],
 )
 def test_an_engine_takes_each_path_as_often_as_it_is_probable(rule: dict[str, Any]) -> None:
-    """A real model of three tokens, behind a prompt of two blocks."""
-    model = toy_model(3, vocab_size=4, num_drawable=3, mask_id=3, eos_ids=())
-    params = SamplingParams(**{"block_size": 4, "max_tokens": 4, "stop_token_ids": (), **rule})
-    toy = Toy(3, 4, params)
-    canvases = torch.cartesian_prod(*[torch.arange(4)] * 4)
-    prompt = [0, 2, 1, 1, 2, 0, 1, 0]
-    ids = torch.cat((torch.tensor(prompt).expand(len(canvases), -1), canvases), 1)
-    block = torch.arange(ids.shape[1]) // (params.block_size or 4)
-    sees = (block[:, None] >= block)[None]
-    theta = torch.zeros(toy.num_states, 4, 3, dtype=torch.float64)
-    theta[toy.state(canvases)] = (
-        model.logits(ids, allowed=sees)[:, len(prompt) :, :3].detach().double()
-    )
-    paths = paths_of(toy, enumerate_moves(toy, theta, is_merged=False))
-    written = by_engine(model, [(prompt, replace(params, seed=seed)) for seed in range(4000)])
-    number = {
-        (*c, *s): i
-        for i, (c, s) in enumerate(zip(paths.canvas.tolist(), paths.step_map.tolist(), strict=True))
-    }
-    index = torch.tensor([number[(*t.canvas_ids, *t.step_map)] for t in written])
-    counts = torch.bincount(index, minlength=len(number)).double()
-    assert chi_square(counts, paths.probability) > 1e-4
+    assert chi_square(*engine_counts(rule, 4000)) > 1e-4

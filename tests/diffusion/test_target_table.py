@@ -15,6 +15,17 @@ def test_a_table_is_read_where_it_was_written() -> None:
     assert tables[0][1, 2] == 5
 
 
+def test_a_table_may_hold_several_numbers_of_a_target() -> None:
+    tables = [torch.arange(12.0).view(2, 3, 2), torch.arange(20.0, 28).view(1, 4, 2)]
+    table = TargetTable(tables)
+    origin = torch.tensor([[0, 1], [1, 0], [2, 3]])
+    assert table.read(origin).tolist() == [[10, 11], [26, 27]]
+    table.write(origin, torch.tensor([[-1.0, -2.0], [-3.0, -4.0]]))
+    found = table.tables()
+    assert [t.shape for t in found] == [(2, 3, 2), (1, 4, 2)]
+    assert found[0][1, 2].tolist() == [-1, -2] and found[1][0, 3].tolist() == [-3, -4]
+
+
 def test_a_table_of_no_trajectory_is_empty() -> None:
     assert TargetTable([]).tables() == []
     assert tables_of([]) == {}

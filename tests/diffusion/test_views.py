@@ -181,7 +181,15 @@ def test_some_views_are_taken() -> None:
     last = views.take(slice(-1, None))
     for name in ("hidden", "target", "weight", "inputs", "target_ids", "behavior_logprobs"):
         assert torch.equal(getattr(last, name), getattr(views, name)[-1:]), name
-    assert views_of_trajectory(TRAJECTORY, 1.0).take(torch.tensor([1])).inputs is None
+    once = views_of_trajectory(TRAJECTORY, 1.0).take(torch.tensor([1]))
+    assert once.inputs is None and once.behavior_logprobs.tolist() == [
+        list(TRAJECTORY.behavior_logprobs)
+    ]
+
+
+def test_log_probabilities_of_write_once_trajectories_take_no_memory_for_each_view() -> None:
+    views = views_of_trajectory(TRAJECTORY, 1.0)
+    assert views.behavior_logprobs.shape == (2, 11) and views.behavior_logprobs.stride(0) == 0
 
 
 @pytest.mark.parametrize("num_prompt", [0, 3, 4, 9])

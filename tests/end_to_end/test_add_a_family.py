@@ -67,7 +67,8 @@ def test_a_module_outside_the_package_is_a_family(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"prompt": "1+1=", "response": "2"}\n' * 4)
     keys = ("model.path=start", f"model.family={name}", "data.path=data.jsonl", "run.dir=run")
     run(*unmask, "sft", *keys, "steps=1", "data.batch_size=2", "eval.problems=0", folder=tmp_path)
-    loaded = f"from unmask import load_model; load_model('run/model', family='{name}')"
+    assert "modeling_unmask.py" in run(*unmask, "export", "run", "out", folder=tmp_path)
+    loaded = f"from unmask import load_model; load_model('out', family='{name}')"
     run("-c", loaded, folder=tmp_path)
 
 

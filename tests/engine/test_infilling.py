@@ -36,7 +36,7 @@ def test_a_template_and_pinned_tokens_are_refused_together() -> None:
 def test_a_response_is_the_template_with_its_gaps_filled(tmp_path: Path) -> None:
     llm = LLM(toy_checkpoint(tmp_path))
     params = llm.template("1+2=[[3]] a [[2]]b", SamplingParams(n=4, temperature=1.5))
-    for generation in llm.generate(["8"], params):
+    for generation in llm.generate(["8"], params)[0].outputs:
         assert len(generation.token_ids) == 13 and generation.finish == "length"
         for position, token in params.pinned:
             assert generation.token_ids[position] == token

@@ -162,6 +162,15 @@ def test_revisions_while_weights_change(kind: str, size: str) -> None:
     assert_same(unpriced(unversioned), unpriced(expected))
 
 
+@pytest.mark.parametrize("size", ["default", "read late"])
+def test_revisions_with_guidance_are_recorded_once(size: str) -> None:
+    """The twin that guides a sequence takes its tokens and has no record of its own."""
+    asks = revising_asks(5, 2, toy("canvas"), guidance=1.5)
+    expected = [by_reference(toy("canvas"), ask) for ask in asks]
+    assert sum(len(t.revisions) for t in expected) > 20
+    assert_same(unpriced(by_engine(toy("canvas"), asks, SIZES[size])), unpriced(expected))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_trajectories_of_a_group(kind: str) -> None:
     """Sixteen answers to one long prompt, which is fed once where attention allows it."""

@@ -33,6 +33,9 @@ VIEWS: dict[str, dict[str, Any]] = {
     "random": {"kind": "random", "low": 0.001, "high": 1, "count": 3},
     "quadrature": {"kind": "quadrature", "points": 2},
     "trace": {"kind": "trace"},
+    "steps": {"kind": "block_steps", "count": 2},
+    "steps of two": {"kind": "block_steps", "per_step": 2, "count": 2},
+    "recorded steps": {"kind": "block_steps", "order": "recorded", "count": 3},
 }
 # Responses of 1 to 13 tokens: some end a block, some do not.
 LENGTHS = ((1, 9), (13, 3), (5, 10))
@@ -54,8 +57,8 @@ def toy_pairs() -> list[Pair]:
 
     prompts = [tuple(range(3, 5 + n)) for n in range(len(LENGTHS))]
     return [
-        Pair(*(answer(prompt, length) for length in lengths))
-        for prompt, lengths in zip(prompts, LENGTHS, strict=True)
+        Pair(answer(prompt, first), answer(prompt, second))
+        for prompt, (first, second) in zip(prompts, LENGTHS, strict=True)
     ]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.engine.writers import by_reference
 from tests.invariants import seeing
 from tests.invariants.conventions import TOYS, model_of
 from tests.invariants.test_law_3_packed_layout_is_view_by_view import dense_logits
@@ -16,13 +17,19 @@ from tests.trainers.toy_runs import supervised_views
 from unmask.configs.optimizer import OptimizerConfig
 from unmask.configs.sft import SFTConfig
 from unmask.diffusion.layout import pack_views
+from unmask.diffusion.move_views import views_of_moves
 from unmask.diffusion.noise import NoiseSchedule, elbo_weights
 from unmask.diffusion.views import Views, views_of_responses, views_of_trajectory
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
 from unmask.objectives.reduce import reduction_weights
+from unmask.sampling_params import SamplingParams
 from unmask.trainers.learner import Learner, Objective, Update
-from unmask.trainers.losses import build_policy_objective, build_supervised_objective
+from unmask.trainers.losses import (
+    build_policy_objective,
+    build_supervised_objective,
+    reweighted,
+)
 from unmask.trainers.sft import weighted_views
 from unmask.types import Reduction
 
@@ -110,6 +117,37 @@ def test_they_are_for_every_model(model_name: str, reduction: Reduction) -> None
         assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
         torch.testing.assert_close(of_parts, gradient, rtol=1e-9, atol=1e-12)
         assert parts.values == pytest.approx(whole.values, rel=1e-10)
+
+
+@pytest.mark.parametrize("is_per_move", [False, True])
+@pytest.mark.parametrize("model_name", ["block-causal", "full, shifted"])
+def test_they_are_for_moves(model_name: str, is_per_move: bool) -> None:
+    """Draws that were lost are scored with those that were written."""
+    loss = {"likelihood": "move", "per_move": is_per_move, "kl": 0.5, "reduction": "sequence"}
+    config = row(loss=loss)
+    found: list[tuple[Update, Tensor]] = []
+    for budget in (10_000, 150, 40):
+        model = model_of(model_name, torch.float64)
+        batch = []
+        for seed in range(8):
+            params = SamplingParams(strategy="static", seed=seed, max_tokens=12, block_size=4)
+            written = by_reference(model, ([3, 4, 5], params))
+            views = views_of_moves(written, seed - 3.5, model.spec.is_full, model.spec.is_shifted)
+            assert views.target.sum() > len(written.canvas_ids)
+            batch.append(replace(views, old_logprobs=torch.full(views.target.shape, -1.5)))
+        weights, denominator = reduction_weights([v.counts for v in batch], "sequence", 16)
+        batch = reweighted(batch, weights)
+        assert len(pack_views(batch, conventions_of(model), budget)) > {150: 1, 40: 7}.get(
+            budget, 0
+        )
+        found.append(step(model, batch, build_policy_objective(config), denominator, budget))
+    (whole, gradient), *others = found
+    assert gradient.abs().max() > 1e-4
+    for parts, of_parts in others:
+        assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
+        torch.testing.assert_close(of_parts, gradient, rtol=1e-9, atol=1e-12)
+        own = {k: v for k, v in whole.values.items() if k != "packed_tokens"}
+        assert {k: parts.values[k] for k in own} == pytest.approx(own, rel=1e-10)
 
 
 @pytest.mark.parametrize("model_name", seeing.KINDS)

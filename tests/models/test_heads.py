@@ -8,6 +8,7 @@ from tests.models.toy import toy_spec
 from unmask.models import heads
 from unmask.models.heads import (
     LanguageHead,
+    MostLikely,
     RMSNorm,
     Scores,
     Targets,
@@ -59,6 +60,34 @@ def test_chunks_change_nothing(
     torch.testing.assert_close(chunked.logprobs, whole.logprobs)
     torch.testing.assert_close(chunked.entropy, whole.entropy)
     torch.testing.assert_close(chunked_gradients, whole_gradients)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 10])
+def test_several_tokens_of_a_row_are_scored_as_one_at_a_time(
+    head: LanguageHead, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, targets = inputs(10)
+    ids = torch.stack((targets.ids, targets.ids.flip(0), torch.full_like(targets.ids, 9)), 1)
+    expected = [head(hidden, Targets(column, targets.temperatures)).logprobs for column in ids.T]
+    monkeypatch.setitem(heads.CHUNK_ELEMENTS, "cpu", rows * 40)
+    scores = head(hidden, Targets(ids, targets.temperatures))
+    torch.testing.assert_close(scores.logprobs, torch.stack(expected, 1))
+    assert scores.entropy.shape == (10,)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 10])
+def test_the_most_likely_tokens_of_a_row_may_be_drawn_and_have_its_highest_scores(
+    head: LanguageHead, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden, targets = inputs(10)
+    all_ids = torch.arange(40).expand(10, 40)
+    logprobs = head(hidden, Targets(all_ids, targets.temperatures)).logprobs
+    monkeypatch.setitem(heads.CHUNK_ELEMENTS, "cpu", rows * 40)
+    top = head(hidden, MostLikely(targets, 5))
+    torch.testing.assert_close(top.logprobs, logprobs.sort(descending=True).values[:, :5])
+    torch.testing.assert_close(logprobs.gather(1, top.ids), top.logprobs)
+    assert not top.logprobs.requires_grad
+    assert set(top.ids.flatten().tolist()) <= set(range(30)) - {7}
 
 
 def test_logits_are_raw_and_at_least_fp32() -> None:

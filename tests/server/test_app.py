@@ -38,7 +38,7 @@ def client(server: Served) -> OpenAI:
 
 def offline(server: Served, prompt: Any, **fields: Any) -> list[Generation]:
     sampling = SamplingParams(**{"max_tokens": 40, "seed": 3, **fields})
-    return server.offline.generate([prompt], sampling)
+    return [*server.offline.generate([prompt], sampling)[0].outputs]
 
 
 def test_a_completion_is_the_offline_response(server: Served, client: OpenAI) -> None:

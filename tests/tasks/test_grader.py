@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from unmask.configs.reward_function import OwnRewardConfig
 from unmask.configs.task import VerifierConfig
 from unmask.tasks.grader import math_grader, own_grader
 from unmask.types import Prompt, Score
@@ -19,11 +20,11 @@ def test_the_users_own_function_is_called_in_order(
         "def score(prompt, text): return len(text) + prompt.uid"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    grader = own_grader("own_reward:score")
+    grader = own_grader(OwnRewardConfig(reward="own_reward:score"))
     assert grader is not None
     assert grader.grade([(HALF, "ab"), (HALF, "")]) == [Score(3.0), Score(1.0)]
     grader.close()
-    assert own_grader(None) is None
+    assert own_grader(OwnRewardConfig()) is None
 
 
 def test_math_is_compared_with_the_reference_and_grades_again_after_close() -> None:

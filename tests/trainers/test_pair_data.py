@@ -1,6 +1,7 @@
 """The pairs of a run: held out by their prompts, and counted."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tests.data.toy_pairs import vocabulary
 from tests.toy import SPEC
 from tests.trainers.toy_pairs import PAIRS, pairs_file
 from unmask.configs.pairs import PairsConfig
-from unmask.data.pairs import Pair
+from unmask.data.pairs import Pair, pairs_of_source
 from unmask.trainers.pair_data import (
     PairSets,
     digest_of_pairs,
@@ -20,7 +21,7 @@ from unmask.trainers.pair_data import (
 
 def read(place: Path, **keys: object) -> PairSets:
     config = PairsConfig.model_validate({"path": pairs_file(place), **keys})
-    return read_pair_sets(config, vocabulary(place), SPEC)
+    return read_pair_sets(config, partial(pairs_of_source, vocabulary=vocabulary(place)), SPEC)
 
 
 def prompts(pairs: Sequence[Pair]) -> set[tuple[int, ...]]:

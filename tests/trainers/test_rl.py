@@ -21,6 +21,7 @@ from unmask.tasks.task import Task
 from unmask.trainers.rl import train_rl
 from unmask.types import Group, Prompt, Score, Trajectory
 
+MOVE = ("loss.likelihood=move",)
 STALE = ("rollout.workers=1", "rollout.staleness=1", "loss.max_importance=2")
 
 
@@ -83,6 +84,10 @@ def test_every_reduction_trains(reduction: str, tmp_path: Path) -> None:
         ["advantage.kind=global", "filter.drop_uniform=false"],
         ["shaping.overlong_penalty=0.5", "shaping.overlong_tokens=3"],
         ["filter.refill=2", "filter.high=0.05"],
+        ["loss.likelihood=move"],
+        ["loss.likelihood=move", "views.post_stop=ignore", "sampling.strategy=static"],
+        ["loss.likelihood=move", "loss.per_move=true", "epochs=2", "loss.kl=0.1"],
+        ["loss.likelihood=move", "loss.kl=0.1", "loss.kl_to=reference", "minibatches=2"],
     ],
 )
 def test_every_setting_trains(words: list[str], tmp_path: Path) -> None:
@@ -202,6 +207,21 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         ([*STALE, "views.kind=random"], r'only views\.kind = "trace" with shrink = 1'),
         ([*STALE, "views.train_block=8"], r"and no train_block trains on"),
         ([*STALE, "filter.refill=1"], r"set filter\.refill = 0 or rollout\.staleness = 0"),
+        (["loss.per_move=true"], r"set loss\.likelihood = \"move\", or loss\.per_move = false"),
+        ([*MOVE, "sampling.strategy=gumbel"], r"gumbel\" ranks drawn tokens by .* plus noise"),
+        ([*MOVE, "sampling.writes=image"], r"is of text: set sampling\.writes = \"text\""),
+        ([*MOVE, "views.shrink=2"], r"set views\.kind = \"trace\" with shrink = 1"),
+        ([*MOVE, "views.train_block=8"], r"with shrink = 1 and no train_block"),
+        ([*MOVE, "views.kind=steps"], r"set views\.kind = \"trace\" with shrink = 1"),
+        ([*MOVE, "views.post_num=1"], r"views\.post_num = 1 counts .* part of a move"),
+        ([*MOVE, "advantage.kind=shared_value"], r"such values are no baseline of a move"),
+        ([*MOVE, "loss.nll=0.1"], r"loss\.nll = 0\.1 is the likelihood of tokens"),
+        ([*MOVE, "rollout.drafts=2"], r"rollout\.drafts = 2: a draft is written in one step"),
+        ([*MOVE, "loss.max_importance=2"], r"loss\.max_importance: the engine records no"),
+        (
+            [*MOVE, "loss.per_move=true", "views.post_stop=ignore"],
+            r"loss\.per_move = true is of whole ones: set views\.post_stop",
+        ),
         (["task.train=none"], r"task\.train is not given"),
         (["sampling.max_tokens=200"], "lower max_tokens"),
         (["optimizer.token_budget=16", "sampling.max_tokens=40"], r"optimizer\.token_budget = 16"),

@@ -17,6 +17,7 @@ from unmask.diffusion.views import views_of_trajectory
 from unmask.trainers.rollout_views import (
     check_train_block,
     enlarge_blocks,
+    outcome_columns,
     recorded_advantages,
     rollout_views,
 )
@@ -101,6 +102,17 @@ def test_blocks_are_refused_where_attention_is_full() -> None:
         check_train_block(blocks(8), None, full)
     check_train_block(blocks(None), None, full)
     check_train_block(blocks(8), 8, SPEC)
+
+
+def test_outcomes_from_the_lowest_right_one_on_are_right(tmp_path: Path) -> None:
+    written = toy_trajectories(toy_model(), 3)
+    group = Group(written[0].prompt, written, [9.0, 9.0, 9.0], {"outcome": [0.0, 0.5, 1.0]})
+    views = [views_of_trajectory(t, 1.0) for t in written]
+    for words, expected in ((["loss.nll_from=0.5"], [0, 1, 1]), ([], [0, 0, 1])):
+        columns = outcome_columns([group], views, rl_config(tmp_path, "loss.nll=0.1", *words))
+        assert [float(c["right"].unique()) for c in columns] == expected
+        assert [c["right"].shape for c in columns] == [v.target.shape for v in views]
+    assert outcome_columns([group], views, rl_config(tmp_path)) == [{}, {}, {}]
 
 
 @pytest.mark.parametrize("words", ["[[3,8],[3,16]]", "[[0,8]]", "0", "[[2,8],[1,16]]"])

@@ -60,7 +60,9 @@ MAKERS = (
     "give the folder of a published checkpoint or of a run's model/, or make one with `unmask init` or "
     "`unmask convert`"
 )
-DOWNLOADS = (*COMPANIONS, "config.json", "*.safetensors", INDEX)
+DOWNLOADS = (*COMPANIONS, "config.json", "*.safetensors", INDEX, "README.md")
+# Key of `config.json` that names the model on the hub that `convert` read.
+CONVERTED_FROM = "converted_from"
 
 
 class GenerationKeys(Keys):

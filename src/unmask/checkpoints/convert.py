@@ -38,7 +38,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unmask.checkpoints.checkpoint import copy_companions, find_checkpoint, read_spec
+from unmask.checkpoints.checkpoint import (
+    CONVERTED_FROM,
+    copy_companions,
+    find_checkpoint,
+    read_spec,
+)
 from unmask.checkpoints.gguf_file import SUFFIX, unpack
 from unmask.checkpoints.mask_token import MaskToken, choose_mask_token, write_mask_token
 from unmask.checkpoints.memory import meta_model
@@ -127,6 +132,8 @@ def convert(
         )
     directory = find_checkpoint(source)
     config = read_config(directory)
+    # For the model card of an export; a path on this machine means nothing to others.
+    config[CONVERTED_FROM] = None if Path(source).is_dir() else str(source)
     kind = source_of(config, "CausalLM")
     before = read_source_spec(directory, config, kind, to)
     stored = read_headers(directory)
@@ -191,6 +198,8 @@ def _write_files(
         write_mask_token(destination, mask)
     written = family_named(spec.family).new_config(spec)
     written |= {key: config[key] for key in KEPT_FIELDS if key in config}
+    if hub_id := config[CONVERTED_FROM]:
+        written[CONVERTED_FROM] = hub_id
     if dtype := config.get("dtype") or config.get("torch_dtype"):
         written["torch_dtype"] = dtype
     write_json(destination / "config.json", written)

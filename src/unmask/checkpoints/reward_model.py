@@ -5,7 +5,8 @@ backbone runs here under its causal mask, as blocks of one token. A diffusion fa
 such a head runs under its own pattern. The conversation is rendered by the model's own chat template
 in its own tokenizer, and the score is the head's output at the last token that is not padding.
 
-It is never trained; `rewards.reward_model` chooses its device.
+`rewards.reward_model` chooses the device of a frozen one; `trainers/reward_model.py` trains one from a policy's
+checkpoint.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,12 @@ from torch import Tensor
 from unmask.checkpoints.checkpoint import DType, find_checkpoint, load_built, read_spec
 from unmask.checkpoints.image_reader import TEXT_ONLY
 from unmask.checkpoints.tokenizer import Tokenizer, encode, load_tokenizer, render_text
+from unmask.checkpoints.weights import read_headers
 from unmask.models.families import families
 from unmask.models.families.autoregressive import read_source_spec, source_of
 from unmask.models.families.config_file import read_config
 from unmask.models.families.family import token_ids
+from unmask.models.heads import ValueHead
 from unmask.models.spec import ModelSpec
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.value_model import ValueModel
@@ -50,10 +53,7 @@ class RewardModel:
         Raises:
             ValueError: if it is longer than the model's context, or has images.
         """
-        text = render_text(messages, self.tokenizer, add_generation_prompt=False)
-        images = [image for message in messages for image in message.images]
-        encoded = TEXT_ONLY.tokens(text, images, lambda part: encode(part, self.tokenizer))
-        ids = list(encoded.token_ids)
+        ids = conversation_ids(messages, self.tokenizer)
         most = self.model.spec.max_length
         if not 1 <= len(ids) <= most:
             raise ValueError(
@@ -72,28 +72,50 @@ class RewardModel:
         """
         scores: list[float] = []
         for batch in batches(conversations, token_budget):
-            scores += self._score_batch(batch).tolist()
+            scores += packed_scores(self.model, batch, self._pad_ids).tolist()
         return scores
 
-    def _score_batch(self, batch: Sequence[Sequence[int]]) -> Tensor:
-        device, spec = self.model.device, self.model.spec
-        lengths = torch.tensor([len(ids) for ids in batch])
-        starts = lengths.cumsum(0) - lengths
-        document = torch.repeat_interleave(torch.arange(len(batch)), lengths)  # (T,)
-        positions = torch.arange(int(lengths.sum())) - starts[document]
-        nothing, size = torch.zeros_like(positions), spec.require_block()
-        block = nothing if size is None else positions // size
-        # Clean copies alone (0), without shared prefixes (-1).
-        structure = torch.stack((document, block, nothing, nothing - 1)).to(device)
-        tokens = torch.tensor([token for ids in batch for token in ids])
-        last = starts + torch.tensor([self._last(ids) for ids in batch])
-        plan = plan_documents(structure)
-        return self.model(tokens.to(device), positions.to(device), plan, last.to(device))
 
-    def _last(self, ids: Sequence[int]) -> int:
-        """Return the index of the last token that is not padding; 0 where all are."""
-        kept = [place for place, token in enumerate(ids) if token not in self._pad_ids]
-        return kept[-1] if kept else 0
+def conversation_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """Return the token ids of a whole conversation, its last turn included.
+
+    Raises:
+        ValueError: if it has images.
+    """
+    text = render_text(messages, tokenizer, add_generation_prompt=False)
+    images = [image for message in messages for image in message.images]
+    encoded = TEXT_ONLY.tokens(text, images, lambda part: encode(part, tokenizer))
+    return list(encoded.token_ids)
+
+
+def packed_scores(
+    model: ValueModel, batch: Sequence[Sequence[int]], pad_ids: tuple[int, ...]
+) -> Tensor:
+    """Return the scores `(B,)` of conversations, from one forward pass.
+
+    Args:
+        model: its values are the scores.
+        batch: token ids of `B` conversations.
+        pad_ids: tokens that are skipped at the end of a conversation.
+    """
+    lengths = torch.tensor([len(ids) for ids in batch])
+    starts = lengths.cumsum(0) - lengths
+    document = torch.repeat_interleave(torch.arange(len(batch)), lengths)  # (T,)
+    positions = torch.arange(int(lengths.sum())) - starts[document]
+    nothing, size = torch.zeros_like(positions), model.spec.require_block()
+    block = nothing if size is None else positions // size
+    # Clean copies alone (0), without shared prefixes (-1).
+    structure = torch.stack((document, block, nothing, nothing - 1)).to(model.device)
+    tokens = torch.tensor([token for ids in batch for token in ids])
+    last = starts + torch.tensor([_last(ids, pad_ids) for ids in batch])
+    plan = plan_documents(structure)
+    return model(tokens.to(model.device), positions.to(model.device), plan, last.to(model.device))
+
+
+def _last(ids: Sequence[int], pad_ids: tuple[int, ...]) -> int:
+    """Return the index of the last token that is not padding; 0 where all are."""
+    kept = [place for place, token in enumerate(ids) if token not in pad_ids]
+    return kept[-1] if kept else 0
 
 
 def batches(
@@ -128,10 +150,37 @@ def load_reward_model(
     """
     directory = find_checkpoint(path_or_hub_id)
     tokenizer = load_tokenizer(directory)
-    config = read_config(directory)
     spec = _read_spec(directory)
     model = load_built(lambda: ValueModel(spec, SCORE_HEAD), directory, device, dtype)
-    return RewardModel(model, tokenizer, token_ids(config.get("pad_token_id")))
+    return RewardModel(model, tokenizer, pad_ids_of(directory))
+
+
+def load_reward_backbone(
+    path_or_hub_id: str | Path, device: str | torch.device = "cpu", dtype: DType = torch.float32
+) -> ValueModel:
+    """Load a reward model to train: a policy's backbone under a head of zeros, or a saved reward model.
+
+    Args:
+        path_or_hub_id: directory, or hub id, of a model of a known family.
+        device: device of the weights.
+        dtype: number format in memory, as in `load_model`.
+
+    Raises:
+        ValueError: as `load_model`.
+    """
+    directory = find_checkpoint(path_or_hub_id)
+    spec = read_spec(directory)
+    has_head = SCORE_HEAD in read_headers(directory)
+    absent = () if has_head else (SCORE_HEAD,)
+    model = load_built(lambda: ValueModel(spec, SCORE_HEAD), directory, device, dtype, absent)
+    if not has_head:
+        model.value_head = ValueHead(spec).to(model.backbone.embedding.weight)
+    return model
+
+
+def pad_ids_of(path_or_hub_id: str | Path) -> tuple[int, ...]:
+    """Return the ids that a checkpoint's config calls padding."""
+    return token_ids(read_config(find_checkpoint(path_or_hub_id)).get("pad_token_id"))
 
 
 def _read_spec(directory: Path) -> ModelSpec:

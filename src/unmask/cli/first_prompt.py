@@ -25,14 +25,14 @@ from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.model import ModelConfig
 from unmask.configs.sft import SFTConfig
-from unmask.configs.training import TrainingConfig
+from unmask.configs.training import PolicyConfig
 from unmask.data.demonstrations import Demonstration, Vocabulary
 from unmask.runs.print import visible
 from unmask.tasks.build import build_task
 from unmask.types import Image, PromptImage
 
 
-def first_prompt(config: TrainingConfig | EvalConfig) -> str:
+def first_prompt(config: PolicyConfig | EvalConfig) -> str:
     """Return the first prompt of a run: its text with special tokens, its tokens and ids.
 
     Raises:

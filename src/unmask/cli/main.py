@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from unmask import __version__
-from unmask.cli import chat, data, draw, evaluate, generate, models, pages, plan, serve
+from unmask.cli import chat, data, draw, evaluate, export, generate, models, pages, plan, serve
 from unmask.cli.options import (
     Resume,
     ShowPrompt,
@@ -138,6 +138,25 @@ def dpo(
 
 
 @app.command(
+    "reward-model",
+    no_args_is_help=True,
+    epilog="Example: unmask reward-model model.path=runs/sft/model pairs.path=pairs.jsonl run.dir=runs/judge",
+)
+def reward_model(words: Words, resume: Resume = False) -> None:
+    """Train a reward model on preference pairs, for `[[reward]]` of RL."""
+    from unmask.configs.reward_model import RewardModelConfig
+    from unmask.runs.directory import check_run
+
+    config, _ = load(RewardModelConfig, words)
+    check_run(config, resume)  # before torch is loaded, which takes seconds
+    from unmask.trainers.reward_model import train_reward_model
+
+    with _stoppable(how_to_resume()):
+        model = train_reward_model(config, resume)
+    typer.echo(f'[[reward]]\nkind = "reward_model"\npath = "{model}"')
+
+
+@app.command(
     no_args_is_help=True, epilog="Example: unmask rl configs/rl/chain_sum.toml run.dir=runs/mine"
 )
 def rl(
@@ -194,7 +213,7 @@ def config(  # noqa: PLR0913 - one argument per option
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="sft|dpo|rl|eval|CONFIG|KEY=VALUE|import FILE.yaml",
+            metavar="sft|dpo|reward-model|rl|eval|CONFIG|KEY=VALUE|import FILE.yaml",
             help="As for the command itself. The kind is the first word, or the folder of the first file. "
             "`import` translates a configuration of dLLM-RL to TOML.",
             show_default=False,
@@ -319,7 +338,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-for part in (chat, data, draw, evaluate, generate, models, pages, plan, serve):
+for part in (chat, data, draw, evaluate, export, generate, models, pages, plan, serve):
     app.registered_commands += part.app.registered_commands
 
 

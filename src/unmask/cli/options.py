@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     C = TypeVar("C", bound=BaseModel)
 
-KINDS = ("sft", "dpo", "rl", "eval")
+KINDS = ("sft", "dpo", "reward-model", "rl", "eval")
 Words = Annotated[
     list[str],
     Argument(

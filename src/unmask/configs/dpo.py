@@ -10,6 +10,7 @@ from unmask.configs.evaluation import EvalSection
 from unmask.configs.lora import LoRAConfig, check_trained_parts
 from unmask.configs.methods import choose
 from unmask.configs.methods.loss.dpo import DPOLoss
+from unmask.configs.methods.views.block_steps import BlockStepsViews
 from unmask.configs.methods.views.counted import CountedViews
 from unmask.configs.methods.views.quadrature import QuadratureViews
 from unmask.configs.methods.views.random import RandomViews
@@ -22,7 +23,7 @@ from unmask.configs.section import Section
 from unmask.configs.task import TaskConfig
 
 if TYPE_CHECKING:
-    Views = CountedViews | RandomViews | QuadratureViews | TraceViews
+    Views = CountedViews | RandomViews | QuadratureViews | BlockStepsViews | TraceViews
     Loss = DPOLoss
 else:
     Views = choose("views", "pairs", "counted")

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from unmask.configs.address import valid_address
 from unmask.configs.model import DType
+from unmask.configs.reward_function import Signature, check_time_limit
 from unmask.configs.section import Section
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -176,7 +177,18 @@ class FunctionTerm(RewardSection):
     function: str
     """`module:function`, called as `function(prompt, response, trajectory)`, the response a text, or an
     image where the model draws; returns a number, one number per response token, or `{denoising step:
-    number}`."""
+    number}`. With another `signature`, a function of TRL or verl."""
+    signature: Signature = "unmask"
+    """How the function is called: `unmask`; in TRL's form, with texts (`trl`) or with messages
+    (`trl_conversational`); or in verl's, for each response (`verl`) or for all of them (`verl_batch`). A
+    function in the form of another library runs in a process of its own (docs/rewards.md)."""
+    time_limit_s: float | None = Field(default=None, gt=0, le=86_400)
+    """Seconds that one call of such a function may take, by the clock; 300 when not given."""
+
+    @model_validator(mode="after")
+    def _has_a_process(self) -> "FunctionTerm":
+        check_time_limit(self.signature, self.time_limit_s, ("signature", "time_limit_s"))
+        return self
 
 
 class JudgeTerm(RewardSection):

@@ -1,5 +1,6 @@
 """The configuration of `unmask rl`."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
@@ -17,6 +18,7 @@ from unmask.configs.methods.advantage.softmax import SoftmaxAdvantage
 from unmask.configs.methods.advantage.value import ValueAdvantage
 from unmask.configs.methods.loss.boundary import BoundaryLoss
 from unmask.configs.methods.loss.clipped import ClippedLoss
+from unmask.configs.methods.loss.distilled import DistilledLoss
 from unmask.configs.methods.loss.gdsd import GDSDLoss
 from unmask.configs.methods.loss.sandwich import SandwichLoss
 from unmask.configs.methods.loss.sequence_ratio import SequenceRatioLoss
@@ -29,6 +31,7 @@ from unmask.configs.methods.views.one_step import OneStepViews
 from unmask.configs.methods.views.quadrature import QuadratureViews
 from unmask.configs.methods.views.random import RandomViews
 from unmask.configs.methods.views.steps import StepsViews
+from unmask.configs.methods.views.suffix import SuffixViews
 from unmask.configs.methods.views.trace import TraceViews
 from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.model import TrainedModelConfig
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
         | QuadratureViews
         | BlockwiseViews
         | OneStepViews
+        | SuffixViews
     )
     Advantage = (
         GroupAdvantage
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
         | SandwichLoss
         | BoundaryLoss
         | GDSDLoss
+        | DistilledLoss
     )
 else:
     Views = choose("views", "rollouts", "trace")
@@ -205,6 +210,31 @@ class RLConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_a_teacher(self) -> "RLConfig":
+        """Refuse hints without a teacher, a teacher without hints, and blocks that leave nothing to hint at."""
+        reads, has = (
+            getattr(self.loss, "needs_hints", False),
+            getattr(self.views, "has_hints", False),
+        )
+        if reads and not has:
+            raise ValueError(
+                f'views.kind = "{self.views.kind}" shows a teacher nothing that the policy does not read, and '
+                'loss.kind = "distilled" needs it: set views.kind = "suffix", or loss.kind = "clipped"'
+            )
+        if has and not reads:
+            raise ValueError(
+                f'views.kind = "suffix" hints at the response for a teacher, which loss.kind = "{self.loss.kind}" '
+                'does not have: set loss.kind = "distilled", or views.kind = "trace"'
+            )
+        block, longest = self.sampling.block_size, self.sampling.max_tokens
+        if has and (block is None or block >= longest):
+            raise ValueError(
+                f'sampling.block_size = {block}: views.kind = "suffix" shows a teacher positions right of the '
+                f"current block: set one below sampling.max_tokens = {longest}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_a_loss_of_responses(self) -> "RLConfig":
         """Refuse advantages and views that a loss of whole responses cannot use."""
         if not isinstance(self.loss, ViewsLoss):
@@ -223,6 +253,69 @@ class RLConfig(Section):
                 "(0, 1]: set views.high = 1 and views.low to 0.01 or less"
             )
         return self
+
+    @model_validator(mode="after")
+    def _scores_moves(self) -> "RLConfig":
+        """Refuse what has no likelihood of a move, or no use for it."""
+        if not self.scores_moves:
+            if getattr(self.loss, "per_move", False):
+                raise ValueError(
+                    'loss.per_move = true is the ratio of a move: set loss.likelihood = "move", or loss.per_move = '
+                    "false"
+                )
+            return self
+        found = next((reason for is_so, reason in self._without_moves() if is_so), None)
+        if found:
+            raise ValueError(f'{found}, or loss.likelihood = "revealed"')
+        return self
+
+    def _without_moves(self) -> Iterator[tuple[bool, str]]:
+        """Yield what `loss.likelihood = "move"` does not go together with, and the reason."""
+        yield (
+            self.sampling.strategy == "gumbel",
+            'sampling.strategy = "gumbel" ranks drawn tokens by their confidence plus noise, and whether a draw is '
+            'lost has no closed form: set sampling.strategy = "static"',
+        )
+        yield (
+            self.sampling.writes == "image",
+            'sampling.writes = "image": loss.likelihood = "move" is of text: set sampling.writes = "text"',
+        )
+        yield (
+            not self.views.is_sampler_path or self.views.kind != "trace",
+            'loss.likelihood = "move" scores what the sampler drew in each of its states: set views.kind = "trace" '
+            "with shrink = 1 and no train_block",
+        )
+        yield (
+            self.views.post_num > 0,
+            f"views.post_num = {self.views.post_num} counts positions right of the response, all of which are part of "
+            "a move (views.post_stop): set views.post_num = 0",
+        )
+        yield (
+            self.advantage.has_value_model,
+            f'advantage.kind = "{self.advantage.kind}" reads values where tokens were revealed, which the draws '
+            'decide: such values are no baseline of a move. Set advantage.kind = "group_std"',
+        )
+        nll = getattr(self.loss, "nll", 0.0)
+        yield (
+            nll > 0,
+            f"loss.nll = {nll} is the likelihood of tokens, and draws that were lost wrote none: set loss.nll = 0",
+        )
+        yield (
+            self.rollout.drafts > 0,
+            f"rollout.drafts = {self.rollout.drafts}: a draft is written in one step, which loses no draw: set "
+            "rollout.drafts = 0",
+        )
+        yield (
+            self.rollout.staleness > 0 or getattr(self.loss, "max_importance", None) is not None,
+            f"rollout.staleness = {self.rollout.staleness}, loss.max_importance: the engine records no probability "
+            "of draws that were lost, by which a move could be weighed: leave both out",
+        )
+        yield (
+            getattr(self.loss, "per_move", False)
+            and getattr(self.views, "post_stop", "score") == "ignore",
+            'views.post_stop = "ignore" leaves out a part of each move, and loss.per_move = true is of whole ones: '
+            'set views.post_stop = "score"',
+        )
 
     @model_validator(mode="after")
     def _weighs_stale_rollouts(self) -> "RLConfig":
@@ -272,9 +365,14 @@ class RLConfig(Section):
         return self
 
     @property
+    def scores_moves(self) -> bool:
+        """Whether whole moves are scored, not the tokens that were revealed alone."""
+        return getattr(self.loss, "likelihood", "revealed") == "move"
+
+    @property
     def has_old_behavior(self) -> bool:
-        """Whether the policy that starts a step wrote its responses, in the views that are trained on."""
-        return self.views.is_sampler_path and not self.rollout.staleness
+        """Whether the engine recorded the log-probabilities of the policy that starts a step, in the trained views."""
+        return self.views.is_sampler_path and not self.rollout.staleness and not self.scores_moves
 
     @property
     def is_single_update(self) -> bool:

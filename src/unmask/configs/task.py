@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from unmask.configs.import_path import import_object
+from unmask.configs.reward_function import OwnRewardConfig
 from unmask.configs.sandbox import SandboxConfig
 from unmask.configs.section import Section
 
@@ -65,7 +66,7 @@ class VerifierConfig(Section):
     score 0."""
 
 
-class GeneratedTaskConfig(Section):
+class GeneratedTaskConfig(OwnRewardConfig):
     """The keys of tasks whose problems are drawn from a generator."""
 
     name: str
@@ -78,9 +79,6 @@ class GeneratedTaskConfig(Section):
     """Share of the distinct prompts held out for choosing hyper-parameters."""
     test_share: float = Field(default=0.15, ge=0, lt=1)
     """Share of the distinct prompts held out for the reported numbers."""
-    reward: str | None = None
-    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
-    place of the grader."""
 
 
 class ReasoningGymConfig(GeneratedTaskConfig):
@@ -175,7 +173,7 @@ def picture_task(name: str) -> Any:
     return import_object(f"{PICTURES}.{name}:TASK", name)
 
 
-class JsonTaskConfig(Section):
+class JsonTaskConfig(OwnRewardConfig):
     """Problems from your own files: JSON, JSON Lines (also `.gz`) or Parquet (docs/data.md lists the layouts)."""
 
     kind: Literal["json"] = "json"
@@ -204,9 +202,9 @@ class JsonTaskConfig(Section):
     answer is 18.", "#### 18"), or the last expression `anywhere`. By default `boxed`, or `stated` where
     a file holds whole prompts, which ask for the form of the answer themselves."""
     reward: str | None = None
-    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
-    place of the grader; `prompt.reference` has all fields of the record, but images and turns that hold
-    some, which are in `prompt.messages`."""
+    """Your own reward as `module:function`, in place of the grader; called as
+    `function(prompt, response) -> float` unless `reward_signature` names another form. `prompt.reference`
+    has all fields of the record, but images and turns that hold some, which are in `prompt.messages`."""
     verifier: VerifierConfig = VerifierConfig()
     """How the verifier is run."""
     sandbox: SandboxConfig = SandboxConfig()
@@ -220,7 +218,7 @@ class JsonTaskConfig(Section):
         return layout
 
 
-class DatasetTaskConfig(Section):
+class DatasetTaskConfig(OwnRewardConfig):
     """A published data set by name, with the grader its answers need."""
 
     kind: Literal["dataset"] = "dataset"
@@ -241,9 +239,6 @@ class DatasetTaskConfig(Section):
     set decides when not given."""
     validation_share: float = Field(default=0.05, gt=0, lt=1)
     """Share of the training problems held out as validation, where none was published."""
-    reward: str | None = None
-    """Your own reward as `module:function`, called as `function(prompt, response) -> float`, in
-    place of the grader."""
     verifier: VerifierConfig = VerifierConfig()
     """How the verifier is run."""
     sandbox: SandboxConfig = SandboxConfig()

@@ -12,6 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal
 
+from unmask.configs.sft_data import TRAINERS
 from unmask.data.record_images import COLUMNS, NO_FILES, RecordImages, placed, with_open_parts
 from unmask.types import Image, Message
 
@@ -96,6 +97,10 @@ def layout_of(
         raise ValueError(
             f"the record has the keys of {' and of '.join(found)}: choose one by {section}.layout"
         )
+    for other, command in TRAINERS.items():
+        names = all_layouts(other) if other != package else ()
+        if any(has_layout(record, name, other) for name in names):
+            raise ValueError(f"the record has the keys of what {command} trains: run that")
     accepted = "; ".join(
         f"{name}: {', '.join(layout.KEYS)}" for name, layout in all_layouts(package).items()
     )

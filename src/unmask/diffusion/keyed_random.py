@@ -18,6 +18,7 @@ NOISE = 3
 CLASS = 4
 PROMPT_NOISE = 5
 VIEW = 6
+HINT = 7
 
 
 def _signed(number: int) -> int:

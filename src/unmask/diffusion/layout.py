@@ -30,6 +30,8 @@ from torch import Tensor
 
 from unmask.diffusion.conventions import Conventions
 from unmask.diffusion.image_vectors import distinct_images, table_ids, table_starts
+from unmask.diffusion.move_views import factors_of
+from unmask.diffusion.moves import Factors
 from unmask.diffusion.views import Views
 from unmask.types import PromptImage
 
@@ -49,7 +51,7 @@ class Pack:
         positions: `(T,)` absolute positions.
         structure: `(4, T)` document, block, copy and prefix of each token (`models/attention.py`).
         rows: `(S,)` the scored rows, one per target; views may share the row of a target.
-        targets: `(S,)` target ids.
+        targets: `(S,)` target ids, or `(S, M)` where several are scored in each row.
         weights: `(S,)`.
         advantages: `(S,)`.
         behavior_logprobs: `(S,)`.
@@ -57,6 +59,7 @@ class Pack:
         temperatures: `(S,)`.
         origin: `(3, S)` trajectory (index into the given views), view and canvas position of each
             target.
+        factors: what the likelihood of moves needs of each target; `None` where tokens are scored.
         capacity: number of tokens it is filled up to on a GPU, so that one compiled kernel serves every
             pack.
         images: the distinct pictures of its prompts.
@@ -73,6 +76,7 @@ class Pack:
     old_logprobs: Tensor
     temperatures: Tensor
     origin: Tensor
+    factors: Factors | None = None
     capacity: int = 0
     images: tuple[PromptImage, ...] = ()
 
@@ -80,8 +84,9 @@ class Pack:
         """Return the pack on another device; on a GPU it is filled."""
         whole = -(-self.capacity // DEAD_COPY) * DEAD_COPY  # tiles of attention
         pack = self.filled(whole) if device.type == "cuda" else self
-        names = [name for name in self.__slots__ if name not in ("capacity", "images")]
-        return replace(pack, **{name: getattr(pack, name).to(device) for name in names})
+        names = [name for name in self.__slots__ if name not in ("factors", "capacity", "images")]
+        columns = {name: getattr(pack, name).to(device) for name in names}
+        return replace(pack, **columns, factors=pack.factors and pack.factors.to(device))
 
     def filled(self, num_tokens: int) -> "Pack":
         """Return the pack, filled to `num_tokens` with one document that is not scored and that no other sees."""
@@ -420,6 +425,7 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
     tokens, positions, blocks, copies = torch.cat(pieces, 1)
     numbers = torch.arange(len(pieces)).repeat_interleave(sizes)
     trajectories = torch.tensor([document.trajectory for document in documents])
+    places = torch.cat([torch.stack((d.views, d.canvas_positions)) for d in documents], 1)  # (2, s)
     temperatures = torch.tensor([d.source.temperature for d in documents], dtype=torch.float64)
 
     def gather(read: Callable[[Views, Tensor, Tensor], Tensor]) -> Tensor:
@@ -437,13 +443,8 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
         behavior_logprobs=gather(lambda source, n, i: source.behavior_logprobs[n, i]),
         old_logprobs=gather(lambda source, n, i: source.old_logprobs[n, i]),
         temperatures=temperatures.repeat_interleave(counts),
-        origin=torch.stack(
-            (
-                trajectories.repeat_interleave(counts),
-                gather(lambda _, n, i: n),
-                gather(lambda _, n, i: i),
-            )
-        ),
+        origin=torch.cat((trajectories.repeat_interleave(counts)[None], places)),
+        factors=factors_of((d.source, d.views, d.canvas_positions) for d in documents),
         capacity=capacity,
         images=images,
     )

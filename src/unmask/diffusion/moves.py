@@ -21,6 +21,7 @@ jumps where two confidences change places, and is differentiable elsewhere. `doc
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -30,8 +31,6 @@ from unmask.sampling_params import SamplingParams
 
 # What a factor of a move is the probability of; 0 is no factor.
 REVEALED, LOST, EDITED, STAYED = 1, 2, 3, 4
-# Strategies that rank positions by the confidence of the tokens drawn there.
-RANKS_DRAWS = frozenset({"static", "dynamic", "factor"})
 
 
 class MoveRules(NamedTuple):
@@ -61,13 +60,18 @@ class MoveRules(NamedTuple):
         assert params.strategy != "gumbel"
         edit_threshold = params.edit_threshold
         return cls(
-            ranks_draws=params.strategy in RANKS_DRAWS,
+            ranks_draws=params.ranks_draws,
             edits=edit_threshold is not None,
             ranking_temperature=params.temperature if params.confidence == "filtered" else 1.0,
             threshold=params.threshold if params.strategy == "dynamic" else torch.inf,
             factor=params.factor if params.strategy == "factor" else 0.0,
             edit_threshold=torch.inf if edit_threshold is None else edit_threshold,
         )
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """What each factor has a column of in `Factors`."""
+        return self[2:]
 
     def kinds(self, opened: Tensor, written: Tensor, chosen: Tensor, remasked: Tensor) -> Tensor:
         """Return what each position contributes to a move, int8, in the shape of the masks.
@@ -82,6 +86,23 @@ class MoveRules(NamedTuple):
         kinds += (opened & ~chosen) * (LOST * self.ranks_draws)
         kinds += (written & ~chosen & ~remasked) * (STAYED * self.edits)
         return kinds.to(torch.int8)
+
+
+class Moves(NamedTuple):
+    """The moves of a trajectory, one for each denoising pass of each block.
+
+    Attributes:
+        kinds: `(N, C)` int8, what each position contributes to the move of its block in each view.
+        rules: of the request.
+    """
+
+    kinds: Tensor
+    rules: MoveRules
+
+    @property
+    def is_written(self) -> Tensor:
+        """`(N, C)` bool, the positions written."""
+        return (self.kinds == REVEALED) | (self.kinds == EDITED)
 
 
 class Factors(NamedTuple):
@@ -121,8 +142,48 @@ class Factors(NamedTuple):
         has_lost = torch.zeros_like(kind, dtype=torch.bool)  # by number of the move
         has_lost[move[kind == LOST]] = True
         first = ((kind == REVEALED) & has_lost[move]).nonzero()[:, 0]
-        temperature, threshold, factor, edit_threshold = rules.T
+        temperature, threshold, factor, edit_threshold = rules.unbind(1)
         return cls(kind, move, position, temperature, threshold, factor, edit_threshold, first)
+
+    def to(self, device: torch.device) -> "Factors":
+        """Return the factors on another device."""
+        return Factors(*(column.to(device) for column in self))
+
+    def columns(self, confidence: Tensor) -> tuple[Tensor, ...]:
+        """Return what `score` takes of each factor, given the confidences `(W,)` of `first`."""
+        return self.ranking_temperature, bounds_of(confidence, self), self.kind == LOST
+
+    @property
+    def score(self) -> Callable[..., tuple[Tensor, Tensor]]:
+        """`score_factors`."""
+        return score_factors
+
+
+def score_factors(
+    logits_of: Callable[[Tensor, Tensor], Tensor],
+    hidden: Tensor,
+    ids: Tensor,
+    temperatures: Tensor,
+    *columns: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of some factors, and the entropy of their proposals, `(s,)` each.
+
+    Args:
+        logits_of: `hidden` and `ids` to logits `(s, V)`, -inf for ids that may not be written, which are
+            overwritten.
+        hidden: `(s, D)`.
+        ids: `(s,)` the token written, or the one that stands; not read of lost positions.
+        temperatures: `(s,)` of the proposal.
+        columns: `(s,)` each, of `Factors.columns`.
+    """
+    ranking_temperature, bounds, is_lost = columns
+    logits = logits_of(hidden, ids)
+    ranking = logits.detach() / ranking_temperature[:, None].to(logits.dtype)
+    confidence = ranking.log_softmax(-1).exp_()
+    logprobs = logits.div_(temperatures[:, None].to(logits.dtype)).log_softmax(-1)
+    del logits, ranking
+    entropy = torch.special.entr(logprobs.detach().exp()).sum(-1)
+    return event_logprobs(logprobs, confidence, ids, bounds, is_lost), entropy
 
 
 def bounds_of(confidence: Tensor, factors: Factors) -> Tensor:
@@ -205,8 +266,8 @@ def move_logprobs(logits: Tensor, ids: Tensor, temperatures: Tensor, factors: Fa
         temperatures: `(F,)` of the proposal.
         factors: of whole moves.
     """
-    ranking = (logits.detach() / factors.ranking_temperature[:, None]).log_softmax(-1).exp()
     first = factors.first
-    bounds = bounds_of(ranking[first, ids[first]].to(logits.dtype), factors)
-    logprobs = (logits / temperatures[:, None]).log_softmax(-1)
-    return event_logprobs(logprobs, ranking.to(logits.dtype), ids, bounds, factors.kind == LOST)
+    ranking = (logits.detach()[first] / factors.ranking_temperature[first, None]).log_softmax(-1)
+    confidence = ranking.gather(1, ids[first, None])[:, 0].exp().to(logits.dtype)
+    columns = factors.columns(confidence)
+    return score_factors(lambda rows, _: rows.clone(), logits, ids, temperatures, *columns)[0]

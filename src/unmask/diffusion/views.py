@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unmask.diffusion.likelihood import Likelihood
+from unmask.diffusion.moves import Moves
 from unmask.diffusion.noise import NoiseSchedule, draw_noise
 from unmask.diffusion.passes import trajectory_passes
 from unmask.diffusion.trace import trace_views
@@ -75,9 +76,13 @@ class Views:
         is_causal: whether the views are block-causal, in blocks of `block`, under full attention too.
         prompt_hidden: `(N, P)` bool, prompt tokens that hold the mask token in each view; None where the
             prompt is whole.
+        hints: `(N, C)` bool, hidden positions whose tokens a teacher reads in each view; None where there is none.
         inputs: `(N, C)` token ids that stand in each view where not hidden; None where those are
             `canvas_ids`, as in every view of a response in which each position was written once.
-        target_ids: `(N, C)` token ids written in each view; None where those are `canvas_ids`.
+        target_ids: `(N, C)` token ids written in each view; None where those are `canvas_ids`. Or `(N, C, M)`: that
+            token, and others that are scored in its place.
+        moves: what each target contributes to the move of its denoising pass; None where targets are scored by
+            their token.
         estimate: how the views estimate the log-likelihood of the response; None where that is the sum
             over all targets, as along a trajectory.
     """
@@ -85,6 +90,7 @@ class Views:
     prompt_ids: Tensor
     images: tuple[PromptImage, ...] = field(default=(), kw_only=True)
     prefix_digest: bytes = field(default=b"", kw_only=True)
+    hints: Tensor | None = field(default=None, kw_only=True)
     pinned: Tensor | None = field(default=None, kw_only=True)
     canvas_ids: Tensor
     hidden: Tensor
@@ -100,7 +106,14 @@ class Views:
     prompt_hidden: Tensor | None = None
     inputs: Tensor | None = None
     target_ids: Tensor | None = None
+    moves: Moves | None = None
     estimate: Likelihood | None = None
+
+    @property
+    def counts(self) -> Tensor:
+        """The tokens written in each view that are trained, `(N,)` fp64, each times its weight."""
+        written = self.target if self.moves is None else self.moves.is_written
+        return (written * self.weight).double().sum(-1)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -128,9 +141,16 @@ class Views:
         Args:
             index: numbers or slice of the views, or `(N,)` bool.
         """
+        count = len(torch.arange(len(self.target))[index])
+
+        def pick(column: Tensor) -> Tensor:
+            # One row expanded to all views stays one: as many rows would take gigabytes under full attention.
+            return column[:1].expand(count, -1) if column.stride(0) == 0 else column[index]
+
         names = ("hidden", "target", "weight", "behavior_logprobs", "old_logprobs")
-        names += tuple(name for name in ("inputs", "target_ids") if getattr(self, name) is not None)
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+        optional = ("hints", "inputs", "target_ids")
+        names += tuple(name for name in optional if getattr(self, name) is not None)
+        return replace(self, **{name: pick(getattr(self, name)) for name in names})
 
 
 def views_of_trajectory(

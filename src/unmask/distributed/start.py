@@ -33,13 +33,13 @@ from unmask import __version__
 from unmask.configs.eval import EvalConfig
 from unmask.configs.generate import GenerateConfig
 from unmask.configs.load import dump, flatten
-from unmask.configs.training import TrainingConfig
+from unmask.configs.training import PolicyConfig
 from unmask.distributed.environment import Place, place
 from unmask.distributed.world import ALONE, AgreedError, World, world_of_group
 from unmask.runs.directory import is_empty
 from unmask.runs.signals import STOPPING, Stopped
 
-Config = TrainingConfig | EvalConfig | GenerateConfig
+Config = PolicyConfig | EvalConfig | GenerateConfig
 WITHOUT_CONFIG_S = 300.0  # time limit of a rank whose config could not be read
 SEEN_S = 10.0  # a file on a network file system may take as long to appear on another machine
 POLL_S = 0.02  # between two looks for a value of another rank

@@ -140,7 +140,7 @@ class LLM:
         """
         asked = one_of("sampling", sampling, "sampling_params", sampling_params)
         refuse_unknown("generate", ("prompts", "sampling"), unknown, WRITING)
-        return self._write([self._prompt("generate", one) for one in prompts_of(prompts)], asked)
+        return self._write([self.to_prompt("generate", one) for one in prompts_of(prompts)], asked)
 
     def chat(
         self,
@@ -224,16 +224,11 @@ class LLM:
                 requests still run, or the model's logits are not finite.
         """
         self.require_tokenizer()
-        num_held = max(map(len, sampling.stop), default=1) - 1 if sampling else 0
-        text, num_chars = TextStream(self.decode, num_held), 0
+        text = TextStream.of(self.decode, sampling)
         with closing(self.events(*self._request(prompt, sampling), "text")) as events:
             for event in events:
-                piece = (
-                    self.text(event)[num_chars:]
-                    if isinstance(event, Trajectory)
-                    else text.add(event.token_ids)
-                )
-                num_chars += len(piece)
+                is_end = isinstance(event, Trajectory)
+                piece = text.rest(self.text(event)) if is_end else text.add(event.token_ids)
                 if piece:
                     yield piece
 
@@ -303,7 +298,7 @@ class LLM:
         """Return a prompt with its token ids, and the parameters of the first response to it."""
         (asked,) = sampling_of(sampling, 1)
         asked = replace(asked, seed=derive_seed(asked.seed, 0))
-        return self._prompt("add", prompt), asked
+        return self.to_prompt("add", prompt), asked
 
     def tick(self) -> list[Written | Committed | Finished[Generation]]:
         """Take one forward pass and return its events."""
@@ -428,7 +423,8 @@ class LLM:
             return self.decode(trajectory.response_ids)
         return self._stop_texts(stop).text_before(trajectory.response_ids)
 
-    def _prompt(self, task: str, prompt: Any) -> Prompt:
+    def to_prompt(self, task: str, prompt: Any) -> Prompt:
+        """Return the prompt of a text or token ids, under the name of a task."""
         if isinstance(prompt, Prompt):
             return prompt
         ids = token_ids_of(prompt, lambda text: encode(text, self.require_tokenizer()))

@@ -12,20 +12,22 @@ from unmask.diffusion.views import Views
 from unmask.engine.attention import Shapes
 from unmask.engine.pack_attention import plan_pages
 from unmask.models.attention import round_up
-from unmask.models.heads import Targets
+from unmask.models.heads import MostLikely, Targets
 from unmask.models.placement import as_current
 from unmask.models.row_tile import products, row_tile
 from unmask.models.tiled_attention import plan_documents
 from unmask.models.transformer import image_features
 
 
-def score_pack(model: Any, pack: Pack) -> Any:
+def score_pack(model: Any, pack: Pack, count: int = 0) -> Any:
     """Return a model's predictions of a pack's `S` targets: `Scores`, values `(S,)`, or both.
 
     Args:
         model: a `Model`, `ValueModel` or `ActorCritic`.
         pack: on the model's device.
+        count: of a `Model`: return in their place the `Top` of so many most probable tokens of each row.
     """
+    targets = Targets(pack.targets, pack.temperatures, pack.factors)
     if model.is_batch_invariant:
         # Whole tiles of rows, as in the engine: on CPU the last bits of `exp` and `cos` depend on the place.
         pack = pack.filled(round_up(len(pack.tokens), row_tile(products(model))))
@@ -38,7 +40,7 @@ def score_pack(model: Any, pack: Pack) -> Any:
             pack.positions,
             attend,
             pack.rows,
-            Targets(pack.targets, pack.temperatures),
+            MostLikely(targets, count) if count else targets,
             image_features(model.backbone.vision, pack.images),
         )
 

@@ -6,6 +6,9 @@ tokens behind a few that were decoded before.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Self
+
+from unmask.sampling_params import SamplingParams
 
 REPLACEMENT = "\ufffd"  # what a decoder puts in the place of an incomplete or broken character
 MAX_OPEN = 3  # bytes of an incomplete character at most, each of them one replacement character
@@ -33,6 +36,12 @@ class TextStream:
         self._context = CONTEXT + TOKENS_PER_CHARACTER * num_held
         self._window: list[int] = []
         self._num_returned = 0  # leading characters of the window's text
+        self._num_chars = 0  # of all pieces
+
+    @classmethod
+    def of(cls, decode: Callable[[Sequence[int]], str], sampling: SamplingParams | None) -> Self:
+        """Return the empty text of a response, which holds back what its stop texts may begin with."""
+        return cls(decode, max(map(len, sampling.stop), default=1) - 1 if sampling else 0)
 
     def add(self, token_ids: Sequence[int]) -> str:
         """Return the text that is certain now and was not before."""
@@ -42,8 +51,13 @@ class TextStream:
         end = len(text) - min(num_open, MAX_OPEN) - self._num_held
         piece = text[self._num_returned : max(end, self._num_returned)]
         self._num_returned += len(piece)
+        self._num_chars += len(piece)
         self._shorten(text)
         return piece
+
+    def rest(self, text: str) -> str:
+        """Return what is left of the whole text behind the pieces."""
+        return text[self._num_chars :]
 
     def _shorten(self, text: str) -> None:
         """Drop leading tokens where what remains decodes to the end of the same text."""

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unmask.models.attention import Attend, plan_rows, round_up
 from unmask.models.feed_forward import FeedForward
-from unmask.models.heads import LanguageHead, RMSNorm, Scores, Targets
+from unmask.models.heads import LanguageHead, MostLikely, RMSNorm, Scores, Targets, Top
 from unmask.models.linear import Linear
 from unmask.models.moe import MixtureOfExperts
 from unmask.models.row_tile import products, row_tile
@@ -307,9 +307,9 @@ class Model(nn.Module):
         positions: Tensor,
         attend: Attend,
         scored: Tensor,
-        targets: Targets | None = None,
+        targets: Targets | MostLikely | None = None,
         images: Images | None = None,
-    ) -> Tensor | Scores:
+    ) -> Tensor | Scores | Top:
         """Run packed tokens through the model.
 
         Args:
@@ -317,11 +317,11 @@ class Model(nn.Module):
             positions: `(T,)` integer positions.
             attend: attention under a mask; see `models/attention.py`.
             scored: `(S,)` rows whose output is returned.
-            targets: tokens to score there, or `None` for logits.
+            targets: tokens to score there, a request for the most probable ones, or `None` for logits.
             images: vectors `(n, D)` of pictures, in place of token embeddings, or the features of pictures.
 
         Returns:
-            Raw fp32 logits `(S, V)` without targets, `Scores` with them.
+            Raw fp32 logits `(S, V)` without targets, `Scores` with them, `Top` of a request.
         """
         return self.head(self.backbone(tokens, positions, attend, scored, images), targets)
 

@@ -20,6 +20,7 @@ class ScoredTargets:
         behavior_logprobs: `(S,)` under the policy that wrote the tokens, from the engine.
         reference_logprobs: `(S,)` under the policy that a KL penalty is measured from.
         advantages: `(S,)`.
+        right: `(S,)`, 1 where the response is right and 0 elsewhere; None where no loss reads it.
     """
 
     logprobs: Tensor
@@ -28,6 +29,24 @@ class ScoredTargets:
     behavior_logprobs: Tensor
     reference_logprobs: Tensor
     advantages: Tensor
+    right: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChoices:
+    """`S` targets of views, and what the model being trained and a teacher predict in their place.
+
+    Attributes:
+        logprobs: `(S, M)` under the policy being trained, of the tokens most probable to the teacher.
+        teacher_logprobs: `(S, M)` under the teacher.
+        entropy: `(S,)` of the policy's distribution.
+        right: `(S,)`, 1 where the response is right and 0 elsewhere.
+    """
+
+    logprobs: Tensor
+    teacher_logprobs: Tensor
+    entropy: Tensor
+    right: Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,9 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
     # A draft has one view: each block was written in one denoising step.
     along = replace(lengths, per_pass=float(lengths.response)) if drafts else lengths
     packed, scored = packing(config.views, spec, along, trajectories * max(1, drafts), groups)
+    if is_rl and config.scores_moves and config.sampling.to_params().ranks_draws:
+        # Of n denoising steps of a block, the s-th draws at n + 1 - s of n parts of it.
+        scored *= (1 + max(1.0, (spec.block_size or lengths.response) / lengths.per_pass)) / 2
     width = WIDTHS[config.model.dtype] if config.model.dtype != "auto" else device.width
     sizes = sizes_of(spec)
     own_block = config.sampling.block_size if is_rl else None

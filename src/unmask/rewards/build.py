@@ -15,6 +15,7 @@ from unmask.rewards.clip_score import ClipScores
 from unmask.rewards.custom import load_process_reward, score_custom
 from unmask.rewards.format import score_format
 from unmask.rewards.judge import Judge
+from unmask.rewards.other_libraries import build_scorer, score_answers
 from unmask.rewards.pointwise import PointwiseJudge
 from unmask.rewards.preference import Preference
 from unmask.rewards.process import ProcessReward
@@ -70,8 +71,7 @@ def build_term(
         case terms.FormatTerm():
             return partial(score_format, pattern=term.pattern)
         case terms.FunctionTerm():
-            function = load_process_reward(term.function, "reward.function")
-            return partial(score_custom, function=function)
+            return _build_function(term, "reward.function")
         case terms.JudgeTerm():
             return PointwiseJudge(term, Judge(term.endpoint, run / REPLIES))
         case terms.PreferenceTerm():
@@ -84,6 +84,14 @@ def build_term(
         case terms.ClipScoreTerm():
             clip = load_clip(term.path, *_placed(term, device), term.batch_size, "reward.path")
             return ClipScores(clip, term.prompts)
+
+
+def _build_function(term: terms.FunctionTerm, key: str) -> ScoreFunction:
+    """Build the term of a user's function, which runs here or, in the form of another library, in a process."""
+    if term.signature == "unmask":
+        return partial(score_custom, function=load_process_reward(term.function, key))
+    form = term.function, term.signature, term.time_limit_s
+    return partial(score_answers, scorer=build_scorer(*form, key, is_term=True), key=key)
 
 
 def _placed(

@@ -6,11 +6,18 @@ from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
 from unmask.configs.keys import Key, keys, to_toml
 from unmask.configs.load import flatten
+from unmask.configs.reward_model import RewardModelConfig
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
 from unmask.runs.read import Record
 
-CONFIGS = {"sft": SFTConfig, "dpo": DPOConfig, "rl": RLConfig, "eval": EvalConfig}
+CONFIGS = {
+    "sft": SFTConfig,
+    "dpo": DPOConfig,
+    "reward-model": RewardModelConfig,
+    "rl": RLConfig,
+    "eval": EvalConfig,
+}
 
 
 def changed_keys(config: Record, kind: str | None) -> set[str]:

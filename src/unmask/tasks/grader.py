@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unmask.configs.reward_function import OwnRewardConfig
 from unmask.configs.task import Extraction, VerifierConfig
 from unmask.rewards.answers import answer_from_response
 from unmask.rewards.custom import load_reward
+from unmask.rewards.other_libraries import Item, build_scorer
 from unmask.sandbox.verifier_pool import VerifierPool, score_from_verdict
 from unmask.types import Prompt, Score
 
@@ -43,12 +45,21 @@ class Grader:
     check: Callable[[str, Sequence[Prompt]], None] = lambda place, prompts: None
 
 
-def own_grader(reward: str | None) -> Grader | None:
-    """Build the grader of a user's own `module:function`, which runs in this process; None without one."""
-    if reward is None:
+def own_grader(config: OwnRewardConfig) -> Grader | None:
+    """Build the grader of a user's own function; None without one.
+
+    It runs in this process, or in one of its own if it has the form of another library.
+    """
+    if config.reward is None:
         return None
-    function = load_reward(reward)
-    return Grader(lambda items: [Score(function(prompt, response)) for prompt, response in items])
+    if config.reward_signature == "unmask":
+        function = load_reward(config.reward)
+        return Grader(
+            lambda items: [Score(function(prompt, response)) for prompt, response in items]
+        )
+    form = config.reward, config.reward_signature, config.reward_time_limit_s
+    scorer = build_scorer(*form, "task.reward", is_term=False)
+    return Grader(lambda items: scorer.score([Item(*pair) for pair in items]), scorer.close)
 
 
 def math_grader(verifier: VerifierConfig, extraction: Extraction) -> Grader:

@@ -50,7 +50,7 @@ def build_json_task(config: JsonTaskConfig) -> Task:
     files: dict[Split, ProblemFile] = {
         split: read_problems(config, path, f"task.{split}") for split, path in paths.items()
     }
-    grader = own_grader(config.reward) or _grader(config, files)
+    grader = own_grader(config) or _grader(config, files)
     splits = {split: _prompts(config, file, split, grader) for split, file in files.items()}
 
     def prompts(split: Split) -> Sequence[Prompt]:

@@ -45,7 +45,7 @@ class Problem:
 
 def build_picture_task(config: PictureTaskConfig) -> Task:
     """Build the task of a config; its pictures are drawn at the first call of `prompts`."""
-    grader = own_grader(config.reward) or Grader(lambda items: [_score(*item) for item in items])
+    grader = own_grader(config) or Grader(lambda items: [_score(*item) for item in items])
     return Task(
         config.name,
         prompts_of_splits(config, lambda: _draw_splits(config)),

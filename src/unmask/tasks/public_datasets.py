@@ -40,7 +40,7 @@ def build_dataset_task(config: DatasetTaskConfig) -> Task:
         raise ValueError(f"task.path = {config.path}: there is no such file or directory")
     template = dataset.template if config.template is None else config.template
     check_template(template)
-    grader = own_grader(config.reward) or dataset.build_grader(config)
+    grader = own_grader(config) or dataset.build_grader(config)
 
     @cache
     def read(split: Split) -> tuple[Sequence[Prompt], Sequence[str]]:

@@ -38,7 +38,7 @@ def build_reasoning_gym_task(config: ReasoningGymConfig) -> Task:
     """
     dataset = _create_dataset(config)
     wording = compact_wording(config.name) if config.compact else VERBATIM
-    grader = own_grader(config.reward) or _package_grader(config, dataset, wording)
+    grader = own_grader(config) or _package_grader(config, dataset, wording)
     return Task(
         config.name,
         prompts_of_splits(config, lambda: _draw_splits(config, dataset, wording)),

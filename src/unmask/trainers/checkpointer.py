@@ -85,7 +85,7 @@ class Checkpointer:
     def __init__(
         self,
         run: RunDirectory,
-        start: Start,
+        start: Start[Any],
         source: Source,
         learner: Learner,
         value: ValueTraining | None = None,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unmask.configs.dpo import DPOConfig
 from unmask.configs.methods import partner
-from unmask.data.pairs import Pair
+from unmask.data.pairs import Pair, pairs_of_source
 from unmask.diffusion.views import Views
 from unmask.distributed.world import ALONE, World
 from unmask.models.spec import ModelSpec
@@ -51,7 +51,8 @@ def train_dpo(config: DPOConfig, resume: bool = False, world: World = ALONE) -> 
     start = prepare(config, resume, world)
     llm, spec = start.llm, start.llm.model.spec
     with world.together("data"):
-        sets = read_pair_sets(config.pairs, vocabulary_of_llm(llm), spec)
+        read = partial(pairs_of_source, vocabulary=vocabulary_of_llm(llm))
+        sets = read_pair_sets(config.pairs, read, spec)
         batch_size = config.pairs.batch_size
         steps = num_pair_steps(config.steps, config.epochs, len(sets.train), batch_size)
         config = config.model_copy(update={"steps": steps})

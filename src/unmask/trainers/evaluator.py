@@ -2,7 +2,7 @@
 
 from unmask.configs.rl import RLConfig
 from unmask.configs.sampling import SamplingConfig
-from unmask.configs.training import TrainingConfig
+from unmask.configs.training import PolicyConfig
 from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import evaluate
@@ -13,7 +13,7 @@ from unmask.tasks.task import Task
 class Evaluator:
     """Measures the model every so often, on the same problems with the same random numbers."""
 
-    def __init__(self, llm: LLM, task: Task, config: TrainingConfig, world: World = ALONE) -> None:
+    def __init__(self, llm: LLM, task: Task, config: PolicyConfig, world: World = ALONE) -> None:
         """Read the problems.
 
         Args:

@@ -97,10 +97,33 @@ class Learner:
             ValueError: if the gradient is not finite; the weights are then untouched.
         """
         packs = self._packs(views)
+
+        def shares() -> Iterator[tuple[Tensor, LossOutput]]:
+            for pack in packs:
+                output = objective(score_pack(self.model, pack), pack)
+                yield (output.loss * pack.weights).sum() / denominator, output
+
+        return self.minimise(shares(), sum(pack.tokens.shape[0] for pack in packs), rate)
+
+    def minimise(
+        self,
+        shares: Iterable[tuple[Tensor, LossOutput]],
+        num_tokens: int,
+        rate: float | None = None,
+    ) -> Update:
+        """Take one optimizer step on a loss that is given in shares.
+
+        Args:
+            shares: each `()` share of the loss with the output it is a sum of; the gradient of one is taken before
+                the next one is computed.
+            num_tokens: of all passes of this rank.
+            rate: learning rate; the config's when not given.
+
+        Raises:
+            ValueError: if the gradient is not finite; the weights are then untouched.
+        """
         sums, losses = StatisticSums(), list[Tensor]()
-        for pack in packs:
-            output = objective(score_pack(self.model, pack), pack)
-            loss = (output.loss * pack.weights).sum() / denominator
+        for loss, output in shares:
             loss.backward()
             self._masters.take_gradients()
             losses.append(loss.detach())
@@ -114,8 +137,7 @@ class Learner:
             optimizer.step()
         self._zero_grad()
         self._masters.write()
-        tokens = sum(pack.tokens.shape[0] for pack in packs)
-        loss, tokens, sums = self._over_ranks(float(sum(losses)), tokens, sums)
+        loss, tokens, sums = self._over_ranks(float(sum(losses)), num_tokens, sums)
         own = {
             "gradient_norm": Metric(gradient_norm),
             "learning_rate": Metric(rate),
@@ -285,8 +307,14 @@ def score_shares(
 ) -> list[list[Tensor]]:
     """Return `score_views` of every trajectory, of which each rank scores the targets in its packs."""
     found = score_views(model, views, packs, columns)
-    if world.size == 1 or not views:
-        return found
+    sum_over_ranks(model, found, world)
+    return found
+
+
+def sum_over_ranks(model: Any, found: Sequence[Sequence[Tensor]], world: World) -> None:
+    """Fill in the tables of targets, in which each rank has written those of its packs."""
+    if world.size == 1 or not found[0]:
+        return
     # FSDP2 keeps the root's weights gathered until a backward pass, which a reference never has.
     getattr(model, "reshard", lambda: None)()
     # A target is in the packs of one rank and 0 in the tables of the others: the sums are exact.
@@ -295,7 +323,6 @@ def score_shares(
         parts = summed.split([table.numel() for table in tables])
         for table, part in zip(tables, parts, strict=True):
             table.copy_(part.view_as(table))
-    return found
 
 
 def _gib(count: float) -> str:

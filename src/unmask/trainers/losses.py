@@ -6,6 +6,7 @@ none. The mathematics is in `objectives/`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from unmask.configs.methods import partner
 from unmask.configs.methods.advantage.shared_value import SharedValueAdvantage
+from unmask.configs.methods.loss.distilled import DistilledLoss
 from unmask.configs.methods.views_loss import ViewsLoss
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
@@ -21,7 +23,8 @@ from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
 from unmask.models.heads import Scores
 from unmask.models.value_model import ActorCriticScores
-from unmask.objectives.loss import LossOutput, ScoredTargets
+from unmask.objectives.loss import LossOutput, ScoredChoices, ScoredTargets
+from unmask.objectives.moves import loss_of_moves
 from unmask.objectives.statistics import Statistic
 from unmask.objectives.value import clipped_value_loss, is_value_clipped
 from unmask.trainers.master_weights import is_wide
@@ -29,8 +32,9 @@ from unmask.trainers.master_weights import is_wide
 LOSSES = "unmask.objectives.methods"
 
 # Tensors of a step's targets that are frozen before its first update, by name: the `reference`'s
-# log-probabilities, the value model's `values`, and the `returns` they are trained towards. A loss of whole
-# responses adds its `value` and `slope` in each update.
+# log-probabilities, the value model's `values`, the `returns` they are trained towards, which responses are
+# `right`, and a `teacher`'s log-probabilities of several tokens. A loss of whole responses adds its `value` and
+# `slope` in each update.
 Tables = Mapping[str, TargetTable]
 NO_TABLES: Tables = {}
 
@@ -61,6 +65,8 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
 
     Where the views are those of the engine, the gap between its log-probabilities and the learner's is a statistic.
     """
+    if isinstance(config.loss, DistilledLoss):
+        return build_distilled_objective(config)
     is_of_views = isinstance(config.loss, ViewsLoss)
     of_loss = linear_objective if is_of_views else build_target_objective(config)
     if not config.has_old_behavior:  # the engine's are of other views or weights
@@ -86,7 +92,8 @@ def build_target_objective(config: RLConfig) -> StepObjective:
     If the step's batch is used for one optimizer step, the policy that starts the step is the one being
     differentiated, and its own log-probabilities, detached, are the old ones.
     """
-    loss = partner(config.loss, LOSSES).loss
+    of_one = partial(partner(config.loss, LOSSES).loss, config=config.loss)
+    loss = partial(_of_moves if getattr(config.loss, "per_move", False) else _of_targets, of_one)
 
     def objective(
         scores: Scores | ActorCriticScores, pack: Pack, tables: Tables = NO_TABLES
@@ -104,10 +111,39 @@ def build_target_objective(config: RLConfig) -> StepObjective:
             if is_anchored
             else old,
             advantages=pack.advantages.to(own.dtype),
+            right=tables["right"].read(pack.origin).to(own) if "right" in tables else None,
         )
+        return loss(targets, pack)
+
+    return objective
+
+
+def build_distilled_objective(config: RLConfig) -> StepObjective:
+    """Return the objective of a loss that reads a teacher's most probable tokens, which the views target too."""
+    loss = partner(config.loss, LOSSES).loss
+
+    def objective(scores: Scores, pack: Pack, tables: Tables = NO_TABLES) -> LossOutput:
+        teacher, right = (tables[name].read(pack.origin) for name in ("teacher", "right"))
+        count, width = teacher.shape
+        # The first column is the token that was written. A pack without targets has no columns.
+        logprobs = scores.logprobs.reshape(count, 1 + width)[:, 1:]
+        targets = ScoredChoices(logprobs, teacher.to(logprobs), scores.entropy, right.to(logprobs))
         return loss(targets, config.loss)
 
     return objective
+
+
+def _of_targets(
+    loss: Callable[[ScoredTargets], LossOutput], targets: ScoredTargets, pack: Pack
+) -> LossOutput:
+    return loss(targets)
+
+
+def _of_moves(
+    loss: Callable[[ScoredTargets], LossOutput], targets: ScoredTargets, pack: Pack
+) -> LossOutput:
+    assert pack.factors is not None
+    return loss_of_moves(loss, targets, pack.factors.move)
 
 
 def linear_objective(

@@ -2,19 +2,25 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
+from unmask.checkpoints.reward_model import conversation_ids
+from unmask.checkpoints.tokenizer import Tokenizer
 from unmask.configs.dpo import DPOConfig
 from unmask.configs.pairs import PairsConfig
-from unmask.data.demonstrations import Vocabulary
-from unmask.data.pairs import Pair, pairs_of_source
+from unmask.data.demonstrations import Demonstration
+from unmask.data.examples import Example
+from unmask.data.pairs import Pair, checked, pair_examples
 from unmask.data.shuffled import Shuffled
 from unmask.diffusion.layout import check_budget
 from unmask.models.spec import ModelSpec
 from unmask.trainers.rollout_views import check_fits_model
 from unmask.trainers.sft import layout_blocks
 from unmask.trainers.sft_data import digest, held_out
+
+Reader = Callable[[PairsConfig, str], Iterable[Pair]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,13 @@ class PairSets:
     validation: Sequence[Pair]
 
 
-def read_pair_sets(config: PairsConfig, vocabulary: Vocabulary, spec: ModelSpec) -> PairSets:
+def read_pair_sets(config: PairsConfig, read_pairs: Reader, spec: ModelSpec) -> PairSets:
     """Read the pairs of `[pairs]`; what was left out is counted on stderr.
+
+    Args:
+        config: names the records.
+        read_pairs: yields the pairs of a section, given its key.
+        spec: of the model.
 
     Raises:
         ValueError: if there are none, or one cannot be read, is no pair or does not fit.
@@ -39,8 +50,7 @@ def read_pair_sets(config: PairsConfig, vocabulary: Vocabulary, spec: ModelSpec)
     limit = min(spec.max_length, config.max_tokens or spec.max_length)
 
     def read(section: PairsConfig, key: str) -> list[Pair]:
-        found = pairs_of_source(section, key, vocabulary)
-        kept = list(_fitted(found, config.too_long, limit, spec))
+        kept = list(_fitted(read_pairs(section, key), config.too_long, limit, spec))
         if not kept:
             name = f"hub = {section.hub}" if section.path is None else f"path = {section.path}"
             raise ValueError(f"{key}.{name}: holds no pairs of at most {limit} tokens an answer")
@@ -52,6 +62,39 @@ def read_pair_sets(config: PairsConfig, vocabulary: Vocabulary, spec: ModelSpec)
     elif (section := config.validation_file) is not None:
         validation = read(section, "pairs.validation")
     return PairSets(train, validation)
+
+
+def conversation_pairs(config: PairsConfig, key: str, tokenizer: Tokenizer) -> Iterator[Pair]:
+    """Yield pairs whose answers are whole conversations, rendered as those that RL scores.
+
+    Prompt and response of an answer are, together, the tokens that a reward model reads; the prompt is what is
+    alike before the last turn.
+
+    Raises:
+        ValueError: as `pair_examples`; or naming the record that is no conversation or has equal answers.
+    """
+    for place, example in pair_examples(config, key):
+        try:
+            both = [
+                _conversation(answer, tokenizer) for answer in (example.chosen, example.rejected)
+            ]
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+        count = min(length for _, length in both)
+        chosen, rejected = (
+            Demonstration(tuple(ids[:count]), tuple(ids[count:]), place=place) for ids, _ in both
+        )
+        yield checked(Pair(chosen, rejected, place))
+
+
+def _conversation(example: Example, tokenizer: Tokenizer) -> tuple[list[int], int]:
+    """Return the tokens of a conversation, and how many stand before its last turn."""
+    messages = example.messages
+    if len(messages) < 2 or messages[-1].role != "assistant":
+        raise ValueError("a reward model reads a conversation that ends with the assistant's turn")
+    ids, before = (conversation_ids(turns, tokenizer) for turns in (messages, messages[:-1]))
+    pairs = takewhile(lambda both: both[0] == both[1], zip(ids, before, strict=False))
+    return ids, sum(1 for _ in pairs)
 
 
 def _fitted(found: Iterable[Pair], too_long: str, limit: int, spec: ModelSpec) -> Iterator[Pair]:

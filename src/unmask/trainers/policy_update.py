@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from unmask.configs.methods.advantage.value import ValueAdvantage
+from unmask.configs.methods.loss.distilled import DistilledLoss
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.target_table import tables_of
 from unmask.diffusion.views import Views
@@ -72,8 +74,8 @@ class Updates:
         views, columns = zip(*part, strict=True)
         if self.linearise is not None:
             return self._update_linearised(self.linearise, views, columns, rate)
-        # (N,) targets of each view; a view that stands for others counts as they do.
-        counts = [(v.target * v.weight).double().sum(-1) for v in views]
+        # A view that stands for others counts as they do.
+        counts = [v.counts for v in views]
         reduction, length = self.config.loss.reduction, self.config.sampling.max_tokens
         weights, denominator = reduction_weights(counts, reduction, length)
         objective = partial(self.objective, tables=tables_of(columns, self.learner.model.device))
@@ -112,6 +114,8 @@ class PolicyUpdate:
         """
         self._learner, self._reference = learner, reference
         self._updates = Updates(learner, objective, config, config, build_linearise(config))
+        self._choices = config.loss.top_k if isinstance(config.loss, DistilledLoss) else 0
+        has_old_logprobs = has_old_logprobs or self._choices > 0  # a teacher's loss reads none
         self._rescores = not has_old_logprobs and needs_rescoring(config, learner.model.dtype)
 
     def __call__(
@@ -140,10 +144,37 @@ class PolicyUpdate:
         if self._rescores:
             old = self._learner.score(views)
             views = [replace(v, old_logprobs=o) for v, o in zip(views, old, strict=True)]
+        if self._choices:
+            assert self._reference is not None
+            return read_by_teacher(self._reference, views, columns, self._choices)
         if self._reference is not None:
             anchors = self._reference.score(views)
             columns = [{**c, "reference": a} for c, a in zip(columns, anchors, strict=True)]
         return list(zip(views, columns, strict=True))
+
+
+def read_by_teacher(
+    teacher: Scorer, views: Sequence[Views], columns: Sequence[Mapping[str, Tensor]], count: int
+) -> list[Scored]:
+    """Return views that also target the tokens most probable to a teacher, with its log-probabilities of them.
+
+    Args:
+        teacher: reads the hints of the views, which the model that is trained does not.
+        views: of the trajectories.
+        columns: of their targets, kept as they are.
+        count: most tokens of a target, `M`.
+    """
+    hinted: list[Views] = []
+    for one in views:
+        assert one.hints is not None, "configs refuse this loss on views without hints"
+        hinted.append(replace(one, hidden=one.hidden & ~one.hints))
+    ids, logprobs = teacher.most_likely(hinted, count)
+    wider = [
+        replace(v, target_ids=torch.cat((v.written()[..., None], i), -1))  # (N, C, 1 + M)
+        for v, i in zip(views, ids, strict=True)
+    ]
+    columns = [{**c, "teacher": t} for c, t in zip(columns, logprobs, strict=True)]
+    return list(zip(wider, columns, strict=True))
 
 
 def order_seed(seed: int, epoch: int) -> int:

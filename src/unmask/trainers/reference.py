@@ -1,23 +1,26 @@
 """The reference: a frozen policy that the KL penalty is measured from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from operator import attrgetter
 
+import torch
 from torch import Tensor
 
 from unmask.checkpoints.checkpoint import load_model
 from unmask.configs.dpo import DPOConfig
 from unmask.configs.rl import RLConfig
-from unmask.diffusion.layout import pack_views
+from unmask.diffusion.layout import Pack, pack_views
+from unmask.diffusion.target_table import TargetTable
 from unmask.diffusion.views import Views
 from unmask.distributed.sharding import sharded
 from unmask.distributed.world import ALONE, World
+from unmask.engine.scoring import score_pack
 from unmask.models.conventions import conventions_of
 from unmask.models.families import imported_name
 from unmask.models.lora import adapters_off
 from unmask.models.transformer import Model
-from unmask.trainers.learner import score_shares
+from unmask.trainers.learner import score_shares, sum_over_ranks
 
 # What policy and reference must agree on for a token and a view to mean the same to both.
 SHARED = ("vocab_size", "mask_id", "num_drawable", "attention", "is_shifted")
@@ -53,13 +56,39 @@ class Scorer:
 
     def score(self, views: Sequence[Views]) -> list[Tensor]:
         """Return the log-probabilities `(N, C)` of every trajectory's targets."""
-        budget, world = self._token_budget, self._world
-        packs = pack_views(views, self._conventions, budget, world.rank, world.size)
-        on_device = (pack.to(self.model.device) for pack in packs)
         columns = [attrgetter("logprobs")]
         with self._frozen(self.model):
-            (logprobs,) = score_shares(self.model, views, on_device, columns, world)
+            (logprobs,) = score_shares(self.model, views, self._packs(views), columns, self._world)
             return logprobs
+
+    @torch.no_grad()
+    def most_likely(self, views: Sequence[Views], count: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the most probable tokens of every trajectory's targets and their log-probabilities.
+
+        Args:
+            views: of the trajectories.
+            count: most tokens of a target; fewer where fewer may be drawn.
+
+        Returns:
+            Ids and log-probabilities, `(N, C, M)` of each trajectory.
+        """
+        width = min(count, int(self.model.head.drawable.sum()))
+        shapes = [(*v.target.shape, width) for v in views]
+        ids = TargetTable([torch.zeros(shape, dtype=torch.int64) for shape in shapes])
+        logprobs = TargetTable([torch.zeros(shape, dtype=torch.float64) for shape in shapes])
+        with self._frozen(self.model):
+            for pack in self._packs(views):
+                top = score_pack(self.model, pack, width)
+                ids.write(pack.origin, top.ids)
+                logprobs.write(pack.origin, top.logprobs)
+        found = [ids.tables(), logprobs.tables()]
+        sum_over_ranks(self.model, found, self._world)
+        return found[0], found[1]
+
+    def _packs(self, views: Sequence[Views]) -> Iterator[Pack]:
+        budget, world = self._token_budget, self._world
+        packs = pack_views(views, self._conventions, budget, world.rank, world.size)
+        return (pack.to(self.model.device) for pack in packs)
 
 
 def build_reference(

@@ -93,7 +93,8 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
                 trained = forfeit_overlong(world.gather_shares(graded), config.shaping)
             with clock("update"):
                 with world.together("views"):
-                    views = rollout_views(trained, config, llm.model.spec.is_full, step)
+                    spec = llm.model.spec
+                    views = rollout_views(trained, config, spec.is_full, step, spec.is_shifted)
                 metrics = update.step(trained, views, step, seed)
             metrics |= sync_weights(llm.engine, update.learner, world, clock)
             seconds = max(world.gather(clock.stages["rollout"].wall))

@@ -6,12 +6,18 @@ the rollout's grid, so the denoising steps stand as they are and number the pass
 A value model replaces `Views.advantages (C,)` by one advantage per token afterwards.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
 
 from unmask.configs.methods import partner
 from unmask.configs.methods.view_section import ViewSection
+from unmask.configs.methods.views.trace import TraceViews
 from unmask.configs.rl import RLConfig
+from unmask.diffusion.move_views import views_of_moves
 from unmask.diffusion.views import Views
 from unmask.models.spec import ModelSpec
 from unmask.objectives.advantages import advantages_of_rewards
@@ -20,7 +26,11 @@ from unmask.types import Group, Trajectory
 
 
 def rollout_views(
-    groups: Sequence[Group], config: RLConfig, is_full: bool = False, step: int = 1
+    groups: Sequence[Group],
+    config: RLConfig,
+    is_full: bool = False,
+    step: int = 1,
+    is_shifted: bool = False,
 ) -> list[Views]:
     """Return the views of every trajectory, with its advantage, group by group.
 
@@ -29,11 +39,12 @@ def rollout_views(
         config: views, baseline and shaping.
         is_full: whether the model's attention is full.
         step: RL step, counted from 1, for the schedule of `views.train_block`.
+        is_shifted: whether the model predicts a token in the row before it.
 
     Raises:
         ValueError: what `views_of_trajectory` refuses.
     """
-    views_of = partner(config.views, "unmask.diffusion.methods").of_trajectory
+    views_of = _views_function(config, is_full, is_shifted)
     block = config.views.train_block_at(step)
     rewards = [shaped_rewards(group, config.shaping) for group in groups]
     psi = getattr(config.advantage, "psi", 1.0)  # of kind "softmax"
@@ -41,14 +52,43 @@ def rollout_views(
         rewards, config.advantage.baseline, psi, config.rollout.drafts
     )
     return [
-        views_of(
-            enlarge_blocks(trajectory, block) if block else trajectory,
-            advantage,
-            config.views,
-            is_full,
-        )
+        views_of(enlarge_blocks(trajectory, block) if block else trajectory, advantage)
         for group, of_group in zip(groups, advantages, strict=True)
         for trajectory, advantage in zip(group.trajectories, of_group, strict=True)
+    ]
+
+
+def _views_function(config: RLConfig, is_full: bool, is_shifted: bool) -> Callable[..., Views]:
+    """Return the function of a trajectory and its advantage that makes its views."""
+    if isinstance(config.views, TraceViews) and config.scores_moves:
+        scores_past_stop = config.views.post_stop == "score"
+        return partial(
+            views_of_moves,
+            is_full=is_full,
+            is_shifted=is_shifted,
+            scores_past_stop=scores_past_stop,
+        )
+    of_trajectory = partner(config.views, "unmask.diffusion.methods").of_trajectory
+    return partial(of_trajectory, config=config.views, is_full=is_full)
+
+
+def outcome_columns(
+    groups: Sequence[Group], views: Sequence[Views], config: RLConfig
+) -> list[Mapping[str, Tensor]]:
+    """Return `right (N, C)` of each trajectory's targets, where the loss reads it, or no column.
+
+    Args:
+        groups: that are trained on.
+        views: of their trajectories in order.
+        config: of the run.
+    """
+    least: float | None = getattr(config.loss, "least_right", None)
+    if least is None:
+        return [{} for _ in views]
+    outcomes = [outcome for group in groups for outcome in group.parts["outcome"]]
+    return [
+        {"right": torch.full(v.target.shape, float(outcome >= least))}
+        for v, outcome in zip(views, outcomes, strict=False)  # there are no views without targets
     ]
 
 

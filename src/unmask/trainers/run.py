@@ -7,7 +7,7 @@
             run.end_step(step, metrics, clock)
         return run.finish()
 
-`trainers/sft.py`, `trainers/dpo.py` and `trainers/rl.py` are its users.
+`trainers/sft.py`, `trainers/dpo.py`, `trainers/rl.py` and `trainers/reward_model.py` are its users.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unmask.configs.reward_model import RewardModelConfig
 from unmask.configs.training import TrainingConfig
 from unmask.data.shuffled import Source
 from unmask.distributed.world import ALONE, World
+from unmask.engine.llm import LLM
 from unmask.runs.clock import Clock
 from unmask.runs.directory import RunDirectory, open_run
 from unmask.runs.metrics import Metrics, open_metrics
@@ -42,6 +44,7 @@ SHOWN = {
         "eval_accuracy",
     ),
     "DPO": ("loss", "pair_accuracy", "margin", "val_loss", "val_pair_accuracy", "eval_accuracy"),
+    "RewardModel": ("loss", "pair_accuracy", "margin", "val_loss", "val_pair_accuracy"),
     "RL": ("reward", "accuracy", "tokens_per_s", "eval_accuracy"),
 }
 
@@ -56,7 +59,7 @@ class Run:
         metrics: the log of `metrics.jsonl` and its sinks; like report and bar, without effect except on
             rank 0.
         report: redrawn while the run goes on.
-        evaluator: evaluates the model when it is due.
+        evaluator: evaluates the model when it is due; None for a model that writes nothing.
         checkpointer: saves the state.
         bar: the progress bar.
         world: the ranks that train together.
@@ -66,7 +69,7 @@ class Run:
     directory: RunDirectory
     metrics: Metrics | Silent
     report: LiveReport | Silent
-    evaluator: Evaluator
+    evaluator: Evaluator | None
     checkpointer: Checkpointer
     bar: Progress | Silent
     world: World = ALONE
@@ -94,7 +97,7 @@ class Run:
             Stopped: if a signal came during the step's update.
             OSError: a file cannot be written; on several ranks an `AgreedError`.
         """
-        if self.evaluator.is_due(step, self.config.steps):
+        if self.evaluator and self.evaluator.is_due(step, self.config.steps):
             with clock("eval"):
                 metrics = {**metrics, **self.evaluator.measure()}
         seconds = Clock.of_ranks(self.world.gather(clock.stages)).numbers()
@@ -113,7 +116,7 @@ class Run:
 
 @contextmanager
 def open_training(
-    start: Start, source: Source, learner: Learner, value: ValueTraining | None = None
+    start: Start[LLM], source: Source, learner: Learner, value: ValueTraining | None = None
 ) -> Generator[Run, None, None]:
     """Open a run's directory; leaving the `with` saves the last complete step and draws the last report.
 
@@ -126,11 +129,27 @@ def open_training(
     Raises:
         ValueError: as `Evaluator` and `open_run`, and for a checkpoint that does not fit.
     """
+    with closing(start.task):
+        with start.world.together("evaluation"):
+            assert not isinstance(start.config, RewardModelConfig), "no engine samples from it"
+            evaluator = Evaluator(start.llm, start.task, start.config, start.world)
+        # Opened after everything that can fail, so that an error leaves no run directory behind.
+        with open_run_of(start, evaluator, source, learner, value) as run:
+            yield run
+
+
+@contextmanager
+def open_run_of(
+    start: Start[Any],
+    evaluator: Evaluator | None,
+    source: Source,
+    learner: Learner,
+    value: ValueTraining | None = None,
+) -> Generator[Run, None, None]:
+    """Open a run as `open_training` does, with a given evaluator or with none."""
     config, world = start.config, start.world
-    with closing(start.task), ExitStack() as stack:
+    with ExitStack() as stack:
         with world.together("run directory"):
-            evaluator = Evaluator(start.llm, start.task, config, world)
-            # Opened after everything that can fail, so that an error leaves no run directory behind.
             directory, metrics, report = stack.enter_context(_open_files(start))
         checkpointer = Checkpointer(directory, start, source, learner, value, world)
         shown = Progress(config.steps, label_of(config), checkpointer.step)
@@ -142,7 +161,7 @@ def open_training(
 
 @contextmanager
 def _open_files(
-    start: Start,
+    start: Start[Any],
 ) -> Generator[tuple[RunDirectory, Metrics | Silent, LiveReport | Silent], None, None]:
     """Open directory, log and report, which rank 0 alone writes."""
     config = start.config

@@ -3,13 +3,14 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 
 from unmask.checkpoints.lora_files import load_adapter
 from unmask.configs.model import ModelConfig
 from unmask.configs.rl import RLConfig
-from unmask.configs.training import TrainingConfig
+from unmask.configs.training import PolicyConfig, TrainingConfig
 from unmask.distributed.world import ALONE, World
 from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
@@ -23,31 +24,32 @@ from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
 
+T = TypeVar("T")
 ADAPTER, BEST, CRITIC, MODEL = "adapter", "best", "critic", "model"
 # Keeps the seed of fresh adapters apart from those of the steps, which begin at 1.
 ADAPTER_DRAW = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class Start(Generic[T]):
     """Config, model and task at the start of a run.
 
     Attributes:
         config: of the run.
         resume: whether it goes on from the last checkpoint of `run.dir`, if there is one.
-        llm: the model under training.
+        llm: the model under training, with its engine.
         task: for evaluation, and as a source.
         world: the ranks that train together.
     """
 
     config: TrainingConfig
     resume: bool
-    llm: LLM
+    llm: T
     task: Task
     world: World = ALONE
 
 
-def prepare(config: TrainingConfig, resume: bool, world: World = ALONE) -> Start:
+def prepare(config: PolicyConfig, resume: bool, world: World = ALONE) -> Start[LLM]:
     """Load the model that a run starts from, and its task, on every rank.
 
     Raises:
@@ -55,6 +57,17 @@ def prepare(config: TrainingConfig, resume: bool, world: World = ALONE) -> Start
             directory that must not be written.
     """
     resume = resume or world.is_restart
+    model = prepare_directory(config, resume, world)
+    with world.together("start"):
+        return Start(config, resume, starting_llm(config, model), build_task(config.task), world)
+
+
+def prepare_directory(config: TrainingConfig, resume: bool, world: World = ALONE) -> ModelConfig:
+    """Check the run directory, and return the `[model]` that the run starts from.
+
+    Raises:
+        ValueError: a run directory that must not be written, or as `starting_model`.
+    """
     with world.together("run directory"):
         check_run(config, resume)
         check_metrics(config)
@@ -62,12 +75,10 @@ def prepare(config: TrainingConfig, resume: bool, world: World = ALONE) -> Start
             remove_leftovers(config.run.dir)
     torch.set_num_threads(config.run.threads)
     with world.together("checkpoint"):
-        model = starting_model(config, world)
-    with world.together("start"):
-        return Start(config, resume, starting_llm(config, model), build_task(config.task), world)
+        return starting_model(config, world)
 
 
-def starting_llm(config: TrainingConfig, model: ModelConfig | None = None) -> LLM:
+def starting_llm(config: PolicyConfig, model: ModelConfig | None = None) -> LLM:
     """Load the model a run starts from; where the config has `[lora]`, with adapters.
 
     They are those of the run's last checkpoint, else fresh ones.

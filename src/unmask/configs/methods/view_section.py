@@ -17,8 +17,6 @@ class ViewSection(Section):
     sources: ClassVar[tuple[Source, ...]] = ("rollouts",)
     has_noise_levels: ClassVar[bool] = False
     """Whether tokens are hidden with a known probability, as the ELBO needs."""
-    needs_step_map: ClassVar[bool] = False
-    """Whether a demonstration is trained in its recorded order."""
     is_causal: ClassVar[bool] = False
     """Whether a sequence is laid out in blocks of one token, whatever the model's attention."""
     post_num: int = Field(default=0, ge=0)
@@ -49,6 +47,11 @@ class ViewSection(Section):
         if self.train_blocks and is_full:
             return f"views.train_block = {self.train_blocks[0]} is for block-causal models"
         return None
+
+    @property
+    def needs_step_map(self) -> bool:
+        """Whether demonstrations and answers of pairs are trained in their recorded order."""
+        return False
 
     @property
     def is_sampler_path(self) -> bool:

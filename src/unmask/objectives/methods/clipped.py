@@ -1,4 +1,8 @@
-"""The clipped surrogate with its KL penalty; the terms are those of `objectives/policy.py`."""
+"""The clipped surrogate with its KL penalty, and the likelihood of right responses (`loss.nll`).
+
+The first two terms are those of `objectives/policy.py`; the third is `-log pi` of each target of a right response
+(LightningRL, arXiv 2603.13319).
+"""
 
 import math
 
@@ -16,7 +20,7 @@ from unmask.objectives.statistics import Statistic
 
 
 def loss(targets: ScoredTargets, config: ClippedLoss) -> LossOutput:
-    """Return `kl * KL - importance * surrogate` of each target."""
+    """Return `kl * KL - importance * surrogate - nll * right * log pi` of each target."""
     advantages, old = targets.advantages, targets.old_logprobs
     limit = config.max_log_ratio or math.inf
     ratio = probability_ratio(targets.logprobs, old, limit)
@@ -39,5 +43,10 @@ def loss(targets: ScoredTargets, config: ClippedLoss) -> LossOutput:
             "importance": Statistic(importance),
             "importance_max": Statistic(importance, "max"),
         }
+    if config.nll:
+        assert targets.right is not None, "loss.nll reads which responses are right"
+        nll = -targets.right * targets.logprobs
+        statistics["nll_right"] = Statistic(nll)
+        gain = gain - config.nll * nll
     # Not 0 * kl: far from the old policy k3 overflows, and 0 * inf is NaN.
     return LossOutput(config.kl * kl - gain if config.kl else -gain, statistics)

@@ -12,6 +12,7 @@ from unmask.trainers.losses import build_policy_objective
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.trainers.reference import build_reference
 from unmask.trainers.rl_update import RLUpdate, rate_of
+from unmask.trainers.rollout_views import outcome_columns
 from unmask.types import Group
 
 
@@ -26,6 +27,7 @@ def build(
     def step_update(
         groups: Sequence[Group], views: Sequence[Views], step: int, seed: int
     ) -> dict[str, float]:
-        return update(views, seed, rate_of(config, step))
+        columns = outcome_columns(groups, views, config)
+        return update(views, seed, rate_of(config, step), columns)
 
     return RLUpdate(learner, step_update)

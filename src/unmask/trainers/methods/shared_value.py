@@ -18,6 +18,7 @@ from unmask.trainers.losses import build_joint_objective, build_policy_objective
 from unmask.trainers.policy_update import PolicyUpdate
 from unmask.trainers.reference import build_reference
 from unmask.trainers.rl_update import RLUpdate, rate_of
+from unmask.trainers.rollout_views import outcome_columns
 from unmask.trainers.value_targets import ValueTargets, value_targets
 from unmask.types import Group
 
@@ -43,7 +44,9 @@ def build(
         groups: Sequence[Group], views: Sequence[Views], step: int, seed: int
     ) -> dict[str, float]:
         targets = estimate(learner, groups, views, config)
-        metrics = update(targets.views, seed, rate_of(config, step), targets.columns())
+        right = outcome_columns(groups, targets.views, config)
+        columns = [{**a, **b} for a, b in zip(targets.columns(), right, strict=True)]
+        metrics = update(targets.views, seed, rate_of(config, step), columns)
         return metrics | targets.metrics
 
     assert isinstance(learner.model, ActorCritic)

@@ -35,6 +35,7 @@ from unmask.trainers.losses import build_policy_objective, build_value_objective
 from unmask.trainers.policy_update import PolicyUpdate, Updates
 from unmask.trainers.reference import build_reference
 from unmask.trainers.rl_update import RLUpdate, rate_of
+from unmask.trainers.rollout_views import outcome_columns
 from unmask.trainers.schedule import learning_rate
 from unmask.trainers.value_targets import ValueTargets, value_targets
 from unmask.types import Group
@@ -65,7 +66,8 @@ def build(
     ) -> dict[str, float]:
         targets = critic.estimate(groups, views)
         metrics = critic.update(targets, step, seed)
-        return update(targets.views, seed, rate_of(config, step)) | metrics
+        columns = outcome_columns(groups, targets.views, config)
+        return update(targets.views, seed, rate_of(config, step), columns) | metrics
 
     return RLUpdate(learner, step_update, ValueTraining(critic.model, critic.learner))
 
