@@ -12,7 +12,7 @@ Reading the tables:
     AUP            area under accuracy (in percent) by tokens per denoising step over the thresholds of dynamic
                    sampling, as arXiv 2601.07568 weighs it (`aup`)
     noise          variance over squared mean of the gradient at the start, sums over seeds; `-` with a critic,
-                   `no mean` where the estimate of the squared mean is not positive: too few batches to tell it from 0
+                   `no mean` where the estimate of the squared mean is not positive
     gap            distance between engine and learner in log-probability, mean over tokens and seeds
     CPU s          of rollouts and updates up to N; on a shared machine good to a factor of two
     failed         runs that ended in an error (such as a gradient that is not finite), that lost more than half of
