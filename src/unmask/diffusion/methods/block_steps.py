@@ -21,7 +21,7 @@ from unmask.diffusion.counted_masks import draw_orders, sizes_of
 from unmask.diffusion.likelihood import Likelihood
 from unmask.diffusion.masked_views import blocks_of
 from unmask.diffusion.noise import NoiseSchedule
-from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.diffusion.views import Views, views_of_text
 from unmask.types import Trajectory
 
 
@@ -32,7 +32,7 @@ def of_trajectory(
     is_full: bool,
 ) -> Views:
     """Return `config.count` views, each a draw of its own."""
-    traced = views_of_trajectory(trajectory, advantage, 1, config.post_num, is_full)
+    traced = views_of_text(trajectory, advantage, config.post_num, is_full)
     is_trained, units = traced.target.any(0), blocks_of(traced, is_full)  # (C,)
     schedule, count = NoiseSchedule(0.0, 1.0, "block"), config.count
     rank, level = draw_orders(trajectory.sampling.seed, count, units, is_trained, schedule)
@@ -52,7 +52,9 @@ def of_trajectory(
         hidden=hidden,
         target=target,
         weight=torch.ones(target.shape),
-        old_logprobs=traced.behavior_logprobs.expand(count, -1),
+        # Each position was written once, so all views along the text have the same log-probabilities.
+        behavior_logprobs=traced.behavior_logprobs[:1].expand(count, -1),
+        old_logprobs=traced.behavior_logprobs[:1].expand(count, -1),
         estimate=Likelihood((target * num_steps).double(), torch.arange(count), is_trained),
     )
 
