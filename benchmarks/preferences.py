@@ -53,6 +53,7 @@ from unmask.trainers.dpo import train_dpo
 from unmask.trainers.evaluator import Evaluator
 from unmask.trainers.reward_model import train_reward_model
 from unmask.trainers.rl import train_rl
+from unmask.types import Reward
 
 TASK, TUNED_ON = "chain_sum", 9
 VIEWS: dict[str, tuple[str, ...]] = {
@@ -200,7 +201,7 @@ def write_pairs(seed: int, size: Size, place: Path) -> None:
         asked, params = seeded_requests(prompts, sampling, seed)
         written = llm.complete(asked, params)
         texts = [llm.decode(t.canvas_ids[: t.num_response]) for t in written]
-        scores = [float(s.reward) for s in task.grade(list(zip(asked, texts, strict=True)))]
+        scores = [number_of(s.reward) for s in task.grade(list(zip(asked, texts, strict=True)))]
     texts_of, ids = list[dict[str, Any]](), list[dict[str, Any]]()
     for start in range(0, len(asked), size.samples):
         group = range(start, start + size.samples)
@@ -219,6 +220,12 @@ def write_pairs(seed: int, size: Size, place: Path) -> None:
     (place / "pairs.json").write_text(json.dumps(texts_of))
     right_share = sum(score > 0.5 for score in scores) / len(scores)
     print(f"seed {seed}: {len(ids)} pairs of {size.problems} problems, {right_share:.3f} right")
+
+
+def number_of(reward: Reward) -> float:
+    """Return a reward that is one number."""
+    assert not isinstance(reward, Sequence)
+    return reward
 
 
 def train(unit: Unit, size: Size, place: Path, run: Path) -> tuple[float, dict[str, Any]]:

@@ -115,6 +115,8 @@ def test_a_run_that_is_stopped_is_the_run_that_is_not(
         (["pairs.rendered=true"], "pairs.rendered = true: a reward model reads conversations"),
         (["measure_every=2"], "there is no pairs.validation to measure"),
         (["pairs.max_tokens=3"], "an answer has .* tokens with its prompt, and 3 are allowed"),
+        (["model.batch_invariant=true"], "a reward model has no engine"),
+        (["model.trains=all"], "the model has no vision side"),
         (["loss.kind=dpo"], "unknown key loss"),
         (["task.kind=json"], "unknown key task"),
     ],

@@ -156,7 +156,12 @@ def load_reward_model(
 
 
 def load_reward_backbone(
-    path_or_hub_id: str | Path, device: str | torch.device = "cpu", dtype: DType = torch.float32
+    path_or_hub_id: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: DType = torch.float32,
+    mask_id: int | None = None,
+    block_size: int | None = None,
+    family: str | None = None,
 ) -> ValueModel:
     """Load a reward model to train: a policy's backbone under a head of zeros, or a saved reward model.
 
@@ -164,12 +169,15 @@ def load_reward_backbone(
         path_or_hub_id: directory, or hub id, of a model of a known family.
         device: device of the weights.
         dtype: number format in memory, as in `load_model`.
+        mask_id: as in `load_model`, and so `block_size` and `family`.
+        block_size: see above.
+        family: see above.
 
     Raises:
         ValueError: as `load_model`.
     """
     directory = find_checkpoint(path_or_hub_id)
-    spec = read_spec(directory)
+    spec = read_spec(directory, mask_id, block_size, family)
     has_head = SCORE_HEAD in read_headers(directory)
     absent = () if has_head else (SCORE_HEAD,)
     model = load_built(lambda: ValueModel(spec, SCORE_HEAD), directory, device, dtype, absent)

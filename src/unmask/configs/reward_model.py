@@ -36,6 +36,11 @@ class RewardModelConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "RewardModelConfig":
         self.pairs.check_given()
+        if self.model.batch_invariant:
+            raise ValueError(
+                "model.batch_invariant = true: makes engine and learner agree, and a reward model has no engine: "
+                "leave it out"
+            )
         if self.epochs is not None and "steps" in self.model_fields_set:
             raise ValueError(f"epochs = {self.epochs}: give steps or epochs, not both")
         if self.measure_every and self.pairs.validation is None:

@@ -13,16 +13,19 @@ from pathlib import Path
 
 import torch
 
+from unmask.checkpoints.checkpoint import find_checkpoint
 from unmask.checkpoints.reward_model import (
     load_reward_backbone,
     packed_scores,
     pad_ids_of,
 )
 from unmask.checkpoints.tokenizer import load_tokenizer
+from unmask.configs.model import ModelConfig
 from unmask.configs.reward_model import RewardModelConfig
 from unmask.data.pairs import Pair
 from unmask.distributed.environment import place
 from unmask.models.placement import device_of, dtype_of
+from unmask.models.trained_parts import choose_trained
 from unmask.models.value_model import ValueModel
 from unmask.objectives.loss import LossOutput
 from unmask.objectives.preference import bradley_terry
@@ -70,10 +73,8 @@ def train_reward_model(config: RewardModelConfig, resume: bool = False) -> Path:
     if place().size > 1:
         raise ValueError("unmask reward-model runs in one process: start it without torchrun")
     own = prepare_directory(config, resume)
-    device = device_of(own.device, "model.device")
-    model = load_reward_backbone(own.path, device, dtype_of(own.dtype, device, "model.dtype"))
-    model.backbone.gradient_checkpointing = own.gradient_checkpointing
-    read = partial(conversation_pairs, tokenizer=load_tokenizer(Path(own.path)))
+    model = load_trained(own)
+    read = partial(conversation_pairs, tokenizer=load_tokenizer(find_checkpoint(own.path)))
     sets = read_pair_sets(config.pairs, read, model.spec)
     batch_size = config.pairs.batch_size
     steps = num_pair_steps(config.steps, config.epochs, len(sets.train), batch_size)
@@ -98,6 +99,23 @@ def train_reward_model(config: RewardModelConfig, resume: bool = False) -> Path:
                     metrics |= _measure(score(sets.validation))
             run.end_step(step, metrics, clock)
         return run.finish()
+
+
+def load_trained(config: ModelConfig) -> ValueModel:
+    """Load the model that a run starts from.
+
+    Raises:
+        ValueError: as `load_reward_backbone` and `choose_trained`, or for a device that this machine does not have.
+    """
+    device = device_of(config.device, "model.device")
+    dtype = dtype_of(config.dtype, device, "model.dtype")
+    read_as = (config.mask_id, config.block_size, config.family)
+    model = load_reward_backbone(config.path, device, dtype, *read_as)
+    choose_trained(model, config.trains)
+    model.backbone.gradient_checkpointing = config.gradient_checkpointing
+    if config.compile:
+        model.backbone.compile_layers()
+    return model
 
 
 def is_due(config: RewardModelConfig, step: int) -> bool:
