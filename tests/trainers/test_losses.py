@@ -13,7 +13,7 @@ from tests.toy import toy_model
 from tests.trainers.toy_methods import row
 from tests.trainers.toy_runs import policy_views, supervised_views
 from unmask.configs.sft import SFTConfig
-from unmask.diffusion.layout import Pack, pack_views
+from unmask.diffusion.layout import Pack, empty_pack, pack_views
 from unmask.diffusion.target_table import TargetTable
 from unmask.models.heads import Scores
 from unmask.objectives.loss import LossOutput
@@ -207,3 +207,9 @@ def test_the_gradient_of_stale_rollouts_is_weighed_by_the_policy_over_its_behavi
     torch.testing.assert_close(gradient(output.loss, scores), -weight * pack.advantages.double())
     assert torch.equal(values(output, "ratio").detach(), torch.ones_like(weight))
     assert "logprob_gap" not in output.statistics  # it would be the distance between two policies
+
+
+def test_a_rank_without_targets_has_no_moves() -> None:
+    objective = build_policy_objective(row(loss={"likelihood": "move", "per_move": True}))
+    none = torch.zeros(0, dtype=torch.float64, requires_grad=True)
+    assert objective(Scores(none, none.detach()), empty_pack(8)).loss.shape == (0,)

@@ -142,7 +142,8 @@ def _of_targets(
 def _of_moves(
     loss: Callable[[ScoredTargets], LossOutput], targets: ScoredTargets, pack: Pack
 ) -> LossOutput:
-    assert pack.factors is not None
+    if pack.factors is None:  # the empty pack of a rank that has no targets left
+        return loss(targets)
     return loss_of_moves(loss, targets, pack.factors.move)
 
 
