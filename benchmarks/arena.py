@@ -18,7 +18,7 @@ spec is refused. Runs are ordered seed by seed, so that what is there of a stopp
 
 Writes `benchmarks/results/arena/`: the runs as JSON lines, one file for each task (`SPEC-TASK.jsonl`), curves
 (`SPEC-TASK.svg`), and the tables (`SPEC.md`), which `arena_report.py` explains. `--report-only` reads the runs from
-`--work` and from the files that are there.
+`--work` and from the files that are there; an arena that is continued on another machine takes them from there too.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from typing import Any
 
 import torch
 from arena_cell import Budgets, run_cell
-from arena_report import write_report
+from arena_report import read_runs, write_report
 from arena_spec import Spec, Unit, read_spec
 from arena_start import make_problems, make_start, rl_configs, starts_of
 from setting import RESULTS
@@ -59,10 +59,11 @@ def main() -> None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         spec = read_spec(spec_file)
         work = work or Path("runs/arena") / spec_file.stem
-        if not arguments.report_only:
-            run_all(spec, work, arguments.jobs)
         if out is None and not arguments.smoke:
             out = RESULTS / "arena"
+        if not arguments.report_only:
+            restore(spec_file.stem, work, out)
+            run_all(spec, work, arguments.jobs)
         print(write_report(spec, spec_file.stem, work, out))
 
 
@@ -78,6 +79,16 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--report-only", action="store_true", help="run nothing")
     parser.add_argument("--smoke", action="store_true", help="a toy spec, nothing is kept")
     return parser.parse_args()
+
+
+def restore(name: str, work: Path, out: Path | None) -> None:
+    """Write the files of runs that an earlier report holds, so that another machine goes on from it."""
+    for run in read_runs(name, work, out):
+        rate = run["rate"] if run["kind"] == "rate" else None
+        path = work / Unit(run["kind"], run["task"], run["name"], run["seed"], rate).file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_json(path, run)
 
 
 def run_all(spec: Spec, work: Path, jobs: int) -> None:

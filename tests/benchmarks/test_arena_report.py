@@ -1,5 +1,7 @@
 """What the arena makes of its runs: read-offs, paired leads, AUP, failures and what is missing."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +177,30 @@ def test_a_spec_is_refused_by_the_key() -> None:
         spec("tracerl", "no_method")
     with pytest.raises(ValueError, match="baseline = 'tracerl'"):
         spec("wd1")
+
+
+def test_another_machine_goes_on_from_the_runs_of_a_report(tmp_path: Path) -> None:
+    rates = [run("tracerl", 1000, [0.2, accuracy]) for accuracy in (0.3, 0.4)]
+    rates = [
+        {**one, "kind": "rate", "rate": rate} for one, rate in zip(rates, (1e-4, 1e-3), strict=True)
+    ]
+    runs = [*rates, run("tracerl", 0, [0.2, 0.5])]
+    lines = "".join(json.dumps(one) + "\n" for one in runs)
+    (tmp_path / "main-chain_sum.jsonl").write_text(lines)
+    work = tmp_path / "work"
+    for _ in range(2):  # files that are there stay
+        arena.restore("main", work, tmp_path)
+    names = [
+        "cells/chain_sum-tracerl-0",
+        *(f"rates/chain_sum-tracerl-1000-{r}" for r in ("0.0001", "0.001")),
+    ]
+    assert sorted(str(path.relative_to(work)) for path in work.glob("*/*")) == [
+        f"{n}.json" for n in names
+    ]
+    assert (
+        arena.chosen_rate(
+            spec("tracerl"), work, spec_module.Unit("cell", "chain_sum", "tracerl", 0)
+        )
+        == 1e-3
+    )
+    assert json.loads((work / f"{names[0]}.json").read_text()) == runs[-1]
