@@ -151,7 +151,7 @@ def lay_rows(members: Sequence[Row], shape: RowShape, work: Workload) -> Pass:
         target = v.target[view]
         scored["weights"][place, of_canvas] = v.weight[view] * target
         scored["advantages"][place, of_canvas] = v.advantages
-        scored["behavior_logprobs"][place, of_canvas] = v.behavior_logprobs
+        scored["behavior_logprobs"][place, of_canvas] = v.behavior_logprobs[view]
         scored["old_logprobs"][place, of_canvas] = v.old_logprobs[view]
         targets[place, of_canvas] = torch.where(target, v.canvas_ids, drawable)
         temperatures[place] = v.temperature

@@ -66,7 +66,7 @@ def test_options_are_fields_of_sampling(
     assert run(monkeypatch, "generate", model, "1+2=", *words, *sizes, *SHORT) == 0
     changes = {"threshold": 0.8, "temperature": 1.5, "seed": 4, "block_size": 8, "n": 2}
     asked = preset("llada2_1", denoising_steps=2, max_tokens=9, **changes)
-    expected = [one.text for one in llm.generate(["1+2="], asked)]
+    expected = [one.text for one in llm.generate(["1+2="], asked)[0].outputs]
     assert capsys.readouterr().out == "".join(f"{text}\n" for text in expected)
     assert run(monkeypatch, "generate", model, "1", "--preset", "sdra") == 2
     assert error_of(capsys).startswith("preset = 'sdra': must be one of sdar, ")

@@ -147,7 +147,7 @@ def _moves_at(toy: Toy, theta: Tensor, tokens: Tensor, place: Place, taken: int)
     for state, drawn in _draws_of(scored, toy.vocabulary):
         at = (state[:, None], torch.arange(size), drawn)  # (D, K)
         grid = Proposal(*(values[at].masked_fill(~scored[state], 0) for values in proposed))
-        blocks = Block(*(values[state] for values in block[:-1]))
+        blocks = Block(*(values[state] for values in block[:7]))
         found = decide(grid, blocks, sampling.take(torch.zeros_like(state)))
         states.append(state)
         outcomes.append(torch.cat((drawn.where(found.chosen, -1), found.remasked.long()), -1))

@@ -32,6 +32,7 @@ STATED: dict[str, Any] = {
     "ranking_noise": 0.875,
     "guidance": 1.5,
     "writes": "image",
+    "min_tokens": 4,
     "seed": 11,
 }
 # Decided elsewhere: by the loop, the engine or the caller.

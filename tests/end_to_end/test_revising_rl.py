@@ -10,8 +10,7 @@ import pytest
 from tests.end_to_end.real_command import end, rl_words, start
 from tests.end_to_end.test_every_convention_trains import checkpoint
 from tests.end_to_end.test_resume import num_lines, wait
-from tests.invariants.test_law_6_methods import short_rl
-from tests.invariants.test_law_6_resume import interrupt, left_behind
+from tests.invariants.test_law_6_resume import interrupt, left_behind, short_rl
 from tests.trainers.toy_runs import metrics, rl_config
 from unmask.trainers.rl import train_rl
 

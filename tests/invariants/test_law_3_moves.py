@@ -118,7 +118,7 @@ def plain_factors(step: Step, params: SamplingParams) -> dict[int, float]:
             wide[:, columns] = values[torch.arange(len(columns)), place]
             wide[:, column] = values[r]
             grid.append(wide)
-        many = [x.expand(len(ids), *x.shape[1:]) for x in step.block[:-1]]
+        many = [x.expand(len(ids), *x.shape[1:]) for x in step.block[:7]]
         sampling = step.sampling.take(torch.zeros_like(ids))
         found = decide(Proposal(*grid), Block(*many), sampling)
         is_same = (found.chosen == step.found.chosen).all(-1)

@@ -244,7 +244,7 @@ def test_a_batch_in_which_nothing_is_hidden_has_loss_zero(reduction: str, tmp_pa
         (["eval.every=2", "task=none"], r"eval\.every = 2: there is no \[task\]"),
         (
             ["views.kind=coupled"],
-            r'views\.kind = "coupled" .*: must be "block" \| "image" \| "left_to_right"',
+            r'kind = "coupled" trains on rollouts, which `unmask rl` does; .* give views\.kind = block or ',
         ),
         (["views.kind=left_to_right", "views.train_block=4"], "trains in blocks of one token"),
         (["views.kind=left_to_right", "data.canvas_tokens=9"], r"canvas_tokens = 9 has no effect"),

@@ -396,14 +396,16 @@ def with_record(
     if isinstance(result, ValueError) or not (earlier or revisions):
         return result
 
+    newest = result.policy_version
+
     def version_of(step: int) -> int | None:
-        return next((version for version, last in earlier if 0 < step <= last), None)
+        found = next((version for version, last in earlier if 0 < step <= last), newest)
+        return None if found == newest else found
 
     ordered = sorted(revisions, key=lambda r: (r.step, r.position))
     result = replace(
         result, revisions=tuple(replace(r, policy_version=version_of(r.step)) for r in ordered)
     )
-    newest = result.policy_version
     versions = tuple(
         newest if (version := version_of(step)) is None else version for step in result.step_map
     )
