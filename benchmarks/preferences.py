@@ -210,7 +210,9 @@ def write_pairs(seed: int, size: Size, place: Path) -> None:
         if right is None or wrong is None:
             continue
         asked_text = asked[start].messages[-1].content
-        texts_of.append({"prompt": asked_text, "chosen": texts[right], "rejected": texts[wrong]})
+        pair = {"prompt": asked_text, "chosen": texts[right], "rejected": texts[wrong]}
+        if texts[wrong].strip():  # an answer that ends at once is tokens, and no text
+            texts_of.append(pair)
         ids.append({"prompt_ids": asked[start].token_ids})
         for name, n in (("chosen", right), ("rejected", wrong)):
             count = written[n].num_response
