@@ -14,9 +14,9 @@ from unmask.data.pairs import Pair, pairs_of_source
 from unmask.trainers.pair_data import (
     PairSets,
     digest_of_pairs,
-    num_pair_steps,
     read_pair_sets,
 )
+from unmask.trainers.schedule import num_steps
 
 
 def read(place: Path, **keys: object) -> PairSets:
@@ -53,5 +53,5 @@ def test_the_digest_is_of_both_answers_in_their_order(tmp_path: Path) -> None:
 
 
 def test_steps_of_epochs() -> None:
-    assert num_pair_steps(9, None, 6, 4) == 9
-    assert [num_pair_steps(9, epochs, 6, 4) for epochs in (0.1, 1, 2)] == [1, 2, 3]
+    assert num_steps(9, None, 6, 4) == 9
+    assert [num_steps(9, epochs, 6, 4) for epochs in (0.1, 1, 2)] == [1, 2, 3]

@@ -8,7 +8,7 @@ by Ctrl-C and SIGTERM. Anything else is a traceback and a bug of unmask. See `do
 """
 
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -38,6 +38,8 @@ from unmask.cli.ranks import (
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from unmask.configs.dpo import DPOConfig
+    from unmask.configs.sft import SFTConfig
     from unmask.importing.config import Kind
     from unmask.runs.print import Order, Pieces
 
@@ -92,6 +94,16 @@ def quickstart(
     print_finished(model, directory / "rl", "generate", model, "3+4+5=")
 
 
+def _train(train: Callable[..., Path], config: "SFTConfig | DPOConfig", resume: bool) -> None:
+    """Train on data with all ranks, and print where the model is."""
+    from unmask.distributed.start import open_world
+
+    with _stoppable(how_to_resume()), open_world(config) as world:
+        train(config, resume, world)
+        model = str(config.run.dir / "model")
+        print_finished(model, config.run.dir, "chat", model)
+
+
 @app.command(
     no_args_is_help=True, epilog="Example: unmask sft configs/sft/chain_sum.toml optimizer.lr=1e-3"
 )
@@ -105,13 +117,9 @@ def sft(
     from unmask.configs.sft import SFTConfig
 
     config = begin(SFTConfig, words, show_prompt, resume, nproc)
-    from unmask.distributed.start import open_world
     from unmask.trainers.sft import train_sft
 
-    with _stoppable(how_to_resume()), open_world(config) as world:
-        train_sft(config, resume, world)
-        model = str(config.run.dir / "model")
-        print_finished(model, config.run.dir, "chat", model)
+    _train(train_sft, config, resume)
 
 
 @app.command(
@@ -128,13 +136,9 @@ def dpo(
     from unmask.configs.dpo import DPOConfig
 
     config = begin(DPOConfig, words, show_prompt, resume, nproc)
-    from unmask.distributed.start import open_world
     from unmask.trainers.dpo import train_dpo
 
-    with _stoppable(how_to_resume()), open_world(config) as world:
-        train_dpo(config, resume, world)
-        model = str(config.run.dir / "model")
-        print_finished(model, config.run.dir, "chat", model)
+    _train(train_dpo, config, resume)
 
 
 @app.command(

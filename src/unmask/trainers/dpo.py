@@ -23,13 +23,12 @@ from unmask.trainers.pair_data import (
     build_pair_source,
     check_pairs_fit,
     digest_of_pairs,
-    num_pair_steps,
     read_pair_sets,
 )
 from unmask.trainers.pair_views import pair_views
 from unmask.trainers.reference import Scorer, build_reference
 from unmask.trainers.run import open_training
-from unmask.trainers.schedule import learning_rate
+from unmask.trainers.schedule import is_due, learning_rate, num_steps
 from unmask.trainers.sft_data import vocabulary_of_llm
 from unmask.trainers.start import check_steps, prepare
 from unmask.trainers.sync import sync_weights
@@ -54,7 +53,7 @@ def train_dpo(config: DPOConfig, resume: bool = False, world: World = ALONE) -> 
         read = partial(pairs_of_source, vocabulary=vocabulary_of_llm(llm))
         sets = read_pair_sets(config.pairs, read, spec)
         batch_size = config.pairs.batch_size
-        steps = num_pair_steps(config.steps, config.epochs, len(sets.train), batch_size)
+        steps = num_steps(config.steps, config.epochs, len(sets.train), batch_size)
         config = config.model_copy(update={"steps": steps})
         check_steps(config)
         check_pairs_fit(sets, config, spec)
@@ -80,16 +79,11 @@ def train_dpo(config: DPOConfig, resume: bool = False, world: World = ALONE) -> 
                 found = score_pairs(learner, reference, views, config)
                 update = descend(learner, views, found, linear_objective, rate)
             metrics = update.values | sync_weights(llm.engine, learner, world, clock)
-            if sets.validation and is_due(config, step):
+            if sets.validation and is_due(step, config.steps, config.eval.every):
                 with clock("eval"):
                     metrics |= validate(learner, reference, sets.validation, config, spec)
             run.end_step(step, metrics, clock)
         return run.finish()
-
-
-def is_due(config: DPOConfig, step: int) -> bool:
-    """Return whether the held-out pairs are measured after a step."""
-    return step == config.steps or (config.eval.every > 0 and step % config.eval.every == 0)
 
 
 def score_pairs(

@@ -8,6 +8,7 @@ from unmask.engine.llm import LLM
 from unmask.evaluation.evaluate import evaluate
 from unmask.rollouts.collect import check_room
 from unmask.tasks.task import Task
+from unmask.trainers.schedule import is_due
 
 
 class Evaluator:
@@ -36,8 +37,7 @@ class Evaluator:
 
     def is_due(self, step: int, last_step: int) -> bool:
         """Return whether the model is evaluated after this step."""
-        every = self._config.every
-        return bool(self._prompts) and (step == last_step or (every > 0 and step % every == 0))
+        return bool(self._prompts) and is_due(step, last_step, self._config.every)
 
     def measure(self) -> dict[str, float]:
         """Return the metrics of an evaluation."""

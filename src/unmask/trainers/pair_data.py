@@ -1,6 +1,5 @@
 """The preference pairs of a run: read, fitted to the model, and held out for validation."""
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -159,10 +158,3 @@ def build_pair_source(pairs: Sequence[Pair], seed: int) -> Shuffled[Pair]:
 def digest_of_pairs(pairs: Sequence[Pair]) -> str:
     """Return a digest of the token ids, images and step maps of pairs."""
     return digest([one for pair in pairs for one in pair.answers])
-
-
-def num_pair_steps(steps: int, epochs: float | None, num_pairs: int, batch_size: int) -> int:
-    """Return the optimizer steps of a run: `steps`, or as many as `epochs` take; the last batch is filled up."""
-    if epochs is None:
-        return steps
-    return max(1, math.ceil(round(epochs * num_pairs, 6) / batch_size))

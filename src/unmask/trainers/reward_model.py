@@ -36,11 +36,10 @@ from unmask.trainers.learner import Learner
 from unmask.trainers.pair_data import (
     build_pair_source,
     conversation_pairs,
-    num_pair_steps,
     read_pair_sets,
 )
 from unmask.trainers.run import open_run_of
-from unmask.trainers.schedule import learning_rate
+from unmask.trainers.schedule import is_due, learning_rate, num_steps
 from unmask.trainers.start import Start, check_steps, prepare_directory
 
 
@@ -77,7 +76,7 @@ def train_reward_model(config: RewardModelConfig, resume: bool = False) -> Path:
     read = partial(conversation_pairs, tokenizer=load_tokenizer(find_checkpoint(own.path)))
     sets = read_pair_sets(config.pairs, read, model.spec)
     batch_size = config.pairs.batch_size
-    steps = num_pair_steps(config.steps, config.epochs, len(sets.train), batch_size)
+    steps = num_steps(config.steps, config.epochs, len(sets.train), batch_size)
     config = config.model_copy(update={"steps": steps})
     check_steps(config)
     source = build_pair_source(sets.train, config.run.seed)
@@ -94,7 +93,7 @@ def train_reward_model(config: RewardModelConfig, resume: bool = False) -> Path:
                 rate = learning_rate(config.optimizer, step - 1, config.steps)
                 update = learner.minimise(shares, num_tokens(batch), rate)
             metrics = {"loss": update.loss, **update.values}
-            if sets.validation and is_due(config, step):
+            if sets.validation and is_due(step, config.steps, config.measure_every):
                 with clock("eval"):
                     metrics |= _measure(score(sets.validation))
             run.end_step(step, metrics, clock)
@@ -116,12 +115,6 @@ def load_trained(config: ModelConfig) -> ValueModel:
     if config.compile:
         model.backbone.compile_layers()
     return model
-
-
-def is_due(config: RewardModelConfig, step: int) -> bool:
-    """Return whether the held-out pairs are measured after a step."""
-    every = config.measure_every
-    return step == config.steps or (every > 0 and step % every == 0)
 
 
 def num_tokens(pairs: Sequence[Pair]) -> int:

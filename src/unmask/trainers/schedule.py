@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of the step."""
+"""Schedules of a run: its number of steps, what is due after a step, the learning rate. Pure functions."""
 
 import math
 
@@ -18,3 +18,15 @@ def learning_rate(config: OptimizerSection, step: int, total_steps: int) -> floa
     share = {"constant": 1.0, "linear": 1.0 - progress, "cosine": cosine}[config.schedule]
     floor = config.final_lr_share  # 0 for `constant`, of which the config accepts no other
     return config.lr * warmup * (floor + (1.0 - floor) * share)
+
+
+def num_steps(steps: int, epochs: float | None, num_items: int, batch_size: int) -> int:
+    """Return the optimizer steps of a run: `steps`, or as many as `epochs` take; the last batch is filled up."""
+    if epochs is None:
+        return steps
+    return max(1, math.ceil(round(epochs * num_items, 6) / batch_size))
+
+
+def is_due(step: int, last_step: int, every: int) -> bool:
+    """Return whether something is done after a step: every so many steps (0: never), and after the last."""
+    return step == last_step or (every > 0 and step % every == 0)

@@ -26,7 +26,7 @@ from unmask.trainers.learner import Learner
 from unmask.trainers.losses import build_supervised_objective, reweighted
 from unmask.trainers.rollout_views import check_fits_model
 from unmask.trainers.run import open_training
-from unmask.trainers.schedule import learning_rate
+from unmask.trainers.schedule import is_due, learning_rate
 from unmask.trainers.sft_data import build_source, digest, num_steps, read_sets, vocabulary_of_llm
 from unmask.trainers.start import check_steps, prepare
 from unmask.trainers.sync import sync_weights
@@ -67,7 +67,9 @@ def train_sft(config: SFTConfig, resume: bool = False, world: World = ALONE) -> 
         )
         for step in run.steps():
             # Read from the log, which a resumed run cuts back to its checkpoint: there is no other state.
-            patience = config.early_stop if is_due(config, step - 1) else None
+            patience = (
+                config.early_stop if is_due(step - 1, config.steps, config.eval.every) else None
+            )
             if (
                 patience
                 and world.gather(world.is_main and has_stalled(run.directory.path, patience))[0]
@@ -93,7 +95,7 @@ def train_sft(config: SFTConfig, resume: bool = False, world: World = ALONE) -> 
             seconds = clock.stages["update"].wall
             packed = metrics["packed_tokens"]
             metrics |= throughput(batch, packed, seconds, operations, config, world.size)
-            if sets.validation and is_due(config, step):
+            if sets.validation and is_due(step, config.steps, config.eval.every):
                 with clock("eval"):
                     metrics |= validate(learner, sets.validation, config, spec, fewest)
             run.end_step(step, metrics, clock)
@@ -140,11 +142,6 @@ def operations_per_token(model: Model) -> int:
         p.numel() for p in model.parameters()
     )
     return round(active * (4 + 2 * share))
-
-
-def is_due(config: SFTConfig, step: int) -> bool:
-    """Return whether the held-out demonstrations are measured after a step."""
-    return step == config.steps or (config.eval.every > 0 and step % config.eval.every == 0)
 
 
 def validate(

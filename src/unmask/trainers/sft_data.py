@@ -1,6 +1,5 @@
 """The demonstrations of `unmask sft`: read, fitted to the model, held out for validation, mixed, and counted."""
 
-import math
 import sys
 from array import array
 from collections import Counter
@@ -29,6 +28,7 @@ from unmask.models.spec import ModelSpec
 from unmask.models.vision.mmada_prompt import is_image
 from unmask.seeds import derive_seed
 from unmask.tasks.task import Task
+from unmask.trainers import schedule
 
 # Yields the demonstrations of each record after so many records.
 Reader = Callable[[int], Iterator[Sequence[Demonstration]]]
@@ -335,8 +335,6 @@ def digest(found: Sequence[Demonstration]) -> str:
 
 
 def num_steps(config: SFTConfig, sets: DemonstrationSets) -> int:
-    """Return the optimizer steps of a run: `steps`, or as many as `epochs` take; the last batch is filled up."""
-    if config.epochs is None:
-        return config.steps
-    num_draws = config.epochs * sum(map(len, sets.train))
-    return max(1, math.ceil(round(num_draws, 6) / config.data.batch_size))
+    """Return the optimizer steps of a run on these demonstrations."""
+    num_train = sum(map(len, sets.train))
+    return schedule.num_steps(config.steps, config.epochs, num_train, config.data.batch_size)
