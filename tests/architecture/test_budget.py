@@ -15,10 +15,10 @@ from tests.architecture.source import modules
 BUDGET = {
     "engine": 3890,
     "models": 3090,
-    "trainers": 3020,
+    "trainers": 2990,
     "diffusion": 2440,
     "cli": 2380,
-    "configs": 2370,
+    "configs": 2360,
     "checkpoints": 2250,
     "rewards": 2230,
     "tasks": 1920,
