@@ -7,8 +7,6 @@ wait for torch.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from unmask import moved
-
 if TYPE_CHECKING:
     from unmask.checkpoints.checkpoint import load_model, save_model
     from unmask.engine.async_llm import AsyncLLM
@@ -28,8 +26,6 @@ __all__ = [
     "load_model",
     "save_model",
 ]
-
-moved.install()
 
 _HOMES = {
     "AsyncLLM": "unmask.engine.async_llm",
