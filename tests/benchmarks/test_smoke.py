@@ -27,7 +27,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 )
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    command = [BENCHMARKS / f"{name}.py", "--smoke", "--out", out]
+    # Each method is a run of its own, under either attention.
+    few = ["--attention", "block"] if name == "sft_methods" else []
+    command = [BENCHMARKS / f"{name}.py", "--smoke", *few, "--out", out]
     done = run_python(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
@@ -57,6 +59,20 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
         for workload, least in whole.items():
             layouts = result["workloads"][workload]["layouts"]
             assert layouts["rows"]["tflop"] > least * layouts["packed"]["tflop"]
+
+
+@pytest.mark.parametrize(("name", "part"), [("exact_gradient", "jumps"), ("move_update", "cost")])
+def test_a_part_of_a_benchmark_runs(name: str, part: str, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    command = [BENCHMARKS / f"{name}.py", "--smoke", "--only", part, "--out", out]
+    done = run_python(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())[part]
+    if name == "exact_gradient":
+        assert found and all(len(row["reward"]) == 5 for row in found.values())
+        assert out.with_suffix(".svg").exists()
+    else:
+        assert found["rows_ratio"] > 1 and found["seconds_ratio"] > 0
 
 
 def test_the_update_with_images_runs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,7 @@ def test_a_run_whose_rank_is_killed_is_resumed(tmp_path: Path) -> None:
     own = file_of_rank(killed / "trajectories.jsonl", 1)
     while not (own.is_file() and own.stat().st_size > 10_000):
         assert processes[1].poll() is None, processes[1].communicate()
+        time.sleep(0.003)
     processes[1].kill()
     found = end_ranks(processes)
     assert found[1][0] == -9 and found[0][0] == 2, found
