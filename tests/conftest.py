@@ -1,6 +1,10 @@
 """What every test process does first: one torch thread, no network, repeatable hypothesis."""
 
+import gc
 import os
+
+# Modules and tests stay to the end: the collector would walk through them again and again.
+gc.disable()
 
 # Read once, when the libraries are imported: another number of threads gives other last bits.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -15,3 +19,9 @@ torch.set_num_threads(1)
 # A shared two-core machine misses per-example deadlines, and a draw that fails once must fail again.
 hypothesis.settings.register_profile("unmask", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("unmask")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collection has made to no later collection of garbage."""
+    gc.freeze()
+    gc.enable()
