@@ -3,9 +3,6 @@
 import gc
 import os
 
-# Modules and tests stay to the end: the collector would walk through them again and again.
-gc.disable()
-
 # Read once, when the libraries are imported: another number of threads gives other last bits.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
@@ -15,6 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import hypothesis
 import torch
 
+# Modules and tests stay to the end: the collector of garbage would walk through them again and again.
+gc.disable()
 torch.set_num_threads(1)
 # A shared two-core machine misses per-example deadlines, and a draw that fails once must fail again.
 hypothesis.settings.register_profile("unmask", deadline=None, derandomize=True)
