@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -161,7 +161,6 @@ def check_what_is_seen(p: Pack, views: list[Views], conventions: Conventions) ->
 
 
 @every_convention
-@settings(max_examples=50)
 @given(st.data(), st.integers(1, 3))
 def test_a_scored_row_sees_what_its_view_shows_and_nothing_else(
     conventions: Conventions, data: st.DataObject, shrink: int
