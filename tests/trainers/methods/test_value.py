@@ -29,8 +29,7 @@ from unmask.trainers.losses import build_value_objective
 from unmask.trainers.methods.value import Critic, build_value_model
 
 
-@pytest.mark.parametrize("budget", [10_000, 48])
-@pytest.mark.parametrize("shrink", [1, 2])
+@pytest.mark.parametrize(("shrink", "budget"), [(1, 48), (2, 10_000)])
 @pytest.mark.parametrize("name", TOYS)
 def test_values_and_their_gradients_are_those_of_view_by_view(
     name: str, shrink: int, budget: int, tmp_path: Path
