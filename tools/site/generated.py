@@ -58,14 +58,13 @@ def interface_page(page: str) -> str:
 
 def cli_page() -> str:
     """Return the reference of all commands and options, as typer writes it."""
-    import click
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
     from unmask.cli.main import app
 
     command = get_command(app)
-    context = click.Context(command, info_name="unmask")
+    context = command.context_class(command, info_name="unmask")
     return get_docs_for_click(obj=command, ctx=context, name="unmask", title="Commands")
 
 

@@ -18,6 +18,8 @@ CODE = re.compile(r"^(```+).*?^\1|(`+)(?!`).*?(?<!`)\2(?!`)", re.MULTILINE | re.
 INLINE = re.compile(r"`[^`]+`")
 # A table's row: a code host reads `\|` in code as `|`, the site shows both characters.
 CELLS = re.compile(r"^\|.*$", re.MULTILINE)
+# What a test reads behind the language (`bash run`), which the site would not take.
+TAGS = re.compile(r"^( *```\w+)[^\n`]*$", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#\s]*)(?P<anchor>#[^)\s]*)?(?=\))")
 # Links to the repository on a code host, which the README has for the package index.
 HOST = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:blob|raw|tree)/main/")
@@ -93,4 +95,5 @@ def of_site(text: str, page: str) -> str:
         return posixpath.relpath(uri(path), here) + (link["anchor"] or "")
 
     text = outside_code(text, lambda part: LINK.sub(moved, part))
+    text = TAGS.sub(r"\1", text)
     return CELLS.sub(lambda row: INLINE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), text)

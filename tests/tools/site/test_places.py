@@ -40,6 +40,10 @@ def test_a_bar_in_the_code_of_a_table_has_no_backslash() -> None:
     assert places.of_site(text, "README.md") == "| `a | b` | x \\| y |\n\n`a \\| b`"
 
 
+def test_tags_of_blocks_are_left_out() -> None:
+    assert places.of_site("```bash run\nls\n```\n", "README.md") == "```bash\nls\n```\n"
+
+
 def test_files_that_linked_files_link_to_are_found() -> None:
     found = places.linked_files()
     assert {
