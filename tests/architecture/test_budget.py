@@ -24,7 +24,7 @@ BUDGET = {
     "tasks": 1920,
     "sandbox": 1740,
     "viewer": 1230,
-    "runs": 1230,
+    "runs": 1330,
     "server": 1220,
     "evaluation": 1050,
     "data": 1050,
