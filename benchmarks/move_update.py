@@ -45,6 +45,7 @@ from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.losses import build_policy_objective
+from unmask.trainers.pack_budget import build_budget, lengths_of
 from unmask.trainers.rollout_views import rollout_views
 from unmask.types import Group
 
@@ -89,7 +90,8 @@ def gradient(model: Model, groups: Sequence[Group], config: RLConfig) -> Tensor:
     views = [v for v in views if v.advantages.any()]
     objective = build_policy_objective(config)
     model.zero_grad()
-    for pack in pack_views(views, conventions_of(model), config.optimizer.token_budget):
+    budget = build_budget(model, config.optimizer.token_budget)(*lengths_of(views))
+    for pack in pack_views(views, conventions_of(model), budget):
         output = objective(score_pack(model, pack), pack)
         (output.loss * pack.weights).sum().backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
