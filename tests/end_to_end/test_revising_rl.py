@@ -66,8 +66,9 @@ def test_a_sampler_that_masks_again_is_trained(family: str, tmp_path: Path) -> N
     assert kinds == {"write", "remask"}
 
 
-@pytest.mark.parametrize("kind", ["value", "shared_value"])
-@pytest.mark.parametrize("likelihood", ["revealed", "move"])
+@pytest.mark.parametrize(
+    ("kind", "likelihood"), [("value", "revealed"), ("value", "move"), ("shared_value", "move")]
+)
 def test_a_value_model_is_trained_on_a_sampler_that_revises(
     kind: str, likelihood: str, tmp_path: Path
 ) -> None:
