@@ -88,6 +88,11 @@ class MoveRules(NamedTuple):
         return kinds.to(torch.int8)
 
 
+def is_written(kinds: Tensor) -> Tensor:
+    """Return which factors are those of tokens that were written, bool in the shape of their kinds."""
+    return (kinds == REVEALED) | (kinds == EDITED)
+
+
 class Moves(NamedTuple):
     """The moves of a trajectory, one for each denoising pass of each block.
 
@@ -102,7 +107,7 @@ class Moves(NamedTuple):
     @property
     def is_written(self) -> Tensor:
         """`(N, C)` bool, the positions written."""
-        return (self.kinds == REVEALED) | (self.kinds == EDITED)
+        return is_written(self.kinds)
 
 
 class Factors(NamedTuple):
@@ -148,6 +153,11 @@ class Factors(NamedTuple):
     def to(self, device: torch.device) -> "Factors":
         """Return the factors on another device."""
         return Factors(*(column.to(device) for column in self))
+
+    @property
+    def is_written(self) -> Tensor:
+        """`(F,)` bool, the factors of tokens that were written."""
+        return is_written(self.kind)
 
     def columns(self, confidence: Tensor) -> tuple[Tensor, ...]:
         """Return what `score` takes of each factor, given the confidences `(W,)` of `first`."""
