@@ -149,11 +149,11 @@ def _measured(table: Tensor, exact: Tensor, size: int) -> dict[str, Any]:
     return {"variance": variance, "norm": norm, "cosine": cosines, "cosine_whole": float(whole)}
 
 
-def cost(rounds: int) -> dict[str, Any]:
+def cost(rounds: int, lengths: tuple[int, int] = (150, 300)) -> dict[str, Any]:
     """Return the median CPU seconds of an update under either likelihood, in turn, and the rows of the head."""
     model = Model(SPEC)
     initialise(model, 0)
-    drawn = draw_trajectory(random.Random(0), 0, (150, 300), SPEC)
+    drawn = draw_trajectory(random.Random(0), 0, lengths, SPEC)
     drawn = replace(drawn, sampling=replace(drawn.sampling, strategy="static"))
     groups = [Group(drawn.prompt, [drawn, drawn], [1.0, 0.0])]
     configs = {
@@ -199,7 +199,7 @@ def main() -> None:
         "policy": lambda place: policy(
             place, 4 if is_small else 24, ["steps=2", "data.batch_size=8"] if is_small else []
         ),
-        "cost": lambda _: cost(1 if is_small else 5),
+        "cost": lambda _: cost(1, (15, 30)) if is_small else cost(5),
     }
     for name in asked.only:
         with tempfile.TemporaryDirectory() as directory:
