@@ -23,7 +23,7 @@ BUDGET = {
     "rewards": 2240,
     "tasks": 1920,
     "sandbox": 1740,
-    "runs": 1340,
+    "runs": 1330,
     "viewer": 1230,
     "server": 1200,
     "evaluation": 1050,
