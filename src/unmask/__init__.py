@@ -14,8 +14,6 @@ if sys.platform == "win32":
         "Install it in WSL 2, which is Linux (docs/install.md)"
     )
 
-from unmask import moved
-
 if TYPE_CHECKING:
     from unmask.checkpoints.checkpoint import load_model, save_model
     from unmask.engine.async_llm import AsyncLLM
@@ -35,8 +33,6 @@ __all__ = [
     "load_model",
     "save_model",
 ]
-
-moved.install()
 
 _HOMES = {
     "AsyncLLM": "unmask.engine.async_llm",

@@ -1,6 +1,7 @@
 """The real command: help at once, one clear line per mistake, exit codes that mean something."""
 
 import json
+import os
 import re
 import resource
 import subprocess
@@ -58,6 +59,16 @@ def test_help_is_there_at_once() -> None:
 def test_version_is_printed() -> None:
     done = unmask("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"unmask {__version__}\n", "")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(line: str) -> list[str]:
+        asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        variables = {**os.environ, "_UNMASK_COMPLETE": "complete_bash", **asked}
+        return run_python(["-m", "unmask"], env=variables).stdout.split()
+
+    assert completed("unmask ev") == ["eval"]
+    assert completed("unmask rl --resu") == ["--resume"]
 
 
 def test_a_yaml_file_is_pointed_to_import(tmp_path: Path) -> None:

@@ -48,7 +48,6 @@ DRAWN: "tuple[Order, int]" = ("sample", 3)
 app = typer.Typer(
     # Plain help: drawing it with rich takes twice as long as all the rest.
     rich_markup_mode=None,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Post-train, evaluate and serve diffusion language models.",
