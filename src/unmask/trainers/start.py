@@ -19,7 +19,7 @@ from unmask.models.trained_parts import choose_trained
 from unmask.runs.directory import check_run
 from unmask.runs.files import remove_leftovers
 from unmask.runs.manifest import MANIFEST, damage
-from unmask.runs.metrics import check_metrics
+from unmask.runs.trackers import check_trackers
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
@@ -70,7 +70,7 @@ def prepare_directory(config: TrainingConfig, resume: bool, world: World = ALONE
     """
     with world.together("run directory"):
         check_run(config, resume)
-        check_metrics(config)
+        check_trackers(config.run)
         if world.is_main:  # before another rank looks for checkpoints
             remove_leftovers(config.run.dir)
     torch.set_num_threads(config.run.threads)
