@@ -173,7 +173,7 @@ def targets_at(
     """Return advantages of a critic at a lambda."""
     advantage = config.advantage.model_copy(update={"lam": lam})
     config = config.model_copy(update={"advantage": advantage})
-    return value_targets(groups, views, critic.learner.score(views), config, is_full=False)
+    return value_targets(groups, views, critic.learner.score(views), config)
 
 
 def compare(gradients: Tensor, plain: Tensor) -> dict[str, float]:

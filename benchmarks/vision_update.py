@@ -46,10 +46,11 @@ from update_workloads import ANY_RUN, Pass, Workload, draw_trajectory, lognormal
 
 from unmask.configs.rl import RLConfig
 from unmask.diffusion.views import Views, views_of_trajectory
+from unmask.images import image_from
 from unmask.models.heads import Scores
 from unmask.models.spec import ModelSpec
 from unmask.models.transformer import Model
-from unmask.models.vision.image_codec import decode_image, encode_image
+from unmask.models.vision.image_codec import decode_image
 from unmask.models.vision.lladav import LladavVision, LladavVisionSpec
 from unmask.models.vision.siglip import SiglipSpec
 from unmask.trainers.losses import build_policy_objective
@@ -102,9 +103,7 @@ def vision_of(model: Model) -> LladavVision:
 def picture(vision: LladavVisionSpec, number: int, rng: random.Random) -> PromptImage:
     """Return a picture of noise, of the next one of `SHAPES`."""
     width, height = (int(x * vision.tower.image_size) for x in SHAPES[number % len(SHAPES)])
-    image = encode_image(
-        pillow.frombytes("RGB", (width, height), rng.randbytes(3 * width * height))
-    )
+    image = image_from(pillow.frombytes("RGB", (width, height), rng.randbytes(3 * width * height)))
     return PromptImage(image.digest, vision.num_vectors(width, height), image)
 
 

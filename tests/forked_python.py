@@ -9,6 +9,7 @@ Tests of the start itself keep to `subprocess`: tests/architecture/test_startup.
 """
 
 import atexit
+import gc
 import multiprocessing
 import os
 import resource
@@ -100,6 +101,7 @@ def _become(
     words: list[str], cwd: str, env: dict[str, str], limit: tuple[int, int], files: list[str]
 ) -> None:
     """Do in the forked process what `python WORDS` does: `-m MODULE`, `-c PROGRAM` or a file."""
+    gc.freeze()  # what was imported before stays to the end
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), number)
     os.chdir(cwd)

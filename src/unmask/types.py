@@ -184,9 +184,10 @@ class Trajectory:
         sampling: the parameters of its request, with `block_size` and `stop_token_ids` filled in.
         num_forwards: forward passes that held one of its tokens.
         revisions: earlier writes and re-maskings, ascending by step and position.
-        num_steps: denoising steps taken, which number the blocks' passes in order; the last step of
-            `step_map` if not given. A step that wrote nothing occurs only as the last of a block that
-            may still be edited, and the first of a block always reveals.
+        num_steps: denoising steps taken, which number the blocks' passes in order. Where no token may change,
+            it is the last step of `step_map`, whatever is given; elsewhere that is the default. A step that
+            wrote nothing occurs only as the last of a block that may still be edited, and the first of a
+            block always reveals.
         raw_logprobs: `(C,)` log-probability of each token under the model's own distribution
             (temperature 1, no filter) when it was revealed; its exponential is the confidence.
         entropies: `(C,)` entropy of that distribution, in nats.
@@ -210,8 +211,8 @@ class Trajectory:
     policy_versions: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Fill in the number of denoising steps where every step wrote a token that stands."""
-        if not self.num_steps:
+        """Derive the number of denoising steps where every step wrote a token that stands."""
+        if not self.num_steps or not (self.revisions or self.sampling.revises):
             object.__setattr__(self, "num_steps", max(self.step_map, default=0))
 
     @property

@@ -78,7 +78,6 @@ LEAVES = {
         "types",
         "seeds",
         "json_files",
-        "moved",
         "presets",
         "vllm_names",
     ),

@@ -13,8 +13,7 @@ from unmask.checkpoints.image_reader import prompt_tokens
 from unmask.checkpoints.magvit_files import load_magvit
 from unmask.checkpoints.mmada_reader import MmadaReader
 from unmask.checkpoints.tokenizer import load_tokenizer
-from unmask.images import Image
-from unmask.models.vision.image_codec import encode_image
+from unmask.images import Image, image_from
 from unmask.types import Message
 
 SIDE = replace(IDS, side=8)
@@ -22,7 +21,7 @@ SIDE = replace(IDS, side=8)
 
 def photo(name: str) -> Image:
     recorded = load_file(FOLDER / "expected.safetensors")
-    return encode_image(pillow.fromarray(recorded[f"photo_{name}"].numpy()), name)
+    return image_from(pillow.fromarray(recorded[f"photo_{name}"].numpy()), name)
 
 
 @pytest.fixture(scope="module")

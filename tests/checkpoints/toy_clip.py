@@ -44,9 +44,9 @@ def png(seed: int, width: int = 40, height: int = 24) -> bytes:
     """Return a file of random pixels."""
     from PIL import Image
 
-    from unmask.models.vision.image_codec import encode_image
+    from unmask.images import image_from
 
     pixels = torch.randint(
         256, (height, width, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
     )
-    return encode_image(Image.fromarray(pixels.numpy())).data
+    return image_from(Image.fromarray(pixels.numpy())).data

@@ -312,6 +312,21 @@ def test_trajectories_are_shown(tmp_path: Path) -> None:
     assert "it has steps 1 to 2" in refused("show", run_path, "--step", 9)
 
 
+def test_shipped_configurations_are_listed_and_printed(tmp_path: Path) -> None:
+    listed = unmask("config", "list").stdout
+    assert re.search(r"^rl/chain_sum +TraceRL of the model", listed, re.MULTILINE)
+    copy = tmp_path / "mine.toml"
+    copy.write_text(unmask("config", "print", "rl/chain_sum").stdout)
+    mine, named = (unmask("config", "rl", file).stdout for file in (copy, "rl/chain_sum"))
+    assert tomllib.loads(mine) == tomllib.loads(named)
+    assert "# shipped rl/chain_sum\n" in named
+    assert refused("config", "print", "rl/chain").endswith("names those that exist")
+    assert refused("config", "print").startswith(
+        "write `unmask config list`, or `unmask config print"
+    )
+    assert refused("config", "list", "rl").startswith("write `unmask config list`")
+
+
 def test_rollouts_of_dllm_rl_are_shown(tmp_path: Path) -> None:
     path = tmp_path / "rollouts.json"
     path.write_text(json.dumps([{"question": "1?", "full_output": ["2"], "step_map": [[1]]}]))

@@ -39,7 +39,7 @@ def test_a_lost_draw_is_a_target_until_its_position_is_revealed() -> None:
 
 
 def test_under_full_attention_a_view_is_one_pass_of_the_block_that_is_written() -> None:
-    trajectory = replace(WRITTEN, step_map=(2, 1, 1, 1, 0, 3, 3), num_steps=3)
+    trajectory = replace(WRITTEN, step_map=(2, 1, 1, 1, 0, 3, 3))
     views = views_of_moves(trajectory, 1.0, is_full=True)
     assert views.moves is not None
     assert views.moves.kinds.tolist() == [

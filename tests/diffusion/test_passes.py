@@ -73,7 +73,7 @@ def test_passes_of_a_write_once_trajectory_are_its_trace(is_full: bool) -> None:
         one = random_canvas(rng, 5) if is_full else random_trajectory(rng, block)
         # A trajectory is drawn with steps that wrote nothing.
         number = {s: n for n, s in enumerate(sorted({*one.step_map, 0}))}
-        one = replace(one, step_map=tuple(number[s] for s in one.step_map), num_steps=0)
+        one = replace(one, step_map=tuple(number[s] for s in one.step_map))
         size = len(one.canvas_ids) if is_full else block
         offset = 0 if is_full else len(one.prompt.token_ids) % block
         hidden, target = trace_views(torch.tensor(one.step_map), size, offset)
@@ -88,8 +88,9 @@ def test_passes_of_a_write_once_trajectory_are_its_trace(is_full: bool) -> None:
 def test_a_position_that_was_pinned_stands_in_every_pass() -> None:
     rng = random.Random(2)
     one = replace(random_trajectory(rng, 4, 4), step_map=(1, 2, 0, 2), num_response=4)
-    one = replace(one, canvas_ids=(5, 6, 7, 8), behavior_logprobs=(-1.0,) * 4, num_steps=3)
-    one = replace(one, sampling=replace(one.sampling, pinned=((2, 7),)))
+    one = replace(one, canvas_ids=(5, 6, 7, 8), behavior_logprobs=(-1.0,) * 4)
+    sampling = replace(one.sampling, pinned=((2, 7),), edit_threshold=0.9)
+    one = replace(one, sampling=sampling, num_steps=3)
     found = trajectory_passes(one, 4)
     assert found.hidden.tolist() == [
         [True, True, False, True],
@@ -110,7 +111,7 @@ def test_blocks_that_took_no_pass_have_none() -> None:
         behavior_logprobs=(-1.0,) * 8,
         num_response=6,
         num_steps=5,
-        sampling=replace(one.sampling, block_size=2, pinned=pinned),
+        sampling=replace(one.sampling, block_size=2, pinned=pinned, edit_threshold=0.9),
     )
     found = trajectory_passes(one, 2)
     assert found.num_passes.tolist() == [2, 2, 0, 0, 3, 3, 0, 0]

@@ -215,7 +215,7 @@ LIMITS = {"dynamic": "threshold", "factor": "factor", "entropy_bounded": "entrop
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     columns=st.fixed_dictionaries(dict.fromkeys(("confidence", "margin", "spread"), ROW)),
     hidden=FLAGS,

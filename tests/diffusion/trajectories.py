@@ -108,6 +108,7 @@ def random_revising(
         behavior_logprobs=tuple(last[i][3] for i in range(num_positions)),
         revisions=tuple(sorted(revisions, key=lambda r: (r.step, r.position))),
         num_steps=len(passes),
+        sampling=replace(trajectory.sampling, edit_threshold=0.9),
     ), passes
 
 

@@ -1,5 +1,6 @@
 """Functions run on several ranks: processes of this machine in one gloo process group."""
 
+import gc
 import pickle
 import traceback
 from collections.abc import Callable
@@ -65,6 +66,7 @@ def _run(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
+    gc.freeze()  # what was imported before stays to the end
     torch.set_num_threads(1)
     try:
         dist.init_process_group(

@@ -69,6 +69,21 @@ def test_a_sampler_that_masks_again_is_trained(family: str, tmp_path: Path) -> N
     assert kinds == {"write", "remask"}
 
 
+@pytest.mark.parametrize("kind", ["value", "shared_value"])
+@pytest.mark.parametrize("likelihood", ["revealed", "move"])
+def test_a_value_model_is_trained_on_a_sampler_that_revises(
+    kind: str, likelihood: str, tmp_path: Path
+) -> None:
+    path = checkpoint(tmp_path / "sdar", "sdar")
+    settings = ["steps=2", f"model.path={path}", "model.mask_id=1", "optimizer.lr=1e-3"]
+    words = ["sampling.remask_threshold=0.05", "sampling.block_size=4", "minibatches=2"]
+    words += [f"advantage.kind={kind}", "advantage.lr=1e-2", f"loss.likelihood={likelihood}"]
+    train_rl(rl_config(tmp_path, *settings, *words))
+    lines = [line for line in metrics(tmp_path / "run") if "loss" in line]
+    assert lines and all(line["value_loss"] > 0 for line in lines)
+    assert "remask" in {one["kind"] for of_one in revisions(tmp_path / "run") for one in of_one}
+
+
 def test_the_real_command_that_is_killed_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "llada2", "llada2")
     words = [*("steps=4", "save_every=1", "minibatches=2"), *LLADA2_1]

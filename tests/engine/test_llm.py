@@ -338,7 +338,7 @@ def hot(seed: int, **changes: object) -> SamplingParams:
 def test_a_stop_text_ends_the_response_wherever_it_stands(length: int, llm: LLM) -> None:
     """In the middle of a block, over the border of two, over token borders; its text is cut before it."""
     places: set[int] = set()
-    for seed in range(6):
+    for seed in range(3):
         (plain,) = llm.generate([[5] * 3], hot(seed))
         for start in range(0, len(plain.text) - length, 3):
             stop = plain.text[start : start + length]

@@ -24,6 +24,7 @@ def test_an_export_is_uploaded_and_replaced(
     model = toy_checkpoint(tmp_path / "model")
     (model / "README.md").write_text("---\nlicense: mit\n---\n# Card\n")
     hub.files["model-00001-of-00002.safetensors"] = b"of an earlier upload"
+    hub.files["adapter_config.json"] = b"{}"
     hub.files["notes.txt"] = b"of the user"
     address = push(model, "me/model")
     files = {path.name: path.read_bytes() for path in model.iterdir()}
@@ -54,8 +55,10 @@ def test_mistakes_are_one_sentence(
         check_account("model")
     use_hub(hub.url, TOKEN, monkeypatch)
     hub.refuses = 403
-    with pytest.raises(ValueError, match="You have no right to do that") as refused:
-        push(toy_checkpoint(tmp_path / "model"), "me/model")
+    model = toy_checkpoint(tmp_path / "model")
+    whole = f"You have no right to do that.*. {model} is complete: `hf upload me/model {model} .`"
+    with pytest.raises(ValueError, match=whole) as refused:
+        push(model, "me/model")
     assert "\n" not in str(refused.value)
     use_hub("http://127.0.0.1:9", TOKEN, monkeypatch)
     with pytest.raises(ValueError, match="--push me/model: the Hub refused or was not reached"):

@@ -14,9 +14,9 @@ from tests.toy import SPEC, toy_model
 from unmask.configs.model import TrainedParts
 from unmask.engine.engine import Engine
 from unmask.engine.options import EngineParams
+from unmask.images import image_from
 from unmask.models.trained_parts import choose_trained
 from unmask.models.transformer import Model
-from unmask.models.vision.image_codec import encode_image
 from unmask.models.vision.lladav import LladavVision, LladavVisionSpec
 from unmask.models.vision.siglip import SiglipSpec
 from unmask.sampling_params import SamplingParams
@@ -46,7 +46,7 @@ def picture(seed: int, width: int = 16, height: int = 16) -> PromptImage:
     """Return a picture of coloured squares, with the number of its vectors."""
     colours = random.Random(seed).randbytes(3 * 4 * 4)
     small = pillow.frombytes("RGB", (4, 4), colours)
-    image = encode_image(small.resize((width, height), pillow.Resampling.NEAREST), f"{seed}.png")
+    image = image_from(small.resize((width, height), pillow.Resampling.NEAREST), f"{seed}.png")
     return PromptImage(image.digest, VISION.num_vectors(width, height), image)
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from unmask.images import Image
-from unmask.models.vision.image_codec import encode_image
+from unmask.images import Image, image_from
 from unmask.rewards.custom import load_process_reward, load_reward, score_custom
 from unmask.rewards.weighted import Answer
 from unmask.runs.signals import Stopped
@@ -205,7 +204,7 @@ def test_the_documented_reward_looks_at_the_image_of_its_prompt(tmp_path: Path) 
     (tmp_path / "my_rewards.py").write_text(program)
     reward = load_process_reward("my_rewards:names_the_colour", "reward.function")
     for colour, value in (("red", (200, 30, 30)), ("blue", (0, 0, 90))):
-        image = encode_image(pillow.new("RGB", (8, 6), value))
+        image = image_from(pillow.new("RGB", (8, 6), value))
         prompt = replace(PROMPT, messages=(Message.of("user", image, "Which colour?"),))
         paid = [reward(prompt, text, trajectory()) for text in ("It is Red.", "blue", "")]
         assert paid == [colour == "red", colour == "blue", False]

@@ -9,7 +9,7 @@ import pytest
 from unmask.rewards.function_process import FunctionProcess, Result
 
 MODULE = """
-import asyncio, os, sys, time
+import asyncio, os, sys, threading, time
 
 def double(number, **kwargs):
     print("a line on standard output")
@@ -23,6 +23,10 @@ def number_of(number):
 
 def environment(number):
     return len(os.environ.get("UNMASK_TEST_KEY", ""))
+
+def ends_later(number):
+    threading.Timer(0.1, os._exit, [4]).start()
+    return number
 
 def buggy(number):
     return 1 / (number - 1)
@@ -98,7 +102,7 @@ def test_async_calls_run_concurrently_each_with_the_limit(start: Start) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("buggy", r"reward.function raised ZeroDivisionError\(.*process_toy\.py:18 for response 1"),
+        ("buggy", r"reward.function raised ZeroDivisionError\(.*process_toy\.py:22 for response 1"),
         ("times_out", r"raised TimeoutError\('of a service'\) at .* for response 0"),
         ("ends", "its process ended with status 3 in the call for response 0"),
     ],
@@ -107,6 +111,15 @@ def test_a_function_that_fails_is_named(name: str, message: str, start: Start) -
     process = start(name)
     with pytest.raises(ValueError, match=message):
         values(process)
+
+
+def test_a_process_that_ended_between_two_calls_is_named(start: Start) -> None:
+    process = start("ends_later")
+    assert values(process, 1) == [Result(0)]
+    process._children[0].process.wait()  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(ValueError, match="its process ended with status 4 in the call for respon"):
+        values(process)
+    assert values(process, 1) == [Result(0)], "it starts again"
 
 
 def test_a_wrong_function_is_refused_at_the_start(start: Start) -> None:

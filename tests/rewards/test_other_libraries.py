@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from unmask.configs.task import JsonTaskConfig
 from unmask.images import Image
 from unmask.rewards.build import build_term
 from unmask.rewards.other_libraries import Item, trl_call, verl_batch_call, verl_call
-from unmask.rewards.weighted import AnswerGroup
+from unmask.rewards.weighted import AnswerGroup, standardized
 from unmask.tasks.grader import own_grader
 from unmask.types import Message, Prompt, Score
 
@@ -51,6 +52,9 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None):
         time.sleep(3600)
     right = solution_str == ground_truth
     return right if data_source == "plain" else {"score": right, "acc": right, "pred": solution_str}
+
+def penalty(data_source, solution_str, ground_truth, extra_info=None):
+    return compute_score(data_source, solution_str, ground_truth)["score"] - 1.5
 
 async def compute_score_async(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     return extra_info.get("bonus", 0) + float(solution_str == ground_truth)
@@ -101,6 +105,16 @@ def test_columns_are_the_fields_of_records_and_none_is_counted() -> None:
         [Score(1.0, {"unrated": 0.0}), Score(0.0, {"unrated": 0.0})],
         [Score(0.0, {"unrated": 1.0})],
     ]
+
+
+def test_a_response_that_a_function_does_not_apply_to_is_not_compared() -> None:
+    group = [answer("2"), answer("3"), answer("2", prompt=OTHER)]
+    compared = standardized(partial(scores, "correct", signature="trl"))
+    (found,) = compared([group])
+    assert [score.reward for score in found] == [1.0, -1.0, 0.0]
+    assert found[2].parts == {"unrated": 1.0, "raw": 0.0}
+    blank = replace(OTHER, reference={"answer": None})
+    assert compared([[answer("2", prompt=blank)]])[0][0].reward == 0.0
 
 
 def test_the_arguments_are_those_of_trl() -> None:
@@ -161,6 +175,12 @@ def test_a_late_response_earns_nothing_and_is_counted() -> None:
         "compute_score", [[answer("hangs"), answer("2")]], signature="verl", time_limit_s=3.0
     )
     assert found == [[Score(0.0, {"late": 1.0}), Score(1.0, {"late": 0.0, "acc": 1.0})]]
+
+
+def test_a_late_response_earns_no_more_than_a_wrong_one() -> None:
+    group = [answer("hangs"), answer("2"), answer("3")]
+    found = rewards("penalty", [group], signature="verl", time_limit_s=3.0)
+    assert found == [[-1.5, -0.5, -1.5]]
 
 
 def test_the_task_is_graded_by_a_function_of_another_library() -> None:

@@ -439,7 +439,7 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
         rows=rows + torch.where(rows < 0, ends, firsts),
         targets=gather(lambda source, n, i: source.written()[n, i]),
         weights=gather(lambda source, n, i: source.weight[n, i]),
-        advantages=gather(lambda source, _, i: source.advantages[i]),
+        advantages=gather(lambda source, n, i: source.advantages.expand(source.target.shape)[n, i]),
         behavior_logprobs=gather(lambda source, n, i: source.behavior_logprobs[n, i]),
         old_logprobs=gather(lambda source, n, i: source.old_logprobs[n, i]),
         temperatures=temperatures.repeat_interleave(counts),

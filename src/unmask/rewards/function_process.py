@@ -9,6 +9,7 @@ import json
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ class FunctionProcess:
         """Add the results of the calls `left`, or of those up to one that is late."""
         child = self._started()
         child.wait_at_most(START_LIMIT_S)
-        child.send([calls[index] for index in left])
+        with suppress(OSError):  # it has ended, which `receive` finds
+            child.send([calls[index] for index in left])
         while len(results) < len(calls):
             current = next(index for index in left if index not in results)
             child.wait_at_most(self._limit_s + (SLACK_S if self._is_async else 0))

@@ -20,7 +20,7 @@ from typing import Any
 
 from unmask.configs.reward_function import Signature
 from unmask.rewards.function_process import FunctionProcess, Result
-from unmask.rewards.weighted import AnswerGroup
+from unmask.rewards.weighted import UNRATED, AnswerGroup
 from unmask.types import Prompt, Score
 
 TIME_LIMIT_S = 300.0
@@ -80,16 +80,13 @@ def build_scorer(
         if signature == "verl":
             calls = [verl_call(item, stated) for item in items]
             found = process.run(calls, [_named(item) for item in items])
-            return [verl_score(*pair, stated) for pair in zip(found, items, strict=True)]
+            return verl_scores(found, items, stated)
         call = trl_call(items, is_chat, stated) if is_trl else verl_batch_call(items, stated)
         (result,) = process.run([call], [f"{len(items)} responses"])
         values = listed(result, len(items), seconds, stated)
         if is_trl:
             return [trl_score(*pair, stated, is_term) for pair in zip(values, items, strict=True)]
-        return [
-            verl_score(Result(value), item, stated)
-            for value, item in zip(values, items, strict=True)
-        ]
+        return verl_scores(list(map(Result, values)), items, stated)
 
     return Scorer(score, process.close)
 
@@ -215,29 +212,41 @@ def trl_score(value: Any, item: Item, stated: str, is_term: bool) -> Score:
         ValueError: it is no finite number; or `None`, where there is no other term.
     """
     if value is None and is_term:
-        return Score(0.0, {"unrated": 1.0})
-    return Score(_number(value, item, stated), {"unrated": 0.0} if is_term else {})
+        return Score(0.0, {UNRATED: 1.0})
+    return Score(_number(value, item, stated), {UNRATED: 0.0} if is_term else {})
 
 
-def verl_score(result: Result, item: Item, stated: str) -> Score:
-    """Return the score of a number or a table; 0 where the call was late, which is counted.
+def verl_scores(results: Sequence[Result], items: Sequence[Item], stated: str) -> list[Score]:
+    """Return the scores of numbers or tables.
+
+    A response whose call was late earns 0, or the lowest score of the others where that is negative: a response
+    that keeps the function busy would be paid for it otherwise. It is counted.
 
     Raises:
-        ValueError: it is no finite number, or the table has no `score`.
+        ValueError: a score is no finite number, or a table has no `score`.
     """
-    if result.is_late:
-        return Score(0.0, {"late": 1.0})
-    value: Any = result.value
+    found = [
+        None if result.is_late else _verl_score(result.value, item, stated)
+        for result, item in zip(results, items, strict=True)
+    ]
+    least = min([0.0, *(number for number, _ in filter(None, found))])
+    late = least, {"late": 1.0}
+    return [
+        Score(*late) if pair is None else Score(pair[0], {"late": 0.0, **pair[1]}) for pair in found
+    ]
+
+
+def _verl_score(value: Any, item: Item, stated: str) -> tuple[float, dict[str, float]]:
+    """Return the score and its parts."""
     if not isinstance(value, dict):
-        return Score(_number(value, item, stated), {"late": 0.0})
+        return _number(value, item, stated), {}
     parts: dict[str, Any] = {**value}
     if "score" not in parts:
         raise ValueError(
             f"{stated} returned a table without a number score, {value!r:.80}, for {_named(item)}"
         )
     reward = _number(parts.pop("score"), item, stated)
-    numbers = {name: _number(one, item, f"{stated}, {name}:") for name, one in parts.items()}
-    return Score(reward, {"late": 0.0, **numbers})
+    return reward, {name: _number(one, item, f"{stated}, {name}:") for name, one in parts.items()}
 
 
 def _number(value: Any, item: Item, stated: str) -> float:

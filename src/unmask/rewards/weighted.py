@@ -16,6 +16,7 @@ per token cannot be used, so such a reward raises an error.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from math import isclose, isfinite
 from statistics import fmean, pstdev
 
@@ -24,6 +25,8 @@ from unmask.runs.trajectories import total_reward
 from unmask.types import Prompt, Reward, Score, Trajectory
 
 OUTCOME = "outcome"
+# Part that is 1 where a term does not apply to an answer.
+UNRATED = "unrated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ def score_outcome(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
 def standardized(score: ScoreFunction) -> ScoreFunction:
     """Return a term whose number is compared with those of the group's other answers: (number - mean) / std.
 
-    The part `raw` keeps the number. It is the per-reward normalisation of LightningRL (arXiv 2603.13319).
+    The part `raw` keeps the number. An answer that a term does not apply to has 0 and is not compared. It is the
+    per-reward normalisation of LightningRL (arXiv 2603.13319).
     """
 
     def compared(groups: Sequence[AnswerGroup]) -> list[list[Score]]:
@@ -86,12 +90,16 @@ def _standardized(scores: Sequence[Score]) -> list[Score]:
             "reward: standardize compares one number per answer, and a term has one per token: set "
             "standardize = false"
         )
-    mean, std = fmean(numbers), pstdev(numbers)
+    is_rated = [not score.parts.get(UNRATED) for score in scores]
+    rated = list(compress(numbers, is_rated)) or [0.0]
+    mean, std = fmean(rated), pstdev(rated)
     # Numbers added up in different orders differ in their last bits; dividing by that is noise.
-    is_uniform = isclose(min(numbers), max(numbers), rel_tol=1e-9)
+    is_uniform = isclose(min(rated), max(rated), rel_tol=1e-9)
     return [
-        Score(0.0 if is_uniform else (number - mean) / std, {**score.parts, "raw": number})
-        for number, score in zip(numbers, scores, strict=True)
+        Score(
+            (number - mean) / std if own and not is_uniform else 0.0, {**score.parts, "raw": number}
+        )
+        for number, score, own in zip(numbers, scores, is_rated, strict=True)
     ]
 
 

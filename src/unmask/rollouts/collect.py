@@ -11,8 +11,7 @@ from dataclasses import replace
 from unmask.distributed.world import ALONE, World
 from unmask.engine.llm import LLM
 from unmask.engine.request import resolve
-from unmask.images import Image
-from unmask.models.vision.image_codec import encode_image
+from unmask.images import Image, image_from
 from unmask.rewards.weighted import Answer, ScoreFunction, outcome_alone
 from unmask.rollouts.checks import check_scores, check_trajectory
 from unmask.sampling_params import SamplingParams
@@ -128,7 +127,7 @@ def drawings_of(llm: LLM, trajectories: Sequence[Trajectory]) -> list[Image | No
         images.drawing(trajectory).picture if trajectory.sampling.writes == "image" else None
         for trajectory in trajectories
     ]
-    return [picture and encode_image(picture, "drawing") for picture in pictures]
+    return [picture and image_from(picture, "drawing") for picture in pictures]
 
 
 def _group(answers: Sequence[Answer], scores: Sequence[Score]) -> Group:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from tests.models.toy import GOLDEN
 from unmask.checkpoints.checkpoint import load_model
-from unmask.images import Image
+from unmask.images import Image, image_from
 from unmask.models.transformer import Model
-from unmask.models.vision.image_codec import encode_image
 from unmask.models.vision.lladav import LladavVision
 
 FOLDER = GOLDEN / "lladav"
@@ -43,4 +42,4 @@ def vision_side() -> LladavVision:
 
 def recorded_image(name: str) -> Image:
     """Return a recorded photograph as a file."""
-    return encode_image(pillow.fromarray(recorded()[f"{name}_photo"].numpy()), name)
+    return image_from(pillow.fromarray(recorded()[f"{name}_photo"].numpy()), name)

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from unmask.images import Image, image_from
+from unmask.images import Image
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -84,12 +84,3 @@ def _problem(opened: "ImageFile", name: str) -> str | None:
     if opened.mode not in MODES:
         return f"has colours of mode {opened.mode}: convert it to RGB"
     return None
-
-
-def encode_image(picture: "Picture", name: str = "image") -> Image:
-    """Return a Pillow image as a PNG file, which `decode_image` gives back pixel for pixel.
-
-    Raises:
-        ValueError: if it has no colours that a PNG holds.
-    """
-    return image_from(picture, name)
