@@ -17,7 +17,7 @@ BUDGET = {
     "models": 3090,
     "trainers": 3020,
     "diffusion": 2440,
-    "cli": 2380,
+    "cli": 2330,
     "configs": 2370,
     "checkpoints": 2250,
     "rewards": 2240,
