@@ -17,7 +17,7 @@ export MKL_NUM_THREADS := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart real-model test tests lint format clean
+.PHONY: help install quickstart real-model test tests lint format site clean
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,13 +42,23 @@ lint: $(STAMP) ## ruff check, ruff format --check, pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --project pyproject.toml --pythonpath $(BIN)/python
 
-format: $(STAMP) ## Fix what ruff can fix, and write the schemas of configs/ again
+format: $(STAMP) ## Fix what ruff can fix; write the schemas of configs/ and the drawing of the imports again
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	for kind in sft dpo reward-model rl eval; do $(BIN)/unmask config $$kind --schema > configs/$$kind.schema.json; done
+	$(BIN)/python -m tools.site.layers > docs/architecture.svg
+
+# PATH: ruff formats the signatures of the reference. The theme warns at each start that mkdocs will have no version 2.
+site: $(BIN)/../.site-installed ## Build the documentation site into site/
+	PYTHONPATH=src $(BIN)/python -m tools.site build/docs
+	PATH="$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs build --strict
+
+$(BIN)/../.site-installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 clean: ## Remove .venv and caches; runs/ stays
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis src/unmask.egg-info
+	rm -rf .venv build site .pytest_cache .ruff_cache .hypothesis src/unmask.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt

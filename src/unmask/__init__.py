@@ -4,8 +4,15 @@ The public names are looked up when first used, so that `import unmask` and `unm
 wait for torch.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+if sys.platform == "win32":
+    raise ImportError(
+        "unmask runs on Linux and macOS, not on Windows, which has no fork, signals and file locks of POSIX. "
+        "Install it in WSL 2, which is Linux (docs/install.md)"
+    )
 
 if TYPE_CHECKING:
     from unmask.checkpoints.checkpoint import load_model, save_model

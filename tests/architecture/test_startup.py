@@ -30,6 +30,16 @@ def test_package_starts_at_once() -> None:
     assert not loaded & {*HEAVY, "pydantic"}
 
 
+def test_windows_is_refused_in_a_sentence() -> None:
+    program = "import sys; sys.platform = 'win32'; import unmask"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "ImportError: unmask runs on Linux and macOS, not"
+    )
+
+
 def test_configs_start_without_tensors() -> None:
     names = [module.name for module in modules() if module.area == "configs"]
     _, loaded = start(sys.executable, "-c", f"import {', '.join(names)}")

@@ -27,7 +27,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 )
 def test_benchmark_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    command = [BENCHMARKS / f"{name}.py", "--smoke", "--out", out]
+    # Each method is a run of its own, under either attention.
+    few = ["--attention", "block"] if name == "sft_methods" else []
+    command = [BENCHMARKS / f"{name}.py", "--smoke", *few, "--out", out]
     done = run_python(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
@@ -59,6 +61,20 @@ def test_benchmark_runs(name: str, tmp_path: Path) -> None:
             assert layouts["rows"]["tflop"] > least * layouts["packed"]["tflop"]
 
 
+@pytest.mark.parametrize(("name", "part"), [("exact_gradient", "jumps"), ("move_update", "cost")])
+def test_a_part_of_a_benchmark_runs(name: str, part: str, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    command = [BENCHMARKS / f"{name}.py", "--smoke", "--only", part, "--out", out]
+    done = run_python(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())[part]
+    if name == "exact_gradient":
+        assert found and all(len(row["reward"]) == 5 for row in found.values())
+        assert out.with_suffix(".svg").exists()
+    else:
+        assert found["rows_ratio"] > 1 and found["seconds_ratio"] > 0
+
+
 def test_the_update_with_images_runs(tmp_path: Path) -> None:
     """Packed and published rows have one gradient; padding is what the first never has."""
     out = tmp_path / "result.json"
@@ -72,20 +88,22 @@ def test_the_update_with_images_runs(tmp_path: Path) -> None:
 
 
 def test_the_arena_runs_and_reports_again(tmp_path: Path) -> None:
-    out = tmp_path / "arena"
-    command = [BENCHMARKS / "arena.py", "--smoke", "--out", out]
-    done = run_python(command, cwd=tmp_path)
+    out, spec = tmp_path / "arena", tmp_path / "smoke.toml"
+    text = (BENCHMARKS / "arena" / "smoke.toml").read_text()
+    spec.write_text(text.replace("wd1_plus = {}\n", "").replace("lightningrl = {}\n", ""))
+    command = [BENCHMARKS / "arena.py", spec, "--out", out, "--work"]
+    done = run_python([*command, tmp_path / "work"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (out / "smoke.md").read_text()
-    assert "4 of 4 runs are there." in text and "| enlarged |" in text
+    assert "2 of 2 runs are there." in text and "| enlarged |" in text
     runs = [json.loads(line) for line in (out / "smoke-chain_sum.jsonl").read_text().splitlines()]
-    assert [run["kind"] for run in runs].count("rate") == 8, "four methods at two rates"
+    assert [run["kind"] for run in runs].count("rate") == 4, "two methods at two rates"
     for run in runs:
         if run["kind"] == "cell":
             assert run["failure"] is None and len(run["parallelism"]) == 2
             assert run["gap"]["mean"] < 1e-3
     assert (out / "smoke-chain_sum.svg").read_text().count("<g ") == 4, "three panels and a legend"
-    again = run_python([*command, "--report-only"], cwd=tmp_path)
+    again = run_python([*command, tmp_path / "empty", "--report-only"], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert (out / "smoke.md").read_text() == text, "the report follows from the runs it has left"
 

@@ -4,7 +4,6 @@ import ctypes
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -119,14 +118,6 @@ def f(x):
         os.wait()
     return x * x
 """
-DEEP_FOLDERS = """
-import os
-def f(x):
-    for _ in range(10000):
-        os.mkdir("d")
-        os.chdir("d")
-    return 1
-"""
 SAVES_ITSELF = """
 def f(x):
     try:
@@ -155,7 +146,7 @@ def test_other_processes_survive_the_end_of_a_sandbox(tmp_path: Path) -> None:
     with ExitStack() as stack:
         others = [
             stack.enter_context(subprocess.Popen(["sleep", "60"], user=uid))
-            for uid in range(40_000, 60_000, 100)
+            for uid in range(40_000, 60_000, 500)
         ]
         reward = function_reward(
             tmp_path, "def f(x): return x", "assert candidate(1) == 1", **isolated("process")
@@ -193,13 +184,6 @@ def test_processor_time_of_children_counts(isolation: str, tmp_path: Path) -> No
     assert (
         function_reward(tmp_path, COMPUTES_IN_CHILDREN, "assert candidate(2) == 4", **settings) == 0
     )
-
-
-def test_deep_folders_do_not_hold_the_grader(tmp_path: Path) -> None:
-    start = time.process_time()
-    check = "assert candidate(1) == 1"
-    assert function_reward(tmp_path, DEEP_FOLDERS, check, **isolated("process")) == 1.0
-    assert time.process_time() - start < 30
 
 
 def test_a_program_stays_first_to_be_killed_for_memory(tmp_path: Path) -> None:

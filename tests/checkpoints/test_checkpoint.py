@@ -130,14 +130,13 @@ def test_number_formats(golden: Path, tmp_path: Path) -> None:
         load_model(golden, dtype="auto")
 
 
-@pytest.mark.parametrize("family", ["sdar", "llada2"])
-def test_loading_imports_nothing_large(family: str) -> None:
+def test_loading_imports_nothing_large() -> None:
     """A normal draw on the meta device is enough for the compiler, `empty_like` from it for sympy."""
     code = (
         "import sys, unmask; unmask.load_model(sys.argv[1], mask_id=310); "
         "print([m for m in ('torch._dynamo', 'sympy', 'transformers') if m in sys.modules])"
     )
-    command = [sys.executable, "-c", code, str(GOLDEN / family)]
+    command = [sys.executable, "-c", code, str(GOLDEN / "llada2")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -23,6 +23,7 @@ REQUIRES = [
     "ancient>=1; python_version < '3'",
     "absent-board>=2.16; extra == 'tensorboard'",
     "pytest>=8; extra == 'dev'",
+    "unmask[tensorboard]; extra == 'all'",
 ]
 
 
@@ -54,7 +55,7 @@ def test_this_machine_is_fit(tmp_path: Path) -> None:
 def test_missing_packages_come_with_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: REQUIRES)
     monkeypatch.setattr(
-        importlib.metadata, "metadata", lambda name: _Metadata(["tensorboard", "dev"])
+        importlib.metadata, "metadata", lambda name: _Metadata(["all", "tensorboard", "dev"])
     )
     findings = examine(Path())
     found = by_subject(findings)
@@ -64,6 +65,7 @@ def test_missing_packages_come_with_their_command(monkeypatch: pytest.MonkeyPatc
     assert found["extra tensorboard"].found == "missing: absent-board>=2.16"
     assert found["extra tensorboard"].way_out == f"{pip} 'absent-board>=2.16'"
     assert found["extra dev"].found == "installed"
+    assert "extra all" not in found
     assert not is_fit(findings)
     lines = report(findings).splitlines()
     assert any(line.startswith("MISSING") and "packages" in line for line in lines)

@@ -1,6 +1,7 @@
 """The real command: help at once, one clear line per mistake, exit codes that mean something."""
 
 import json
+import os
 import re
 import resource
 import subprocess
@@ -58,6 +59,16 @@ def test_help_is_there_at_once() -> None:
 def test_version_is_printed() -> None:
     done = unmask("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"unmask {__version__}\n", "")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(line: str) -> list[str]:
+        asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+        variables = {**os.environ, "_UNMASK_COMPLETE": "complete_bash", **asked}
+        return run_python(["-m", "unmask"], env=variables).stdout.split()
+
+    assert completed("unmask ev") == ["eval"]
+    assert completed("unmask rl --resu") == ["--resume"]
 
 
 def test_a_yaml_file_is_pointed_to_import(tmp_path: Path) -> None:
@@ -299,6 +310,21 @@ def test_trajectories_are_shown(tmp_path: Path) -> None:
         "--worst and --best: give one of them"
     )
     assert "it has steps 1 to 2" in refused("show", run_path, "--step", 9)
+
+
+def test_shipped_configurations_are_listed_and_printed(tmp_path: Path) -> None:
+    listed = unmask("config", "list").stdout
+    assert re.search(r"^rl/chain_sum +TraceRL of the model", listed, re.MULTILINE)
+    copy = tmp_path / "mine.toml"
+    copy.write_text(unmask("config", "print", "rl/chain_sum").stdout)
+    mine, named = (unmask("config", "rl", file).stdout for file in (copy, "rl/chain_sum"))
+    assert tomllib.loads(mine) == tomllib.loads(named)
+    assert "# shipped rl/chain_sum\n" in named
+    assert refused("config", "print", "rl/chain").endswith("names those that exist")
+    assert refused("config", "print").startswith(
+        "write `unmask config list`, or `unmask config print"
+    )
+    assert refused("config", "list", "rl").startswith("write `unmask config list`")
 
 
 def test_rollouts_of_dllm_rl_are_shown(tmp_path: Path) -> None:

@@ -301,7 +301,7 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     ]
     lost = tmp_path / "no" / "a.toml"
     assert complaint(files=(lost,)) == [
-        f"{lost}: no such file; there is no directory {lost.parent}"
+        f"{lost}: no such file; there is no directory {lost.parent}; `unmask config list` names shipped ones"
     ]
 
 

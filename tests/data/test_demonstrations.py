@@ -292,7 +292,7 @@ def test_a_set_of_the_hub_without_the_package_is_one_error(
 ) -> None:
     monkeypatch.setattr("unmask.data.demonstrations.has_datasets", lambda: False)
     config = RecordsConfig(hub="authors/set")
-    with pytest.raises(ValueError, match=r"data\.hub = authors/set: .*unmask\[datasets\]"):
+    with pytest.raises(ValueError, match=r"data\.hub = authors/set: .*unmask\[data\]"):
         list(demonstrations_of_source(config, "data", Vocabulary(tokenizer)))
 
 

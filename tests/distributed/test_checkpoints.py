@@ -46,10 +46,9 @@ def run_parts(world: World, dtype: str, *parts: tuple[Path, int]) -> list[Parts]
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_run_of_two_ranks_resumes_to_the_bit_and_on_one_within_rounding(
-    dtype: str, tmp_path: Path
-) -> None:
+def test_a_run_of_two_ranks_resumes_to_the_bit_and_on_one_within_rounding(tmp_path: Path) -> None:
+    """With fp32 copies of bf16 weights in the optimizer's state; test_sharding.py has the other types."""
+    dtype = "bfloat16"
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for place in (whole, parts):
         sft_config(place)  # writes its files
@@ -68,9 +67,8 @@ def test_a_run_of_two_ranks_resumes_to_the_bit_and_on_one_within_rounding(
     assert_equal(third.began, {k: v for k, v in second.ended.items() if k in third.began})
     (fourth,), _ = on_ranks(run_parts, dtype, (parts, 1))
     assert_equal(fourth.began, {k: v for k, v in third.ended.items() if k in fourth.began})
-    bound = 1e-6 if dtype == "float32" else 2e-2
     torch.testing.assert_close(
-        third.losses + fourth.losses, uninterrupted.losses[2:], rtol=bound, atol=bound
+        third.losses + fourth.losses, uninterrupted.losses[2:], rtol=2e-2, atol=2e-2
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def without_times(path: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda r: (r["variation"] != "static", r["problem"], r["sample"]))  # pyright: ignore[reportReturnType]
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_the_run_directory_is_that_of_one_process(size: int, tmp_path: Path) -> None:
+def test_the_run_directory_is_that_of_one_process(tmp_path: Path) -> None:
+    size = 3
     measure(tmp_path, *MORE)
     run = tmp_path / "ranks"
     found = on_ranks(on_rank, words(tmp_path, *MORE, f"run.dir={run}"), False, size=size)
@@ -84,7 +85,7 @@ def test_the_run_directory_is_that_of_one_process(size: int, tmp_path: Path) -> 
     assert again == found[:2]
 
 
-@pytest.mark.parametrize("sizes", [(3, 2), (2, 1), (1, 3)])
+@pytest.mark.parametrize("sizes", [(3, 2), (1, 3)])
 def test_a_run_that_ended_on_any_rank_is_resumed_at_another_number_of_ranks(
     sizes: tuple[int, int], tmp_path: Path
 ) -> None:
@@ -142,22 +143,21 @@ def test_machines_with_other_problems_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_run_whose_rank_is_killed_is_resumed(rank: int, tmp_path: Path) -> None:
+def test_a_run_whose_rank_is_killed_is_resumed(tmp_path: Path) -> None:
     more = ("samples=20", *TWO)
     measure(tmp_path, *more)
     killed = tmp_path / "killed"
     asked = words(tmp_path, *more, f"run.dir={killed}", "distributed.timeout_minutes=1")
     processes = start_ranks(["eval", *asked])
-    own = file_of_rank(killed / "trajectories.jsonl", rank)
+    own = file_of_rank(killed / "trajectories.jsonl", 1)
     while not (own.is_file() and own.stat().st_size > 10_000):
-        assert processes[rank].poll() is None, processes[rank].communicate()
-    processes[rank].kill()
+        assert processes[1].poll() is None, processes[1].communicate()
+        time.sleep(0.003)
+    processes[1].kill()
     found = end_ranks(processes)
-    assert found[rank][0] == -9 and found[1 - rank][0] == 2, found
-    if rank == 1:
-        (line,) = [line for line in found[0][1].splitlines() if line.startswith("error: ")]
-        assert line.startswith("error: rank 1 on ")
+    assert found[1][0] == -9 and found[0][0] == 2, found
+    (line,) = [line for line in found[0][1].splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: rank 1 on ")
     assert not (killed / "summary.json").exists()
     measure(tmp_path, *more, f"run.dir={killed}", "distributed.timeout_minutes=1", resume=True)
     assert (killed / "summary.json").read_bytes() == (tmp_path / "run/summary.json").read_bytes()

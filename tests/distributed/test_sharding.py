@@ -87,8 +87,9 @@ def test_scoring_leaves_no_whole_weights_behind() -> None:
     assert all(all(found) for found in on_ranks(sharded_after_scoring))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("has_lora", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "has_lora"), [("float32", True), ("float64", False), ("bfloat16", False)]
+)
 def test_two_ranks_train_as_one_process(dtype: str, has_lora: bool) -> None:
     arguments = (dtype, 64, has_lora, {})
     expected = train(ALONE, *arguments)
@@ -100,8 +101,9 @@ def test_two_ranks_train_as_one_process(dtype: str, has_lora: bool) -> None:
     assert first.metrics == second.metrics
 
 
-@pytest.mark.parametrize(("size", "shard"), [(3, None), (2, 1), (4, 2)])
-@pytest.mark.parametrize("budget", [32, 8192])
+@pytest.mark.parametrize(
+    ("size", "shard", "budget"), [(3, None, 8192), (2, 1, 32), (4, 2, 32), (4, 2, 8192)]
+)
 def test_any_number_of_ranks_and_of_copies(size: int, shard: int | None, budget: int) -> None:
     """With one pack of the whole batch all ranks but one have an empty one, or smaller packs."""
     arguments = ("float32", budget, False, {"is_tied": True})
@@ -162,12 +164,10 @@ def trained_of(model: Model) -> Iterator[tuple[str, Tensor]]:
 
 CRITICS = {
     "group": ("loss.kl=0.1", "loss.kl_to=REFERENCE"),
-    "value": ("advantage.kind=value", "advantage.lr=1e-2", "minibatches=2", "epochs=2"),
     "shared_value": ("advantage.kind=shared_value", "advantage.lr=1e-2", "minibatches=2"),
-    "lora": ("lora.rank=4", 'lora.targets=["all"]', "loss.kl=0.1", "loss.kl_to=reference"),
     "two_loras": (
         *("lora.rank=4", "advantage.kind=value", "advantage.lr=1e-2"),
-        *("advantage.lora.rank=4", "minibatches=2"),
+        *("advantage.lora.rank=4", "minibatches=2", "epochs=2"),
     ),
 }
 

@@ -23,7 +23,7 @@ def test_rl_raises_the_accuracy_on_held_out_pictures(tmp_path: Path) -> None:
     model = train_sft(load_config(SFTConfig, [file], [*paths, *WORDS])[0])
     paths = [f"run.dir={tmp_path / 'rl'}", f"model.path={model}"]
     file = shipped_config("rl", "vision_counting")
-    config = load_config(RLConfig, [file], [*paths, *WORDS, "steps=12"])[0]
+    config = load_config(RLConfig, [file], [*paths, *WORDS, "steps=8"])[0]
     trained = train_rl(config)
     with closing(build_task(config.task)) as task:
         before, after = (measure(config, task, one) for one in (model, trained))

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from math import exp
 
 import pytest
@@ -103,9 +104,11 @@ def test_replayed_writes_are_the_trajectory_for_every_strategy(kind: str, size: 
     assert [finished[number] for number in range(len(asks))] == by_engine(model, asks, SIZES[size])
 
 
-@pytest.mark.parametrize("size", ["default", "late, few pages", "commits apart"])
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_edits_and_new_masks_are_writes_too(size: str, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "size"),
+    [*zip(STRATEGIES, cycle(["default", "late, few pages", "commits apart"]), strict=False)],
+)
+def test_edits_and_new_masks_are_writes_too(strategy: str, size: str) -> None:
     model = toy_model(1)
     revising = {"edit_threshold": 0.2, "remask_threshold": 0.3, "max_edit_steps": 4}
     asks = some_asks(6, 3, model, strategy=strategy, block_size=6, max_tokens=14, **revising)
@@ -136,8 +139,9 @@ def test_a_preempted_request_sends_no_write_twice(monkeypatch: pytest.MonkeyPatc
         preempted.clear()
 
 
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "late"), [*zip(STRATEGIES, cycle([False, True]), strict=False)]
+)
 def test_a_response_that_stops_inside_a_block(strategy: str, late: bool) -> None:
     """At a stop token, at `max_tokens`, and at a stop text, which is found one tick late on CUDA."""
     model = toy_model(1)

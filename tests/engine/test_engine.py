@@ -16,7 +16,7 @@ from tests.engine.golden_traces import (
     path_of,
     ranks,
 )
-from tests.engine.models import KINDS, model_of
+from tests.engine.models import model_of
 from tests.engine.writers import (
     by,
     by_engine,
@@ -124,19 +124,6 @@ def test_guidance_of_blocks_is_refused(model: Model) -> None:
     with pytest.raises(ValueError, match=r"guidance = 1\.5: .* under full attention, and that of"):
         engine.submit(prompt_of([5]), replace(NO_STOP, guidance=1.5))
     assert engine.is_idle
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_result_does_not_depend_on_its_company(kind: str) -> None:
-    """Alone, among others, in another order, with one sequence index or three: the same trajectory."""
-    model = model_of(kind, exact_dtype())
-    asks = some_asks(12, 0, model)
-    together = by_engine(model, asks)
-    assert len({len(t.canvas_ids) for t in together}) > 3
-    assert_same([by_engine(model, [ask])[0] for ask in asks], together)
-    assert_same(by_engine(model, asks[::-1])[::-1], together)
-    for max_sequences in (1, 3):
-        assert_same(by_engine(model, asks, EngineParams(max_sequences=max_sequences)), together)
 
 
 def test_requests_may_come_while_others_run(model: Model) -> None:

@@ -75,13 +75,13 @@ def pages_in_use(engine: Engine) -> int:
 def test_a_full_cache_is_no_livelock(model: Model) -> None:
     """J1, J2, J22: sequences without a page for their next block keep theirs, and all wait for ever.
 
-    Here: a cache of one sequence and one page, forty requests.
+    Here: a cache of one sequence and one page, twelve requests.
     """
-    asks = [(ids[:9], replace(p, max_tokens=70, stop_token_ids=())) for ids, p in some_asks(40, 0)]
+    asks = [(ids[:9], replace(p, max_tokens=70, stop_token_ids=())) for ids, p in some_asks(12, 0)]
     engine = Engine(model, EngineParams(cache_tokens=3 * KEY_CHUNK))
     numbers = [engine.submit(prompt_of(ids), sampling) for ids, sampling in asks]
     finished: dict[int, Any] = {}
-    for _ in range(40 * 120):
+    for _ in range(12 * 120):
         finished |= results_of(engine.tick())
         if engine.is_idle:
             break
@@ -161,9 +161,9 @@ def test_text_that_is_no_whole_page_is_shared_too(model: Model) -> None:
 @pytest.mark.parametrize("block", [8, 16, 32])
 def test_a_stop_id_in_the_prompts_tail_ends_nothing(block: int, model: Model) -> None:
     """J7: the scan for stops includes what of the prompt stands in the first block: empty answers."""
-    for tail in range(1, block):
-        ids = [5] * (block - 1) + [3] * (tail + 1)
-        (result,) = by_engine(model, [(ids, replace(PLAIN, block_size=block, stop_token_ids=(3,)))])
+    prompts = [[5] * (block - 1) + [3] * (tail + 1) for tail in range(1, block)]
+    params = replace(PLAIN, block_size=block, stop_token_ids=(3,))
+    for result in by_engine(model, [(ids, params) for ids in prompts]):
         ends = [index for index, token in enumerate(result.canvas_ids[:10]) if token == 3]
         assert result.num_response == (ends[0] + 1 if ends else 10)
 

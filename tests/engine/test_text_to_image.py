@@ -95,6 +95,12 @@ def some_asks() -> list[Ask]:
     return [*asks, (Prompt("text", 0, (), (5, 6)), SamplingParams(max_tokens=65, block_size=65))]
 
 
+@pytest.fixture(scope="module")
+def expected() -> list[Trajectory]:
+    """Return what the reference sampler draws."""
+    return [by_reference(drawing_model(), ask) for ask in some_asks()]
+
+
 @pytest.mark.parametrize(("name", "guidance"), GOLDEN)
 def test_published_traces(
     model: Model, recorded: dict[str, Tensor], name: str, guidance: float
@@ -134,12 +140,11 @@ def test_published_image(recorded: dict[str, Tensor]) -> None:
     ],
 )
 def test_the_engine_draws_what_the_reference_sampler_draws(
-    model: Model, params: EngineParams
+    model: Model, expected: list[Trajectory], params: EngineParams
 ) -> None:
     """Guided and unguided images and a text share ticks, in any number of sequences and rows."""
-    asks = some_asks()
-    written = by_engine(model, asks, params)
-    assert_same(written, [by_reference(model, ask) for ask in asks])
+    written = by_engine(model, some_asks(), params)
+    assert_same(written, expected)
     for trajectory in written[:-1]:
         assert all(0 <= code < 128 for code in IMAGES.drawing(trajectory).codes)
     assert max(written[-1].canvas_ids) < IDS.image_offset

@@ -944,7 +944,12 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("way", LONG)
+# Namespaces are made in two ways, and count alike.
+@pytest.mark.parametrize(
+    ("way", "every"),
+    [(w, b) for n, w in enumerate(LONG) for b in ("limits", NAMESPACES[n % len(NAMESPACES)])],
+    indirect=["every"],
+)
 def test_processor_time_is_counted_for_all_processes(every: Backend, way: str):
     assert outcome(every, textwrap.dedent(BURN) + textwrap.dedent(LONG[way])) == "timeout"
 

@@ -37,7 +37,7 @@ from unmask.engine.options import EngineParams
 from unmask.engine.request import resolve
 from unmask.models.conventions import conventions_of
 from unmask.models.transformer import Model
-from unmask.sampling_params import SamplingParams, Strategy
+from unmask.sampling_params import SamplingParams
 from unmask.types import Trajectory
 
 # Page counts and budgets that force waiting, interruptions, cuts and turns; the last as on CUDA.
@@ -124,9 +124,7 @@ def test_trajectories_with_pinned_tokens(kind: str) -> None:
             assert not written.behavior_logprobs[position] and not written.entropies[position]
         ends = written.num_response - 1
         assert written.finish == "length" or ends >= params.first_end
-    for size in (1, 2, 20):
-        batches = [asks[i : i + size] for i in range(0, len(asks), size)]
-        assert_same([t for batch in batches for t in by_engine(model, batch)], expected)
+    assert_same(by_engine(model, asks), expected)
     for name in ("few of all", "read late", "commits apart"):
         assert_same(unpriced(by_engine(model, asks, SIZES[name])), unpriced(expected))
 
@@ -147,8 +145,13 @@ def test_trajectories_at_any_size_of_the_engine(kind: str, size: str) -> None:
     assert_same(unpriced(results), [written[i] for i in order])
 
 
-@pytest.mark.parametrize("size", ["default", "few pages", "read late"])
-@pytest.mark.parametrize("kind", ["blocks", "blocks, shifted", "canvas"])
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        *(("blocks", "default"), ("blocks", "read late")),
+        *(("blocks, shifted", "few pages"), ("canvas", "read late")),
+    ],
+)
 def test_revisions_while_weights_change(kind: str, size: str) -> None:
     """Each change interrupts every request; the record of what was overwritten goes on."""
     model = toy(kind)
@@ -210,10 +213,9 @@ def test_trajectories_of_near_ties_in_company() -> None:
     assert_same(by_engine(model, asks), [by_reference(model, ask) for ask in asks])
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_trajectories_of_published_weights(strategy: Strategy) -> None:
+def test_trajectories_of_published_weights() -> None:
     model = load_model(SDAR, dtype=exact_dtype())
-    asks = some_asks(8, 1, model, strategy=strategy)
+    asks = some_asks(2 * len(STRATEGIES), 1, model)
     assert_same(by_engine(model, asks), [by_reference(model, ask) for ask in asks])
 
 

@@ -65,12 +65,11 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[Any
     return seen
 
 
-@pytest.mark.parametrize("max_sequences", [2, 16])
-def test_fused_is_separate(model: Model, max_sequences: int) -> None:
+def test_fused_is_separate(model: Model) -> None:
     """A shifted model saves the prefill only: its commits write the next block's first token."""
     asks = some_asks(12, 0, model)
-    fused = by_engine(model, asks, EngineParams(max_sequences))
-    separate = by_engine(model, asks, EngineParams(max_sequences, fuses_commit=False))
+    fused = by_engine(model, asks, EngineParams(16))
+    separate = by_engine(model, asks, EngineParams(16, fuses_commit=False))
     pairs = zip(separate, fused, strict=True)
     expected = [replace(t, num_forwards=other.num_forwards) for t, other in pairs]
     assert_same(fused, expected, exact=model.dtype == torch.float32)
@@ -98,18 +97,14 @@ def test_prefix_shared_is_not_shared(model: Model, monkeypatch: pytest.MonkeyPat
     assert_same(shared, apart, exact=model.dtype == torch.float32)
 
 
-@pytest.mark.parametrize("shares_prefixes", [True, False])
-def test_preempted_is_not_preempted(
-    model: Model, shares_prefixes: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preempted_is_not_preempted(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Five requests grow over a page's end at about the same time, and there is no page for everyone."""
     ids = [number % 19 + 2 for number in range(56)]
     asks = some_asks(5, 8, model, block_size=4, max_tokens=24, stop_token_ids=())
     asks = [(ids[: 50 + number], params) for number, (_, params) in enumerate(asks)]
-    free = by_engine(model, asks, EngineParams(shares_prefixes=shares_prefixes))
+    free = by_engine(model, asks)
     interrupted = counted(monkeypatch, Scheduler, "_preempt")
-    small = EngineParams(cache_tokens=5 * 64, shares_prefixes=shares_prefixes)
-    tight = by_engine(model, asks, small)
+    tight = by_engine(model, asks, EngineParams(cache_tokens=5 * 64))
     assert interrupted
     assert_same(unpriced(tight), unpriced(free), exact=model.dtype == torch.float32)
 

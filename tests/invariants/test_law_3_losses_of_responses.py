@@ -78,8 +78,11 @@ def plain_loss(
     return reduced(losses, config.reduction, LENGTH)
 
 
-@pytest.mark.parametrize("kind", TOYS)
-@pytest.mark.parametrize("method", METHODS)
+# Every other pair: each meets three kinds of model.
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [(m, k) for i, m in enumerate(METHODS) for j, k in enumerate(TOYS) if (i + j) % 2 == 0],
+)
 def test_loss_and_gradient_are_those_of_plain_loops(method: str, kind: str) -> None:
     model, config = model_of(kind, torch.float64), METHODS[method]
     batch = batch_of(model, config, (1, 4, 6))

@@ -217,12 +217,13 @@ def gradients_of(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-# Under full attention there are no blocks that could be larger.
+# Every other pair, so that each method meets three kinds of model and each kind half of the methods. Under full
+# attention there are no blocks that could be larger.
 CASES = [
     (method, kind)
-    for method in METHODS
-    for kind in TOYS
-    if method != "larger blocks" or "block" in kind
+    for m, method in enumerate(METHODS)
+    for k, kind in enumerate(TOYS)
+    if (m + k) % 2 == 0 and (method != "larger blocks" or "block" in kind)
 ]
 
 

@@ -151,8 +151,7 @@ def batch_of(model: Model, seed: int, block: int, shrink: int) -> list[Views]:
     )
 
 
-@pytest.mark.parametrize(("block", "budget"), [(4, 10_000), (4, 60), (3, 36)])
-@pytest.mark.parametrize("shrink", [1, 2])
+@pytest.mark.parametrize(("shrink", "block", "budget"), [(1, 4, 10_000), (2, 4, 60), (1, 3, 36)])
 @pytest.mark.parametrize("name", TOYS)
 def test_packed_is_view_by_view(name: str, shrink: int, block: int, budget: int) -> None:
     model = toy_model(2, torch.float64, is_tied=True, **TOYS[name])
@@ -183,8 +182,13 @@ def written_by_engine(model: Model) -> list[Trajectory]:
     return by_engine(model, asks)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", EVERY_MODEL)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, torch.float64) for name in EVERY_MODEL),
+        *((name, torch.float32) for name in ("block-causal", "full, experts", "golden llada2")),
+    ],
+)
 def test_what_the_engine_wrote_is_packed_as_view_by_view(name: str, dtype: torch.dtype) -> None:
     model = model_of(name, dtype)
     trajectories = written_by_engine(model)
@@ -227,7 +231,7 @@ def pass_by_pass(model: Model, ask: Ask) -> tuple[Trajectory, Tensor]:
     return found, total
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", [name for name in TOYS if "experts" not in name])
 def test_the_likelihood_of_a_revising_trajectory_is_that_of_its_passes(name: str) -> None:
     """Packed, view by view and pass by pass, where tokens are overwritten, masked again or both."""
     model = model_of(name, torch.float64)
@@ -280,7 +284,7 @@ def test_responses_under_noise_are_packed_as_view_by_view(name: str) -> None:
     assert_packed_is_dense(model, batch, 40)
 
 
-@pytest.mark.parametrize("name", EVERY_MODEL)
+@pytest.mark.parametrize("name", TOYS)
 def test_demonstrations_are_packed_as_view_by_view(name: str) -> None:
     """Blocks in order, a recorded order and tokens from left to right, wherever the model can be trained so."""
     model = model_of(name, torch.float64)

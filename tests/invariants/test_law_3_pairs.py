@@ -83,8 +83,11 @@ def terms_of_views(model: Model, views: Views, anchor: Tensor) -> list[Term]:
     return terms
 
 
-@pytest.mark.parametrize("kind", TOYS)
-@pytest.mark.parametrize("name", VIEWS)
+# Every other pair: each meets three kinds of model.
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(m, k) for i, m in enumerate(VIEWS) for j, k in enumerate(TOYS) if (i + j) % 2 == 0],
+)
 def test_loss_and_gradient_are_those_of_plain_loops(name: str, kind: str) -> None:
     model, config = model_of(kind, torch.float64), config_of(VIEWS[name], beta=0.3, sft=0.1)
     pairs = toy_pairs()

@@ -10,10 +10,9 @@ from tests.trainers.toy_runs import metrics, rl_config
 from unmask.trainers.rl import train_rl
 
 
-@pytest.mark.parametrize("minibatches", [1, 2])
-def test_a_short_run_teaches_the_model_to_write_sevens(minibatches: int, tmp_path: Path) -> None:
+def test_a_short_run_teaches_the_model_to_write_sevens(tmp_path: Path) -> None:
     words = ["steps=8", "rollout.prompts=6", "rollout.responses=8", "optimizer.lr=1e-2"]
-    train_rl(rl_config(tmp_path, *words, f"minibatches={minibatches}"))
+    train_rl(rl_config(tmp_path, *words, "minibatches=2"))
     rewards = [line["reward"] for line in metrics(tmp_path / "run")]
     assert rewards[0] < 0.1
     assert fmean(rewards[-2:]) > 0.5

@@ -22,14 +22,14 @@ def grader() -> Iterator[CodeGrader]:
         yield grader
 
 
-def test_a_hundred_programs_keep_their_order_and_leave_nothing(
+def test_many_programs_keep_their_order_and_leave_nothing(
     grader: CodeGrader,
 ):
     items: list[tuple[str, list[CodeTest]]] = [
-        (f"print(int(input()) + {n % 7})", [StdioTest(str(n), str(n + n % 5))]) for n in range(105)
+        (f"print(int(input()) + {n % 7})", [StdioTest(str(n), str(n + n % 5))]) for n in range(35)
     ]
     verdicts = grader.grade(items)
-    assert [v.share for v in verdicts] == [float(n % 7 == n % 5) for n in range(105)]
+    assert [v.share for v in verdicts] == [float(n % 7 == n % 5) for n in range(35)]
     assert {v.outcomes for v in verdicts} == {("passed",), ("wrong",)}
 
 

@@ -191,10 +191,13 @@ def f(): return [{tag!r}, *(part for n in range(100_000) for part in ([{key}, 1]
 """
 
 
-@pytest.mark.parametrize("tag", ["set", "frozenset", "dict"])
 @pytest.mark.parametrize(
-    "key",
-    ['["int", format(n * (2**61 - 1), "x")]', '["tuple", ["int", format(n * (2**61 - 1), "x")]]'],
+    ("tag", "key"),
+    [
+        ("set", '["int", format(n * (2**61 - 1), "x")]'),
+        ("frozenset", '["tuple", ["int", format(n * (2**61 - 1), "x")]]'),
+        ("dict", '["int", format(n * (2**61 - 1), "x")]'),
+    ],
 )
 def test_a_hostile_result_costs_the_test_little_time(tag: str, key: str):
     program = FORGED.format(tag=tag, key=key)

@@ -1,11 +1,7 @@
-"""Numbers go everywhere they were asked to, go back with a resumed run, and are all documented."""
+"""Metrics are written by rising steps, are removed from a resumed run, and are all documented."""
 
-import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +16,6 @@ from unmask.runs.directory import RunDirectory
 from unmask.runs.metrics import open_metrics
 from unmask.trainers.rl import train_rl
 from unmask.trainers.sft import train_sft
-
-HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
-HAS_WANDB = importlib.util.find_spec("wandb") is not None
 
 
 def config(path: Path, *words: str) -> SFTConfig:
@@ -103,62 +96,6 @@ def test_cut_back_needs_no_files_and_no_room(tmp_path: Path) -> None:
     metrics.cut_back(1)
     assert (tmp_path / "metrics.jsonl").stat().st_ino == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
-
-
-@pytest.mark.parametrize(
-    ("word", "is_there"), [("run.tensorboard=true", HAS_TENSORBOARD), ("run.wandb=toy", HAS_WANDB)]
-)
-def test_a_missing_package_is_named(word: str, is_there: bool, tmp_path: Path) -> None:
-    if is_there:
-        pytest.skip(f"the package of {word} is installed")
-    with pytest.raises(ValueError, match=r"^run\.(\w+): needs the package '\1', .*unmask doctor"):
-        open_metrics(RunDirectory(tmp_path), config(tmp_path, word))
-
-
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="tensorboard is not installed")
-def test_tensorboard_holds_the_steps_of_the_resumed_run(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run, asked = RunDirectory(tmp_path), config(tmp_path, "run.tensorboard=true")
-    with open_metrics(run, asked) as metrics:
-        for step in (1, 2, 3, 4):
-            metrics.log(step=step, loss=float(step))
-    with open_metrics(run, asked) as metrics:
-        metrics.cut_back(2)
-        metrics.log(step=3, loss=30.0)
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
-    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
-
-
-@pytest.mark.skipif(not HAS_WANDB, reason="wandb is not installed")
-def test_wandb_offline(tmp_path: Path) -> None:
-    """In a process of its own: W&B leaves a service behind in the one that imports it."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom tests.runs.test_metrics import config\n"
-        "from unmask.runs.directory import RunDirectory\n"
-        "from unmask.runs.metrics import open_metrics\n"
-        "path = Path(sys.argv[1])\n"
-        "with open_metrics(RunDirectory(path), config(path, 'run.wandb=toy')) as metrics:\n"
-        "    metrics.log(step=int(sys.argv[2]), loss=0.5, ratio=float('nan'))\n"
-    )
-    environment = {
-        **os.environ,
-        "WANDB_MODE": "offline",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-    }
-    for step in "12":
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path), step],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    runs = [path.name.split("-")[-1] for path in (tmp_path / "wandb").glob("offline-run-*")]
-    assert set(runs) == {(tmp_path / "wandb_id.txt").read_text().strip()}
-    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
 
 
 def documented() -> re.Pattern[str]:

@@ -213,10 +213,9 @@ def test_the_grader_reads_references_of_every_kind() -> None:
         assert [score.reward for score in grader.grade(items)] == [right for *_, right in table]
 
 
-@pytest.mark.parametrize(
-    "separator",
-    [", ", " ", "/", ";", "\n", " or ", " and ", ") (", ". ", ": ", "", "|", " - ", "**"],
-)
+SEPARATORS = (", ", " ", "/", ";", "\n", " or ", " and ", ") (", ". ", ": ", "", "|", " - ", "**")
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -224,9 +223,11 @@ def test_the_grader_reads_references_of_every_kind() -> None:
         *(r"\boxed{{{}}}", "Option {}", "I choose ({})", "<answer>{}</answer>", "Either {}!"),
     ],
 )
-@pytest.mark.parametrize("named", ["ABCD", "AB", "BA", "DCBA", "CD"])
-def test_several_letters_are_never_paid(separator: str, form: str, named: str) -> None:
-    assert chosen_letter(form.format(separator.join(named)), COLOURS) is None
+def test_several_letters_are_never_paid(form: str) -> None:
+    for separator in SEPARATORS:
+        for named in ("ABCD", "AB", "BA", "DCBA", "CD"):
+            response = form.format(separator.join(named))
+            assert chosen_letter(response, COLOURS) is None, response
 
 
 @pytest.mark.parametrize("separator", [", ", " ", "\n", " or ", "; ", "/"])

@@ -102,14 +102,14 @@ def test_without_any_place_the_three_solutions_are_named() -> None:
     with pytest.raises(ValueError) as caught:
         list(read_split(TWO, "test", None))
     message = str(caught.value)
-    for way in ("task.path", "UNMASK_DATA to a directory with two-test.jsonl", "unmask[datasets]"):
+    for way in ("task.path", "UNMASK_DATA to a directory with two-test.jsonl", "unmask[data]"):
         assert way in message
 
 
 @without_datasets
 def test_parquet_without_its_reader_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "two-test.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"two-test.parquet: .*unmask\[datasets\]"):
+    with pytest.raises(ValueError, match=r"two-test.parquet: .*unmask\[data\]"):
         list(read_split(TWO, "test", tmp_path))
 
 

@@ -39,7 +39,11 @@ def part(name: str) -> Part:
     return importlib.import_module(f"tools.gpu.parts.{name}").PART
 
 
-@pytest.mark.parametrize("name", PARTS)
+# Parts that differ from another in the size of their model alone, which is tiny here.
+SAME = {"engine_1_7b", "update_1_7b"}
+
+
+@pytest.mark.parametrize("name", [name for name in PARTS if name not in SAME])
 def test_part_runs_in_small(name: str, tmp_path: Path) -> None:
     outcome = part(name).run(Setting(torch.device("cpu"), is_tiny=True, folder=tmp_path))
     assert outcome.summary

@@ -88,7 +88,7 @@ def returns_and_advantages(
     config: RLConfig = row(advantage={"kind": "value", "lr": 1e-9, "gamma": gamma, "lam": lam})
     masked = [value.double() * v.target for value, v in zip(values, views, strict=True)]
     groups = [Group(t.prompt, [t], [0.0]) for t in trajectories]
-    found = value_targets(groups, views, masked, config, is_full=True)
+    found = value_targets(groups, views, masked, config)
     returns = [columns["returns"] for columns in found.columns()]
     advantages = [v.advantages.expand(v.target.shape) for v in found.views]
     return at_targets(returns, views), at_targets(advantages, views)

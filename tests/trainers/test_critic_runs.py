@@ -35,8 +35,6 @@ STANDS: dict[str, list[str]] = {
     [
         *((stand, "block", "float32") for stand in STANDS),
         ("own", "block", "bfloat16"),
-        ("own", "full", "float32"),
-        ("shared", "block", "bfloat16"),
         ("shared", "full", "float32"),
     ],
 )

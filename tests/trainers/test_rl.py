@@ -166,10 +166,6 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
             r"edit_threshold and remask_threshold let .* times, and views\.shrink merges",
         ),
         (
-            ["sampling.remask_threshold=0.5", "advantage.kind=value"],
-            r'times, and advantage\.kind = "value" has one value and one return per position',
-        ),
-        (
             ["sampling.remask_threshold=0.5", "rollout.drafts=2"],
             r"times, and rollout\.drafts = 2 keeps the tokens that stood at a step",
         ),
@@ -216,7 +212,10 @@ def test_when_every_group_is_filtered_nothing_is_learnt_and_the_numbers_say_so(
         ([*MOVE, "views.train_block=8"], r"with shrink = 1 and no train_block"),
         ([*MOVE, "views.kind=steps"], r"set views\.kind = \"trace\" with shrink = 1"),
         ([*MOVE, "views.post_num=1"], r"views\.post_num = 1 counts .* part of a move"),
-        ([*MOVE, "advantage.kind=shared_value"], r"such values are no baseline of a move"),
+        (
+            [*MOVE, "advantage.kind=shared_value", "views.post_stop=ignore"],
+            r"averages values over the targets of a move, and .* set views\.post_stop",
+        ),
         ([*MOVE, "loss.nll=0.1"], r"loss\.nll = 0\.1 is the likelihood of tokens"),
         ([*MOVE, "rollout.drafts=2"], r"rollout\.drafts = 2: a draft is written in one step"),
         ([*MOVE, "loss.max_importance=2"], r"loss\.max_importance: the engine records no"),

@@ -20,7 +20,7 @@ from tests.trainers.toy_critics import (
     views_of,
     written,
 )
-from unmask.diffusion.views import views_of_trajectory
+from unmask.diffusion.views import Views, views_of_trajectory
 from unmask.objectives.value import token_returns_and_advantages
 from unmask.trainers.rollout_views import enlarge_blocks
 from unmask.trainers.value_targets import denoising_steps, spread_rewards
@@ -33,8 +33,8 @@ def test_values_of_0_leave_the_advantage_as_it_was(tmp_path: Path) -> None:
     views = views_of(trajectories)
     targets = critic_of(model, tmp_path).estimate(group_of(trajectories), views)
     for before, found in zip(views, targets.views, strict=True):
-        is_trained = before.target.any(0)
-        torch.testing.assert_close(found.advantages[is_trained], before.advantages[is_trained])
+        expected = before.advantages.expand(before.target.shape)[before.target]
+        torch.testing.assert_close(found.advantages[before.target], expected)
     assert targets.metrics["value_explained_variance"] == pytest.approx(0)
     with_critic, without = (
         targets.metrics[name]
@@ -55,32 +55,37 @@ def test_advantages_are_those_of_the_formulas_on_the_steps_that_were_taken(
     views = views_of(trajectories, is_full, shrink)
     critic = critic_of(model, tmp_path, "advantage.gamma=0.9", "advantage.lam=0.8")
     targets = critic.estimate(group_of(trajectories, rewards), views)
-    for t, (own_views, trajectory) in enumerate(zip(views, trajectories, strict=True)):
-        steps = denoising_steps(own_views, trajectory.step_map, is_full)
-        if shrink == 1:
-            own = torch.tensor(trajectory.step_map).masked_fill(~own_views.target.any(0), 0)
-            assert torch.equal(steps, own)
-        given = spread_rewards(torch.tensor(rewards[t], dtype=torch.float64), steps)
+    for t, own_views in enumerate(views):
+        steps, positions = denoising_steps(own_views), own_views.target.nonzero()[:, 1]
+        given = spread_rewards(torch.tensor(rewards[t], dtype=torch.float64), steps, positions)
         values = targets.values[t, : len(steps)]
         expected = token_returns_and_advantages(values[None], given[None], steps[None], 0.9, 0.8)
         torch.testing.assert_close(targets.returns[t, : len(steps)], expected[0][0])
-        torch.testing.assert_close(targets.views[t].advantages, expected[1][0].float())
+        found = targets.views[t].advantages[own_views.target]
+        torch.testing.assert_close(found, expected[1][0].float())
+
+
+def ranks(views: Views) -> list[int]:
+    """Return the number of each position's step among those of its trajectory, from 1, and 0 where it has none."""
+    found = torch.zeros(len(views.canvas_ids), dtype=torch.int64)
+    steps = denoising_steps(views)
+    found[views.target.nonzero()[:, 1]] = steps.unique(return_inverse=True)[1] + 1
+    return found.tolist()
 
 
 @pytest.mark.parametrize(
     ("shrink", "is_full", "expected"),
     [
         (1, False, [3, 1, 1, 2, 5, 4, 6, 6]),
-        (2, False, [3, 2, 2, 2, 5, 5, 6, 6]),
-        (2, True, [4, 2, 2, 2, 6, 4, 6, 6]),
-        (9, False, [3, 3, 3, 3, 6, 6, 6, 6]),
-        (9, True, [6] * 8),
+        (2, False, [2, 1, 1, 1, 3, 3, 4, 4]),
+        (2, True, [2, 1, 1, 1, 3, 2, 3, 3]),
+        (9, False, [1, 1, 1, 1, 2, 2, 2, 2]),
+        (9, True, [1] * 8),
     ],
 )
 def test_merged_reveals_are_one_step(shrink: int, is_full: bool, expected: list[int]) -> None:
     trajectory = traced((3, 1, 1, 2, 5, 4, 6, 6))
-    views = views_of_trajectory(trajectory, 1.0, shrink, is_full=is_full)
-    assert denoising_steps(views, trajectory.step_map, is_full).tolist() == expected
+    assert ranks(views_of_trajectory(trajectory, 1.0, shrink, is_full=is_full)) == expected
 
 
 @pytest.mark.parametrize("is_full", [False, True])
@@ -90,32 +95,27 @@ def test_steps_keep_the_order_of_reveals_whatever_the_trajectory(
 ) -> None:
     trajectory = data.draw(any_trajectory(replace(CONVENTIONS, is_full=is_full)))
     views = views_of_trajectory(trajectory, 1.0, shrink, post_num, is_full)
-    steps = denoising_steps(views, trajectory.step_map, is_full)
-    is_trained = views.target.any(0)
-    assert torch.equal(steps > 0, is_trained)
-    taken = torch.tensor(trajectory.step_map)
+    view, position = views.target.nonzero(as_tuple=True)
+    steps, taken = denoising_steps(views), torch.tensor(trajectory.step_map)[position]
     # No position precedes one that was revealed earlier; steps that differ also differ in the views.
-    earlier = taken[is_trained][:, None] < taken[is_trained]
-    assert not (earlier & (steps[is_trained][:, None] > steps[is_trained])).any()
-    view = views.target.long().argmax(0)
-    same = steps[is_trained][:, None] == steps[is_trained]
-    assert not (same & (view[is_trained][:, None] != view[is_trained])).any()
+    assert not ((taken[:, None] < taken) & (steps[:, None] > steps)).any()
+    same = steps[:, None] == steps
+    assert not (same & (view[:, None] != view)).any()
     if shrink == 1:
-        assert torch.equal(steps, taken.masked_fill(~is_trained, 0))
+        assert torch.equal(same, taken[:, None] == taken)
 
 
 def test_steps_in_larger_blocks_are_those_that_were_taken() -> None:
     trajectory = traced((3, 1, 1, 2, 5, 4, 6, 6, 8, 7, 9, 9))
-    larger = enlarge_blocks(trajectory, 8)
-    views = views_of_trajectory(larger, 1.0)
-    steps = denoising_steps(views, trajectory.step_map, is_full=False)
-    assert tuple(steps.tolist()) == (*trajectory.step_map, *[0] * (len(steps) - 12))
+    found = ranks(views_of_trajectory(enlarge_blocks(trajectory, 8), 1.0))
+    assert tuple(found) == (*trajectory.step_map, *[0] * (len(found) - 12))
 
 
 def test_slots_right_of_the_response_change_no_steps_mean() -> None:
-    steps = torch.tensor([1, 2, 2, 2, 3, 0])
+    steps = torch.tensor([1, 2, 2, 2, 3])
     rewards = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    assert spread_rewards(rewards, steps).tolist()[:5] == [0.5, 1.0, 2.0, 1.5, 0.0]
+    found = spread_rewards(rewards, steps, torch.arange(5))
+    assert found.tolist() == [0.5, 1.0, 2.0, 1.5, 0.0]
 
 
 def test_a_process_reward_pays_what_its_steps_have_yet_to_earn(tmp_path: Path) -> None:

@@ -83,9 +83,10 @@ def test_hostile_text_is_shown_and_not_run(browser: Browser, tmp_path: Path) -> 
         assert "\u202e" not in text
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["rl", "eval"])
+@pytest.mark.parametrize(
+    ("kind", "width", "scheme"),
+    [("rl", 390, "light"), ("rl", 1280, "dark"), ("eval", 390, "dark"), ("eval", 1280, "light")],
+)
 def test_report_fits_the_screen_with_its_player_above_the_fold(
     browser: Browser, tmp_path: Path, kind: str, width: int, scheme: str
 ) -> None:

@@ -70,8 +70,7 @@ def test_hostile_names_and_records_are_text(tmp_path: Path) -> None:
 
 
 @needs_chromium
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_page_fits_the_screen(browser: Browser, tmp_path: Path, scheme: str, width: int) -> None:
     write_lines(tmp_path / "a.jsonl", [record(seed=s) for s in range(3)] + [hostile_record()])
     write_view(tmp_path / "a.jsonl", tmp_path / "a.html")

@@ -105,7 +105,8 @@ def _packages() -> Iterator[Finding]:
         yield Finding("packages", found, f"{pip} -e . in the directory of its source")
         return
     extras = importlib.metadata.metadata("unmask").get_all("Provides-Extra") or ()
-    for extra in ("", *extras):
+    # `all` requires unmask with the other extras, which have a finding each.
+    for extra in ("", *(extra for extra in extras if extra != "all")):
         missing = _missing(extra)
         found = f"missing: {', '.join(missing)}" if missing else "installed"
         way_out = f"{pip} {shlex.join(missing)}" if missing else ""

@@ -48,7 +48,6 @@ DRAWN: "tuple[Order, int]" = ("sample", 3)
 app = typer.Typer(
     # Plain help: drawing it with rich takes twice as long as all the rest.
     rich_markup_mode=None,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Post-train, evaluate and serve diffusion language models.",
@@ -211,15 +210,17 @@ def trace(
 @app.command(
     no_args_is_help=True,
     epilog="Examples: unmask config rl --keys; unmask config configs/rl/chain_sum.toml steps=9; "
+    "unmask config list; unmask config print rl/gsm8k > mine.toml; "
     "unmask config import rl_sdar.yaml > mine.toml",
 )
 def config(  # noqa: PLR0913 - one argument per option
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="sft|dpo|reward-model|rl|eval|CONFIG|KEY=VALUE|import FILE.yaml",
+            metavar="sft|dpo|reward-model|rl|eval|CONFIG|KEY=VALUE|list|print NAME|import FILE.yaml",
             help="As for the command itself. The kind is the first word, or the folder of the first file. "
-            "`import` translates a configuration of dLLM-RL to TOML.",
+            "`list` names the files that come with unmask, which every command takes by name; `print` copies "
+            "one to stdout. `import` translates a configuration of dLLM-RL to TOML.",
             show_default=False,
         ),
     ],
@@ -244,7 +245,10 @@ def config(  # noqa: PLR0913 - one argument per option
         typer.Option("--lossy", help="With import: also write keys that run differently here."),
     ] = False,
 ) -> None:
-    """Print a configuration with the origin of each value, its keys or its schema; or translate one of dLLM-RL."""
+    """Print a configuration with the origin of each value, its keys or its schema; list those that come with unmask."""
+    if words[0] in ("list", "print"):
+        _print_shipped(words[0], words[1:])
+        return
     if words[0] == "import":
         _import(words[1:], kind, base, devices, lossy)
         return
@@ -396,6 +400,17 @@ def _import(
     typer.echo(text)
     for sentence in summary:
         typer.echo(sentence, err=True)
+
+
+def _print_shipped(action: str, names: Sequence[str]) -> None:
+    """List the files that come with unmask, or print one."""
+    from unmask.configs.shipped import listing, text_of
+
+    if len(names) != (action == "print"):
+        raise ValueError(
+            "write `unmask config list`, or `unmask config print` with one of the names it lists"
+        )
+    typer.echo(listing() if action == "list" else text_of(names[0]).rstrip("\n"))
 
 
 def _config_class(kind: str) -> "type[BaseModel]":

@@ -27,7 +27,8 @@ Words = Annotated[
     list[str],
     Argument(
         metavar="CONFIG|KEY=VALUE",
-        help="TOML files, of which later ones win, and single values that override them.",
+        help="TOML files, of which later ones win, and single values that override them. A name such as "
+        "rl/chain_sum or methods/spg is a file that comes with unmask (`unmask config list`).",
         show_default=False,
     ),
 ]

@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from unmask.configs.keys import REQUIRED, Key, keys, to_toml
+from unmask.configs.keys import REQUIRED, Key, keys_of, to_toml
 from unmask.configs.other_names import GONE, TABLES, ours
+from unmask.configs.shipped import name_of, shipped_files
 from unmask.json_files import check_nesting, too_deep
 
 C = TypeVar("C", bound=BaseModel)
@@ -40,18 +41,18 @@ def load_config(
 
     Args:
         cls: the configuration, such as `RLConfig`.
-        files: TOML files; later ones win.
+        files: TOML files, or names of shipped ones such as `rl/chain_sum`; later ones win.
         overrides: `key=value` words with dotted keys; a value that is not TOML is a plain string.
 
     Returns:
-        The configuration, and the origin of each dotted key: `default`, the path of a file, or
-        `command line`.
+        The configuration, and the origin of each dotted key: `default`, the path of a file, `shipped` with
+        a name, or `command line`.
 
     Raises:
         ValueError: a file is missing or not TOML, a key is unknown or missing, or a value is not
             accepted; one line per error.
     """
-    sources = [(str(file), _read(file)) for file in files]
+    sources = [_read(file) for file in files]
     sources += [(COMMAND_LINE, _parse(override)) for override in overrides]
     return config_from(cls, sources)
 
@@ -64,7 +65,7 @@ def config_from(
     Raises:
         ValueError: as `load_config`.
     """
-    listed = keys(cls)
+    listed = keys_of(cls)
     optional = [key for key in listed if key.is_optional]
     assigned: Assigned = {}
     for source, table in sources:
@@ -103,18 +104,23 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield prefix + name, value
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    """Return the origin and the table of a file, or of the shipped one that a word names where there is no file."""
+    origin = str(file)
     if not file.is_file():
-        raise ValueError(f"{file}: no such file; {_nearest_files(file)}")
+        shipped = shipped_files().get(name := name_of(file))
+        if shipped is None:
+            raise ValueError(f"{file}: no such file; {_nearest_files(file)}")
+        origin, file = f"shipped {name}", shipped
     if file.suffix in (".yaml", ".yml", ".json"):
         raise ValueError(
             f"{file}: configurations are TOML; `unmask config import {file} > mine.toml` translates those "
             "of dLLM-RL"
         )
     try:
-        return _parse_toml(file.read_text(encoding="utf-8-sig"), str(file))
+        return origin, _parse_toml(file.read_text(encoding="utf-8-sig"), origin)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not valid TOML: {error}") from None
+        raise ValueError(f"{origin}: not valid TOML: {error}") from None
 
 
 def _parse_toml(text: str, place: str) -> dict[str, Any]:
@@ -134,7 +140,13 @@ def _parse_toml(text: str, place: str) -> dict[str, Any]:
 def _nearest_files(file: Path) -> str:
     folder = file if file.is_dir() else file.parent
     if not folder.is_dir():
-        return f"there is no directory {folder}"
+        shipped = get_close_matches(name_of(file), shipped_files())
+        near = (
+            f"shipped are {', '.join(shipped)}"
+            if shipped
+            else "`unmask config list` names shipped ones"
+        )
+        return f"there is no directory {folder}; {near}"
     stems = sorted(entry.stem for entry in folder.glob("*.toml"))
     nearest = get_close_matches(file.stem, stems) or stems[:5]
     names = ", ".join(f"{stem}.toml" for stem in nearest)

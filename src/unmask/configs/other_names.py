@@ -28,7 +28,7 @@ ROWS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("run.dir",): ("output_dir", "save_dir", "logging_dir"),
     ("run.seed",): ("seed",),
     ("run.keep_last",): ("save_total_limit",),
-    ("run.tensorboard", "run.wandb"): ("report_to",),
+    ("run.tensorboard", "run.wandb", "run.trackio", "run.swanlab", "run.mlflow"): ("report_to",),
     ("save_every",): ("save_steps",),
     ("eval.every",): ("eval_steps",),
     ("model.path",): (

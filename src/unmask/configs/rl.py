@@ -175,11 +175,6 @@ class RLConfig(Section):
             raise ValueError(
                 f"{subject}, and views.shrink merges denoising steps that may do so: set views.shrink = 1"
             )
-        if self.advantage.has_value_model:
-            raise ValueError(
-                f'{subject}, and advantage.kind = "{self.advantage.kind}" has one value and one return per '
-                'position: set advantage.kind = "group_std", or leave both thresholds out'
-            )
         if self.rollout.drafts:
             raise ValueError(
                 f"{subject}, and rollout.drafts = {self.rollout.drafts} keeps the tokens that stood at a step "
@@ -290,10 +285,11 @@ class RLConfig(Section):
             f"views.post_num = {self.views.post_num} counts positions right of the response, all of which are part of "
             "a move (views.post_stop): set views.post_num = 0",
         )
+        post_stop = getattr(self.views, "post_stop", "score")
         yield (
-            self.advantage.has_value_model,
-            f'advantage.kind = "{self.advantage.kind}" reads values where tokens were revealed, which the draws '
-            'decide: such values are no baseline of a move. Set advantage.kind = "group_std"',
+            self.advantage.has_value_model and post_stop == "ignore",
+            f'advantage.kind = "{self.advantage.kind}" averages values over the targets of a move, and '
+            'views.post_stop = "ignore" lets the end of the response choose them: set views.post_stop = "score"',
         )
         nll = getattr(self.loss, "nll", 0.0)
         yield (
@@ -311,8 +307,7 @@ class RLConfig(Section):
             "of draws that were lost, by which a move could be weighed: leave both out",
         )
         yield (
-            getattr(self.loss, "per_move", False)
-            and getattr(self.views, "post_stop", "score") == "ignore",
+            getattr(self.loss, "per_move", False) and post_stop == "ignore",
             'views.post_stop = "ignore" leaves out a part of each move, and loss.per_move = true is of whole ones: '
             'set views.post_stop = "score"',
         )

@@ -26,3 +26,12 @@ class RunConfig(Section):
     wandb: str | None = None
     """Also send the metrics to this Weights & Biases project; needs the extra `wandb`, and sends
     nothing when WANDB_MODE=offline."""
+    trackio: str | None = None
+    """Also log the metrics to this project of trackio, in files of this machine (`trackio show`) unless
+    TRACKIO_SPACE_ID or TRACKIO_SERVER_URL name another place; needs the extra `trackio`."""
+    swanlab: str | None = None
+    """Also send the metrics to this project of SwanLab; needs the extra `swanlab`, and sends nothing when
+    SWANLAB_MODE=offline."""
+    mlflow: str | None = None
+    """Also send the metrics to this experiment of the MLflow server that MLFLOW_TRACKING_URI names; needs the
+    extra `mlflow`."""

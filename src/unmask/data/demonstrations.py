@@ -130,7 +130,7 @@ def read_source(
     assert config.hub is not None
     if not has_datasets():
         raise ValueError(
-            f"{key}.hub = {config.hub}: `pip install 'unmask[datasets]'` loads it, or give its file "
+            f"{key}.hub = {config.hub}: `pip install 'unmask[data]'` loads it, or give its file "
             f"as {key}.path"
         )
     try:

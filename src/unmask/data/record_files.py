@@ -83,7 +83,7 @@ def _parquet_records(path: Path, key: str) -> Iterator[tuple[str, Any]]:
         raise ValueError(f"{place}: no such file")
     if importlib.util.find_spec("pyarrow") is None:
         raise ValueError(
-            f"{place}: a parquet file is read by pyarrow: `pip install 'unmask[datasets]'`, or give "
+            f"{place}: a parquet file is read by pyarrow: `pip install 'unmask[data]'`, or give "
             "JSON Lines"
         )
     parquet: Any = importlib.import_module("pyarrow.parquet")

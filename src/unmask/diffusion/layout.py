@@ -218,7 +218,7 @@ def _plan_rounds(
     return capacity, plan
 
 
-def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
+def check_budget(num_tokens: int, block: int | None, token_budget: int | None) -> None:
     """Refuse a budget smaller than the part of a sequence that cannot be split.
 
     That is its last block and the tokens before it, or the whole sequence under full attention.
@@ -226,14 +226,14 @@ def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
     Args:
         num_tokens: of the longest sequence, prompt and canvas included.
         block: `K`; `None` under full attention.
-        token_budget: most tokens of a pack.
+        token_budget: most tokens of a pack; `None` if it is chosen so that every sequence fits.
 
     Raises:
         ValueError: naming `optimizer.token_budget` and the number of tokens it needs.
     """
     needed = -(-num_tokens // block) * block if block else num_tokens
     what = f"block of {block} tokens and the clean text before it take" if block else "view takes"
-    if needed > token_budget:
+    if token_budget is not None and needed > token_budget:
         raise ValueError(
             f"optimizer.token_budget = {token_budget} is too small: one {what} {needed}; "
             "raise it, or shorten the sequence (in SFT by data.max_tokens with data.too_long)"
@@ -439,7 +439,7 @@ def assemble(documents: Sequence[Document], capacity: int) -> Pack:
         rows=rows + torch.where(rows < 0, ends, firsts),
         targets=gather(lambda source, n, i: source.written()[n, i]),
         weights=gather(lambda source, n, i: source.weight[n, i]),
-        advantages=gather(lambda source, _, i: source.advantages[i]),
+        advantages=gather(lambda source, n, i: source.advantages.expand(source.target.shape)[n, i]),
         behavior_logprobs=gather(lambda source, n, i: source.behavior_logprobs[n, i]),
         old_logprobs=gather(lambda source, n, i: source.old_logprobs[n, i]),
         temperatures=temperatures.repeat_interleave(counts),

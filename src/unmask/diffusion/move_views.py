@@ -126,9 +126,7 @@ def factors_of(documents: Iterable[tuple[Views, Tensor, Tensor]]) -> Factors | N
     for number, (source, views, position) in enumerate(documents):
         if source.moves is None:
             return None
-        # Under full attention a view is one move.
-        offset = 0 if source.block == len(source.canvas_ids) else len(source.prompt_ids)
-        block = (offset + position) // source.block
+        block = source.block_of(position)
         place = torch.stack((torch.full_like(views, number), views, block, position), 1)
         rules = torch.tensor(source.moves.rules.numbers, dtype=torch.float64)
         parts.append((source.moves.kinds[views, position], place, rules.expand(len(views), -1)))

@@ -63,7 +63,7 @@ class Views:
         target: `(N, C)` bool, positions predicted in each view: hidden ones, and written ones that the
             sampler overwrote.
         weight: `(N, C)`, the weight of each target in the loss.
-        advantages: `(C,)`.
+        advantages: `(C,)`, or `(N, C)` with one for each target.
         behavior_logprobs: `(N, C)`, from the engine when the target was written; 0 where there is no
             engine.
         old_logprobs: `(N, C)`, under the policy that starts the step, given each view. The engine's
@@ -123,6 +123,12 @@ class Views:
         one_draw = torch.zeros(len(self.target), dtype=torch.int64)
         return Likelihood(self.target.double(), one_draw, self.target.any(0))
 
+    def block_of(self, positions: Tensor) -> Tensor:
+        """Return the numbers of the blocks of canvas positions, counted from the start of the prompt."""
+        # Under full attention a canvas is one block, wherever it starts.
+        offset = 0 if self.block == len(self.canvas_ids) else len(self.prompt_ids)
+        return (offset + positions) // self.block
+
     def read_in(self, view: int) -> Tensor:
         """Return the token ids `(C,)` that stand in a view where not hidden."""
         return self.canvas_ids if self.inputs is None else self.inputs[view]
@@ -150,6 +156,7 @@ class Views:
         names = ("hidden", "target", "weight", "behavior_logprobs", "old_logprobs")
         optional = ("hints", "inputs", "target_ids")
         names += tuple(name for name in optional if getattr(self, name) is not None)
+        names += ("advantages",) if self.advantages.dim() == 2 else ()
         return replace(self, **{name: pick(getattr(self, name)) for name in names})
 
 

@@ -1,53 +1,41 @@
-"""Sinks of a run's metrics: JSON Lines always, TensorBoard and Weights & Biases on request.
+"""A run's metrics: JSON Lines always, and trackers on request.
 
 `metrics.jsonl` is the record of the run: one line per step, steps rising, readable without any package;
-the report, `unmask runs` and a resumed run read it. The other two are views for people. `docs/metrics.md`
-defines every metric.
+the report, `unmask runs` and a resumed run read it. Trackers (`runs/trackers.py`) are views for people.
+`docs/metrics.md` defines every metric.
 
 A resumed run starts at its checkpoint's step, so `cut_back` removes the later lines: it truncates the
 files at the first line past that step. A truncation is one system call that leaves no half file, copies
 nothing (so it works on a full disk) and keeps the inode that a reader follows; a rewrite guarantees none
-of the three. TensorBoard hides the later steps itself: its file is opened at the first write, whose step is
-the `purge_step`. W&B keeps them: its metrics are plotted over our `step`, and the repeated steps are drawn
-again.
+of the three.
 """
 
-import importlib
-import math
 import os
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from unmask.configs.eval import EvalConfig
 from unmask.configs.load import dump
 from unmask.configs.training import TrainingConfig
 from unmask.runs.directory import METRICS, TRAJECTORIES, RunDirectory
-from unmask.runs.files import write_text
 from unmask.runs.read import read_lines
+from unmask.runs.trackers import Tracker, open_trackers
 
 CUT = (METRICS, TRAJECTORIES)
-WANDB_ID = "wandb_id.txt"
-
-Numbers = Mapping[str, float]
-
-
-# Further places for the metrics: `write(step, numbers)` and `close()`.
-Sink: TypeAlias = "_TensorBoard | _Wandb"
 
 
 class Metrics:
     """The metrics of a run: `with open_metrics(run, config) as metrics: metrics.log(step=1, ...)`."""
 
-    def __init__(self, run: RunDirectory, sinks: tuple[Sink, ...] = ()) -> None:
+    def __init__(self, run: RunDirectory, trackers: Sequence[Tracker] = ()) -> None:
         """Continue after the last step of the file.
 
         Args:
             run: the run directory that holds `metrics.jsonl`.
-            sinks: further places for the same metrics.
+            trackers: further places for the same metrics.
         """
-        self._run, self._sinks = run, sinks
+        self._run, self._trackers = run, trackers
         self._last = max((line["step"] for line in read_lines(run.path / CUT[0])), default=0)
 
     def __enter__(self) -> "Metrics":
@@ -55,12 +43,12 @@ class Metrics:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the sinks; `metrics.jsonl` is complete after every step."""
-        for sink in self._sinks:
-            sink.close()
+        """Close the trackers; `metrics.jsonl` is complete after every step."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def log(self, *, step: int, **numbers: float) -> None:
-        """Write the metrics of a step to all sinks.
+        """Write the metrics of a step to the file and all trackers.
 
         Args:
             step: higher than every step before; a resumed run calls `cut_back` first.
@@ -68,8 +56,8 @@ class Metrics:
         """
         assert step > self._last, f"step {step} after step {self._last}: one line per step, rising"
         self._run.log(step=step, **numbers)
-        for sink in self._sinks:
-            sink.write(step, numbers)
+        for tracker in self._trackers:
+            tracker.write(step, numbers)
         self._last = step
 
     def record(self, trajectories: Iterable[Mapping[str, Any]]) -> None:
@@ -93,29 +81,12 @@ class Metrics:
 
 
 def open_metrics(run: RunDirectory, config: TrainingConfig | EvalConfig) -> Metrics:
-    """Return the metrics of a run with the sinks of `run.tensorboard` and `run.wandb`.
+    """Return the metrics of a run with the trackers of `[run]`.
 
     Raises:
-        ValueError: a package is missing, or W&B refuses; names the key and what to do.
+        ValueError: a package is missing, or a tracker refuses; names the key and what to do.
     """
-    sinks: list[Sink] = []
-    if config.run.tensorboard:
-        sinks.append(_TensorBoard(run.path / "tensorboard"))
-    if config.run.wandb is not None:
-        sinks.append(_Wandb(run, config.run.wandb, dump(config)))
-    return Metrics(run, tuple(sinks))
-
-
-def check_metrics(config: TrainingConfig) -> None:
-    """Refuse a sink whose package is missing; call it before the run directory is made.
-
-    Raises:
-        ValueError: naming the key and what to do.
-    """
-    if config.run.tensorboard:
-        _require("torch.utils.tensorboard", "run.tensorboard")
-    if config.run.wandb is not None:
-        _require("wandb", "run.wandb")
+    return Metrics(run, open_trackers(run.path, config.run, dump(config)))
 
 
 def _check_steps(path: Path, step: int) -> None:
@@ -152,73 +123,3 @@ def _cut(path: Path, step: int) -> None:
     with path.open("r+b") as file:
         file.truncate(kept)
         os.fsync(file.fileno())
-
-
-def _require(package: str, key: str) -> Any:
-    """Import the package behind a config key.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        extra = key.removeprefix("run.")
-        raise ValueError(
-            f"{key}: needs the package {extra!r}, which cannot be imported ({error}); "
-            f"`unmask doctor` prints the command that installs the extra, or leave {key} out"
-        ) from None
-
-
-class _TensorBoard:
-    """Event files for `tensorboard --logdir`, which hides what an earlier process wrote from the first step on."""
-
-    def __init__(self, directory: Path) -> None:
-        package = _require("torch.utils.tensorboard", "run.tensorboard")
-        self._open = partial(package.SummaryWriter, str(directory))
-        self._writer: Any = None
-
-    def write(self, step: int, numbers: Numbers) -> None:
-        if self._writer is None:
-            self._writer = self._open(purge_step=step)
-        for name, value in numbers.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
-class _Wandb:
-    """A W&B run of the project; the same one when the run is resumed."""
-
-    def __init__(self, run: RunDirectory, project: str, config: dict[str, Any]) -> None:
-        wandb = _require("wandb", "run.wandb")
-        place = run.path / WANDB_ID
-        is_known = place.is_file()
-        try:
-            self._run = wandb.init(
-                project=project,
-                name=run.path.name,
-                id=place.read_text().strip() if is_known else None,
-                resume="allow",
-                dir=str(run.path),
-                config=config,
-                settings=wandb.Settings(console="off", disable_code=True, disable_git=True),
-            )
-        except wandb.errors.Error as error:
-            raise ValueError(
-                f"run.wandb = {project}: W&B refused: {str(error).splitlines()[0]}; "
-                "run `wandb login`, or set WANDB_MODE=offline"
-            ) from None
-        if not is_known:
-            write_text(place, f"{self._run.id}\n")
-        self._run.define_metric("*", step_metric="step")
-
-    def write(self, step: int, numbers: Numbers) -> None:
-        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        self._run.log({"step": step, **finite})
-
-    def close(self) -> None:
-        self._run.finish()

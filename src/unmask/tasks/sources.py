@@ -43,7 +43,7 @@ def read_split(
     if not has_datasets():
         raise ValueError(
             f"the {split} problems of {dataset.hub} were not found: give task.path (or --from), or set "
-            f"{VARIABLE} to a directory with {source.file}.jsonl, or `pip install 'unmask[datasets]'` "
+            f"{VARIABLE} to a directory with {source.file}.jsonl, or `pip install 'unmask[data]'` "
             "to load them from the hub"
         )
     try:

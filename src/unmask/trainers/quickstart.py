@@ -25,6 +25,7 @@ from unmask.checkpoints.tokenizer import character_tokenizer, num_tokens
 from unmask.configs.load import load_config
 from unmask.configs.rl import RLConfig
 from unmask.configs.sft import SFTConfig
+from unmask.configs.shipped import FOLDER
 from unmask.engine.build import build_llm
 from unmask.evaluation.evaluate import Summary, evaluate
 from unmask.models.families import family_named
@@ -106,8 +107,7 @@ def _config(kind: type[C], name: str, task: str, directory: Path, seed: int) -> 
 
 def shipped_config(kind: str, name: str) -> Path:
     """Return the path of a config that comes with unmask."""
-    # `shipped` is a link to the repository's `configs`; a wheel holds the files themselves.
-    return Path(__file__).parents[1] / "shipped" / kind / f"{name}.toml"
+    return FOLDER / kind / f"{name}.toml"
 
 
 def make_base(config: SFTConfig, directory: Path, seed: int) -> None:

@@ -1,8 +1,9 @@
-"""Returns and advantages of every token of one RL step, from the values of a value model.
+"""Returns and advantages of every target of one RL step, from the values of a value model.
 
-Values are read just before each token was revealed; every token gets a return and an advantage of its
-own, along the denoising steps (`objectives/value.py`). Which backbone the values came from makes no
-difference here.
+Values are read in the state in which a target was drawn; every target gets a return and an advantage of its
+own, along the denoising steps (`objectives/value.py`). Where whole moves are scored, targets are all factors of
+a move, drawn or lost: which positions those are follows from the state alone, so that values stay a baseline.
+Which backbone the values came from makes no difference here.
 
 A reward that is one number stands on the last denoising step, as the advantage over its group; one
 number per token (a process reward) is taken as it is, without a baseline.
@@ -38,10 +39,9 @@ class ValueTargets:
     """Values, returns and advantages of one RL step's trajectories, before any update.
 
     Attributes:
-        views: those given, with an advantage for each position.
-        values: `(B, C)` of each trajectory's positions, padded to the longest canvas; 0 where a position
-            is not trained.
-        returns: `(B, C)`, what the values are trained towards.
+        views: those given, with an advantage for each target.
+        values: `(B, S)` of each trajectory's targets, view after view, padded with 0 to the most targets.
+        returns: `(B, S)`, what the values are trained towards.
         metrics: how good the values were.
     """
 
@@ -51,31 +51,25 @@ class ValueTargets:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def columns(self) -> list[Mapping[str, Tensor]]:
-        """Return `values` and `returns` of each trajectory's targets, `(N, C)` each."""
-        columns = {"values": self.values, "returns": self.returns}  # (B, C of the longest canvas)
-        shapes = [views.target.shape for views in self.views]  # (N, C) of each canvas
+        """Return `values` and `returns` of each trajectory, `(N, C)` each, 0 where there is no target."""
+        columns = {"values": self.values, "returns": self.returns}
         return [
-            {name: rows[i, : shape[1]].expand(shape) for name, rows in columns.items()}
-            for i, shape in enumerate(shapes)
+            {name: at_targets(rows[i], views) for name, rows in columns.items()}
+            for i, views in enumerate(self.views)
         ]
 
 
 def value_targets(
-    groups: Sequence[Group],
-    views: Sequence[Views],
-    values: Sequence[Tensor],
-    config: RLConfig,
-    is_full: bool,
+    groups: Sequence[Group], views: Sequence[Views], values: Sequence[Tensor], config: RLConfig
 ) -> ValueTargets:
-    """Return returns and an advantage for every token.
+    """Return returns and an advantage for every target.
 
     Args:
         groups: that are trained on.
-        views: of their trajectories in order, each position a target of one view; their advantages,
-            one number over a whole response, stand for a reward that is one number.
-        values: `(N, C)` of each trajectory's targets, 0 elsewhere.
+        views: of their trajectories in order; their advantages, one number over a whole response, stand for a
+            reward that is one number.
+        values: `(N, C)` of each trajectory's targets.
         config: discount, lambda, and the over-length penalty.
-        is_full: whether a canvas is one block.
 
     Raises:
         ValueError: a process reward is not one number per response token.
@@ -84,75 +78,67 @@ def value_targets(
     if not any(len(v.target) for v in views):
         return ValueTargets([])
     pairs = [pair for g in groups for pair in zip(g.trajectories, g.rewards, strict=True)]
-    steps = [
-        denoising_steps(v, trajectory.step_map, is_full)
-        for v, (trajectory, _) in zip(views, pairs, strict=True)
-    ]
+    steps = [denoising_steps(v) for v in views]
     rewards = [
-        _token_rewards(v, trajectory, reward, step, config.shaping)
+        _target_rewards(v, trajectory, reward, step, config.shaping)
         for v, (trajectory, reward), step in zip(views, pairs, steps, strict=True)
     ]
-    # Each position is a target of one view: the sum over views (N, C) -> (C,) is its value.
-    of_positions = [of_views.sum(0) for of_views in values]
+    of_targets = [of_views[v.target] for of_views, v in zip(values, views, strict=True)]
     value, reward, step = (
-        pad_sequence(rows, batch_first=True) for rows in (of_positions, rewards, steps)
+        pad_sequence(rows, batch_first=True) for rows in (of_targets, rewards, steps)
     )
     returns, advantages = token_returns_and_advantages(
         value, reward, step, config.advantage.gamma, config.advantage.lam
     )
     found = [
-        replace(v, advantages=row[: v.canvas_ids.shape[0]].float())
+        replace(v, advantages=at_targets(row.float(), v))
         for v, row in zip(views, advantages, strict=True)
     ]
     return ValueTargets(found, value, returns, _quality(value, returns, advantages, step > 0))
 
 
-def denoising_steps(views: Views, step_map: Sequence[int], is_full: bool) -> Tensor:
-    """Return the denoising step `(C,)` of each target, and 0 elsewhere.
+def at_targets(numbers: Tensor, views: Views) -> Tensor:
+    """Return the first of `numbers (S,)` at the targets `(N, C)` of views, view after view, and 0 elsewhere."""
+    table = numbers.new_zeros(views.target.shape)
+    table[views.target] = numbers[: int(views.target.sum())]
+    return table
 
-    Reveals that a view has merged are one step, the latest of them (`shrink`).
 
-    Args:
-        views: in which each position is a target once at most.
-        step_map: of the trajectory, at most `C` long.
-        is_full: whether the canvas is one block.
+def denoising_steps(views: Views) -> Tensor:
+    """Return a number `(s,)` of each target's denoising step: equal within a step, and higher for later ones.
+
+    The targets of a block in one view belong to one step, or to the steps that the view has merged (`shrink`).
+    Blocks are written one after another, and the views of a block follow its steps.
     """
-    num_views, num_positions = views.target.shape
-    if num_views == 0:
-        return torch.zeros(num_positions, dtype=torch.int64)
-    assert int(views.target.sum(0).max()) <= 1, "a position is revealed once"
-    offset = 0 if is_full else views.prompt_ids.shape[0] % views.block
-    position = torch.arange(num_positions)
-    block = torch.zeros_like(position) if is_full else (position + offset) // views.block
-    # One number for each (block, view): the reveal that a position belongs to.
-    reveal = block * num_views + views.target.long().argmax(0)
-    is_trained = views.target.any(0)
-    # A canvas that was padded to larger blocks has more positions than its trajectory.
-    steps = F.pad(torch.tensor(step_map), (0, num_positions - len(step_map)))
-    steps = steps.masked_fill(~is_trained, 0)
-    latest = steps.new_zeros(int(reveal.max()) + 1).scatter_reduce(0, reveal, steps, "amax")
-    return latest[reveal].masked_fill(~is_trained, 0)
+    view, position = views.target.nonzero(as_tuple=True)
+    return 1 + views.block_of(position) * len(views.target) + view
 
 
-def spread_rewards(rewards: Tensor, steps: Tensor) -> Tensor:
-    """Lay the rewards `(R,)` of a response on its canvas `(C,)`.
+def spread_rewards(rewards: Tensor, steps: Tensor, positions: Tensor) -> Tensor:
+    """Lay the rewards `(R,)` of a response on its targets `(s,)`.
 
     Positions right of the response earn the mean of their denoising step, so that they change no
     step's mean; 0 where the step wrote nothing else.
+
+    Args:
+        rewards: of the response's tokens.
+        steps: `(s,)` of the targets; see `denoising_steps`.
+        positions: `(s,)` of the targets in the canvas.
     """
-    num_response, num_positions = rewards.shape[0], steps.shape[0]
-    given = F.pad(rewards, (0, num_positions - num_response))[None]
+    is_response = positions < len(rewards)
+    given = rewards[positions[is_response]]
+    earned = rewards.new_zeros(positions.shape)
+    earned[is_response] = given
     numbers = number_steps(steps[None])
-    is_response = (torch.arange(num_positions) < num_response)[None]
-    means = step_means(given, numbers.masked_fill(~is_response, -1))
-    means = F.pad(means, (0, int(numbers.max()) + 1 - means.shape[1]))
-    return torch.where(is_response, given, means.gather(1, numbers.clamp(min=0)))[0]
+    means = step_means(earned[None], numbers.masked_fill(~is_response, -1))[0]
+    means = F.pad(means, (0, int(numbers.max()) + 1 - len(means)))
+    return torch.where(is_response, earned, means[numbers[0]])
 
 
-def _token_rewards(
+def _target_rewards(
     views: Views, trajectory: Trajectory, reward: Reward, steps: Tensor, shaping: ShapingConfig
 ) -> Tensor:
-    """Return the reward of each position of the canvas `(C,)`."""
+    """Return the reward of each target `(s,)`."""
     if not isinstance(reward, Sequence):
         return rewards_on_last_step(views.advantages[:1].double(), steps[None])[0]
     if len(reward) != trajectory.num_response:
@@ -162,7 +148,8 @@ def _token_rewards(
         )
     penalty = torch.tensor([overlong_penalty(trajectory, shaping)], dtype=torch.float64)
     last = rewards_on_last_step(penalty, steps[None])
-    return spread_rewards(torch.tensor(reward, dtype=torch.float64), steps) - last[0]
+    positions = views.target.nonzero(as_tuple=True)[1]
+    return spread_rewards(torch.tensor(reward, dtype=torch.float64), steps, positions) - last[0]
 
 
 def _quality(

@@ -39,7 +39,7 @@ def place(family: str, directory: Path, **changes: Any) -> Path:
 @pytest.mark.filterwarnings("ignore:no mask id")
 @pytest.mark.parametrize("family", NAMES)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(key=st.sampled_from(KEYS), value=VALUES)
 def test_any_value_loads_or_is_refused(

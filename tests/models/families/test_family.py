@@ -168,10 +168,11 @@ OTHER_NAMES = {
 
 
 def test_no_module_outside_the_folder_names_a_family() -> None:
+    names = family_names()
     found = {
         str(module.path.relative_to(PACKAGE))
         for module in modules()
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Constant) and node.value in family_names()
+        if isinstance(node, ast.Constant) and node.value in names
     }
     assert {path for path in found if not path.startswith("models/families/")} <= OTHER_NAMES

@@ -228,8 +228,10 @@ def test_values_that_were_not_packed_are_refused(packed: object):
 PRIME = 2**61 - 1  # integers that differ by it have one hash
 
 
-@pytest.mark.parametrize("kind", [set, frozenset, dict])
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, 1), lambda x: frozenset([x])])
+@pytest.mark.parametrize(
+    ("kind", "wrap"),
+    [(set, lambda x: x), (frozenset, lambda x: (x, 1)), (dict, lambda x: frozenset([x]))],
+)
 def test_keys_of_one_hash_are_refused_before_they_are_compared(kind: Any, wrap: Any):
     packed = [pack(wrap(PRIME * n)) for n in range(100_000)]
     tag = kind.__name__

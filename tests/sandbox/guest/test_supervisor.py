@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from unmask.sandbox.guest.supervisor import forbid_inspection
+
 PROGRAM = """
     import os, resource, signal, sys, time
     from unmask.sandbox.guest.supervisor import fork_watched
@@ -133,3 +135,12 @@ def test_the_child_has_no_descriptor_of_the_supervisor():
             sys.exit(5)
     """
     assert watched(body) == (5, [5, None])
+
+
+def test_macos_has_no_call_to_forbid_inspection(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("unmask.sandbox.guest.supervisor.libc", object())
+    monkeypatch.setattr(sys, "platform", "darwin")
+    forbid_inspection()
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(AttributeError, match="prctl"):
+        forbid_inspection()

@@ -62,4 +62,4 @@ def estimate(
     """
     values, old = learner.read(views, attrgetter("values"), attrgetter("logprobs"))
     scored = [replace(v, old_logprobs=o) for v, o in zip(views, old, strict=True)]
-    return value_targets(groups, scored, values, config, learner.model.spec.is_full)
+    return value_targets(groups, scored, values, config)

@@ -94,7 +94,7 @@ class Critic:
     def estimate(self, groups: Sequence[Group], views: Sequence[Views]) -> ValueTargets:
         """Return returns and an advantage for every token, under the current weights."""
         values = self.learner.score(views)
-        return value_targets(groups, views, values, self._config, self.model.spec.is_full)
+        return value_targets(groups, views, values, self._config)
 
     def update(self, targets: ValueTargets, step: int, seed: int) -> dict[str, float]:
         """Update the value model if its update is due, and return the metrics of the step.
