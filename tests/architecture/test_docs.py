@@ -23,7 +23,7 @@ PAGES = [
     *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-# They name keys of others. `tests/importing` holds the table of dLLM-RL against the importer, `tests/docs` that of verl.
+# They name keys of others. `tests/importing` has the test of the table of dLLM-RL, `tests/docs` that of verl.
 FOREIGN = {"coming-from-dllm-rl.md", "coming-from-verl.md"}
 KINDS = (SFTConfig, DPOConfig, RewardModelConfig, RLConfig, EvalConfig, GradeConfig)
 KEYS = [key for kind in KINDS for key in keys(kind)]
