@@ -14,6 +14,7 @@ from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.rollouts.filters import is_kept
 from unmask.tasks.build import build_task
 from unmask.trainers.losses import build_policy_objective
+from unmask.trainers.pack_budget import build_budget, lengths_of
 from unmask.trainers.rollout_views import rollout_views
 
 
@@ -38,4 +39,5 @@ def chain_sum(arguments: argparse.Namespace, directory: Path) -> Workload:
     views = rollout_views(kept, config)
     if arguments.smoke:  # an untrained model earns nothing, and no advantage is no gradient
         views = [replace(v, advantages=torch.ones_like(v.advantages)) for v in views]
-    return Workload(llm.model, views, objective, config.optimizer.token_budget)
+    budget = build_budget(llm.model, config.optimizer.token_budget)(lengths_of(views))
+    return Workload(llm.model, views, objective, budget)

@@ -49,6 +49,7 @@ from unmask.rollouts.collect import write_trajectories
 from unmask.seeds import derive_seed
 from unmask.trainers.losses import build_policy_objective
 from unmask.trainers.methods.value import Critic, build_value_model
+from unmask.trainers.pack_budget import build_budget, lengths_of
 from unmask.trainers.rollout_views import rollout_views
 from unmask.trainers.value_targets import ValueTargets, value_targets
 from unmask.types import Group, Message
@@ -131,7 +132,8 @@ def explained(critic: Critic, rollouts: Rollouts) -> float:
 def gradient(setting: Setting, views: Sequence[Views]) -> Tensor:
     """Return the gradient of a group's loss by the policy, flat."""
     model, objective = setting.llm.model, build_policy_objective(setting.config)
-    for pack in pack_views(views, conventions_of(model), setting.config.optimizer.token_budget):
+    budget = build_budget(model, setting.config.optimizer.token_budget)(lengths_of(views))
+    for pack in pack_views(views, conventions_of(model), budget):
         (objective(score_pack(model, pack), pack).loss * pack.weights).sum().backward()
     found = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     model.zero_grad()

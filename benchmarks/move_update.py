@@ -45,6 +45,7 @@ from unmask.rollouts.collect import grade_trajectories, write_trajectories
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.trainers.losses import build_policy_objective
+from unmask.trainers.pack_budget import build_budget, lengths_of
 from unmask.trainers.rollout_views import rollout_views
 from unmask.types import Group
 
@@ -89,7 +90,8 @@ def gradient(model: Model, groups: Sequence[Group], config: RLConfig) -> Tensor:
     views = [v for v in views if v.advantages.any()]
     objective = build_policy_objective(config)
     model.zero_grad()
-    for pack in pack_views(views, conventions_of(model), config.optimizer.token_budget):
+    budget = build_budget(model, config.optimizer.token_budget)(lengths_of(views))
+    for pack in pack_views(views, conventions_of(model), budget):
         output = objective(score_pack(model, pack), pack)
         (output.loss * pack.weights).sum().backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
@@ -147,11 +149,11 @@ def _measured(table: Tensor, exact: Tensor, size: int) -> dict[str, Any]:
     return {"variance": variance, "norm": norm, "cosine": cosines, "cosine_whole": float(whole)}
 
 
-def cost(rounds: int) -> dict[str, Any]:
+def cost(rounds: int, lengths: tuple[int, int] = (150, 300)) -> dict[str, Any]:
     """Return the median CPU seconds of an update under either likelihood, in turn, and the rows of the head."""
     model = Model(SPEC)
     initialise(model, 0)
-    drawn = draw_trajectory(random.Random(0), 0, (150, 300), SPEC)
+    drawn = draw_trajectory(random.Random(0), 0, lengths, SPEC)
     drawn = replace(drawn, sampling=replace(drawn.sampling, strategy="static"))
     groups = [Group(drawn.prompt, [drawn, drawn], [1.0, 0.0])]
     configs = {
@@ -197,7 +199,7 @@ def main() -> None:
         "policy": lambda place: policy(
             place, 4 if is_small else 24, ["steps=2", "data.batch_size=8"] if is_small else []
         ),
-        "cost": lambda _: cost(1 if is_small else 5),
+        "cost": lambda _: cost(1, (15, 30)) if is_small else cost(5),
     }
     for name in asked.only:
         with tempfile.TemporaryDirectory() as directory:

@@ -310,7 +310,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="a few seconds, to see that it runs")
     arguments = parser.parse_args()
     if arguments.smoke:
-        arguments.sft_steps = arguments.rl_steps = 4
+        arguments.sft_steps = arguments.rl_steps = 2
         arguments.skip = 1
         arguments.override += ["rollout.prompts=8", "filter.drop_uniform=false", "task.size=400"]
         if arguments.out == parser.get_default("out"):

@@ -12,6 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import hypothesis
 import torch
 
+from tests.forked_python import spare_time
+
 # Modules and tests stay to the end: the collector of garbage would walk through them again and again.
 gc.disable()
 torch.set_num_threads(1)
@@ -22,6 +24,6 @@ hypothesis.settings.load_profile("unmask")
 
 
 def pytest_collection_finish() -> None:
-    """Leave what collection has made to no later collection of garbage."""
-    gc.freeze()
+    """Begin the tests, with the collector of garbage on again."""
+    spare_time()
     gc.enable()

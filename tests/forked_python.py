@@ -2,8 +2,8 @@
 
 Importing them takes two to four seconds of processor time, in every `python -m unmask` again. The server
 process of `multiprocessing` imports them once per test process, and forks. A forked process has its own memory,
-working directory, environment, exit code and signals, as one that starts from nothing. A program (`-c`) or a
-file imports `unmask` anew, since it may extend the package's folders first.
+working directory, environment, exit code and signals, as one that starts from nothing. A program (`-c`) imports
+`unmask` anew, since it may extend the package's folders first.
 
 Tests of the start itself keep to `subprocess`: tests/architecture/test_startup.py and test_readme.py.
 """
@@ -97,11 +97,22 @@ def run_python(
     return CompletedProcess(process.words, process.returncode, out, error)
 
 
+def spare_time() -> None:
+    """Skip in this process what costs time and shows in no test.
+
+    Collections of garbage leave out what was imported before, which stays to the end. Files are not forced to the
+    disk, which takes 10 ms each: they outlive a process that is killed, and no test turns the machine off. Processes
+    that tests start by `subprocess` do force them.
+    """
+    gc.freeze()
+    os.fsync = lambda fd: None
+
+
 def _become(
     words: list[str], cwd: str, env: dict[str, str], limit: tuple[int, int], files: list[str]
 ) -> None:
     """Do in the forked process what `python WORDS` does: `-m MODULE`, `-c PROGRAM` or a file."""
-    gc.freeze()  # what was imported before stays to the end
+    spare_time()
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), number)
     os.chdir(cwd)
@@ -112,7 +123,7 @@ def _become(
     first = str(Path(words[0]).resolve().parent) if words[0].endswith(".py") else cwd
     sys.path[:0] = [first, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     try:
-        if words[0] != "-m":
+        if words[0] == "-c":
             for name in [name for name in sys.modules if name.partition(".")[0] == "unmask"]:
                 del sys.modules[name]
         _execute(*words)

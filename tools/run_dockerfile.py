@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Run the instructions of one stage of the Dockerfile on this machine, without Docker and without a trace.
 
-    python tools/run_dockerfile.py cpu --build-arg EXTRAS=serve -- doctor
+    python tools/run_dockerfile.py cpu --build-arg EXTRAS=serve --then doctor
 
 The folders that instructions write to are overlaid in a mount namespace, so that the machine's own files are
 read and never changed. A new virtual environment replaces the Python of the base image, this machine's Debian
 the rest of it, and the files of the last commit are the context. At the end the entry point runs with the words
-after `--`. Needs root on Linux, and the Python version of the base image.
+of `--then`. Needs root on Linux, and the Python version of the base image.
 """
 
 import argparse
@@ -112,12 +112,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run a stage of the Dockerfile without Docker.")
     parser.add_argument("stage", choices=named)
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("words", nargs="*", help="Words for the entry point, after --.")
+    parser.add_argument("--then", default="", metavar="WORDS", help="Words for the entry point.")
     options = parser.parse_args()
     given = dict(pair.split("=", 1) for pair in options.build_arg)
     # Not in /var/tmp: an upper folder may not lie below the folder that it is laid over.
     with tempfile.TemporaryDirectory(prefix="unmask-image-", dir="/tmp") as scratch:
-        run_stage(named[options.stage], given, options.words, Path(scratch))
+        run_stage(named[options.stage], given, shlex.split(options.then), Path(scratch))
 
 
 if __name__ == "__main__":

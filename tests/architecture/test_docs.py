@@ -23,8 +23,8 @@ PAGES = [
     *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-# Its keys are of dLLM-RL; `tests/importing` holds its table against the importer.
-FOREIGN = {"coming-from-dllm-rl.md"}
+# They name keys of others. `tests/importing` has the test of the table of dLLM-RL, `tests/docs` that of verl.
+FOREIGN = {"coming-from-dllm-rl.md", "coming-from-verl.md"}
 KINDS = (SFTConfig, DPOConfig, RewardModelConfig, RLConfig, EvalConfig, GradeConfig)
 KEYS = [key for kind in KINDS for key in keys(kind)]
 SECTIONS = {key.name.partition(".")[0].removesuffix("[]") for key in KEYS}

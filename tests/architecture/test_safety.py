@@ -18,6 +18,7 @@ ALLOWED: dict[str, dict[str, str]] = {
 
 RUNS_WHAT_IT_READS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 CALLS = {"eval", "exec", "torch.load", "torch.hub.load"}
+LAST_NAMES = {name.rpartition(".")[2] for name in CALLS}
 
 PROSE = {".md", ".toml", ".txt", ".yaml", ".yml", ".py", ".cfg", ".json", ".sh", ""}
 MADE = {"runs", "build", "dist", "__pycache__"}
@@ -30,6 +31,15 @@ REGISTRY = re.compile(
 )
 
 
+def last_name(called: ast.expr) -> str:
+    """Return `load` for `torch.load`: to write out every call takes seconds."""
+    match called:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
 def dangers(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield line and name of everything in a module that would run what it reads."""
     for found in imports(tree):
@@ -39,8 +49,10 @@ def dangers(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield found.line, found.target
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            if (name := ast.unparse(node.func).removeprefix("builtins.")) in CALLS:
-                yield node.lineno, name
+            if last_name(node.func) in LAST_NAMES:
+                name = ast.unparse(node.func).removeprefix("builtins.")
+                if name in CALLS:
+                    yield node.lineno, name
             for keyword in node.keywords:
                 is_off = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
                 if keyword.arg == "trust_remote_code" and not is_off:

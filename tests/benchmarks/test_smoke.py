@@ -90,7 +90,7 @@ def test_the_update_with_images_runs(tmp_path: Path) -> None:
 def test_the_arena_runs_and_reports_again(tmp_path: Path) -> None:
     out, spec = tmp_path / "arena", tmp_path / "smoke.toml"
     text = (BENCHMARKS / "arena" / "smoke.toml").read_text()
-    spec.write_text(text.replace("tracerl = {}\n", "").replace("wd1_plus = {}\n", ""))
+    spec.write_text(text.replace("wd1_plus = {}\n", "").replace("lightningrl = {}\n", ""))
     command = [BENCHMARKS / "arena.py", spec, "--out", out, "--work"]
     done = run_python([*command, tmp_path / "work"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

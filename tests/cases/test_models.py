@@ -90,17 +90,13 @@ def test_a_tensor_in_two_shards_is_refused_or_read_as_the_index_names_it(model: 
 
 def test_a_stop_text_that_is_a_special_token_stops(sdar: Path) -> None:
     llm = LLM(str(sdar))
-    seen = 0
-    for seed in range(60):
-        free = SamplingParams(temperature=3.0, max_tokens=40, seed=seed, stop_token_ids=())
-        (written,) = llm.generate(["Hello there"], free)
-        if 0 not in written.token_ids[:-5]:  # `<eos>`; near the end it could be past the stop
-            continue
-        (stopped,) = llm.generate(["Hello there"], replace(free, stop=("<eos>",)))
-        assert stopped.finish == "stop"
-        assert stopped.text == llm.decode(written.token_ids[: written.token_ids.index(0)])
-        seen += 1
-        if seen == 2:
+    free = SamplingParams(temperature=3.0, max_tokens=40, stop_token_ids=())
+    asked = [replace(free, seed=seed) for seed in range(60)]
+    for params, written in zip(asked, llm.generate(["Hello there"] * 60, asked), strict=True):
+        if 0 in written.token_ids[:-5]:  # `<eos>`; near the end it could be past the stop
+            (stopped,) = llm.generate(["Hello there"], replace(params, stop=("<eos>",)))
+            assert stopped.finish == "stop"
+            assert stopped.text == llm.decode(written.token_ids[: written.token_ids.index(0)])
             return
     pytest.fail("no seed wrote the special token")
 

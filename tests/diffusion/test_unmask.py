@@ -302,7 +302,7 @@ def test_the_entropy_bound_of_jetengine_counts_every_position_and_is_not_reached
         assert allowance(ENTROPIES, own) == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(ROW, FLAGS, FLAGS, st.sampled_from([0.0, 0.5, 0.6, 1.0]))
 def test_doubt_falls_on_the_least_probable(
     held: list[float], hidden: list[bool], prompt: list[bool], threshold: float
@@ -331,7 +331,7 @@ TABLES = st.lists(st.integers(0, 7), min_size=6, max_size=6).map(lambda rows: LO
 STATES = st.lists(st.sampled_from("hwp"), min_size=6, max_size=6)  # hidden, written, prompt
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(TABLES, STATES, st.integers(1, 3), st.sampled_from([0.0, 0.4, 0.8]))
 def test_a_step_with_edits_and_masks(
     logits: Tensor, states: list[str], least: int, edit_threshold: float

@@ -1,6 +1,5 @@
 """Functions run on several ranks: processes of this machine in one gloo process group."""
 
-import gc
 import pickle
 import traceback
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tests.forked_python import context
+from tests.forked_python import context, spare_time
 from unmask.distributed.world import World, world_of_group
 
 TIME_LIMIT_S = 240
@@ -66,7 +65,7 @@ def _run(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
 ) -> None:
-    gc.freeze()  # what was imported before stays to the end
+    spare_time()
     torch.set_num_threads(1)
     try:
         dist.init_process_group(

@@ -55,9 +55,7 @@ LORA = ["lora.rank=2", 'lora.targets=["all"]']
 SFT = {"all weights": EVALUATED, "lora": LORA}
 RL = {
     "group_std": [*EVALUATED, "minibatches=2"],
-    "shared_value": ["advantage.kind=shared_value", "advantage.lr=1e-2"],
     "lora and reference": [*LORA, "loss.kl=0.1", "loss.kl_to=reference"],
-    "reference": ["loss.kl=0.1", "loss.kl_to=reference"],
     "loss of responses": [*words_of("espo"), "epochs=1", "minibatches=2"],
     "drafts": ["rollout.drafts=2", "minibatches=2"],
     "no group left": ["advantage.kind=value", "advantage.lr=1e-2", "filter.low=2", "filter.high=3"],

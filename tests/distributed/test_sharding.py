@@ -164,12 +164,10 @@ def trained_of(model: Model) -> Iterator[tuple[str, Tensor]]:
 
 CRITICS = {
     "group": ("loss.kl=0.1", "loss.kl_to=REFERENCE"),
-    "value": ("advantage.kind=value", "advantage.lr=1e-2", "minibatches=2", "epochs=2"),
     "shared_value": ("advantage.kind=shared_value", "advantage.lr=1e-2", "minibatches=2"),
-    "lora": ("lora.rank=4", 'lora.targets=["all"]', "loss.kl=0.1", "loss.kl_to=reference"),
     "two_loras": (
         *("lora.rank=4", "advantage.kind=value", "advantage.lr=1e-2"),
-        *("advantage.lora.rank=4", "minibatches=2"),
+        *("advantage.lora.rank=4", "minibatches=2", "epochs=2"),
     ),
 }
 

@@ -21,6 +21,7 @@ from unmask.cli.main import app
 from unmask.cli.options import kind_of
 from unmask.configs.grade import GradeConfig
 from unmask.configs.load import load_config
+from unmask.configs.shipped import FOLDER, name_of, text_of
 from unmask.runs.defaults import CONFIGS
 
 LANGUAGES = ("bash", "sh", "console")
@@ -43,6 +44,8 @@ OTHERS = {
     "cat",
     "mkdir",
     "echo",
+    "conda",
+    "docker",
 }
 ASSIGNED = re.compile(r"[A-Z_]+=")
 # The README's: tests/architecture/test_readme.py.
@@ -96,7 +99,9 @@ def check_unmask(words: list[str], folder: Path) -> None:
         return
     parsed = UNMASK.commands[name].make_context(name, rest)
     given = list(parsed.params.get("words") or ())
-    if name in ("config", "plan") and given[:1] != ["import"]:
+    if name == "config" and given[0] == "print":
+        assert text_of(given[1])
+    elif name in ("config", "plan") and given[0] not in ("import", "list"):
         name, given = kind_of(given, name)
     if name in KINDS and given:
         check_configuration(name, given, folder)
@@ -113,7 +118,7 @@ def check_configuration(kind: str, words: list[str], folder: Path) -> None:
     files = [
         path
         for word in words
-        for path in (folder / word, ROOT / word)
+        for path in (folder / word, FOLDER / f"{name_of(word)}.toml")
         if "=" not in word and path.is_file()
     ]
     load_config(

@@ -41,13 +41,22 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[[JudgeServer], None]:
     return lambda server: monkeypatch.setenv("OPENAI_BASE_URL", server.url)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """Return a run that nothing interrupts, and the number of questions it asked."""
+    place = tmp_path_factory.mktemp("rewards")
+    with judge_server(opinion) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOY_KEY", KEY)
+        patch.setenv("OPENAI_BASE_URL", server.url)
+        train(rl_words(place, *WORDS, run="whole"))
+        return place / "whole", len(server.questions)
+
+
 def test_a_run_with_outcome_speed_judge_and_process_trains_and_logs_each(
-    judge: Callable[[JudgeServer], None], tmp_path: Path
+    whole: tuple[Path, int],
 ) -> None:
-    with judge_server(opinion) as server:
-        judge(server)
-        train(rl_words(tmp_path, *WORDS))
-    lines = metrics(tmp_path / "run")
+    run, _ = whole
+    lines = metrics(run)
     assert len(lines) == 4
     names = {"outcome", "speed", "judge", "process", "process_label", "process_split_votes"}
     for line in lines:
@@ -58,27 +67,25 @@ def test_a_run_with_outcome_speed_judge_and_process_trains_and_logs_each(
         assert line["reward"] == pytest.approx(added + 0.25 * parts["process"])
         assert line["gradient_norm"] > 0
         assert line["value_gradient_norm"] > 0
-    text = (tmp_path / "run" / "trajectories.jsonl").read_text()
+    text = (run / "trajectories.jsonl").read_text()
     records = [json.loads(line) for line in text.splitlines()]
     assert all(len(record["reward"]) == record["num_response"] for record in records)
-    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    files = [path for path in run.rglob("*") if path.is_file()]
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
 
 
 def test_a_judge_that_goes_down_stops_the_run_and_resume_asks_nothing_twice(
-    judge: Callable[[JudgeServer], None], tmp_path: Path
+    judge: Callable[[JudgeServer], None], whole: tuple[Path, int]
 ) -> None:
-    with judge_server(opinion) as server:
-        judge(server)
-        train(rl_words(tmp_path, *WORDS, run="whole"))
-        everything = list(server.questions)
-    num_before_step_4 = len(everything) * 7 // 8
+    uninterrupted, everything = whole
+    num_before_step_4 = everything * 7 // 8
 
     def until_it_breaks(question: str) -> Reply:
         is_up = len(server.questions) <= num_before_step_4
         return opinion(question) if is_up else status(503, "no GPU left")
 
-    words = rl_words(tmp_path, *WORDS, run="parts")
+    words = rl_words(uninterrupted.parent, *WORDS, run="parts")
+    parts = uninterrupted.with_name("parts")
     with judge_server(until_it_breaks) as server:  # type: ignore[arg-type]
         judge(server)
         code, said = end(start(words))
@@ -91,13 +98,13 @@ def test_a_judge_that_goes_down_stops_the_run_and_resume_asks_nothing_twice(
         )
         assert "error: the state of step 3 is kept: go on by --resume" in said
         assert KEY not in said
-    assert len(metrics(tmp_path / "parts")) == 3
+    assert len(metrics(parts)) == 3
 
     with judge_server(opinion) as server:  # at another address
         judge(server)
         train([*words, "--resume"])
-        assert len(server.questions) == len(everything) - answered
-    assert left_behind(tmp_path / "parts") == left_behind(tmp_path / "whole")
+        assert len(server.questions) == everything - answered
+    assert left_behind(parts) == left_behind(uninterrupted)
 
 
 def test_a_run_learns_from_a_reward_model_alone(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`AsyncLLM`: callers share passes, and each gets what `LLM` writes."""
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,33 @@ def test_a_reader_that_leaves_and_a_caller_that_is_cancelled_drop_their_response
         return await kept
 
     assert finished(work()) == [expected]
+    assert offline.engine.is_idle
+
+
+def test_a_caller_that_is_cancelled_while_its_request_is_added_drops_it(
+    offline: LLM, llm: AsyncLLM
+) -> None:
+    begun, goes_on, add = threading.Event(), threading.Event(), offline.add
+
+    def slow(*given: Any) -> int:
+        begun.set()
+        goes_on.wait(600)
+        return add(*given)
+
+    async def work() -> None:
+        reader = asyncio.ensure_future(anext(llm.stream("1+", PARAMS)))
+        await asyncio.to_thread(begun.wait, 600)
+        reader.cancel()
+        await asyncio.sleep(0)
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+
+    offline.add = slow  # type: ignore[method-assign]
+    try:
+        finished(work())
+    finally:
+        del offline.add
     assert offline.engine.is_idle
 
 

@@ -158,12 +158,12 @@ def test_text_that_is_no_whole_page_is_shared_too(model: Model) -> None:
     assert sum(separate) - sum(shared) == 3 * 48
 
 
-@pytest.mark.parametrize("block", [8, 16])
+@pytest.mark.parametrize("block", [8, 16, 32])
 def test_a_stop_id_in_the_prompts_tail_ends_nothing(block: int, model: Model) -> None:
     """J7: the scan for stops includes what of the prompt stands in the first block: empty answers."""
-    for tail in range(1, block):
-        ids = [5] * (block - 1) + [3] * (tail + 1)
-        (result,) = by_engine(model, [(ids, replace(PLAIN, block_size=block, stop_token_ids=(3,)))])
+    prompts = [[5] * (block - 1) + [3] * (tail + 1) for tail in range(1, block)]
+    params = replace(PLAIN, block_size=block, stop_token_ids=(3,))
+    for result in by_engine(model, [(ids, params) for ids in prompts]):
         ends = [index for index, token in enumerate(result.canvas_ids[:10]) if token == 3]
         assert result.num_response == (ends[0] + 1 if ends else 10)
 

@@ -338,12 +338,12 @@ def hot(seed: int, **changes: object) -> SamplingParams:
 def test_a_stop_text_ends_the_response_wherever_it_stands(length: int, llm: LLM) -> None:
     """In the middle of a block, over the border of two, over token borders; its text is cut before it."""
     places: set[int] = set()
-    for seed in range(3):
-        (plain,) = llm.generate([[5] * 3], hot(seed))
-        for start in range(0, len(plain.text) - length, 3):
-            stop = plain.text[start : start + length]
+    for seed, plain in enumerate(llm.generate([[5] * 3] * 6, [hot(seed) for seed in range(6)])):
+        starts = range(0, len(plain.text) - length, 3)
+        stops = [plain.text[start : start + length] for start in starts]
+        asked = [hot(seed, stop=(stop,)) for stop in stops]
+        for stop, cut in zip(stops, llm.generate([[5] * 3] * len(asked), asked), strict=True):
             begin = plain.text.index(stop)
-            (cut,) = llm.generate([[5] * 3], hot(seed, stop=(stop,)))
             assert cut.text == plain.text[:begin] and cut.finish == "stop"
             # R counts the tokens up to the one that completes it.
             assert cut.token_ids == plain.token_ids[: len(cut.token_ids)]

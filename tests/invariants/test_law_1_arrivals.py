@@ -37,7 +37,7 @@ from unmask.sampling_params import SamplingParams
 from unmask.types import Trajectory
 
 # Pages are shared and given up for others under block-causal attention only.
-NUM_SCENES = {kind: 16 if kind in ("blocks", "blocks, shifted") else 6 for kind in KINDS}
+NUM_SCENES = {kind: 10 if kind in ("blocks", "blocks, shifted") else 3 for kind in KINDS}
 # Lengths of prompts: on either side of the least that is shared, of a page and of two; or such that
 # all sequences want a second page at about the same time.
 MIXED = (1, 5, 31, 33, 48, 64, 65, 96, 127, 128, 129)
@@ -183,7 +183,7 @@ def test_the_scenes_show_what_they_are_about(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Scheduler, "_preempt", noting_preempt)
     monkeypatch.setattr(PrefixIndex, "find", noting_find)
     monkeypatch.setattr(SequenceState, "grown", noting_grown)
-    for number in range(NUM_SCENES["blocks"]):
+    for number in range(16):
         scene = draw_scene("blocks", number)
         seen += play(scene, Engine(scene.model, scene.size))[1]
     assert len(seen) == 6 and min(seen.values()) >= 2, seen

@@ -23,8 +23,13 @@ def case(
     device: str = "h100",
     lengths: Lengths = LENGTHS,
 ) -> Case:
-    """Return a case of an 8B model on 8 H100, with `key=value` words laid over its config."""
+    """Return a case of an 8B model on 8 H100, with `key=value` words laid over its config.
+
+    Packs have 8,192 tokens where no word gives them or `optimizer.memory`.
+    """
     cls: Any = SFTConfig if kind == "sft" else RLConfig
     shared = [*(RL if kind == "rl" else ()), "model.path=SDAR-8B-Chat"]
+    if not any(word.startswith("optimizer.memory=") for word in words):
+        shared.append("optimizer.token_budget=8192")
     config, _ = load_config(cls, [], [*shared, *words])
     return Case(config, spec, device_named(device), count, lengths)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.planning.cases import case
 from unmask.planning.published import SHAPES
 from unmask.planning.remedies import remedies
@@ -39,3 +41,19 @@ def test_sft_has_one_column() -> None:
     asked = case("data.batch_size=64", kind="sft")
     text = report(asked, asked.plan(), [])
     assert "rollout" not in text and "update" in text
+
+
+@pytest.mark.parametrize(
+    ("word", "device", "reason"),
+    [
+        ("optimizer.memory=auto", "h100", "what is left of the device's memory"),
+        ("optimizer.memory=auto", "cpu", "the memory of a published row of these lengths"),
+        ("optimizer.memory=60", "h100", "60 GiB for weights, gradients, optimizer and activations"),
+    ],
+)
+def test_a_chosen_budget_is_explained(word: str, device: str, reason: str) -> None:
+    asked = case(word, device=device)
+    plan = asked.plan()
+    text = report(asked, plan, [])
+    assert f"of {plan.job.token_budget} tokens" in text
+    assert f"chosen by optimizer.memory: {reason}" in text

@@ -81,7 +81,7 @@ def test_a_program_is_no_answer(compact: Task, tmp_path: Path):
 
 def test_no_prompt_stands_twice_and_splits_follow_from_the_text_alone():
     small = build_task(config("chain_sum", compact=True, size=500))
-    large = build_task(config("chain_sum", compact=True, size=3000, seed=7))
+    large = build_task(config("chain_sum", compact=True, size=2000, seed=7))
     texts = {
         (task, split): [p.messages[0].content for p in task.prompts(split)]
         for task in (small, large)
@@ -110,9 +110,8 @@ def test_the_packages_own_wording_and_graded_scores_when_exact_is_off():
     assert 0 < scores[3].reward < 1
 
 
-@pytest.mark.parametrize("name", ["countdown", "sudoku"])
-def test_puzzles_in_the_packages_own_wording_are_right_or_wrong(name: str):
-    with closing(build_task(config(name, size=10, validation_share=0, test_share=0))) as task:
+def test_puzzles_in_the_packages_own_wording_are_right_or_wrong():
+    with closing(build_task(config("sudoku", size=10, validation_share=0, test_share=0))) as task:
         first, second = task.prompts("train")[:2]
         gold = task.demonstration(first) or ""
         responses = [f"So <answer>{gold}</answer>", task.demonstration(second) or "", gold[:-1], ""]
@@ -141,11 +140,6 @@ def test_the_users_own_reward_takes_the_verifiers_place(
         ({"name": "chain_sum", "args": {"min_terms": 0}}, r"task\.args = .*min_terms must be"),
         ({"name": "arc_agi"}, r"task\.name = 'arc_agi'.*JSON"),
         ({"name": "composite", "args": {"datasets": [{"name": "gcd"}]}}, r"task\.args = .*refuses"),
-        (
-            {"name": "coin_flip"},
-            r"task\.name = 'coin_flip': .* pays the answer '0' in full where '0\.\d+' is right.*"
-            r"task\.allow_lenient = true",
-        ),
         ({"name": "game_of_life_halting"}, r"pays the answer '(True|False)'.*allow_lenient"),
     ],
 )
@@ -156,8 +150,12 @@ def test_what_cannot_be_built_is_named(keys: dict[str, Any], message: str):
 
 def test_a_data_set_that_pays_junk_is_refused_after_another_passed_and_again():
     build_task(config("gcd")).close()
+    message = (
+        r"task\.name = 'coin_flip': .* pays the answer '0' in full where '0\.\d+' is right.*"
+        r"task\.allow_lenient = true"
+    )
     for _ in range(2):
-        with pytest.raises(ValueError, match="allow_lenient"):
+        with pytest.raises(ValueError, match=message):
             build_task(config("coin_flip"))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.source import ROOT
+from tools import run_dockerfile
 from tools.run_dockerfile import Machine, instructions, stages
 
 FOUND = instructions((ROOT / "Dockerfile").read_text())
@@ -80,9 +81,10 @@ def test_instructions_leave_no_trace(tmp_path: Path) -> None:
         machine.follow("SHELL", "[]", {})
 
 
-def test_the_program_names_the_stages() -> None:
-    program = ROOT / "tools" / "run_dockerfile.py"
-    done = subprocess.run(
-        [sys.executable, program, "--help"], capture_output=True, text=True, check=True
-    )
-    assert "{base,cpu,cuda}" in done.stdout
+def test_the_command_line_reaches_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(run_dockerfile, "run_stage", lambda *words: calls.append(words))
+    options = ["cuda", "--build-arg", "EXTRAS=serve", "--then", "config --help"]
+    monkeypatch.setattr(sys, "argv", ["run_dockerfile.py", *options])
+    run_dockerfile.main()
+    assert calls[0][:3] == (STAGES["cuda"], {"EXTRAS": "serve"}, ["config", "--help"])

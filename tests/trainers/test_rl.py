@@ -94,6 +94,8 @@ def test_every_setting_trains(words: list[str], tmp_path: Path) -> None:
     model = train_rl(rl_config(tmp_path, "steps=1", *words))
     (line,) = metrics(tmp_path / "run")
     assert line["gradient_norm"] > 0
+    if "loss.likelihood=move" in words:  # of the tokens written: draws that were lost have no gap
+        assert line["logprob_gap_max"] < 1e-4 and "logprob_gap" not in line
     assert not torch.equal(weights(model), weights(tmp_path / "checkpoint"))
 
 

@@ -9,24 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unmask.cli.options import (
-    Adapter,
-    BlockSize,
-    DenoisingSteps,
-    Device,
-    FamilyName,
-    ImageCodec,
     Images,
-    ImageSquare,
-    MaxTokens,
+    ModelOptions,
     ModelPath,
-    PresetName,
-    Seed,
-    StrategyName,
-    Temperature,
-    Threshold,
+    SamplingOptions,
     error_lines,
-    model_of,
-    sampling_of,
+    with_options,
 )
 
 if TYPE_CHECKING:
@@ -39,46 +27,26 @@ app = typer.Typer()
     no_args_is_help=True,
     epilog='Example: unmask chat MODEL --system "Answer in one sentence." --threshold 0.8',
 )
-def chat(  # noqa: PLR0913 - one argument per option
+@with_options
+def chat(
     model: ModelPath,
+    sampling: SamplingOptions,
+    loading: ModelOptions,
     system: Annotated[str | None, typer.Option(help="Text of a system message.")] = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    strategy: StrategyName = None,
-    threshold: Threshold = None,
-    block_size: BlockSize = None,
-    denoising_steps: DenoisingSteps = None,
-    seed: Seed = None,
-    preset: PresetName = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    family: FamilyName = None,
     image: Images = None,
-    image_codec: ImageCodec = None,
-    image_preprocess: ImageSquare = "pad",
 ) -> None:
     """Talk to a model and watch it write; /help lists the commands of a conversation."""
-    sampling = sampling_of(
-        preset,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        strategy=strategy,
-        threshold=threshold,
-        block_size=block_size,
-        denoising_steps=denoising_steps,
-        seed=seed,
-    )
+    params = sampling.params()
     from rich.console import Console
 
     from unmask.cli.chat_session import Session
     from unmask.configs.engine import EngineConfig
     from unmask.engine.build import build_llm
 
-    config = model_of(model, adapter, device, family, image_codec, image_preprocess)
-    llm = build_llm(config, EngineConfig())
+    llm = build_llm(loading.config(model), EngineConfig())
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     console = Console(highlight=False, force_terminal=None if is_terminal else False)
-    session = Session(llm, sampling, console, system)
+    session = Session(llm, params, console, system)
     for path in image or []:
         session.add_image(path)
     if llm.require_tokenizer().chat_template is None:

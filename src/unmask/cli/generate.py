@@ -13,25 +13,13 @@ from typing import Annotated
 import typer
 
 from unmask.cli.options import (
-    Adapter,
-    BlockSize,
-    DenoisingSteps,
-    Device,
-    FamilyName,
-    ImageCodec,
     ImageRoot,
     Images,
-    ImageSquare,
-    MaxTokens,
+    ModelOptions,
     ModelPath,
-    PresetName,
     PromptFile,
-    Seed,
-    StrategyName,
-    Temperature,
-    Threshold,
-    model_of,
-    sampling_of,
+    SamplingOptions,
+    with_options,
 )
 from unmask.cli.ranks import NumProcesses, agreed_start, opened, start_processes
 
@@ -44,8 +32,11 @@ app = typer.Typer()
     "unmask generate MODEL --from prompts.jsonl --out responses.jsonl; "
     'unmask generate MODEL "What is this?" --image photo.jpg',
 )
+@with_options
 def generate(  # noqa: PLR0913 - one argument per option
     model: ModelPath,
+    sampling: SamplingOptions,
+    loading: ModelOptions,
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]", help="Texts to respond to.")
     ] = None,
@@ -57,19 +48,6 @@ def generate(  # noqa: PLR0913 - one argument per option
         typer.Option(help="JSON Lines file to write; stdout by default, as text for words."),
     ] = None,
     n: Annotated[int | None, typer.Option("--n", help="Responses per prompt.")] = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    strategy: StrategyName = None,
-    threshold: Threshold = None,
-    block_size: BlockSize = None,
-    denoising_steps: DenoisingSteps = None,
-    seed: Seed = None,
-    preset: PresetName = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    family: FamilyName = None,
-    image_codec: ImageCodec = None,
-    image_preprocess: ImageSquare = "pad",
     chat: Annotated[
         bool, typer.Option("--chat/--no-chat", help="Use the model's chat template if it has one.")
     ] = True,
@@ -77,29 +55,18 @@ def generate(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Answer prompts: print the responses, or write them with the order of revealing as JSON Lines."""
     with agreed_start():
-        sampling = sampling_of(
-            preset,
-            n=n,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            strategy=strategy,
-            threshold=threshold,
-            block_size=block_size,
-            denoising_steps=denoising_steps,
-            seed=seed,
-        )
+        params = sampling.params(n=n)
         if out and out.exists():
             raise ValueError(f"--out {out}: exists; remove it or name another file")
         from unmask.configs.generate import GenerateConfig
         from unmask.configs.run import RunConfig
 
-        asked = model_of(model, adapter, device, family, image_codec, image_preprocess)
-        config = GenerateConfig(model=asked, run=RunConfig(dir=(out or Path("out")).parent))
+        directory = (out or Path("out")).parent
+        config = GenerateConfig(model=loading.config(model), run=RunConfig(dir=directory))
     start_processes(nproc, config.distributed.timeout_minutes)
     from unmask.cli.answers import answer_all
     from unmask.cli.prompts import Asked
 
     with opened(config, "the responses before the first missing one are written") as world:
-        answer_all(
-            config, Asked(words or [], source, image or [], image_root), sampling, out, world, chat
-        )
+        asked = Asked(words or [], source, image or [], image_root)
+        answer_all(config, asked, params, out, world, chat)

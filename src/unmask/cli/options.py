@@ -1,8 +1,11 @@
 """Options and functions that several commands share: config words, `--show-prompt`, `--resume`."""
 
+import inspect
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -37,26 +40,9 @@ FamilyName = Annotated[
     str | None,
     Option(help="The model's family as module:OBJECT; found in the model by default."),
 ]
-MaxTokens = Annotated[int | None, Option(help="Most tokens of a response.")]
-Temperature = Annotated[float | None, Option(help="0 is greedy.")]
-StrategyName = Annotated[
-    Strategy | None, Option(help="Rule for the positions that a denoising step reveals.")
-]
-Threshold = Annotated[
-    float | None, Option(help="Least confidence of a revealed token under `dynamic`.")
-]
-BlockSize = Annotated[
-    int | None, Option(help="Positions per diffusion block; the model's own by default.")
-]
-DenoisingSteps = Annotated[
-    int | None, Option(help="Denoising steps of a block; one per position by default.")
-]
 Seed = Annotated[int | None, Option(help="Same seed, same response.")]
 PresetName = Annotated[
     str | None, Option(help="A published sampler (llada_official); other options override it.")
-]
-Adapter = Annotated[
-    str | None, Option(metavar="DIR", help="LoRA adapters for the model, in peft's files.")
 ]
 Images = Annotated[
     # Not paths, which would lose a slash of a URL: the message that refuses one names it.
@@ -79,19 +65,91 @@ ImageRoot = Annotated[
     Path | None,
     Option(metavar="DIR", help="Folder that images of FILE are below; FILE's own by default."),
 ]
-ImageCodec = Annotated[
-    str | None,
-    Option(
-        metavar="DIR", help="Image tokenizer (MAGVIT-v2) of a model that reads images as tokens."
-    ),
-]
-ImageSquare = Annotated[
-    ImagePreprocess, Option(help="How such a model's images become squares: as in its training.")
-]
 ShowPrompt = Annotated[
     bool, Option("--show-prompt", help="Only print the first prompt as the model reads it.")
 ]
 Resume = Annotated[bool, Option("--resume", help="Continue the run in run.dir, to the bit.")]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """Options of commands that write responses."""
+
+    max_tokens: Annotated[int | None, Option(help="Most tokens of a response.")] = None
+    temperature: Annotated[float | None, Option(help="0 is greedy.")] = None
+    strategy: Annotated[
+        Strategy | None, Option(help="Rule for the positions that a denoising step reveals.")
+    ] = None
+    threshold: Annotated[
+        float | None, Option(help="Least confidence of a revealed token under `dynamic`.")
+    ] = None
+    block_size: Annotated[
+        int | None, Option(help="Positions per diffusion block; the model's own by default.")
+    ] = None
+    denoising_steps: Annotated[
+        int | None, Option(help="Denoising steps of a block; one per position by default.")
+    ] = None
+    seed: Seed = None
+    preset: PresetName = None
+
+    def params(self, **others: Any) -> SamplingParams:
+        """Return the sampling parameters of the options, and of others."""
+        return sampling_of(**asdict(self), **others)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Options of commands that load a model to sample from."""
+
+    adapter: Annotated[
+        str | None, Option(metavar="DIR", help="LoRA adapters for the model, in peft's files.")
+    ] = None
+    device: Device = "auto"
+    family: FamilyName = None
+    image_codec: Annotated[
+        str | None,
+        Option(
+            metavar="DIR",
+            help="Image tokenizer (MAGVIT-v2) of a model that reads images as tokens.",
+        ),
+    ] = None
+    image_preprocess: Annotated[
+        ImagePreprocess,
+        Option(help="How such a model's images become squares: as in its training."),
+    ] = "pad"
+
+    def config(self, path: str) -> "ModelConfig":
+        """Return the model section of a command."""
+        from unmask.configs.model import ModelConfig
+
+        return ModelConfig(path=path, **asdict(self))
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command whose parameters are dataclasses take the fields of each as options."""
+    parameters = list[inspect.Parameter]()
+    groups = dict[str, Any]()
+    for name, parameter in inspect.signature(command).parameters.items():
+        group: Any = parameter.annotation
+        if is_dataclass(parameter.annotation):
+            groups[name] = group
+            parameters += inspect.signature(group).parameters.values()
+        else:
+            parameters.append(parameter)
+    # Those without a default come first.
+    stated = inspect.Signature(sorted(parameters, key=lambda p: p.default is not p.empty))
+
+    @wraps(command)
+    def run(*args: Any, **given: Any) -> None:
+        bound = stated.bind(*args, **given)
+        bound.apply_defaults()
+        values = bound.arguments
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    setattr(run, "__signature__", stated)  # noqa: B010
+    return run
 
 
 def load(cls: "type[C]", words: Sequence[str]) -> "tuple[C, dict[str, str]]":
@@ -116,27 +174,6 @@ def sampling_of(preset: str | None, **options: Any) -> SamplingParams:
     """Return the sampling parameters of a preset, or the defaults, overridden by the options that are given."""
     stated = {name: value for name, value in options.items() if value is not None}
     return published_sampler(preset, **stated) if preset else SamplingParams(**stated)
-
-
-def model_of(
-    path: str,
-    adapter: str | None,
-    device: str,
-    family: str | None,
-    image_codec: str | None,
-    image_preprocess: ImagePreprocess,
-) -> "ModelConfig":
-    """Return the model section of the options of a command."""
-    from unmask.configs.model import ModelConfig
-
-    return ModelConfig(
-        path=path,
-        adapter=adapter,
-        device=device,
-        family=family,
-        image_codec=image_codec,
-        image_preprocess=image_preprocess,
-    )
 
 
 def error_lines(error: ValueError | OSError) -> list[str]:

@@ -5,17 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unmask.cli.options import (
-    Adapter,
-    Device,
-    FamilyName,
-    ImageCodec,
-    ImageSquare,
-    ModelPath,
-    PresetName,
-    model_of,
-    sampling_of,
-)
+from unmask.cli.options import ModelOptions, ModelPath, PresetName, sampling_of, with_options
 
 if TYPE_CHECKING:
     from uvicorn import Server
@@ -32,19 +22,16 @@ app = typer.Typer()
     epilog="Example: unmask serve runs/quickstart/rl/model --name mine; then any client of OpenAI's API "
     "with base_url = http://127.0.0.1:8000/v1. See docs/serve.md.",
 )
+@with_options
 def serve(  # noqa: PLR0913 - one argument per option
     model: ModelPath,
+    loading: ModelOptions,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8000,
     name: Annotated[
         str | None, typer.Option(help="The model's name in requests; MODEL by default.")
     ] = None,
     preset: PresetName = None,
-    adapter: Adapter = None,
-    device: Device = "auto",
-    family: FamilyName = None,
-    image_codec: ImageCodec = None,
-    image_preprocess: ImageSquare = "pad",
     max_sequences: Annotated[int, typer.Option(help="Responses written at the same time.")] = 256,
     cache_tokens: Annotated[
         int | None, typer.Option(help="Tokens whose keys and values are cached, at most.")
@@ -87,9 +74,8 @@ def serve(  # noqa: PLR0913 - one argument per option
         updates_weights=updates_weights,
     )
     listener = listen(host, port, bool(api_key))  # before the weights, which take long
-    config = model_of(model, adapter, device, family, image_codec, image_preprocess)
     engine = EngineConfig(max_sequences=max_sequences, cache_tokens=cache_tokens)
-    server = _server(config, engine, params)
+    server = _server(loading.config(model), engine, params)
     address = address_of(listener)
     sys.stderr.write(f"{params.model_name} at {address}/v1, playground at {address}/\n")
     server.run(sockets=[listener])

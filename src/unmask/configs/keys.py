@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -72,6 +73,10 @@ def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = No
         default = getattr(defaults, name) if defaults else field.get_default()
         found += _field_keys(prefix + name, field, default)
     return found
+
+
+# Every configuration that is loaded asks for them, and changes none.
+keys_of = cache(keys)
 
 
 def schema_text(cls: type[BaseModel]) -> str:

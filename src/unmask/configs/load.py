@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from unmask.configs.keys import REQUIRED, Key, keys, to_toml
+from unmask.configs.keys import REQUIRED, Key, keys_of, to_toml
 from unmask.configs.other_names import GONE, TABLES, ours
 from unmask.configs.shipped import name_of, shipped_files
 from unmask.json_files import check_nesting, too_deep
@@ -65,7 +65,7 @@ def config_from(
     Raises:
         ValueError: as `load_config`.
     """
-    listed = keys(cls)
+    listed = keys_of(cls)
     optional = [key for key in listed if key.is_optional]
     assigned: Assigned = {}
     for source, table in sources:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from unmask.configs.section import Section
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Gibibytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class OptimizerSection(Section):
@@ -33,12 +34,34 @@ class OptimizerSection(Section):
     """Steps of the run over which the learning rate rises linearly from zero."""
     final_lr_share: float = Field(default=0.0, ge=0, le=1)
     """Share of `lr` left at the last step of `cosine` and `linear`."""
-    token_budget: int = Field(default=8192, ge=16)
+    token_budget: int | None = Field(default=None, ge=16)
     """Maximum number of tokens in one forward and backward pass; a batch is split into as many passes as
-    it needs."""
+    it needs. `memory` chooses it when not given."""
+    memory: Literal["auto"] | Gibibytes | None = "auto"
+    """Memory that chooses the token budget: GiB on each device for one trained model's weights, gradients,
+    optimizer and activations, or `auto`: on a GPU what is free; on a CPU as much as the published layout would
+    take, one row per denoising round. `none` where `token_budget` is given."""
     offload: bool = False
     """Keep the optimizer's moments and fp32 copies of the trained weights in host memory, where the step is
     computed: less device memory, slower steps."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _budget_is_given(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("token_budget") is not None:  # pyright: ignore[reportUnknownMemberType]
+            return {"memory": None, **values}
+        return values  # pyright: ignore[reportUnknownVariableType]
+
+    @model_validator(mode="after")
+    def _one_decides_the_budget(self) -> Self:
+        if self.token_budget is not None and self.memory is not None:
+            raise ValueError(
+                f"token_budget = {self.token_budget}, memory = {self.memory}: memory chooses the token budget: give "
+                'one of them, and "none" for the other if a file sets it'
+            )
+        if self.token_budget is None and self.memory is None:
+            raise ValueError('memory = "none": give token_budget, or memory = "auto"')
+        return self
 
     @model_validator(mode="after")
     def _final_lr_is_reached(self) -> Self:

@@ -365,9 +365,14 @@ class RLConfig(Section):
         return getattr(self.loss, "likelihood", "revealed") == "move"
 
     @property
+    def records_behavior(self) -> bool:
+        """Whether the engine recorded log-probabilities of what was written, by the policy and in the views trained."""
+        return self.views.is_sampler_path and not self.rollout.staleness
+
+    @property
     def has_old_behavior(self) -> bool:
-        """Whether the engine recorded the log-probabilities of the policy that starts a step, in the trained views."""
-        return self.views.is_sampler_path and not self.rollout.staleness and not self.scores_moves
+        """Whether it recorded those of all targets: draws that were lost have none."""
+        return self.records_behavior and not self.scores_moves
 
     @property
     def is_single_update(self) -> bool:

@@ -218,7 +218,7 @@ def _plan_rounds(
     return capacity, plan
 
 
-def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
+def check_budget(num_tokens: int, block: int | None, token_budget: int | None) -> None:
     """Refuse a budget smaller than the part of a sequence that cannot be split.
 
     That is its last block and the tokens before it, or the whole sequence under full attention.
@@ -226,14 +226,14 @@ def check_budget(num_tokens: int, block: int | None, token_budget: int) -> None:
     Args:
         num_tokens: of the longest sequence, prompt and canvas included.
         block: `K`; `None` under full attention.
-        token_budget: most tokens of a pack.
+        token_budget: most tokens of a pack; `None` if it is chosen so that every sequence fits.
 
     Raises:
         ValueError: naming `optimizer.token_budget` and the number of tokens it needs.
     """
     needed = -(-num_tokens // block) * block if block else num_tokens
     what = f"block of {block} tokens and the clean text before it take" if block else "view takes"
-    if needed > token_budget:
+    if token_budget is not None and needed > token_budget:
         raise ValueError(
             f"optimizer.token_budget = {token_budget} is too small: one {what} {needed}; "
             "raise it, or shorten the sequence (in SFT by data.max_tokens with data.too_long)"

@@ -119,20 +119,21 @@ class AsyncLLM:
     ) -> AsyncGenerator[Written | Committed | Finished[Generation]]:
         """Yield the events of a request up to its end, and drop it if the reader stops before."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
-        number = await self._do(partial(self._add, add, queue))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+        is_open = True
         try:
-            while True:
+            await self._do(partial(self._add, add, queue))
+            if self._task is None or self._task.done():
+                self._task = asyncio.create_task(self._run())
+            while is_open:
                 event = await queue.get()
+                is_open = isinstance(event, Written | Committed)
                 if isinstance(event, BaseException):
                     raise event
                 yield event
-                if isinstance(event, Finished):
-                    return
         finally:
-            if self._queues.pop(number, None) is not None:
-                await self._do(partial(self._drop, number))
+            # After `add` on its thread, which ends also where its caller was cancelled.
+            if is_open:
+                await self._do(partial(self._drop, queue))
 
     async def _run(self) -> None:
         """Take passes while a request is open, and hand out their events."""
@@ -154,15 +155,16 @@ class AsyncLLM:
             _, queue = self._queues.popitem()
             queue.put_nowait(error)
 
-    def _add(self, add: Callable[[], int], queue: asyncio.Queue[Event]) -> int:
+    def _add(self, add: Callable[[], int], queue: asyncio.Queue[Event]) -> None:
         """Add a request, on the engine's thread: its first event comes after that."""
-        number = add()
-        self._queues[number] = queue
-        return number
+        self._queues[add()] = queue
 
-    def _drop(self, number: int) -> None:
-        with suppress(ValueError):  # it has just ended
-            self.llm.abort(number)
+    def _drop(self, queue: asyncio.Queue[Event]) -> None:
+        """Drop the request whose events a queue gets, on the engine's thread, if it has not ended."""
+        for number in [number for number, own in list(self._queues.items()) if own is queue]:
+            self._queues.pop(number, None)
+            with suppress(ValueError):  # it has just ended
+                self.llm.abort(number)
 
     async def _do(self, function: Callable[[], Value]) -> Value:
         """Call a function on the engine's thread."""

@@ -83,7 +83,7 @@ class Job:
         shard: devices that share one copy of the weights.
         is_checkpointed: whether activations are recomputed layer by layer.
         is_offloaded: whether masters and moments are in host memory.
-        token_budget: tokens of a pack.
+        token_budget: tokens of a pack; 0 where memory chooses it (`memory.py`).
         max_sequences: most sequences of an engine.
         row_budget: most rows of a pass of an engine.
         cache_tokens: most cached tokens of an engine; `None` is the device's default.
@@ -193,7 +193,7 @@ def job_of(config: Config, spec: ModelSpec, device: Device, count: int, lengths:
         shard=_shard(config, count),
         is_checkpointed=config.model.gradient_checkpointing,
         is_offloaded=config.optimizer.offload,
-        token_budget=config.optimizer.token_budget,
+        token_budget=config.optimizer.token_budget or 0,
         max_sequences=config.engine.max_sequences,
         row_budget=config.engine.row_budget or device.row_budget,
         cache_tokens=config.engine.cache_tokens,

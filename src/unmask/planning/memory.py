@@ -18,19 +18,23 @@ FSDP2 gathers one layer while the next one is on its way, and keeps the root's w
 gathered (Zhao et al., "PyTorch FSDP", 2023).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 from unmask.engine.pages import num_pages
 from unmask.models.attention import KEY_CHUNK, round_up
-from unmask.models.heads import CHUNK_ELEMENTS
 from unmask.models.spec import ModelSpec
-from unmask.planning.devices import Device
+from unmask.planning.activations import (
+    MOST_TOKENS,
+    PassCost,
+    largest,
+    tokens_of_rows,
+    tokens_within,
+)
+from unmask.planning.devices import GIB, Device
 from unmask.planning.job import Job, Trained
-from unmask.planning.sizes import saved_bytes
 
-# Tensors of logits alive at a time: of a scored chunk in fp32, and of the engine's proposals.
-SCORED_COPIES, PROPOSED_COPIES = 3, 6
+PROPOSED_COPIES = 6  # tensors of logits alive at a time, of the engine's proposals
 MOST_PROPOSED = 2**27  # numbers of logits that the engine works on at a time
 UNBOUNDED = 2**40  # pages
 
@@ -146,22 +150,48 @@ def update_peak(job: Job, device: Device) -> tuple[float, float, float, float]:
     between = 0.0 if is_elsewhere else trained * max(job.width, 4)
     own = trained * job.width if has_masters(job) else 0.0  # of the module, at the end
     tokens = pack_tokens(job, device)
-    layers = range(job.spec.num_layers)
-    frozen = all(model.share < 1 for model in job.models)
-    saved = [saved_bytes(job.spec, i, tokens, job.width, device.is_cpu, frozen) for i in layers]
-    stream = tokens * job.spec.width * job.width
-    if job.is_checkpointed:
-        kept, layer = job.spec.num_layers * stream, max(saved)
-    else:
-        kept, layer = sum(saved), 0
-    layer += layer_working(job, tokens)
-    head = head_working(job, device)
-    start = (between if job.packs > 1 else 0, kept, max(head, layer), gathered(job))
+    cost = pass_cost(job, device)
+    working = max(cost.in_head(ceil(job.scored / job.packed * tokens)), cost.in_layer(tokens))
+    start = (between if job.packs > 1 else 0, cost.kept(tokens), working, gathered(job))
     # The last layer of the backward pass; then the gradient of the embedding, which a tied head began.
     embedding = job.sizes.vocabulary * job.width
-    last = max(saved) + layer_working(job, tokens) + (embedding if job.spec.is_tied else 0)
+    last = cost.last_layer(tokens) + (embedding if job.spec.is_tied else 0)
     end = (between + own, 0, max(last, embedding), gathered(job))
     return max(start, end, (between + own, 0, 0, reduced(job, device)), key=sum)
+
+
+def pass_cost(job: Job, device: Device) -> PassCost:
+    """Return what the memory of a pass depends on."""
+    is_trained = job.policy.trained >= job.sizes.vocabulary
+    return PassCost(
+        job.spec,
+        job.width,
+        device.is_cpu,
+        job.is_checkpointed,
+        is_frozen=all(model.share < 1 for model in job.models),
+        head_gradient=job.sizes.vocabulary * job.width if is_trained else 0,
+    )
+
+
+def chosen_budget(job: Job, device: Device, memory: float | str) -> int:
+    """Return the tokens of a pack that `optimizer.memory` chooses, at least those of one trajectory.
+
+    A run on a CPU has the lengths of its trajectories in place of assumed ones, and on a GPU the memory that is free.
+    """
+    lengths, cost = job.lengths, pass_cost(job, device)
+    least = lengths.prompt + lengths.response
+    if not isinstance(memory, str):
+        policy, wide = job.policy, max(job.width, 4) if has_masters(job) else 0
+        state = policy.held * job.width + policy.trained * (job.width + wide) + policy.moments
+        return max(least, tokens_within(cost, memory * GIB - state / job.shard))
+    if device.is_cpu:
+        scored = job.scored / job.packed
+        return max(least, tokens_of_rows(cost, lengths.prompt, lengths.response, scored))
+
+    def fits(tokens: int) -> bool:
+        return memory_of(replace(job, token_budget=tokens), device).update <= device.usable
+
+    return max(least, largest(fits, MOST_TOKENS["cuda"]))
 
 
 def pack_tokens(job: Job, device: Device) -> int:
@@ -173,40 +203,6 @@ def pack_tokens(job: Job, device: Device) -> int:
     if job.spec.is_full:
         document = min(document, job.lengths.prompt + job.lengths.response)
     return most // document * document or most  # one that is larger is split
-
-
-def head_working(job: Job, device: Device) -> float:
-    """Return the bytes of the head's backward pass: a chunk's logits, and the gradient of its weight.
-
-    Chunks are recomputed one after the other; from the second one on, the sum of their gradients exists
-    next to the new one.
-    """
-    vocab, width = job.spec.vocab_size, job.width
-    share = job.scored / job.packed
-    scored = ceil(share * pack_tokens(job, device))
-    most = max(1, CHUNK_ELEMENTS["cpu" if device.is_cpu else "cuda"] // vocab)
-    chunk = min(scored, most) * vocab * max(width, 4)
-    is_trained = job.policy.trained >= job.sizes.vocabulary
-    gradient = job.sizes.vocabulary * width if is_trained else 0
-    is_cut = scored > most
-    scoring = SCORED_COPIES * chunk + (gradient if is_cut else 0)
-    return max(scoring, chunk + (2 if is_cut else 1) * gradient)
-
-
-def layer_working(job: Job, num_tokens: int) -> float:
-    """Return the bytes of a layer's backward pass on top of what is saved for it.
-
-    Gradients of the product, the gate and the other factor of the feed-forward, of the stream, and of one
-    weight.
-    """
-    spec, width = job.spec, job.width
-    moe = spec.moe
-    if moe is None:
-        rows, weight = num_tokens * spec.ffn_width, spec.ffn_width * spec.width
-    else:
-        rows = num_tokens * moe.num_active * max(moe.width, spec.width)
-        weight = moe.num_experts * moe.width * spec.width
-    return width * (3 * rows + 2 * num_tokens * spec.width + weight)
 
 
 def gathered(job: Job) -> float:

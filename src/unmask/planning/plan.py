@@ -7,7 +7,7 @@ from unmask.checkpoints.checkpoint import read_spec
 from unmask.models.spec import ModelSpec
 from unmask.planning.devices import Device
 from unmask.planning.job import Config, Job, Lengths, job_of
-from unmask.planning.memory import Memory, memory_of
+from unmask.planning.memory import Memory, chosen_budget, memory_of
 from unmask.planning.published import SHAPES, published_shape
 from unmask.planning.seconds import Seconds, seconds_of
 
@@ -52,6 +52,9 @@ class Case:
             ValueError: as `job_of`.
         """
         job = job_of(self.config, self.spec, self.device, self.count, self.lengths)
+        target = self.config.optimizer.memory
+        if not job.token_budget and target is not None:
+            job = replace(job, token_budget=chosen_budget(job, self.device, target))
         memory = memory_of(job, self.device)
         return Plan(job, memory, seconds_of(job, self.device, max(1, memory.sequences)))
 

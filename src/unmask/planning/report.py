@@ -68,10 +68,26 @@ def _job(case: Case, plan: Plan) -> str:
         ("lengths", f"assumed: {assumed}{per_pass}"),
         ("step", f"{job.trajectories:,} trajectories, {job.packed:,.0f} packed tokens"),
         ("packs", f"{job.packs} of {job.token_budget} tokens on each device, {job.updates} times"),
+        *_chosen(case),
     ]
     if plan.memory.sequences:
         rows.append(("engine", f"{plan.memory.sequences} sequences on each device"))
     return align(rows)
+
+
+def _chosen(case: Case) -> list[tuple[str, str]]:
+    """Return the row about a token budget that memory chooses."""
+    optimizer = case.config.optimizer
+    if optimizer.token_budget is not None:
+        return []
+    match optimizer.memory:
+        case "auto" if case.device.is_cpu:
+            reason = "the memory of a published row of these lengths"
+        case "auto":
+            reason = "what is left of the device's memory"
+        case given:
+            reason = f"{given:g} GiB for weights, gradients, optimizer and activations"
+    return [("", f"chosen by optimizer.memory: {reason}")]
 
 
 def _memory(plan: Plan) -> str:

@@ -4,7 +4,7 @@ from functools import cache
 
 from unmask.configs.dpo import DPOConfig
 from unmask.configs.eval import EvalConfig
-from unmask.configs.keys import Key, keys, to_toml
+from unmask.configs.keys import Key, keys_of, to_toml
 from unmask.configs.load import flatten
 from unmask.configs.reward_model import RewardModelConfig
 from unmask.configs.rl import RLConfig
@@ -44,13 +44,8 @@ def changed_keys(config: Record, kind: str | None) -> set[str]:
 
 @cache  # every run asks for the same names, several times
 def _keys_named(kind: str | None, name: str) -> list[Key]:
-    listed = _keys_of(kind) if kind in CONFIGS else []
+    listed = keys_of(CONFIGS[kind]) if kind in CONFIGS else ()
     return [key for key in listed if key.names(name)]
-
-
-@cache
-def _keys_of(kind: str) -> list[Key]:
-    return keys(CONFIGS[kind])
 
 
 def _has_kind(when: str, values: dict[str, str]) -> bool:

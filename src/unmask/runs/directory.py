@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
@@ -44,6 +44,7 @@ from unmask.runs.files import (
 from unmask.runs.lock import LOCK, lock
 from unmask.runs.manifest import digest
 
+C = TypeVar("C", bound=TrainingConfig | EvalConfig)
 CONFIG, METRICS, TRAJECTORIES = "config.json", "metrics.jsonl", "trajectories.jsonl"
 ENVIRONMENT = "environment.json"
 # Config keys that name files of training or evaluation data.
@@ -101,7 +102,7 @@ def check_run(config: TrainingConfig | EvalConfig, resume: bool = False) -> None
         config: the run's.
         resume: whether an existing run continues. Then its configuration must be the same: only `steps`,
             `eval.*`, `distributed.*`, `run.*`, `optimizer.offload` and `rollout.workers` may differ, except
-            `run.seed` and `run.threads`.
+            `run.seed` and `run.threads`; and `optimizer.memory = "auto"` stands for what the run began with.
 
     Raises:
         ValueError: naming the key.
@@ -122,6 +123,7 @@ def check_run(config: TrainingConfig | EvalConfig, resume: bool = False) -> None
     # RL's `epochs` are passes over a step's batch.
     epochs = () if isinstance(config, RLConfig) else ("epochs",)
     free = ("steps", "optimizer.offload", "rollout.workers", *epochs)
+    config = with_recorded_budget(config)
     before = dict(flatten(_recorded(path / CONFIG, type(config))))
     now = dict(flatten(dump(config)))
     for key in sorted(before.keys() | now.keys()):
@@ -133,6 +135,20 @@ def check_run(config: TrainingConfig | EvalConfig, resume: bool = False) -> None
                 "change steps, eval.*, distributed.*, optimizer.offload, rollout.workers and run.* only, and "
                 "neither run.seed nor run.threads"
             )
+
+
+def with_recorded_budget(config: C) -> C:
+    """Return the config with the token budget or memory that its run began with, where it has `memory = "auto"`.
+
+    Free memory differs between machines; the packs of a run, and so its numbers, do not.
+    """
+    optimizer = None if isinstance(config, EvalConfig) else config.optimizer
+    place = config.run.dir / CONFIG
+    if optimizer is None or optimizer.memory != "auto" or not place.is_file():
+        return config
+    found = _recorded(place, type(config)).get("optimizer", {})
+    keys = {name: found[name] for name in ("token_budget", "memory") if name in found}
+    return config.model_copy(update={"optimizer": optimizer.model_copy(update=keys)})
 
 
 def _recorded(path: Path, kind: type[BaseModel]) -> dict[str, Any]:

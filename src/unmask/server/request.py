@@ -23,44 +23,32 @@ from unmask.server.images import image_opener
 from unmask.server.job import Ask
 from unmask.server.params import ServerParams
 from unmask.types import Prompt
-from unmask.vllm_names import SAMPLING, nearest
+from unmask.vllm_names import CHATTING, SAMPLING, Rows, is_without_effect, nearest
 
 # Sent by clients, without effect on a response.
 NO_EFFECT = {
     *("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"),
     *("prompt_cache_retention", "prompt_cache_options", "parallel_tool_calls"),
 }
+MISSING = "not implemented"
 # Fields that would change a response in a way that is not implemented: accepted with these values only.
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "modalities": (["text"],),
-    "moderation": (),
-    "audio": (),
-    "prediction": (),
-    "reasoning_effort": ("none",),
-    "verbosity": (),
-    "web_search_options": (),
-    "top_logprobs": (0,),
-    "echo": (False,),
-    "best_of": (1,),
-    "suffix": ("",),
-}
-INSTEAD = {
-    "top_logprobs": "only the written tokens have log-probabilities; give 0",
-    "best_of": "give n",
-    "repetition_penalty": "a penalty of repeated tokens is not implemented; give 1",
-    "presence_penalty": "penalties are not implemented; give 0",
-    "frequency_penalty": "penalties are not implemented; give 0",
-    "tools": "calls of tools are not implemented; describe them in a message",
-    "echo": "the prompt is not repeated or scored",
-    "suffix": "give a template: text with gaps",
+NEUTRAL: Rows = {
+    **{name: SAMPLING[name] for name in ("presence_penalty", "frequency_penalty")},
+    **{name: SAMPLING[name] for name in ("repetition_penalty", "logit_bias", "best_of")},
+    "tools": CHATTING["tools"],
+    "tool_choice": (("none", "auto"), MISSING),
+    "functions": (([],), MISSING),
+    "function_call": (("none", "auto"), MISSING),
+    "modalities": ((["text"],), MISSING),
+    "moderation": ((), MISSING),
+    "audio": ((), MISSING),
+    "prediction": ((), MISSING),
+    "reasoning_effort": (("none",), MISSING),
+    "verbosity": ((), MISSING),
+    "web_search_options": ((), MISSING),
+    "top_logprobs": ((0,), "only the written tokens have log-probabilities; give 0"),
+    "echo": ((False,), "the prompt is not repeated or scored"),
+    "suffix": (("",), "give a template: text with gaps"),
 }
 ROLES = ("system", "developer", "user", "assistant")
 
@@ -218,10 +206,10 @@ def _drop_neutral(body: dict[str, Any]) -> None:
     for name in NO_EFFECT & body.keys():
         del body[name]
     for name in NEUTRAL.keys() & body.keys():
-        value = body.pop(name)
-        if value not in NEUTRAL[name]:
-            reason = INSTEAD.get(name, "not implemented")
-            raise ApiError(400, f"{name} = {value!r:.80}: {reason}", name, "unsupported_value")
+        try:
+            is_without_effect(name, body.pop(name), NEUTRAL)
+        except ValueError as error:
+            raise ApiError(400, str(error), name, "unsupported_value") from None
 
 
 def _take_response_format(body: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ def train_dpo(config: DPOConfig, resume: bool = False, world: World = ALONE) -> 
         ValueError: for what the config asks and cannot have, naming the key.
     """
     start = prepare(config, resume, world)
+    config = config.model_copy(update={"optimizer": start.config.optimizer})
     llm, spec = start.llm, start.llm.model.spec
     with world.together("data"):
         read = partial(pairs_of_source, vocabulary=vocabulary_of_llm(llm))

@@ -30,6 +30,7 @@ from unmask.objectives.loss import LossOutput
 from unmask.objectives.statistics import Metric, StatisticSums
 from unmask.trainers.master_weights import MasterWeights
 from unmask.trainers.optimizers import build_optimizer
+from unmask.trainers.pack_budget import build_budget, lengths_of
 
 # Scores of a pack's targets (`Scores`, values `(S,)`, or both) and the pack, to their loss.
 Objective = Callable[[Any, Pack], LossOutput]
@@ -77,6 +78,9 @@ class Learner:
         self._masters = MasterWeights(self.model, config.offload)
         self._parts = build_optimizer(self._masters.named, config, rates or {})
         self._optimizers = [part.optimizer for part in self._parts]
+        # Shards differ by their padding: the budget is that of the largest.
+        state = max(world.gather(sum(self._bytes()))) if isinstance(config.memory, float) else 0
+        self.budget = build_budget(self.model, config.token_budget, config.memory, state)
 
     def update(
         self,
@@ -178,15 +182,19 @@ class Learner:
     @property
     def memory(self) -> str:
         """Bytes of this rank's weights, masters, gradients and moments in a step, as text."""
-        weights = sum(local(p).nbytes for p in self.model.parameters())
-        gradients = sum(local(p).nbytes for p in self.model.parameters() if p.requires_grad)
-        masters = [(part, local(master)) for part in self._parts for master in part.parameters]
-        optimizer = self._masters.num_bytes + sum(part.bytes_of(m) for part, m in masters)
+        device, optimizer = self._bytes()
         per_rank = "" if self._world.size == 1 else " per rank"
-        device = weights + gradients
         if self._config.offload:
             return f"{_gib(device)} on the device and {_gib(optimizer)} in host memory{per_rank}"
         return f"{_gib(device + optimizer)}{per_rank}"
+
+    def _bytes(self) -> tuple[int, int]:
+        """Return the bytes of this rank's weights and gradients, and of its masters and moments."""
+        weights = sum(local(p).nbytes for p in self.model.parameters())
+        gradients = sum(local(p).nbytes for p in self.model.parameters() if p.requires_grad)
+        masters = [(part, local(master)) for part in self._parts for master in part.parameters]
+        moments = sum(part.bytes_of(master) for part, master in masters)
+        return weights + gradients, self._masters.num_bytes + int(moments)
 
     def reset_optimizer(self) -> None:
         """Clear the optimizer's moments; masters and the count of updates stay."""
@@ -269,7 +277,7 @@ class Learner:
 
     def _packs(self, views: Sequence[Views]) -> list[Pack]:
         """Return this rank's packs; every rank has as many."""
-        budget, world = self._config.token_budget, self._world
+        budget, world = self.budget(lengths_of(views)), self._world
         packs = pack_views(views, self._conventions, budget, world.rank, world.size)
         return [pack.to(self.model.device) for pack in packs]
 

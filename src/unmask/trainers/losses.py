@@ -63,13 +63,14 @@ def build_supervised_objective(config: SFTConfig) -> Callable[[Scores, Pack], Lo
 def build_policy_objective(config: RLConfig) -> StepObjective:
     """Return the objective of RL.
 
-    Where the views are those of the engine, the gap between its log-probabilities and the learner's is a statistic.
+    Where the views are those of the engine, the gap between its log-probabilities and the learner's is a statistic;
+    of moves, the largest gap of the tokens that were written.
     """
     if isinstance(config.loss, DistilledLoss):
         return build_distilled_objective(config)
     is_of_views = isinstance(config.loss, ViewsLoss)
     of_loss = linear_objective if is_of_views else build_target_objective(config)
-    if not config.has_old_behavior:  # the engine's are of other views or weights
+    if not config.records_behavior:  # the engine's are of other views or weights
         return of_loss
 
     def objective(
@@ -77,10 +78,11 @@ def build_policy_objective(config: RLConfig) -> StepObjective:
     ) -> LossOutput:
         output = of_loss(scores, pack, tables)
         gap = (scores.logprobs.detach().double() - pack.behavior_logprobs).abs()
-        gaps = {
-            "logprob_gap": Statistic(gap, "mean", is_of_first=True),
-            "logprob_gap_max": Statistic(gap, "max", is_of_first=True),
-        }
+        if pack.factors is not None:
+            gap *= pack.factors.is_written
+        gaps = {"logprob_gap_max": Statistic(gap, "max", is_of_first=True)}
+        if not config.scores_moves:
+            gaps["logprob_gap"] = Statistic(gap, "mean", is_of_first=True)
         return replace(output, statistics={**output.statistics, **gaps})
 
     return objective

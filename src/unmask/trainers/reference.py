@@ -21,6 +21,7 @@ from unmask.models.families import imported_name
 from unmask.models.lora import adapters_off
 from unmask.models.transformer import Model
 from unmask.trainers.learner import score_shares, sum_over_ranks
+from unmask.trainers.pack_budget import build_budget, lengths_of
 
 # What policy and reference must agree on for a token and a view to mean the same to both.
 SHARED = ("vocab_size", "mask_id", "num_drawable", "attention", "is_shifted")
@@ -32,7 +33,7 @@ class Scorer:
     def __init__(
         self,
         model: Model,
-        token_budget: int,
+        token_budget: int | None,
         without_adapters: bool = False,
         world: World = ALONE,
     ) -> None:
@@ -40,7 +41,7 @@ class Scorer:
 
         Args:
             model: is never trained from now on.
-            token_budget: most tokens of a pack.
+            token_budget: most tokens of a pack; those of a pack of its own training when not given.
             without_adapters: score with the model's adapters off; only they are trained elsewhere, so
                 the rest is frozen already.
             world: the ranks, each of which scores a share.
@@ -51,7 +52,7 @@ class Scorer:
         self.model = model if without_adapters else sharded(model.requires_grad_(False), world)
         self._world = world
         self._frozen = adapters_off if without_adapters else nullcontext[Model]
-        self._token_budget = token_budget
+        self._budget = build_budget(self.model, token_budget)
         self._conventions = conventions_of(model)
 
     def score(self, views: Sequence[Views]) -> list[Tensor]:
@@ -86,7 +87,7 @@ class Scorer:
         return found[0], found[1]
 
     def _packs(self, views: Sequence[Views]) -> Iterator[Pack]:
-        budget, world = self._token_budget, self._world
+        budget, world = self._budget(lengths_of(views)), self._world
         packs = pack_views(views, self._conventions, budget, world.rank, world.size)
         return (pack.to(self.model.device) for pack in packs)
 

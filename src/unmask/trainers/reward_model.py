@@ -31,8 +31,10 @@ from unmask.objectives.loss import LossOutput
 from unmask.objectives.preference import bradley_terry
 from unmask.objectives.statistics import Statistic, StatisticSums
 from unmask.runs.clock import Clock
+from unmask.runs.directory import with_recorded_budget
 from unmask.tasks.task import NO_TASK
 from unmask.trainers.learner import Learner
+from unmask.trainers.pack_budget import Budget, Lengths
 from unmask.trainers.pair_data import (
     build_pair_source,
     conversation_pairs,
@@ -72,6 +74,7 @@ def train_reward_model(config: RewardModelConfig, resume: bool = False) -> Path:
     if place().size > 1:
         raise ValueError("unmask reward-model runs in one process: start it without torchrun")
     own = prepare_directory(config, resume)
+    config = with_recorded_budget(config)
     model = load_trained(own)
     read = partial(conversation_pairs, tokenizer=load_tokenizer(find_checkpoint(own.path)))
     sets = read_pair_sets(config.pairs, read, model.spec)
@@ -81,7 +84,7 @@ def train_reward_model(config: RewardModelConfig, resume: bool = False) -> Path:
     check_steps(config)
     source = build_pair_source(sets.train, config.run.seed)
     learner = Learner(model, config.optimizer)
-    score = partial(_scored_batches, model, config.optimizer.token_budget, pad_ids_of(own.path))
+    score = partial(_scored_batches, model, learner.budget, pad_ids_of(own.path))
 
     start = Start(config, resume, RewardTraining(model), NO_TASK)
     with open_run_of(start, None, source, learner) as run:
@@ -123,10 +126,13 @@ def num_tokens(pairs: Sequence[Pair]) -> int:
 
 
 def _scored_batches(
-    model: ValueModel, token_budget: int, pad_ids: tuple[int, ...], pairs: Sequence[Pair]
+    model: ValueModel, budget: Budget, pad_ids: tuple[int, ...], pairs: Sequence[Pair]
 ) -> Iterator[LossOutput]:
     """Yield the losses of pairs, so many at a time that their conversations fit a budget."""
     part, size = list[Pair](), 0
+    # Nothing is masked: a row is a conversation, and both of a pair are in one pass.
+    longest = max(num_tokens([pair]) for pair in pairs)
+    token_budget = budget(Lengths(longest, 0, longest))
     for pair in pairs:
         if part and size + num_tokens([pair]) > token_budget:
             yield _losses(model, pad_ids, part)

@@ -51,6 +51,7 @@ def train_rl(config: RLConfig, resume: bool = False, world: World = ALONE) -> Pa
         ValueError: for what the config asks and cannot have, naming the key.
     """
     start = prepare(config, resume, world)
+    config = config.model_copy(update={"optimizer": start.config.optimizer})
     llm, task = start.llm, start.task
     count = config.rollout.responses
     with world.together("data"):

@@ -45,6 +45,7 @@ def train_sft(config: SFTConfig, resume: bool = False, world: World = ALONE) -> 
         ValueError: for what the config asks and cannot have, naming the key.
     """
     start = prepare(config, resume, world)
+    config = config.model_copy(update={"optimizer": start.config.optimizer})
     llm, spec = start.llm, start.llm.model.spec
     with world.together("data"):
         sets = read_sets(config, start.task, vocabulary_of_llm(llm), spec)

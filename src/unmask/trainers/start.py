@@ -1,7 +1,8 @@
 """The weights that a run starts from: those of its last checkpoint, or for a new run those of its config."""
 
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -16,13 +17,14 @@ from unmask.engine.build import build_llm
 from unmask.engine.llm import LLM
 from unmask.models.lora import LoRAParams, add_lora
 from unmask.models.trained_parts import choose_trained
-from unmask.runs.directory import check_run
+from unmask.runs.directory import check_run, with_recorded_budget
 from unmask.runs.files import remove_leftovers
 from unmask.runs.manifest import MANIFEST, damage
 from unmask.runs.trackers import check_trackers
 from unmask.seeds import derive_seed
 from unmask.tasks.build import build_task
 from unmask.tasks.task import Task
+from unmask.trainers.pack_budget import free_gib
 
 T = TypeVar("T")
 ADAPTER, BEST, CRITIC, MODEL = "adapter", "best", "critic", "model"
@@ -59,7 +61,19 @@ def prepare(config: PolicyConfig, resume: bool, world: World = ALONE) -> Start[L
     resume = resume or world.is_restart
     model = prepare_directory(config, resume, world)
     with world.together("start"):
-        return Start(config, resume, starting_llm(config, model), build_task(config.task), world)
+        start = Start(config, resume, starting_llm(config, model), build_task(config.task), world)
+    return replace(start, config=with_memory(config, start.llm, world))
+
+
+def with_memory(config: PolicyConfig, llm: LLM, world: World) -> PolicyConfig:
+    """Return the config with what chooses the token budget on this machine, or where the run began."""
+    config = with_recorded_budget(config)
+    if config.optimizer.memory != "auto" or llm.model.device.type != "cuda":
+        return config
+    memory = min(world.gather(free_gib(config, llm, world.size)))
+    sys.stderr.write(f"optimizer.memory = {memory:g}: GiB that are free for training\n")
+    optimizer = config.optimizer.model_copy(update={"memory": memory})
+    return config.model_copy(update={"optimizer": optimizer})
 
 
 def prepare_directory(config: TrainingConfig, resume: bool, world: World = ALONE) -> ModelConfig:
