@@ -46,6 +46,7 @@ OTHERS = {
     "echo",
     "conda",
     "docker",
+    "vf-eval",
 }
 ASSIGNED = re.compile(r"[A-Z_]+=")
 # The README's: tests/architecture/test_readme.py.
