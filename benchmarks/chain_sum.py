@@ -39,5 +39,5 @@ def chain_sum(arguments: argparse.Namespace, directory: Path) -> Workload:
     views = rollout_views(kept, config)
     if arguments.smoke:  # an untrained model earns nothing, and no advantage is no gradient
         views = [replace(v, advantages=torch.ones_like(v.advantages)) for v in views]
-    budget = build_budget(llm.model, config.optimizer.token_budget)(*lengths_of(views))
+    budget = build_budget(llm.model, config.optimizer.token_budget)(lengths_of(views))
     return Workload(llm.model, views, objective, budget)

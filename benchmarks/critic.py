@@ -132,7 +132,7 @@ def explained(critic: Critic, rollouts: Rollouts) -> float:
 def gradient(setting: Setting, views: Sequence[Views]) -> Tensor:
     """Return the gradient of a group's loss by the policy, flat."""
     model, objective = setting.llm.model, build_policy_objective(setting.config)
-    budget = build_budget(model, setting.config.optimizer.token_budget)(*lengths_of(views))
+    budget = build_budget(model, setting.config.optimizer.token_budget)(lengths_of(views))
     for pack in pack_views(views, conventions_of(model), budget):
         (objective(score_pack(model, pack), pack).loss * pack.weights).sum().backward()
     found = [p.grad.flatten() for p in model.parameters() if p.grad is not None]

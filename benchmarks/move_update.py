@@ -90,7 +90,7 @@ def gradient(model: Model, groups: Sequence[Group], config: RLConfig) -> Tensor:
     views = [v for v in views if v.advantages.any()]
     objective = build_policy_objective(config)
     model.zero_grad()
-    budget = build_budget(model, config.optimizer.token_budget)(*lengths_of(views))
+    budget = build_budget(model, config.optimizer.token_budget)(lengths_of(views))
     for pack in pack_views(views, conventions_of(model), budget):
         output = objective(score_pack(model, pack), pack)
         (output.loss * pack.weights).sum().backward()

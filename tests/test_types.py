@@ -67,7 +67,7 @@ def test_a_response_is_the_start_of_its_canvas() -> None:
     assert trajectory.response_ids == (5, 6, 0)
     assert trajectory.num_steps == 3
     assert replace(trajectory, num_response=1).response_ids == (5,)
-    # Steps that no token tells of exist only where tokens may change.
+    # Steps without a write that stands exist only where tokens may change.
     assert replace(trajectory, step_map=(1, 1, 2, 2)).num_steps == 2
     edits = SamplingParams(edit_threshold=0.9)
     assert replace(trajectory, sampling=edits, num_steps=5).num_steps == 5

@@ -139,7 +139,7 @@ def test_metadata(metadata: Message) -> None:
 
 
 # Extras for work on the project, and trackers that exclude what constraints.txt pins.
-NOT_IN_ALL = {"all", "dev", "docs", "kernels", "swanlab", "trackio"}
+NOT_IN_ALL = {"all", "dev", "docs", "kernels", "swanlab", "trackio", "verifiers"}
 
 
 def test_extra_all_is_every_extra_of_a_user() -> None:

@@ -155,6 +155,8 @@ def test_transformers_logs_no_doubt(elsewhere: Elsewhere) -> None:
 def test_the_files_of_an_export(tmp_path: Path) -> None:
     model = toy_checkpoint(tmp_path / "model")
     (model / "LICENSE").write_text("text")
+    for folder in ("LICENSES", "tokenizer"):  # folders of a repository are none of the files
+        (model / folder).mkdir()
     (model / "tokenization_own.py").write_text("pass")
     facts = export(ExportParams(str(model), own_code=True), tmp_path / "out")
     assert facts.code == "own" and facts.spec == load_model(model).spec

@@ -41,7 +41,8 @@ def test_published_rows_hold_two_copies_of_the_response_and_all_logits() -> None
     cost = cost_of()
     prompt, response = LENGTHS
     logits = 3 * 4 * (prompt + response) * cost.spec.vocab_size
-    kept = cost.kept(prompt + 2 * response)
+    tokens = prompt + 2 * response
+    kept = cost.kept(tokens) + 36 * tokens * 2 * cost.spec.ffn_width * cost.width
     assert cost.of_rows(prompt, response) == kept + logits + cost.head_gradient
     assert replace(cost, has_logits=False).of_rows(prompt, response) < kept + logits
 

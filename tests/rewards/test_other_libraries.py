@@ -15,7 +15,7 @@ from unmask.configs.reward_function import OwnRewardConfig
 from unmask.configs.task import JsonTaskConfig
 from unmask.images import Image
 from unmask.rewards.build import build_term
-from unmask.rewards.other_libraries import Item, trl_call, verl_batch_call, verl_call
+from unmask.rewards.other_libraries import Item, build_scorer, trl_call, verl_batch_call, verl_call
 from unmask.rewards.weighted import AnswerGroup, standardized
 from unmask.tasks.grader import own_grader
 from unmask.types import Message, Prompt, Score
@@ -107,6 +107,14 @@ def test_columns_are_the_fields_of_records_and_none_is_counted() -> None:
     ]
 
 
+def test_a_round_has_the_columns_of_earlier_rounds() -> None:
+    scorer = build_scorer("library_toy:correct", "trl", 600.0, "reward.function", is_term=True)
+    rounds = ([Item(PROMPT, "2", (5,))], [Item(OTHER, "2", (5,))])
+    found = [scorer.score(items) for items in rounds]
+    assert found == [[Score(1.0, {"unrated": 0.0})], [Score(0.0, {"unrated": 1.0})]]
+    scorer.close()
+
+
 def test_a_response_that_a_function_does_not_apply_to_is_not_compared() -> None:
     group = [answer("2"), answer("3"), answer("2", prompt=OTHER)]
     compared = standardized(partial(scores, "correct", signature="trl"))
@@ -119,15 +127,15 @@ def test_a_response_that_a_function_does_not_apply_to_is_not_compared() -> None:
 
 def test_the_arguments_are_those_of_trl() -> None:
     items = [Item(a.prompt, a.text, a.trajectory.response_ids) for group in GROUPS for a in group]
-    call = trl_call(items, True, "reward")
+    call = trl_call(items, True, "reward", ("answer", "level"))
     assert call["prompts"][0] == [{"role": "user", "content": "1+1="}]
     assert call["completions"][1] == [{"role": "assistant", "content": "two"}]
     assert (call["answer"], call["level"]) == (["2", "2", None], [None, None, 5])
     assert [len(ids) for ids in call["completion_ids"]] == [3, 5, 4]
-    texts = trl_call(items[:1], False, "reward")
+    texts = trl_call(items[:1], False, "reward", ("answer",))
     assert (texts["prompts"], texts["completions"]) == (["1+1="], ["2"])
     recorded = replace(PROMPT, reference={"prompt": "left out", "answer": "2"})
-    assert trl_call([Item(recorded, "2")], False, "reward").keys() == {
+    assert trl_call([Item(recorded, "2")], False, "reward", recorded.reference).keys() == {
         *("prompts", "completions", "answer")
     }
 

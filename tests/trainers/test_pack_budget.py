@@ -18,7 +18,7 @@ from unmask.planning.sizes import sizes_of
 from unmask.runs.directory import check_run, with_recorded_budget
 from unmask.runs.files import write_json
 from unmask.trainers.learner import Learner
-from unmask.trainers.pack_budget import build_budget, lengths_of, pass_cost_of
+from unmask.trainers.pack_budget import Lengths, build_budget, lengths_of, pass_cost_of
 
 
 def views() -> list[Views]:
@@ -34,7 +34,7 @@ def packs(learner: Learner) -> list[int]:
 
 def test_a_given_budget_is_taken() -> None:
     learner = Learner(toy_model(), OptimizerConfig(token_budget=64))
-    assert learner.budget(1000, 1000, 1000) == 64
+    assert learner.budget(Lengths(1000, 1000, 1000)) == 64
     assert max(packs(learner)) <= 64
 
 
@@ -44,12 +44,20 @@ def test_auto_is_the_memory_of_rows_of_the_longest_prompt_and_response(
     monkeypatch.setattr(activations, "LEAST_BYTES", 0)
     model = toy_model()
     learner, cost = Learner(model, OptimizerConfig()), pass_cost_of(model)
-    prompt, canvas, least = lengths_of(views())
-    assert (prompt, least) == (5, 5 + canvas)
-    expected = max(least, activations.tokens_of_rows(cost, prompt, canvas))
-    assert learner.budget(prompt, canvas, least) == expected
+    lengths = lengths_of(views())
+    prompt, canvas, whole, scored = lengths
+    assert (prompt, whole) == (5, 5 + canvas)
+    expected = max(whole, activations.tokens_of_rows(cost, prompt, canvas, scored))
+    assert learner.budget(lengths) == expected
     found = packs(learner)
     assert len(found) > 1 and max(found) <= expected
+
+
+@pytest.mark.parametrize("budget", [40, 8192])
+def test_no_larger_share_of_a_batch_is_scored(budget: int) -> None:
+    found = Learner(toy_model(), OptimizerConfig(token_budget=budget))._packs(views())
+    scored = sum(len(pack.rows) for pack in found) / sum(len(pack.tokens) for pack in found)
+    assert 0 < scored <= lengths_of(views()).scored
 
 
 def test_a_small_model_packs_everything() -> None:
@@ -61,7 +69,7 @@ def test_no_budget_is_smaller_than_a_part_that_cannot_be_split(
 ) -> None:
     monkeypatch.setattr(activations, "LEAST_BYTES", 0)
     monkeypatch.setattr(activations, "ROWS", {False: 0, True: 0})
-    assert build_budget(toy_model(), None)(7, 50, 57) == 57
+    assert build_budget(toy_model(), None)(Lengths(7, 50, 57)) == 57
 
 
 def test_gibibytes_are_those_of_state_and_activations() -> None:
@@ -70,11 +78,11 @@ def test_gibibytes_are_those_of_state_and_activations() -> None:
     cost = pass_cost_of(model)
     memory = (state + cost.peak(100, 100)) / 2**30
     learner = Learner(model, OptimizerConfig(memory=memory))
-    assert 99 <= learner.budget(1, 1, 2) <= 100
+    assert 99 <= learner.budget(Lengths(1, 1, 2)) <= 100
     with pytest.raises(
         ValueError, match=r"optimizer.memory = .* packs of (99|100) tokens, .* takes 300; raise it"
     ):
-        learner.budget(100, 200, 300)
+        learner.budget(Lengths(100, 200, 300))
 
 
 def test_the_cost_of_a_model_is_that_of_its_plan() -> None:

@@ -303,7 +303,7 @@ def save_model(
 def copy_companions(source: Path, destination: Path, has_code: bool = True) -> None:
     """Copy the tokenizer, generation and, if asked for, code files of a checkpoint."""
     for file in (file for pattern in COMPANIONS for file in source.glob(pattern)):
-        if has_code or file.suffix != ".py":
+        if file.is_file() and (has_code or file.suffix != ".py"):
             shutil.copyfile(file, destination / file.name)
 
 

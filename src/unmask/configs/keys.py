@@ -75,10 +75,8 @@ def keys(cls: type[BaseModel], prefix: str = "", defaults: BaseModel | None = No
     return found
 
 
-@cache  # every configuration that is loaded asks for them
-def keys_of(cls: type[BaseModel]) -> tuple[Key, ...]:
-    """List every key of a configuration, with the defaults of its class."""
-    return tuple(keys(cls))
+# Every configuration that is loaded asks for them, and changes none.
+keys_of = cache(keys)
 
 
 def schema_text(cls: type[BaseModel]) -> str:

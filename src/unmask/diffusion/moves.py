@@ -207,8 +207,7 @@ def bounds_of(confidence: Tensor, factors: Factors) -> Tensor:
     blank = confidence.new_full(factors.move.shape, torch.inf)  # (F,), by number of the move
     lowest = blank.scatter_reduce(0, move, confidence, "amin")
     last = torch.full_like(factors.move, -1)
-    is_lowest = confidence == lowest[move]
-    last = last.scatter_reduce(0, move, position.where(is_lowest, -1), "amax")
+    last = last.scatter_reduce(0, move, position.where(confidence == lowest[move], -1), "amax")
     cut = lowest[factors.move]
     # A position right of the last revealed one ranks below it at its confidence too.
     is_right = factors.position > last[factors.move]
@@ -277,7 +276,9 @@ def move_logprobs(logits: Tensor, ids: Tensor, temperatures: Tensor, factors: Fa
         factors: of whole moves.
     """
     first = factors.first
-    ranking = (logits.detach()[first] / factors.ranking_temperature[first, None]).log_softmax(-1)
-    confidence = ranking.gather(1, ids[first, None])[:, 0].exp().to(logits.dtype)
+    # In the format of the logits, as the sampler computes it: a difference in the last bit would break a tie.
+    temperature = factors.ranking_temperature[first, None].to(logits.dtype)
+    ranking = (logits.detach()[first] / temperature).log_softmax(-1)
+    confidence = ranking.gather(1, ids[first, None])[:, 0].exp()
     columns = factors.columns(confidence)
     return score_factors(lambda rows, _: rows.clone(), logits, ids, temperatures, *columns)[0]

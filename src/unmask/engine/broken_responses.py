@@ -12,7 +12,7 @@ class BrokenResponses(ValueError):
     Attributes:
         errors: index in the batch to the error of that response.
         trajectories: in the order of the batch, `None` where there is an error.
-        generations: the same, as `generate` returns them.
+        generations: the same, as `generate` returns a response; of `n` to each prompt, one after the other.
     """
 
     def __init__(

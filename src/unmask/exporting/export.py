@@ -144,7 +144,7 @@ def _write_model(source: Path, model: Model, directory: Path, is_own: bool) -> N
     config = read_config(source)
     copy_companions(source, directory, has_code=not is_own)
     kept = (*LEGAL, "tokenization*.py", INDEX)
-    for file in (file for pattern in kept for file in source.glob(pattern)):
+    for file in (file for pattern in kept for file in source.glob(pattern) if file.is_file()):
         shutil.copyfile(file, directory / file.name)
     if not (directory / GENERATION).is_file():
         end, pad = id_value(model.spec.eos_ids), config.get("pad_token_id")

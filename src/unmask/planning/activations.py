@@ -18,6 +18,7 @@ more memory by the formulas here, or half as much where layers are recomputed, i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 from unmask.models.heads import CHUNK_ELEMENTS
 from unmask.models.spec import ModelSpec
@@ -74,15 +75,15 @@ class PassCost:
         """Return the bytes of a layer's backward pass on top of what is saved for it.
 
         Gradients of the product, the gate and the other factor of the feed-forward, of the stream, and of one
-        weight.
+        weight; and the activation and the product, which are computed again.
         """
         spec, moe = self.spec, self.spec.moe
         if moe is None:
-            rows, weight = tokens * spec.ffn_width, spec.ffn_width * spec.width
+            rows, weight = 5 * tokens * spec.ffn_width, spec.ffn_width * spec.width
         else:
-            rows = tokens * moe.num_active * max(moe.width, spec.width)
+            rows = 3 * tokens * moe.num_active * max(moe.width, spec.width)
             weight = moe.num_experts * moe.width * spec.width
-        return self.width * (3 * rows + 2 * tokens * spec.width + weight)
+        return self.width * (rows + 2 * tokens * spec.width + weight)
 
     def in_head(self, scored: int) -> float:
         """Return the bytes of the head's backward pass: a chunk's logits, and the gradient of its weight.
@@ -109,29 +110,34 @@ class PassCost:
         tokens = count * (prompt + response * (1 if self.spec.is_full else 2))
         logits = count * (prompt + response) * self.spec.vocab_size * max(self.width, 4)
         head = SCORED_COPIES * logits + self.head_gradient if self.has_logits else 0
-        return self.kept(tokens) + max(head, self.in_layer(tokens))
+        moe = self.spec.moe
+        num_dense = self.spec.num_layers - (0 if moe is None else len(moe.layers))
+        # The published feed-forward keeps its activation and its product too.
+        more = 0 if self.is_checkpointed else 2 * num_dense * tokens * self.spec.ffn_width
+        return self.kept(tokens) + more * self.width + max(head, self.in_layer(tokens))
 
     def _saved(self, tokens: int) -> list[int]:
         spec, rest = self.spec, (tokens, self.width, self.is_cpu, self.is_frozen)
         return [saved_bytes(spec, layer, *rest) for layer in range(spec.num_layers)]
 
 
-def tokens_of_rows(cost: PassCost, prompt: int, response: int) -> int:
+def tokens_of_rows(cost: PassCost, prompt: int, response: int, scored: float = 1.0) -> int:
     """Return the tokens of the largest pack that takes no more memory than a published pass.
 
     Args:
         cost: of the model.
         prompt: tokens of the longest prompt.
         response: positions of the longest canvas.
+        scored: share of the tokens of packs that are scored, at most.
     """
     share = CHECKPOINTED_SHARE if cost.is_checkpointed else 1
-    return tokens_within(cost, max(LEAST_BYTES, share * cost.of_rows(prompt, response)))
+    return tokens_within(cost, max(LEAST_BYTES, share * cost.of_rows(prompt, response)), scored)
 
 
-def tokens_within(cost: PassCost, room: float) -> int:
-    """Return the tokens of the largest pack whose pass takes at most so many bytes, all of them scored; 0 if none."""
+def tokens_within(cost: PassCost, room: float, scored: float = 1.0) -> int:
+    """Return the tokens of the largest pack whose pass takes at most so many bytes; 0 if none does."""
     most = MOST_TOKENS["cpu" if cost.is_cpu else "cuda"]
-    return largest(lambda tokens: cost.peak(tokens, tokens) <= room, most)
+    return largest(lambda tokens: cost.peak(tokens, ceil(scored * tokens)) <= room, most)
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:

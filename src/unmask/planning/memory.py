@@ -185,7 +185,8 @@ def chosen_budget(job: Job, device: Device, memory: float | str) -> int:
         state = policy.held * job.width + policy.trained * (job.width + wide) + policy.moments
         return max(least, tokens_within(cost, memory * GIB - state / job.shard))
     if device.is_cpu:
-        return max(least, tokens_of_rows(cost, lengths.prompt, lengths.response))
+        scored = job.scored / job.packed
+        return max(least, tokens_of_rows(cost, lengths.prompt, lengths.response, scored))
 
     def fits(tokens: int) -> bool:
         return memory_of(replace(job, token_budget=tokens), device).update <= device.usable

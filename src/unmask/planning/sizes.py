@@ -8,7 +8,8 @@ that of the feed-forward, and a number has `w` bytes. Per token, a dense layer k
     norms           input and, on CPU, the normed numbers in fp32 or wider, for both; outputs 2 D
     queries, keys   before their norms, if there are any, and rotated: (H + Hk) E each; values Hk E
     attention       its output twice: as the kernel keeps it, and as rows: 2 H E; the softmax's sums, H
-    feed-forward    gate, its activation, up, their product: 4 F
+    feed-forward    gate and up, 2 F: its activation and their product are computed again (adapters
+                    on `down` keep them)
 
 which is the accounting of Korthikanti et al., "Reducing Activation Recomputation in Large Transformer Models"
 (2022), for a gated feed-forward without dropout, and without the scores, which no kernel here keeps.
@@ -132,11 +133,11 @@ def saved_bytes(
     per_token += width * (queries + 2 * keys) + 2 * width * queries + 2 * 4 * spec.num_heads
     moe = spec.moe
     if moe is None or layer not in moe.layers:
-        return num_tokens * (per_token + width * (spec.width + 4 * spec.ffn_width))
+        return num_tokens * (per_token + width * (spec.width + 2 * spec.ffn_width))
     # The router reads a wide copy; choices come as rows, and as the weighted sum's wide summands.
     per_token += (wide if width < 4 else width) * spec.width + 4 * moe.num_experts
     per_token += moe.num_active * (spec.width * (width + wide) + 16)
     if moe.shared_width:
-        per_token += width * (4 * moe.shared_width + (spec.width if width < 4 else 0))
+        per_token += width * (2 * moe.shared_width + (spec.width if width < 4 else 0))
     rows = num_tokens * moe.num_active + moe.num_experts * ROW_TILE
     return num_tokens * per_token + rows * width * (spec.width + 4 * moe.width)

@@ -179,8 +179,6 @@ class CodeGrader:
         graded = zip(verdicts, items, strict=True)
         return [_code_verdict(found, len(tests)) for found, (_, tests) in graded]
 
-    judge = grade  # the name of before; for one release
-
     def _run(
         self,
         items: Sequence[tuple[str, Sequence[CodeTest]]],

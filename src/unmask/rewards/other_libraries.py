@@ -8,13 +8,13 @@
 | `verl_batch` | the same with lists, `data_sources=`, ... | a round |
 
 The columns are the fields of `prompt.reference`, without `prompt`, `completion` and `completion_ids`; a prompt
-that lacks a field of others has `None`. TRL returns a list of numbers or `None`, verl a number or a table with
-`score`, whose other numbers are parts of the score. Functions may be `async def`.
+that lacks a field of others, of this round or an earlier one, has `None`. TRL returns a list of numbers or `None`,
+verl a number or a table with `score`, whose other numbers are parts of the score. Functions may be `async def`.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,7 @@ def build_scorer(
     }["trl" if is_trl else "verl"]
     process = FunctionProcess(path, stated, given, not is_trl, seconds)
     is_chat = signature == "trl_conversational"
+    columns = dict[str, None]()  # of all rounds
 
     def score(items: Sequence[Item]) -> list[Score]:
         if not items:
@@ -81,7 +82,9 @@ def build_scorer(
             calls = [verl_call(item, stated) for item in items]
             found = process.run(calls, [_named(item) for item in items])
             return verl_scores(found, items, stated)
-        call = trl_call(items, is_chat, stated) if is_trl else verl_batch_call(items, stated)
+        columns.update((name, None) for item in items for name in item.prompt.reference)
+        texts = (items, is_chat, stated, columns)
+        call = trl_call(*texts) if is_trl else verl_batch_call(items, stated)
         (result,) = process.run([call], [f"{len(items)} responses"])
         values = listed(result, len(items), seconds, stated)
         if is_trl:
@@ -120,14 +123,21 @@ def check_text(prompt: Prompt, stated: str) -> None:
         )
 
 
-def trl_call(items: Sequence[Item], is_chat: bool, stated: str) -> dict[str, Any]:
+def trl_call(
+    items: Sequence[Item], is_chat: bool, stated: str, names: Iterable[str]
+) -> dict[str, Any]:
     """Return the arguments of a function of TRL.
+
+    Args:
+        items: the responses.
+        is_chat: whether prompts and completions are messages.
+        stated: config key and path, for messages.
+        names: of the columns.
 
     Raises:
         ValueError: a column has the name of an argument or holds what JSON does not; or a prompt has several messages
             where texts are asked for.
     """
-    names = dict.fromkeys(name for item in items for name in item.prompt.reference)
     columns = {
         name: [item.prompt.reference.get(name) for item in items]
         for name in names

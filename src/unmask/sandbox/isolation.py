@@ -85,9 +85,6 @@ def best_backend() -> Backend:
     return next(b for b in BACKENDS if b == "limits" or try_backend(b).works)
 
 
-best_walls = best_backend  # the name of before; for one release
-
-
 @cache
 def try_backend(backend: Backend, python: Path | None = None) -> Trial:
     """Run a program isolated by a backend, once per process, and return whether that works."""

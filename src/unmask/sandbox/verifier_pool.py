@@ -160,8 +160,6 @@ class VerifierPool:
             raise
         return [call.verdicts[index] for index in range(len(items))]
 
-    judge = grade  # the name of before; for one release
-
     def _hand_out(self, call: "_Call") -> None:
         """Replace workers that ended, and give each idle one a chunk of the pending items."""
         # A worker that ended before it was ready is reported by `_replace`.

@@ -277,7 +277,7 @@ class Learner:
 
     def _packs(self, views: Sequence[Views]) -> list[Pack]:
         """Return this rank's packs; every rank has as many."""
-        budget, world = self.budget(*lengths_of(views)), self._world
+        budget, world = self.budget(lengths_of(views)), self._world
         packs = pack_views(views, self._conventions, budget, world.rank, world.size)
         return [pack.to(self.model.device) for pack in packs]
 

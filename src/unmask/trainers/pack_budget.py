@@ -7,7 +7,7 @@ another CPU packs as before, and ranks agree. So is a number of GiB, for a numbe
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,8 +23,24 @@ from unmask.planning.devices import GIB
 from unmask.planning.memory import cache_per_token
 from unmask.planning.sizes import sizes_of
 
-# The longest prompt and response of an update, and the most tokens of a part that cannot be split, to a budget.
-Budget = Callable[[int, int, int], int]
+
+class Lengths(NamedTuple):
+    """What a chosen budget depends on of an update.
+
+    Attributes:
+        prompt: tokens of the longest prompt.
+        response: positions of the longest canvas.
+        whole: most tokens of a part that cannot be split.
+        scored: share of the packed tokens that are scored, at most.
+    """
+
+    prompt: int
+    response: int
+    whole: int
+    scored: float = 1.0
+
+
+Budget = Callable[[Lengths], int]
 
 
 def build_budget(
@@ -42,17 +58,20 @@ def build_budget(
         ValueError: if `memory` has no room for activations.
     """
     if token_budget is not None:
-        return lambda prompt, response, least: token_budget
+        return lambda lengths: token_budget
     cost = pass_cost_of(model)
     if not isinstance(memory, float):
-        return lambda prompt, response, least: max(least, tokens_of_rows(cost, prompt, response))
+        return lambda lengths: max(
+            lengths.whole,
+            tokens_of_rows(cost, lengths.prompt, lengths.response, lengths.scored),
+        )
     found = tokens_within(cost, memory * GIB - state)
 
-    def within(prompt: int, response: int, least: int) -> int:
-        if least > found:
+    def within(lengths: Lengths) -> int:
+        if lengths.whole > found:
             raise ValueError(
                 f"optimizer.memory = {memory:g}: {state / GIB:.2f} GiB of weights, gradients and optimizer leave room "
-                f"for packs of {found} tokens, and a part that cannot be split takes {least}; raise it, set "
+                f"for packs of {found} tokens, and a part that cannot be split takes {lengths.whole}; raise it, set "
                 "model.gradient_checkpointing = true, or train adapters ([lora])"
             )
         return found
@@ -97,8 +116,14 @@ def free_gib(config: PolicyConfig, llm: LLM, num_devices: int) -> float:
     return math.floor(100 * max(left, 0) / trained / GIB) / 100
 
 
-def lengths_of(views: Sequence[Views]) -> tuple[int, int, int]:
-    """Return the longest prompt and canvas of an update, and the most tokens of a part that cannot be split."""
-    pairs = [(len(v.prompt_ids), len(v.canvas_ids)) for v in views]
-    prompts, canvases = zip(*pairs, strict=True) if pairs else ((0,), (0,))
-    return max(prompts), max(canvases), max((p + c for p, c in pairs), default=0)
+def lengths_of(views: Sequence[Views]) -> Lengths:
+    """Return the lengths of an update.
+
+    Of a response of `C` positions whose views have `s` targets, at least `C + s` tokens are packed, or under full
+    attention more.
+    """
+    prompts, canvases = [len(v.prompt_ids) for v in views], [len(v.canvas_ids) for v in views]
+    targets = sum(int(v.target.sum()) for v in views)
+    whole = max(map(sum, zip(prompts, canvases, strict=True)), default=0)
+    scored = targets / max(1, targets + sum(canvases))
+    return Lengths(max(prompts, default=0), max(canvases, default=0), whole, scored)

@@ -87,7 +87,7 @@ class Scorer:
         return found[0], found[1]
 
     def _packs(self, views: Sequence[Views]) -> Iterator[Pack]:
-        budget, world = self._budget(*lengths_of(views)), self._world
+        budget, world = self._budget(lengths_of(views)), self._world
         packs = pack_views(views, self._conventions, budget, world.rank, world.size)
         return (pack.to(self.model.device) for pack in packs)
 

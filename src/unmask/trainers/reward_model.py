@@ -34,7 +34,7 @@ from unmask.runs.clock import Clock
 from unmask.runs.directory import with_recorded_budget
 from unmask.tasks.task import NO_TASK
 from unmask.trainers.learner import Learner
-from unmask.trainers.pack_budget import Budget
+from unmask.trainers.pack_budget import Budget, Lengths
 from unmask.trainers.pair_data import (
     build_pair_source,
     conversation_pairs,
@@ -132,7 +132,7 @@ def _scored_batches(
     part, size = list[Pair](), 0
     # Nothing is masked: a row is a conversation, and both of a pair are in one pass.
     longest = max(num_tokens([pair]) for pair in pairs)
-    token_budget = budget(longest, 0, longest)
+    token_budget = budget(Lengths(longest, 0, longest))
     for pair in pairs:
         if part and size + num_tokens([pair]) > token_budget:
             yield _losses(model, pad_ids, part)
