@@ -97,6 +97,10 @@ def of_site(text: str, page: str) -> str:
 
     def moved(link: re.Match[str]) -> str:
         path = target(page, link["path"])
+        if path and path.startswith("docs/") and (ROOT / path).is_dir():
+            path = (
+                min((ROOT / path).iterdir()).relative_to(ROOT).as_posix()
+            )  # a folder: its first page
         if path is None or not link["path"] or not (ROOT / path).is_file():
             return link[0]
         return posixpath.relpath(uri(path), here) + (link["anchor"] or "")
