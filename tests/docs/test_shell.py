@@ -33,6 +33,7 @@ KINDS = {**CONFIGS, "grade": GradeConfig, "trace": CONFIGS["sft"], "rescore": CO
 # Programs of others, which are not looked into. `torchrun`: tests/architecture/test_launchers.py.
 OTHERS = {
     "printf",
+    "vf-eval",
     "cd",
     "curl",
     "grep",

@@ -95,7 +95,7 @@ def notebook_page(path: str) -> str:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if html := "".join(data.get("text/html", [])):
-                parts.append(html)
+                parts.append(f"<div>{html}</div>")  # a block, whose text is not Markdown
             elif text := "".join(output.get("text", data.get("text/plain", []))):
                 parts.append(f"```text\n{text.rstrip()}\n```")
     name = path.rpartition("/")[2]

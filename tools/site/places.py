@@ -21,6 +21,8 @@ CELLS = re.compile(r"^\|.*$", re.MULTILINE)
 # What a test reads behind the language (`bash run`), which the site would not take.
 TAGS = re.compile(r"^( *```\w+)[^\n`]*$", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)#\s]*)(?P<anchor>#[^)\s]*)?(?=\))")
+# The name of a page as the text of a link: files have names, pages of the site have titles.
+NAME = re.compile(r"\[(?P<name>[\w./-]+\.md)\](?=\()")
 # Links to the repository on a code host, which the README has for the package index.
 HOST = re.compile(r"https://github\.com/[\w.-]+/[\w.-]+/(?:blob|raw|tree)/main/")
 
@@ -84,16 +86,29 @@ def linked_files() -> list[str]:
     return sorted(found)
 
 
+def title(path: str) -> str:
+    """Return the first heading of a page."""
+    return (ROOT / path).read_text().partition("# ")[2].partition("\n")[0]
+
+
 def of_site(text: str, page: str) -> str:
     """Return a page's Markdown as the site reads it: with links between its own pages."""
     here = posixpath.dirname(uri(page)) or "."
 
     def moved(link: re.Match[str]) -> str:
         path = target(page, link["path"])
+        if path and path.startswith("docs/") and (ROOT / path).is_dir():
+            path = (
+                min((ROOT / path).iterdir()).relative_to(ROOT).as_posix()
+            )  # a folder: its first page
         if path is None or not link["path"] or not (ROOT / path).is_file():
             return link[0]
         return posixpath.relpath(uri(path), here) + (link["anchor"] or "")
 
-    text = outside_code(text, lambda part: LINK.sub(moved, part))
+    def titled(name: re.Match[str]) -> str:
+        path = target(page, name["name"])
+        return f"[{title(path)}]" if path and (ROOT / path).is_file() else name[0]
+
+    text = outside_code(text, lambda part: NAME.sub(titled, LINK.sub(moved, part)))
     text = TAGS.sub(r"\1", text)
     return CELLS.sub(lambda row: INLINE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), text)

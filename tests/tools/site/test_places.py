@@ -33,6 +33,16 @@ def test_links_are_translated_outside_of_code() -> None:
     arena = "benchmarks/results/arena/main.md"
     assert places.of_site("[x](main-chain_sum.svg)", arena) == "[x](main-chain_sum.svg)"
     assert places.of_site("[x](missing.md)", page) == "[x](missing.md)"
+    assert places.of_site("[x](docs/notebooks)", "README.md") == "[x](notebooks/reward.md)"
+
+
+def test_the_name_of_a_page_becomes_its_title() -> None:
+    page = "docs/serve.md"
+    assert places.of_site("[engine.md](engine.md#pages)", page) == "[The engine](engine.md#pages)"
+    assert (
+        places.of_site("[x](engine.md) [no.md](engine.md)", page)
+        == "[x](engine.md) [no.md](engine.md)"
+    )
 
 
 def test_a_bar_in_the_code_of_a_table_has_no_backslash() -> None:
