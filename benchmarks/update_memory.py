@@ -50,6 +50,7 @@ from unmask.trainers.losses import build_policy_objective
 WORKLOADS: dict[str, tuple[int, int, int, int | None, int, int, int, int]] = {
     "smoke": (64, 1, 64, 4, 2, 2, 10, 20),
     "tiny": (128, 4, 512, 4, 8, 8, 20, 40),
+    "short": (256, 8, 8192, 4, 2, 2, 100, 300),
     "small": (256, 8, 8192, 4, 4, 4, 100, 300),
     "small, full": (256, 8, 8192, None, 2, 4, 100, 300),
     "100M": (640, 12, 32_000, 4, 2, 4, 150, 500),

@@ -28,7 +28,7 @@ BUDGET = {
     "server": 1200,
     "evaluation": 1050,
     "data": 1050,
-    "planning": 1030,
+    "planning": 1040,
     "rollouts": 920,
     "files": 830,
     "exporting": 660,

@@ -60,16 +60,16 @@ class PassCost:
         """Return the bytes that are kept for the backward pass."""
         if self.is_checkpointed:
             return self.spec.num_layers * tokens * self.spec.width * self.width
-        return sum(self._saved(tokens))
+        return sum(size * count for size, count in self._saved(tokens))
 
     def in_layer(self, tokens: int) -> float:
         """Return the bytes of the backward pass of a layer, and what it saves where it is recomputed."""
-        recomputed = max(self._saved(tokens)) if self.is_checkpointed else 0
+        recomputed = max(self._saved(tokens))[0] if self.is_checkpointed else 0
         return recomputed + self.layer_working(tokens)
 
     def last_layer(self, tokens: int) -> float:
         """Return the bytes of the backward pass of one layer and all that is saved for it."""
-        return max(self._saved(tokens)) + self.layer_working(tokens)
+        return max(self._saved(tokens))[0] + self.layer_working(tokens)
 
     def layer_working(self, tokens: int) -> float:
         """Return the bytes of a layer's backward pass on top of what is saved for it.
@@ -116,9 +116,13 @@ class PassCost:
         more = 0 if self.is_checkpointed else 2 * num_dense * tokens * self.spec.ffn_width
         return self.kept(tokens) + more * self.width + max(head, self.in_layer(tokens))
 
-    def _saved(self, tokens: int) -> list[int]:
+    def _saved(self, tokens: int) -> list[tuple[int, int]]:
+        """Return the bytes that a layer saves and the number of such layers, dense and of experts."""
         spec, rest = self.spec, (tokens, self.width, self.is_cpu, self.is_frozen)
-        return [saved_bytes(spec, layer, *rest) for layer in range(spec.num_layers)]
+        experts = () if spec.moe is None else spec.moe.layers
+        dense = [layer for layer in range(spec.num_layers) if layer not in experts]
+        kinds = [layers for layers in (dense, experts) if layers]
+        return [(saved_bytes(spec, layers[0], *rest), len(layers)) for layers in kinds]
 
 
 def tokens_of_rows(cost: PassCost, prompt: int, response: int, scored: float = 1.0) -> int:
@@ -142,7 +146,7 @@ def tokens_within(cost: PassCost, room: float, scored: float = 1.0) -> int:
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
     """Return the largest number up to `most` that fits, where all smaller ones do; 0 if none does."""
-    least = 0
+    least = most if fits(most) else 0
     while least < most:
         middle = (least + most + 1) // 2
         if fits(middle):
