@@ -47,7 +47,6 @@ OTHERS = {
     "echo",
     "conda",
     "docker",
-    "vf-eval",
 }
 ASSIGNED = re.compile(r"[A-Z_]+=")
 # The README's: tests/architecture/test_readme.py.
