@@ -4,7 +4,7 @@
 PYTHON ?= python3
 SEED ?= 0
 TASK ?= chain_sum
-JOBS ?= 3
+JOBS ?= 5
 ARGS ?=
 
 BIN := .venv/bin

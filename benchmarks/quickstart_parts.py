@@ -87,7 +87,7 @@ POINTS = (
     Point(unmask.engine.runner, "advance", "engine: reveals, ends, next blocks"),
     Point(unmask.engine.sequence_state, "reveal", "sampling: reveal"),
     Point(unmask.trainers.rl, "grade_trajectories", "decoding, groups", "reward"),
-    Point(VerifierPool, "judge", "verifier (a worker process)"),
+    Point(VerifierPool, "grade", "verifier (a worker process)"),
     Point(unmask.trainers.rl, "rollout_views", "views, advantages", "update"),
     Point(unmask.trainers.sft, "noisy_views", "views, noise", "update"),
     Point(unmask.trainers.sft, "weighted_views", "weights, objective, statistics", "update"),

@@ -265,6 +265,27 @@ def test_a_group_shares_its_prompt() -> None:
     assert p.structure[3].unique().tolist() == [-1, 0]
 
 
+def test_answers_to_a_prompt_are_neighbours_whatever_their_lengths() -> None:
+    """Two prompts of 40 tokens with answers of 8, 12, 16 and 20 each: packs of one prompt, not of one length."""
+    rng = random.Random(0)
+    views: list[Views] = []
+    for size in (8, 12, 16, 20):
+        for prompt in ((5,) * 40, (6,) * 40):
+            step_map = tuple(range(1, size + 1))
+            drawn = replace(
+                random_trajectory(rng, 4, 40),
+                canvas_ids=(7,) * size,
+                step_map=step_map,
+                num_response=size,
+                behavior_logprobs=(-1.0,) * size,
+            )
+            drawn = replace(drawn, prompt=replace(drawn.prompt, token_ids=prompt))
+            views.append(views_of_trajectory(drawn, 1.0))
+    (whole,) = pack(views)
+    packs = pack(views, len(whole.tokens) // 2)
+    assert len(packs) == 2 and sum(len(p.tokens) for p in packs) == len(whole.tokens)
+
+
 def test_prompts_of_other_digests_share_nothing() -> None:
     """The same ids may stand for different images."""
     rng = random.Random(3)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.planning.cases import case
 from unmask.planning.activations import (
-    CHECKPOINTED_SHARE,
     LEAST_BYTES,
+    PUBLISHED_SHARE,
     PassCost,
     tokens_of_rows,
     tokens_within,
@@ -32,7 +32,7 @@ def test_packs_take_at_most_the_memory_of_published_rows(
 ) -> None:
     cost = replace(cost_of(is_checkpointed=is_checkpointed), spec=SHAPES[family])
     tokens = tokens_of_rows(cost, *LENGTHS)
-    limit = cost.of_rows(*LENGTHS) * (CHECKPOINTED_SHARE if is_checkpointed else 1)
+    limit = cost.of_rows(*LENGTHS) * PUBLISHED_SHARE[is_checkpointed]
     assert limit > LEAST_BYTES
     assert cost.peak(tokens, tokens) <= limit < cost.peak(tokens + 1, tokens + 1)
 

@@ -99,6 +99,7 @@ def _ended(views: Views, rest: Sequence[int]) -> Views:
     return replace(
         views,
         canvas_ids=torch.cat((views.canvas_ids, torch.tensor(rest, dtype=torch.int64))),
+        block=views.block + len(rest),
         hidden=F.pad(views.hidden, shown),
         target=F.pad(views.target, shown),
         weight=F.pad(views.weight, shown),

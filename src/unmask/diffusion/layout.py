@@ -175,7 +175,7 @@ def pack_views(
             else _lay_out_blocks(trajectory, source, conventions, token_budget)
         )
     ]
-    documents.sort(key=lambda document: document.num_tokens)
+    documents = _by_length(documents)
     if size == 1:
         return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
     capacity, plan = _plan_rounds(documents, token_budget, size)
@@ -185,6 +185,20 @@ def pack_views(
     plan.reverse()
     own = [assemble(members, capacity) for members in plan[rank::size]]
     return own + [empty_pack(capacity)] * (num_rounds - len(own))
+
+
+def _by_length(documents: Sequence[Document]) -> list[Document]:
+    """Return documents in the order of their lengths, where those that share a prefix stand with the longest of them.
+
+    A pack holds the prefix of its neighbours once.
+    """
+    keyed = [(document.prefix or (), document.num_tokens, document) for document in documents]
+    longest: dict[PrefixKey, int] = {}
+    for prefix, num_tokens, _ in keyed:
+        longest[prefix] = max(longest.get(prefix, 0), num_tokens)
+    longest.pop((), None)
+    keyed.sort(key=lambda item: (longest.get(item[0], item[1]), *item[:2]))
+    return [document for _, _, document in keyed]
 
 
 def _by_prompt(views: Views, mask_id: int) -> Iterator[Views]:

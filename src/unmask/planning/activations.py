@@ -12,8 +12,8 @@ backward pass,
 per denoising round, padded to the longest prompt `P` and response `C` of the step: `[prompt | clean | noisy]`, `P +
 2 C` tokens of one row a pass (`batch_size_lm: 1` in its configs of SDAR and TraDo), or `P + C` tokens of
 two rows under full attention (`batch_size_lm: 2` in those of LLaDA and Dream). It has logits of every token and their
-log-softmax over `P + C` positions, which its backward pass needs three times. The largest pack whose pass takes no
-more memory by the formulas here, or half as much where layers are recomputed, is the budget.
+log-softmax over `P + C` positions, which its backward pass needs three times. The largest pack whose pass takes
+nine tenths of that by the formulas here, or half of it where layers are recomputed, is the budget (`PUBLISHED_SHARE`).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,9 @@ from unmask.planning.sizes import saved_bytes
 # Tensors of logits alive at a time when a chunk, or a published row, is scored in fp32.
 SCORED_COPIES = 3
 ROWS = {False: 1, True: 2}  # of a published pass, by full attention
-CHECKPOINTED_SHARE = 0.5  # of the published memory, where both recompute
+# Of the published memory, by whether layers are recomputed. Views and packs, which the formulas leave out, take a tenth
+# of a pass.
+PUBLISHED_SHARE = {False: 0.9, True: 0.5}
 # A pass has a fixed cost: below this many bytes of activations packs are too small for it.
 LEAST_BYTES = 64 * 2**20
 # Tokens. A GPU is busy with so many, and fills smaller packs up to the budget.
@@ -134,7 +136,7 @@ def tokens_of_rows(cost: PassCost, prompt: int, response: int, scored: float = 1
         response: positions of the longest canvas.
         scored: share of the tokens of packs that are scored, at most.
     """
-    share = CHECKPOINTED_SHARE if cost.is_checkpointed else 1
+    share = PUBLISHED_SHARE[cost.is_checkpointed]
     return tokens_within(cost, max(LEAST_BYTES, share * cost.of_rows(prompt, response)), scored)
 
 
