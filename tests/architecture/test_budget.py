@@ -16,7 +16,7 @@ BUDGET = {
     "engine": 3890,
     "models": 3100,
     "trainers": 3100,
-    "diffusion": 2440,
+    "diffusion": 2450,
     "configs": 2420,
     "cli": 2380,
     "rewards": 2360,
