@@ -91,7 +91,7 @@ MASKED = {
     "counted, coupled": ({"kind": "counted", "count": 2, "coupled": True}, 0.15),
     "counted, block": ({"kind": "counted", "level": "block"}, 0.06),
     "quadrature": ({"points": 3}, 0.15),
-    "one_step": ({"count": 2}, 0.06),
+    "one_step": ({"count": 2}, 0.08),
     "one_step, whole prompt": ({"kind": "one_step", "prompt_noise": 0}, 0.06),
     "blockwise": ({"count": 2}, 0.3),
     "steps": ({"count": 4}, 0.1),
