@@ -4,7 +4,7 @@
 PYTHON ?= python3
 SEED ?= 0
 TASK ?= chain_sum
-JOBS ?= 5
+JOBS ?= 3
 ARGS ?=
 
 BIN := .venv/bin

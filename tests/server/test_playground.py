@@ -277,6 +277,7 @@ def test_errors_are_sentences_at_the_field_at_fault(browser: Browser, server: Se
         ask(page, hostile, threshold=0.5)
         expect(page.locator(".question").nth(1)).to_have_text(hostile)
         assert page.locator("main img").count() == 0
+        expect(page.locator(".answer.running")).to_have_count(0)  # nothing is asked before
 
         control = page.locator("#controls .temperature [type=number]:visible")
         control.press("e")

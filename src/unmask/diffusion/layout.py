@@ -4,14 +4,12 @@ For a block-causal model a view of block j depends on the clean blocks before j 
 only. So a trajectory is laid out as one clean copy of prompt and canvas, then one noisy copy of every
 (block, view) *that has a target*: `P + C + (noisy blocks) * K` tokens for any number of views, where a row per
 view would take `views * (P + 2C)`. The clean blocks from the last noisy one on are left out: no scored row
-attends to them. The whole blocks of a prompt are a separate document, laid once per pack and shared by all
-responses to it.
+attends to them. The whole blocks of a prompt are a document apart, laid once per pack and shared by its responses.
 
 Under full attention every token depends on every other and nothing can be shared: each view that has a
 target is a separate document of prompt and canvas, `views * (P + C)` tokens. Causal views of such a model
-are laid out as those of a block-causal one, in blocks of one token.
-
-Views that hide different tokens of the prompt share no clean copy either: each is laid out as a trajectory of its own.
+are laid out as those of a block-causal one, in blocks of one token. Views that hide different tokens of the prompt
+share no clean copy either: each is laid out as a trajectory of its own.
 
 A shifted model predicts position i in the row before it. That row is in the same view, except for the first
 position of a block under block-causal attention: the row before it is clean in every view, so that position
@@ -37,8 +35,7 @@ from unmask.types import PromptImage
 
 # Filler tokens that attend to each other: one tile of attention on a GPU.
 DEAD_COPY = 128
-# Block size, digest and ids: the digest tells apart prompts that the model reads differently, such as by
-# their images, under the same ids.
+# Block size, digest and ids: the digest tells apart prompts of the same ids that are read differently (images).
 PrefixKey = tuple[int | bytes, ...]
 
 
@@ -175,7 +172,10 @@ def pack_views(
             else _lay_out_blocks(trajectory, source, conventions, token_budget)
         )
     ]
-    documents = _by_length(documents)
+    documents.sort(key=lambda document: document.num_tokens)
+    # Answers to one prompt stand with the longest of them: a pack holds the prefix of neighbours once.
+    longest: dict[PrefixKey | None, int] = {d.prefix: d.num_tokens for d in documents if d.prefix}
+    documents.sort(key=lambda d: (longest.get(d.prefix, d.num_tokens), d.prefix or ()))
     if size == 1:
         return [assemble(members, token_budget) for members in _fill(documents, token_budget)]
     capacity, plan = _plan_rounds(documents, token_budget, size)
@@ -185,20 +185,6 @@ def pack_views(
     plan.reverse()
     own = [assemble(members, capacity) for members in plan[rank::size]]
     return own + [empty_pack(capacity)] * (num_rounds - len(own))
-
-
-def _by_length(documents: Sequence[Document]) -> list[Document]:
-    """Return documents in the order of their lengths, where those that share a prefix stand with the longest of them.
-
-    A pack holds the prefix of its neighbours once.
-    """
-    keyed = [(document.prefix or (), document.num_tokens, document) for document in documents]
-    longest: dict[PrefixKey, int] = {}
-    for prefix, num_tokens, _ in keyed:
-        longest[prefix] = max(longest.get(prefix, 0), num_tokens)
-    longest.pop((), None)
-    keyed.sort(key=lambda item: (longest.get(item[0], item[1]), *item[:2]))
-    return [document for _, _, document in keyed]
 
 
 def _by_prompt(views: Views, mask_id: int) -> Iterator[Views]:
