@@ -297,11 +297,16 @@ def noise_of(gradients: Tensor) -> dict[str, float]:
 def logprob_gap(config: RLConfig, llm: LLM, task: Task) -> dict[str, float]:
     """Return mean and largest distance between the engine's and the learner's log-probability of a token.
 
-    Of responses that the policy writes, in the states in which they were written, whatever is trained on.
+    Of responses that the policy writes, in the states in which they were written, whatever is trained on: of the
+    tokens written, since an engine records no probability of draws that were lost.
     """
+    loss = config.loss.model_copy(
+        update={"likelihood": "revealed"} if hasattr(config.loss, "likelihood") else {}
+    )
     plain = config.model_copy(
         update={
             "views": TraceViews(),
+            "loss": loss,
             "filter": config.filter.model_copy(update={"drop_uniform": False, "refill": 0}),
         }
     )
