@@ -300,13 +300,11 @@ def logprob_gap(config: RLConfig, llm: LLM, task: Task) -> dict[str, float]:
     Of responses that the policy writes, in the states in which they were written, whatever is trained on: of the
     tokens written, since an engine records no probability of draws that were lost.
     """
-    loss = config.loss.model_copy(
-        update={"likelihood": "revealed"} if hasattr(config.loss, "likelihood") else {}
-    )
+    changes = {"likelihood": "revealed"} if config.scores_moves else {}
     plain = config.model_copy(
         update={
             "views": TraceViews(),
-            "loss": loss,
+            "loss": config.loss.model_copy(update=changes),
             "filter": config.filter.model_copy(update={"drop_uniform": False, "refill": 0}),
         }
     )

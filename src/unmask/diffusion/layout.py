@@ -21,6 +21,7 @@ and repeats its clean prefix; a view under full attention cannot be split.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +102,7 @@ class Pack:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """One trajectory, a part of one, or one view of it, laid out but not yet in a pack.
 
@@ -131,12 +132,11 @@ class Document:
         """Tokens of the document, its prefix included."""
         return self.prefix_ids.shape[0] + self.laid.shape[1]
 
-    @property
+    @cached_property
     def prefix(self) -> PrefixKey | None:
         """The key of the prefix, equal for documents that share it; `None` without a prefix."""
-        if not len(self.prefix_ids):
-            return None
-        return self.source.block, self.source.prefix_digest, *self.prefix_ids.tolist()
+        key = self.source.block, self.source.prefix_digest, *self.prefix_ids.tolist()
+        return key if len(self.prefix_ids) else None
 
 
 def pack_views(
